@@ -1,0 +1,129 @@
+"""Platforms: `os/arch[/variant]`, normalised by containerd's rules.
+
+Source of the tables: containerd/platforms `database.go` and the image-spec's platform variants. Nothing here
+looks at the machine it runs on: a coordinator's own CPU says nothing about an image.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+
+from coordinator.errors import UsageError
+
+_ARCH_ALIASES: dict[str, tuple[str, str]] = {
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "i386": ("386", ""),
+}
+_DEFAULT_VARIANT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}
+_KNOWN_ARCHITECTURES = (
+    "amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "mips64le", "mips64", "mipsle", "mips", "loong64",
+)  # fmt: skip
+# What people type from Debian, Docker's official-image prefixes and uname, and mean.
+_HABITS = {
+    "arm64v8": "linux/arm64", "arm32v5": "linux/arm/v5", "arm32v6": "linux/arm/v6", "arm32v7": "linux/arm/v7",
+    "armv5": "linux/arm/v5", "armv6": "linux/arm/v6", "armv6l": "linux/arm/v6", "armv7": "linux/arm/v7",
+    "armv7l": "linux/arm/v7", "armv8": "linux/arm64", "x64": "linux/amd64", "x86": "linux/386", "i686": "linux/386",
+    "x86_64": "linux/amd64", "aarch64": "linux/arm64", "armhf": "linux/arm/v7", "armel": "linux/arm/v6",
+    "ppc64el": "linux/ppc64le",
+}  # fmt: skip
+_ORDER = ("amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x")
+_PART = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
+
+
+class Mode(StrEnum):
+    """How a job runs on a host, best first."""
+
+    NATIVE = "native"
+    COMPAT = "compat"
+    CROSS = "cross"
+    EMULATED = "emulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A normalised platform; equal platforms are equal values. Make one with `parse` or `normalise`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @property
+    def slug(self) -> str:
+        """`arm64`, `armv7`: the platform inside a tag or a file name; an OS other than linux leads."""
+        head = "" if self.os == "linux" else f"{self.os}-"
+        return f"{head}{self.architecture}{self.variant}"
+
+    @property
+    def sort_key(self) -> tuple[int, str, int, str, str]:
+        """amd64, arm64, arm, then the rest by name; higher variants first, so that the best match leads an index."""
+        rank = _ORDER.index(self.architecture) if self.architecture in _ORDER else len(_ORDER)
+        number = re.match(r"v(\d+)", self.variant)
+        return (rank, self.architecture, -int(number[1]) if number else 0, self.variant, self.os)
+
+
+def normalise(os: str, architecture: str, variant: str = "") -> Platform:
+    """The platform these three words mean, by containerd's rules; unknown words are kept, in lower case."""
+    os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
+    os = "darwin" if os == "macos" else os
+    if architecture in _ARCH_ALIASES:
+        architecture, implied = _ARCH_ALIASES[architecture]
+        variant = variant or implied
+    if re.fullmatch(r"\d+(\.\d+)?", variant):
+        variant = f"v{variant}"
+    variant = variant.removesuffix(".0")
+    default = _DEFAULT_VARIANT.get(architecture, "")
+    if architecture == "arm":
+        # Bare `arm` means v7 to every client, so a 32-bit Arm platform always says which.
+        return Platform(os, architecture, variant or default)
+    return Platform(os, architecture, "" if variant == default else variant)
+
+
+def parse(text: str) -> Platform:
+    """The platform a person wrote, such as `linux/arm64` or `linux/arm/v7`.
+
+    Raises UsageError with a suggestion for anything that is not `os/arch[/variant]` or whose architecture
+    nobody builds images for.
+    """
+    parts = text.strip().lower().split("/")
+    if len(parts) not in (2, 3) or not all(_PART.match(part) for part in parts):
+        raise _unknown(text)
+    platform = normalise(*parts)
+    if platform.architecture not in _KNOWN_ARCHITECTURES or platform.os == platform.architecture:
+        raise _unknown(text)
+    return platform
+
+
+def parse_list(texts: tuple[str, ...]) -> tuple[Platform, ...]:
+    """Platforms from repeated and comma-joined words, in the order given, each once."""
+    found: dict[Platform, None] = {}
+    for text in texts:
+        for word in text.split(","):
+            if word.strip():
+                found[parse(word)] = None
+    return tuple(found)
+
+
+def _unknown(text: str) -> UsageError:
+    word = text.strip().lower()
+    bare = word.removeprefix("linux/")
+    suggestion = _HABITS.get(word) or _HABITS.get(bare)
+    if suggestion is None:
+        known = [*(f"linux/{name}" for name in _KNOWN_ARCHITECTURES), "linux/arm/v6", "linux/arm/v7"]
+        close = get_close_matches(f"linux/{bare}", known, n=1, cutoff=0.7)
+        suggestion = close[0] if close else None
+    hint = (
+        f"did you mean {suggestion}?"
+        if suggestion
+        else "a platform is os/arch[/variant], for example linux/arm64 or linux/arm/v7"
+    )
+    return UsageError(f"unknown platform '{text}'", hint=hint, code="platform")

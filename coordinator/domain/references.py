@@ -1,0 +1,104 @@
+"""Image references: `[registry/]repository[:tag][@digest]`, read as `docker` reads them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from coordinator.errors import UsageError
+
+HUB = "docker.io"
+_HUB_NAMES = (HUB, "index.docker.io", "registry-1.docker.io")
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::\d{1,5})?\Z")
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image by name; `tag` and `digest` are empty where the text had none."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """`registry/repository`, with Docker Hub spelled out."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def target(self) -> str:
+        """What a manifest request asks for: the digest where there is one, else the tag, else `latest`."""
+        return self.digest or self.tag or "latest"
+
+    def __str__(self) -> str:
+        text = self.name if self.registry != HUB else self.repository.removeprefix("library/")
+        text += f":{self.tag}" if self.tag else ""
+        return text + (f"@{self.digest}" if self.digest else "")
+
+    def with_tag(self, tag: str) -> Reference:
+        return replace(self, tag=tag, digest="")
+
+    def with_digest(self, digest: str) -> Reference:
+        return replace(self, tag="", digest=digest)
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is a whole sha256 digest in canonical spelling."""
+    return _DIGEST.match(text) is not None
+
+
+def parse(text: str) -> Reference:
+    """The reference a person wrote. Raises UsageError saying which part is wrong."""
+    rest, _, digest = text.strip().partition("@")
+    if digest and not is_digest(digest):
+        raise _invalid(text, f"'{digest}' is not a sha256 digest", "a digest is sha256: and 64 lower-case hex digits")
+    if "://" in rest:
+        raise _invalid(text, "a reference has no scheme", f"try {rest.partition('://')[2]}")
+    registry, rest = _split_registry(rest)
+    repository, tag = _split_tag(rest)
+    if ":" in rest and not tag:
+        raise _invalid(text, "the tag is empty", "write name:tag")
+    if tag and not _TAG.match(tag):
+        raise _invalid(
+            text,
+            f"invalid tag '{tag}'",
+            "a tag is up to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'",
+        )
+    if registry and not _HOST.match(registry):
+        raise _invalid(text, f"invalid registry '{registry}'", "a registry is host[:port]")
+    if not repository:
+        raise _invalid(text, "there is no repository", "write name:tag, for example nas.lan:5000/app:1.0")
+    if not all(_COMPONENT.match(part) for part in repository.split("/")):
+        hint = (
+            "repository names are lower case"
+            if repository != repository.lower()
+            else "letters, digits, '.', '_' and '-', parts joined by '/'"
+        )
+        raise _invalid(text, f"invalid repository '{repository}'", hint)
+    if len(repository) > _LONGEST_NAME:
+        raise _invalid(text, "the repository name is longer than 255 characters", "")
+    if not registry or registry in _HUB_NAMES:
+        return Reference(HUB, repository if "/" in repository else f"library/{repository}", tag, digest)
+    return Reference(registry, repository, tag, digest)
+
+
+def _split_registry(text: str) -> tuple[str, str]:
+    first, slash, rest = text.partition("/")
+    # Docker's rule: the part before the first slash is a registry only if it looks like a host.
+    if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return first, rest
+    return "", text
+
+
+def _split_tag(text: str) -> tuple[str, str]:
+    head, colon, tag = text.rpartition(":")
+    return (head, tag) if colon and "/" not in tag else (text, "")
+
+
+def _invalid(text: str, why: str, hint: str) -> UsageError:
+    return UsageError(f"invalid reference '{text}': {why}", hint=hint, code="reference")
