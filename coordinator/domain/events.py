@@ -1,0 +1,119 @@
+"""What happens in a run, told to whoever watches: the terminal, plain lines, JSON. Watching decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from coordinator.domain.platforms import Mode, Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which job this is about, and where it runs: every line of a build says these three."""
+
+    platform: Platform
+    host: str
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    run: str
+    tags: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+    log_folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """The registry already has this child: no host is touched."""
+
+    platform: Platform
+    digest: str
+    pin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The job waits for a slot, and why."""
+
+    platform: Platform
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    place: Place
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """`name`: `context`, `base`, `build`, `push`, `verify`; `text` is what a live view shows beside it."""
+
+    place: Place
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """One line of the build's own log. `step` is the step's title where the line begins or ends one, else empty."""
+
+    place: Place
+    text: str
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """The attempt is over, badly: `state` is failed, lost or cancelled; `tail` holds its last lines."""
+
+    place: Place
+    state: str
+    code: str
+    message: str
+    step: str = ""
+    tail: tuple[str, ...] = ()
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    place: Place
+    digest: str
+    pin: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMoved:
+    reference: str
+    digest: str
+    previous: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The last event. `exit_code` is what the command ends with; `digest` the index's where there is one."""
+
+    run: str
+    exit_code: int
+    digest: str
+    tags: tuple[str, ...]
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+Event: TypeAlias = (
+    Notice | RunStarted | Reused | Waiting | Assigned | Phase | StepLine | AttemptEnded | Verified | TagMoved | RunEnded
+)

@@ -1,0 +1,181 @@
+"""A run as it is stored, and what may be done next: the same question for a start and for a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.retry import Verdict, verdict
+from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a job on one host. `code` and `message` say why it ended, where it ended badly."""
+
+    id: int
+    job_id: int
+    number: int
+    host: str
+    mode: Mode
+    state: AttemptState
+    code: str = ""
+    message: str = ""
+    digest: str = ""
+    started_at: float = 0.0
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One platform of the target. `child` is what was verified, as the store keeps it (JSON), `None` before."""
+
+    id: int
+    platform: Platform
+    state: JobState
+    build_id: str
+    reused: bool = False
+    child: Mapping[str, object] | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMove:
+    """One tag of the target in one repository: what it was before this run, and whether it is moved."""
+
+    reference: str
+    previous: str
+    moved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Everything that is stored of one run. `request` is what the user asked, enough to ask it again."""
+
+    id: str
+    request: Mapping[str, object]
+    target_state: TargetState
+    index_digest: str
+    jobs: tuple[Job, ...]
+    tags: tuple[TagMove, ...] = ()
+    created_at: float = 0.0
+    finished_at: float | None = None
+    exit_code: int | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+
+    def job(self, job_id: int) -> Job:
+        return next(job for job in self.jobs if job.id == job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """The job needs a host."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleJob:
+    """Nothing to do but to write down what the attempts' end means for the job."""
+
+    job_id: int
+    event: JobEvent
+
+
+@dataclass(frozen=True, slots=True)
+class SettleTarget:
+    event: TargetEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Index, then tags; the action itself goes through INDEXED and TAGGING."""
+
+
+Action: TypeAlias = Assign | Send | Build | Push | Verify | SettleJob | SettleTarget | Publish
+
+
+def next_actions(run: Run) -> tuple[Action, ...]:
+    """What may be done now, from the stored state alone. Empty when the run is over.
+
+    An action stays in the answer while it is under way; whoever drives the run starts each once.
+    """
+    actions: list[Action] = []
+    for job in run.jobs:
+        action = _for_job(job)
+        if action is not None:
+            actions.append(action)
+    if not actions:
+        target = _for_target(run)
+        if target is not None:
+            actions.append(target)
+    return tuple(actions)
+
+
+def _for_job(job: Job) -> Action | None:
+    match job.state:
+        case JobState.PENDING:
+            return Assign(job.id)
+        case JobState.ACTIVE:
+            return _for_attempt(job)
+        case JobState.VERIFIED | JobState.FAILED | JobState.LOST | JobState.CANCELLED | JobState.SKIPPED:
+            return None
+
+
+def _for_attempt(job: Job) -> Action:
+    attempt = job.attempts[-1]
+    match attempt.state:
+        case AttemptState.ASSIGNED | AttemptState.SENDING:
+            return Send(attempt.id)
+        case AttemptState.BUILDING:
+            return Build(attempt.id)
+        case AttemptState.BUILT | AttemptState.PUSHING:
+            return Push(attempt.id)
+        case AttemptState.PUSHED:
+            return Verify(attempt.id)
+        case AttemptState.FAILED:
+            return SettleJob(job.id, JobEvent.FAIL)
+        case AttemptState.CANCELLED:
+            return SettleJob(job.id, JobEvent.CANCEL)
+        case AttemptState.LOST:
+            codes = tuple(other.code for other in job.attempts)
+            again = verdict(codes) is Verdict.AGAIN
+            return SettleJob(job.id, JobEvent.RETRY if again else JobEvent.LOSE)
+
+
+def _for_target(run: Run) -> Action | None:
+    match run.target_state:
+        case TargetState.OPEN:
+            complete = all(job.state is JobState.VERIFIED for job in run.jobs)
+            return SettleTarget(TargetEvent.COMPLETE if complete else TargetEvent.GIVE_UP)
+        case TargetState.READY | TargetState.INDEXED | TargetState.TAGGING:
+            return Publish()
+        case TargetState.PUBLISHED | TargetState.INCOMPLETE | TargetState.CONFLICT:
+            return None

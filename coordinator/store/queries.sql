@@ -1,0 +1,68 @@
+-- Each query has a name; the loader in queries.py finds it by that.
+
+-- name: insert_run
+INSERT INTO runs (id, created_at, request) VALUES (:id, :at, :request);
+
+-- name: insert_job
+INSERT INTO jobs (run_id, platform, build_id) VALUES (:run_id, :platform, :build_id);
+
+-- name: insert_tag
+-- The first coordinator to ask keeps what it saw: a resumed run must not take its own new tag for the old one.
+INSERT INTO tags (run_id, reference, previous) VALUES (:run_id, :reference, :previous)
+ON CONFLICT (run_id, reference) DO NOTHING;
+
+-- name: insert_attempt
+INSERT INTO attempts (job_id, number, host, mode, started_at)
+VALUES (:job_id, (SELECT count(*) + 1 FROM attempts WHERE job_id = :job_id), :host, :mode, :at)
+RETURNING id;
+
+-- name: insert_event
+INSERT INTO events (run_id, at, what, data) VALUES (:run_id, :at, :what, :data);
+
+-- name: run
+SELECT * FROM runs WHERE id = :id;
+
+-- name: runs_by_prefix
+SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix ORDER BY created_at DESC LIMIT 2;
+
+-- name: recent_runs
+SELECT id FROM runs ORDER BY created_at DESC, id LIMIT :limit;
+
+-- name: jobs_of_run
+SELECT * FROM jobs WHERE run_id = :run_id ORDER BY id;
+
+-- name: attempts_of_run
+SELECT attempts.* FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE jobs.run_id = :run_id ORDER BY attempts.number;
+
+-- name: tags_of_run
+SELECT * FROM tags WHERE run_id = :run_id ORDER BY rowid;
+
+-- name: job_state
+SELECT state, platform, run_id FROM jobs WHERE id = :id;
+
+-- name: attempt_state
+SELECT attempts.state, attempts.number, jobs.platform, jobs.run_id
+FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE attempts.id = :id;
+
+-- name: set_job_state
+UPDATE jobs SET state = :state, child = coalesce(:child, child), reused = :reused WHERE id = :id;
+
+-- name: set_attempt_state
+UPDATE attempts
+SET state = :state, code = :code, message = :message, digest = coalesce(nullif(:digest, ''), digest), ended_at = :ended_at
+WHERE id = :id;
+
+-- name: set_winner
+UPDATE attempts SET winning = 1 WHERE id = :id;
+
+-- name: set_target_state
+UPDATE runs SET target_state = :state, index_digest = coalesce(nullif(:digest, ''), index_digest) WHERE id = :id;
+
+-- name: set_tag_moved
+UPDATE tags SET moved = 1 WHERE run_id = :run_id AND reference = :reference;
+
+-- name: finish_run
+UPDATE runs SET finished_at = :at, exit_code = :exit_code WHERE id = :id;
+
+-- name: events_of_run
+SELECT at, what, data FROM events WHERE run_id = :run_id ORDER BY id;

@@ -1,0 +1,161 @@
+"""A run always ends, whatever happens to its attempts, and a state decides alone what is done next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain import states
+from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.retry import MOST_ATTEMPTS
+from coordinator.domain.run import (
+    Assign,
+    Attempt,
+    Build,
+    Job,
+    Publish,
+    Push,
+    Run,
+    Send,
+    SettleJob,
+    SettleTarget,
+    Verify,
+    next_actions,
+)
+from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+
+PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")]
+LOST_CODES = ["connection", "engine", "disk", "memory", "emulator", "reboot", "vanished", "tunnel", "registry"]
+
+
+def test_every_state_has_a_row_and_every_step_leads_to_a_state():
+    """The tables are whole: a state without a row would be a run that cannot go on."""
+    for table, kind in (
+        (states.ATTEMPT, AttemptState),
+        (states.JOB, JobState),
+        (states.TARGET, TargetState),
+    ):
+        assert set(table) == set(kind)
+        assert {after for row in table.values() for after in row.values()} <= set(kind)
+
+
+def test_a_lost_push_never_leads_to_a_rebuild():
+    """From BUILT on, no step goes back to SENDING or BUILDING."""
+    seen, edge = {AttemptState.BUILT}, [AttemptState.BUILT]
+    while edge:
+        for state in states.ATTEMPT[edge.pop()].values():
+            if state not in seen:
+                seen.add(state)
+                edge.append(state)
+
+    assert seen.isdisjoint({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
+
+
+def fresh(count: int) -> Run:
+    jobs = tuple(Job(id=n, platform=PLATFORMS[n], state=JobState.PENDING, build_id="x") for n in range(count))
+    return Run(id="r", request={}, target_state=TargetState.OPEN, index_digest="", jobs=jobs)
+
+
+def with_job(run: Run, job: Job) -> Run:
+    return replace(run, jobs=tuple(job if one.id == job.id else one for one in run.jobs))
+
+
+def with_attempt(run: Run, attempt: Attempt) -> Run:
+    job = run.job(attempt.job_id)
+    return with_job(run, replace(job, attempts=(*job.attempts[:-1], attempt)))
+
+
+def moved(attempt: Attempt, event: AttemptEvent, code: str = "") -> Attempt:
+    return replace(attempt, state=states.after(states.ATTEMPT, attempt.state, event), code=code)
+
+
+def one_step(run: Run, action, choose) -> Run:
+    """A shell of a few lines: does one action in a world that `choose` makes go well or badly."""
+    match action:
+        case Assign(job_id):
+            job = run.job(job_id)
+            attempt = Attempt(
+                id=job_id * 100 + len(job.attempts),
+                job_id=job_id,
+                number=len(job.attempts) + 1,
+                host="h",
+                mode=Mode.NATIVE,
+                state=AttemptState.ASSIGNED,
+            )
+            active = replace(
+                job,
+                state=states.after(states.JOB, job.state, JobEvent.ASSIGN),
+                attempts=(*job.attempts, attempt),
+            )
+            return with_job(run, active)
+        case SettleJob(job_id, event):
+            job = run.job(job_id)
+            return with_job(run, replace(job, state=states.after(states.JOB, job.state, event)))
+        case SettleTarget(event):
+            return replace(run, target_state=states.after(states.TARGET, run.target_state, event))
+        case Publish():
+            event = {
+                TargetState.READY: TargetEvent.INDEX,
+                TargetState.INDEXED: TargetEvent.TAG,
+                TargetState.TAGGING: choose([TargetEvent.PUBLISH, TargetEvent.DISAGREE]),
+            }[run.target_state]
+            return replace(run, target_state=states.after(states.TARGET, run.target_state, event))
+        case Verify(attempt_id):
+            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
+            if choose([True, True, True, False]):
+                job = run.job(attempt.job_id)
+                return with_job(run, replace(job, state=states.after(states.JOB, job.state, JobEvent.VERIFY)))
+            return with_attempt(run, moved(attempt, AttemptEvent.FAIL, "mismatch"))
+        case Send(attempt_id) | Build(attempt_id) | Push(attempt_id):
+            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
+            event = choose([event for event in states.ATTEMPT[attempt.state] if event is not AttemptEvent.PUSH_LOST])
+            return with_attempt(run, moved(attempt, event, choose(LOST_CODES)))
+
+
+@given(st.data(), st.integers(1, 4))
+def test_every_run_ends_and_is_published_only_whole(data, count):
+    """Whatever happens, the run comes to an end; the tag is touched only when every job is verified."""
+    run = fresh(count)
+    for _ in range(count * 40):
+        actions = next_actions(run)
+        if not actions:
+            break
+        run = one_step(run, data.draw(st.sampled_from(actions)), lambda options: data.draw(st.sampled_from(options)))
+        if run.target_state not in (TargetState.OPEN, TargetState.INCOMPLETE):
+            assert all(job.state is JobState.VERIFIED for job in run.jobs)
+
+    assert next_actions(run) == ()
+    assert all(states.ended(job.state) for job in run.jobs)
+    assert all(len(job.attempts) <= MOST_ATTEMPTS for job in run.jobs)
+
+
+@given(st.data(), st.integers(1, 4))
+def test_one_platform_failing_leaves_the_others_their_actions(data, count):
+    """A job's action depends on that job alone: others go on whatever becomes of it."""
+    run = fresh(count)
+    failed = data.draw(st.integers(0, count - 1))
+    before = {action.job_id for action in next_actions(run)}
+
+    after = {
+        a.job_id
+        for a in next_actions(with_job(run, replace(run.job(failed), state=JobState.FAILED)))
+        if isinstance(a, Assign)
+    }
+
+    assert after == before - {failed}
+
+
+def test_a_failed_build_is_not_tried_again_and_a_lost_one_is():
+    """The Dockerfile's fault ends the job; a lost connection gives it another attempt."""
+    run = one_step(fresh(1), Assign(0), lambda options: options[0])
+    attempt = run.jobs[0].attempts[0]
+
+    failed = with_attempt(run, replace(attempt, state=AttemptState.FAILED, code="build"))
+    lost = with_attempt(run, replace(attempt, state=AttemptState.LOST, code="connection"))
+    full = with_attempt(run, replace(attempt, state=AttemptState.LOST, code="disk"))
+
+    assert next_actions(failed) == (SettleJob(0, JobEvent.FAIL),)
+    assert next_actions(lost) == (SettleJob(0, JobEvent.RETRY),)
+    assert next_actions(full) == (SettleJob(0, JobEvent.LOSE),)
