@@ -1,0 +1,40 @@
+"""What a command takes from its surroundings, read in one place and passed on as a value."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from pathlib import Path
+
+from coordinator.domain.inventory import Inventory, builtin
+from coordinator.runner.around import Around
+from coordinator.runner.logs import state_folder
+
+
+def around() -> Around:
+    """This process's environment, folders, clock and name."""
+    environ = dict(os.environ)
+    home = Path.home()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in some containers
+        user = str(os.getuid())
+    return Around(
+        environ=environ,
+        home=home,
+        folder=Path.cwd(),
+        state=state_folder(environ, home),
+        clock=time.time,
+        holder=f"{user}@{socket.gethostname()}",
+    )
+
+
+def open_inventory(given: str | None, here: Around) -> Inventory:
+    """The inventory `-i`, ARCHLOOM_INVENTORY or the usual places name; the built-in one where there is none."""
+    from coordinator.config.load import load
+    from coordinator.config.locate import find
+
+    path = find(given, here.environ, here.folder, here.home)
+    return builtin() if path is None else load(path)

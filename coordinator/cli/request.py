@@ -1,0 +1,145 @@
+"""The flags of `archloom build` and `archloom plan`, read into the same target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from coordinator.cli.buildx_flags import foreign_flags
+from coordinator.domain import platforms, references
+from coordinator.domain.target import Emulate, Target
+from coordinator.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The words of the command line, as click gives them; nothing is looked at yet."""
+
+    context: str
+    tag: tuple[str, ...]
+    platform: tuple[str, ...]
+    file: str | None
+    target: str
+    build_arg: tuple[str, ...]
+    label: tuple[str, ...]
+    no_cache: bool
+    pull: bool
+    inventory: str | None
+    emulate: str
+    on: tuple[str, ...]
+
+    @property
+    def emulate_choice(self) -> Emulate:
+        return Emulate(self.emulate)
+
+
+def request_flags(command: F) -> F:
+    """The flags that say what to build and where."""
+    options = [
+        click.argument("context", default="."),
+        click.option("-t", "--tag", multiple=True, metavar="REF", help="Name to publish as; repeat for more."),
+        click.option("--platform", multiple=True, metavar="P[,P…]", help="Default: what your boards run natively."),
+        click.option("-f", "--file", metavar="FILE", help="Dockerfile. Default: CONTEXT/Dockerfile."),
+        click.option("--target", default="", metavar="STAGE", help="Stage of the Dockerfile to build."),
+        click.option("--build-arg", multiple=True, metavar="K=V", help="Value of an ARG; K alone reads it from here."),
+        click.option("--label", multiple=True, metavar="K=V", help="Label of the image."),
+        click.option("--no-cache", is_flag=True, help="Build every step anew and reuse nothing."),
+        click.option("--pull", is_flag=True, help="Accepted: bases are always resolved afresh."),
+        click.option("-i", "--inventory", metavar="FILE", help="Hosts to build on. (env: ARCHLOOM_INVENTORY)"),
+        click.option(
+            "--emulate",
+            type=click.Choice([one.value for one in Emulate]),
+            default=Emulate.AUTO.value,
+            help="QEMU: where no board can (auto), never, or only.",
+        ),
+        click.option("--on", multiple=True, metavar="HOST", help="Use these hosts alone."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return foreign_flags(command)
+
+
+def target_from(flags: Flags, environ: dict[str, str]) -> Target:
+    """The target these flags describe, every wrong word refused. Platforms may still be empty: the hosts decide."""
+    if not flags.tag:
+        raise UsageError("no name to publish as", hint="add -t, for example: -t nas.lan:5000/app:1.0")
+    context = _context(flags.context)
+    return Target(
+        name="default",
+        context=str(context),
+        dockerfile=str(_dockerfile(flags.file, context)),
+        tags=tuple(dict.fromkeys(_tag(text) for text in flags.tag)),
+        platforms=platforms.parse_list(flags.platform),
+        stage=flags.target,
+        build_args=_build_args(flags.build_arg, environ),
+        labels=_labels(flags.label),
+        no_cache=flags.no_cache,
+        pull=flags.pull,
+    )
+
+
+def _tag(text: str) -> references.Reference:
+    reference = references.parse(text)
+    if reference.digest:
+        raise UsageError(
+            f"'{text}' names a digest, and a digest cannot be chosen", hint=f"-t {reference.with_tag('1.0')}"
+        )
+    return reference.with_tag(reference.target)
+
+
+def _context(text: str) -> Path:
+    if text == "-":
+        hint = "unpack it into a folder and give that folder"
+        raise UsageError("a context on standard input is not supported yet", hint=hint)
+    if "://" in text or text.startswith(("git@", "github.com/")):
+        raise UsageError(f"a remote context is not supported yet: {text}", hint=f"git clone {text} src, then build src")
+    path = Path(text)
+    if not path.exists():
+        raise UsageError(
+            f"there is no context folder {text}", hint="the last argument is the folder to send, often '.'"
+        )
+    if not path.is_dir():
+        raise UsageError(
+            f"the context {text} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
+        )
+    return path.resolve()
+
+
+def _dockerfile(text: str | None, context: Path) -> Path:
+    if text == "-":
+        raise UsageError(
+            "a Dockerfile on standard input is not supported yet", hint="write it to a file and use -f FILE"
+        )
+    # As docker does: -f is looked up from where you stand; the default lies in the context.
+    path = Path(text).absolute() if text else context / "Dockerfile"
+    if not path.is_file():
+        lower = context / "dockerfile"
+        hint = f"-f {lower}" if not text and lower.is_file() else "name it with -f FILE"
+        raise UsageError(f"there is no Dockerfile at {path}", hint=hint)
+    return path
+
+
+def _build_args(words: tuple[str, ...], environ: dict[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key:
+            raise UsageError(f"invalid --build-arg '{word}'", hint="write --build-arg NAME=VALUE")
+        if equals:
+            found[key] = value
+        elif key in environ:
+            found[key] = environ[key]
+    return found
+
+
+def _labels(words: tuple[str, ...]) -> dict[str, str]:
+    for word in words:
+        if not word.partition("=")[0]:
+            raise UsageError(f"invalid --label '{word}'", hint="write --label NAME=VALUE")
+    return {key: value for key, _, value in (word.partition("=") for word in words)}

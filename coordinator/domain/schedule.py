@@ -1,0 +1,60 @@
+"""Which waiting jobs get a host now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.run import Job, Run
+from coordinator.domain.states import AttemptState, JobState
+
+_HOLDS_A_SLOT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A host that can build the platform, and how."""
+
+    host: str
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    job_id: int
+    candidate: Candidate
+
+
+def assign(
+    run: Run, candidates: Mapping[Platform, Sequence[Candidate]], slots: Mapping[str, int]
+) -> tuple[Assignment, ...]:
+    """Hosts for the run's pending jobs, as far as slots are free.
+
+    `candidates` are in order of preference; `slots` says how many jobs of ours a host takes at once. A job waits for
+    the best mode it can have rather than take a worse one that happens to be free, and goes to a host it was lost on
+    only when there is no other. Jobs with the fewest hosts choose first; among equals the least busy host wins.
+    """
+    busy = Counter(attempt.host for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT)
+    pending = [job for job in run.jobs if job.state is JobState.PENDING]
+    found: list[Assignment] = []
+    for job in sorted(pending, key=lambda job: (len(candidates.get(job.platform, ())), job.id)):
+        free = [one for one in _preferred(job, candidates) if busy[one.host] < slots.get(one.host, 0)]
+        if free:
+            chosen = min(free, key=lambda one: busy[one.host] / slots[one.host])
+            busy[chosen.host] += 1
+            found.append(Assignment(job.id, chosen))
+    return tuple(found)
+
+
+def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
+    """Pending jobs that no host can take, now or later."""
+    return tuple(job for job in run.jobs if job.state is JobState.PENDING and not candidates.get(job.platform))
+
+
+def _preferred(job: Job, candidates: Mapping[Platform, Sequence[Candidate]]) -> list[Candidate]:
+    able = candidates.get(job.platform, ())
+    tried = {attempt.host for attempt in job.attempts}
+    able = [one for one in able if one.host not in tried] or list(able)
+    return [one for one in able if one.mode is able[0].mode]

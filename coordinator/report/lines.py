@@ -1,0 +1,86 @@
+"""Events in words. One event is no line, one or several; every line of a build says platform, host and mode."""
+
+from __future__ import annotations
+
+from coordinator.domain.events import (
+    Assigned,
+    AttemptEnded,
+    Event,
+    Notice,
+    Phase,
+    Place,
+    Reused,
+    RunEnded,
+    RunStarted,
+    StepLine,
+    TagMoved,
+    Verified,
+    Waiting,
+)
+from coordinator.domain.platforms import Mode
+
+_PLATFORM_WIDTH = len("linux/arm64/v9")
+_MODE_WIDTH = len("emulated")
+_SHORT_DIGEST = len("sha256:") + 12
+
+
+def prefix(place: Place) -> str:
+    """`linux/arm/v7   pi4 native  `: what every line of a job begins with."""
+    return f"{place.platform!s:<{_PLATFORM_WIDTH}} {place.host} {place.mode:<{_MODE_WIDTH}} "
+
+
+def short(digest: str) -> str:
+    """Enough of a digest to recognise it."""
+    return digest[:_SHORT_DIGEST]
+
+
+def lines(event: Event) -> list[str]:
+    """The event as plain lines, without a line's end."""
+    match event:
+        case Notice(text):
+            return [f"note: {text}"]
+        case RunStarted():
+            count = len(event.platforms)
+            many = "platform" if count == 1 else "platforms"
+            return [f"run {event.run}: {', '.join(event.tags)}, {count} {many}"]
+        case TagMoved():
+            was = f" (was {short(event.previous)})" if event.previous else ""
+            return [f"tag {event.reference} → {short(event.digest)}{was}"]
+        case RunEnded():
+            return [closing(event)] if event.exit_code == 0 else []
+        case _:
+            return _of_job(event)
+
+
+def _of_job(event: Reused | Waiting | Assigned | Phase | StepLine | AttemptEnded | Verified) -> list[str]:
+    match event:
+        case Reused():
+            return [f"{event.platform!s:<{_PLATFORM_WIDTH}} reused {short(event.digest)} (pin {event.pin})"]
+        case Waiting(platform, reason):
+            return [f"{platform!s:<{_PLATFORM_WIDTH}} waits: {reason}"]
+        case Assigned(place, text) | StepLine(place, text):
+            return [f"{prefix(place)}{text}"]
+        case Phase(place, name, text):
+            return [f"{prefix(place)}{name}{': ' if text else ''}{text}"]
+        case AttemptEnded():
+            return _ended(event)
+        case Verified():
+            return [f"{prefix(event.place)}verified {short(event.digest)} in {event.seconds:.1f} s"]
+
+
+def closing(event: RunEnded) -> str:
+    """The last line of a good run: tag, digest, platforms, what was emulated, and time."""
+    emulated = [name for name, mode in event.platforms.items() if mode == Mode.EMULATED]
+    told = f" (emulated: {', '.join(emulated)})" if emulated else " (none emulated)"
+    platforms = ", ".join(event.platforms)
+    return f"published {', '.join(event.tags)} {event.digest} for {platforms}{told} in {event.seconds:.1f} s"
+
+
+def _ended(event: AttemptEnded) -> list[str]:
+    at = f" at {event.step}" if event.step else ""
+    code = f" ({event.code})" if event.code else ""
+    again = "; trying again" if event.again else ""
+    head = f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}"
+    if not event.tail:
+        return [head]
+    return [head, f"  last {len(event.tail)} lines:", *(f"  | {line}" for line in event.tail)]

@@ -1,0 +1,128 @@
+"""The live view of a terminal: a line per platform that changes in place, and what must stay is printed above it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.domain.events import (
+    Assigned,
+    AttemptEnded,
+    Event,
+    Notice,
+    Phase,
+    Place,
+    Reused,
+    RunEnded,
+    RunStarted,
+    StepLine,
+    TagMoved,
+    Verified,
+    Waiting,
+)
+from coordinator.domain.platforms import Platform
+from coordinator.report.lines import lines, short
+from coordinator.report.watch import Watch
+
+_FRAMES_PER_S = 8
+_STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow"}
+
+
+@dataclass(slots=True)
+class _Row:
+    host: str = ""
+    mode: str = ""
+    state: str = "waits"
+    step: str = ""
+    since: float = field(default_factory=time.monotonic)
+    until: float | None = None
+
+    @property
+    def elapsed(self) -> str:
+        if not self.host:
+            return ""
+        return f"{(self.until or time.monotonic()) - self.since:.1f} s"
+
+
+class _Board:
+    """What is on the screen: rows by platform, drawn anew at each frame so that the seconds run."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Platform, _Row] = {}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table.grid(padding=(0, 2), expand=False)
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for platform, row in self.rows.items():
+            step = Text(row.step, style=_STYLE.get(row.state, ""))
+            table.add_row(str(platform), row.host, row.mode, row.elapsed, step)
+        yield table
+
+    def place(self, place: Place) -> _Row:
+        row = self.rows.setdefault(place.platform, _Row())
+        if row.host != place.host:
+            row.host, row.mode, row.since, row.until = place.host, place.mode, time.monotonic(), None
+        return row
+
+    def end(self, platform: Platform, state: str, step: str) -> None:
+        row = self.rows.setdefault(platform, _Row())
+        row.state, row.step, row.until = state, step, time.monotonic()
+
+
+@contextlib.contextmanager
+def live(stream: TextIO) -> Iterator[Watch]:
+    """A live view on `stream`, which is a terminal. The closing line stays when the view is gone."""
+    console = Console(file=stream, highlight=False)
+    board = _Board()
+    with Live(board, console=console, refresh_per_second=_FRAMES_PER_S, transient=False) as view:
+
+        def watch(event: Event) -> None:
+            for text in _kept(event):
+                view.console.print(Text(text))
+            _show(board, event)
+
+        yield watch
+
+
+def _kept(event: Event) -> list[str]:
+    match event:
+        case Notice() | RunStarted() | AttemptEnded() | TagMoved() | RunEnded():
+            return lines(event)
+        case _:
+            return []
+
+
+def _show(board: _Board, event: Event) -> None:
+    match event:
+        case RunStarted():
+            board.rows = {platform: _Row() for platform in event.platforms}
+        case Reused():
+            board.end(event.platform, "done", f"reused {short(event.digest)}")
+        case Waiting(platform, reason):
+            board.rows.setdefault(platform, _Row()).step = f"waits: {reason}"
+        case Assigned(place, reason):
+            board.place(place).step = reason
+        case Phase(place, name, text):
+            board.place(place).step = f"{name} {text}".strip()
+        case StepLine(place, _, step):
+            row = board.place(place)
+            row.step = step or row.step
+        case AttemptEnded():
+            board.place(event.place)
+            board.end(event.place.platform, event.state, f"{event.state} {event.message}")
+        case Verified():
+            board.place(event.place)
+            board.end(event.place.platform, "done", f"verified {short(event.digest)}")
+        case Notice() | TagMoved() | RunEnded():
+            pass

@@ -1,0 +1,125 @@
+"""What a person and a program are told."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from coordinator.domain.events import (
+    Assigned,
+    AttemptEnded,
+    Notice,
+    Phase,
+    Place,
+    Reused,
+    RunEnded,
+    RunStarted,
+    StepLine,
+    TagMoved,
+    Verified,
+    Waiting,
+)
+from coordinator.domain.platforms import Mode, parse
+from coordinator.report.lines import lines
+from coordinator.report.live import live
+from coordinator.report.rawjson import to_json_line
+from coordinator.report.watch import Progress, watching
+
+PLACE = Place(platform=parse("linux/arm/v7"), host="beast", mode=Mode.EMULATED)
+DIGEST = "sha256:" + "ab" * 32
+FAILED = AttemptEnded(
+    place=PLACE, state="failed", code="build", message="exit code: 2", step="[2/3] RUN make", tail=("cc: no", "make: 2")
+)
+ENDED = RunEnded(
+    run="7f3a",
+    exit_code=0,
+    digest=DIGEST,
+    tags=("nas/app:1",),
+    platforms={"linux/amd64": "native", "linux/arm/v7": "emulated"},
+    seconds=12.34,
+)
+EVENTS = [
+    Notice("no inventory"),
+    RunStarted(run="7f3a", tags=("nas/app:1",), platforms=(PLACE.platform,), log_folder="/x"),
+    Reused(platform=PLACE.platform, digest=DIGEST, pin="archloom-1"),
+    Waiting(PLACE.platform, "busy"),
+    Assigned(PLACE, "assigned"),
+    Phase(PLACE, "push", "50 %"),
+    StepLine(PLACE, "#5 0.1 armv7l", "[2/3] RUN make"),
+    FAILED,
+    Verified(place=PLACE, digest=DIGEST, pin="archloom-1", seconds=2.0),
+    TagMoved(reference="nas/app:1", digest=DIGEST, previous=""),
+    ENDED,
+]
+
+
+def test_every_line_of_a_build_says_platform_host_and_mode():
+    """Whoever reads one line of the log knows where it comes from."""
+    for event in EVENTS[4:9]:
+        assert lines(event)[0].split()[:3] == ["linux/arm/v7", "beast", "emulated"]
+
+
+def test_a_failure_shows_its_step_and_last_lines():
+    """The reader need not scroll: what failed, where, and the last lines are together."""
+    assert [line.strip() for line in lines(FAILED)] == [
+        "linux/arm/v7   beast emulated FAILED (build) at [2/3] RUN make: exit code: 2",
+        "last 2 lines:",
+        "| cc: no",
+        "| make: 2",
+    ]
+
+
+def test_the_last_line_of_a_good_run_tells_it_all():
+    """Tag, digest, platforms, what was emulated, and time, in one line."""
+    assert lines(ENDED) == [
+        f"published nas/app:1 {DIGEST} for linux/amd64, linux/arm/v7 (emulated: linux/arm/v7) in 12.3 s"
+    ]
+
+
+def test_rawjson_is_one_object_per_event_with_the_place_spread_out():
+    """A program reads platform, host and mode beside the event's own fields."""
+    for event in EVENTS:
+        assert json.loads(to_json_line(event))["event"]
+
+    step = json.loads(to_json_line(EVENTS[6]))
+
+    assert step == {
+        "event": "step_line",
+        "platform": "linux/arm/v7",
+        "host": "beast",
+        "mode": "emulated",
+        "text": "#5 0.1 armv7l",
+        "step": "[2/3] RUN make",
+    }
+
+
+def test_a_report_that_is_no_terminal_is_plain():
+    """`auto` writes plain lines where nobody can see a live view."""
+    stream = io.StringIO()
+    with watching(Progress.AUTO, stream) as watch:
+        for event in EVENTS:
+            watch(event)
+
+    assert "linux/arm/v7   beast emulated #5 0.1 armv7l" in stream.getvalue()
+    assert stream.getvalue().splitlines()[-1].startswith("published nas/app:1")
+
+
+def test_quiet_says_only_what_went_wrong():
+    """A quiet run is silent until something fails."""
+    stream = io.StringIO()
+    with watching(Progress.QUIET, stream) as watch:
+        for event in EVENTS:
+            watch(event)
+
+    assert stream.getvalue().splitlines() == lines(FAILED)
+
+
+def test_the_live_view_keeps_failures_and_the_closing_line():
+    """What matters after the run stays on the screen above the moving lines."""
+    stream = io.StringIO()
+    with live(stream) as watch:
+        for event in EVENTS:
+            watch(event)
+
+    assert "cc: no" in stream.getvalue()
+    assert "published nas/app:1" in stream.getvalue()
