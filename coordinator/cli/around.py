@@ -10,7 +10,8 @@ from pathlib import Path
 
 from coordinator.domain.inventory import Inventory, builtin
 from coordinator.runner.around import Around
-from coordinator.runner.logs import state_folder
+from coordinator.runner.logs import state_folder, store_path
+from coordinator.store.sqlite import Store
 
 
 def around() -> Around:
@@ -38,3 +39,7 @@ def open_inventory(given: str | None, here: Around) -> Inventory:
 
     path = find(given, here.environ, here.folder, here.home)
     return builtin() if path is None else load(path)
+
+
+def open_store(here: Around) -> Store:
+    return Store(store_path(here.state), here.clock)

@@ -1,0 +1,42 @@
+"""`archloom image`: what a tag really holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import click
+
+from coordinator.cli.around import around, open_inventory
+from coordinator.domain import references
+from coordinator.report.tables import size, table
+from coordinator.runner.inspect import Entry, Inspected, inspect
+
+
+@click.group()
+def command() -> None:
+    """Look at published images."""
+
+
+@command.command("inspect", epilog="\b\nExample:\n  archloom image inspect nas.lan:5000/app:1.0")
+@click.argument("ref")
+@click.option("-i", "--inventory", metavar="FILE", help="For its registries. (env: ARCHLOOM_INVENTORY)")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
+    """Show the index of REF, its platforms, and which entry each platform resolves to."""
+    here = around()
+    found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, here), here))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    click.echo(f"{found.reference}\n{found.media_type} {found.digest}")
+    click.echo(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
+    click.echo("\n" + table(("a client on", "gets"), _resolved(found)))
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    return (entry.platform or f"(attests {entry.subject[:19]})", entry.digest, size(entry.size), entry.media_type)
+
+
+def _resolved(found: Inspected) -> list[tuple[str, str]]:
+    return [(str(platform), digest or "nothing: no entry matches") for platform, digest in found.resolved]

@@ -1,0 +1,86 @@
+"""Build: start the detached job, wait for a slot if need be, follow its log, and write down how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from io import BufferedWriter
+
+from coordinator.domain.events import Phase, Place, StepLine, Waiting
+from coordinator.domain.platforms import normalise
+from coordinator.domain.progress import StepReader
+from coordinator.domain.run import Attempt, Job
+from coordinator.domain.states import AttemptEvent
+from coordinator.errors import LostError
+from coordinator.hosts.agent import AgentClient, Ended, HostBusyError, LogText
+from coordinator.runner.fate import cancelled, failed, lost
+from coordinator.runner.logs import log_path
+from coordinator.runner.loom import Loom, agent_job, place
+
+_ASK_AGAIN_S = 1.0
+
+
+async def build(loom: Loom, attempt_id: int) -> None:
+    """Takes the attempt from BUILDING to its end on the host. Safe to repeat: a job that runs is joined."""
+    _, job, attempt = loom.find(attempt_id)
+    here = place(job, attempt)
+    steps = StepReader()
+    try:
+        client = await loom.farm.client(attempt.host)
+        await _start(loom, client, job, attempt)
+        loom.emit(Phase(here, "build"))
+        ended = await _follow(loom, client, job, attempt, steps)
+    except LostError as error:
+        await lost(loom, job, attempt, error.code or "connection", error.message)
+        return
+    await _settle(loom, job, attempt, ended, steps)
+
+
+async def _start(loom: Loom, client: AgentClient, job: Job, attempt: Attempt) -> None:
+    name = agent_job(loom.run_id, job, attempt)
+    while True:
+        try:
+            await client.start(name, holder=f"{loom.around.holder} {name}", slots=loom.farm.slots[attempt.host])
+        except HostBusyError as busy:
+            since = max(0.0, loom.around.clock() - busy.since)
+            who = busy.holder or "another archloom"
+            loom.emit(Waiting(job.platform, f"{attempt.host} is held by {who} for {since:.0f} s"))
+            await asyncio.sleep(_ASK_AGAIN_S)
+        else:
+            return
+
+
+async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, steps: StepReader) -> Ended:
+    path = log_path(loom.around.state, loom.run_id, job.platform, attempt.number)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # From the beginning, also when a job is joined again: the host has the whole log, and offsets count its bytes.
+    with path.open("wb") as kept:
+        async for item in client.follow(agent_job(loom.run_id, job, attempt), offset=0):
+            if isinstance(item, LogText):
+                _keep(loom, kept, item.text, place(job, attempt), steps)
+            else:
+                return item
+    raise LostError(f"{attempt.host} closed the log before the job ended", code="connection")
+
+
+def _keep(loom: Loom, kept: BufferedWriter, text: str, here: Place, steps: StepReader) -> None:
+    kept.write(text.encode())
+    kept.flush()
+    for line in steps.feed(text):
+        loom.emit(StepLine(here, line.text, line.step))
+
+
+async def _settle(loom: Loom, job: Job, attempt: Attempt, ended: Ended, steps: StepReader) -> None:
+    match ended.state:
+        case "BUILT":
+            found = normalise(ended.os, ended.architecture, ended.variant)
+            if found == job.platform:
+                loom.store.move_attempt(attempt.id, AttemptEvent.BUILT)
+                return
+            message = f"the engine built {found}, asked for {job.platform}"
+            await failed(loom, job, attempt, "mismatch", message, steps)
+        case "FAILED":
+            await failed(loom, job, attempt, ended.code, ended.message, steps)
+        case "CANCELLED":
+            await cancelled(loom, job, attempt)
+        case _:
+            await lost(loom, job, attempt, ended.code, ended.message, steps)

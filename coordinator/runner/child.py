@@ -1,0 +1,62 @@
+"""A verified child as the store keeps it: what the index needs, and what the report tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.domain.descriptors import read_descriptor
+from coordinator.domain.index import Child
+from coordinator.domain.platforms import Mode, parse
+
+_WHAT = "a stored child"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChild:
+    """`host` is empty for a child that was reused; `seconds` is from the assignment to the verdict."""
+
+    child: Child
+    config_digest: str
+    pin: str
+    mode: Mode
+    host: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The image, then its attestations."""
+        return (self.child.descriptor.digest, *(entry.digest for entry in self.child.attestations))
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "platform": str(self.child.platform),
+            "digest": self.child.descriptor.digest,
+            "descriptor": self.child.descriptor.to_json(),
+            "attestations": [entry.to_json() for entry in self.child.attestations],
+            "config_digest": self.config_digest,
+            "pin": self.pin,
+            "mode": self.mode.value,
+            "host": self.host,
+            "attempts": self.attempts,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def from_stored(data: Mapping[str, Any]) -> StoredChild:
+    """The child that `to_json` wrote."""
+    return StoredChild(
+        child=Child(
+            platform=parse(data["platform"]),
+            descriptor=read_descriptor(data["descriptor"], _WHAT),
+            attestations=tuple(read_descriptor(entry, _WHAT) for entry in data["attestations"]),
+        ),
+        config_digest=data["config_digest"],
+        pin=data["pin"],
+        mode=Mode(data["mode"]),
+        host=data["host"],
+        attempts=data["attempts"],
+        seconds=data["seconds"],
+    )

@@ -1,0 +1,63 @@
+"""How an attempt ends badly: committed, told with its last lines, and nothing of it left on its host."""
+
+from __future__ import annotations
+
+from coordinator.domain.events import AttemptEnded
+from coordinator.domain.progress import StepReader
+from coordinator.domain.retry import Verdict, verdict
+from coordinator.domain.run import Attempt, Job
+from coordinator.domain.states import AttemptEvent
+from coordinator.errors import ArchloomError
+from coordinator.runner.loom import Loom, agent_job, place
+
+
+async def failed(
+    loom: Loom, job: Job, attempt: Attempt, code: str, message: str, steps: StepReader | None = None
+) -> None:
+    """The Dockerfile's fault, or a result that is not what was asked."""
+    await _end(loom, job, attempt, AttemptEvent.FAIL, code, message, steps)
+
+
+async def lost(
+    loom: Loom, job: Job, attempt: Attempt, code: str, message: str, steps: StepReader | None = None
+) -> None:
+    """The fault of a host, the network, an engine, a disk, an emulator or a registry."""
+    await _end(loom, job, attempt, AttemptEvent.LOSE, code, message, steps)
+
+
+async def cancelled(loom: Loom, job: Job, attempt: Attempt) -> None:
+    await _end(loom, job, attempt, AttemptEvent.CANCEL, "", "cancelled", None)
+
+
+async def forget(loom: Loom, job: Job, attempt: Attempt) -> None:
+    """Nothing of the attempt stays on its host. A host that cannot be asked now cleans up when it is next used."""
+    try:
+        client = await loom.farm.client(attempt.host)
+        await client.forget(agent_job(loom.run_id, job, attempt))
+    except ArchloomError:
+        return
+
+
+async def _end(
+    loom: Loom,
+    job: Job,
+    attempt: Attempt,
+    event: AttemptEvent,
+    code: str,
+    message: str,
+    steps: StepReader | None,
+) -> None:
+    state = loom.store.move_attempt(attempt.id, event, code=code, message=message)
+    codes = (*(one.code for one in job.attempts[:-1]), code)
+    loom.emit(
+        AttemptEnded(
+            place=place(job, attempt),
+            state=state,
+            code=code,
+            message=message,
+            step=steps.failing_step if steps else "",
+            tail=steps.tail if steps else (),
+            again=event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN,
+        )
+    )
+    await forget(loom, job, attempt)

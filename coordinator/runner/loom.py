@@ -1,0 +1,50 @@
+"""Everything the actions of one run work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coordinator.domain.events import Event, Place
+from coordinator.domain.run import Attempt, Job, Run
+from coordinator.registry.broker import Broker
+from coordinator.runner.around import Around
+from coordinator.runner.farm import Farm
+from coordinator.runner.inputs import Inputs
+from coordinator.runner.registries import Registries
+from coordinator.runner.request import BuildRequest
+from coordinator.store.sqlite import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loom:
+    """`push_losses` counts, per attempt, the pushes that were lost in this process."""
+
+    run_id: str
+    request: BuildRequest
+    inputs: Inputs
+    around: Around
+    store: Store
+    registries: Registries
+    broker: Broker
+    farm: Farm
+    emit: Callable[[Event], None]
+    push_losses: dict[int, int] = field(default_factory=dict)
+
+    def find(self, attempt_id: int) -> tuple[Run, Job, Attempt]:
+        """The attempt as it is stored now, with its job and run."""
+        run = self.store.run(self.run_id)
+        for job in run.jobs:
+            for attempt in job.attempts:
+                if attempt.id == attempt_id:
+                    return run, job, attempt
+        raise LookupError(attempt_id)
+
+
+def place(job: Job, attempt: Attempt) -> Place:
+    return Place(platform=job.platform, host=attempt.host, mode=attempt.mode)
+
+
+def agent_job(run_id: str, job: Job, attempt: Attempt) -> str:
+    """The attempt's name on its host."""
+    return f"{run_id}-{job.platform.slug}-{attempt.number}"

@@ -1,0 +1,83 @@
+"""Publish: children to every repository, the index by digest, then the tags, last; each read back."""
+
+from __future__ import annotations
+
+from coordinator.domain.events import TagMoved
+from coordinator.domain.index import Index, assemble
+from coordinator.domain.references import Reference
+from coordinator.domain.run import Run
+from coordinator.domain.states import TargetEvent, TargetState
+from coordinator.errors import RegistryError
+from coordinator.runner.child import StoredChild, from_stored
+from coordinator.runner.loom import Loom
+
+
+def index_of(run: Run) -> Index:
+    """The index of the run's verified children: the same children give the same bytes, run after run."""
+    return assemble(child.child for child in _children(run))
+
+
+async def publish(loom: Loom, run_id: str) -> None:
+    """Takes the target from READY to PUBLISHED, or goes on from where it is. Safe to repeat.
+
+    Raises RegistryError when a registry refuses, or when a tag does not say afterwards what was put there.
+    """
+    run = loom.store.run(run_id)
+    index = index_of(run)
+    tags = loom.request.target.tags
+    if run.target_state is TargetState.READY:
+        for repository in loom.request.target.repositories:
+            await _fill(loom, run, repository, index)
+        loom.store.move_target(run_id, TargetEvent.INDEX, digest=index.digest)
+        run = loom.store.run(run_id)
+    if run.target_state is TargetState.INDEXED:
+        for tag in tags:
+            await _remember(loom, run_id, tag)
+        loom.store.move_target(run_id, TargetEvent.TAG)
+        run = loom.store.run(run_id)
+    moved = {tag.reference for tag in run.tags if tag.moved}
+    for tag in tags:
+        if str(tag) not in moved:
+            await _move(loom, run_id, tag, index)
+    loom.store.move_target(run_id, TargetEvent.PUBLISH)
+
+
+async def _fill(loom: Loom, run: Run, repository: Reference, index: Index) -> None:
+    """Children first: an index whose children are not there would be refused, or worse, accepted."""
+    first = loom.request.target.repositories[0]
+    registry = loom.registries.registry(repository.registry)
+    if repository != first:
+        source = loom.registries.registry(first.registry)
+        for child in _children(run):
+            for digest in child.digests:
+                manifest = await source.get_manifest(first.repository, digest)
+                await registry.copy_image(source, first.repository, manifest, repository.repository)
+            image = await source.get_manifest(first.repository, child.digests[0])
+            await registry.put_manifest(repository.repository, child.pin, image.raw, image.media_type)
+    await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
+
+
+def _children(run: Run) -> list[StoredChild]:
+    return [from_stored(job.child) for job in run.jobs if job.child is not None]
+
+
+async def _remember(loom: Loom, run_id: str, tag: Reference) -> None:
+    found = await loom.registries.registry(tag.registry).head_manifest(tag.repository, tag.tag)
+    loom.store.expect_tag(run_id, str(tag), found.digest if found else "")
+
+
+async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
+    registry = loom.registries.registry(tag.registry)
+    previous = next(one.previous for one in loom.store.run(run_id).tags if one.reference == str(tag))
+    await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
+    found = await registry.head_manifest(tag.repository, tag.tag)
+    if found is None or found.digest != index.digest:
+        loom.store.move_target(run_id, TargetEvent.DISAGREE)
+        says = found.digest if found else "nothing"
+        raise RegistryError(
+            f"{tag} was set to {index.digest}, and the registry now says {says}",
+            hint="somebody else moved the tag at the same time: look at it with archloom image inspect, build again",
+            code="conflict",
+        )
+    loom.store.tag_moved(run_id, str(tag))
+    loom.emit(TagMoved(reference=str(tag), digest=index.digest, previous=previous))

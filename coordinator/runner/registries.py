@@ -1,0 +1,35 @@
+"""The registries of one run: a client for each, opened when it is first needed and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from coordinator.domain.inventory import RegistrySettings
+from coordinator.registry.auth import CredentialSource
+from coordinator.registry.client import Registry
+
+
+class Registries:
+    """Clients by registry host. What the inventory does not name has the default settings."""
+
+    def __init__(self, settings: Mapping[str, RegistrySettings], credentials: CredentialSource) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._open: dict[str, Registry] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for registry in self._open.values():
+            await registry.aclose()
+
+    def registry(self, host: str) -> Registry:
+        if host not in self._open:
+            settings = self._settings.get(host) or RegistrySettings(host=host)
+            self._open[host] = Registry(settings, self._credentials)
+        return self._open[host]

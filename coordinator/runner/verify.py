@@ -1,0 +1,48 @@
+"""Verify: what was pushed is read back from the registry, held against the plan, and pinned."""
+
+from __future__ import annotations
+
+from coordinator.domain.build_id import pin_tag
+from coordinator.domain.events import Phase, Verified
+from coordinator.domain.index import Child
+from coordinator.errors import RegistryError
+from coordinator.image.child import VerifiedChild, read_child
+from coordinator.runner.child import StoredChild
+from coordinator.runner.fate import failed, forget, lost
+from coordinator.runner.loom import Loom, place
+
+
+async def verify(loom: Loom, attempt_id: int) -> None:
+    """Takes the attempt from PUSHED to the job's verdict. Safe to repeat: reading and pinning twice changes nothing."""
+    _, job, attempt = loom.find(attempt_id)
+    here = place(job, attempt)
+    loom.emit(Phase(here, "verify"))
+    repository = loom.request.target.repositories[0]
+    registry = loom.registries.registry(repository.registry)
+    pin = pin_tag(job.build_id, job.platform)
+    try:
+        child = await read_child(registry, repository.repository, attempt.digest, job.platform)
+        await registry.put_manifest(repository.repository, pin, child.manifest.raw, child.manifest.media_type)
+    except RegistryError as error:
+        if error.code == "mismatch":
+            await failed(loom, job, attempt, error.code, error.message)
+        else:
+            await lost(loom, job, attempt, "registry", error.message)
+        return
+    seconds = loom.around.clock() - attempt.started_at
+    stored = StoredChild(
+        child=as_child(child),
+        config_digest=child.config_digest,
+        pin=pin,
+        mode=attempt.mode,
+        host=attempt.host,
+        attempts=attempt.number,
+        seconds=seconds,
+    )
+    loom.store.verify_job(job.id, stored.to_json(), winner=attempt_id)
+    loom.emit(Verified(place=here, digest=attempt.digest, pin=pin, seconds=seconds))
+    await forget(loom, job, attempt)
+
+
+def as_child(verified: VerifiedChild) -> Child:
+    return Child(platform=verified.platform, descriptor=verified.descriptor, attestations=tuple(verified.attestations))

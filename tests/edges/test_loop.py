@@ -1,0 +1,130 @@
+"""The loop over a real store: what it starts, what it waits for, and that a crash changes nothing in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.run import Build, Publish, Push, Send, Verify
+from coordinator.domain.schedule import Candidate
+from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
+from coordinator.runner.loop import drive
+from coordinator.store.sqlite import Store
+
+AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
+ABLE = {AMD64: [Candidate("beast", Mode.NATIVE)], ARM64: [Candidate("beast", Mode.EMULATED)]}
+
+
+class CrashError(Exception):
+    """The coordinator is gone."""
+
+
+class World:
+    """Does each action by its transitions alone, as a host that always answers; `crash_at` is the commit it dies at."""
+
+    def __init__(self, store: Store, *, failing: tuple[str, ...] = (), crash_at: int = 0) -> None:
+        self.store = store
+        self.failing = failing
+        self.crash_at = crash_at
+        self.commits = 0
+        self.done: list[str] = []
+
+    def _commit(self) -> None:
+        self.commits += 1
+        if self.commits == self.crash_at:
+            raise CrashError
+
+    async def __call__(self, action) -> None:
+        await asyncio.sleep(0)
+        match action:
+            case Publish():
+                self._publish()
+            case Send(attempt_id) | Build(attempt_id) | Push(attempt_id) | Verify(attempt_id):
+                self._attempt(action, attempt_id)
+
+    def _attempt(self, action, attempt_id: int) -> None:
+        run = self.store.run("r")
+        job, attempt = next((j, a) for j in run.jobs for a in j.attempts if a.id == attempt_id)
+        match action:
+            case Send():
+                if attempt.state is AttemptState.ASSIGNED:
+                    self.store.move_attempt(attempt_id, AttemptEvent.SEND)
+                    self._commit()
+                self.store.move_attempt(attempt_id, AttemptEvent.SENT)
+            case Build():
+                self.done.append(f"build {job.platform}")
+                failed = str(job.platform) in self.failing
+                self.store.move_attempt(attempt_id, AttemptEvent.FAIL if failed else AttemptEvent.BUILT, code="build")
+            case Push():
+                if attempt.state is AttemptState.BUILT:
+                    self.store.move_attempt(attempt_id, AttemptEvent.PUSH)
+                    self._commit()
+                self.store.move_attempt(attempt_id, AttemptEvent.PUSHED, digest="sha256:x")
+            case Verify():
+                self.store.verify_job(job.id, {"digest": attempt.digest}, winner=attempt_id)
+        self._commit()
+
+    def _publish(self) -> None:
+        steps = {
+            TargetState.READY: TargetEvent.INDEX,
+            TargetState.INDEXED: TargetEvent.TAG,
+            TargetState.TAGGING: TargetEvent.PUBLISH,
+        }
+        while (state := self.store.run("r").target_state) in steps:
+            self.store.move_target("r", steps[state])
+            self._commit()
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    ticks = count(1)
+    with Store(tmp_path / "archloom.db", lambda: float(next(ticks))) as opened:
+        opened.create_run("r", {}, {AMD64: "a", ARM64: "b"})
+        yield opened
+
+
+async def run_in(world: World, events: list | None = None):
+    return await drive("r", world.store, world, ABLE, {"beast": 1}, (events if events is not None else []).append)
+
+
+async def test_a_run_goes_from_pending_to_published(store):
+    """Each platform is built once, then the target is published."""
+    world = World(store)
+
+    run = await run_in(world)
+
+    assert run.target_state is TargetState.PUBLISHED
+    assert sorted(world.done) == ["build linux/amd64", "build linux/arm64"]
+
+
+async def test_one_platform_failing_lets_the_others_finish_and_publishes_nothing(store):
+    """The other platform is verified all the same, and the target is incomplete."""
+    run = await run_in(World(store, failing=("linux/amd64",)))
+
+    assert [job.state for job in run.jobs] == [JobState.FAILED, JobState.VERIFIED]
+    assert run.target_state is TargetState.INCOMPLETE
+
+
+async def test_a_platform_without_a_host_is_lost_and_waited_for_by_nobody(store):
+    """A job nobody can take ends at once."""
+    run = await drive("r", store, World(store), {AMD64: ABLE[AMD64]}, {"beast": 1}, [].append)
+
+    assert [job.state for job in run.jobs] == [JobState.VERIFIED, JobState.LOST]
+
+
+@pytest.mark.parametrize("crash_at", range(1, 14))
+async def test_a_crash_at_any_commit_changes_nothing_in_the_end(store, crash_at):
+    """Driven again, the run ends as it would have, and what was built before the crash is not built again."""
+    first = World(store, crash_at=crash_at)
+    with pytest.raises(CrashError):
+        await run_in(first)
+
+    second = World(store)
+    run = await run_in(second)
+
+    assert run.target_state is TargetState.PUBLISHED
+    assert sorted(first.done + second.done) == ["build linux/amd64", "build linux/arm64"]
