@@ -1,0 +1,146 @@
+"""The broker: where boards push to and pull bases from, and where authentication ends.
+
+A board sees one virtual repository to push to and one per base, opened by a secret of the job alone. Upstream the
+broker speaks with the coordinator's credentials, writes manifests by digest only, and believes the digests it saw.
+It serves whatever looks like a pair of asyncio streams: a loopback socket or a channel of an SSH connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+
+from coordinator.domain.references import Reference
+from coordinator.errors import ArchloomError
+from coordinator.registry import broker_pull, broker_push
+from coordinator.registry.call import Call, Upstreams
+from coordinator.registry.doors import PUSH, Door, RefusalError
+from coordinator.registry.exchange import Connections
+from coordinator.registry.reply import Reply
+from coordinator.registry.wire import Ends, Head, Source, WireError, read_request
+
+_TLS_HANDSHAKE = 0x16
+_PATH = re.compile(r"/v2/([a-z0-9]+)/(manifests|blobs)/([^/?]+(?:/[^/?]*)?)(?:\?(.*))?\Z")
+_CHALLENGE = 'Basic realm="archloom"'
+
+
+class Broker:
+    """An asyncio connection handler, and the doors it serves. Close it when the last door is closed."""
+
+    def __init__(self, upstreams: Upstreams) -> None:
+        self._upstreams = upstreams
+        self._connections = Connections()
+        self._doors: dict[str, Door] = {}
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    @contextlib.contextmanager
+    def door(
+        self, job: str, *, push: Reference | None = None, bases: Mapping[str, Reference] | None = None
+    ) -> Iterator[Door]:
+        """A door for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …"""
+        door = Door(job=job, push=push, bases=bases or {})
+        self._doors[job] = door
+        try:
+            yield door
+        finally:
+            del self._doors[job]
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves one connection until either side ends it."""
+        source = Source(reader)
+        try:
+            first = await source.some()
+            # Engines try TLS first; waiting for a head would cost them ten seconds.
+            if first and first[0] != _TLS_HANDSHAKE:
+                source.take_back(first)
+                while await self._serve_one(source, writer):
+                    pass
+        except (OSError, WireError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _serve_one(self, source: Source, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection goes on after this request."""
+        try:
+            head = await read_request(source)
+        except WireError as error:
+            await _refuse(
+                Reply(writer, "GET", keep_alive=False), RefusalError(400, "UNSUPPORTED", f"archloom: {error}")
+            )
+            return False
+        if head is None:
+            return False
+        reply = Reply(writer, head.method, keep_alive=head.keep_alive)
+        try:
+            await self._answer(head, source, reply)
+        except RefusalError as refusal:
+            if reply.begun:
+                return False
+            # A body that nobody wants is not read: the connection ends instead.
+            reply.keep_alive = head.keep_alive and head.framing.ends is Ends.EMPTY
+            await _refuse(reply, refusal)
+        return reply.keep_alive
+
+    async def _answer(self, head: Head, source: Source, reply: Reply) -> None:
+        door = self._admitted(head)
+        if head.target.rstrip("/") == "/v2":
+            await reply.small(200, {"Content-Type": "application/json"}, b"{}")
+            return
+        found = _PATH.match(head.target)
+        name = found[1] if found else ""
+        repository = door.push if name == PUSH else door.bases.get(name)
+        if found is None or repository is None:
+            raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
+        call = Call(
+            door=door,
+            repository=repository,
+            kind=found[2],
+            rest=found[3],
+            query=found[4] or "",
+            head=head,
+            source=source,
+            upstreams=self._upstreams,
+            connections=self._connections,
+        )
+        try:
+            await (broker_push if name == PUSH else broker_pull).answer(call, reply)
+        except ArchloomError as error:
+            door.refused(error)
+            raise _as_refusal(error) from error
+
+    def _admitted(self, head: Head) -> Door:
+        scheme, _, encoded = head.header("authorization").partition(" ")
+        try:
+            job, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            job, secret = "", ""
+        door = self._doors.get(job)
+        if scheme.lower() != "basic" or door is None or not door.opens(secret):
+            raise RefusalError(401, "UNAUTHORIZED", "archloom: the secret of a running job opens this door")
+        return door
+
+
+def _as_refusal(error: ArchloomError) -> RefusalError:
+    """What the board's engine is told: to try again where that can help, and to give up at once where it cannot."""
+    if error.code in ("unreachable", "unavailable"):
+        return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
+    return RefusalError(403, "DENIED", f"archloom: {error.message}")
+
+
+async def _refuse(reply: Reply, refusal: RefusalError) -> None:
+    body = json.dumps({"errors": [{"code": refusal.code, "message": refusal.message}]}).encode()
+    headers = {"Content-Type": "application/json"}
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    await reply.small(refusal.status, headers, body)

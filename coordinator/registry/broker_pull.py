@@ -1,0 +1,40 @@
+"""The pull side of a door: one base by its digest, and the blobs that its manifest names."""
+
+from __future__ import annotations
+
+from coordinator.domain.descriptors import read_descriptor, read_json
+from coordinator.domain.index import parse_index
+from coordinator.domain.references import is_digest
+from coordinator.registry.call import Call
+from coordinator.registry.client import PULL
+from coordinator.registry.doors import RefusalError
+from coordinator.registry.reply import Reply
+
+
+async def answer(call: Call, reply: Reply) -> None:
+    """One request to a base's repository. Raises RefusalError, or RegistryError for what the registry refused."""
+    readable = call.door.readable.setdefault(call.repository.name, {call.repository.digest})
+    if call.head.method not in ("GET", "HEAD"):
+        raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
+    if not is_digest(call.rest) or call.rest not in readable:
+        raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: the job's base is {call.repository.digest}")
+    if call.kind == "manifests":
+        manifest = await call.upstreams.get_manifest(call.repository, call.rest)
+        readable |= _named_by(manifest.raw, is_index=manifest.is_index)
+        headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}
+        await reply.small(200, headers, manifest.raw)
+    else:
+        url = await call.url(f"blobs/{call.rest}")
+        async with call.ask(call.head.method, url, PULL) as exchange:
+            await call.expect(exchange, (200,), f"pull a layer of {call.repository.name}")
+            headers = {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"}
+            await reply.relay(exchange, headers)
+
+
+def _named_by(raw: bytes, *, is_index: bool) -> set[str]:
+    what = "a base"
+    if is_index:
+        return {entry.digest for entry in parse_index(raw, what)}
+    document = read_json(raw, what)
+    layers = document.get("layers") or []
+    return {read_descriptor(entry, what).digest for entry in (document.get("config"), *layers)}

@@ -1,0 +1,126 @@
+"""The push side of a door: blobs up, manifests by digest, and nothing else."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlencode
+
+from coordinator.domain.descriptors import LARGEST_MANIFEST, read_manifest
+from coordinator.domain.references import is_digest
+from coordinator.registry.call import Call
+from coordinator.registry.client import PUSH
+from coordinator.registry.doors import PushedManifest, RefusalError, Upload
+from coordinator.registry.reply import Reply
+
+_UPLOADS = "uploads/"
+_SHOWN = "/v2/push"
+
+
+async def answer(call: Call, reply: Reply) -> None:
+    """One request to the repository `push`. Raises RefusalError, or RegistryError for what the registry refused."""
+    method = call.head.method
+    if call.kind == "manifests":
+        await (_put_manifest if method == "PUT" else _show_manifest)(call, reply)
+    elif call.rest.startswith(_UPLOADS):
+        await _upload(call, reply)
+    elif method == "HEAD" and is_digest(call.rest):
+        await _head_blob(call, reply)
+    else:
+        raise RefusalError(405, "UNSUPPORTED", f"archloom: a job does not {method} blobs it pushes")
+
+
+async def _head_blob(call: Call, reply: Reply) -> None:
+    url = await call.url(f"blobs/{call.rest}")
+    async with call.ask("HEAD", url, PUSH) as exchange:
+        head = await call.expect(exchange, (200, 404), f"look for a layer in {call.repository.name}")
+        if head.status == 404:
+            raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
+        await reply.relay(exchange, {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"})
+
+
+async def _upload(call: Call, reply: Reply) -> None:
+    match call.head.method, call.rest.removeprefix(_UPLOADS):
+        case "POST", "":
+            await _begin(call, reply)
+        case "PATCH", name:
+            await _patch(call, _known(call, name), name, reply)
+        case "PUT", name:
+            await _finish(call, _known(call, name), name, reply)
+        case method, _:
+            raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not served")
+
+
+async def _begin(call: Call, reply: Reply) -> None:
+    # A mount= in the query is answered as an ordinary upload: what it names is a name of ours.
+    url = await call.url("blobs/uploads/")
+    async with call.ask("POST", url, PUSH) as exchange:
+        head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
+        name = secrets.token_hex(16)
+        endpoint = await call.upstreams.endpoint(call.repository.registry)
+        call.door.uploads[name] = Upload(endpoint.followed(url, head.header("location")))
+    await reply.small(202, _where(name, "0-0"))
+
+
+async def _patch(call: Call, upload: Upload, name: str, reply: Reply) -> None:
+    async with call.relay("PATCH", upload.url, PUSH) as exchange:
+        # 201 is what ECR says.
+        head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
+        await _moved(call, upload, head.header("location"))
+        span = head.header("range") or "0-0"
+    await reply.small(202, _where(name, span))
+
+
+async def _finish(call: Call, upload: Upload, name: str, reply: Reply) -> None:
+    digest = parse_qs(call.query).get("digest", [""])[0]
+    if not is_digest(digest):
+        raise RefusalError(400, "DIGEST_INVALID", f"archloom: '{digest}' is not a sha256 digest")
+    joint = "&" if "?" in upload.url else "?"
+    url = f"{upload.url}{joint}{urlencode({'digest': digest})}"
+    async with call.relay("PUT", url, PUSH) as exchange:
+        await call.expect(exchange, (201, 204), f"finish a layer in {call.repository.name}")
+    del call.door.uploads[name]
+    await reply.small(201, {"Location": f"{_SHOWN}/blobs/{digest}", "Docker-Content-Digest": digest})
+
+
+async def _moved(call: Call, upload: Upload, location: str) -> None:
+    if location:
+        endpoint = await call.upstreams.endpoint(call.repository.registry)
+        upload.url = endpoint.followed(upload.url, location)
+
+
+async def _put_manifest(call: Call, reply: Reply) -> None:
+    raw = await call.body(LARGEST_MANIFEST)
+    manifest = read_manifest(raw, call.head.header("content-type"), "the pushed manifest")
+    by_digest = is_digest(call.rest)
+    if by_digest and call.rest != manifest.digest:
+        raise RefusalError(400, "DIGEST_INVALID", f"archloom: these bytes are {manifest.digest}")
+    await call.upstreams.put_manifest(call.repository, manifest)
+    seen = PushedManifest(manifest.digest, manifest.media_type, len(raw))
+    call.door.manifests[manifest.digest] = seen
+    if not by_digest:
+        call.door.manifests[call.rest] = seen
+        call.door.pushed = seen
+    await reply.small(201, {"Location": f"{_SHOWN}/manifests/{seen.digest}", "Docker-Content-Digest": seen.digest})
+
+
+async def _show_manifest(call: Call, reply: Reply) -> None:
+    """A manifest this job has pushed; the repository's others are none of its business."""
+    seen = call.door.manifests.get(call.rest)
+    if call.head.method not in ("GET", "HEAD"):
+        raise RefusalError(405, "UNSUPPORTED", f"archloom: {call.head.method} of a manifest is not served")
+    if seen is None:
+        raise RefusalError(404, "MANIFEST_UNKNOWN", "archloom: this job has not pushed it")
+    manifest = await call.upstreams.get_manifest(call.repository, seen.digest)
+    await reply.small(200, {"Content-Type": seen.media_type, "Docker-Content-Digest": seen.digest}, manifest.raw)
+
+
+def _known(call: Call, name: str) -> Upload:
+    upload = call.door.uploads.get(name)
+    if upload is None:
+        raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "archloom: no such upload of this job")
+    return upload
+
+
+def _where(name: str, span: str) -> Mapping[str, str]:
+    return {"Location": f"{_SHOWN}/blobs/{_UPLOADS}{name}", "Docker-Upload-UUID": name, "Range": span}

@@ -1,0 +1,162 @@
+"""Where a registry is and how it may be spoken to: scheme, certificates, and the other hosts it may send us to."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from coordinator.domain.inventory import RegistrySettings
+from coordinator.domain.references import HUB
+from coordinator.errors import RegistryError, UsageError
+
+_HUB_HOST = "registry-1.docker.io"
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """`registry` is the name in references, `host` where it answers (without brackets), `tls` is `None` for http.
+
+    `private` says that the user vouches for this registry's network: it is loopback, a private address, or the
+    inventory has `http` or `ca` for it. Only such a registry may send us to other private addresses.
+    """
+
+    registry: str
+    scheme: str
+    host: str
+    port: int
+    private: bool
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORT[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    def owns(self, url: str) -> bool:
+        """Whether this URL is on the registry itself, so that credentials may go there."""
+        parts = urlsplit(url)
+        return (parts.scheme, parts.hostname, _port(parts)) == (self.scheme, self.host.lower(), self.port)
+
+    def followed(self, base: str, location: str) -> str:
+        """The URL that a `Location` header means, or RegistryError (`redirect`) where following it would be wrong.
+
+        A registry behind a proxy often names itself with the scheme or the port it has inside: a location on its own
+        name below `/v2/` is taken as its own.
+        """
+        try:
+            url = urljoin(base, location)
+        except ValueError as error:
+            raise self._refused(location, "redirect", "it is not a URL") from error
+        parts = self._checked(url, "redirect")
+        if parts.hostname == self.host.lower() and parts.path.startswith("/v2/"):
+            return parts._replace(scheme=self.scheme, netloc=self.authority).geturl()
+        if parts.scheme == "http" and self.scheme == "https":
+            raise self._refused(url, "redirect", "it leaves https")
+        return url
+
+    def realm(self, url: str) -> str:
+        """The token server's URL, or RegistryError (`realm`): credentials go there.
+
+        Plain http is accepted only on the registry's own host, where that is http itself. (go-containerregistry
+        guards the same way in `validateRealmURL`.)
+        """
+        parts = self._checked(url, "realm")
+        if parts.scheme == "http" and (self.scheme == "https" or parts.hostname != self.host.lower()):
+            raise self._refused(url, "realm", "it is plain http")
+        return url
+
+    def _checked(self, url: str, code: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            _port(parts)
+        except ValueError as error:
+            raise self._refused(url, code, "it is not a URL") from error
+        if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
+            raise self._refused(url, code, "it is not an http or https URL")
+        if parts.username is not None:
+            raise self._refused(f"{parts.scheme}://{parts.hostname}", code, "it carries a user name")
+        if parts.hostname != self.host.lower() and not self.private and is_private(parts.hostname):
+            raise self._refused(url, code, "a public registry has no business at a private address")
+        return parts
+
+    def _refused(self, url: str, code: str, why: str) -> RegistryError:
+        where = url.partition("?")[0]
+        what = "its token server" if code == "realm" else "another address"
+        return RegistryError(f"{self.registry} sends us to {what}, {where!r}, which is refused: {why}", code=code)
+
+
+def resolve(settings: RegistrySettings) -> Endpoint:
+    """The endpoint of these settings. Plain http needs `http: true`, or loopback without a `ca`, as for Docker itself.
+
+    Raises UsageError for a host that is none and for a `ca` that cannot be read.
+    """
+    answers_at = _HUB_HOST if settings.host == HUB else settings.host
+    try:
+        parts = urlsplit(f"//{answers_at}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise _no_host(settings.host) from error
+    if not host or parts.path or parts.query or parts.username is not None or port == 0:
+        raise _no_host(settings.host)
+    http = settings.http or (is_loopback(host) and not settings.ca)
+    scheme = "http" if http else "https"
+    return Endpoint(
+        registry=settings.host,
+        scheme=scheme,
+        host=host,
+        port=port or _DEFAULT_PORT[scheme],
+        private=settings.http or bool(settings.ca) or is_private(host),
+        tls=None if http else tls_context(settings),
+    )
+
+
+def tls_context(settings: RegistrySettings) -> ssl.SSLContext:
+    """The system's certificates, and the registry's own `ca` beside them. Raises UsageError for an unusable `ca`."""
+    import httpx2
+
+    context = httpx2.create_ssl_context()
+    if settings.ca:
+        try:
+            context.load_verify_locations(settings.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"registry {settings.host}: cannot use the certificate file {settings.ca!r}: {error.strerror or error}",
+                hint="`ca` is a PEM file with the certificate of the registry's certificate authority",
+                code="ca",
+            ) from error
+    return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this is this machine by its literal address or as `localhost`; other names are not asked."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_private(host: str) -> bool:
+    """Whether this is loopback or a literal address that is not of the open internet."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return is_loopback(host)
+
+
+def _port(parts: SplitResult) -> int | None:
+    return parts.port or _DEFAULT_PORT.get(parts.scheme)
+
+
+def _no_host(text: str) -> UsageError:
+    return UsageError(
+        f"'{text}' is not a registry", hint="a registry is host[:port], for example nas.lan:5000", code="registry"
+    )

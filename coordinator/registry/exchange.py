@@ -1,0 +1,207 @@
+"""Requests to registries whose bodies are relayed: a connection, a head out, a head back, raw bodies both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import h11
+
+from coordinator.errors import RegistryError
+from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.wire import PIECE, Ends, Framing, Head, Source, WireError, raw_body, read_response
+
+_CONNECT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 300.0
+_MOST_IDLE = 8
+_NO_BODY = Framing(Ends.EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+@dataclass(slots=True)
+class _Link:
+    place: _Place
+    source: Source
+    writer: asyncio.StreamWriter
+    used: bool = False
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request under way. `body` are the answer's bytes as they travel."""
+
+    answer: Head
+    source: Source
+
+    @property
+    def body(self) -> AsyncGenerator[bytes, None]:
+        return raw_body(self.source, self.answer.framing)
+
+
+class Connections:
+    """Connections to registries, kept open between requests: a push asks for dozens of blobs by HEAD."""
+
+    def __init__(self) -> None:
+        self._idle: dict[_Place, list[_Link]] = {}
+
+    async def close(self) -> None:
+        for links in self._idle.values():
+            for link in links:
+                await _end(link)
+        self._idle.clear()
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: AsyncGenerator[bytes, None] | None = None,
+        framing: Framing = _NO_BODY,
+    ) -> AsyncIterator[Exchange]:
+        """The answer to one request, for as long as the block reads it.
+
+        With a body the connection is new, because a body cannot be sent twice; an answer that comes before the body is
+        over ends the sending. Raises RegistryError `unreachable` when there is no answer, WireError when the *body*
+        breaks off, which is its sender's affair.
+        """
+        place = _place(endpoint, url)
+        link, answer, whole = await self._exchange(place, method, url, headers, body, framing)
+        exchange = Exchange(answer, link.source)
+        done = False
+        try:
+            yield exchange
+            done = whole and answer.keep_alive and answer.framing.ends is Ends.EMPTY
+        finally:
+            if done and len(self._idle.setdefault(place, [])) < _MOST_IDLE:
+                self._idle[place].append(link)
+            else:
+                await _end(link)
+
+    async def _exchange(
+        self,
+        place: _Place,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: AsyncGenerator[bytes, None] | None,
+        framing: Framing,
+    ) -> tuple[_Link, Head, bool]:
+        while True:
+            link = await self._take(place, fresh=body is not None)
+            try:
+                answer, whole = await _converse(link, method, url, headers, body, framing)
+            except (_NoAnswerError, TimeoutError) as error:
+                await _end(link)
+                # An idle connection may have been closed at the other end at any time; that is no failure.
+                if not link.used:
+                    raise RegistryError(
+                        f"{place.host}:{place.port} gave no answer to {method}: {error}", code="unreachable"
+                    ) from error
+            except BaseException:
+                await _end(link)
+                raise
+            else:
+                link.used = True
+                return link, answer, whole
+
+    async def _take(self, place: _Place, *, fresh: bool) -> _Link:
+        idle = self._idle.get(place, [])
+        if idle and not fresh:
+            return idle.pop()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.tls, limit=PIECE)
+        except (OSError, TimeoutError) as error:
+            raise RegistryError(f"cannot reach {place.host}:{place.port}: {error}", code="unreachable") from error
+        return _Link(place, Source(reader), writer)
+
+
+class _NoAnswerError(Exception):
+    """The registry closed the connection without a word."""
+
+
+async def _converse(
+    link: _Link,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: AsyncGenerator[bytes, None] | None,
+    framing: Framing,
+) -> tuple[Head, bool]:
+    parser = h11.Connection(h11.CLIENT)
+    head = parser.send(
+        h11.Request(method=method, target=_target(url), headers=[*headers.items(), *_framing_headers(method, framing)])
+    )
+    sending = asyncio.ensure_future(_send(link.writer, head or b"", body))
+    reading = asyncio.ensure_future(_read(parser, link.source, method))
+    try:
+        await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done() and isinstance(sending.exception(), WireError):
+            raise sending.exception() or WireError
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            answer = await reading
+        # Early answers are passed on at once; the rest of the body has nowhere to go.
+        return answer, sending.done() and sending.exception() is None
+    finally:
+        for task in (sending, reading):
+            task.cancel()
+        await asyncio.gather(sending, reading, return_exceptions=True)
+
+
+async def _send(writer: asyncio.StreamWriter, head: bytes, body: AsyncGenerator[bytes, None] | None) -> None:
+    writer.write(head)
+    await writer.drain()
+    if body is not None:
+        async for piece in body:
+            writer.write(piece)
+            await writer.drain()
+
+
+async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
+    try:
+        return await read_response(parser, source, method)
+    except (WireError, OSError) as error:
+        raise _NoAnswerError(str(error) or type(error).__name__) from error
+
+
+async def _end(link: _Link) -> None:
+    link.writer.close()
+    with contextlib.suppress(OSError, ssl.SSLError):
+        await link.writer.wait_closed()
+
+
+def _framing_headers(method: str, framing: Framing) -> list[tuple[str, str]]:
+    match framing.ends:
+        case Ends.LENGTH:
+            return [("Content-Length", str(framing.length))]
+        case Ends.CHUNKS:
+            return [("Transfer-Encoding", "chunked")]
+        case Ends.EMPTY | Ends.CLOSE:
+            return [("Content-Length", "0")] if method in ("POST", "PUT", "PATCH") else []
+
+
+def _place(endpoint: Endpoint, url: str) -> _Place:
+    parts = urlsplit(url)
+    host = parts.hostname or endpoint.host
+    if endpoint.owns(url):
+        return _Place(host, endpoint.port, endpoint.tls)
+    secure = parts.scheme == "https"
+    tls = (endpoint.tls or ssl.create_default_context()) if secure else None
+    return _Place(host, parts.port or (443 if secure else 80), tls)
+
+
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -1,0 +1,106 @@
+"""What breaks between us and a registry, in our words: the HTTP client's exceptions translated once, here."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from coordinator.errors import ArchloomError, RegistryError
+from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.refusals import speaks_http, untrusted
+
+CONNECT_SECONDS = 10.0
+_PLAIN_HTTP_ANSWERS = frozenset(
+    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
+)
+
+
+class Interruption(Exception):  # noqa: N818 - not an error yet: it may be tried again
+    """A try that failed in a way another may not. Stays inside this package; `error` is what a user would see."""
+
+    def __init__(self, error: RegistryError, after: float = 0.0) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.after = after
+
+
+@contextmanager
+def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
+    """Turns what the HTTP client raises into our errors, or Interruption where another try may help.
+
+    A connection that cannot be made is an Interruption of code `unreachable`; one that breaks, `unavailable`.
+    """
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+        raise _not_connected(error, doing, url, endpoint) from error
+    except httpx2.TransportError as error:
+        reason = "it fell silent" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
+        broken = RegistryError(f"cannot {doing}: {reason}", hint="the registry may be overloaded", code="unavailable")
+        raise Interruption(broken) from error
+    except (httpx2.DecodingError, httpx2.InvalidURL) as error:
+        raise RegistryError(f"cannot {doing}: the answer cannot be read: {error}", code="malformed") from error
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """The seconds a `Retry-After` header asks for, 0 without one; a date counts from the answer's own clock."""
+    value = headers.get("retry-after", "")
+    if value.isdecimal():
+        return float(value[:9])
+    try:
+        until = parsedate_to_datetime(value)
+        sent = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+    except (ValueError, TypeError):
+        return 0.0
+    return max(0.0, (until - sent).total_seconds()) if until.tzinfo and sent.tzinfo else 0.0
+
+
+def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> ArchloomError | Interruption:
+    causes = list(_causes(error))
+    own = endpoint.owns(url)
+    for cause in causes:
+        if own and isinstance(cause, ssl.SSLCertVerificationError):
+            return untrusted(endpoint.registry, cause.verify_message)
+        if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_ANSWERS:
+            return speaks_http(endpoint.registry)
+    where = endpoint.url if own else url.partition("?")[0]
+    return Interruption(
+        RegistryError(
+            f"cannot {doing}: {_reason(causes)} ({where})",
+            hint="is the address right, and does the registry run?",
+            code="unreachable",
+        )
+    )
+
+
+def _reason(causes: list[BaseException]) -> str:
+    for cause in causes:
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not trusted: {cause.verify_message}"
+            case ssl.SSLError():
+                return "it does not speak TLS"
+            case socket.gaierror():
+                return "the name does not resolve"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case TimeoutError():
+                return f"no answer within {CONNECT_SECONDS:.0f} s"
+            case OSError() if cause.strerror:
+                return cause.strerror.lower()
+            case _:
+                continue
+    return str(causes[0]) or "no connection"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__

@@ -1,0 +1,153 @@
+"""What a registry's refusal means to us: one error with a code, its own words, and a hint.
+
+Source: distribution-spec "Error codes", and what Docker Hub, ECR, Harbor and GHCR say instead. A body may be anything:
+Docker Hub's 429 is plain text, a proxy's 502 is HTML.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from coordinator.domain.references import HUB
+from coordinator.errors import RegistryError, UsageError
+
+_LONGEST_SHOWN = 300
+RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+_BY_WORD = {
+    "UNAUTHORIZED": "unauthorized",
+    "DENIED": "denied",
+    "NAME_UNKNOWN": "not_found",
+    "MANIFEST_UNKNOWN": "not_found",
+    "BLOB_UNKNOWN": "not_found",
+    "NAME_INVALID": "invalid",
+    "TAG_INVALID": "invalid",
+    "MANIFEST_INVALID": "invalid",
+    "DIGEST_INVALID": "invalid",
+    "SIZE_INVALID": "invalid",
+    "MANIFEST_BLOB_UNKNOWN": "blob_unknown",
+    "BLOB_UPLOAD_UNKNOWN": "upload_lost",
+    "BLOB_UPLOAD_INVALID": "upload_lost",
+    "TOOMANYREQUESTS": "unavailable",
+    "UNSUPPORTED": "unsupported",
+}
+_BY_STATUS = {
+    401: "unauthorized", 403: "denied", 404: "not_found", 405: "unsupported", 409: "immutable", 412: "immutable",
+    413: "too_large",
+}  # fmt: skip
+
+
+def refusal(status: int, body: bytes, *, doing: str, registry: str) -> RegistryError:
+    """The error for an answer that is not a success. `doing` completes "cannot …"."""
+    words = _spoken(body)
+    word = words[0][0] if words else ""
+    code = _code(status, word)
+    said = "; ".join(message or word for word, message in words) or _text(body) or _phrase(status)
+    named = f"{status} {word}" if word else f"{status}"
+    return RegistryError(f"cannot {doing}: {said} ({named})", hint=_hint(code, status, registry), code=code)
+
+
+def login_hint(registry: str) -> str:
+    """The command that gives us credentials for this registry."""
+    return "docker login" if registry == HUB else f"docker login {registry}"
+
+
+def speaks_http(registry: str) -> UsageError:
+    """The error for a registry that answers our TLS greeting with plain http."""
+    return UsageError(
+        f"registry {registry} speaks plain http, and archloom does not fall back to it by itself",
+        hint=_lines(registry, "{http: true}"),
+        code="http",
+    )
+
+
+def may_speak_https(registry: str) -> UsageError:
+    """The error for a registry that answers plain http with a bad request, as servers that want TLS do."""
+    return UsageError(
+        f"registry {registry} does not answer plain http as a registry does; it may speak https",
+        hint=_lines(registry, "{ca: /path/to/ca.pem}"),
+        code="https",
+    )
+
+
+def no_registry(url: str) -> RegistryError:
+    """The error for a server that is there and is something else."""
+    return RegistryError(
+        f"{url} answers, but is no registry: 404 for /v2/", hint="is the address right?", code="no_registry"
+    )
+
+
+def untrusted(registry: str, why: str) -> UsageError:
+    """The error for a certificate that does not verify."""
+    return UsageError(
+        f"the certificate of registry {registry} is not trusted: {why}",
+        hint=_lines(registry, "{ca: /path/to/ca.pem}"),
+        code="certificate",
+    )
+
+
+def _lines(registry: str, settings: str) -> str:
+    return f'add to inventory.yaml:\nregistries:\n  "{registry}": {settings}'
+
+
+def _code(status: int, word: str) -> str:
+    # ECR answers 400 with `ImageTagAlreadyExistsException`, others with a word that has IMMUTABLE in it.
+    if "IMMUTABLE" in word or "AlreadyExists" in word:
+        return "immutable"
+    if status in RETRIED:
+        return "unavailable"
+    return _BY_WORD.get(word) or _BY_STATUS.get(status) or ("unavailable" if status >= 500 else "refused")
+
+
+def _hint(code: str, status: int, registry: str) -> str:
+    match code:
+        case "unauthorized":
+            return login_hint(registry)
+        case "denied":
+            return f"the credentials have no right to do this; as another user: {login_hint(registry)}"
+        case "not_found":
+            return f"it is missing, or these credentials may not see it: {login_hint(registry)}"
+        case "immutable":
+            return "this repository does not let a tag move; publish under a new tag"
+        case "unavailable" if status == 429:
+            return f"a rate limit; wait, or raise it with {login_hint(registry)}"
+        case "unavailable":
+            return "try again later: what is pushed already is not pushed again"
+        case _:
+            return ""
+
+
+def _spoken(body: bytes) -> list[tuple[str, str]]:
+    """(code, message) of each error in a registry's JSON, empty for anything else."""
+    try:
+        errors = json.loads(body).get("errors")
+    except (ValueError, AttributeError, RecursionError):
+        return []
+    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return [(_clean(str(error.get("code", ""))), _clean(_message(error))) for error in found[:10]]
+
+
+def _message(error: dict[str, object]) -> str:
+    message = str(error.get("message") or "")
+    detail = error.get("detail")
+    # MANIFEST_BLOB_UNKNOWN says which blob only in its detail.
+    if isinstance(detail, dict) and isinstance(detail.get("digest"), str):
+        return f"{message} {detail['digest']}".strip()
+    return message
+
+
+def _text(body: bytes) -> str:
+    text = body.decode("utf-8", "replace").strip()
+    return "" if text.startswith(("<", "{")) else _clean(text.partition("\n")[0])
+
+
+def _clean(text: str) -> str:
+    # A registry's words go to a terminal.
+    return "".join(letter for letter in text if letter.isprintable())[:_LONGEST_SHOWN]
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase.lower()
+    except ValueError:
+        return "the registry gave no reason"

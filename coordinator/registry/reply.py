@@ -1,0 +1,55 @@
+"""What goes back to the board."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from coordinator.registry.exchange import Exchange
+from coordinator.registry.wire import Ends
+
+
+class Reply:
+    """The one answer to a request. `keep_alive` turns false where the connection cannot go on after it."""
+
+    def __init__(self, writer: asyncio.StreamWriter, method: str, *, keep_alive: bool) -> None:
+        self._writer = writer
+        self._method = method
+        self.keep_alive = keep_alive
+        self.begun = False
+
+    async def small(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """A whole answer; a HEAD request gets the head of it."""
+        self._head(status, {**headers, "Content-Length": str(len(body))})
+        if self._method != "HEAD":
+            self._writer.write(body)
+        await self._writer.drain()
+
+    async def relay(self, exchange: Exchange, headers: Mapping[str, str]) -> None:
+        """The registry's status and body with these headers, piece by piece."""
+        framing = exchange.answer.framing
+        sized: dict[str, str] = {}
+        match framing.ends:
+            case Ends.LENGTH:
+                sized = {"Content-Length": str(framing.length)}
+            case Ends.CHUNKS:
+                sized = {"Transfer-Encoding": "chunked"}
+            case Ends.CLOSE:
+                self.keep_alive = False
+            case Ends.EMPTY:
+                # The length a HEAD tells is the blob's, not the answer's.
+                sized = {"Content-Length": exchange.answer.header("content-length") or "0"}
+        self._head(exchange.answer.status, {**headers, **sized})
+        async for piece in exchange.body:
+            self._writer.write(piece)
+            await self._writer.drain()
+        await self._writer.drain()
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.begun = True
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Docker-Distribution-Api-Version: registry/2.0"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if not self.keep_alive:
+            lines.append("Connection: close")
+        self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))

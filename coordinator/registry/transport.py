@@ -1,0 +1,275 @@
+"""HTTP to one registry: authorised, redirected with care, tried again where that helps, and only our errors.
+
+A `Request` is replayable: its body is bytes or a way to make the bytes again. `once` is one try, `persist` repeats what
+the network or a busy registry broke. Source of the retry rules: containers/image `docker_client.go`, distribution-spec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from coordinator import __version__
+from coordinator.errors import RegistryError
+from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
+from coordinator.registry.endpoint import Endpoint, is_loopback
+from coordinator.registry.faults import CONNECT_SECONDS, Interruption, retry_after, translated
+from coordinator.registry.refusals import RETRIED, may_speak_https, no_registry, refusal
+
+if TYPE_CHECKING:
+    import httpx2
+
+Body = Callable[[], AsyncGenerator[bytes, None]]
+T = TypeVar("T")
+
+TRIES = 5
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
+# A registry on a NAS may hash a whole layer before it answers.
+_SILENCE_SECONDS = 120.0
+_LARGEST_ANSWER = 1024 * 1024
+_MOST_REDIRECTS = 5
+_MOST_RENEWALS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request. `doing` completes "cannot …" in errors; `accepted` are the statuses that are no refusal."""
+
+    doing: str
+    method: str
+    url: str
+    accepted: tuple[int, ...]
+    scopes: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Body = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A small response, read whole. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Transport:
+    """A connection pool to one registry. `random` (0 to 1) and `sleep` decide the pauses between tries."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        source: CredentialSource,
+        *,
+        random: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        self.endpoint = endpoint
+        self.auth = Authenticator(endpoint, source, self._ask_for_token, clock)
+        self._random = random
+        self._sleep = sleep
+        self._client: httpx2.AsyncClient | None = None
+        self._introduction = asyncio.Lock()
+        self._introduced = False
+        self._reached = False
+
+    async def __aenter__(self) -> Self:
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+        import httpx2
+
+        # A redirect may lead from an http registry to https elsewhere, so there is always a context that verifies.
+        context = self.endpoint.tls or httpx2.create_ssl_context()
+        self._client = httpx2.AsyncClient(
+            verify=context,
+            # Only proxies are taken from the environment: this client has no netrc, and TLS is settled above.
+            trust_env=not is_loopback(self.endpoint.host),
+            timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            headers={"User-Agent": f"archloom/{__version__}", "Accept-Encoding": "identity"},
+            # Harbor takes a request with its cookie for a browser's, and refuses it.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def ask(self, request: Request, *, limit: int = _LARGEST_ANSWER) -> Answer:
+        """The accepted answer to a request, its body read whole, after as many tries as it takes and is allowed.
+
+        Raises RegistryError (`unreachable`, `unavailable`, `too_large`, or the registry's own refusal) and UsageError.
+        """
+        return await self.persist(lambda: self.ask_once(request, limit=limit))
+
+    async def ask_once(self, request: Request, *, limit: int = _LARGEST_ANSWER) -> Answer:
+        """As `ask`, in one try: raises Interruption where another try may help."""
+        async with aclosing(await self.once(request)) as response:
+            return await self._answer(response, request.doing, limit)
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of an accepted answer as it comes, undecoded. Only the opening is tried again.
+
+        Reading raises RegistryError `broken` when the connection breaks.
+        """
+        async with aclosing(await self.persist(lambda: self.once(request))) as response:
+            yield self._chunks(response, request.doing)
+
+    async def persist(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The result of an operation that may raise Interruption, after up to five tries."""
+        for number in range(1, TRIES + 1):
+            try:
+                return await operation()
+            except Interruption as interruption:
+                # At first contact it is the address that is wrong, more likely than the network.
+                if number == TRIES or (interruption.error.code == "unreachable" and not self._reached):
+                    raise interruption.error from interruption
+                await self._sleep(self._pause(number, interruption.after))
+        raise AssertionError("unreachable")
+
+    async def once(self, request: Request) -> httpx2.Response:
+        """The unread response of one try, which the caller closes. Its status is one of `accepted`."""
+        await self.introduce()
+        authorization = await self.auth.authorization(request.scopes)
+        renewals = 0
+        while True:
+            response = await self._send(request, authorization.headers)
+            if response.status_code in request.accepted:
+                return response
+            async with aclosing(response):
+                answer = await self._answer(response, request.doing, _LARGEST_ANSWER)
+            renewed = None
+            if _asks_for_authorization(answer, self.endpoint) and renewals < _MOST_RENEWALS:
+                renewed = await self.auth.renewed(authorization, answer.headers.get("www-authenticate", ""))
+            if renewed is None:
+                raise self._refusal(answer, request.doing)
+            renewals += 1
+            authorization = renewed
+
+    async def introduce(self) -> None:
+        """Asks once how this registry authenticates: a large body sent before its challenge breaks the connection."""
+        async with self._introduction:
+            if self._introduced:
+                return
+            doing = f"reach registry {self.endpoint.registry}"
+            request = Request(doing=doing, method="GET", url=f"{self.endpoint.url}/v2/", accepted=())
+            async with aclosing(await self._send(request, {})) as response:
+                answer = await self._answer(response, doing, _LARGEST_ANSWER)
+            match answer.status:
+                case 401:
+                    self.auth.learn(answer.headers.get("www-authenticate", ""))
+                case 200 | 403:
+                    pass
+                case 404:
+                    raise no_registry(self.endpoint.url)
+                case 400 if self.endpoint.scheme == "http":
+                    raise may_speak_https(self.endpoint.registry)
+                case _:
+                    raise self._refusal(answer, doing)
+            self._introduced = True
+
+    async def _send(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
+        """One request and the redirects of its answer; credentials go to the registry alone."""
+        url = request.url
+        for _ in range(_MOST_REDIRECTS):
+            shown = authorization if self.endpoint.owns(url) else {}
+            response = await self._exchange(request, url, {**request.headers, **shown})
+            if response.status_code not in _REDIRECTS or request.method not in {"GET", "HEAD"}:
+                return response
+            location = response.headers.get("location", "")
+            await response.aclose()
+            url = self.endpoint.followed(url, location)
+        raise RegistryError(f"cannot {request.doing}: it redirects without an end", code="redirect")
+
+    async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> httpx2.Response:
+        if self._client is None:
+            raise AssertionError("the registry is used outside its `async with`")
+        if isinstance(request.body, bytes):
+            return await self._transmit(self._client, request, url, headers, request.body)
+        # Closed here, whatever became of it: a body may hold a connection of its own.
+        async with aclosing(request.body()) as body:
+            return await self._transmit(self._client, request, url, headers, body)
+
+    async def _transmit(
+        self,
+        client: httpx2.AsyncClient,
+        request: Request,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncGenerator[bytes, None],
+    ) -> httpx2.Response:
+        with translated(request.doing, url, self.endpoint):
+            message = client.build_request(request.method, url, headers=dict(headers), content=body)
+            response = await client.send(message, stream=True, follow_redirects=False)
+        self._reached = True
+        return response
+
+    async def _ask_for_token(self, request: TokenRequest) -> TokenAnswer:
+        doing = f"get a token for {self.endpoint.registry}"
+        sent = Request(
+            doing=doing,
+            method="GET" if request.form is None else "POST",
+            url=request.url,
+            accepted=(),
+            headers=request.headers,
+            body=request.form or b"",
+        )
+
+        async def once() -> Answer:
+            async with aclosing(await self._exchange(sent, sent.url, sent.headers)) as response:
+                answer = await self._answer(response, doing, _LARGEST_ANSWER)
+            if answer.status in RETRIED:
+                raise self._refusal(answer, doing)
+            return answer
+
+        answer = await self.persist(once)
+        return TokenAnswer(answer.status, answer.body)
+
+    async def _answer(self, response: httpx2.Response, doing: str, limit: int) -> Answer:
+        body = bytearray()
+        with translated(doing, str(response.url), self.endpoint):
+            async with aclosing(response.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > limit:
+                        raise RegistryError(
+                            f"cannot {doing}: the answer is larger than {limit} bytes", code="too_large"
+                        )
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, bytes(body), str(response.url))
+
+    async def _chunks(self, response: httpx2.Response, doing: str) -> AsyncIterator[bytes]:
+        try:
+            with translated(doing, str(response.url), self.endpoint):
+                async with aclosing(response.aiter_raw()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+        except Interruption as interruption:
+            error = interruption.error
+            raise RegistryError(error.message, hint=error.hint, code="broken") from interruption
+
+    def _refusal(self, answer: Answer, doing: str) -> Exception:
+        """The error of a refusal, or the Interruption where the registry is only busy."""
+        error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
+        return Interruption(error, retry_after(answer.headers)) if answer.status in RETRIED else error
+
+    def _pause(self, number: int, after: float) -> float:
+        jittered = _FIRST_PAUSE * 2.0 ** (number - 1) * (0.5 + self._random())
+        return min(max(jittered, after), _LONGEST_PAUSE)
+
+
+def _asks_for_authorization(answer: Answer, endpoint: Endpoint) -> bool:
+    # Only the registry itself may ask, not a host it redirects to.
+    challenged = answer.status == 401 or (answer.status == 403 and "www-authenticate" in answer.headers)
+    return challenged and endpoint.owns(answer.url)

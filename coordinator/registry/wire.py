@@ -1,0 +1,257 @@
+"""HTTP/1.1 with heads read by h11 and bodies relayed as the bytes they are: what the broker speaks on both sides.
+
+A layer passes through as it came, chunk framing and all, in pieces of at most 256 KiB: parsing every chunk in Python
+would cost half the throughput. Only the end of a body is looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import h11
+
+PIECE = 256 * 1024
+_LARGEST_HEAD = 64 * 1024
+_LONGEST_CHUNK_LINE = 4096
+_CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
+
+Headers = list[tuple[str, str]]
+
+
+class Reader(Protocol):
+    """asyncio's stream reader, or an SSH channel's."""
+
+    async def read(self, n: int, /) -> bytes: ...
+
+
+class WireError(Exception):
+    """The other side broke the protocol or left in the middle of a message."""
+
+
+class Ends(StrEnum):
+    """How one knows that a body is over."""
+
+    EMPTY = "empty"
+    LENGTH = "length"
+    CHUNKS = "chunks"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    ends: Ends
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A request's or a response's head; header names are lower-case. `status` is 0 for a request."""
+
+    method: str = ""
+    target: str = ""
+    status: int = 0
+    headers: Headers
+    framing: Framing
+    keep_alive: bool
+
+    def header(self, name: str) -> str:
+        """The header's value, `""` where there is none."""
+        return next((value for key, value in self.headers if key == name), "")
+
+
+class Source:
+    """A reader that can take back what was read too far."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._kept = b""
+
+    async def some(self) -> bytes:
+        """Some bytes, empty only at the end."""
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            return kept
+        return await self._reader.read(PIECE)
+
+    def take_back(self, data: bytes) -> None:
+        self._kept = data + self._kept
+
+
+async def read_request(source: Source) -> Head | None:
+    """The next request's head, `None` when the client is done. Raises WireError."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+    event = await _head(parser, source)
+    if event is None:
+        return None
+    if not isinstance(event, h11.Request):
+        raise WireError("expected a request")
+    headers = _texts(event.headers)
+    lengths = [value for name, value in headers if name == "content-length"]
+    encodings = [value.lower() for name, value in headers if name == "transfer-encoding"]
+    if encodings and (lengths or encodings != ["chunked"]):
+        # Two readers could disagree on where this request ends: the opening for request smuggling (RFC 9112, 6.1).
+        raise WireError("Transfer-Encoding together with Content-Length, or other than chunked")
+    framing = Framing(Ends.CHUNKS) if encodings else _by_length(lengths)
+    return Head(
+        method=event.method.decode(),
+        target=event.target.decode(),
+        headers=headers,
+        framing=framing,
+        keep_alive=event.http_version == b"1.1" and not _has(headers, "connection", "close"),
+    )
+
+
+async def read_response(parser: h11.Connection, source: Source, method: str) -> Head:
+    """The response to the request that `parser` has sent. Raises WireError, also when there is none."""
+    event: object = await _head(parser, source)
+    while isinstance(event, h11.InformationalResponse):
+        event = await _head(parser, source)
+    if not isinstance(event, h11.Response):
+        raise WireError("the connection was closed before an answer")
+    headers = _texts(event.headers)
+    if method == "HEAD" or event.status_code in (204, 304):
+        framing = Framing(Ends.EMPTY)
+    elif _has(headers, "transfer-encoding", "chunked"):
+        framing = Framing(Ends.CHUNKS)
+    else:
+        lengths = [value for name, value in headers if name == "content-length"]
+        framing = _by_length(lengths) if lengths else Framing(Ends.CLOSE)
+    return Head(
+        status=event.status_code,
+        headers=headers,
+        framing=framing,
+        keep_alive=event.http_version == b"1.1"
+        and framing.ends is not Ends.CLOSE
+        and not _has(headers, "connection", "close"),
+    )
+
+
+async def raw_body(source: Source, framing: Framing) -> AsyncGenerator[bytes, None]:
+    """The body's bytes as they travel, chunk framing included. Raises WireError when they end too early."""
+    match framing.ends:
+        case Ends.EMPTY:
+            return
+        case Ends.LENGTH:
+            left = framing.length
+            while left:
+                piece = await _more(source)
+                if len(piece) > left:
+                    source.take_back(piece[left:])
+                    piece = piece[:left]
+                left -= len(piece)
+                yield piece
+        case Ends.CHUNKS:
+            chunks = ChunkedEnd()
+            while not chunks.over:
+                piece = await _more(source)
+                used = chunks.feed(piece)
+                if used < len(piece):
+                    source.take_back(piece[used:])
+                    piece = piece[:used]
+                yield piece
+        case Ends.CLOSE:
+            while piece := await source.some():
+                yield piece
+
+
+async def whole_body(source: Source, framing: Framing, limit: int) -> bytes:
+    """A small body, decoded. Raises WireError when it is larger than `limit`."""
+    found = bytearray()
+    chunks = ChunkedEnd()
+    async for piece in raw_body(source, framing):
+        found += chunks.decode(piece) if framing.ends is Ends.CHUNKS else piece
+        if len(found) > limit:
+            raise WireError(f"a body of more than {limit} bytes")
+    return bytes(found)
+
+
+class ChunkedEnd:
+    """Finds the end of a chunked body without copying its data. Raises WireError for broken framing."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._line = b""
+        self._data = 0
+        self._after_data = False
+        self._trailers = False
+
+    def feed(self, piece: bytes) -> int:
+        """How many of these bytes belong to the body."""
+        return sum(stop - start for start, stop, _ in self._spans(piece))
+
+    def decode(self, piece: bytes) -> bytes:
+        """The data in these bytes, without framing."""
+        return b"".join(piece[start:stop] for start, stop, is_data in self._spans(piece) if is_data)
+
+    def _spans(self, piece: bytes) -> Iterable[tuple[int, int, bool]]:
+        at = 0
+        while at < len(piece) and not self.over:
+            if self._data:
+                stop = min(len(piece), at + self._data)
+                self._data -= stop - at
+                self._after_data = not self._data
+                yield at, stop, True
+            else:
+                stop = piece.find(b"\n", at) + 1 or len(piece)
+                self._line += piece[at:stop]
+                if len(self._line) > _LONGEST_CHUNK_LINE:
+                    raise WireError("a chunk's first line is too long")
+                if self._line.endswith(b"\n"):
+                    self._end_of_line()
+                yield at, stop, False
+            at = stop
+
+    def _end_of_line(self) -> None:
+        line, self._line = self._line.removesuffix(b"\n").removesuffix(b"\r"), b""
+        if self._trailers:
+            self.over = not line
+        elif self._after_data:
+            if line:
+                raise WireError("a chunk is longer than it said")
+            self._after_data = False
+        else:
+            size = _CHUNK_LINE.match(line)
+            if size is None:
+                raise WireError("a chunk without a size")
+            self._data = int(size[1], 16)
+            self._trailers = not self._data
+
+
+async def _head(parser: h11.Connection, source: Source) -> h11.Event | None:
+    began = False
+    try:
+        while (event := parser.next_event()) is h11.NEED_DATA:
+            data = await source.some()
+            if not data and not began:
+                return None
+            began = True
+            parser.receive_data(data)
+    except h11.RemoteProtocolError as error:
+        raise WireError(str(error)) from error
+    source.take_back(parser.trailing_data[0])
+    return event if isinstance(event, h11.Request | h11.Response | h11.InformationalResponse) else None
+
+
+async def _more(source: Source) -> bytes:
+    piece = await source.some()
+    if not piece:
+        raise WireError("the body ended before its end")
+    return piece
+
+
+def _by_length(lengths: list[str]) -> Framing:
+    # h11 has refused lengths that differ or are not numbers.
+    length = int(lengths[0]) if lengths else 0
+    return Framing(Ends.LENGTH, length) if length else Framing(Ends.EMPTY)
+
+
+def _texts(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+
+
+def _has(headers: Headers, name: str, word: str) -> bool:
+    return any(key == name and word in value.lower() for key, value in headers)
