@@ -81,7 +81,17 @@ class InterruptedRunError(ArchloomError):
     exit_code = Exit.INTERRUPTED
 
 
-_PRECEDENCE = (Exit.INTERRUPTED, Exit.BUG, Exit.REGISTRY, Exit.BUILD_FAILED, Exit.LOST, Exit.NO_HOST)
+_PRECEDENCE = (
+    Exit.INTERRUPTED,
+    Exit.BUG,
+    Exit.USAGE,
+    Exit.HELD,
+    Exit.REGISTRY,
+    Exit.BUILD_FAILED,
+    Exit.LOST,
+    Exit.NO_HOST,
+)
+
 
 
 def worst(codes: list[Exit]) -> Exit:

@@ -45,7 +45,8 @@ class Address:
         if self.is_local:
             return "local"
         user = f"{self.user}@" if self.user else ""
-        return f"ssh://{user}{self.host}" + (f":{self.port}" if self.port else "")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ssh://{user}{host}" + (f":{self.port}" if self.port else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,25 +13,26 @@ from enum import StrEnum
 
 from coordinator.errors import UsageError
 
-_ARCH_ALIASES: dict[str, tuple[str, str]] = {
-    "aarch64": ("arm64", ""),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "i386": ("386", ""),
-}
+_ARCH_ALIASES = {"aarch64": "arm64", "x86_64": "amd64", "x86-64": "amd64"}
+# These names say the variant too, whatever is written beside them.
+_WHOLE_ALIASES = {"armhf": ("arm", "v7"), "armel": ("arm", "v6"), "i386": ("386", "")}
 _DEFAULT_VARIANT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}
 _KNOWN_ARCHITECTURES = (
     "amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "mips64le", "mips64", "mipsle", "mips", "loong64",
 )  # fmt: skip
+_KNOWN_SYSTEMS = (
+    "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "aix", "android",
+    "ios", "plan9", "js", "wasip1", "zos",
+)  # fmt: skip
+# Architectures whose variants are numbered; the others name features, and any word may be one.
+_VARIANTS = {"arm": ("v5", "v6", "v7", "v8"), "arm64": ("v8", "v9"), "amd64": ("v1", "v2", "v3", "v4")}
 # What people type from Debian, Docker's official-image prefixes and uname, and mean.
 _HABITS = {
     "arm64v8": "linux/arm64", "arm32v5": "linux/arm/v5", "arm32v6": "linux/arm/v6", "arm32v7": "linux/arm/v7",
     "armv5": "linux/arm/v5", "armv6": "linux/arm/v6", "armv6l": "linux/arm/v6", "armv7": "linux/arm/v7",
     "armv7l": "linux/arm/v7", "armv8": "linux/arm64", "x64": "linux/amd64", "x86": "linux/386", "i686": "linux/386",
     "x86_64": "linux/amd64", "aarch64": "linux/arm64", "armhf": "linux/arm/v7", "armel": "linux/arm/v6",
-    "ppc64el": "linux/ppc64le",
+    "ppc64el": "linux/ppc64le", "arm": "linux/arm/v7",
 }  # fmt: skip
 _ORDER = ("amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x")
 _PART = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
@@ -65,7 +66,7 @@ class Platform:
 
     @property
     def sort_key(self) -> tuple[int, str, int, str, str]:
-        """amd64, arm64, arm, then the rest by name; higher variants first, so that the best match leads an index."""
+        """The usual ones first, the rest by name; higher variants first, so that the best match leads an index."""
         rank = _ORDER.index(self.architecture) if self.architecture in _ORDER else len(_ORDER)
         number = re.match(r"v(\d+)", self.variant)
         return (rank, self.architecture, -int(number[1]) if number else 0, self.variant, self.os)
@@ -75,12 +76,11 @@ def normalise(os: str, architecture: str, variant: str = "") -> Platform:
     """The platform these three words mean, by containerd's rules; unknown words are kept, in lower case."""
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     os = "darwin" if os == "macos" else os
-    if architecture in _ARCH_ALIASES:
-        architecture, implied = _ARCH_ALIASES[architecture]
-        variant = variant or implied
+    architecture = _ARCH_ALIASES.get(architecture, architecture)
+    architecture, variant = _WHOLE_ALIASES.get(architecture, (architecture, variant))
     if re.fullmatch(r"\d+(\.\d+)?", variant):
         variant = f"v{variant}"
-    variant = variant.removesuffix(".0")
+    variant = re.sub(r"(\.0)+\Z", "", variant)
     default = _DEFAULT_VARIANT.get(architecture, "")
     if architecture == "arm":
         # Bare `arm` means v7 to every client, so a 32-bit Arm platform always says which.
@@ -92,14 +92,18 @@ def parse(text: str) -> Platform:
     """The platform a person wrote, such as `linux/arm64` or `linux/arm/v7`.
 
     Raises UsageError with a suggestion for anything that is not `os/arch[/variant]` or whose architecture
-    nobody builds images for.
+    or operating system nobody builds images for.
     """
     parts = text.strip().lower().split("/")
     if len(parts) not in (2, 3) or not all(_PART.match(part) for part in parts):
         raise _unknown(text)
     platform = normalise(*parts)
-    if platform.architecture not in _KNOWN_ARCHITECTURES or platform.os == platform.architecture:
+    if platform.architecture not in _KNOWN_ARCHITECTURES or platform.os not in _KNOWN_SYSTEMS:
         raise _unknown(text)
+    variants = _VARIANTS.get(platform.architecture, ())
+    if variants and platform.variant and platform.variant.partition(".")[0] not in variants:
+        hint = f"variants of {platform.architecture} are {', '.join(variants)}"
+        raise UsageError(f"unknown platform '{text}'", hint=hint, code="platform")
     return platform
 
 
@@ -118,9 +122,8 @@ def _unknown(text: str) -> UsageError:
     bare = word.removeprefix("linux/")
     suggestion = _HABITS.get(word) or _HABITS.get(bare)
     if suggestion is None:
-        known = [*(f"linux/{name}" for name in _KNOWN_ARCHITECTURES), "linux/arm/v6", "linux/arm/v7"]
-        close = get_close_matches(f"linux/{bare}", known, n=1, cutoff=0.7)
-        suggestion = close[0] if close else None
+        close = get_close_matches(bare, (*_KNOWN_ARCHITECTURES, "arm/v5", "arm/v6", "arm/v7"), n=1, cutoff=0.7)
+        suggestion = f"linux/{close[0]}" if close else None
     hint = (
         f"did you mean {suggestion}?"
         if suggestion

@@ -12,7 +12,11 @@ _HUB_NAMES = (HUB, "index.docker.io", "registry-1.docker.io")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::\d{1,5})?\Z")
+_HOST = re.compile(
+    r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
+    r"(?::(?P<port>[0-9]{1,5}))?\Z"
+)
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST_NAME = 255
 
 
@@ -36,7 +40,7 @@ class Reference:
         return self.digest or self.tag or "latest"
 
     def __str__(self) -> str:
-        text = self.name if self.registry != HUB else self.repository.removeprefix("library/")
+        text = _familiar(self.repository) if self.registry == HUB else self.name
         text += f":{self.tag}" if self.tag else ""
         return text + (f"@{self.digest}" if self.digest else "")
 
@@ -54,14 +58,14 @@ def is_digest(text: str) -> bool:
 
 def parse(text: str) -> Reference:
     """The reference a person wrote. Raises UsageError saying which part is wrong."""
-    rest, _, digest = text.strip().partition("@")
-    if digest and not is_digest(digest):
+    rest, at, digest = text.strip().partition("@")
+    if at and not is_digest(digest):
         raise _invalid(text, f"'{digest}' is not a sha256 digest", "a digest is sha256: and 64 lower-case hex digits")
     if "://" in rest:
         raise _invalid(text, "a reference has no scheme", f"try {rest.partition('://')[2]}")
     registry, rest = _split_registry(rest)
     repository, tag = _split_tag(rest)
-    if ":" in rest and not tag:
+    if rest.endswith(":"):
         raise _invalid(text, "the tag is empty", "write name:tag")
     if tag and not _TAG.match(tag):
         raise _invalid(
@@ -69,8 +73,17 @@ def parse(text: str) -> Reference:
             f"invalid tag '{tag}'",
             "a tag is up to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'",
         )
-    if registry and not _HOST.match(registry):
+    if registry and not _is_host(registry):
         raise _invalid(text, f"invalid registry '{registry}'", "a registry is host[:port]")
+    if not registry and _IMAGE_ID.match(repository):
+        raise _invalid(text, "this is an image id", "name the image, for example nas.lan:5000/app:1.0")
+    _check_repository(text, repository)
+    if not registry or registry in _HUB_NAMES:
+        return Reference(HUB, repository if "/" in repository else f"library/{repository}", tag, digest)
+    return Reference(registry, repository, tag, digest)
+
+
+def _check_repository(text: str, repository: str) -> None:
     if not repository:
         raise _invalid(text, "there is no repository", "write name:tag, for example nas.lan:5000/app:1.0")
     if not all(_COMPONENT.match(part) for part in repository.split("/")):
@@ -82,9 +95,19 @@ def parse(text: str) -> Reference:
         raise _invalid(text, f"invalid repository '{repository}'", hint)
     if len(repository) > _LONGEST_NAME:
         raise _invalid(text, "the repository name is longer than 255 characters", "")
-    if not registry or registry in _HUB_NAMES:
-        return Reference(HUB, repository if "/" in repository else f"library/{repository}", tag, digest)
-    return Reference(registry, repository, tag, digest)
+
+
+def _is_host(registry: str) -> bool:
+    match = _HOST.match(registry)
+    return match is not None and (match["port"] is None or 0 < int(match["port"]) <= 65535)
+
+
+def _familiar(repository: str) -> str:
+    """Docker Hub's repository as people write it: without `library/`, unless that would be read as something else."""
+    short = repository.removeprefix("library/")
+    if "/" in short or _IMAGE_ID.match(short):
+        short = repository
+    return f"{HUB}/{repository}" if _split_registry(short)[0] else short
 
 
 def _split_registry(text: str) -> tuple[str, str]:

@@ -1,0 +1,36 @@
+"""What is left of an error nobody foresaw: one line for the user, a file for those who mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import traceback
+from pathlib import Path
+
+from coordinator import __version__
+from coordinator.errors import ArchloomError
+from coordinator.runner.logs import state_folder
+
+
+def bug(error: BaseException) -> ArchloomError:
+    """The error to show. Its traceback is written below the state folder, or a temporary one where that fails.
+
+    The file holds code and messages, never the values of variables or the command line: those may be secrets.
+    """
+    folder = state_folder(os.environ, Path.home()) / "bugs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _written(folder, error)
+    except OSError:
+        path = _written(Path(tempfile.gettempdir()), error)
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return ArchloomError(f"bug: {text}", hint=f"please report it, with {path}", code="bug")
+
+
+def _written(folder: Path, error: BaseException) -> Path:
+    handle, name = tempfile.mkstemp(".txt", "archloom-", folder)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"archloom {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n")
+        file.writelines(traceback.format_exception(error))
+    return Path(name)

@@ -1,0 +1,100 @@
+"""The one place where errors are shown: any exception of a command becomes `error:`, `hint:` and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.cli.output import give, show
+from coordinator.errors import ArchloomError, InterruptedRunError, UsageError, worst
+
+if TYPE_CHECKING:
+    import click
+
+# What a shell reports for a program that SIGPIPE ended: the reader of our output has gone, and nothing is wrong.
+_READER_GONE = 128 + 13
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """The exit code of this action, or of what went wrong in it, which is shown. Only SystemExit is raised."""
+    try:
+        code = action()
+        give("", end="")  # at exit it would be too late to be quiet about a reader that is gone
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last place where anything can be said
+        if isinstance(error, BrokenPipeError) and _reader_gone():
+            return _READER_GONE
+        errors = [_ours(leaf) for leaf in _leaves(error)]
+        with contextlib.suppress(BrokenPipeError):
+            for one in errors:
+                show(one)
+        codes = [one.exit_code for one in errors]
+        return worst(codes) or max(codes)
+    return code
+
+
+def unknown(word: str, kind: str, known: Sequence[str], path: str) -> UsageError:
+    """The error for a word nobody knows, with the nearest of those that are known. `path` is the command so far."""
+    from difflib import get_close_matches
+
+    # Without the dashes, which all options share and which would make all of them alike.
+    names = {name.lstrip("-"): name for name in known if len(name) > len("-x")}
+    close = get_close_matches(word.lstrip("-"), names, n=1)
+    hint = f"did you mean {names[close[0]]}?" if close else f"{path} --help"
+    return UsageError(f"no such {kind}: {word}", hint=hint, code="usage")
+
+
+def _reader_gone() -> bool:
+    """Whether stdout is a pipe nobody reads, such as one to `head`. It leads nowhere from then on."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _ours(error: BaseException) -> ArchloomError:
+    if isinstance(error, ArchloomError):
+        return error
+    import click
+
+    match error:
+        case click.ClickException():
+            return _usage(error)
+        case KeyboardInterrupt() | click.Abort():
+            return InterruptedRunError("interrupted")
+        case _:
+            from coordinator.cli.bug import bug
+
+            return bug(error)
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """click's word for a wrong command line, in our form."""
+    import click
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "archloom"
+    if context and isinstance(error, click.NoSuchOption):
+        options = [name for option in context.command.get_params(context) for name in option.opts]
+        return unknown(error.option_name, "option", options, path)
+    name = getattr(error, "command_name", None)  # of NoSuchCommand, which click has since 8.4
+    if name and context and isinstance(context.command, click.Group):
+        return unknown(name, "command", context.command.list_commands(context), path)
+    message = error.format_message().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=f"{path} --help", code="usage")

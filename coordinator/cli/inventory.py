@@ -1,0 +1,64 @@
+"""`archloom inventory`: what the file of hosts says, and what it may say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from coordinator.cli.output import give, give_json
+from coordinator.domain.inventory import Inventory, Kind
+
+
+@click.group()
+def command() -> None:
+    """Check the inventory, or print its JSON schema."""
+
+
+@command.command()
+@click.option("-i", "--inventory", metavar="FILE", help="The file to check. (env: ARCHLOOM_INVENTORY)")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def check(inventory: str | None, *, as_json: bool) -> None:
+    """Read the inventory and tell every problem in it."""
+    from coordinator.config.load import load
+    from coordinator.config.locate import find
+
+    found = load(find(inventory, os.environ, Path.cwd(), Path.home()))
+    if as_json:
+        give_json(
+            {
+                "source": found.source,
+                "boards": [host.name for host in found.hosts if host.kind is Kind.BOARD],
+                "emulators": [host.name for host in found.hosts if host.kind is Kind.EMULATOR],
+                "registries": list(found.registries),
+            }
+        )
+    else:
+        give(_summary(found))
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON schema of inventory.yaml, for editors."""
+    from coordinator.config.documents import schema as made
+
+    give_json(made())
+
+
+def _summary(inventory: Inventory) -> str:
+    if not inventory.source:
+        return "no inventory file: this machine is used, as the emulator `local`"
+    from coordinator.config.locate import label
+
+    boards = sum(host.kind is Kind.BOARD for host in inventory.hosts)
+    counts = {
+        "board": boards,
+        "emulator": len(inventory.hosts) - boards,
+        "registry": len(inventory.registries),
+    }
+    plurals = {"registry": "registries"}
+    told = [
+        f"{count} {word if count == 1 else plurals.get(word, f'{word}s')}" for word, count in counts.items() if count
+    ]
+    return f"{label(Path(inventory.source))}: {', '.join(told)}"

@@ -1,0 +1,96 @@
+"""The command `archloom`: finds the command asked for, runs it and ends with the right exit code.
+
+A command lives in `coordinator/cli/<name>.py` as a click command called `command`. It raises errors of
+`coordinator.errors` and never shows them; it may return an exit code, None is 0. Nothing of it, nor click itself, is
+imported before it is asked for: `archloom --help` must feel instant on a Raspberry Pi too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "build": "Build an image for several platforms and publish it as one tag.",
+    "plan": "Show which host would build what, and why.",
+    "boards": "Show the hosts and what they can build.",
+    "image": "Look at an image in a registry.",
+    "runs": "List the latest runs.",
+    "logs": "Show the log of a run.",
+    "inventory": "Check the inventory, or print its JSON schema.",
+}
+_HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...
+
+  Build one image on real machines of every architecture, and publish it as
+  one tag.
+
+Options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+
+Commands:
+"""
+
+
+def main() -> None:
+    """Runs the command line of this process and ends it."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: Sequence[str]) -> int:
+    """The exit code of this command line. Whatever goes wrong is shown, and only SystemExit is raised."""
+    from coordinator.cli.failures import guarded
+
+    return guarded(lambda: _run(list(words)))
+
+
+def _run(words: list[str]) -> int:
+    from coordinator.cli.output import give
+
+    first, rest = (words[0], words[1:]) if words else ("--help", [])
+    match first:
+        case "-h" | "--help":
+            give(help_text())
+            return 0
+        case "--version":
+            from coordinator import __version__
+
+            give(f"archloom {__version__}")
+            return 0
+        case name if name in COMMANDS:
+            return _invoke(name, rest)
+        case _:
+            from coordinator.cli.failures import unknown
+
+            if first.startswith("-"):
+                raise unknown(first, "option", ["-h", "--help", "--version"], "archloom")
+            raise unknown(first, "command", list(COMMANDS), "archloom")
+
+
+def help_text() -> str:
+    """What `archloom --help` prints, in the form click gives its commands."""
+    width = max(map(len, COMMANDS))
+    return _HELP + "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+
+
+def _invoke(name: str, words: list[str]) -> int:
+    import importlib
+
+    import click
+
+    from coordinator.cli.output import give
+
+    command: click.Command = importlib.import_module(f"coordinator.cli.{name}").command
+    path = f"archloom {name}"
+    try:
+        with command.make_context(path, words, help_option_names=["-h", "--help"]) as context:
+            code: int | None = command.invoke(context)
+            return code or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        give(error.format_message())
+        return 0
+    except click.UsageError as error:
+        error.ctx = error.ctx or click.Context(command, info_name=path)
+        raise

@@ -1,0 +1,46 @@
+"""What people read goes to stderr, data goes to stdout; every error of every command is shown here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from coordinator.errors import ArchloomError
+
+_RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def give(text: str, *, end: str = "\n") -> None:
+    """Data, for whatever stdout is, at once."""
+    print(text, end=end, flush=True)  # noqa: T201
+
+
+def give_json(value: object) -> None:
+    """One JSON document on stdout; ASCII, so that it survives any locale."""
+    import json
+
+    give(json.dumps(value, indent=2))
+
+
+def show(error: ArchloomError) -> None:
+    """`error: …` and `hint: …` on stderr, in colour where that is wanted."""
+    red, bold, plain = (_RED, _BOLD, _PLAIN) if in_colour(sys.stderr, os.environ) else ("", "", "")
+    say(f"{red}error:{plain} {_indented(error.message, 2)}")
+    if error.hint:
+        say(f"{bold}hint:{plain} {_indented(error.hint, 6)}")
+
+
+def in_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether colour is wanted: on a terminal that has it, unless NO_COLOR is set (no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def _indented(text: str, width: int) -> str:
+    return text.replace("\n", "\n" + " " * width)

@@ -1,0 +1,127 @@
+"""`inventory.yaml` into `domain.inventory.Inventory`, or all that is wrong with it at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordinator.config.locate import label
+from coordinator.config.problems import Problem, found, refusal
+from coordinator.domain.inventory import Host, HostState, Inventory, Kind, RegistrySettings, Use, builtin
+
+if TYPE_CHECKING:
+    from coordinator.config.documents import Board, Defaults, Emulator, InventoryDocument
+    from coordinator.config.yaml_source import Source
+
+EXAMPLE = """write the hosts you have, for example:
+boards:
+  pi5: ssh://pi5
+emulators:
+  local: local"""
+_SHARED = ("jobs", "connect_timeout", "min_free", "keep_built", "cache_budget", "engine")
+
+
+def load(path: Path | None) -> Inventory:
+    """The inventory in this file, or the built-in one where there is none.
+
+    Raises one UsageError with every problem of the file, each with its line, column and path.
+    """
+    if path is None:
+        return builtin()
+    from coordinator.config import yaml_source
+
+    return inventory(yaml_source.read(path, label(path)), path)
+
+
+def inventory(source: Source, path: Path) -> Inventory:
+    """The inventory in this document. `path` is where relative file names in it start from."""
+    from coordinator.config import complaints
+
+    root = source.root
+    if root is None or root.data is None:
+        raise refusal(source.label, [Problem(1, 1, "", "the inventory is empty")], hint=EXAMPLE)
+    if not isinstance(root.data, dict):
+        what = f"expected a map with boards: or emulators:, found {found(root.data)}"
+        raise refusal(source.label, [*source.problems, source.problem((), what)], hint=EXAMPLE)
+    document, problems = complaints.validate(source, root.data)
+    hosts = list(_hosts(document))
+    problems += [*_same_names(source), *_same_machines(source, hosts), *_missing_files(source, document, path)]
+    if problems:
+        raise refusal(source.label, problems)
+    if not hosts:
+        what = "there are no hosts: boards: and emulators: are empty or missing"
+        raise refusal(source.label, [Problem(1, 1, "", what)], hint=EXAMPLE)
+    return Inventory(hosts=tuple(hosts), registries=_registries(document, path), source=str(path))
+
+
+def _hosts(document: InventoryDocument) -> Iterator[Host]:
+    for name, board in document.boards.items():
+        yield _host(Kind.BOARD, name, board, document.defaults)
+    for name, emulator in document.emulators.items():
+        host = _host(Kind.EMULATOR, name, emulator, document.defaults)
+        yield dataclasses.replace(host, emulate=tuple(emulator.emulate or ()))
+
+
+def _host(kind: Kind, name: str, entry: Board | Emulator, defaults: Defaults) -> Host:
+    from coordinator.config import addresses
+
+    address = entry.host or addresses.target(name)
+    if not address.is_local:
+        user = address.user or entry.user or defaults.user or ""
+        address = dataclasses.replace(address, user=user, port=address.port or entry.port or defaults.port or 0)
+    # The entry comes second, and wins.
+    shared: dict[str, Any] = {
+        key: getattr(level, key) for level in (defaults, entry) for key in _SHARED if getattr(level, key) is not None
+    }
+    return dataclasses.replace(
+        Host(name=name, kind=kind, address=address),
+        **shared,
+        platforms=tuple(entry.platforms or ()),
+        state=HostState(entry.state or HostState.ACTIVE),
+        use=tuple(Use(word) for word in entry.use or ()),
+        host_key=entry.host_key or "",
+        note=entry.note or "",
+    )
+
+
+def _registries(document: InventoryDocument, path: Path) -> dict[str, RegistrySettings]:
+    return {
+        host: RegistrySettings(
+            host=host,
+            http=one.http or False,
+            ca=str(_beside(path, one.ca)) if one.ca else "",
+            via=one.via or "tunnel",
+        )
+        for host, one in document.registries.items()
+    }
+
+
+def _same_names(source: Source) -> Iterator[Problem]:
+    lines = {name: part.key.line for name, part in source.members("boards")}
+    for name, _ in source.members("emulators"):
+        if name in lines:
+            what = f"the name is taken by the board on line {lines[name]}"
+            yield source.problem(("emulators", name), what, at_key=True)
+
+
+def _same_machines(source: Source, hosts: list[Host]) -> Iterator[Problem]:
+    """Two entries for one machine would give it twice the work it has room for."""
+    seen: dict[str, Host] = {}
+    for host in hosts:
+        first = seen.setdefault(str(host.address).lower(), host)
+        if first.name != host.name:
+            line = source.problem((f"{first.kind}s", first.name), "", at_key=True).line
+            what = f"this is the same machine as {first.name} on line {line}: {host.address}"
+            yield source.problem((f"{host.kind}s", host.name), what, at_key=True)
+
+
+def _missing_files(source: Source, document: InventoryDocument, path: Path) -> Iterator[Problem]:
+    for name, registry in document.registries.items():
+        if registry.ca and not _beside(path, registry.ca).is_file():
+            yield source.problem(("registries", name, "ca"), f"there is no file {_beside(path, registry.ca)}")
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.parent / Path(name).expanduser()

@@ -1,0 +1,41 @@
+"""Which inventory file a command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from coordinator.errors import UsageError
+
+FILE_NAME = "inventory.yaml"
+VARIABLE = "ARCHLOOM_INVENTORY"
+
+
+def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
+    """The file named by `-i`, then by ARCHLOOM_INVENTORY, then the usual places; None when there is none.
+
+    A named file that is not there is a UsageError: falling back to another one would build on other machines than
+    the user meant.
+    """
+    if explicit:
+        return _named(explicit, "-i", cwd, home)
+    if environ.get(VARIABLE):
+        return _named(environ[VARIABLE], VARIABLE, cwd, home)
+    config = environ.get("XDG_CONFIG_HOME", "")
+    folder = Path(config) if config.startswith("/") else home / ".config"
+    usual = (cwd / FILE_NAME, folder / "archloom" / FILE_NAME)
+    return next((path for path in usual if path.exists()), None)
+
+
+def label(path: Path) -> str:
+    """The path as a person standing here would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _named(text: str, by: str, cwd: Path, home: Path) -> Path:
+    path = home / text[2:] if text.startswith("~/") else cwd / text
+    if not path.exists():
+        hint = f"{by} names it; leave that out to use ./{FILE_NAME} or ~/.config/archloom/{FILE_NAME}"
+        raise UsageError(f"there is no inventory file {text}", hint=hint, code="config")
+    return path

@@ -1,0 +1,63 @@
+"""What is wrong with a document, each with its place, told all at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.errors import UsageError
+
+_PLAIN_KEY = re.compile(r"[\w-]+\Z")
+_LONGEST_QUOTE = 60
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """`line` and `column` count from 1; `path` is where in the document, empty for the file as a whole."""
+
+    line: int
+    column: int
+    path: str
+    text: str
+
+    def told(self, label: str) -> str:
+        """`inventory.yaml:12:5: boards.pi5.jobs: expected …`."""
+        return f"{label}:{self.line}:{self.column}: {self.path}{': ' if self.path else ''}{self.text}"
+
+
+def refusal(label: str, problems: Sequence[Problem], hint: str = "") -> UsageError:
+    """The one error that carries all problems of a document, in the order of its lines, each once."""
+    told = [problem.told(label) for problem in sorted(set(problems))]
+    if len(told) == 1:
+        return UsageError(told[0], hint=hint, code="config")
+    return UsageError("\n".join([f"{len(told)} problems in {label}", *told]), hint=hint, code="config")
+
+
+def path_text(keys: Sequence[str | int]) -> str:
+    """`boards.pi5.platforms[0]`; a key that is no plain word stands in quotes: `registries."nas.lan:5000"`."""
+    text = ""
+    for key in keys:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        else:
+            text += f"{'.' if text else ''}{key if _PLAIN_KEY.match(key) else json.dumps(key, ensure_ascii=False)}"
+    return text
+
+
+def found(value: object) -> str:
+    """The value as a person would recognise it, short and with nothing a terminal would act on."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value if len(value) <= _LONGEST_QUOTE else f"{value[:_LONGEST_QUOTE]}…")
+        case dict():
+            return "a map" if value else "an empty map"
+        case list():
+            return "a list" if value else "an empty list"
+        case _:
+            return str(value)

@@ -1,0 +1,63 @@
+"""What to write instead of a word a document does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# Keys that are coming, and what to do until then.
+_PLANNED = {
+    "speed": "leave it out, hosts that run a platform natively come first anyway",
+    "labels": "leave it out, or keep the words in note:",
+    "only": "leave it out, and pick hosts for a run with --on",
+    "hours": "leave it out, and write state: drain while the host must be left alone",
+    "wake": "leave it out, and switch the host on before a run",
+    "sleep_after": "leave it out",
+    "qemu_image": "leave it out, and register QEMU on the host: apt install qemu-user-static",
+    "policy": "leave it out, and say --emulate auto, never or only for a run",
+}
+# What the same thing is called elsewhere: Ansible, Nix, Konflux, Hydra, buildx.
+_ELSEWHERE = {
+    "address": "host", "hostname": "host", "ip": "host", "target": "host", "url": "host", "ansible_host": "host",
+    "username": "user", "ssh_user": "user", "ansible_user": "user", "ssh_port": "port", "ansible_port": "port",
+    "platform": "platforms", "arch": "platforms", "architecture": "platforms", "architectures": "platforms",
+    "slots": "jobs", "max_jobs": "jobs", "maxjobs": "jobs", "concurrency": "jobs", "parallel": "jobs",
+    "fingerprint": "host_key", "hostkey": "host_key", "timeout": "connect_timeout", "comment": "note",
+    "description": "note", "builder": "engine", "driver": "engine",
+    "hosts": "boards", "nodes": "boards", "builders": "boards", "machines": "boards", "servers": "boards",
+    "insecure": "http", "plain_http": "http", "tls": "http", "ca_cert": "ca", "cafile": "ca", "certificate": "ca",
+}  # fmt: skip
+_SECRETS = ("password", "pass", "ssh_pass", "ansible_password", "ansible_ssh_pass", "token", "secret")
+_KEYS = ("key", "identity", "identity_file", "identityfile", "ssh_key", "private_key", "ansible_ssh_private_key_file")
+_PROBED = ("cores", "cpus", "memory", "ram", "disk", "os", "docker", "binfmt")
+_ANSIBLE = ("all", "ungrouped", "children")
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The sentence for a key that does not belong where it stands, given those that do."""
+    word, known = key.lower().replace("-", "_"), list(known)
+    if word in _PLANNED:
+        return f"not supported yet — {_PLANNED[word]}"
+    if word == "registry" and "registries" in known:
+        return 'unknown key — did you mean registries? It is a map: registries: {"nas.lan:5000": {http: true}}'
+    if word == "emulate":
+        return "boards never emulate — move this host to emulators:, or remove the key"
+    if word in _ANSIBLE and "boards" in known:
+        return "unknown key — is this an Ansible inventory? Hosts stand under boards: and emulators:"
+    if word in _SECRETS:
+        return "secrets are not kept in this file — use an SSH key, and docker login for registries"
+    if word in _KEYS and "host" in known:
+        return "unknown key — keys are chosen by IdentityFile in ~/.ssh/config"
+    if word in _PROBED and "host" in known:
+        return "unknown key — leave it out, the host is asked"
+    return f"unknown key{did_you_mean(key, known, _ELSEWHERE)}"
+
+
+def did_you_mean(word: str, known: Iterable[str], elsewhere: dict[str, str] | None = None) -> str:
+    """` — did you mean …?`, or the list of what there is, ready to follow a sentence."""
+    known = list(known)
+    meant = (elsewhere or {}).get(word.lower().replace("-", "_"))
+    if meant not in known:
+        close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+        meant = close[0] if close else None
+    return f" — did you mean {meant}?" if meant else f" — there is {', '.join(known)}"

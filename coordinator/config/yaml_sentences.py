@@ -1,0 +1,59 @@
+"""YAML's syntax errors as sentences for a person who knows the file and not the grammar.
+
+Unknown errors keep the parser's own words: nothing is decided by them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ruamel.yaml.error import MarkedYAMLError
+
+_SENTENCES: tuple[tuple[str, str], ...] = (
+    (r"found character '(?P<char>[@`%])'", "a value that begins with {char} needs quotes"),
+    (
+        r"mapping values are not allowed here",
+        "this ':' does not fit: check the line above and the indentation, or quote the value",
+    ),
+    (r"sequence entries are not allowed here", "a list begins on a line of its own"),
+    (r"could not find expected ':'", "this is neither `key: value` nor part of a list: is a ':' or a quote missing?"),
+    (r"found undefined alias '?(?P<name>[^']*)'?", "*{name} is used, and no &{name} comes before it"),
+    (r"expected <block end>", "the indentation does not fit the lines above"),
+    (r"but found another document", "only one document fits into the file: remove the '---' or '...'"),
+    (r"found unknown escape character '(?P<char>.)'", "\\{char} means nothing in double quotes: use single quotes"),
+    (r"expected the node content, but found '(?P<char>.)'", "'{char}' cannot begin a value: quote it"),
+)
+# What is opened and never closed is shown where it is opened: it ends nowhere.
+_OPEN: tuple[tuple[str, str], ...] = (
+    (r"found unexpected end of stream", "a quote is opened here and never closed"),
+    (r"expected ',' or '(?P<close>.)'", "what is opened here is not closed: ',' or '{close}' is missing"),
+)
+
+
+def sentence(error: MarkedYAMLError, text: str) -> tuple[int, int, str]:
+    """Line and column, both from 1, and what is wrong there."""
+    told = error.problem or error.context or "this is not YAML"
+    line, column = _place(error.problem_mark or error.context_mark)
+    lines = text.splitlines()
+    if line <= len(lines) and re.match(r" *\t", lines[line - 1]):
+        return line, column, "a tab cannot indent YAML: use spaces"
+    words = _words(_OPEN, told)
+    if words and error.context_mark:
+        return *_place(error.context_mark), words
+    return line, column, _words(_SENTENCES, told) or told
+
+
+def _place(mark: object) -> tuple[int, int]:
+    from ruamel.yaml.error import StreamMark
+
+    return (mark.line + 1, mark.column + 1) if isinstance(mark, StreamMark) else (1, 1)
+
+
+def _words(table: tuple[tuple[str, str], ...], told: str) -> str:
+    for pattern, words in table:
+        match = re.match(pattern, told)
+        if match:
+            return words.format(**match.groupdict())
+    return ""

@@ -1,0 +1,206 @@
+"""YAML into plain data that remembers its lines.
+
+Scalars become None, bool, int or the very text that was written: `1.10`, `007` and `22:00` stay what they look like.
+Keys are always text. Anchors and merge keys work as everywhere; a key given twice is a problem, not the last one wins.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from coordinator.config.problems import Problem, path_text, refusal
+from coordinator.config.yaml_sentences import sentence
+from coordinator.errors import UsageError
+
+_CORE = "tag:yaml.org,2002:"
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})\Z")
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Line and column, both from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value and where it stands. `data` is the whole of it as plain data; `parts` are its members by key or index."""
+
+    place: Place
+    data: object
+    parts: dict[str | int, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A member: where its key stands, and its value."""
+
+    key: Place
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document that YAML could read. `root` is None for an empty one; `problems` are those YAML itself allows."""
+
+    label: str
+    root: Item | None
+    problems: tuple[Problem, ...]
+
+    def members(self, section: str) -> list[tuple[str | int, Part]]:
+        """The keys of a section of the document and what they hold; none where there is no such section."""
+        part = self.root.parts.get(section) if self.root else None
+        return list(part.item.parts.items()) if part else []
+
+    def problem(self, keys: Sequence[str | int], text: str, *, at_key: bool = False) -> Problem:
+        """A problem at this path, or at the innermost part of it that is written in the document."""
+        item, place, known = self.root, Place(1, 1), 0
+        for key in keys:
+            part = item.parts.get(key) if item else None
+            if part is None:
+                break
+            item, place, known = part.item, part.item.place, known + 1
+            if at_key and known == len(keys):
+                place = part.key
+        return Problem(place.line, place.column, path_text(keys[:known]), text)
+
+
+def read(path: Path, label: str) -> Source:
+    """The document in this file. Raises UsageError for one that cannot be read or is not YAML."""
+    return parse(_text(path, label), label)
+
+
+def parse(text: str, label: str) -> Source:
+    """The document in this text. Raises UsageError where it is not YAML."""
+    yaml = YAML(typ="safe", pure=True)
+    builder = _Builder(problems=[])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a reused anchor is legal and means the last one
+            node = yaml.compose(text)
+        root = None if node is None else builder.item(node, ())
+    except MarkedYAMLError as error:
+        line, column, what = sentence(error, text)
+        raise refusal(label, [Problem(line, column, "", what)]) from error
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        code = f"U+{ord(text[error.position]):04X}"
+        raise refusal(label, [Problem(line, 1, "", f"the control character {code} cannot stand in YAML")]) from error
+    except RecursionError as error:
+        raise refusal(label, [Problem(1, 1, "", "lists or maps are nested too deeply")]) from error
+    return Source(label, root, tuple(builder.problems))
+
+
+def _text(path: Path, label: str) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {label}", code="config") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{label} is a folder, not a file", code="config") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {label}: {error.strerror}", code="config") from error
+    if raw.startswith(_UTF16):
+        raise refusal(label, [Problem(1, 1, "", "this is UTF-16: save the file as UTF-8")])
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        what = f"byte 0x{raw[error.start]:02x} is not UTF-8: save the file as UTF-8"
+        raise refusal(label, [Problem(line, 1, "", what)]) from error
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Turns the node graph into items. Aliases share their item, so that the result is no larger than the file."""
+
+    problems: list[Problem]
+    done: dict[int, Item] = field(default_factory=dict)
+    open: set[int] = field(default_factory=set)
+
+    def item(self, node: Node, keys: tuple[str | int, ...]) -> Item:
+        known = self.done.get(id(node))
+        if known is not None:
+            return known
+        place = _place(node)
+        if id(node) in self.open:
+            self._add(place, keys, "an anchor cannot contain itself")
+            return Item(place, None)
+        if not str(node.tag).startswith(_CORE):
+            self._add(place, keys, f"the tag {node.tag} is not read: write the value itself")
+        self.open.add(id(node))
+        match node:
+            case MappingNode():
+                item = self._mapping(node, keys)
+            case SequenceNode():
+                items = [self.item(child, (*keys, index)) for index, child in enumerate(node.value)]
+                parts: dict[str | int, Part] = {index: Part(item.place, item) for index, item in enumerate(items)}
+                item = Item(place, [item.data for item in items], parts)
+            case _:
+                item = Item(place, _scalar(node))
+        self.open.discard(id(node))
+        self.done[id(node)] = item
+        return item
+
+    def _mapping(self, node: MappingNode, keys: tuple[str | int, ...]) -> Item:
+        parts: dict[str | int, Part] = {}
+        merged: list[Node] = []
+        for key_node, value_node in node.value:
+            place = _place(key_node)
+            if not isinstance(key_node, ScalarNode):
+                self._add(place, keys, "a key must be a word, not a list or a map")
+                continue
+            key = str(key_node.value)
+            path = (*keys, key)
+            if key_node.tag == f"{_CORE}merge":
+                merged.append(value_node)
+            elif key in parts:
+                self._add(place, path, f"this key is given twice, first on line {parts[key].key.line}")
+            else:
+                item = self.item(value_node, path)
+                # An empty value is marked where the next line begins, which is nowhere anybody would look.
+                parts[key] = Part(place, Item(place, None) if item.data is None else item)
+        for value_node in merged:
+            self._merge(value_node, keys, parts)
+        return Item(_place(node), {str(key): part.item.data for key, part in parts.items()}, parts)
+
+    def _merge(self, node: Node, keys: tuple[str | int, ...], parts: dict[str | int, Part]) -> None:
+        for one in node.value if isinstance(node, SequenceNode) else [node]:
+            if isinstance(one, MappingNode):
+                for key, part in self.item(one, (*keys, "<<")).parts.items():
+                    parts.setdefault(key, part)
+            else:
+                self._add(_place(one), (*keys, "<<"), "only a map can be merged")
+
+    def _add(self, place: Place, keys: tuple[str | int, ...], text: str) -> None:
+        self.problems.append(Problem(place.line, place.column, path_text(keys), text))
+
+
+def _place(node: Node) -> Place:
+    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _scalar(node: Node) -> object:
+    text = str(node.value)
+    match str(node.tag).removeprefix(_CORE):
+        case "null":
+            return None
+        case "bool":
+            return _TRUTH.get(text.lower(), text)
+        case "int" if _WHOLE.match(text):
+            return int(text)
+        case _:
+            return text
