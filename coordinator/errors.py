@@ -93,7 +93,6 @@ _PRECEDENCE = (
 )
 
 
-
 def worst(codes: list[Exit]) -> Exit:
     """The exit code that speaks for several causes: 6 before 4 before 5 before 3; DONE when there is none."""
     return next((code for code in _PRECEDENCE if code in codes), Exit.DONE)

@@ -51,12 +51,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One entry of the inventory. `platforms` is the user's pin, empty when the probe decides."""
+    """One entry of the inventory. `platforms` is the user's pin, empty when the probe decides.
+
+    `jobs` is how many builds it takes from us at once; `None`: one on a board, one per core up to four on an emulator.
+    """
 
     name: str
     kind: Kind
     address: Address
-    jobs: int = 1
+    jobs: int | None = None
     state: HostState = HostState.ACTIVE
     use: tuple[Use, ...] = ()
     platforms: tuple[Platform, ...] = ()

@@ -15,6 +15,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from types import TracebackType
+from typing import Self
 
 from coordinator.domain.references import Reference
 from coordinator.errors import ArchloomError
@@ -31,14 +33,19 @@ _CHALLENGE = 'Basic realm="archloom"'
 
 
 class Broker:
-    """An asyncio connection handler, and the doors it serves. Close it when the last door is closed."""
+    """An asyncio connection handler, and the doors it serves, inside `async with`."""
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
         self._connections = Connections()
         self._doors: dict[str, Door] = {}
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._connections.close()
 
     @contextlib.contextmanager

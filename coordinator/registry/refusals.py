@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from coordinator.domain.references import HUB
+from coordinator.domain.references import HUB, is_digest
 from coordinator.errors import RegistryError, UsageError
 
 _LONGEST_SHOWN = 300
@@ -130,10 +130,9 @@ def _spoken(body: bytes) -> list[tuple[str, str]]:
 def _message(error: dict[str, object]) -> str:
     message = str(error.get("message") or "")
     detail = error.get("detail")
-    # MANIFEST_BLOB_UNKNOWN says which blob only in its detail.
-    if isinstance(detail, dict) and isinstance(detail.get("digest"), str):
-        return f"{message} {detail['digest']}".strip()
-    return message
+    # MANIFEST_BLOB_UNKNOWN says which blob only in its detail: as text, or under `digest`.
+    which = detail.get("digest") if isinstance(detail, dict) else detail
+    return f"{message} {which}".strip() if isinstance(which, str) and is_digest(which) else message
 
 
 def _text(body: bytes) -> str:

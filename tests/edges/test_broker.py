@@ -45,15 +45,13 @@ class Known:
 async def serving(
     credential: Credential | None = None, **settings: RegistrySettings
 ) -> AsyncIterator[tuple[Broker, int]]:
-    async with Registries(settings, Known(credential)) as registries:
-        broker = Broker(Upstream(registries))
+    async with Registries(settings, Known(credential)) as registries, Broker(Upstream(registries)) as broker:
         server = await asyncio.start_server(broker, "127.0.0.1", 0)
         try:
             yield broker, server.sockets[0].getsockname()[1]
         finally:
             server.close()
             await server.wait_closed()
-            await broker.close()
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""The registry's values: descriptors and manifests, with their bytes and unknown members kept.
+
+Sources: image-spec `descriptor.md`, `manifest.md`, `image-index.md`; distribution-spec "Pulling manifests". Digests are
+over bytes, so nothing here is ever parsed and written again: `Manifest.raw` is what a registry holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.domain.platforms import Platform, normalise
+from coordinator.domain.references import is_digest
+from coordinator.errors import RegistryError
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEXES = (OCI_INDEX, DOCKER_LIST)
+MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
+_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
+# Asked for by every manifest request: registry 2.x answers 404 for an index it holds when one of these is missing.
+ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
+LARGEST_MANIFEST = 4 * 1024 * 1024
+
+REFERENCE_DIGEST = "vnd.docker.reference.digest"
+_REFERENCE_TYPE = "vnd.docker.reference.type"
+_ATTESTATION = "attestation-manifest"
+# The order in which Go's image-spec package, and with it every client, writes a descriptor.
+_KEY_ORDER = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What an index or a manifest says of a blob. `extra` holds every other member as it was read."""
+
+    media_type: str
+    digest: str
+    size: int
+    extra: Json = field(default_factory=dict)
+
+    @property
+    def annotations(self) -> Json:
+        found = self.extra.get("annotations")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def platform(self) -> Platform | None:
+        """The normalised platform; `None` where there is none, or where it says `unknown`."""
+        found = self.extra.get("platform")
+        if not isinstance(found, dict):
+            return None
+        words = [str(found.get(key, "")) for key in ("os", "architecture", "variant")]
+        if not words[0] or not words[1] or "unknown" in words:
+            return None
+        return normalise(*words)
+
+    @property
+    def subject(self) -> str:
+        """The digest of the image this entry attests to (BuildKit's form); empty for anything else."""
+        notes = self.annotations
+        return str(notes.get(REFERENCE_DIGEST, "")) if notes.get(_REFERENCE_TYPE) == _ATTESTATION else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All members, in the fixed order."""
+        members = {**self.extra, "mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        known = {key: members.pop(key) for key in _KEY_ORDER if key in members}
+        return known | dict(sorted(members.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest or an index, as bytes. Make one with `read_manifest`, which checks what it says of itself."""
+
+    raw: bytes = field(repr=False)
+    media_type: str
+    digest: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in INDEXES
+
+
+def sha256(raw: bytes) -> str:
+    """The digest of these bytes."""
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def read_json(raw: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in these bytes, read strictly: UTF-8, no member twice, finite numbers.
+
+    Readers differ on anything else, and what we verify must be what every client sees. Raises RegistryError
+    (`malformed`) naming `what`.
+    """
+    try:
+        document = json.loads(
+            raw.decode(), object_pairs_hook=_members_once, parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise malformed(what, str(error)) from error
+    if not isinstance(document, dict):
+        raise malformed(what, "it is not a JSON object")
+    return document
+
+
+def read_descriptor(found: object, what: str) -> Descriptor:
+    """The descriptor in a parsed JSON value. Raises RegistryError (`malformed`)."""
+    if not isinstance(found, dict):
+        raise malformed(what, "a descriptor is not an object")
+    extra = dict(found)
+    media_type, digest, size = extra.pop("mediaType", ""), extra.pop("digest", None), extra.pop("size", None)
+    if not isinstance(media_type, str):
+        raise malformed(what, "a descriptor's mediaType is not a text")
+    # A digest becomes part of a URL: nothing but a digest may pass.
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise malformed(what, f"a descriptor's digest is {digest!r}, not sha256: and 64 hex digits")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise malformed(what, f"the size of {digest} is {size!r}, not a count of bytes")
+    return Descriptor(media_type=media_type, digest=digest, size=size, extra=extra)
+
+
+def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
+    """The manifest in these bytes, its media type settled between header and body.
+
+    Raises RegistryError: `malformed` when the two disagree or say nothing, `schema1` for Docker's oldest format.
+    """
+    document = read_json(raw, what)
+    header = content_type.partition(";")[0].strip().lower()
+    inside = document.get("mediaType", "")
+    if document.get("schemaVersion") == 1 or header.startswith(_SCHEMA1):
+        raise RegistryError(
+            f"{what} is in Docker's schema 1 format, which cannot be part of an index",
+            hint="push the image again with Docker 1.10 or newer",
+            code="schema1",
+        )
+    known = (*INDEXES, *MANIFESTS)
+    if inside and header in known and inside != header:
+        raise malformed(what, f"the registry calls it {header}, its own mediaType is {inside}")
+    media_type = inside or (header if header in known else _sniff(document))
+    if media_type not in known:
+        raise malformed(what, f"its media type is {media_type or header or 'missing'}, not a manifest's or an index's")
+    return Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
+
+
+def malformed(what: str, why: str) -> RegistryError:
+    """The error for content that breaks its own specification."""
+    return RegistryError(f"{what} is malformed: {why}", code="malformed")
+
+
+def _sniff(document: Json) -> str:
+    # `mediaType` is optional in OCI documents, and some builders leave it out.
+    if "manifests" in document:
+        return OCI_INDEX
+    return OCI_MANIFEST if "config" in document else ""
+
+
+def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member occurs twice in one object")
+    return members
+
+
+def _refuse_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number

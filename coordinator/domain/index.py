@@ -1,0 +1,166 @@
+"""Children become one index; an index becomes what each client takes from it.
+
+`assemble` is canonical: the same children give the same bytes, in whatever order they come, so that publishing
+twice publishes once. Clients take the first entry that matches (image-spec), hence the fixed order of entries.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from coordinator.domain.descriptors import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    Descriptor,
+    malformed,
+    read_descriptor,
+    read_json,
+    sha256,
+)
+from coordinator.domain.platforms import Platform
+from coordinator.errors import RegistryError
+
+_UNKNOWN = {"architecture": "unknown", "os": "unknown"}
+_PLATFORM_ORDER = ("architecture", "os", "os.version", "os.features", "variant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """One platform's image manifest, verified, and the attestations that speak of exactly this manifest."""
+
+    platform: Platform
+    descriptor: Descriptor
+    attestations: tuple[Descriptor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """An index ready to be pushed: `digest` is over `raw`, `media_type` is what `raw` says of itself."""
+
+    raw: bytes = field(repr=False)
+    media_type: str
+    digest: str
+
+
+def assemble(children: Iterable[Child]) -> Index:
+    """The one index of these children: a Docker list when all of it is Docker's, else an OCI index.
+
+    Images come first, by `Platform.sort_key`, then attestations in the order of their images. Raises RegistryError:
+    `duplicate` for two children of one platform or one digest, `mismatch` for a descriptor that names another
+    platform or an attestation of another image, `empty` for no children at all.
+    """
+    ordered = sorted(children, key=lambda child: child.platform.sort_key)
+    if not ordered:
+        raise RegistryError("an index needs at least one image", code="empty")
+    _refuse_duplicates(ordered)
+    images = [_image(child) for child in ordered]
+    attestations = [entry for child in ordered for entry in _attestations(child)]
+    docker = not attestations and all(image.media_type == DOCKER_MANIFEST and not image.annotations for image in images)
+    media_type = DOCKER_LIST if docker else OCI_INDEX
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "manifests": [entry.to_json() for entry in (*images, *attestations)],
+    }
+    raw = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return Index(raw=raw, media_type=media_type, digest=sha256(raw))
+
+
+def parse_index(raw: bytes, what: str) -> tuple[Descriptor, ...]:
+    """The entries of an index in their order, unknown members kept. Raises RegistryError (`malformed`)."""
+    manifests = read_json(raw, what).get("manifests")
+    # Go programs write `null` for an empty list.
+    if manifests is None:
+        return ()
+    if not isinstance(manifests, list):
+        raise malformed(what, "its manifests are not a list")
+    return tuple(read_descriptor(entry, what) for entry in manifests)
+
+
+def resolve(entries: Sequence[Descriptor], platform: Platform) -> Descriptor | None:
+    """The entry that a client on `platform` takes, `None` when it finds no match.
+
+    containerd's rule within one architecture: the highest variant not above the client's own, the first of equals.
+    The step down to another architecture (arm64 to arm, amd64 to 386) is left out: engines differ on it.
+    """
+    best: Descriptor | None = None
+    best_level = -1.0
+    wanted = _level(platform)
+    for entry in entries:
+        found = entry.platform
+        if found is None or (found.os, found.architecture) != (platform.os, platform.architecture):
+            continue
+        if found == platform:
+            level = wanted
+        elif 0 <= _level(found) < wanted:
+            level = _level(found)
+        else:
+            continue
+        if best is None or level > best_level:
+            best, best_level = entry, level
+    return best
+
+
+def _level(platform: Platform) -> float:
+    """The variant as a number, -1 for one that has no order (ppc64le's `power9`)."""
+    if not platform.variant:
+        return {"amd64": 1.0, "arm64": 8.0}.get(platform.architecture, 0.0)
+    number = re.fullmatch(r"v(\d+(?:\.\d+)?)", platform.variant)
+    return float(number[1]) if number else -1.0
+
+
+def _refuse_duplicates(ordered: Sequence[Child]) -> None:
+    by_platform: dict[Platform, str] = {}
+    by_digest: dict[str, Platform] = {}
+    for child in ordered:
+        platform, digest = child.platform, child.descriptor.digest
+        if platform in by_platform:
+            raise RegistryError(
+                f"two images for {platform}: {by_platform[platform]} and {digest}; clients would never see the second",
+                code="duplicate",
+            )
+        if digest in by_digest:
+            raise RegistryError(
+                f"one image for two platforms, {by_digest[digest]} and {platform}: {digest}", code="duplicate"
+            )
+        by_platform[platform] = digest
+        by_digest[digest] = platform
+
+
+def _image(child: Child) -> Descriptor:
+    descriptor = child.descriptor
+    said = descriptor.platform
+    if said is not None and said != child.platform:
+        raise RegistryError(
+            f"{descriptor.digest} is listed as {said}, but its image is {child.platform}", code="mismatch"
+        )
+    kept = descriptor.extra.get("platform")
+    platform = dict(kept) if isinstance(kept, dict) else {}
+    platform.pop("variant", None)
+    platform |= {"architecture": child.platform.architecture, "os": child.platform.os}
+    if child.platform.variant:
+        platform["variant"] = child.platform.variant
+    return _with_platform(descriptor, platform)
+
+
+def _attestations(child: Child) -> list[Descriptor]:
+    entries = {entry.digest: entry for entry in child.attestations}
+    for entry in entries.values():
+        if entry.subject != child.descriptor.digest:
+            raise RegistryError(
+                f"attestation {entry.digest} speaks of {entry.subject or 'no image'}, not of {child.descriptor.digest}",
+                code="mismatch",
+            )
+    return [_with_platform(entries[digest], dict(_UNKNOWN)) for digest in sorted(entries)]
+
+
+def _with_platform(descriptor: Descriptor, platform: dict[str, object]) -> Descriptor:
+    known = {key: platform.pop(key) for key in _PLATFORM_ORDER if key in platform}
+    extra = {**descriptor.extra, "platform": known | dict(sorted(platform.items()))}
+    if descriptor.annotations:
+        extra["annotations"] = dict(sorted(descriptor.annotations.items()))
+    return Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size, extra=extra)

@@ -1,0 +1,37 @@
+"""What a finished run means for whoever waits for it: an error with a sentence, or nothing to complain of."""
+
+from __future__ import annotations
+
+from coordinator.domain.run import Job, Run
+from coordinator.domain.states import JobState
+from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, worst
+
+_REGISTRY_CODES = frozenset({"registry", "mismatch", "malformed", "schema1"})
+
+
+def complaint(run: Run, tags: str) -> ArchloomError | None:
+    """The error a run ends with when not every platform was verified; `tags` names what was to be published."""
+    bad = [job for job in run.jobs if job.state is not JobState.VERIFIED]
+    if not bad:
+        return None
+    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {', '.join(map(_said, bad))}; {tags} not touched"
+    hint = f"the whole log: archloom logs {run.id} {bad[0].platform}"
+    match worst([_exit(job) for job in bad]):
+        case Exit.REGISTRY:
+            return RegistryError(message, hint=hint)
+        case Exit.BUILD_FAILED:
+            return BuildFailedError(message, hint=hint)
+        case _:
+            return LostError(message, hint=hint)
+
+
+def _said(job: Job) -> str:
+    code = job.attempt.code if job.attempt else ""
+    return f"{job.platform} {job.state}" + (f" ({code})" if code and code != "build" else "")
+
+
+def _exit(job: Job) -> Exit:
+    code = job.attempt.code if job.attempt else ""
+    if code in _REGISTRY_CODES:
+        return Exit.REGISTRY
+    return Exit.BUILD_FAILED if job.state is JobState.FAILED else Exit.LOST

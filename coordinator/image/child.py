@@ -1,0 +1,154 @@
+"""What a board pushed, read back: the builder's word about a platform is never taken for it.
+
+A child may have been pushed as an index (Docker 29 does): the image manifest inside is the child, and its attestations
+follow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from coordinator.domain.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
+from coordinator.domain.index import Child, parse_index
+from coordinator.domain.platforms import Platform, normalise
+from coordinator.errors import RegistryError
+
+_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_LARGEST_CONFIG = 4 * 1024 * 1024
+
+
+class BlobSource(Protocol):
+    """A registry, as far as reading a child goes. What it returns has the digest that was asked for."""
+
+    async def get_manifest(self, repository: str, target: str) -> Manifest: ...
+
+    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedChild:
+    """A child whose config says the platform that was asked for. `size` is bytes of config and layers, as stored."""
+
+    platform: Platform
+    descriptor: Descriptor
+    config_digest: str
+    size: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    attestations: tuple[Descriptor, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return self.descriptor.digest
+
+    @property
+    def child(self) -> Child:
+        """What `index.assemble` takes."""
+        return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
+
+
+async def read_child(
+    source: BlobSource, repository: str, digest: str, wanted: Platform, labels: Mapping[str, str]
+) -> VerifiedChild:
+    """The child below `digest`, verified to be one image for `wanted` that carries `labels`.
+
+    Raises RegistryError: `mismatch` (with what was found and what was expected), `malformed`, `schema1`, or whatever
+    the source raises.
+    """
+    name = f"{repository}@{digest}"
+    manifest = await source.get_manifest(repository, digest)
+    attestations: tuple[Descriptor, ...] = ()
+    if manifest.is_index:
+        entries = parse_index(manifest.raw, name)
+        inside = _only_image(entries, name, wanted)
+        manifest = await source.get_manifest(repository, inside.digest)
+        if manifest.is_index:
+            raise malformed(name, "it is an index of indexes")
+        attestations = tuple(entry for entry in entries if entry.subject == manifest.digest)
+    config, blobs = _parts(manifest, name)
+    document = read_json(await source.get_blob(repository, config.digest, _LARGEST_CONFIG), f"the config of {name}")
+    _check_platform(document, wanted, name)
+    found = _labels(document, name)
+    _check_labels(found, labels, name)
+    return VerifiedChild(
+        platform=wanted,
+        descriptor=manifest.descriptor,
+        config_digest=config.digest,
+        size=sum(blob.size for blob in blobs),
+        labels=found,
+        attestations=attestations,
+    )
+
+
+async def read_platform(source: BlobSource, repository: str, manifest: Manifest) -> Platform:
+    """The platform that an image's own config says. Raises RegistryError (`mismatch`) where it says none."""
+    name = f"{repository}@{manifest.digest}"
+    config, _ = _parts(manifest, name)
+    document = read_json(await source.get_blob(repository, config.digest, _LARGEST_CONFIG), f"the config of {name}")
+    platform = _platform(document)
+    if platform is None:
+        raise RegistryError(f"{name} says no platform", code="mismatch")
+    return platform
+
+
+def _only_image(entries: tuple[Descriptor, ...], name: str, wanted: Platform) -> Descriptor:
+    """The entry that is an image; `unknown/unknown` entries are attestations or nothing at all (BuildKit's rule)."""
+    images = [entry for entry in entries if not entry.subject and not _is_unknown(entry)]
+    if len(images) == 1:
+        return images[0]
+    found = ", ".join(str(image.platform or "no platform") for image in images) or "no image"
+    raise RegistryError(f"{name} is an index of {found}; expected one image for {wanted}", code="mismatch")
+
+
+def _is_unknown(entry: Descriptor) -> bool:
+    platform = entry.extra.get("platform")
+    return isinstance(platform, dict) and "unknown" in (platform.get("os"), platform.get("architecture"))
+
+
+def _parts(manifest: Manifest, name: str) -> tuple[Descriptor, list[Descriptor]]:
+    """The config, and config and layers together."""
+    document = read_json(manifest.raw, name)
+    config = read_descriptor(document.get("config"), name)
+    if config.media_type not in _CONFIGS:
+        raise RegistryError(
+            f"{name} is not a container image: its config is {config.media_type or 'of no type'}", code="mismatch"
+        )
+    layers = document.get("layers") or []
+    if not isinstance(layers, list):
+        raise malformed(name, "its layers are not a list")
+    return config, [config, *(read_descriptor(layer, name) for layer in layers)]
+
+
+def _platform(config: Mapping[str, Any]) -> Platform | None:
+    words = [str(config.get(key) or "") for key in ("os", "architecture", "variant")]
+    return normalise(*words) if words[0] and words[1] else None
+
+
+def _check_platform(config: Mapping[str, Any], wanted: Platform, name: str) -> None:
+    found = _platform(config)
+    if found == wanted:
+        return
+    hint = "is the base image's own platform right? `archloom image inspect` shows what a tag holds"
+    if config.get("architecture") == "arm" and not config.get("variant"):
+        hint = "the image says `arm` without a variant, and every client takes that for arm/v7"
+    raise RegistryError(
+        f"{name} says it is {found or 'for no platform'}, expected {wanted}", hint=hint, code="mismatch"
+    )
+
+
+def _labels(config: Mapping[str, Any], name: str) -> dict[str, str]:
+    inner = config.get("config") or {}
+    labels = inner.get("Labels") or {} if isinstance(inner, dict) else {}
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise malformed(f"the config of {name}", "its labels are not texts")
+    return labels
+
+
+def _check_labels(found: Mapping[str, str], expected: Mapping[str, str], name: str) -> None:
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise RegistryError(
+                f"{name} has the label {key}={found.get(key, '')}, expected {value}: it is another build's image",
+                code="mismatch",
+            )

@@ -1,0 +1,125 @@
+"""A loopback HTTP server whose every answer a test decides, for what no real registry does on request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request as it arrived, body included."""
+
+    method: str
+    path: str
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+
+@dataclass(slots=True)
+class Reply:
+    """`cut`: so many bytes of the body are sent, then the connection is reset. `raw` replaces everything."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    raw: bytes | None = None
+
+
+Script = Callable[[Asked], Reply | Awaitable[Reply]]
+
+
+@dataclass(slots=True)
+class Scripted:
+    """`host` is `127.0.0.1:port`; `asked` has every request in the order of arrival; `stop` ends it early."""
+
+    host: str
+    port: int
+    asked: list[Asked]
+    stop: Callable[[], Awaitable[None]]
+
+    def lines(self) -> list[str]:
+        return [f"{one.method} {one.path}" for one in self.asked]
+
+
+@asynccontextmanager
+async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+    """A server that answers as `script` says, until the block ends."""
+    asked: list[Asked] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            while (request := await _read(reader)) is not None:
+                asked.append(request)
+                reply = script(request)
+                answer = await reply if inspect.isawaitable(reply) else reply
+                if not await _write(writer, request, answer):
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Cancelled by the end of the block below, which waits for this to end.
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+
+    async def stop() -> None:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+    try:
+        yield Scripted(f"127.0.0.1:{port}", port, asked, stop)
+    finally:
+        await stop()
+
+
+async def _read(reader: asyncio.StreamReader) -> Asked | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *rest = head.strip().split("\r\n")
+    method, target, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+    body = b""
+    if headers.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    parts = urlsplit(target)
+    return Asked(method, parts.path, parse_qsl(parts.query, keep_blank_values=True), headers, body)
+
+
+async def _write(writer: asyncio.StreamWriter, request: Asked, reply: Reply) -> bool:
+    """Whether the connection may go on."""
+    if reply.raw is not None:
+        writer.write(reply.raw)
+        await writer.drain()
+        return False
+    headers = {"Content-Length": str(len(reply.body)), **reply.headers}
+    lines = [f"HTTP/1.1 {reply.status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    body = b"" if request.method == "HEAD" else reply.body
+    writer.write("\r\n".join(lines).encode("latin-1") + body[: reply.cut])
+    await writer.drain()
+    return reply.cut is None

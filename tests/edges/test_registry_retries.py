@@ -1,0 +1,213 @@
+"""What is tried again, what is not, and what is said of a registry that cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from coordinator.domain.inventory import RegistrySettings
+from coordinator.errors import RegistryError, UsageError
+from coordinator.registry.client import Registry
+from tests.edges.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
+from tests.edges.scripted_server import Asked, Reply, scripted
+
+
+async def test_retries() -> None:
+    """Busy answers and broken connections are tried again, later each time, and then succeed."""
+    broken = manifest_reply()
+    broken.cut = 5
+    script = after_ping(Reply(503), broken, Reply(502, b"<html>"), Reply(raw=b""), manifest_reply())
+    async with client(script) as (registry, _, pauses):
+        found = await registry.get_manifest("app", DIGEST)
+
+    assert found.raw == RAW
+    assert pauses.seconds == [0.5, 1.0, 2.0, 4.0]
+
+
+async def test_retries_end() -> None:
+    """After five tries the registry's last word is the error."""
+    async with client(after_ping(Reply(503, b"down for maintenance"))) as (registry, server, pauses):
+        with pytest.raises(RegistryError, match="down for maintenance") as refused:
+            await registry.get_manifest("app", DIGEST)
+
+    assert (len(server.asked), len(pauses.seconds), refused.value.code) == (6, 4, "unavailable")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "100000"}, 60.0),
+        ({"Retry-After": "9" * 400}, 60.0),
+        ({"Retry-After": formatdate(1_000_030, usegmt=True), "Date": formatdate(1_000_000, usegmt=True)}, 30.0),
+        ({"Retry-After": formatdate(1_000_000, usegmt=True)}, 0.5),
+        ({"Retry-After": "soon"}, 0.5),
+        ({}, 0.5),
+    ],
+)
+async def test_retry_after(headers: dict[str, str], seconds: float) -> None:
+    """A rate limit's own pause is kept, in seconds or as a date, up to a minute; a text body does not matter."""
+    limited = Reply(429, b"You have reached your pull rate limit.", headers)
+    async with client(after_ping(limited, manifest_reply())) as (registry, _, pauses):
+        await registry.get_manifest("app", DIGEST)
+
+    assert [seconds] == pauses.seconds
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_no_retry(status: int) -> None:
+    """What another try cannot change is not tried again."""
+    async with client(after_ping(Reply(status))) as (registry, server, pauses):
+        with pytest.raises(RegistryError):
+            await registry.get_manifest("app", DIGEST)
+
+    assert (len(server.asked), pauses.seconds) == (2, [])
+
+
+async def test_unreachable() -> None:
+    """A registry that is not there is `unreachable` at once, with the reason and the address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{unused.getsockname()[1]}"
+        pauses = Pauses()
+        async with Registry(RegistrySettings(host=host), Known(), sleep=pauses.sleep) as registry:
+            with pytest.raises(RegistryError, match=f"connection refused \\(http://{host}\\)") as refused:
+                await registry.check_reachable()
+
+    assert (refused.value.code, pauses.seconds) == ("unreachable", [])
+
+
+async def test_name_that_does_not_resolve() -> None:
+    """A name without an address is `unreachable`, and said to be that."""
+    async with Registry(RegistrySettings(host="nowhere.invalid"), Known()) as registry:
+        with pytest.raises(RegistryError, match="the name does not resolve") as refused:
+            await registry.check_reachable()
+
+    assert refused.value.code == "unreachable"
+
+
+async def test_lost_in_the_middle() -> None:
+    """A registry that was there is waited for when it goes away."""
+    async with scripted(after_ping(PING)) as server:
+        pauses = Pauses()
+        async with Registry(RegistrySettings(host=server.host), Known(), sleep=pauses.sleep) as registry:
+            await registry.check_reachable()
+            await server.stop()
+            with pytest.raises(RegistryError) as refused:
+                await registry.get_manifest("app", DIGEST)
+
+    assert (refused.value.code, len(pauses.seconds)) == ("unreachable", 4)
+
+
+async def test_plain_http_where_https_is_due() -> None:
+    """A registry that speaks plain http without `http: true` is a configuration error with the lines to paste."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as plain:
+        # A name for loopback that does not look like it.
+        host = f"127.1:{plain.sockets[0].getsockname()[1]}"
+        async with Registry(RegistrySettings(host=host), Known()) as registry:
+            with pytest.raises(UsageError, match="speaks plain http") as refused:
+                await registry.check_reachable()
+
+    assert f'registries:\n  "{host}": {{http: true}}' in refused.value.hint
+
+
+async def test_not_a_registry() -> None:
+    """A web server that is no registry is told apart from a missing image."""
+    async with client(lambda _: Reply(404, b"<html>")) as (registry, _, _):
+        with pytest.raises(RegistryError, match="is no registry") as refused:
+            await registry.check_reachable()
+
+    assert refused.value.code == "no_registry"
+
+
+async def test_https_where_http_is_set() -> None:
+    """A server that wants TLS answers plain http with 400: the error says so."""
+    async with client(lambda _: Reply(400, b"Client sent an HTTP request to an HTTPS server.")) as (registry, _, _):
+        with pytest.raises(UsageError, match="may speak https"):
+            await registry.check_reachable()
+
+
+async def test_cancelled_in_the_middle() -> None:
+    """A cancelled transfer leaves nothing open."""
+    begun = asyncio.Event()
+
+    async def script(asked: Asked) -> Reply:
+        if asked.path == "/v2/":
+            return PING
+        begun.set()
+        await asyncio.Event().wait()
+        return PING
+
+    async with client(script) as (registry, _, _):
+        task = asyncio.ensure_future(registry.get_manifest("app", DIGEST))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_ca_that_is_none(tmp_path: Path) -> None:
+    """A `ca` that is missing or no certificate is a configuration error with its name."""
+    broken = tmp_path / "ca.pem"
+    broken.write_text("nothing")
+    for path in (broken, tmp_path / "missing.pem"):
+        with pytest.raises(UsageError, match="cannot use the certificate file"):
+            Registry(RegistrySettings(host="nas.lan", ca=str(path)), Known())
+
+
+async def test_ca(tmp_path: Path) -> None:
+    """A registry with a certificate of its own is trusted through `ca`, and without it named as untrusted."""
+    context = self_signed(tmp_path)
+    async with scripted(after_ping(manifest_reply()), tls=context) as server:
+        trusted = RegistrySettings(host=f"127.0.0.1:{server.port}", ca=str(tmp_path / "cert.pem"))
+        async with Registry(trusted, Known()) as registry:
+            assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
+        async with Registry(RegistrySettings(host=f"127.1:{server.port}"), Known()) as registry:
+            with pytest.raises(UsageError, match="is not trusted") as refused:
+                await registry.check_reachable()
+
+    assert "{ca: /path/to/ca.pem}" in refused.value.hint
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's context for 127.0.0.1; its certificate is `cert.pem` in the folder."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context

@@ -1,0 +1,112 @@
+"""Base images made and pushed without any engine: blobs and manifests by plain HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from tests.services.busybox import busybox
+from tests.services.registry import Registry
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+_APPLETS = (
+    "sh cat cp dd echo env false find head id ls mkdir mv readlink rm sha256sum sleep stat test touch true uname wc"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A pushed image to build FROM: `reference` is its tag, `digest` its index's, `children` each platform's."""
+
+    reference: str
+    digest: str
+    children: Mapping[str, str]
+
+
+def base_image(registry: Registry, *platforms: str, repository: str = "base", tag: str = "1") -> Base:
+    """Pushes an OCI index of busybox images, each with a shell and the usual commands in /bin."""
+    descriptors: list[dict[str, object]] = []
+    children: dict[str, str] = {}
+    for platform in platforms:
+        names = ("os", "architecture", "variant")
+        words = dict(zip(names, platform.split("/"), strict=False))
+        archive = _layer(busybox(platform))
+        layer = _push_blob(registry, repository, "application/vnd.oci.image.layer.v1.tar+gzip", archive)
+        diff_id = _digest(gzip.decompress(archive))
+        config = {
+            **words,
+            "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        }
+        described = _push_blob(registry, repository, "application/vnd.oci.image.config.v1+json", _json(config))
+        manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [layer]})
+        digest = push_manifest(registry, repository, _digest(manifest), MANIFEST, manifest)
+        children[platform] = digest
+        descriptors.append({"mediaType": MANIFEST, "digest": digest, "size": len(manifest), "platform": words})
+    index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors})
+    return Base(
+        reference=f"{registry.address}/{repository}:{tag}",
+        digest=push_manifest(registry, repository, tag, INDEX, index),
+        children=children,
+    )
+
+
+def push_manifest(registry: Registry, repository: str, target: str, media_type: str, body: bytes) -> str:
+    """Puts a manifest under a tag or its digest and returns its digest."""
+    _send(registry, repository, "PUT", f"{registry.url}/v2/{repository}/manifests/{target}", body, media_type)
+    return _digest(body)
+
+
+def _push_blob(registry: Registry, repository: str, media_type: str, body: bytes) -> dict[str, str | int]:
+    digest = _digest(body)
+    location = _send(registry, repository, "POST", f"{registry.url}/v2/{repository}/blobs/uploads/", b"")
+    _send(registry, repository, "PUT", f"{location}&digest={digest}", body, "application/octet-stream")
+    return {"mediaType": media_type, "digest": digest, "size": len(body)}
+
+
+def _send(registry: Registry, repository: str, method: str, url: str, body: bytes, media_type: str = "") -> str:
+    """Sends one request, allowed everything; the `Location` answered, or "". Raises HTTPError for a refusal."""
+    headers = {**registry.authorization(repository), **({"Content-Type": media_type} if media_type else {})}
+    with urlopen(Request(url, data=body, headers=headers, method=method), timeout=30) as response:
+        location: str = response.headers.get("Location", "")
+        return location
+
+
+@cache
+def _layer(binary: Path) -> bytes:
+    """The same binary gives the same bytes."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
+        for folder in ("bin", "tmp"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+            tar.addfile(entry)
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.mode, entry.size = 0o755, binary.stat().st_size
+        with binary.open("rb") as file:
+            tar.addfile(entry, file)
+        for name in _APPLETS.split():
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+    return packed.getvalue()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,25 @@
+"""What to do when a test's real part is not on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def missing(what: str) -> NoReturn:
+    """Skips the test; where `CI=true` it fails, since a skip there would hide that nothing was proved."""
+    reason = f"{what}; `scripts/setup test` brings it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def program(name: str) -> str:
+    """The absolute path of a program on PATH."""
+    return shutil.which(name) or missing(f"there is no {name}")
