@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from coordinator.cli.output import give, give_json
 from coordinator.cli.request import Flags, request_flags, target_from
 from coordinator.errors import UsageError
 from coordinator.report.watch import Progress, watching
@@ -37,7 +38,7 @@ def command(
     dry_run: bool,
     **words: Any,  # noqa: ANN401 - the request flags, as click gives them
 ) -> None:
-    """Build CONTEXT for every platform on the hosts of the inventory and publish it as one tag."""
+    """Build an image for several platforms and publish it as one tag."""
     if dry_run:
         from coordinator.cli.plan import command as plan
 
@@ -64,9 +65,9 @@ def command(
     if iidfile is not None:
         iidfile.write_text(published.digest, "utf-8")
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        give_json(result)
     elif quiet:
-        click.echo(published.digest)
+        give(published.digest)
 
 
 def _check_writable(path: Path | None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import click
 
 from coordinator.cli.around import around, open_inventory
+from coordinator.cli.output import give, give_json
 from coordinator.domain import references
 from coordinator.report.tables import size, table
 from coordinator.runner.inspect import Entry, Inspected, inspect
@@ -15,7 +15,7 @@ from coordinator.runner.inspect import Entry, Inspected, inspect
 
 @click.group()
 def command() -> None:
-    """Look at published images."""
+    """Look at an image in a registry."""
 
 
 @command.command("inspect", epilog="\b\nExample:\n  archloom image inspect nas.lan:5000/app:1.0")
@@ -27,11 +27,11 @@ def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     here = around()
     found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, here), here))
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        give_json(found.to_json())
         return
-    click.echo(f"{found.reference}\n{found.media_type} {found.digest}")
-    click.echo(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
-    click.echo("\n" + table(("a client on", "gets"), _resolved(found)))
+    give(f"{found.reference}\n{found.media_type} {found.digest}")
+    give(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
+    give("\n" + table(("a client on", "gets"), _resolved(found)))
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from coordinator.cli.around import around, open_store
+from coordinator.cli.output import give
 from coordinator.domain import platforms
 from coordinator.domain.run import Job, Run
 from coordinator.errors import UsageError
@@ -19,19 +20,17 @@ from coordinator.runner.logs import log_path
 @click.argument("run")
 @click.argument("platform", required=False)
 def command(run: str, platform: str | None) -> None:
-    """Print the logs of RUN, of one PLATFORM or of all."""
+    """Show the log of a run, of one PLATFORM or of all."""
     here = around()
     with open_store(here) as store:
         found = store.find_run(run)
     jobs = [_job(found, platform)] if platform else list(found.jobs)
     for job in jobs:
         for attempt in job.attempts:
-            click.echo(
-                f"==> {job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}: {attempt.state}"
-            )
+            give(f"==> {job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}: {attempt.state}")
             _print(log_path(here.state, found.id, job.platform, attempt.number))
         if job.reused:
-            click.echo(f"==> {job.platform}: reused, nothing was built")
+            give(f"==> {job.platform}: reused, nothing was built")
 
 
 def _job(run: Run, text: str) -> Job:
@@ -50,4 +49,4 @@ def _print(path: Path) -> None:
             shutil.copyfileobj(log, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
-        click.echo("no log: it ended before the build began")
+        give("no log: it ended before the build began")

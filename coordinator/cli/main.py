@@ -16,7 +16,7 @@ COMMANDS = {
     "boards": "Show the hosts and what they can build.",
     "image": "Look at an image in a registry.",
     "runs": "List the latest runs.",
-    "logs": "Show the log of a run.",
+    "logs": "Show the log of a run, of one PLATFORM or of all.",
     "inventory": "Check the inventory, or print its JSON schema.",
 }
 _HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -10,6 +9,7 @@ from operator import attrgetter
 import click
 
 from coordinator.cli.around import around, open_store
+from coordinator.cli.output import give, give_json, say
 from coordinator.domain.run import Run
 from coordinator.errors import Exit
 from coordinator.report.tables import table
@@ -22,11 +22,11 @@ def command(*, as_json: bool) -> None:
     with open_store(around()) as store:
         runs = store.runs()
     if as_json:
-        click.echo(json.dumps([_to_json(run) for run in runs], indent=2))
+        give_json([_to_json(run) for run in runs])
     elif runs:
-        click.echo(table(("run", "begun", "state", "platforms", "tags"), [_row(run) for run in runs]))
+        give(table(("run", "begun", "state", "platforms", "tags"), [_row(run) for run in runs]))
     else:
-        click.echo("no runs yet", err=True)
+        say("no runs yet")
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from enum import StrEnum
 MOST_ATTEMPTS = 3
 # One more try answers "was it a hiccup?"; a second crash of the emulator on the same step is not one.
 _ONCE = frozenset({"emulator", "engine", "vanished", "base"})
-_AGAIN = frozenset({"connection", "reboot", "tunnel"})
+_AGAIN = frozenset({"connection", "cut", "no_context", "reboot", "tunnel", "unknown_job"})
 
 
 class Verdict(StrEnum):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from io import BufferedWriter
 
 from coordinator.domain.events import Phase, Place, StepLine, Waiting
-from coordinator.domain.platforms import normalise
 from coordinator.domain.progress import StepReader
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient, Ended, HostBusyError, LogText
+from coordinator.hosts.agent import AgentClient
+from coordinator.hosts.results import Ended, EndState, HostBusyError
 from coordinator.runner.fate import cancelled, failed, lost
 from coordinator.runner.logs import log_path
 from coordinator.runner.loom import Loom, agent_job, place
@@ -53,12 +54,13 @@ async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, s
     path = log_path(loom.around.state, loom.run_id, job.platform, attempt.number)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # From the beginning, also when a job is joined again: the host has the whole log, and offsets count its bytes.
+    follow = client.follow(agent_job(loom.run_id, job, attempt), offset=0)
     with path.open("wb") as kept:
-        async for item in client.follow(agent_job(loom.run_id, job, attempt), offset=0):
-            if isinstance(item, LogText):
+        async with aclosing(follow) as items:
+            async for item in items:
+                if isinstance(item, Ended):
+                    return item
                 _keep(loom, kept, item.text, place(job, attempt), steps)
-            else:
-                return item
     raise LostError(f"{attempt.host} closed the log before the job ended", code="connection")
 
 
@@ -71,16 +73,14 @@ def _keep(loom: Loom, kept: BufferedWriter, text: str, here: Place, steps: StepR
 
 async def _settle(loom: Loom, job: Job, attempt: Attempt, ended: Ended, steps: StepReader) -> None:
     match ended.state:
-        case "BUILT":
-            found = normalise(ended.os, ended.architecture, ended.variant)
-            if found == job.platform:
-                loom.store.move_attempt(attempt.id, AttemptEvent.BUILT)
-                return
-            message = f"the engine built {found}, asked for {job.platform}"
+        case EndState.BUILT if ended.platform == job.platform:
+            loom.store.move_attempt(attempt.id, AttemptEvent.BUILT)
+        case EndState.BUILT:
+            message = f"the engine built {ended.platform}, asked for {job.platform}"
             await failed(loom, job, attempt, "mismatch", message, steps)
-        case "FAILED":
+        case EndState.FAILED:
             await failed(loom, job, attempt, ended.code, ended.message, steps)
-        case "CANCELLED":
-            await cancelled(loom, job, attempt)
-        case _:
+        case EndState.LOST:
             await lost(loom, job, attempt, ended.code, ended.message, steps)
+        case EndState.CANCELLED:
+            await cancelled(loom, job, attempt)

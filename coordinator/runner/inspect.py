@@ -10,7 +10,6 @@ from coordinator.domain.index import parse_index, resolve
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.platforms import Platform, parse
 from coordinator.domain.references import Reference
-from coordinator.errors import RegistryError
 from coordinator.image.child import read_platform
 from coordinator.runner.around import Around
 from coordinator.runner.registries import Registries
@@ -57,13 +56,11 @@ class Inspected:
 
 
 async def inspect(reference: Reference, inventory: Inventory, around: Around) -> Inspected:
-    """What `reference` holds now. Raises RegistryError (`not_found`) where there is nothing."""
+    """What `reference` holds now. Raises RegistryError, `not_found` where there is nothing."""
     credentials = DockerCredentials(around.environ, around.home)
     async with Registries(inventory.registries, credentials) as registries:
-        registry = registries.registry(reference.registry)
+        registry = await registries.registry(reference.registry)
         manifest = await registry.get_manifest(reference.repository, reference.target)
-        if manifest is None:
-            raise RegistryError(f"there is no {reference}", hint="check the name and the tag", code="not_found")
         if manifest.is_index:
             listed = parse_index(manifest.raw, str(reference))
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.domain.events import Event, Place
+from coordinator.domain.facts import Driver
+from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
@@ -18,7 +20,10 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loom:
-    """`push_losses` counts, per attempt, the pushes that were lost in this process."""
+    """`drivers` says how each host's engine is made to build each platform.
+
+    `push_losses` counts, per attempt, the pushes that were lost in this process.
+    """
 
     run_id: str
     request: BuildRequest
@@ -28,6 +33,7 @@ class Loom:
     registries: Registries
     broker: Broker
     farm: Farm
+    drivers: Mapping[tuple[Platform, str], Driver]
     emit: Callable[[Event], None]
     push_losses: dict[int, int] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from coordinator.domain.references import Reference
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetEvent, TargetState
 from coordinator.errors import RegistryError
+from coordinator.registry.copy import copy_image
 from coordinator.runner.child import StoredChild, from_stored
 from coordinator.runner.loom import Loom
 
@@ -45,13 +46,12 @@ async def publish(loom: Loom, run_id: str) -> None:
 async def _fill(loom: Loom, run: Run, repository: Reference, index: Index) -> None:
     """Children first: an index whose children are not there would be refused, or worse, accepted."""
     first = loom.request.target.repositories[0]
-    registry = loom.registries.registry(repository.registry)
+    registry = await loom.registries.registry(repository.registry)
     if repository != first:
-        source = loom.registries.registry(first.registry)
+        source = await loom.registries.registry(first.registry)
         for child in _children(run):
             for digest in child.digests:
-                manifest = await source.get_manifest(first.repository, digest)
-                await registry.copy_image(source, first.repository, manifest, repository.repository)
+                await copy_image(source, first.repository, digest, registry, repository.repository)
             image = await source.get_manifest(first.repository, child.digests[0])
             await registry.put_manifest(repository.repository, child.pin, image.raw, image.media_type)
     await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
@@ -62,12 +62,12 @@ def _children(run: Run) -> list[StoredChild]:
 
 
 async def _remember(loom: Loom, run_id: str, tag: Reference) -> None:
-    found = await loom.registries.registry(tag.registry).head_manifest(tag.repository, tag.tag)
+    found = await (await loom.registries.registry(tag.registry)).head_manifest(tag.repository, tag.tag)
     loom.store.expect_tag(run_id, str(tag), found.digest if found else "")
 
 
 async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
-    registry = loom.registries.registry(tag.registry)
+    registry = await loom.registries.registry(tag.registry)
     previous = next(one.previous for one in loom.store.run(run_id).tags if one.reference == str(tag))
     await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
     found = await registry.head_manifest(tag.repository, tag.tag)

@@ -19,12 +19,16 @@ async def push(loom: Loom, attempt_id: int) -> None:
     here = place(job, attempt)
     name = agent_job(loom.run_id, job, attempt)
     loom.emit(Phase(here, "push"))
+
+    def told(done: int, total: int) -> None:
+        loom.emit(Phase(here, "push", f"{100 * done // total} %" if total else ""))
+
     try:
         client = await loom.farm.client(attempt.host)
         port = await loom.farm.tunnel(attempt.host)
-        with loom.broker.job(name, push=loom.request.target.repositories[0]) as door:
+        with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
             try:
-                await client.push(name, port=port, repository=door.repository, tag="image", secret=door.secret)
+                await client.push(name, port, door.repository, "image", door.secret.reveal(), told)
             except LostError as error:
                 if door.refusal is not None:
                     raise door.refusal from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ class Registries:
         self._settings = settings
         self._credentials = credentials
         self._open: dict[str, Registry] = {}
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         return self
@@ -25,11 +27,10 @@ class Registries:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for registry in self._open.values():
-            await registry.aclose()
+        await self._stack.aclose()
 
-    def registry(self, host: str) -> Registry:
+    async def registry(self, host: str) -> Registry:
         if host not in self._open:
             settings = self._settings.get(host) or RegistrySettings(host=host)
-            self._open[host] = Registry(settings, self._credentials)
+            self._open[host] = await self._stack.enter_async_context(Registry(settings, self._credentials))
         return self._open[host]

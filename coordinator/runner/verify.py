@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from coordinator.domain.build_id import pin_tag
 from coordinator.domain.events import Phase, Verified
-from coordinator.domain.index import Child
 from coordinator.errors import RegistryError
-from coordinator.image.child import VerifiedChild, read_child
+from coordinator.image.child import read_child
 from coordinator.runner.child import StoredChild
 from coordinator.runner.fate import failed, forget, lost
+from coordinator.runner.labels import own_labels
 from coordinator.runner.loom import Loom, place
+
+_NOT_WHAT_WAS_ASKED = frozenset({"mismatch", "malformed", "schema1"})
 
 
 async def verify(loom: Loom, attempt_id: int) -> None:
@@ -18,20 +20,22 @@ async def verify(loom: Loom, attempt_id: int) -> None:
     here = place(job, attempt)
     loom.emit(Phase(here, "verify"))
     repository = loom.request.target.repositories[0]
-    registry = loom.registries.registry(repository.registry)
+    registry = await loom.registries.registry(repository.registry)
     pin = pin_tag(job.build_id, job.platform)
+    labels = own_labels(job.build_id, attempt.mode)
     try:
-        child = await read_child(registry, repository.repository, attempt.digest, job.platform)
-        await registry.put_manifest(repository.repository, pin, child.manifest.raw, child.manifest.media_type)
+        child = await read_child(registry, repository.repository, attempt.digest, job.platform, labels)
+        manifest = await registry.get_manifest(repository.repository, child.digest)
+        await registry.put_manifest(repository.repository, pin, manifest.raw, manifest.media_type)
     except RegistryError as error:
-        if error.code == "mismatch":
+        if error.code in _NOT_WHAT_WAS_ASKED:
             await failed(loom, job, attempt, error.code, error.message)
         else:
             await lost(loom, job, attempt, "registry", error.message)
         return
     seconds = loom.around.clock() - attempt.started_at
     stored = StoredChild(
-        child=as_child(child),
+        child=child.child,
         config_digest=child.config_digest,
         pin=pin,
         mode=attempt.mode,
@@ -40,9 +44,5 @@ async def verify(loom: Loom, attempt_id: int) -> None:
         seconds=seconds,
     )
     loom.store.verify_job(job.id, stored.to_json(), winner=attempt_id)
-    loom.emit(Verified(place=here, digest=attempt.digest, pin=pin, seconds=seconds))
+    loom.emit(Verified(place=here, digest=child.digest, pin=pin, seconds=seconds))
     await forget(loom, job, attempt)
-
-
-def as_child(verified: VerifiedChild) -> Child:
-    return Child(platform=verified.platform, descriptor=verified.descriptor, attestations=tuple(verified.attestations))

@@ -1,0 +1,31 @@
+"""The agent with its real parts: `python3 archloom-agent-<hash>.pyz serve`, or `python3 -m agents serve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from agents import command, engines, probe, pull, push
+from agents.serve import Parts
+
+
+def _job_command() -> tuple[str, ...]:
+    """What runs this very agent again; in a checkout that needs the same working directory, which a child has."""
+    archive = Path(__file__).resolve().parents[1]
+    return (sys.executable, str(archive), "job") if archive.is_file() else (sys.executable, "-m", "agents", "job")
+
+
+def main() -> int:
+    parts = Parts(
+        observe=probe.observe,
+        engine_id=engines.engine_id,
+        pull=pull.pull,
+        push=push.push,
+        discard=engines.discard,
+        job_command=_job_command(),
+    )
+    return command.run(sys.argv[1:], parts, engines.prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

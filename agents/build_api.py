@@ -1,0 +1,80 @@
+"""A build by `POST /build?version=2`: BuildKit without any program on the host, and without a session.
+
+Bases must be in the store; a `# syntax` line, secrets and ssh need a session and end with the engine's own refusal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from agents import context_tar
+from agents.engine_api import RefusedError, target
+from agents.engine_stream import Stream
+from agents.errors import AgentError
+from agents.jobs import CONTEXT
+from agents.plain import Plain
+from agents.spec import Spec
+from agents.trace import decode
+
+
+class ApiBuild:
+    """One build over the socket. Cancelling it closes the connection, which ends the step that runs."""
+
+    def __init__(self, spec: Spec, folder: Path, log: BinaryIO, socket: str) -> None:
+        self._spec = spec
+        self._context = folder / CONTEXT
+        self._log = log
+        self._stream = Stream(socket)
+
+    def run(self) -> str:
+        """Empty when the image was built, else what the engine says went wrong. Raises AgentError `engine`."""
+        name = context_tar.place_for(self._context, self._spec.dockerfile_path)
+        answer = self._stream.post(
+            target("/build", query(self._spec, name)),
+            {"Content-Type": "application/x-tar"},
+            lambda emit: context_tar.send(self._context, self._spec.dockerfile, name, emit),
+        )
+        try:
+            failure = self._read(answer)
+        except RefusedError as error:
+            failure = error.message
+        if failure:
+            self._log.write(f"ERROR: {failure}\n".encode())
+        return failure
+
+    def cancel(self) -> None:
+        self._stream.abort()
+
+    def _read(self, answer: Iterator[dict[str, Any]]) -> str:
+        plain = Plain(self._log)
+        built = False
+        for message in answer:
+            if message.get("id") == "moby.buildkit.trace":
+                plain.feed(decode(base64.b64decode(message["aux"])))
+            elif message.get("id") == "moby.image.id":
+                built = True
+            elif "errorDetail" in message:
+                return str(message["errorDetail"].get("message") or message.get("error") or "the build failed")
+        if not built:
+            # A killed engine's connection ends like any other: only its last word tells.
+            raise AgentError("engine", "the engine closed the build's connection before its end", reason="down")
+        return ""
+
+
+def query(spec: Spec, dockerfile: str) -> dict[str, str]:
+    """The parameters of `POST /build`; `dockerfile` is its name in the archive."""
+    wanted = {
+        "version": "2",
+        "t": spec.image,
+        "platform": spec.platform,
+        "dockerfile": dockerfile,
+        "buildargs": json.dumps(spec.build_args),
+        "labels": json.dumps(spec.labels),
+        "target": spec.stage,
+        "nocache": "1" if spec.no_cache else "",
+    }
+    return {name: value for name, value in wanted.items() if value}

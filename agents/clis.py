@@ -1,0 +1,89 @@
+"""Which docker command lines are here, and which of them can build with BuildKit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+# A login shell's PATH is not what a command over SSH gets.
+_USUAL = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
+_PATIENCE = 30.0
+_VERSION = re.compile(r"Docker version (\d+)\.(\d+)[^,\s]*")
+# From 23 on `docker build` is buildx, or the legacy builder where there is none; before 18.09 there is no BuildKit.
+_BUILDKIT_SINCE, _BUILDX_SINCE = (18, 9), (23, 0)
+_PLUGIN = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}\t{{.Version}}{{end}}{{end}}'
+
+
+class Cli(NamedTuple):
+    """A docker command line. `plugin` is the path of its buildx, `buildx` that one's version; empty without one."""
+
+    path: str
+    version: str
+    plugin: str
+    buildx: str
+
+
+def installed(environ: Mapping[str, str]) -> list[Cli]:
+    """Every docker command line on the PATH and in the usual places, in that order. No engine is asked."""
+    found = (_describe(path, environ) for path in _paths(environ))
+    return [cli for cli in found if cli is not None]
+
+
+def find_cli(kind: str, environ: Mapping[str, str]) -> str | None:
+    """The program that builds for engine `buildx` (the plugin, which runs on its own) or `docker`; None without one."""
+    return choose(kind, installed(environ))
+
+
+def choose(kind: str, clis: list[Cli]) -> str | None:
+    """The first of these that can build for this engine, as `find_cli` gives it."""
+    if kind == "buildx":
+        return next((cli.plugin for cli in clis if cli.plugin), None)
+    return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
+
+
+def _number(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(re.match(r"\d+", minor)[0])  # type: ignore[index] # _VERSION matched it
+
+
+def _paths(environ: Mapping[str, str]) -> Iterator[str]:
+    seen = set()
+    for folder in (*environ.get("PATH", "").split(":"), *_USUAL):
+        path = Path(folder, "docker")
+        # /bin is /usr/bin on most systems, and one name more for the same program elsewhere.
+        real = os.path.realpath(path)
+        if folder.startswith("/") and real not in seen and os.access(path, os.X_OK) and path.is_file():
+            seen.add(real)
+            yield str(path)
+
+
+def _describe(path: str, environ: Mapping[str, str]) -> Cli | None:
+    # podman's program of this name says something else here.
+    version = _VERSION.search(_ask(path, environ, "--version"))
+    if version is None:
+        return None
+    plugin, _, buildx = _ask(path, environ, "info", "--format", _PLUGIN).strip().partition("\t")
+    return Cli(path, version[0].split()[-1], plugin, buildx.strip())
+
+
+def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:
+    # The user's own configuration says where plugins are; the engine has no part in it, and may hang.
+    environment = {**environ, "DOCKER_HOST": "unix:///dev/null/none"}
+    environment.pop("DOCKER_CONTEXT", None)
+    try:
+        answer = subprocess.run(
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.decode("utf-8", "replace")

@@ -1,0 +1,41 @@
+"""The command line: which channel, or which job, and with which parts."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from agents import channels, frames, job_run, state
+from agents.errors import AgentError
+from agents.serve import Parts, Server
+
+_USAGE = "usage: archloom-agent serve | context JOB | --version"
+
+
+def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int:
+    """The exit status. `job`, with the arguments `start` makes, is the detached process and not for people."""
+    words = list(arguments)
+    try:
+        if words == ["serve"]:
+            folder = state.open_state(os.environ)
+            channels.control(folder, version(), lambda pipes: Server(folder, parts, pipes.replies).run(pipes.reader))
+        if len(words) == 2 and words[0] == "context":
+            return channels.bulk(state.open_state(os.environ), words[1])
+        if len(words) == 5 and words[0] == "job":
+            return job_run.main(words[1:], prepare)
+        if words == ["--version"]:
+            print(f"archloom-agent {version()}, protocol {frames.PROTOCOL}")  # noqa: T201 - asked for by a person
+            return 0
+    except (AgentError, OSError) as error:
+        print(f"archloom-agent: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(_USAGE, file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def version() -> str:
+    """The hash in the file name the coordinator gave this agent; `source` in a checkout."""
+    named = re.search(r"archloom-agent-([0-9a-f]+)\.pyz", __file__)
+    return named[1] if named else "source"

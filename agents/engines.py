@@ -1,0 +1,122 @@
+"""The engine of this host: which build runs on it how, and how its end is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from agents import images, verdict
+from agents.build_api import ApiBuild
+from agents.build_cli import CliBuild, environment
+from agents.clis import find_cli
+from agents.engine_api import EngineSocket, find_socket
+from agents.errors import AgentError
+from agents.logs import tail
+from agents.spec import Spec
+from agents.witness import Evidence, Witness
+
+
+class Driver(Protocol):
+    """One way to build. `run` returns the empty text, or why it failed; AgentError `engine` where that is lost."""
+
+    def run(self) -> str: ...
+    def cancel(self) -> None: ...
+
+
+def here() -> EngineSocket:
+    """The engine this user would use."""
+    return EngineSocket(find_socket(os.environ))
+
+
+def engine_id() -> str:
+    """The engine's id, the same for every user of it. Raises AgentError `engine`."""
+    return str(here().info()["ID"])
+
+
+def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
+    """The build of this spec in this job folder. Raises AgentError `engine` where its program is not here."""
+    engine = here()
+    return EngineBuild(spec, folder, engine, _driver(spec, folder, log, engine))
+
+
+def discard(spec: Spec) -> None:
+    """Drop what the engine holds for the spec: its image and its bases. Fine to repeat."""
+    engine = here()
+    for name in (spec.image, *(base.name for base in spec.bases)):
+        images.untag(engine, name)
+
+
+class EngineBuild:
+    """A build from its bases to its result, as the wire has it. `cancel` comes from another thread, at any time."""
+
+    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, driver: Driver) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._engine = engine
+        self._driver = driver
+        self._cancelled = False
+
+    def run(self) -> dict[str, Any]:
+        """BUILT, FAILED, LOST or CANCELLED. Raises AgentError `engine` where the engine does not even answer."""
+        missing = self._missing_base()
+        if missing:
+            return {"state": "LOST", "code": "base", "message": missing}
+        root = str(self._engine.info().get("DockerRootDir", ""))
+        architecture = str(self._engine.version().get("Arch", ""))
+        with Witness(self._engine, [root, str(self._folder)]) as witness:
+            lost = False
+            try:
+                failure = self._driver.run()
+            except AgentError as error:
+                failure, lost = error.message, True
+            if not failure:
+                return self._built()
+            if self._cancelled:
+                return {"state": "CANCELLED"}
+            evidence = witness.evidence()
+        # What the driver lost is lost, whether or not the engine is back by now.
+        evidence = evidence._replace(engine_died=lost or evidence.engine_died)
+        return self._fault(failure, evidence, architecture)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._driver.cancel()
+
+    def _built(self) -> dict[str, Any]:
+        image = images.inspect(self._engine, self._spec.image)
+        if image is None:
+            message = f"the engine says it built {self._spec.image}, and does not have it"
+            return {"state": "LOST", "code": "engine", "message": message}
+        return {
+            "state": "BUILT",
+            "image_id": image["Id"],
+            "os": image["Os"],
+            "architecture": image["Architecture"],
+            "variant": image.get("Variant") or "",
+            "size": image["Size"],
+        }
+
+    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> dict[str, Any]:
+        foreign = self._spec.platform.split("/")[1] != architecture
+        fault = verdict.judge(failure, tail(self._folder), evidence, foreign=foreign)
+        if fault.state == "FAILED":
+            # Somebody may have pruned it between the first look and the build's.
+            missing = self._missing_base()
+            if missing:
+                fault = verdict.Fault("LOST", "base", missing)
+        return fault._asdict()
+
+    def _missing_base(self) -> str:
+        names = [base.name for base in self._spec.bases if images.inspect(self._engine, base.name) is None]
+        return f"the held base {names[0]} is not there any more" if names else ""
+
+
+def _driver(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> Driver:
+    if spec.engine == "api":
+        return ApiBuild(spec, folder, log, engine.path)
+    program = find_cli(spec.engine, os.environ)
+    if program is None:
+        wanted = "a docker with the buildx plugin" if spec.engine == "buildx" else "a docker CLI older than 23"
+        raise AgentError("engine", f"{wanted} is not on this host any more")
+    return CliBuild(spec, folder, log, program, environment(folder, engine.path, os.environ))

@@ -1,0 +1,124 @@
+"""Job folders: created whole, listed, and removed with everything the job held."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agents import cancel, process, results, spec
+from agents.errors import AgentError
+from agents.locks import locked
+
+CONTEXT = "context"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}\Z")
+
+Discard = Callable[[spec.Spec], None]
+
+
+class Jobs:
+    """The jobs below one state folder. Names that are not job ids never reach the file system."""
+
+    def __init__(self, state: Path) -> None:
+        self._root = state / "jobs"
+
+    def folder(self, job: str) -> Path:
+        """The folder of a job that was created. Raises AgentError `bad_request` or `unknown_job`."""
+        path = self._path(job)
+        if not path.is_dir():
+            raise AgentError("unknown_job", f"there is no job '{job}' on this host")
+        return path
+
+    def create(self, job: str, wanted: object) -> None:
+        """The job's folder with its spec, at once. Raises AgentError `spec_differs` where it has another."""
+        spec.parse(wanted)
+        path = self._path(job)
+        with locked(self._root, ".lock"):
+            if path.is_dir():
+                if json.loads((path / spec.FILE).read_bytes()) != wanted:
+                    raise AgentError("spec_differs", f"job '{job}' exists with another spec")
+                return
+            fresh = Path(tempfile.mkdtemp(prefix=f".new.{job}.", dir=self._root))
+            try:
+                (fresh / spec.FILE).write_text(json.dumps(wanted), encoding="utf-8")
+                fresh.rename(path)
+            except BaseException:
+                shutil.rmtree(fresh)
+                raise
+
+    def forget(self, job: str, discard: Discard) -> None:
+        """End the job, drop what the engine holds for it, remove its folder. Fine to repeat, and for unknown jobs.
+
+        Where `discard` fails the folder stays, so that the next call can finish.
+        """
+        path = self._path(job)
+        if path.is_dir():
+            cancel.cancel(path)
+            # Locked, so that no job begins to count on a base between the look and its removal.
+            with locked(self._root, ".lock"):
+                own = _readable_spec(path)
+                if own is not None:
+                    shared = {base.name for other in self._others(path) for base in other.bases}
+                    discard(own._replace(bases=tuple(base for base in own.bases if base.name not in shared)))
+                path.rename(tempfile.mkdtemp(prefix=f".gone.{job}.", dir=self._root))
+        for left in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
+            remove_tree(left)
+
+    def entries(self) -> list[dict[str, object]]:
+        """Every job: SENDING before it is started, BUILDING while it runs, then the state of its result."""
+        found = (_describe(path) for path in self._folders())
+        return [entry for entry in found if entry is not None]
+
+    def _path(self, job: str) -> Path:
+        if not _NAME.match(job):
+            raise AgentError("bad_request", f"job is {job!r}, expected {_NAME.pattern}")
+        return self._root / job
+
+    def _folders(self) -> Iterator[Path]:
+        return (path for path in sorted(self._root.iterdir()) if _NAME.match(path.name))
+
+    def _others(self, path: Path) -> Iterator[spec.Spec]:
+        for other in self._folders():
+            found = None if other == path else _readable_spec(other)
+            if found is not None:
+                yield found
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree whose directories may have any mode: contexts keep theirs."""
+    path.chmod(0o700)
+    for parent, folders, _ in os.walk(path):
+        for name in folders:
+            folder = Path(parent, name)
+            if not folder.is_symlink():
+                folder.chmod(0o700)
+    shutil.rmtree(path)
+
+
+def _readable_spec(path: Path) -> spec.Spec | None:
+    # A power cut may leave an empty file; such a job holds nothing that could still be named.
+    try:
+        return spec.read(path)
+    except (OSError, ValueError, AgentError):
+        return None
+
+
+def _describe(path: Path) -> dict[str, object] | None:
+    try:
+        state, since = _state(path)
+    except FileNotFoundError:
+        return None  # forgotten meanwhile
+    return {"job": path.name, "state": state, "since": since}
+
+
+def _state(path: Path) -> tuple[str, float]:
+    result = results.ended(path)
+    if result is not None:
+        return str(result["state"]), (path / results.FILE).stat().st_mtime
+    if process.read(path) is not None:
+        return "BUILDING", (path / process.FILE).stat().st_mtime
+    return "SENDING", (path / spec.FILE).stat().st_mtime

@@ -1,0 +1,66 @@
+"""One look at this host: the observation of the wire. What the findings mean is decided by the coordinator."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agents import probe_engine, probe_machine, probe_runs, state
+from agents.engine_api import find_socket
+from agents.errors import AgentError
+
+_SHARED_SLOTS = "/run/lock"
+# A sound host answers in a fraction of a second; a loaded one on an SD card gets the benefit of the doubt.
+_ENGINE_PATIENCE = 5.0
+_PROGRAMS_PATIENCE = 15.0
+
+T = TypeVar("T")
+
+
+def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _ENGINE_PATIENCE) -> dict[str, Any]:
+    """The observation, within 20 s. An engine that does not answer in `engine_patience` seconds is reported as down."""
+    began = time.time()
+    engine = _beside(lambda: probe_engine.engine(environ))
+    clis = _beside(lambda: probe_engine.command_lines(environ))
+    machine = probe_machine.machine()
+    runs = probe_runs.runs(environ)
+    folder = state.open_state(environ)
+    found = engine(engine_patience) or _hung(environ)
+    return {
+        "time": began,
+        **machine,
+        "linger": probe_machine.linger() if found.get("rootless") else None,
+        "engine": found,
+        "clis": clis(_PROGRAMS_PATIENCE) or [],
+        "binfmt": probe_runs.binfmt(),
+        "runs": runs,
+        "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),
+        "state_free": probe_machine.disk(Path(folder))[0],
+    }
+
+
+def _hung(environ: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        path = find_socket(environ)
+    except AgentError as error:
+        return probe_engine.unanswered("", "odd", error.message)
+    message = f"the engine at {path} accepts connections and does not answer"
+    return probe_engine.unanswered(path, "down", message)
+
+
+def _beside(ask: Callable[[], T]) -> Callable[[float], T | None]:
+    """Starts `ask` in a thread of its own; the result waits that many seconds for its answer, then is None."""
+    answers: list[T] = []
+    # Nothing can end a call that hangs, so it must not keep the agent alive either.
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    thread.start()
+
+    def result(patience: float) -> T | None:
+        thread.join(patience)
+        return answers[0] if answers else None
+
+    return result

@@ -1,0 +1,71 @@
+"""What the container engine says of itself, and how it can be driven."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents import clis
+from agents.engine_api import EngineSocket, find_socket
+from agents.errors import AgentError
+from agents.probe_machine import disk
+
+_DAEMON_PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin"
+_REASONS = frozenset({"absent", "denied", "down", "odd"})
+
+
+def engine(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The observation's `engine`; where it does not answer, only `kind`, `socket` and `error`."""
+    path = ""
+    try:
+        path = find_socket(environ)
+        api = EngineSocket(path)
+        version, info = api.version(), api.info()
+    except AgentError as error:
+        return unanswered(path, *_reason(error, environ))
+    free, total = disk(Path(str(info.get("DockerRootDir") or "/")))
+    return {
+        "kind": _kind(version),
+        "socket": path,
+        "version": version.get("Version", ""),
+        "api": version.get("ApiVersion", ""),
+        "min_api": version.get("MinAPIVersion", ""),
+        "os": version.get("Os", ""),
+        # Not the kernel's: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images.
+        "arch": version.get("Arch", ""),
+        "id": info.get("ID", ""),
+        "root": info.get("DockerRootDir", ""),
+        "free": free,
+        "total": total,
+        "rootless": "name=rootless" in (info.get("SecurityOptions") or ()),
+        "store": info.get("Driver", ""),
+        "error": None,
+    }
+
+
+def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
+    """The `engine` of a host where nobody answers at this path."""
+    return {"kind": "docker", "socket": path, "error": {"code": code, "message": message}}
+
+
+def command_lines(environ: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The observation's `clis`. No engine is asked."""
+    found = clis.installed(environ)
+    return [{"path": cli.path, "version": cli.version, "buildx": cli.buildx or None} for cli in found]
+
+
+def _kind(version: Mapping[str, Any]) -> str:
+    # podman answers on docker's socket too, and has no BuildKit.
+    names = [str(part.get("Name", "")) for part in version.get("Components") or ()]
+    return "podman" if any("podman" in name.lower() for name in names) else "docker"
+
+
+def _reason(error: AgentError, environ: Mapping[str, str]) -> tuple[str, str]:
+    reason = str(error.detail.get("reason", ""))
+    places = os.pathsep.join((environ.get("PATH", ""), _DAEMON_PATHS))
+    if reason == "absent" and shutil.which("dockerd", path=places) is not None:
+        return "down", "the container engine is installed, and is not running"
+    return (reason if reason in _REASONS else "odd"), error.message

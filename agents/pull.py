@@ -1,0 +1,78 @@
+"""Bases into the engine's store, through the tunnel, by digest, under their held names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from agents import images, tunnel
+from agents.engine_api import EngineSocket, RefusedError, target
+from agents.engine_stream import Stream, aborted_by
+from agents.engines import here
+from agents.errors import AgentError
+from agents.spec import Base, Spec
+
+
+def pull(
+    spec: Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
+) -> dict[str, int]:
+    """Hold every base of the spec: `{"pulled", "kept"}`. Safe to repeat; what is held is not asked for again.
+
+    Raises AgentError `base` (the registry's word, which base), `tunnel`, `engine`, or `cancelled`.
+    """
+    engine = here()
+    header = tunnel.credentials(spec, port, secret)
+    pulled = kept = 0
+    for base in spec.bases:
+        # A held name has the digest in it and is given last, so what it names is whole and the right one.
+        if images.inspect(engine, base.name) is not None:
+            kept += 1
+            continue
+        _fetch(engine, base, port, header, progress, cancelled)
+        pulled += 1
+    return {"pulled": pulled, "kept": kept}
+
+
+def _fetch(
+    engine: EngineSocket,
+    base: Base,
+    port: int,
+    header: dict[str, str],
+    progress: Callable[[str], None],
+    cancelled: threading.Event,
+) -> None:
+    repository = f"{tunnel.registry(port)}/{base.repository}"
+    query = {"fromImage": repository, "tag": base.digest, "platform": base.platform}
+    progress(f"{base.name}: pulling")
+    stream = Stream(engine.path)
+    try:
+        with aborted_by(cancelled, stream):
+            answer = stream.post(target("/images/create", query), header)
+            said = next((complaint(message) for message in answer if "error" in message), "")
+    except RefusedError as error:
+        said = error.message
+    except AgentError:
+        if cancelled.is_set():
+            raise _cancelled(base) from None
+        raise
+    if cancelled.is_set():
+        raise _cancelled(base)
+    if said:
+        raise tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
+    reference = f"{repository}@{base.digest}"
+    if images.inspect(engine, reference) is None:
+        # A pull that is cut ends like one that is whole.
+        raise AgentError("engine", f"the engine closed the connection while it pulled {base.name}", reason="down")
+    images.tag(engine, reference, base.name)
+    images.untag(engine, reference)
+    progress(f"{base.name}: pulled")
+
+
+def complaint(message: dict[str, Any]) -> str:
+    """What an error object of the engine says."""
+    return str((message.get("errorDetail") or {}).get("message") or message["error"])
+
+
+def _cancelled(base: Base) -> AgentError:
+    return AgentError("cancelled", f"the pull of {base.name} was cancelled")

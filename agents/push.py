@@ -1,0 +1,118 @@
+"""The held image through the tunnel, under a name of the tunnel's that is gone afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from agents import images, tunnel
+from agents.engine_api import EngineSocket, RefusedError, target
+from agents.engine_stream import Stream, aborted_by
+from agents.engines import here
+from agents.errors import AgentError
+from agents.pull import complaint
+from agents.spec import Spec
+
+# The engine tells of every 512 KiB of every layer.
+_OFTEN = 0.25
+_WHOLE = frozenset({"Pushed", "Layer already exists"})
+
+Progress = Callable[[int, int], None]
+
+
+def push(
+    spec: Spec,
+    port: int,
+    repository: str,
+    tag: str,
+    secret: str,
+    progress: Progress,
+    cancelled: threading.Event,
+) -> dict[str, Any]:
+    """Push: `{"digest", "size"}` of the manifest as the engine sent it. Safe to repeat, also on another port.
+
+    `progress` gets bytes done and in all, of the layers the engine has begun with. Raises AgentError `not_built`,
+    `refused` (the registry's word), `tunnel`, `engine` or `cancelled`.
+    """
+    engine = here()
+    if images.inspect(engine, spec.image) is None:
+        raise AgentError("not_built", f"the engine has no image {spec.image}")
+    name = f"{tunnel.registry(port)}/{repository}"
+    images.tag(engine, spec.image, f"{name}:{tag}")
+    try:
+        return _send(engine, name, tag, tunnel.credentials(spec, port, secret), port, Layers(progress), cancelled)
+    finally:
+        images.untag(engine, f"{name}:{tag}")
+
+
+def _send(
+    engine: EngineSocket,
+    name: str,
+    tag: str,
+    header: dict[str, str],
+    port: int,
+    layers: Layers,
+    cancelled: threading.Event,
+) -> dict[str, Any]:
+    stream = Stream(engine.path)
+    said, pushed = "", None
+    try:
+        with aborted_by(cancelled, stream):
+            for message in stream.post(target(f"/images/{name}/push", {"tag": tag}), header):
+                said = complaint(message) if "error" in message else said
+                pushed = _result(message) or pushed
+                layers.tell(message)
+    except RefusedError as error:
+        said = error.message
+    except AgentError:
+        if not cancelled.is_set():
+            raise
+    if cancelled.is_set() and pushed is None:
+        raise AgentError("cancelled", f"the push of {name}:{tag} was cancelled")
+    if said:
+        raise tunnel.broken(port, said) or AgentError("refused", said)
+    if pushed is None:
+        raise AgentError("engine", f"the engine closed the connection while it pushed {name}:{tag}", reason="down")
+    return pushed
+
+
+def _result(message: dict[str, Any]) -> dict[str, Any] | None:
+    aux = message.get("aux")
+    # Engines with containerd's store say other things there too.
+    if not isinstance(aux, dict) or "Digest" not in aux:
+        return None
+    return {"digest": str(aux["Digest"]), "size": int(aux.get("Size") or 0)}
+
+
+class Layers:
+    """Bytes over all layers, told a few times a second."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._told_at = 0.0
+        self._told = (0, 0)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Take one of the engine's messages in."""
+        layer, detail = message.get("id"), message.get("progressDetail") or {}
+        if not layer:
+            return
+        if "current" in detail:
+            current = int(detail["current"])
+            # The engine guesses the size of a layer before it has compressed it.
+            self._layers[layer] = (current, max(current, int(detail.get("total") or 0)))
+        elif message.get("status") in _WHOLE:
+            total = self._layers.get(layer, (0, 0))[1]
+            self._layers[layer] = (total, total)
+        self._report()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        known = (sum(done for done, _ in self._layers.values()), sum(total for _, total in self._layers.values()))
+        finished = known[0] == known[1]
+        if known != self._told and (finished or now - self._told_at >= _OFTEN):
+            self._told_at, self._told = now, known
+            self._progress(*known)

@@ -1,0 +1,210 @@
+"""The control channel: requests from stdin, each in a thread of its own, until stdin ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from agents import cancel, frames, slots, spec, start
+from agents.errors import AgentError
+from agents.failures import explain
+from agents.fields import field
+from agents.follow import follow
+from agents.jobs import Discard, Jobs
+
+_SHARED_SLOTS = Path("/run/lock")
+# Seconds an operation is given to finish when the channel ends; 0 for others. A cancelled job may take 15 to be
+# killed; a cancelled push has a name to take away again.
+_TO_FINISH = {"create": 20.0, "start": 20.0, "cancel": 20.0, "forget": 20.0, "pull": 5.0, "push": 5.0}
+
+Fields = dict[str, Any]
+Emit = Callable[[Fields], None]
+
+
+class Pull(Protocol):
+    """Hold the bases of the spec; `progress` gets a line now and then; `cancelled` makes it raise AgentError soon."""
+
+    def __call__(
+        self, spec: spec.Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
+    ) -> Fields: ...
+
+
+class Push(Protocol):
+    """Push the held image; `progress` gets bytes done and in all."""
+
+    def __call__(
+        self,
+        spec: spec.Spec,
+        port: int,
+        repository: str,
+        tag: str,
+        secret: str,
+        progress: Callable[[int, int], None],
+        cancelled: threading.Event,
+    ) -> Fields: ...
+
+
+class Parts(NamedTuple):
+    """What `serve` hands work to. `job_command` is the detached process's, without its arguments."""
+
+    observe: Callable[[], Fields]
+    engine_id: Callable[[], str]
+    pull: Pull
+    push: Push
+    discard: Discard
+    job_command: Sequence[str]
+    shared_slots: Path = _SHARED_SLOTS
+
+
+class Server:
+    """Answers requests, each in a thread of its own."""
+
+    def __init__(self, state: Path, parts: Parts, replies: frames.Replies) -> None:
+        self._state = state
+        self._jobs = Jobs(state)
+        self._parts = parts
+        self._replies = replies
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._carried: dict[str, list[threading.Event]] = {}
+        self._under_way: list[tuple[threading.Thread, float]] = []
+
+    def run(self, stream: BinaryIO) -> None:
+        """Until the stream ends. What is carried for the coordinator is then cancelled; jobs go on."""
+        for request in frames.requests(stream):
+            if isinstance(request, AgentError):
+                self._replies.send(None, frames.failure(request))
+                continue
+            thread = threading.Thread(target=self._answer, args=(request,), daemon=True)
+            thread.start()
+            self._under_way = [work for work in self._under_way if work[0].is_alive()]
+            self._under_way.append((thread, _TO_FINISH.get(request.op, 0.0)))
+        self._finish()
+
+    def _finish(self) -> None:
+        ended = time.monotonic()
+        self._stop.set()
+        with self._lock:
+            for event in (event for events in self._carried.values() for event in events):
+                event.set()
+        for thread, seconds in self._under_way:
+            thread.join(max(0.0, ended + seconds - time.monotonic()))
+
+    def _answer(self, request: frames.Request) -> None:
+        def emit(event: Fields) -> None:
+            self._replies.send(request.id, {"event": event})
+
+        # Nobody listens any more: the end of stdin says the same, and is where that is dealt with.
+        with suppress(BrokenPipeError):
+            self._replies.send(request.id, self._outcome(request, emit))
+
+    def _outcome(self, request: frames.Request, emit: Emit) -> Fields:
+        try:
+            return {"ok": self._perform(request, emit)}
+        except Exception as error:  # noqa: BLE001 - the boundary: a request always gets an answer
+            return frames.failure(explain(error, self._state))
+
+    def _perform(self, request: frames.Request, emit: Emit) -> Fields:
+        operations: dict[str, Callable[[Fields, Emit], Fields]] = {
+            "probe": self._probe,
+            "create": self._create,
+            "pull": self._pull,
+            "start": self._start,
+            "follow": self._follow,
+            "push": self._push,
+            "cancel": self._cancel,
+            "forget": self._forget,
+            "jobs": self._list,
+        }
+        operation = operations.get(request.op)
+        if operation is None:
+            raise AgentError("bad_request", f"unknown operation '{request.op}'; known: {', '.join(operations)}")
+        return operation(request.parameters, emit)
+
+    def _probe(self, _fields: Fields, _emit: Emit) -> Fields:
+        return self._parts.observe()
+
+    def _create(self, fields: Fields, _emit: Emit) -> Fields:
+        self._jobs.create(field(fields, "job", str), fields.get("spec"))
+        return {}
+
+    def _pull(self, fields: Fields, emit: Emit) -> Fields:
+        job = field(fields, "job", str)
+        with self._carry(job) as cancelled:
+            return self._parts.pull(
+                spec.read(self._jobs.folder(job)),
+                field(fields, "port", int),
+                field(fields, "secret", str),
+                lambda text: emit({"progress": text}),
+                cancelled,
+            )
+
+    def _start(self, fields: Fields, _emit: Emit) -> Fields:
+        holder, count = field(fields, "holder", str), field(fields, "slots", int)
+        if count < 1:
+            raise AgentError("bad_request", f"slots is {count}, expected 1 or more")
+
+        def take_slot() -> slots.Slot:
+            return slots.take(self._parts.shared_slots, self._state, self._parts.engine_id(), count, holder)
+
+        return start.start(self._jobs.folder(field(fields, "job", str)), self._parts.job_command, take_slot)
+
+    def _follow(self, fields: Fields, emit: Emit) -> Fields:
+        folder, offset = self._jobs.folder(field(fields, "job", str)), field(fields, "offset", int)
+        if offset < 0:
+            raise AgentError("bad_request", f"offset is {offset}, expected 0 or more")
+        result = follow(folder, offset, lambda text, after: emit({"log": text, "offset": after}), self._stop)
+        if result is None:
+            raise AgentError("cancelled", "the channel ended")
+        return result
+
+    def _push(self, fields: Fields, emit: Emit) -> Fields:
+        job = field(fields, "job", str)
+        with self._carry(job) as cancelled:
+            return self._parts.push(
+                spec.read(self._jobs.folder(job)),
+                field(fields, "port", int),
+                field(fields, "repository", str),
+                field(fields, "tag", str),
+                field(fields, "secret", str),
+                lambda done, total: emit({"progress": {"done": done, "total": total}}),
+                cancelled,
+            )
+
+    def _cancel(self, fields: Fields, _emit: Emit) -> Fields:
+        job = field(fields, "job", str)
+        folder = self._jobs.folder(job)
+        self._drop_carried(job)
+        return cancel.cancel(folder)
+
+    def _forget(self, fields: Fields, _emit: Emit) -> Fields:
+        job = field(fields, "job", str)
+        self._drop_carried(job)
+        self._jobs.forget(job, self._parts.discard)
+        return {}
+
+    def _list(self, _fields: Fields, _emit: Emit) -> Fields:
+        return {"jobs": self._jobs.entries()}
+
+    @contextmanager
+    def _carry(self, job: str) -> Iterator[threading.Event]:
+        """The word that a pull or a push of this job is to end: from `cancel`, `forget`, or the end of the channel."""
+        cancelled = threading.Event()
+        with self._lock:
+            self._carried.setdefault(job, []).append(cancelled)
+        if self._stop.is_set():
+            cancelled.set()
+        try:
+            yield cancelled
+        finally:
+            with self._lock:
+                self._carried[job].remove(cancelled)
+
+    def _drop_carried(self, job: str) -> None:
+        with self._lock:
+            for event in self._carried.get(job, []):
+                event.set()

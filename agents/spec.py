@@ -1,0 +1,96 @@
+"""What a job is asked to build: the `spec` of the wire, validated before anything is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.errors import AgentError
+from agents.fields import field, mapping
+
+FORMAT = 1
+FILE = "spec.json"
+ENGINES = ("buildx", "docker", "api")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?\Z")
+_IMAGE = re.compile(r"archloom/[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+
+
+class Base(NamedTuple):
+    """A base image: pulled as `repository@digest` through the tunnel and held under `name`."""
+
+    name: str
+    repository: str
+    digest: str
+    platform: str
+
+
+class Spec(NamedTuple):
+    """`dockerfile` is the effective text; the other fields are as on the wire."""
+
+    platform: str
+    engine: str
+    dockerfile: str
+    dockerfile_path: str
+    ignore_file: str
+    stage: str
+    build_args: dict[str, str]
+    labels: dict[str, str]
+    no_cache: bool
+    image: str
+    bases: tuple[Base, ...]
+
+
+def parse(data: object) -> Spec:
+    """The spec in this JSON value. Raises AgentError `bad_request` that names the first wrong field."""
+    fields = mapping(data, "spec")
+    if fields.get("format") != FORMAT:
+        raise AgentError("bad_request", f"spec.format is {fields.get('format')!r}, this agent reads {FORMAT}")
+    engine = field(fields, "engine", str)
+    if engine not in ENGINES:
+        raise AgentError("bad_request", f"spec.engine is {engine!r}, expected one of {', '.join(ENGINES)}")
+    return Spec(
+        platform=_matching(fields, "platform", _PLATFORM),
+        engine=engine,
+        dockerfile=field(fields, "dockerfile", str),
+        dockerfile_path=field(fields, "dockerfile_path", str),
+        ignore_file=field(fields, "ignore_file", str),
+        stage=field(fields, "stage", str),
+        build_args=_texts(fields, "build_args"),
+        labels=_texts(fields, "labels"),
+        no_cache=field(fields, "no_cache", bool),
+        image=_matching(fields, "image", _IMAGE),
+        bases=tuple(_base(entry) for entry in field(fields, "bases", list)),
+    )
+
+
+def read(folder: Path) -> Spec:
+    """The spec of the job in this folder."""
+    return parse(json.loads((folder / FILE).read_text(encoding="utf-8")))
+
+
+def _base(data: object) -> Base:
+    fields = mapping(data, "spec.bases[]")
+    return Base(
+        name=field(fields, "name", str),
+        repository=field(fields, "repository", str),
+        digest=_matching(fields, "digest", _DIGEST),
+        platform=_matching(fields, "platform", _PLATFORM),
+    )
+
+
+def _matching(fields: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+    value = field(fields, name, str)
+    if not pattern.match(value):
+        raise AgentError("bad_request", f"{name} is {value!r}, expected {pattern.pattern}")
+    return value
+
+
+def _texts(fields: dict[str, Any], name: str) -> dict[str, str]:
+    entries = mapping(fields.get(name), name)
+    for key, value in entries.items():
+        if not isinstance(value, str):
+            raise AgentError("bad_request", f"{name}.{key} is {value!r}, expected str")
+    return entries

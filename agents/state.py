@@ -1,0 +1,69 @@
+"""Where the agent keeps what outlives it, and the ids of the machine and the boot it runs in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from agents.errors import AgentError
+
+FORMAT = "1"
+_ID = re.compile(r"[0-9a-f]{8,64}\Z")
+
+
+def machine_id() -> str:
+    """The machine's id; where the system has none (small images, containers), a name made from the host name."""
+    for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if _ID.match(text):
+            return text
+    return "host-" + re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def open_state(environment: Mapping[str, str]) -> Path:
+    """The agent's folder, 0700, keyed by machine because a home may be shared by several machines.
+
+    Raises AgentError `state` when it was written in another format.
+    """
+    home = environment.get("XDG_STATE_HOME", "")
+    # The specification: a relative path in the variable is to be ignored.
+    root = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    folder = root / "archloom-agent" / machine_id()
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    version = folder / "version"
+    try:
+        # "x" so that two agents that start at once do not write over each other.
+        with version.open("x", encoding="ascii") as file:
+            file.write(FORMAT)
+    except FileExistsError:
+        found = version.read_text(encoding="ascii").strip()
+        # Empty: another agent is between creating and writing it.
+        if found not in {FORMAT, ""}:
+            raise AgentError("state", f"{folder} has format {found}, this agent reads {FORMAT}") from None
+    return folder
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """The file with this content, or as it was before: never a part, also after a power cut."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,40 @@
+"""`archloom plan`: which host would build what, and why every other host would not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+
+from coordinator.cli.around import around, open_inventory
+from coordinator.cli.output import give, give_json
+from coordinator.cli.request import Flags, request_flags, target_from
+from coordinator.report.tables import table
+from coordinator.report.watch import Progress, watching
+
+
+@click.command(epilog="\b\nExample:\n  archloom plan . -t nas.lan:5000/app:1.0 --platform linux/arm64")
+@request_flags
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the request flags, as click gives them
+    """Show which host would build what, and why."""
+    from coordinator.runner.request import BuildRequest
+    from coordinator.runner.start import plan_build
+
+    flags = Flags(**words)
+    here = around()
+    target = target_from(flags, here.environ)
+    request = BuildRequest(target=target, emulate=flags.emulate_choice, on=flags.on)
+    inventory = open_inventory(flags.inventory, here)
+    with watching(Progress.PLAIN, sys.stderr) as watch:
+        plan = asyncio.run(plan_build(request, inventory, here, watch))
+    if as_json:
+        give_json(plan.to_json())
+    else:
+        rows = [(row.platform, row.host, row.mode or "-", row.verdict, row.reason) for row in plan.rows]
+        give(table(("platform", "host", "mode", "", "why"), rows))
+    problem = plan.complaint()
+    if problem is not None:
+        raise problem

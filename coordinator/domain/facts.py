@@ -1,0 +1,203 @@
+"""What a probe found on a host, as a value: the agent's raw observation with its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coordinator.domain import problems
+from coordinator.domain.modes import Modes, engine_platform, modes
+from coordinator.domain.observation import Reading
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.problems import Problem, Severity
+
+# A docker CLI from here to before 23 builds with BuildKit when DOCKER_BUILDKIT=1 says so.
+_CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)
+# What the newest of those CLIs speaks; Docker 29.0 to 29.2 accept nothing below 1.44.
+_OLD_CLI_API = (1, 41)
+
+
+class Driver(StrEnum):
+    """How an engine is made to build, in order of preference. The legacy builder is not among them."""
+
+    BUILDX = "buildx"
+    DOCKER = "docker"
+    API = "api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A container engine that answers. `id` names it for all users of the machine; `drivers` may be empty."""
+
+    platform: Platform
+    kind: str
+    version: str
+    api: str
+    id: str
+    root: str
+    store: str
+    drivers: tuple[Driver, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One host. Bytes, °C and seconds; a number is 0, and what may be absent None, where the host does not say.
+
+    `platforms` are best first. `disk_free` and `disk_total` are of the engine's disk.
+    `clock_offset` is the host's clock less ours. `shared_slots`: whether other users' builds are seen.
+    """
+
+    host: str
+    platforms: Modes
+    engine: Engine | None
+    model: str = ""
+    cores: int = 0
+    memory: int = 0
+    memory_available: int = 0
+    disk_free: int = 0
+    disk_total: int = 0
+    page_size: int = 0
+    load: float = 0.0
+    uptime: float = 0.0
+    clock_offset: float | None = None
+    temperature: float | None = None
+    shared_slots: bool = True
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def native(self) -> Platform:
+        """The engine's own platform, `BUILDPLATFORM` to its builds.
+
+        Raises ValueError for a host that has none: it is never given a job.
+        """
+        if self.engine is None:
+            raise ValueError(f"{self.host} has no engine that answers")
+        return self.engine.platform
+
+    @property
+    def blocking(self) -> Problem | None:
+        """The first reason why nothing can be built here."""
+        return next((one for one in self.problems if one.severity is Severity.BLOCKING), None)
+
+    def problem(self, code: str) -> Problem | None:
+        return next((one for one in self.problems if one.code == code), None)
+
+    def mode(self, platform: Platform) -> Mode | None:
+        """How this host runs the platform; None where it does not."""
+        return dict(self.platforms).get(platform)
+
+    def in_mode(self, mode: Mode) -> tuple[Platform, ...]:
+        return tuple(platform for platform, how in self.platforms if how is mode)
+
+    def to_json(self) -> dict[str, object]:
+        """For `--json` and for comparing: platforms by mode, and only the modes there are."""
+        engine = self.engine
+        return {
+            "platforms": {mode.value: found for mode in Mode if (found := [str(one) for one in self.in_mode(mode)])},
+            "engine": {
+                "platform": str(engine.platform),
+                "kind": engine.kind,
+                "version": engine.version,
+                "api": engine.api,
+                "id": engine.id,
+                "root": engine.root,
+                "store": engine.store,
+                "drivers": [driver.value for driver in engine.drivers],
+            }
+            if engine
+            else None,
+            "model": self.model,
+            "cores": self.cores,
+            "memory": self.memory,
+            "memory_available": self.memory_available,
+            "disk_free": self.disk_free,
+            "disk_total": self.disk_total,
+            "page_size": self.page_size,
+            "load": self.load,
+            "uptime": self.uptime,
+            "clock_offset": self.clock_offset,
+            "temperature": self.temperature,
+            "shared_slots": self.shared_slots,
+            "problems": [
+                {"code": one.code, "severity": one.severity.value, "message": one.message, "hint": one.hint}
+                for one in self.problems
+            ],
+        }
+
+
+def read_facts(host: str, observation: Mapping[str, object], *, now: float, round_trip: float) -> Facts:
+    """What this observation says of the host; `now` is when it arrived, `round_trip` how long it took, in seconds.
+
+    The host's clock was read at some moment in between. Fields that are absent or of another type are not known.
+    """
+    seen = Reading(observation)
+    platforms, oddities = modes(seen)
+    engine = _engine(seen)
+    time = seen.number("time")
+    offset = None if time is None else round(time - (now - round_trip / 2), 1)
+    return Facts(
+        host=host,
+        platforms=platforms,
+        engine=engine,
+        model=seen.text("board") or seen.at("cpuinfo").text("model"),
+        cores=seen.whole("cores"),
+        memory=seen.at("memory").whole("total"),
+        memory_available=seen.at("memory").whole("available"),
+        disk_free=seen.at("engine").whole("free"),
+        disk_total=seen.at("engine").whole("total"),
+        page_size=seen.whole("page_size"),
+        load=next(iter(seen.numbers("load")), 0.0),
+        uptime=seen.number("uptime") or 0.0,
+        clock_offset=offset,
+        temperature=seen.number("temperature"),
+        shared_slots=seen.flag("shared_slots") is not False,
+        problems=(
+            *problems.of_engine(seen),
+            *problems.of_clock(offset, round_trip / 2),
+            *problems.of_machine(seen),
+            *_of_drivers(seen, engine),
+            *oddities,
+        ),
+    )
+
+
+def _engine(observation: Reading) -> Engine | None:
+    engine = observation.at("engine")
+    platform = engine_platform(observation)
+    if engine.at("error").value is not None or platform is None:
+        return None
+    return Engine(
+        platform=platform,
+        kind=engine.text("kind"),
+        version=engine.text("version"),
+        api=engine.text("api"),
+        id=engine.text("id"),
+        root=engine.text("root"),
+        store=engine.text("store"),
+        drivers=_drivers(observation),
+    )
+
+
+def _drivers(observation: Reading) -> tuple[Driver, ...]:
+    engine = observation.at("engine")
+    if not problems.has_buildkit(engine):
+        return ()
+    clis = list(observation.at("clis"))
+    oldest = problems.version(engine.text("min_api"))
+    able = {
+        Driver.BUILDX: any(cli.text("buildx") for cli in clis),
+        Driver.DOCKER: oldest <= _OLD_CLI_API
+        and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
+        Driver.API: True,
+    }
+    return tuple(driver for driver in Driver if able[driver])
+
+
+def _of_drivers(observation: Reading, engine: Engine | None) -> list[Problem]:
+    if engine is None or engine.drivers != (Driver.API,):
+        return []
+    versions = ", ".join(cli.text("version") for cli in observation.at("clis"))
+    what = f"docker {versions} has no buildx" if versions else "there is no docker command line"
+    message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
+    return [Problem("no_buildx", message, "sudo apt install docker-buildx", Severity.NOTE)]

@@ -1,0 +1,201 @@
+"""Whether one host may build one platform in this run, how, and if not, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from coordinator.domain.facts import Driver, Facts
+from coordinator.domain.inventory import Host, HostState, Kind, Use
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.problems import GIB, SMALL_MEMORY
+from coordinator.domain.target import Emulate
+
+
+class Frontend(StrEnum):
+    """Who reads the Dockerfile: the engine's own reader, or the image its `# syntax` line names."""
+
+    BUILTIN = "builtin"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One job to place. `space` is the least its context and bases take on the engine's disk, in bytes."""
+
+    platform: Platform
+    frontend: Frontend = Frontend.BUILTIN
+    space: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No facts, and why. `alive`: something answered there, so the host is not switched off."""
+
+    message: str
+    hint: str = ""
+    alive: bool = False
+
+
+class Why(StrEnum):
+    """Why a host is not taken."""
+
+    NOT_ASKED = "not_asked"
+    DRAINED = "drained"
+    USE = "use"
+    NOT_EMULATOR = "not_emulator"
+    PIN = "pin"
+    UNREACHABLE = "unreachable"
+    BLOCKED = "blocked"
+    PLATFORM = "platform"
+    BOARD = "board"
+    EMULATION = "emulation"
+    EMULATE_LIST = "emulate_list"
+    ENGINE = "engine"
+    MEMORY = "memory"
+    DISK = "disk"
+
+
+_PASSING = frozenset({Why.UNREACHABLE, Why.BLOCKED, Why.DISK})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """`reason` follows the host's name and a colon."""
+
+    host: str
+    why: Why
+    reason: str
+    hint: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the host may well take the job at another time, with nothing changed in what was asked."""
+        return self.why in _PASSING
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A host that can build the platform, and how."""
+
+    host: str
+    mode: Mode
+    driver: Driver
+    reason: str
+
+
+def fit(
+    wanted: Wanted, host: Host, found: Facts | Unreachable, emulate: Emulate, on: Sequence[str]
+) -> Choice | Rejection:
+    """`on` are the hosts asked for by name, empty for any. Naming a host overrides what only speaks of taste:
+    `use: [run]`, little memory, little disk."""
+    refused = _by_inventory(wanted.platform, host, emulate, on)
+    if refused is not None:
+        return refused
+    if isinstance(found, Unreachable):
+        return Rejection(host.name, Why.UNREACHABLE, found.message, found.hint)
+    blocking = found.blocking
+    if blocking is not None:
+        return Rejection(host.name, Why.BLOCKED, blocking.message, blocking.hint)
+    mode = found.mode(wanted.platform)
+    if mode is None:
+        return _not_run(wanted.platform, host, found)
+    refused = _by_emulation(wanted.platform, host, found, emulate) if mode is Mode.EMULATED else None
+    if refused is None and host.name not in on and Use.BUILD not in host.use:
+        refused = _by_room(wanted, host, found)
+    if refused is not None:
+        return refused
+    driver = _driver(wanted, host, found)
+    return driver if isinstance(driver, Rejection) else Choice(host.name, mode, driver, _reason(mode))
+
+
+def _by_inventory(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
+    """What is known without asking the host."""
+    if on and host.name not in on:
+        return Rejection(host.name, Why.NOT_ASKED, f"--on names {', '.join(on)}")
+    if host.state is HostState.DRAIN:
+        hint = f"write state: active for {host.name} in the inventory"
+        return Rejection(host.name, Why.DRAINED, "it is drained: it is given nothing new", hint)
+    if host.use and Use.BUILD not in host.use and host.name not in on:
+        uses = ", ".join(host.use)
+        return Rejection(host.name, Why.USE, f"use: [{uses}] leaves out build", f"name it: --on {host.name}")
+    if emulate is Emulate.ONLY and host.kind is not Kind.EMULATOR:
+        return Rejection(host.name, Why.NOT_EMULATOR, "--emulate only leaves out boards")
+    if host.platforms and platform not in host.platforms:
+        return Rejection(host.name, Why.PIN, f"the inventory limits it to {_list(host.platforms)}")
+    return None
+
+
+def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
+    if platform in host.platforms:
+        reason = f"the inventory says {platform}, and the probe found {_list(_direct(facts))}"
+        return Rejection(host.name, Why.PIN, reason, f"correct platforms: of {host.name} in the inventory")
+    if host.kind is Kind.EMULATOR:
+        reason = f"it is {facts.native}, and has no QEMU for {platform.architecture} that containers can use"
+        return Rejection(host.name, Why.PLATFORM, reason, "sudo apt install qemu-user-static")
+    return Rejection(host.name, Why.PLATFORM, f"it runs {_list(_direct(facts))}")
+
+
+def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate) -> Rejection | None:
+    if host.kind is Kind.BOARD:
+        reason = f"it would emulate {platform}, and boards never do"
+        shadowed = facts.problem(f"shadowed_{platform.architecture}")
+        hint = shadowed.hint if shadowed else f"list {host.name} under emulators: to allow it"
+        return Rejection(host.name, Why.BOARD, reason, hint)
+    if emulate is Emulate.NEVER:
+        return Rejection(host.name, Why.EMULATION, "it would emulate it", "leave out --emulate never to allow it")
+    if host.emulate and platform not in host.emulate:
+        reason = f"the inventory lets it emulate {_list(host.emulate)} only"
+        return Rejection(host.name, Why.EMULATE_LIST, reason, f"add {platform} to its emulate: list")
+    return None
+
+
+def _driver(wanted: Wanted, host: Host, facts: Facts) -> Driver | Rejection:
+    drivers = facts.engine.drivers if facts.engine else ()
+    able = [one for one in drivers if host.engine in {"auto", one}]
+    if not able:
+        reason = f"the inventory says engine: {host.engine}, and it has {_list(drivers)}"
+        return Rejection(host.name, Why.ENGINE, reason, f"write engine: auto for {host.name} in the inventory")
+    for one in able:
+        # The Engine API fetches a frontend image with a session, which only a command line opens.
+        if one is not Driver.API or wanted.frontend is Frontend.BUILTIN:
+            return one
+    reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
+    return Rejection(host.name, Why.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx")
+
+
+def _by_room(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
+    hint = f"name it: --on {host.name}, or write use: [build] in the inventory"
+    if 0 < facts.memory < SMALL_MEMORY:
+        reason = f"{facts.memory // 1024**2} MiB of memory, builds want 1 GiB"
+        return Rejection(host.name, Why.MEMORY, reason, hint)
+    kept = host.min_free * facts.disk_total
+    if facts.disk_total and facts.disk_free - wanted.space < kept:
+        needed = f" and {wanted.space / GIB:.1f} GiB for this build" if wanted.space else ""
+        reason = f"{facts.disk_free / GIB:.1f} GiB of disk free, {kept / GIB:.1f} GiB stay free by min_free{needed}"
+        return Rejection(host.name, Why.DISK, reason, f"on that host: docker system prune; or {hint}")
+    return None
+
+
+def _reason(mode: Mode) -> str:
+    match mode:
+        case Mode.NATIVE:
+            return "its own platform"
+        case Mode.COMPAT:
+            return "its CPU runs it directly"
+        case Mode.CROSS:
+            return "the Dockerfile cross-compiles"
+        case Mode.EMULATED:
+            return "through QEMU"
+        case _:
+            assert_never(mode)
+
+
+def _direct(facts: Facts) -> tuple[Platform, ...]:
+    return facts.in_mode(Mode.NATIVE) + facts.in_mode(Mode.COMPAT)
+
+
+def _list(words: Sequence[object]) -> str:
+    return ", ".join(map(str, words)) or "nothing"

@@ -1,0 +1,199 @@
+"""Which platforms a host runs, and how: natively, because its CPU also can, or through an emulator.
+
+The engine's architecture is the truth for what is native: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit
+images. A probe program that runs proves nothing by itself, since the kernel hands foreign programs to emulators
+silently: an architecture with an emulator registered is emulated, whatever the CPU could have done.
+"""
+
+from __future__ import annotations
+
+from coordinator.domain.observation import Reading
+from coordinator.domain.platforms import Mode, Platform, normalise
+from coordinator.domain.problems import Problem, Severity
+
+_ARM_LEVELS = (7, 6, 5)
+# One CPU may run both without any emulator.
+_KIN = ({"amd64", "386"}, {"arm64", "arm"})
+# Page sizes above this: distributions align 32-bit Arm programs to it, and the kernel cannot load them.
+_ARM_PAGE = 4096
+# The x86-64 psABI's levels, by what /proc/cpuinfo calls their instructions.
+_X86_LEVELS = (
+    ("v2", frozenset({"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"})),
+    ("v3", frozenset({"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"})),
+    ("v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
+)
+
+Modes = tuple[tuple[Platform, Mode], ...]
+
+
+def modes(observation: Reading) -> tuple[Modes, tuple[Problem, ...]]:
+    """Platforms with their modes, best first, each once; none where there is no engine.
+
+    What is odd about emulators comes beside them.
+    """
+    direct = _direct(observation)
+    if not direct:
+        return (), ()
+    found, problems = dict(direct), []
+    for architecture, emulator in _emulators(observation).items():
+        own = [platform for platform, _ in direct if platform.architecture == architecture]
+        problem = _complaint(architecture, emulator, observation)
+        if problem is None:
+            for platform in own or _platforms(architecture):
+                found[platform] = Mode.EMULATED
+            problem = _shadowed(architecture, emulator) if own else None
+        else:
+            for platform in own:
+                del found[platform]
+        problems += [problem] if problem else []
+    problems += _about_arm(observation)
+    problems += _unseen(observation)
+    ranks = list(Mode)
+    ordered = sorted(found.items(), key=lambda one: (ranks.index(one[1]), one[0].sort_key))
+    return tuple(ordered), tuple(problems)
+
+
+def engine_platform(observation: Reading) -> Platform | None:
+    """The platform of the engine itself; None where there is no engine."""
+    direct = _direct(observation)
+    return direct[0][0] if direct else None
+
+
+def _direct(observation: Reading) -> Modes:
+    """What the CPU runs by itself, were there no emulators; the engine's own leads."""
+    engine = observation.at("engine")
+    system, architecture = engine.text("os") or "linux", engine.text("arch")
+    if not architecture:
+        return ()
+    runs = observation.at("runs")
+    match architecture:
+        case "arm":
+            own = _arm_level(observation)
+            older = tuple((_arm(level), Mode.COMPAT) for level in _ARM_LEVELS if level < own)
+            return ((_arm(own), Mode.NATIVE), *older)
+        case "arm64":
+            fits = observation.whole("page_size") <= _ARM_PAGE
+            able = observation.flag("aarch32") is not False and runs.flag("arm") is True
+            arms = _ARM_LEVELS if able and fits else ()
+            return ((normalise(system, architecture), Mode.NATIVE), *((_arm(level), Mode.COMPAT) for level in arms))
+        case "amd64":
+            levels = tuple((normalise("linux", "amd64", level), Mode.COMPAT) for level in _x86_levels(observation))
+            small = ((normalise("linux", "386"), Mode.COMPAT),) if runs.flag("386") else ()
+            return ((normalise(system, architecture), Mode.NATIVE), *levels, *small)
+        case _:
+            return ((normalise(system, architecture), Mode.NATIVE),)
+
+
+def _arm_level(observation: Reading) -> int:
+    """5, 6 or 7, as containerd decides it (platforms, cpuinfo_linux.go), an 8 being a 7 to 32-bit programs."""
+    cpu = observation.at("cpuinfo")
+    # The first Raspberry Pis say 7 of a CPU that is a 6.
+    if "armv6-compatible" in cpu.text("model").lower():
+        return 6
+    said = cpu.text("architecture").lower().removeprefix("armv")
+    machine = observation.at("uname").text("machine").removeprefix("armv")
+    for word in (said, machine):
+        if word[:1].isdigit():
+            return min(max(int(word[0]), min(_ARM_LEVELS)), max(_ARM_LEVELS))
+    return max(_ARM_LEVELS)
+
+
+def _x86_levels(observation: Reading) -> list[str]:
+    features = set(observation.at("cpuinfo").words("features"))
+    levels: list[str] = []
+    for level, needed in _X86_LEVELS:
+        if not needed <= features:
+            break
+        levels.append(level)
+    return levels
+
+
+def _emulators(observation: Reading) -> dict[str, Reading]:
+    """The enabled emulators by architecture."""
+    binfmt = observation.at("binfmt")
+    if binfmt.flag("enabled") is False:
+        return {}
+    return {
+        entry.text("magic_arch"): entry
+        for entry in binfmt.at("entries")
+        if entry.flag("enabled") and entry.text("magic_arch")
+    }
+
+
+def _complaint(architecture: str, emulator: Reading, observation: Reading) -> Problem | None:
+    """Why containers cannot use this emulator; None where they can."""
+    if "F" not in emulator.text("flags"):
+        return Problem(
+            "binfmt_flags",
+            f"QEMU for {architecture} is registered without flag F, so programs in containers do not find it",
+            "register it again: sudo apt install --reinstall qemu-user-static",
+            Severity.WARNING,
+        )
+    if observation.at("runs").flag(architecture) is not True:
+        return Problem(
+            "emulator_broken",
+            f"QEMU for {architecture} is registered, and does not run a {architecture} program",
+            "register it again: sudo apt install --reinstall qemu-user-static",
+            Severity.WARNING,
+        )
+    return None
+
+
+def _shadowed(architecture: str, emulator: Reading) -> Problem:
+    return Problem(
+        f"shadowed_{architecture}",
+        f"QEMU is registered for {architecture}, which this CPU runs by itself: builds take about ten times as long",
+        f"echo -1 | sudo tee /proc/sys/fs/binfmt_misc/{emulator.text('name')}",
+        Severity.WARNING,
+    )
+
+
+def _about_arm(observation: Reading) -> list[Problem]:
+    architecture = observation.at("engine").text("arch")
+    if architecture == "arm" and observation.at("uname").text("machine") == "aarch64":
+        return [
+            Problem(
+                "userland",
+                "the system is 32-bit on a 64-bit CPU: it builds linux/arm/v7, and not linux/arm64",
+                "for linux/arm64, install the 64-bit system",
+                Severity.NOTE,
+            )
+        ]
+    pages = observation.whole("page_size")
+    if architecture == "arm64" and pages > _ARM_PAGE and observation.flag("aarch32"):
+        return [
+            Problem(
+                "pages",
+                f"memory pages are {pages // 1024} KiB: 32-bit Arm programs do not load, and some others refuse to",
+                "on a Raspberry Pi 5: add kernel=kernel8.img to /boot/firmware/config.txt, then reboot",
+                Severity.NOTE,
+            )
+        ]
+    return []
+
+
+def _unseen(observation: Reading) -> list[Problem]:
+    runs, own = observation.at("runs"), observation.at("engine").text("arch")
+    kin = next((kin for kin in _KIN if own in kin), {own})
+    foreign = sorted(name for name in runs.names() if runs.flag(name) and name not in kin)
+    if not foreign or observation.at("binfmt").flag("mounted") is not False:
+        return []
+    return [
+        Problem(
+            "binfmt_unseen",
+            f"programs for {', '.join(foreign)} run here, and what emulates them cannot be seen",
+            "sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
+            Severity.NOTE,
+        )
+    ]
+
+
+def _platforms(architecture: str) -> tuple[Platform, ...]:
+    """What an emulator of this architecture runs. There is one for all 32-bit Arms."""
+    if architecture == "arm":
+        return tuple(_arm(level) for level in _ARM_LEVELS)
+    return (normalise("linux", architecture),)
+
+
+def _arm(level: int) -> Platform:
+    return normalise("linux", "arm", f"v{level}")

@@ -1,0 +1,198 @@
+"""Which host gets each platform and why, and why every other host does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
+from coordinator.domain.inventory import Host
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.schedule import Candidate
+from coordinator.domain.target import Emulate
+from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
+
+__all__ = ["Choice", "Frontend", "Placement", "Plan", "Rejection", "Row", "Unreachable", "Wanted", "Why", "plan"]
+
+_RANK = {mode: rank for rank, mode in enumerate(Mode)}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One platform: `choices` best first, the first one taken if its slot is free; every other host is rejected."""
+
+    platform: Platform
+    choices: tuple[Choice, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: `verdict` is `builds`, `could` (the next one to try) or `no`."""
+
+    platform: str
+    host: str
+    mode: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A placement per wanted platform, in the order they were asked for."""
+
+    placements: tuple[Placement, ...]
+
+    @property
+    def candidates(self) -> dict[Platform, tuple[Candidate, ...]]:
+        """What the scheduler chooses from; platforms that no host can take are not in it."""
+        return {
+            one.platform: tuple(Candidate(choice.host, choice.mode) for choice in one.choices)
+            for one in self.placements
+            if one.choices
+        }
+
+    def choice(self, platform: Platform, host: str) -> Choice:
+        """How this host builds the platform. Raises KeyError where it does not."""
+        for one in self.placements:
+            for choice in one.choices:
+                if (one.platform, choice.host) == (platform, host):
+                    return choice
+        raise KeyError(platform, host)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The plan as a table, a platform's rows together: who builds, who could, who does not."""
+        return tuple(row for one in self.placements for row in _rows(one))
+
+    def complaint(self) -> ArchloomError | None:
+        """The error of a plan that leaves a platform without a host; None where every one has a host.
+
+        LostError where a host that cannot be used now might have taken it, else NoHostError.
+        """
+        missing = [one for one in self.placements if not one.choices]
+        if not missing:
+            return None
+        lost = any(rejection.passes for one in missing for rejection in one.rejections)
+        message = "; ".join(f"no host for {one.platform}: {_said(one)}" for one in missing)
+        return (LostError if lost else NoHostError)(message, hint=_hint(missing), code="no_host")
+
+    def to_json(self) -> dict[str, object]:
+        """For `--json`: per platform the host that builds (null for none), the others that could, and the rejected."""
+        return {"jobs": [_placement_json(one) for one in self.placements]}
+
+
+def plan(
+    wanted: Sequence[Wanted],
+    hosts: Sequence[Host],
+    found: Mapping[str, Facts | Unreachable],
+    *,
+    emulate: Emulate = Emulate.AUTO,
+    on: Sequence[str] = (),
+    pinned: Mapping[Platform, str] | None = None,
+    slots: Mapping[str, int] | None = None,
+    taken: Mapping[str, int] | None = None,
+) -> Plan:
+    """Places every wanted platform on the hosts that can build it, natively before compat before emulated.
+
+    `found` is the outcome of probing, by host; a host that is not in it has not answered. `on` names the hosts that
+    may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) less
+    those `taken`, and then by the inventory's order. Raises UsageError for a name that is no host's.
+    """
+    pins = pinned or {}
+    _check_names((*on, *pins.values()), hosts)
+    outcomes = [
+        _outcomes(one, hosts, found, emulate, (pins[p],) if (p := one.platform) in pins else on) for one in wanted
+    ]
+    load = _Load(slots or {}, Counter(taken or {}))
+    order = {host.name: place for place, host in enumerate(hosts)}
+    placements: dict[int, Placement] = {}
+    # Those with the fewest hosts choose first, as the scheduler has it.
+    for at in sorted(range(len(wanted)), key=lambda at: len(_choices(outcomes[at]))):
+        choices = sorted(_choices(outcomes[at]), key=lambda one: (_RANK[one.mode], load.of(one.host), order[one.host]))
+        if choices:
+            load.busy[choices[0].host] += 1
+        rejections = tuple(one for one in outcomes[at] if isinstance(one, Rejection))
+        placements[at] = Placement(wanted[at].platform, tuple(choices), rejections)
+    return Plan(tuple(placements[at] for at in range(len(wanted))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    slots: Mapping[str, int]
+    busy: Counter[str]
+
+    def of(self, host: str) -> float:
+        return self.busy[host] / max(1, self.slots.get(host, 1))
+
+
+def _outcomes(
+    wanted: Wanted,
+    hosts: Sequence[Host],
+    found: Mapping[str, Facts | Unreachable],
+    emulate: Emulate,
+    on: Sequence[str],
+) -> list[Choice | Rejection]:
+    silent = Unreachable("it has not answered")
+    return [fit(wanted, host, found.get(host.name, silent), emulate, on) for host in hosts]
+
+
+def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
+    return [one for one in outcomes if isinstance(one, Choice)]
+
+
+def _check_names(names: Sequence[str], hosts: Sequence[Host]) -> None:
+    known = [host.name for host in hosts]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
+            raise UsageError(f"unknown host '{name}' in --on", hint=hint, code="host")
+
+
+def _rows(one: Placement) -> list[Row]:
+    platform = str(one.platform)
+    verdicts = ["builds", *("could" for _ in one.choices[1:])]
+    return [
+        *(
+            Row(platform, choice.host, choice.mode.value, verdict, choice.reason)
+            for verdict, choice in zip(verdicts, one.choices, strict=False)
+        ),
+        *(Row(platform, rejection.host, "", "no", rejection.reason) for rejection in one.rejections),
+    ]
+
+
+def _telling(one: Placement) -> list[Rejection]:
+    """The rejections worth saying: that the user named other hosts is news to nobody."""
+    return [rejection for rejection in one.rejections if rejection.why is not Why.NOT_ASKED]
+
+
+def _said(one: Placement) -> str:
+    return "; ".join(f"{rejection.host}: {rejection.reason}" for rejection in _telling(one)) or "there are no hosts"
+
+
+def _hint(missing: Sequence[Placement]) -> str:
+    lines = dict.fromkeys(
+        f"{rejection.host}: {rejection.hint}" for one in missing for rejection in _telling(one) if rejection.hint
+    )
+    platforms = ", ".join(str(one.platform) for one in missing)
+    return "\n".join((*lines, f"or add a host for {platforms} to the inventory, or leave it out of --platform"))
+
+
+def _placement_json(one: Placement) -> dict[str, object]:
+    choices: list[dict[str, object]] = [
+        {"host": choice.host, "mode": choice.mode.value, "engine": choice.driver.value, "reason": choice.reason}
+        for choice in one.choices
+    ]
+    return {
+        "platform": str(one.platform),
+        "builds": choices[0] if choices else None,
+        "could": choices[1:],
+        "rejected": [
+            {"host": rejection.host, "code": rejection.why.value, "reason": rejection.reason, "hint": rejection.hint}
+            for rejection in one.rejections
+        ],
+    }

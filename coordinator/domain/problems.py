@@ -1,0 +1,151 @@
+"""What stands in a host's way, found by looking at it: what it is, and what its owner can do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coordinator.domain.observation import Reading
+
+GIB = 1024**3
+# What firmware, graphics and kernel leave of 1 GiB; a 512 MiB board is far below.
+SMALL_MEMORY = 800 * 1024**2
+_FULL_DISK = 100 * 1024**2
+_CLOCK_WARNING_S, _CLOCK_BLOCKING_S = 60.0, 300.0
+_UNDER_VOLTAGE_NOW, _THROTTLED_NOW = 1 << 0, 1 << 2
+_UNDER_VOLTAGE_SINCE_BOOT = 1 << 16
+# The first API version whose engine has BuildKit outside of its experiments: 18.09.
+_BUILDKIT_API = (1, 39)
+
+
+class Severity(StrEnum):
+    """`blocking`: nothing can be built here until it is mended."""
+
+    NOTE = "note"
+    WARNING = "warning"
+    BLOCKING = "blocking"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`code` is a short stable word, `message` has no host's name in it, `hint` says what to do."""
+
+    code: str
+    message: str
+    hint: str
+    severity: Severity
+
+
+def of_engine(observation: Reading) -> list[Problem]:
+    """Why the engine does not serve, or not for long."""
+    engine = observation.at("engine")
+    error = engine.at("error")
+    if error.value is not None or not engine.text("arch"):
+        return [_unanswered(error.text("code") or "absent", error.text("message"))]
+    if engine.text("kind") == "podman":
+        message = "the engine is podman, which archloom cannot use yet"
+        return [Problem("podman", message, "install Docker: sudo apt install docker.io", Severity.BLOCKING)]
+    if engine.text("os") not in {"", "linux"}:
+        message = f"the engine runs {engine.text('os')} containers, expected linux"
+        return [Problem("engine_os", message, "switch it to Linux containers", Severity.BLOCKING)]
+    if not has_buildkit(engine):
+        message = f"engine {engine.text('version')} has no BuildKit; 18.09 is the first that has"
+        return [Problem("engine_old", message, "sudo apt install docker.io", Severity.BLOCKING)]
+    if engine.flag("rootless"):
+        message = "the engine is rootless: in its own network it cannot reach the tunnel that images leave by"
+        hint = "let this user use the system's engine: sudo usermod -aG docker USER, then stop the rootless one"
+        return [Problem("rootless", message, hint, Severity.BLOCKING), *_of_linger(observation)]
+    return []
+
+
+def has_buildkit(engine: Reading) -> bool:
+    """Whether `POST /build?version=2` works."""
+    return engine.text("kind") in {"", "docker"} and version(engine.text("api")) >= _BUILDKIT_API
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version: `20.10.24+dfsg1` is (20, 10, 24)."""
+    numbers: list[int] = []
+    for word in text.split("."):
+        digits = word[: next((at for at, letter in enumerate(word) if not letter.isdigit()), len(word))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != word:
+            break
+    return tuple(numbers)
+
+
+def of_clock(offset: float | None, uncertainty: float) -> list[Problem]:
+    """`offset` is the host's clock less ours, in seconds, known to ± `uncertainty`."""
+    if offset is None or abs(offset) - uncertainty <= _CLOCK_WARNING_S:
+        return []
+    blocking = abs(offset) - uncertainty > _CLOCK_BLOCKING_S
+    side = "ahead of" if offset > 0 else "behind"
+    message = f"its clock is {_duration(abs(offset))} {side} ours, so certificates and package lists look invalid to it"
+    hint = "sudo timedatectl set-ntp true, and wait until timedatectl says it is synchronized"
+    return [Problem("clock", message, hint, Severity.BLOCKING if blocking else Severity.WARNING)]
+
+
+def of_machine(observation: Reading) -> list[Problem]:
+    """Memory, disk, power and what else decides how far to trust a host."""
+    found: list[Problem] = []
+    total = observation.at("memory").whole("total")
+    if 0 < total < SMALL_MEMORY:
+        message = f"{total // 1024**2} MiB of memory: too little for most builds"
+        hint = "name it with --on, or write use: [build], to build here all the same"
+        found.append(Problem("memory", message, hint, Severity.WARNING))
+    if observation.flag("memory_cgroup") is False:
+        message = "the kernel cannot limit memory: a build that takes too much takes the board down with it"
+        hint = "on a Raspberry Pi: add cgroup_enable=memory to /boot/firmware/cmdline.txt, then reboot"
+        found.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
+    found += _of_disk(observation)
+    found += _of_power(observation.whole("throttled"))
+    if observation.flag("shared_slots") is False:
+        message = "/run/lock is not writable: builds that other users start here are not seen, and may run beside ours"
+        found.append(Problem("slots", message, "sudo chmod 1777 /run/lock", Severity.NOTE))
+    return found
+
+
+def _of_linger(observation: Reading) -> list[Problem]:
+    if observation.flag("linger") is not False:
+        return []
+    message = "the rootless engine stops at the last logout"
+    return [Problem("linger", message, "sudo loginctl enable-linger USER", Severity.WARNING)]
+
+
+def _of_disk(observation: Reading) -> list[Problem]:
+    engine = observation.at("engine")
+    places = ((engine.text("root"), engine.number("free")), ("the agent's folder", observation.number("state_free")))
+    for place, free in places:
+        if place and free is not None and free < _FULL_DISK:
+            message = f"no space left below {place}: {free / 1024**2:.0f} MiB free"
+            return [Problem("disk", message, "docker system df shows what takes it", Severity.BLOCKING)]
+    return []
+
+
+def _of_power(throttled: int) -> list[Problem]:
+    hint = "use the power supply made for this board, and cool it"
+    if throttled & (_UNDER_VOLTAGE_NOW | _THROTTLED_NOW):
+        what = "its voltage is too low" if throttled & _UNDER_VOLTAGE_NOW else "it is too hot"
+        return [Problem("throttled", f"{what}, so it runs slowly now", hint, Severity.WARNING)]
+    if throttled & _UNDER_VOLTAGE_SINCE_BOOT:
+        return [Problem("throttled", "its voltage was too low at times since it started", hint, Severity.NOTE)]
+    return []
+
+
+def _unanswered(code: str, message: str) -> Problem:
+    hints = {
+        "absent": "sudo apt install docker.io",
+        "denied": "sudo usermod -aG docker USER there, then log out and in again",
+        "down": "sudo systemctl start docker, or on a machine without systemd: sudo service docker start",
+    }
+    hint = hints.get(code, "docker version on that host says more")
+    return Problem(f"engine_{code}", message or "there is no container engine", hint, Severity.BLOCKING)
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

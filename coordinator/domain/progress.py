@@ -1,0 +1,131 @@
+"""A build's log as it grows: BuildKit's plain form, read into steps.
+
+The form is what `docker build --progress plain` prints since 18.09, and what the agent makes of an engine's trace. It
+has no specification; the source is buildkit's util/progress/progressui. Steps interleave, so every line names its own:
+
+    #7 [build 2/3] RUN make
+    #7 0.310 cc -c a.c
+    #7 ...
+    #7 DONE 0.4s
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+TAIL_LINES = 20
+_STEP_LINE = re.compile(r"#(\d+) (.*)", re.DOTALL)
+_POSITION = re.compile(r"\[(?:[^\]]* )?(\d+)/(\d+)\]")
+_DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s\Z")
+_OUTPUT = re.compile(r"\d+\.\d+ ?")
+# Docker 20.10 prints a step's digest under its title.
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+class LineKind(StrEnum):
+    """`output`: of the step's program, or how far a transfer is. `other`: blank, outside of any step, or decoration."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    OUTPUT = "output"
+    DONE = "done"
+    CACHED = "cached"
+    ERROR = "error"
+    CANCELED = "canceled"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line, without its end. `step` is the step's title where the line begins, resumes or ends it, else empty.
+
+    `number` is the builder's number of the step, 0 outside of any; `index` of `total` its place in its stage, 0 where
+    it has none; `seconds` how long it took, where the line says so.
+    """
+
+    text: str
+    kind: LineKind
+    step: str = ""
+    number: int = 0
+    index: int = 0
+    total: int = 0
+    seconds: float | None = None
+
+
+@dataclass(slots=True)
+class _Step:
+    title: str
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+
+
+class StepReader:
+    """Takes the log in pieces of any size. What it keeps is bounded: twenty lines a step that has not ended well."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._steps: dict[int, _Step] = {}
+        self._failing: _Step | None = None
+        self._last: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def feed(self, text: str) -> list[LogLine]:
+        """The lines that are whole now. How the log was cut into pieces makes no difference."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        return [self._read(line.rstrip("\r")) for line in lines]
+
+    def end(self) -> list[LogLine]:
+        """The last line, where the log ended in the middle of it."""
+        rest, self._rest = self._rest, ""
+        return [self._read(rest.rstrip("\r"))] if rest else []
+
+    @property
+    def failing_step(self) -> str:
+        """The title of the first step that ended with an error; empty where none did."""
+        return self._failing.title if self._failing else ""
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of the failing step's program; of the whole log where no step failed or it was silent."""
+        return tuple((self._failing.tail if self._failing else None) or self._last)
+
+    def _read(self, line: str) -> LogLine:
+        if line.strip():
+            self._last.append(line)
+        match = _STEP_LINE.match(line)
+        if match is None:
+            return LogLine(text=line, kind=LineKind.OTHER)
+        number, text = int(match[1]), match[2]
+        step = self._steps.get(number)
+        if step is None:
+            step = self._steps[number] = _Step(text)
+            return _about(line, LineKind.STARTED, number, step)
+        if text == step.title:
+            return _about(line, LineKind.RESUMED, number, step)
+        return self._read_in(step, line, number, text)
+
+    def _read_in(self, step: _Step, line: str, number: int, text: str) -> LogLine:
+        done = _DONE.match(text)
+        if done is not None:
+            step.tail.clear()
+            return _about(line, LineKind.DONE, number, step, float(done[1]))
+        if text == "CACHED":
+            return _about(line, LineKind.CACHED, number, step)
+        if text == "CANCELED":
+            step.tail.clear()
+            return _about(line, LineKind.CANCELED, number, step)
+        if text.startswith("ERROR: "):
+            self._failing = self._failing or step
+            return _about(line, LineKind.ERROR, number, step)
+        if text == "..." or _DIGEST.match(text):
+            return LogLine(text=line, kind=LineKind.OTHER, number=number)
+        output = _OUTPUT.match(text)
+        step.tail.append(text[output.end() :] if output else text)
+        return LogLine(text=line, kind=LineKind.OUTPUT, number=number)
+
+
+def _about(line: str, kind: LineKind, number: int, step: _Step, seconds: float | None = None) -> LogLine:
+    place = _POSITION.match(step.title)
+    index, total = (int(place[1]), int(place[2])) if place else (0, 0)
+    return LogLine(text=line, kind=kind, step=step.title, number=number, index=index, total=total, seconds=seconds)

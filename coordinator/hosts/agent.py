@@ -1,0 +1,240 @@
+"""The agent on one host, as calls: requests and answers over its control channel, contexts over bulk channels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from coordinator.errors import LostError
+from coordinator.hosts import results
+from coordinator.hosts.frames import PROTOCOL, Incoming, encode
+from coordinator.hosts.results import (
+    BasesHeld,
+    ContextReceived,
+    Ended,
+    Hello,
+    JobEntry,
+    LogText,
+    Pushed,
+    Started,
+)
+from coordinator.hosts.transport import Channel, Ending, Transport
+
+
+async def connect(transport: Transport) -> AgentClient:
+    """The host's agent, greeted. Raises LostError `agent` where it does not start, `protocol` where it is not ours."""
+    channel = await transport.open_control()
+    try:
+        incoming = Incoming(channel.reader, transport.host)
+        return AgentClient(transport, channel, incoming, await _hello(transport.host, channel, incoming))
+    except BaseException:
+        await channel.abort()
+        raise
+
+
+async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
+    fields = await incoming.greeting()
+    if fields is None:
+        raise _not_started(host, await channel.close())
+    if fields.get("protocol") != PROTOCOL:
+        raise LostError(
+            f"host '{host}': the agent speaks protocol {fields.get('protocol')!r}, expected {PROTOCOL}",
+            hint="another version of archloom answered; make sure that only this one is started there",
+            code="protocol",
+        )
+    return results.hello(host, fields)
+
+
+class AgentClient:
+    """Requests run side by side. Every method raises LostError `connection` once the channel is lost.
+
+    A caller that is cancelled leaves its request to the agent: to end a job's work, `cancel` it.
+    """
+
+    def __init__(self, transport: Transport, channel: Channel, incoming: Incoming, hello: Hello) -> None:
+        self.hello = hello
+        self._transport = transport
+        self._host = transport.host
+        self._channel = channel
+        self._incoming = incoming
+        self._numbers = count(1)
+        # What has come for each request under way; None after the channel's end.
+        self._under_way: dict[int, asyncio.Queue[Mapping[str, Any] | None]] = {}
+        self._lost: LostError | None = None
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def lost(self) -> bool:
+        """Whether the channel has ended: no call on this client can succeed any more."""
+        return self._lost is not None
+
+    async def close(self) -> None:
+        """End the channel. The host's jobs go on; pulls and pushes that the channel carried do not."""
+        await self._channel.close()
+        await self._reading
+
+    async def probe(self) -> Mapping[str, Any]:
+        """The observation, raw."""
+        return await self._ask("probe")
+
+    async def create(self, job: str, spec: Mapping[str, Any]) -> None:
+        """The job's folder. The same spec again is fine."""
+        await self._ask("create", job=job, spec=spec)
+
+    async def send_context(self, job: str, chunks: AsyncIterator[bytes]) -> ContextReceived:
+        """The job's context, from the pieces of a PAX tar; whole or not at all, and fine to repeat before `start`."""
+        channel = await self._transport.open_bulk(("context", job))
+        try:
+            async for chunk in chunks:
+                if not await _take(channel, chunk):
+                    break
+            else:
+                channel.writer.write_eof()
+            answer = await Incoming(channel.reader, self._host).greeting()
+        finally:
+            ending = await channel.close()
+        if answer is None:
+            raise self._gone(ending)
+        received = self._outcome(answer)
+        return ContextReceived(
+            results.field(self._host, received, "entries", int), results.field(self._host, received, "bytes", int)
+        )
+
+    async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
+        """Make the host hold the job's bases, read through the tunnel at `port`."""
+
+        def tell(event: Mapping[str, Any]) -> None:
+            progress(results.field(self._host, event, "progress", str))
+
+        held = await self._ask("pull", tell, job=job, port=port, secret=secret)
+        return BasesHeld(results.field(self._host, held, "pulled", int), results.field(self._host, held, "kept", int))
+
+    async def start(self, job: str, holder: str, slots: int) -> Started:
+        """Begin to build, detached; again is fine. Raises HostBusyError where every slot is held."""
+        begun = await self._ask("start", job=job, holder=holder, slots=slots)
+        return Started(results.field(self._host, begun, "pid", int), results.field(self._host, begun, "slot", int))
+
+    async def follow(self, job: str, offset: int) -> AsyncIterator[LogText | Ended]:
+        """The log from this byte on, as it is written, and at last how the job ended. Close the iterator when left."""
+        with self._request() as (number, answers):
+            await self._send(number, "follow", job=job, offset=offset)
+            while True:
+                body = await self._next(answers)
+                if "event" not in body:
+                    yield results.ended(self._host, self._outcome(body))
+                    return
+                yield results.log_text(self._host, results.field(self._host, body, "event", dict))
+
+    async def push(
+        self, job: str, port: int, repository: str, tag: str, secret: str, progress: Callable[[int, int], None]
+    ) -> Pushed:
+        """Push what was built through the tunnel at `port`; `progress` gets bytes done and in all."""
+
+        def tell(event: Mapping[str, Any]) -> None:
+            fields = results.field(self._host, event, "progress", dict)
+            progress(results.field(self._host, fields, "done", int), results.field(self._host, fields, "total", int))
+
+        pushed = await self._ask("push", tell, job=job, port=port, repository=repository, tag=tag, secret=secret)
+        return Pushed(results.field(self._host, pushed, "digest", str), results.field(self._host, pushed, "size", int))
+
+    async def cancel(self, job: str) -> Ended:
+        """End the job, and a pull or push of it; how it ended, which may be how it had ended already."""
+        return results.ended(self._host, await self._ask("cancel", job=job))
+
+    async def forget(self, job: str) -> None:
+        """Leave nothing of the job on the host. Fine for jobs it does not know."""
+        await self._ask("forget", job=job)
+
+    async def jobs(self) -> tuple[JobEntry, ...]:
+        """Every job that has a folder on the host."""
+        return results.job_entries(self._host, await self._ask("jobs"))
+
+    async def _ask(
+        self, op: str, tell: Callable[[Mapping[str, Any]], None] | None = None, /, **parameters: object
+    ) -> Mapping[str, Any]:
+        with self._request() as (number, answers):
+            await self._send(number, op, **parameters)
+            while "event" in (body := await self._next(answers)):
+                if tell is not None:
+                    tell(results.field(self._host, body, "event", dict))
+            return self._outcome(body)
+
+    @contextmanager
+    def _request(self) -> Iterator[tuple[int, asyncio.Queue[Mapping[str, Any] | None]]]:
+        number = next(self._numbers)
+        answers = self._under_way[number] = asyncio.Queue()
+        try:
+            yield number, answers
+        finally:
+            del self._under_way[number]
+
+    async def _send(self, number: int, op: str, **parameters: object) -> None:
+        if self._lost is not None:
+            raise self._again()
+        try:
+            self._channel.writer.write(encode({"id": number, "op": op, **parameters}))
+            await self._channel.writer.drain()
+        except OSError:
+            # Reading notices as well, and knows how it ended.
+            await self._reading
+
+    async def _next(self, answers: asyncio.Queue[Mapping[str, Any] | None]) -> Mapping[str, Any]:
+        body = await answers.get() if self._lost is None or not answers.empty() else None
+        if body is None:
+            raise self._again()
+        return body
+
+    def _outcome(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "error" in body:
+            raise results.failure(self._host, results.field(self._host, body, "error", dict))
+        return results.field(self._host, body, "ok", dict)
+
+    async def _read(self) -> None:
+        """Give every frame to the request it answers, until the channel ends; then tell all of them."""
+        try:
+            while (frame := await self._incoming.frame()) is not None:
+                self._deliver(frame)
+            self._lost = self._gone(await self._channel.close())
+        except LostError as error:
+            self._lost = error
+            await self._channel.abort()
+        finally:
+            for answers in self._under_way.values():
+                answers.put_nowait(None)
+
+    def _deliver(self, frame: Mapping[str, Any]) -> None:
+        if frame.get("id") is None:
+            raise results.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
+        answers = self._under_way.get(results.field(self._host, frame, "id", int))
+        if answers is not None:  # its caller has left
+            answers.put_nowait(frame)
+
+    def _gone(self, ending: Ending) -> LostError:
+        how = "the connection was lost" if ending.exit_status is None else f"exit status {ending.exit_status}"
+        said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
+        return LostError(f"host '{self._host}': the agent is gone ({how}){said}", code="connection")
+
+    def _again(self) -> LostError:
+        # One object raised in many tasks would collect all their tracebacks.
+        why = self._lost or self._gone(Ending(None))
+        return LostError(why.message, hint=why.hint, code=why.code)
+
+
+async def _take(channel: Channel, chunk: bytes) -> bool:
+    """Whether the other end still reads. Where not, it has refused and says why; or it is gone, and says nothing."""
+    try:
+        channel.writer.write(chunk)
+        await channel.writer.drain()
+    except OSError:
+        return False
+    return True
+
+
+def _not_started(host: str, ending: Ending) -> LostError:
+    if ending.exit_status is None:
+        return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
+    said = ending.words.splitlines()[-1] if ending.words else f"exit status {ending.exit_status}"
+    return LostError(f"host '{host}': the agent does not start: {said}", code="agent")

@@ -1,0 +1,91 @@
+"""The bytes an agent sends, as they come: noise, a greeting, frames. See `agents/README.md`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from coordinator.errors import LostError, UsageError
+from coordinator.hosts.transport import Reader
+
+PROTOCOL = 1
+LARGEST = 1 << 20
+_MARK = b"archloom-agent "
+_MOST_NOISE = 65536
+_READ = 65536
+
+
+def encode(frame: dict[str, Any]) -> bytes:
+    """One request as it goes over the wire. Raises UsageError for more than 1 MiB: only a spec can become so large."""
+    line = json.dumps(frame).encode() + b"\n"
+    if len(line) > LARGEST:
+        raise UsageError(
+            f"what a host is told of the build takes {len(line)} bytes, more than {LARGEST}",
+            hint="make the Dockerfile, build arguments and labels smaller; COPY what is large from the context",
+            code="spec",
+        )
+    return line
+
+
+class Incoming:
+    """What comes from one process of the agent. `host` is for messages."""
+
+    def __init__(self, reader: Reader, host: str) -> None:
+        self._reader = reader
+        self._host = host
+        self._buffer = bytearray()
+
+    async def greeting(self) -> dict[str, Any] | None:
+        """The object after the mark; what a login shell printed before it is skipped. None where the end came first.
+
+        Raises LostError `protocol` after 64 KiB without a mark.
+        """
+        noise = 0
+        while (line := await self._line(_MOST_NOISE - noise)) is not None:
+            if line.startswith(_MARK):
+                return self._object(line.removeprefix(_MARK))
+            noise += len(line) + 1
+        return None
+
+    async def frame(self) -> dict[str, Any] | None:
+        """The next frame; None at the end, and where the transport died. Raises LostError `protocol`."""
+        line = await self._line(LARGEST)
+        return None if line is None else self._object(line)
+
+    async def _line(self, most: int) -> bytes | None:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > most:
+                raise self._odd(f"no end of a line after {most} bytes")
+            if not await self._more():
+                return None
+        if end > most:
+            raise self._odd(f"no end of a line after {most} bytes")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    async def _more(self) -> bool:
+        try:
+            data = await self._reader.read(_READ)
+        except OSError:
+            return False
+        self._buffer += data
+        return bool(data)
+
+    def _object(self, line: bytes) -> dict[str, Any]:
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise self._odd(f"not JSON: {line[:80]!r}") from error
+        if not isinstance(value, dict):
+            raise self._odd(f"not an object: {line[:80]!r}")
+        return value
+
+    def _odd(self, what: str) -> LostError:
+        return LostError(
+            f"host '{self._host}': what came is not from an agent: {what}",
+            hint="a login script that prints, or a restricted shell, may be in the way",
+            code="protocol",
+        )

@@ -1,0 +1,176 @@
+"""This machine as a host: the agent as a child process over pipes, the tunnel as a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+
+from coordinator.errors import LostError
+from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.transport import ConnectionHandler, Ending
+
+# An agent that is told to stop finishes what it may not leave half done: see `agents/serve.py`.
+_PATIENCE = 30.0
+_LAST_LINES = 20
+_LONGEST_LINE = 4096
+_READ = 65536
+
+
+def local(environment: Mapping[str, str], host: str) -> LocalTransport:
+    """This machine under the host's name, with the bundled agent and the Python that runs this."""
+    return LocalTransport((sys.executable, str(bundle(environment))), host)
+
+
+class LocalTransport:
+    """`command` runs the agent: the interpreter and the bundle."""
+
+    def __init__(self, command: tuple[str, ...], host: str = "local") -> None:
+        self._command = command
+        self._host = host
+        self._open: list[LocalChannel | LocalTunnel] = []
+
+    @property
+    def host(self) -> str:
+        return self._host
+
+    async def open_control(self) -> LocalChannel:
+        return await self._channel(("serve",))
+
+    async def open_bulk(self, arguments: tuple[str, ...]) -> LocalChannel:
+        return await self._channel(arguments)
+
+    async def listen(self, handler: ConnectionHandler) -> LocalTunnel:
+        tunnel = LocalTunnel(handler)
+        await tunnel.open()
+        self._open.append(tunnel)
+        return tunnel
+
+    async def close(self) -> None:
+        opened, self._open = self._open, []
+        await asyncio.gather(*(one.close() for one in opened))
+
+    async def _channel(self, arguments: tuple[str, ...]) -> LocalChannel:
+        try:
+            # A session of its own: Ctrl-C in the terminal is the coordinator's, which then cancels jobs in order.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+            )
+        except OSError as error:
+            message = f"host '{self._host}': cannot run {self._command[0]}: {error.strerror}"
+            raise LostError(message, code="agent") from error
+        channel = LocalChannel(process)
+        self._open.append(channel)
+        return channel
+
+
+class LocalChannel:
+    """A child process; `close` leaves no zombie and no pipe."""
+
+    def __init__(self, process: Process) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("a channel needs all three pipes")
+        self.reader = process.stdout
+        self.writer = process.stdin
+        self._process = process
+        self._words = asyncio.create_task(_last_words(process.stderr))
+        self._closing = asyncio.Lock()
+        self._ending: Ending | None = None
+
+    async def close(self) -> Ending:
+        async with self._closing:
+            if self._ending is None:
+                self._ending = await self._end()
+            return self._ending
+
+    async def abort(self) -> None:
+        self._kill()
+        await self.close()
+
+    async def _end(self) -> Ending:
+        # What it still says is nobody's, but unread it would keep the process from ending.
+        rest = asyncio.create_task(_discard(self.reader))
+        try:
+            self.writer.close()
+            async with asyncio.timeout(_PATIENCE):
+                await self._process.wait()
+        except TimeoutError:
+            self._kill()
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            status = await self._process.wait()
+            await rest
+            words = await self._words
+            with suppress(OSError):
+                await self.writer.wait_closed()
+        return Ending(status, words)
+
+    def _kill(self) -> None:
+        # Its session: also what it runs. Detached jobs have sessions of their own.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class LocalTunnel:
+    """A listening socket on 127.0.0.1."""
+
+    def __init__(self, handler: ConnectionHandler) -> None:
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def open(self) -> None:
+        """Listen; `port` is the one the system chose."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: `start_server` reports its own tasks' cancellation as an error (CPython 3.11).
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            # A peer that goes away ends its own connection and nothing else.
+            with suppress(OSError):
+                await self._handler(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+async def _last_words(stderr: asyncio.StreamReader) -> str:
+    """The last lines, once all is said; memory is bounded whatever it writes."""
+    lines: deque[bytes] = deque(maxlen=_LAST_LINES)
+    rest = b""
+    while data := await stderr.read(_READ):
+        *whole, rest = (rest + data).split(b"\n")
+        lines.extend(line[:_LONGEST_LINE] for line in whole)
+        rest = rest[-_LONGEST_LINE:]
+    return b"\n".join([*lines, rest]).decode("utf-8", "replace").strip()
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    with suppress(RuntimeError):  # somebody else is reading already, until the end
+        while await reader.read(_READ):
+            pass

@@ -1,0 +1,179 @@
+"""What a run builds from, found once for all its platforms: Dockerfile, context, bases by digest, build ids."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.context.tree import ContextManifest, scan
+from coordinator.domain import references
+from coordinator.domain.build_id import BuildInputs, build_id, context_digest
+from coordinator.domain.descriptors import Manifest
+from coordinator.domain.dockerfile import BaseUse, Dockerfile, parse, plan_bases
+from coordinator.domain.dockerignore import Matcher, compile_ignore
+from coordinator.domain.index import parse_index, resolve
+from coordinator.domain.platforms import Platform
+from coordinator.domain.references import Reference
+from coordinator.domain.target import Target
+from coordinator.errors import ArchloomError, UsageError
+from coordinator.runner.registries import Registries
+
+# Stands for the platform of whichever host builds: the build id must not know it, the host's job must.
+BUILD_PLATFORM = Platform("host", "any")
+_REACH_TIMEOUT_S = 20.0
+_NO_CACHE = "--no-cache was given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base image as the registry had it when the run began: an index, or the image itself where there is none."""
+
+    reference: Reference
+    manifest: Manifest
+
+    def for_platform(self, platform: Platform) -> str:
+        """The digest of the image a client on `platform` gets. Raises UsageError where there is none."""
+        if not self.manifest.is_index:
+            return self.manifest.digest
+        entries = parse_index(self.manifest.raw, str(self.reference))
+        found = resolve(entries, platform)
+        if found is None:
+            has = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
+            raise UsageError(
+                f"base image {self.reference} has no {platform}",
+                hint=f"it has {has}: leave the platform out, or build from another base",
+                code="base",
+            )
+        return found.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """`bases` by the text the Dockerfile uses; what could not be resolved is not in it, and is left to the engine.
+
+    `unstable` are the reasons why nothing may be reused.
+    """
+
+    dockerfile: Dockerfile
+    dockerfile_path: str
+    context: ContextManifest
+    uses: Mapping[Platform, Sequence[BaseUse]]
+    bases: Mapping[str, Base]
+    unstable: tuple[str, ...]
+    build_ids: Mapping[Platform, str]
+
+
+def read_dockerfile(target: Target) -> Dockerfile:
+    """The target's Dockerfile. Raises UsageError with file and line for what BuildKit would refuse."""
+    path = Path(target.dockerfile)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint="name another one with -f FILE") from error
+    return parse(text, path.name)
+
+
+async def gather(target: Target, dockerfile: Dockerfile, registries: Registries) -> Inputs:
+    """Everything the builds depend on, read and resolved. Raises UsageError for what the user has to mend.
+
+    A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
+    nothing proves that the next build would find the same.
+    """
+    uses = {platform: _uses(target, dockerfile, platform) for platform in target.platforms}
+    wanted = dict.fromkeys(use.text for found in uses.values() for use in found)
+    syntax = [dockerfile.syntax] if dockerfile.syntax else []
+    context, *resolved = await asyncio.gather(
+        scan(Path(target.context), _ignore(target)), *(_resolve(text, registries) for text in (*wanted, *syntax))
+    )
+    answers = dict(zip((*wanted, *syntax), resolved, strict=True))
+    bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
+    unstable = (
+        *(f"{text} could not be resolved: {why}" for text, why in answers.items() if isinstance(why, str)),
+        *dockerfile.network_inputs,
+        *((_NO_CACHE,) if target.no_cache else ()),
+    )
+    nonce = secrets.token_hex(16) if unstable else ""
+    return Inputs(
+        dockerfile=dockerfile,
+        dockerfile_path=_path_in_context(target),
+        context=context,
+        uses=uses,
+        bases=bases,
+        unstable=unstable,
+        build_ids={
+            platform: _build_id(target, dockerfile, context, platform, uses[platform], bases, nonce)
+            for platform in target.platforms
+        },
+    )
+
+
+def _uses(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[BaseUse, ...]:
+    return plan_bases(
+        dockerfile,
+        stage=target.stage,
+        platform=platform,
+        build_platform=BUILD_PLATFORM,
+        build_args=target.build_args,
+    )
+
+
+def _build_id(
+    target: Target,
+    dockerfile: Dockerfile,
+    context: ContextManifest,
+    platform: Platform,
+    uses: Sequence[BaseUse],
+    bases: Mapping[str, Base],
+    nonce: str,
+) -> str:
+    frontend = bases.get(dockerfile.syntax)
+    return build_id(
+        BuildInputs(
+            context=context_digest(context.entries),
+            dockerfile=dockerfile.text,
+            stage=target.stage,
+            platform=platform,
+            build_args=target.build_args,
+            labels=target.labels,
+            frontend=frontend.manifest.digest if frontend else "",
+            bases=tuple(_base_digest(use, bases[use.text]) for use in uses if use.text in bases),
+            nonce=nonce,
+        )
+    )
+
+
+def _base_digest(use: BaseUse, base: Base) -> str:
+    # The index's for a stage that runs on whichever host builds: the id must not depend on which one does.
+    return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
+
+
+async def _resolve(text: str, registries: Registries) -> Base | str:
+    """The base, or why it is not known."""
+    reference = references.parse(text)
+    try:
+        async with asyncio.timeout(_REACH_TIMEOUT_S):
+            registry = await registries.registry(reference.registry)
+            return Base(
+                reference=reference, manifest=await registry.get_manifest(reference.repository, reference.target)
+            )
+    except TimeoutError:
+        return f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
+    except ArchloomError as error:
+        return error.message
+
+
+def _ignore(target: Target) -> Matcher:
+    """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own; neither: nothing is ignored."""
+    for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
+        if path.is_file():
+            return compile_ignore(path.read_text("utf-8-sig", errors="surrogateescape"), str(path))
+    return compile_ignore("", "")
+
+
+def _path_in_context(target: Target) -> str:
+    """Where the Dockerfile lies in the context; a name of its own where it lies outside."""
+    path, context = Path(target.dockerfile), Path(target.context)
+    return path.relative_to(context).as_posix() if path.is_relative_to(context) else path.name

@@ -1,0 +1,12 @@
+"""The labels archloom gives every image it builds: which build it is, and how it was run."""
+
+from __future__ import annotations
+
+from coordinator.domain.platforms import Mode
+
+BUILD_ID = "archloom.build-id"
+MODE = "archloom.mode"
+
+
+def own_labels(build_id: str, mode: Mode) -> dict[str, str]:
+    return {BUILD_ID: build_id, MODE: mode.value}

@@ -1,0 +1,51 @@
+"""Send: what the host needs to build, before it begins: the job's spec, the context, the bases."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from coordinator.context.tar import stream
+from coordinator.domain.events import Phase
+from coordinator.domain.run import Attempt, Job
+from coordinator.domain.states import AttemptEvent, AttemptState
+from coordinator.errors import LostError, RegistryError
+from coordinator.runner.fate import lost
+from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.spec import job_bases, spec
+
+
+async def send(loom: Loom, attempt_id: int) -> None:
+    """Takes the attempt from ASSIGNED to BUILDING. Safe to repeat: what has arrived is replaced by the same."""
+    _, job, attempt = loom.find(attempt_id)
+    if attempt.state is AttemptState.ASSIGNED:
+        loom.store.move_attempt(attempt_id, AttemptEvent.SEND)
+    try:
+        await _send(loom, job, attempt)
+    except RegistryError as error:
+        await lost(loom, job, attempt, "registry", error.message)
+    except LostError as error:
+        await lost(loom, job, attempt, error.code or "connection", error.message)
+    else:
+        loom.store.move_attempt(attempt_id, AttemptEvent.SENT)
+
+
+async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
+    here = place(job, attempt)
+    name = agent_job(loom.run_id, job, attempt)
+    client = await loom.farm.client(attempt.host)
+    bases = job_bases(loom.inputs, job.platform, loom.farm.facts[attempt.host].native)
+    await client.create(name, spec(loom, job, attempt, bases))
+    loom.emit(Phase(here, "context"))
+    async with aclosing(stream(loom.inputs.context)) as chunks:
+        await client.send_context(name, chunks)
+    if bases:
+        loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
+        port = await loom.farm.tunnel(attempt.host)
+        pulls = {base.shown: base.reference for base in bases}
+        with loom.broker.door(name, bases=pulls) as door:
+            try:
+                await client.pull(name, port, door.secret.reveal(), lambda text: loom.emit(Phase(here, "base", text)))
+            except LostError as error:
+                if door.refusal is not None:
+                    raise door.refusal from error
+                raise

@@ -1,0 +1,42 @@
+"""Stopping a run before its end: builds are cancelled on their hosts, and the store says so."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.domain import states
+from coordinator.domain.run import Attempt, Job
+from coordinator.domain.states import JobEvent, TargetEvent, TargetState
+from coordinator.errors import ArchloomError
+from coordinator.runner.fate import cancelled
+from coordinator.runner.loom import Loom, agent_job
+
+_PATIENCE_S = 20.0
+
+
+async def stop(loom: Loom) -> None:
+    """Leaves nothing under way. A host that does not answer in time keeps its job's folder until it is next used."""
+    run = loom.store.run(loom.run_id)
+    live = [
+        (job, attempt)
+        for job in run.jobs
+        for attempt in job.attempts
+        if not states.ended(attempt.state) and not states.ended(job.state)
+    ]
+    await asyncio.gather(*(_cancel(loom, job, attempt) for job, attempt in live))
+    for job in run.jobs:
+        if not states.ended(job.state):
+            loom.store.move_job(job.id, JobEvent.CANCEL)
+    if run.target_state is TargetState.OPEN:
+        loom.store.move_target(run.id, TargetEvent.GIVE_UP)
+
+
+async def _cancel(loom: Loom, job: Job, attempt: Attempt) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            client = await loom.farm.client(attempt.host)
+            await client.cancel(agent_job(loom.run_id, job, attempt))
+    except (ArchloomError, TimeoutError):
+        # Lost with its host, or never begun there; either way it is over for this run.
+        pass
+    await cancelled(loom, job, attempt)

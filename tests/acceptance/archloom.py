@@ -1,0 +1,78 @@
+"""The command as a user runs it: a process of its own, with a home of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND = str(Path(sys.executable).with_name("archloom"))
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A user's folders. `environment` is what the command sees; nothing of the real user's is in it."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "DOCKER_CONFIG": str(self.folder / ".docker"),
+            "LANG": "C.UTF-8",
+        }
+
+    @property
+    def state(self) -> Path:
+        return self.folder / ".local" / "state" / "archloom"
+
+    def run(
+        self, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The command, to its end."""
+        return subprocess.run(
+            [COMMAND, *words],
+            cwd=cwd or self.folder,
+            env={**self.environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command, under way, in a process group of its own as a terminal would have it."""
+        return subprocess.Popen(
+            [COMMAND, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def good(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def context(folder: Path, dockerfile: str, files: Mapping[str, str | bytes] | None = None) -> Path:
+    """A folder to build."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Dockerfile").write_text(dockerfile)
+    for name, content in (files or {}).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def platforms(words: Sequence[str]) -> str:
+    return ",".join(words)

@@ -1,0 +1,208 @@
+"""Jobs on the real engine, by every driver, and an engine that can be cut off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from agents import engines, results
+from agents.clis import find_cli
+from agents.follow import follow
+from agents.spec import Spec, parse
+from tests.services.busybox import busybox
+from tests.services.missing import ROOT, missing
+
+DRIVERS = ("api", "docker", "buildx")
+# Longer than any step here takes on a busy machine.
+PATIENCE = 60.0
+
+
+class Job(NamedTuple):
+    """A job as `start` finds it: its folder with a context, and its spec."""
+
+    folder: Path
+    spec: Spec
+
+    @property
+    def context(self) -> Path:
+        return self.folder / "context"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / results.LOG).read_text("utf-8", "replace")
+
+    def build(self) -> engines.EngineBuild:
+        """The prepared build; its log stays open with it."""
+        return engines.prepare(self.spec, self.folder, (self.folder / results.LOG).open("ab", buffering=0))
+
+    def run(self) -> dict[str, Any]:
+        with (self.folder / results.LOG).open("ab", buffering=0) as log:
+            return engines.prepare(self.spec, self.folder, log).run()
+
+
+@contextmanager
+def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd64", **fields: object) -> Iterator[Job]:
+    """A job with the platform's busybox as its context; what the engine holds for it goes with it."""
+    name = uuid.uuid4().hex[:8]
+    folder = tmp_path / name
+    (folder / "context").mkdir(parents=True)
+    shutil.copy(busybox(platform), folder / "context" / "busybox")
+    (folder / "context" / "Dockerfile").write_text("FROM elsewhere\n")
+    spec = parse(
+        {
+            "format": 1,
+            "platform": platform,
+            "engine": driver,
+            "dockerfile": dockerfile,
+            "dockerfile_path": "Dockerfile",
+            "ignore_file": ".dockerignore",
+            "stage": "",
+            "build_args": {},
+            "labels": {},
+            "no_cache": False,
+            "image": f"archloom/{name}:test-1",
+            "bases": [],
+            **fields,
+        }
+    )
+    try:
+        yield Job(folder, spec)
+    finally:
+        engines.discard(spec)
+
+
+def use_driver(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes this driver's program one that is found, where the machine can have it."""
+    if driver == "buildx":
+        fetched = subprocess.run([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, check=False)
+        if fetched.returncode:
+            missing(f"there is no buildx: {fetched.stderr.strip()}")
+        plugins = tmp_path / "docker-config" / "cli-plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "docker-buildx").symlink_to(fetched.stdout.strip())
+        monkeypatch.setenv("DOCKER_CONFIG", str(plugins.parent))
+    if driver == "docker" and find_cli("docker", os.environ) is None:
+        pytest.skip("every docker command line here is 23 or newer, and drives buildx")
+
+
+@contextmanager
+def running(build: engines.EngineBuild, made: Job, word: str) -> Iterator[list[dict[str, Any]]]:
+    """The build in a thread, from when its log says `word`; its result is in the list after the block."""
+    answers: list[dict[str, Any]] = []
+    said, stop = threading.Event(), threading.Event()
+
+    def look(text: str, _: int) -> None:
+        if any(line.endswith(f" {word}") for line in text.splitlines()):
+            said.set()
+
+    worker = threading.Thread(target=lambda: answers.append(build.run()))
+    reader = threading.Thread(target=follow, args=(made.folder, 0, look, stop))
+    worker.start()
+    reader.start()
+    try:
+        assert said.wait(PATIENCE), made.log
+        yield answers
+    finally:
+        stop.set()
+        reader.join()
+        build.cancel()
+        worker.join(PATIENCE)
+
+
+def gone(marker: str, within: float) -> bool:
+    """Whether no process with this word in its command line is left, at the latest after so many seconds."""
+    tick = threading.Event()
+    for _ in range(round(within / 0.02)):
+        if not _has_process(marker):
+            return True
+        tick.wait(0.02)
+    return not _has_process(marker)
+
+
+def _has_process(marker: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if marker.encode() in words and b"sleep" in words:
+                return True
+    return False
+
+
+class Cut:
+    """A unix socket that leads to the engine until it is cut; afterwards it leads nowhere, or to the engine again."""
+
+    def __init__(self, path: Path, engine: Path) -> None:
+        self.path = path
+        self._engine = str(engine)
+        self._ends: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(32)
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def cut(self) -> None:
+        """Every connection ends, as when an engine dies that is started again at once."""
+        with self._lock:
+            for end in self._ends:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        """Nobody listens any more, and every connection ends."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def close(self) -> None:
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+        for end in self._ends:
+            end.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(self._engine)
+            with self._lock:
+                self._ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    self._threads.append(threading.Thread(target=_pump, args=pair))
+                    self._threads[-1].start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def cut_off(path: Path, engine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
+    """The engine behind a socket that can be cut, as this test's DOCKER_HOST."""
+    proxy = Cut(path, engine)
+    with monkeypatch.context() as patched:
+        patched.setenv("DOCKER_HOST", f"unix://{path}")
+        try:
+            yield proxy
+        finally:
+            proxy.close()

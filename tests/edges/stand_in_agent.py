@@ -1,0 +1,121 @@
+"""The real agent as a real process, with a scripted driver in place of an engine.
+
+The script is the `dockerfile` of the spec: JSON, a list of steps `[word, argument]`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from agents import command
+from agents.errors import AgentError
+from agents.serve import Parts
+from agents.spec import Spec
+
+
+class ScriptedBuild:
+    def __init__(self, spec: Spec, _folder: Path, log: BinaryIO) -> None:
+        self._steps: list[list[Any]] = json.loads(spec.dockerfile)
+        self._file = log
+        self._stubborn = False
+        self._cancelled = threading.Event()
+
+    def run(self) -> dict[str, Any]:
+        for word, argument in self._steps:
+            result = getattr(self, f"_{word}")(argument)
+            if result is not None:
+                return result
+        return {
+            "state": "BUILT",
+            "image_id": "sha256:1",
+            "os": "linux",
+            "architecture": "arm",
+            "variant": "v7",
+            "size": 7,
+        }
+
+    def cancel(self) -> None:
+        if not self._stubborn:
+            self._cancelled.set()
+
+    def _log(self, text: str) -> None:
+        self._file.write(text.encode())
+
+    def _flood(self, lines: int) -> None:
+        for _ in range(lines):
+            self._file.write(b"x" * 65535 + b"\n")
+
+    def _reach(self, fifo: str) -> None:
+        """Returns when the test opens the other end."""
+        Path(fifo).open("w").close()
+
+    def _spawn(self, note: str) -> None:
+        """Leaves a child behind, and says its pid."""
+        Path(note).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+
+    def _be_stubborn(self, _: object) -> None:
+        self._stubborn = True
+
+    def _wait(self, _: object) -> dict[str, Any]:
+        self._cancelled.wait()
+        return self._fail("the engine's program was ended")
+
+    def _fill(self, _: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def _break(self, message: str) -> None:
+        raise ZeroDivisionError(message)
+
+    def _refuse(self, code: str) -> None:
+        raise AgentError(code, "the engine said no")
+
+    def _fail(self, message: str) -> dict[str, Any]:
+        return {"state": "FAILED", "code": "build", "message": message}
+
+
+def observe() -> dict[str, Any]:
+    print("chatter that is no frame")
+    os.system("echo chatter of a child")
+    return {"cores": 4}
+
+
+def pull(spec, port, secret, progress, cancelled) -> dict[str, Any]:
+    progress(f"pulling {len(spec.bases)} through {port}")
+    if secret == "hang":
+        cancelled.wait()
+        raise AgentError("engine", "the pull was cancelled")
+    return {"pulled": len(spec.bases), "kept": 0}
+
+
+def push(spec, port, repository, tag, secret, progress, cancelled) -> dict[str, Any]:
+    progress(1, 2)
+    if secret == "wrong":
+        raise AgentError("refused", "the registry said no")
+    return {"digest": f"sha256:{repository}:{tag}", "size": 2}
+
+
+def discard(spec: Spec) -> None:
+    with Path(os.environ["STAND_IN_DISCARDED"]).open("a") as file:
+        file.write(json.dumps([spec.image, *(base.name for base in spec.bases)]) + "\n")
+
+
+if __name__ == "__main__":
+    parts = Parts(
+        observe=observe,
+        engine_id=lambda: "ENGINE:1",
+        pull=pull,
+        push=push,
+        discard=discard,
+        job_command=(sys.executable, __file__, "job"),
+        shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
+    )
+    sys.exit(command.run(sys.argv[1:], parts, ScriptedBuild))

@@ -1,0 +1,168 @@
+"""A slot is held by one process at a time, and free as soon as that is gone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agents import slots
+from agents.errors import AgentError
+from tests.services.missing import missing
+
+
+@contextmanager
+def taken(shared: Path, own: Path, count: int = 1, holder: str = "alice@beast 7f3a-arm64-1"):
+    slot = slots.take(shared, own, "ID:1", count, holder)
+    try:
+        yield slot
+    finally:
+        os.close(slot.fd)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    shared, own = tmp_path / "lock", tmp_path / "own"
+    shared.mkdir()
+    own.mkdir()
+    return shared, own
+
+
+def test_a_held_slot_answers_with_its_holder(places: tuple[Path, Path]):
+    """Whoever comes second learns at once who holds the slot, and since when."""
+    with taken(*places), pytest.raises(AgentError) as busy, taken(*places):
+        pass
+
+    assert busy.value.code == "busy"
+    assert busy.value.detail["holder"] == "alice@beast 7f3a-arm64-1"
+    assert float(str(busy.value.detail["since"])) > 1.7e9
+
+
+def test_slots_are_counted_from_zero(places: tuple[Path, Path]):
+    """With `jobs: N` the slots 0 to N-1 are used, and one that is free again is taken again."""
+    with taken(*places, 2) as first:
+        with taken(*places, 2) as second:
+            assert (first.number, second.number) == (0, 1)
+            with pytest.raises(AgentError, match="slots 0 to 1"), taken(*places, 2):
+                pass
+        with taken(*places, 2, "x") as again:
+            assert again.number == 1
+
+
+def test_a_shorter_note_replaces_a_longer_one(places: tuple[Path, Path]):
+    """The note of the last holder leaves nothing of the one before."""
+    with taken(*places, holder="somebody with a very long name indeed"):
+        pass
+    with taken(*places, holder="al"), pytest.raises(AgentError) as busy, taken(*places):
+        pass
+
+    assert busy.value.detail["holder"] == "al"
+
+
+def test_a_slot_held_without_a_note_is_busy_all_the_same(places: tuple[Path, Path]):
+    """Who writes no note, or half of one, still holds the slot."""
+    with taken(*places) as slot:
+        os.ftruncate(slot.fd, 3)
+        with pytest.raises(AgentError) as busy, taken(*places):
+            pass
+
+    assert (busy.value.code, busy.value.detail["holder"]) == ("busy", "")
+
+
+def test_everybody_may_use_the_meeting_place(places: tuple[Path, Path]):
+    """The directory is like /tmp, its files are writable to all, whatever the umask is; and the umask stays."""
+    before = os.umask(0o077)
+    try:
+        with taken(*places):
+            pass
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+
+    place = places[0] / "archloom-ID-1"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o1777
+    assert stat.S_IMODE((place / "slot-0").stat().st_mode) == 0o666
+
+
+@pytest.mark.parametrize("trap", ["symlink", "file", "absent"])
+def test_without_a_usable_meeting_place_the_own_folder_serves(places: tuple[Path, Path], trap: str):
+    """What another user planted is not followed: the lock is then this user's alone."""
+    shared, own = places
+    match trap:
+        case "symlink":
+            (shared / "archloom-ID-1").symlink_to(own)
+        case "file":
+            (shared / "archloom-ID-1").touch()
+        case _:
+            shared.rmdir()
+
+    with taken(shared, own):
+        assert (own / "archloom-ID-1" / "slot-0").is_file()
+
+
+def test_a_planted_link_in_place_of_a_slot_is_not_followed(places: tuple[Path, Path]):
+    """A lock file that is a link is refused, and what it points to is not touched."""
+    shared, own = places
+    (shared / "archloom-ID-1").mkdir()
+    (shared / "archloom-ID-1" / "slot-0").symlink_to(own / "victim")
+
+    with pytest.raises(OSError, match="symbolic"), taken(shared, own):
+        pass
+    assert not (own / "victim").exists()
+
+
+AS_USER = """
+import os, sys
+from pathlib import Path
+from agents import slots
+from agents.errors import AgentError
+
+shared, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+os.setgroups([])
+os.setgid(number)
+os.setuid(number)
+try:
+    slot = slots.take(shared, Path("/nowhere"), "ID", 2, name)
+except AgentError as error:
+    print(error.code, error.detail["holder"])
+else:
+    print(slot.number, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def as_user(shared: Path, name: str, number: int):
+    """A process that becomes another user and takes a slot; it holds it until its stdin ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", AS_USER, str(shared), name, str(number)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        yield process.stdout.readline().strip()
+
+
+def test_login_users_of_one_host_meet():
+    """A slot that one user holds is busy for another, whoever made the directory and the files."""
+    if os.geteuid() != 0:
+        missing("root, to become other users")
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o1777)
+        shared = Path(root)
+        with (
+            as_user(shared, "ann", 12001) as first,
+            as_user(shared, "bob", 12002) as second,
+            as_user(shared, "eve", 12003) as third,
+        ):
+            assert (first, second, third) == ("0", "1", "busy ann")
+        with as_user(shared, "eve", 12003) as free:
+            assert free == "0"

@@ -1,0 +1,147 @@
+"""Builds on the real engine, by every driver that this machine can have."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from agents import engines, images
+from tests.edges.engine_bed import DRIVERS, job, use_driver
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+
+STAGES = """\
+FROM scratch AS base
+COPY busybox /bin/busybox
+FROM base AS made
+ARG WORD=none
+RUN ["/bin/busybox", "sh", "-c", "echo $WORD $(/bin/busybox uname -m) > /made"]
+FROM base AS wanted
+COPY --from=made /made /made
+RUN ["/bin/busybox", "cat", "/made"]
+FROM base AS last
+RUN ["/bin/busybox", "false"]
+"""
+MACHINES = {
+    "linux/amd64": ("amd64", "", "x86_64"),
+    "linux/arm64": ("arm64", "", "aarch64"),
+    "linux/arm/v6": ("arm", "v6", "armv7l"),
+}
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    use_driver(request.param, tmp_path, monkeypatch)
+    return request.param
+
+
+@pytest.mark.usefixtures("emulation")
+@pytest.mark.parametrize("platform", MACHINES)
+def test_a_platform_is_built_and_recorded_as_what_it_is(driver, platform, tmp_path):
+    """Stages, build args, labels and the target stage are as asked, steps run on the platform, and its variant is kept."""
+    architecture, variant, machine = MACHINES[platform]
+    word = uuid.uuid4().hex
+    fields = {"stage": "wanted", "build_args": {"WORD": word}, "labels": {"archloom.mode": "native", "odd": "a = 'b'"}}
+
+    with job(tmp_path, driver, STAGES, platform, **fields) as made:
+        result = made.run()
+        image = images.inspect(engines.here(), made.spec.image)
+
+    assert result == {
+        "state": "BUILT",
+        "image_id": image["Id"],
+        "os": "linux",
+        "architecture": architecture,
+        "variant": variant,
+        "size": image["Size"],
+    }
+    assert image["Config"]["Labels"] == fields["labels"]
+    assert re.search(rf"^#\d+ \d\.\d+ {word} {machine}$", made.log, re.MULTILINE), made.log
+    assert re.search(r"^#\d+ DONE \d+\.\ds$", made.log, re.MULTILINE)
+
+
+def test_the_context_is_what_was_sent(driver, tmp_path):
+    """An ignore file in the context was applied before it was sent, and is only a file now."""
+    dockerfile = (
+        "FROM scratch\nCOPY busybox /bin/busybox\nARG WORD\nCOPY . /all\n"
+        'RUN ["/bin/busybox", "sh", "-c", "cd /all && /bin/busybox find . -exec /bin/busybox stat -c \'<%n> %a %u\' {} +"]\n'
+    )
+    with job(tmp_path, driver, dockerfile, build_args={"WORD": uuid.uuid4().hex}, no_cache=True) as made:
+        (made.context / "busybox").chmod(0o755)
+        (made.context / "Dockerfile").chmod(0o644)
+        (made.context / ".dockerignore").write_text("*\n!busybox\n")
+        (made.context / "empty").mkdir(mode=0o755)
+        (made.context / "odd ü").write_text("x")
+        (made.context / "odd ü").chmod(0o600)
+        (made.context / "to").symlink_to("nowhere")
+
+        result = made.run()
+
+    assert result["state"] == "BUILT", made.log
+    assert sorted(re.findall(r"<(\./.*)> (\d+) (\d+)", made.log)) == [
+        ("./.dockerignore", "644", "0"),
+        ("./Dockerfile", "644", "0"),
+        ("./busybox", "755", "0"),
+        ("./empty", "755", "0"),
+        ("./odd ü", "600", "0"),
+        ("./to", "777", "0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ('RUN ["/bin/busybox", "sh", "-c", "echo hi; exit 3"]', "exit code: 3"),
+        ("COPY nope /", '"/nope" not found'),
+        ("COPPY x /", "unknown instruction: COPPY"),
+    ],
+)
+def test_a_failed_step_is_the_dockerfiles_fault(driver, step, said, tmp_path):
+    """A build that fails on a host in good health is FAILED, with the engine's own sentence and nothing before it."""
+    with job(tmp_path, driver, f"FROM scratch\nCOPY busybox /bin/busybox\n{step}\n") as made:
+        result = made.run()
+
+    assert (result["state"], result["code"]) == ("FAILED", "build")
+    assert said in result["message"]
+    assert not result["message"].startswith(("ERROR", "failed to solve", "rpc"))
+    assert "ERROR: " in made.log or driver == "docker"
+
+
+def test_a_base_that_is_not_held_is_lost_before_anything_runs(driver, tmp_path):
+    """A held base that somebody pruned is the host's loss: the coordinator can pull it again."""
+    base = {"name": "localhost:1/gone:1-abc", "repository": "b", "digest": "sha256:" + "0" * 64, "platform": "linux/amd64"}
+
+    with job(tmp_path, driver, f"FROM {base['name']}\n", bases=[base]) as made:
+        result = made.run()
+
+    assert (result["state"], result["code"]) == ("LOST", "base")
+    assert base["name"] in result["message"]
+    assert made.log == ""
+
+
+def test_nothing_is_left_after_discard(driver, tmp_path):
+    """The held image goes by name, and it is fine to ask again."""
+    with job(tmp_path, driver, "FROM scratch\nCOPY busybox /b\n") as made:
+        made.run()
+
+        engines.discard(made.spec)
+        engines.discard(made.spec)
+
+        assert images.inspect(engines.here(), made.spec.image) is None
+
+
+def test_a_program_never_sees_the_users_configuration(tmp_path, monkeypatch):
+    """The environment of a driver's program is made, not inherited: credentials and chosen builders stay outside."""
+    use_driver("buildx", tmp_path, monkeypatch)
+    monkeypatch.setenv("BUILDX_BUILDER", "somebody-elses")
+    configuration = Path(str(tmp_path / "docker-config" / "config.json"))
+    configuration.write_text(json.dumps({"auths": {"127.0.0.1:1": {"auth": "bm86bm8="}}}))
+    with job(tmp_path, "buildx", "FROM scratch\nCOPY busybox /b\n") as made:
+        assert made.run()["state"] == "BUILT", made.log
+        assert "bm86bm8=" not in "".join(
+            path.read_text("utf-8", "replace") for path in made.folder.rglob("*") if path.suffix == ".json"
+        )

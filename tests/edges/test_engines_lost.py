@@ -1,0 +1,108 @@
+"""Builds that end before their time: cancelled, the engine gone, the emulator crashed."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from agents import engines
+from agents.errors import AgentError
+from tests.edges.engine_bed import DRIVERS, PATIENCE, cut_off, gone, job, running, use_driver
+
+pytestmark = [pytest.mark.engine]
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Path) -> str:
+    use_driver(request.param, tmp_path, monkeypatch)
+    return request.param
+
+
+@pytest.fixture
+def marker() -> str:
+    """Seconds to sleep that nobody else asks for."""
+    return str(uuid.uuid4().int % 10**8 + 10**6)
+
+
+def sleeper(marker: str) -> str:
+    return (
+        "FROM scratch\nCOPY busybox /bin/busybox\n"
+        f'RUN ["/bin/busybox", "sh", "-c", "trap \'\' TERM INT; echo started; /bin/busybox sleep {marker}"]\n'
+    )
+
+
+def test_a_cancelled_build_ends_at_once_with_its_steps(driver, tmp_path, marker):
+    """`cancel` ends the step that runs within 2 seconds, also one that ignores TERM."""
+    with job(tmp_path, driver, sleeper(marker)) as made:
+        build = made.build()
+        with running(build, made, "started") as answers:
+            assert not gone(marker, 0)
+
+            build.cancel()
+
+            assert gone(marker, 2.0)
+
+    assert answers == [{"state": "CANCELLED"}]
+
+
+def test_a_build_cancelled_before_it_runs_does_not_run(driver, tmp_path):
+    """`cancel` may come before `run`."""
+    with job(tmp_path, driver, "FROM scratch\nCOPY busybox /b\n") as made:
+        build = made.build()
+        build.cancel()
+
+        assert build.run() == {"state": "CANCELLED"}
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["gone", "back at once"])
+def test_an_engine_that_goes_away_is_lost(driver, back, tmp_path, marker, engine, monkeypatch):
+    """An engine that ends in the middle is the host's fault, also where it answers again by the time one looks."""
+    with job(tmp_path, driver, sleeper(marker)) as made:
+        with cut_off(tmp_path / "cut.sock", engine, monkeypatch) as proxy:
+            with running(made.build(), made, "started") as answers:
+                if back:
+                    proxy.cut()
+                else:
+                    proxy.stop()
+                assert gone(marker, PATIENCE)
+        assert [(answer["state"], answer["code"]) for answer in answers] == [("LOST", "engine")], made.log
+
+
+@pytest.mark.usefixtures("emulation")
+def test_a_crash_of_the_emulator_is_not_the_dockerfiles_fault(driver, tmp_path):
+    """What QEMU says when a program dies in its hands makes the attempt LOST on this host."""
+    step = 'RUN ["/bin/busybox", "sh", "-c", "/bin/busybox sh -c \'kill -SEGV $$\'; exit 1"]'
+
+    with job(tmp_path, driver, f"FROM scratch\nCOPY busybox /bin/busybox\n{step}\n", "linux/arm64") as made:
+        result = made.run()
+
+    assert (result["state"], result["code"]) == ("LOST", "emulator"), made.log
+    assert "uncaught target signal 11" in result["message"]
+
+
+def test_an_engine_that_is_not_there_is_an_engine_error(driver, tmp_path, monkeypatch):
+    """Without an engine a build raises what every request that needs one raises."""
+    with job(tmp_path, driver, "FROM scratch\n") as made, monkeypatch.context() as patched:
+        patched.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+        with pytest.raises(AgentError) as refused:
+            made.run()
+
+    assert (refused.value.code, refused.value.detail["reason"]) == ("engine", "absent")
+
+
+def test_a_driver_that_went_away_is_named(tmp_path, monkeypatch):
+    """Where a program is gone since the probe the message says which one."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with job(tmp_path, "buildx", "FROM scratch\n") as made, (made.folder / "log").open("ab", buffering=0) as log:
+        if _has_buildx():
+            pytest.skip("this machine has a buildx in a system folder")
+        with pytest.raises(AgentError, match="buildx"):
+            engines.prepare(made.spec, made.folder, log)
+
+
+def _has_buildx() -> bool:
+    folders = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
+    return any(Path(folder, "docker/cli-plugins/docker-buildx").exists() for folder in folders)

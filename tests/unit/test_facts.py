@@ -1,0 +1,236 @@
+"""What an observation means: real hosts as golden files, and rules that hold for any observation."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.facts import Driver, Facts, read_facts
+from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.problems import Severity, version
+
+CASES = Path(__file__).parents[1] / "cases" / "observations"
+NAMES = sorted(path.name.removesuffix(".facts.json") for path in CASES.glob("*.facts.json"))
+# The moment the cases were looked at; the look took 0.4 s.
+THEN = 1763930000.2
+
+
+def observation(name: str) -> dict[str, object]:
+    return json.loads((CASES / f"{name}.json").read_text("utf-8"))
+
+
+def facts(name: str) -> Facts:
+    return read(observation(name))
+
+
+def read(seen: Mapping[str, object]) -> Facts:
+    return read_facts("host", seen, now=THEN, round_trip=0.4)
+
+
+def codes(found: Facts) -> dict[str, Severity]:
+    return {problem.code: problem.severity for problem in found.problems}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_host_is_understood(name):
+    """The facts beside an observation are exactly what is read from it."""
+    expected = json.loads((CASES / f"{name}.facts.json").read_text("utf-8"))
+
+    assert facts(name).to_json() == expected
+
+
+def test_every_observation_has_its_facts():
+    """No case is left without an answer."""
+    assert {path.stem for path in CASES.glob("*.json") if not path.stem.endswith(".facts")} == set(NAMES)
+
+
+def test_a_32_bit_engine_on_a_64_bit_kernel_is_a_32_bit_host():
+    """The engine decides what is native: such a Pi 4 never builds linux/arm64, though its kernel runs it."""
+    found = facts("pi4-64bit-kernel-32bit-userland")
+
+    assert found.native == parse("linux/arm/v7")
+    assert found.mode(parse("linux/arm64")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [
+        ("pi4", Mode.COMPAT),
+        ("pi5-16k", None),
+        ("arm64-server-without-aarch32", None),
+        ("arm64-qemu-arm-registered", Mode.EMULATED),
+        ("amd64-qemu-user-static", Mode.EMULATED),
+        ("amd64-binfmt-without-F", None),
+        ("amd64-without-binfmt", None),
+    ],
+)
+def test_32_bit_arm_is_told_apart_by_how_it_runs(name, arm):
+    """A probe that runs is compat only where the CPU runs it, and emulated only where containers find the emulator."""
+    assert facts(name).mode(parse("linux/arm/v7")) is arm
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(["amd64", "386", "arm64", "arm", "riscv64", "ppc64le", "s390x"]))
+def test_a_registered_emulator_is_never_called_native(name, architecture):
+    """Whatever else is found, an architecture with an emulator in front of it is emulated or not there at all."""
+    seen = observation(name)
+    seen["binfmt"] = {
+        "mounted": True,
+        "enabled": True,
+        "entries": [{"name": "qemu", "enabled": True, "flags": "F", "magic_arch": architecture}],
+    }
+
+    found = read(seen)
+
+    assert {mode for platform, mode in found.platforms if platform.architecture == architecture} <= {Mode.EMULATED}
+
+
+def test_an_emulator_that_does_not_run_its_program_is_a_problem_and_no_platform():
+    """A register entry that outlived its interpreter promises nothing."""
+    seen = observation("amd64-qemu-user-static")
+    seen["runs"] = {**seen["runs"], "arm": False}
+
+    found = read(seen)
+
+    assert found.mode(parse("linux/arm/v7")) is None
+    assert found.mode(parse("linux/arm64")) is Mode.EMULATED
+    assert codes(found)["emulator_broken"] is Severity.WARNING
+
+
+def test_emulation_that_cannot_be_seen_is_not_counted():
+    """Foreign programs run, but where binfmt_misc is not mounted nobody knows whether containers' would."""
+    seen = observation("amd64-qemu-user-static")
+    seen["binfmt"] = {"mounted": False, "enabled": False, "entries": []}
+
+    found = read(seen)
+
+    assert found.in_mode(Mode.EMULATED) == ()
+    assert "binfmt_unseen" in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture", "machine", "native"),
+    [
+        ("ARMv6-compatible processor rev 7 (v6l)", "7", "armv6l", "linux/arm/v6"),
+        ("Feroceon 88FR131 rev 1 (v5l)", "5TE", "armv5tel", "linux/arm/v5"),
+        ("", "8", "aarch64", "linux/arm/v7"),
+        ("", "AArch64", "aarch64", "linux/arm/v7"),
+        ("", "", "armv6l", "linux/arm/v6"),
+        ("", "", "", "linux/arm/v7"),
+    ],
+)
+def test_the_arm_version_is_containerds(model, architecture, machine, native):
+    """The first Pis say 7 of a CPU that is a 6; an 8 in 32-bit mode is a 7."""
+    seen = observation("pi2")
+    seen["cpuinfo"] = {"model": model, "architecture": architecture}
+    seen["uname"] = {"machine": machine}
+
+    assert read(seen).native == parse(native)
+
+
+@pytest.mark.parametrize(
+    ("offset", "severity"),
+    [(0.0, None), (59, None), (-61, Severity.WARNING), (299, Severity.WARNING), (-301, Severity.BLOCKING)],
+)
+def test_a_clock_that_is_off_warns_and_then_blocks(offset, severity):
+    """A minute is said, five minutes block, in either direction."""
+    seen = observation("pi4")
+    seen["time"] = THEN - 0.2 + offset
+
+    found = read(seen)
+
+    assert found.clock_offset == offset
+    assert codes(found).get("clock") is severity
+
+
+def test_a_slow_probe_does_not_make_a_clock_wrong():
+    """The host's clock was read somewhere within the round trip, so that much is not held against it."""
+    seen = observation("pi4")
+    seen["time"] = THEN - 65
+
+    found = read_facts("host", seen, now=THEN, round_trip=20.0)
+
+    assert "clock" not in codes(found)
+
+
+@pytest.mark.parametrize(
+    ("min_api", "drivers"),
+    [("1.12", (Driver.DOCKER, Driver.API)), ("1.40", (Driver.DOCKER, Driver.API)), ("1.44", (Driver.API,))],
+)
+def test_a_cli_that_the_engine_is_too_new_for_is_no_driver(min_api, drivers):
+    """Docker 29.0 refuses what a 20.10 command line speaks."""
+    seen = observation("engine-too-old") | {
+        "clis": [{"path": "/usr/bin/docker", "version": "20.10.24", "buildx": None}]
+    }
+    seen["engine"] = {**seen["engine"], "api": "1.52", "min_api": min_api}
+
+    found = read(seen)
+
+    assert found.engine is not None
+    assert found.engine.drivers == drivers
+
+
+def test_podman_behind_dockers_socket_is_refused_by_name():
+    """Its build has no BuildKit, so it is not one of the drivers."""
+    seen = observation("amd64-without-binfmt")
+    seen["engine"] = {**seen["engine"], "kind": "podman"}
+
+    found = read(seen)
+
+    assert found.blocking is not None
+    assert found.blocking.code == "podman"
+
+
+def test_a_full_disk_blocks():
+    """With less than 100 MiB nothing can be built, whoever asks for it."""
+    seen = observation("pi4")
+    seen["engine"] = {**seen["engine"], "free": 5_000_000}
+
+    assert codes(read(seen))["disk"] is Severity.BLOCKING
+
+
+def test_asking_a_host_without_an_engine_for_its_platform_is_an_error():
+    """It has none, and is never given a job."""
+    with pytest.raises(ValueError, match="no engine"):
+        facts("engine-down").native  # noqa: B018
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 10**12) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_part_may_be_missing_or_odd(data):
+    """An agent of another version is understood as far as possible, and never an error."""
+    seen: dict[str, object] = copy.deepcopy(observation(data.draw(st.sampled_from(NAMES))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = seen
+        while True:
+            name = data.draw(st.sampled_from(sorted(place)))
+            inner = place[name]
+            if not isinstance(inner, dict) or not inner or data.draw(st.booleans()):
+                break
+            place = inner
+        if data.draw(st.booleans()):
+            place[name] = data.draw(JSON)
+        elif len(place) > 1:
+            del place[name]
+
+    json.dumps(read(seen).to_json())
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("20.10.24+dfsg1", (20, 10, 24)), ("18.06.3-ce", (18, 6, 3)), ("29.0.0-rc.1", (29, 0, 0)), ("", ()), ("dev", ())],
+)
+def test_versions_are_read_as_far_as_they_are_numbers(text, numbers):
+    """Distributions put their own words behind."""
+    assert version(text) == numbers

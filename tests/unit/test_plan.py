@@ -1,0 +1,245 @@
+"""Who builds what, and why everybody else does not: farms as golden files, and rules that hold for any farm."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.facts import Driver, Facts, read_facts
+from coordinator.domain.inventory import Address, Host, HostState, Kind, Use
+from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
+from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.target import Emulate
+from coordinator.errors import LostError, NoHostError, UsageError
+
+CASES = Path(__file__).parents[1] / "cases"
+OBSERVATIONS = sorted(path.stem for path in (CASES / "observations").glob("*.json") if not path.stem.endswith(".facts"))
+PLATFORMS = [
+    parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")
+]
+ARM64, ARMV7 = PLATFORMS[1], PLATFORMS[2]
+
+
+def found(name: str, observation: str) -> Facts:
+    seen = json.loads((CASES / "observations" / f"{observation}.json").read_text("utf-8"))
+    return read_facts(name, seen, now=1763930000.2, round_trip=0.4)
+
+
+def host(name: str, kind: Kind = Kind.BOARD, **more: Any) -> Host:
+    return Host(name=name, kind=kind, address=Address(host=f"{name}.lan"), **more)
+
+
+def outcome(case: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plan of a case file says: the table, and the error with its hint."""
+    hosts, seen, slots = [], {}, {}
+    for entry in case["hosts"]:
+        words = dict(entry)
+        name, kind, there = words.pop("name"), Kind(words.pop("kind")), words.pop("found")
+        seen[name] = found(name, there) if isinstance(there, str) else Unreachable(**there)
+        slots[name] = words.get("jobs", 1)
+        if "state" in words:
+            words["state"] = HostState(words["state"])
+        words["use"] = tuple(map(Use, words.get("use", ())))
+        for key in ("platforms", "emulate"):
+            words[key] = tuple(map(parse, words.get(key, ())))
+        hosts.append(host(name, kind, **words))
+    frontend = Frontend(case.get("frontend", "builtin"))
+    made = plan(
+        [Wanted(platform=parse(text), frontend=frontend) for text in case["wanted"]],
+        hosts,
+        seen,
+        emulate=Emulate(case.get("emulate", "auto")),
+        on=case.get("on", ()),
+        slots=slots,
+    )
+    error = made.complaint()
+    return {
+        "rows": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in made.rows],
+        "error": error and [int(error.exit_code), error.message, *error.hint.splitlines()],
+    }
+
+
+@pytest.mark.parametrize("path", sorted((CASES / "plan").glob("*.json")), ids=lambda path: path.stem)
+def test_farms_are_planned_as_their_case_says(path):
+    """The table and the error of each case file."""
+    case = json.loads(path.read_text("utf-8"))
+
+    assert outcome(case) == {"rows": case["rows"], "error": case["error"]}
+
+
+@st.composite
+def farms(draw):
+    """Hosts of every kind, with what a probe of each found."""
+    hosts, seen = [], {}
+    for number in range(draw(st.integers(0, 5))):
+        name = f"host{number}"
+        hosts.append(
+            host(
+                name,
+                draw(st.sampled_from(Kind)),
+                state=draw(st.sampled_from(HostState)),
+                use=draw(st.sampled_from([(), (Use.BUILD,), (Use.RUN,)])),
+                platforms=draw(st.sampled_from([(), (), (ARM64,), tuple(PLATFORMS)])),
+                emulate=draw(st.sampled_from([(), (), (ARMV7,)])),
+                engine=draw(st.sampled_from(["auto", "auto", "buildx", "docker", "api"])),
+                min_free=draw(st.sampled_from([0.0, 0.1, 0.9])),
+            )
+        )
+        there = draw(st.sampled_from([*OBSERVATIONS, None]))
+        seen[name] = found(name, there) if there else Unreachable("it is off", "switch it on")
+    return hosts, seen
+
+
+WANTED = st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=4, unique=True)
+
+
+@given(farms(), WANTED, st.sampled_from(Emulate), st.data())
+def test_what_holds_for_every_plan(farm, platforms, emulate, data):
+    """Every host is a choice or has a reason; a choice has the platform, is reachable, sound and allowed to."""
+    hosts, seen = farm
+    names = [one.name for one in hosts]
+    on = tuple(data.draw(st.lists(st.sampled_from(names), unique=True))) if names else ()
+    wanted = [Wanted(platform=platform) for platform in platforms]
+
+    made = plan(wanted, hosts, seen, emulate=emulate, on=on)
+
+    assert [one.platform for one in made.placements] == platforms
+    for placement in made.placements:
+        said = [one.host for one in (*placement.choices, *placement.rejections)]
+        assert Counter(said) == Counter(names)
+        assert all(rejection.reason for rejection in placement.rejections)
+        ranks = [list(Mode).index(choice.mode) for choice in placement.choices]
+        assert ranks == sorted(ranks)
+        for choice in placement.choices:
+            taken, facts = hosts[names.index(choice.host)], seen[choice.host]
+            assert isinstance(facts, Facts)
+            assert facts.mode(placement.platform) is choice.mode
+            assert facts.blocking is None
+            assert facts.engine is not None
+            assert choice.driver in facts.engine.drivers
+            assert taken.engine in {"auto", choice.driver}
+            assert taken.state is HostState.ACTIVE
+            assert not on or choice.host in on
+            if choice.mode is Mode.EMULATED:
+                assert taken.kind is Kind.EMULATOR
+                assert emulate is not Emulate.NEVER
+            if emulate is Emulate.ONLY:
+                assert taken.kind is Kind.EMULATOR
+
+
+@given(farms(), WANTED)
+def test_a_plan_is_the_same_each_time(farm, platforms):
+    """Nothing but the arguments decides, not even the order in which hosts answered."""
+    hosts, seen = farm
+    wanted = [Wanted(platform=platform) for platform in platforms]
+
+    again = plan(wanted, hosts, dict(reversed(seen.items())))
+
+    assert plan(wanted, hosts, seen) == again
+    json.dumps(again.to_json())
+
+
+@given(farms(), WANTED)
+def test_a_plan_complains_exactly_when_a_platform_has_no_host(farm, platforms):
+    """The error names every such platform, and the scheduler is given the others."""
+    hosts, seen = farm
+    made = plan([Wanted(platform=platform) for platform in platforms], hosts, seen)
+    missing = [one.platform for one in made.placements if not one.choices]
+
+    error = made.complaint()
+
+    assert set(made.candidates) == set(platforms) - set(missing)
+    if error is None:
+        assert not missing
+    else:
+        assert missing
+        assert all(f"no host for {platform}:" in error.message for platform in missing)
+
+
+def test_equal_boards_share_the_work():
+    """Jobs go where the fewest are for the slots there, and to the inventory's first among equals."""
+    hosts = [host("a"), host("b")]
+    seen = {name: found(name, "pi4") for name in ("a", "b")}
+    wanted = [Wanted(platform=parse(text)) for text in ("linux/arm64", "linux/arm/v7", "linux/arm/v6")]
+
+    one_each = plan(wanted[:2], hosts, seen)
+    three_slots = plan(wanted, hosts, seen, slots={"a": 1, "b": 3})
+    busy = plan(wanted[:1], hosts, seen, taken={"a": 1})
+
+    assert [one.choices[0].host for one in one_each.placements] == ["a", "b"]
+    assert [one.choices[0].host for one in three_slots.placements] == ["a", "b", "b"]
+    assert busy.placements[0].choices[0].host == "b"
+
+
+def test_the_job_with_one_host_gets_it_first():
+    """A job that could go elsewhere does not take the slot of one that cannot."""
+    hosts = [host("pi4"), host("pi5")]
+    seen = {"pi4": found("pi4", "pi4"), "pi5": found("pi5", "pi5-16k")}
+
+    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen)
+
+    assert [one.choices[0].host for one in made.placements] == ["pi5", "pi4"]
+
+
+def test_a_platform_can_be_given_to_a_host():
+    """A pinned platform goes to its host alone; the others go where they would have gone."""
+    hosts = [host("a"), host("b")]
+    seen = {name: found(name, "pi4") for name in ("a", "b")}
+
+    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen, pinned={ARMV7: "a"})
+
+    assert [choice.host for choice in made.placements[1].choices] == ["a"]
+    assert made.placements[1].rejections[0].why is Why.NOT_ASKED
+    assert made.choice(ARMV7, "a").driver is Driver.BUILDX
+
+
+def test_a_context_larger_than_the_room_is_not_sent():
+    """What the build takes at least must fit above what stays free; naming the host overrides it."""
+    hosts, seen = [host("pi4", min_free=0.0)], {"pi4": found("pi4", "pi4")}
+    wanted = [Wanted(platform=ARM64, space=200_000_000_000)]
+
+    refused = plan(wanted, hosts, seen)
+
+    assert refused.placements[0].rejections[0].why is Why.DISK
+    assert isinstance(refused.complaint(), LostError)
+    assert plan(wanted, hosts, seen, on=("pi4",)).complaint() is None
+
+
+def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_is_off():
+    """Exit 3 says to change the inventory, exit 5 to try again."""
+    wanted = [Wanted(platform=ARM64)]
+    board, off = host("pi2"), host("pi5")
+
+    never = plan(wanted, [board], {"pi2": found("pi2", "pi2")}).complaint()
+    later = plan(
+        wanted, [board, off], {"pi2": found("pi2", "pi2"), "pi5": Unreachable("no route", "ping it")}
+    ).complaint()
+    pinned = plan(wanted, [host("pi5", platforms=(ARMV7,))], {"pi5": Unreachable("no route")}).complaint()
+
+    assert isinstance(never, NoHostError)
+    assert isinstance(later, LostError)
+    assert "pi5: ping it" in later.hint
+    assert isinstance(pinned, NoHostError)
+
+
+def test_an_unknown_host_is_a_usage_error_with_the_likely_name():
+    """`--on p5` means pi5."""
+    with pytest.raises(UsageError) as caught:
+        plan([Wanted(platform=ARM64)], [host("pi5"), host("beast")], {}, on=("p5",))
+
+    assert caught.value.message == "unknown host 'p5' in --on"
+    assert caught.value.hint == "did you mean pi5?"
+
+
+def test_a_host_that_was_not_probed_is_as_good_as_off():
+    """Planning does not wait for it, and says so."""
+    made = plan([Wanted(platform=ARM64)], [host("pi5")], {})
+
+    assert made.placements[0].rejections[0].reason == "it has not answered"
