@@ -2,9 +2,9 @@ r"""`.dockerignore`, read as `docker build` reads it.
 
 Sources: moby/patternmatcher (`ignorefile` for the lines, `patternmatcher` for the patterns) and the walk of
 tonistiigi/fsutil, which asks it. A pattern is turned into the regular expression they turn it into, quirks included:
-`[^a]` is "not a" but `[!a]` is "! or a", `\*` is a star, `**/` is any number of folders, a pattern that matches a folder
-matches all below it, and the last pattern that matches a path wins. This is what Docker 23 and later do; the clients
-before it send less where an exception begins with a wildcard (`*` then `!**/*.go`).
+`[^a]` is "not a" but `[!a]` is "! or a", `\*` is a star, `**/` is any number of folders, a pattern that matches a
+folder matches all below it, and the last pattern that matches a path wins. This is what Docker 23 and later do; the
+clients before it send less where an exception begins with a wildcard (`*` then `!**/*.go`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Matcher:
     patterns: tuple[_Pattern, ...] = field(repr=False)
 
     def verdict(self, path: str, above: Verdict | None = None) -> Verdict:
-        """`path` is relative to the context, with `/` between its parts; `above` is `None` at the top of the context."""
+        """`path` is relative to the context, with `/` between its parts; `above` is `None` at the context's top."""
         ignored = False
         matched = []
         for index, pattern in enumerate(self.patterns):
@@ -152,8 +152,12 @@ class _SyntaxError(Exception):
 
 
 def _well_formed(pattern: str) -> bool:
-    """Whether Go's filepath.Match takes it: every pattern is shown to it first, and it looks as far as the first star."""
-    at = len(pattern) - len(pattern.lstrip("*"))
+    """Whether Go's filepath.Match takes it when asked about `.`, as every pattern is first.
+
+    It looks as far as the first star after something that is not `.`.
+    """
+    start = re.match(r"(?:[.?](?=\*))?\**", pattern)
+    at = start.end() if start else 0
     while at < len(pattern) and pattern[at] != "*":
         if pattern[at] == "\\":
             at += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -117,7 +117,7 @@ class AgentClient:
         begun = await self._ask("start", job=job, holder=holder, slots=slots)
         return Started(results.field(self._host, begun, "pid", int), results.field(self._host, begun, "slot", int))
 
-    async def follow(self, job: str, offset: int) -> AsyncIterator[LogText | Ended]:
+    async def follow(self, job: str, offset: int) -> AsyncGenerator[LogText | Ended, None]:
         """The log from this byte on, as it is written, and at last how the job ended. Close the iterator when left."""
         with self._request() as (number, answers):
             await self._send(number, "follow", job=job, offset=offset)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from io import BufferedWriter
 
 from coordinator.domain.events import Phase, Place, StepLine, Waiting
-from coordinator.domain.progress import StepReader
+from coordinator.domain.progress import LogLine, StepReader
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent
 from coordinator.errors import LostError
@@ -59,6 +60,7 @@ async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, s
         async with aclosing(follow) as items:
             async for item in items:
                 if isinstance(item, Ended):
+                    _tell(loom, steps.end(), place(job, attempt))
                     return item
                 _keep(loom, kept, item.text, place(job, attempt), steps)
     raise LostError(f"{attempt.host} closed the log before the job ended", code="connection")
@@ -67,8 +69,13 @@ async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, s
 def _keep(loom: Loom, kept: BufferedWriter, text: str, here: Place, steps: StepReader) -> None:
     kept.write(text.encode())
     kept.flush()
-    for line in steps.feed(text):
-        loom.emit(StepLine(here, line.text, line.step))
+    _tell(loom, steps.feed(text), here)
+
+
+def _tell(loom: Loom, lines: Sequence[LogLine], here: Place) -> None:
+    for line in lines:
+        if line.text.strip():
+            loom.emit(StepLine(here, line.text, line.step))
 
 
 async def _settle(loom: Loom, job: Job, attempt: Attempt, ended: Ended, steps: StepReader) -> None:

@@ -12,7 +12,8 @@ from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain import references
 from coordinator.domain.build_id import BuildInputs, build_id, context_digest
 from coordinator.domain.descriptors import Manifest
-from coordinator.domain.dockerfile import BaseUse, Dockerfile, parse, plan_bases
+from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
+from coordinator.domain.dockerfile_stages import Dockerfile, parse
 from coordinator.domain.dockerignore import Matcher, compile_ignore
 from coordinator.domain.index import parse_index, resolve
 from coordinator.domain.platforms import Platform
@@ -70,9 +71,9 @@ def read_dockerfile(target: Target) -> Dockerfile:
     """The target's Dockerfile. Raises UsageError with file and line for what BuildKit would refuse."""
     path = Path(target.dockerfile)
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint="name another one with -f FILE") from error
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="name another one with -f FILE") from error
     return parse(text, path.name)
 
 
@@ -85,14 +86,16 @@ async def gather(target: Target, dockerfile: Dockerfile, registries: Registries)
     uses = {platform: _uses(target, dockerfile, platform) for platform in target.platforms}
     wanted = dict.fromkeys(use.text for found in uses.values() for use in found)
     syntax = [dockerfile.syntax] if dockerfile.syntax else []
-    context, *resolved = await asyncio.gather(
-        scan(Path(target.context), _ignore(target)), *(_resolve(text, registries) for text in (*wanted, *syntax))
+    images = (*wanted, *syntax)
+    context, resolved = await asyncio.gather(
+        scan(Path(target.context), _ignore(target)),
+        asyncio.gather(*(_resolve(text, registries) for text in images)),
     )
-    answers = dict(zip((*wanted, *syntax), resolved, strict=True))
+    answers = dict(zip(images, resolved, strict=True))
     bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
     unstable = (
         *(f"{text} could not be resolved: {why}" for text, why in answers.items() if isinstance(why, str)),
-        *dockerfile.network_inputs,
+        *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
     nonce = secrets.token_hex(16) if unstable else ""
@@ -112,6 +115,16 @@ async def gather(target: Target, dockerfile: Dockerfile, registries: Registries)
 
 def _uses(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[BaseUse, ...]:
     return plan_bases(
+        dockerfile,
+        stage=target.stage,
+        platform=platform,
+        build_platform=BUILD_PLATFORM,
+        build_args=target.build_args,
+    )
+
+
+def _network(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[str, ...]:
+    return network_inputs(
         dockerfile,
         stage=target.stage,
         platform=platform,

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.dockerfile import Dockerfile
+from coordinator.domain.dockerfile_stages import Dockerfile
 from coordinator.domain.events import Event, Notice, Reused, RunEnded, RunStarted
 from coordinator.domain.facts import Driver, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted

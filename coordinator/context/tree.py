@@ -1,0 +1,199 @@
+"""A folder on this machine as a context: what a build would be sent of it, with the digest of every file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coordinator.domain.build_id import ContextEntry, EntryKind
+from coordinator.domain.dockerignore import Matcher, Verdict
+from coordinator.errors import UsageError
+
+BUFFER = 1024 * 1024
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextManifest:
+    """A context as it was when it was read. `entries` are sorted by path, so a folder comes before what is in it.
+
+    `skipped` are the sockets, pipes and devices that are not sent.
+    """
+
+    root: Path
+    entries: tuple[ContextEntry, ...] = field(repr=False)
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.entries)
+
+
+def ignore_file(context: Path, dockerfile: Path) -> Path | None:
+    """The ignore file that counts: `<Dockerfile>.dockerignore` beside it, else the context's own, else none."""
+    for path in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), context / ".dockerignore"):
+        if path.is_file():
+            return path
+    return None
+
+
+async def scan(root: Path, ignore: Matcher) -> ContextManifest:
+    """Everything below `root` that is not ignored. Reads in a thread, with one buffer of 1 MiB.
+
+    Raises UsageError for a root that is no folder, for what cannot be read, and for a file that changes meanwhile.
+    """
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(_scan, root, ignore, stop)
+    finally:
+        # A thread cannot be cancelled; it sees this between two buffers.
+        stop.set()
+
+
+def entry_path(root: Path, path: str) -> bytes:
+    """Where an entry is on disk, byte for byte, whatever the locale."""
+    return os.path.join(os.fsencode(root), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - bytes
+
+
+def open_unchanged(root: Path, entry: ContextEntry) -> int:
+    """A descriptor on the file of this entry. Raises UsageError where it is not what the entry says any more."""
+    try:
+        descriptor = os.open(entry_path(root, entry.path), _OPEN)
+    except PermissionError as error:
+        raise unreadable(entry.path, error) from error
+    except OSError as error:
+        raise changed(entry.path) from error
+    if not is_unchanged(descriptor, entry):
+        os.close(descriptor)
+        raise changed(entry.path)
+    return descriptor
+
+
+def is_unchanged(descriptor: int, entry: ContextEntry) -> bool:
+    found = os.fstat(descriptor)
+    return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+
+
+def changed(path: str) -> UsageError:
+    return UsageError(
+        f"{_shown(path)} changed while the context was read",
+        hint="run again when nothing writes there, or name it in .dockerignore",
+        code="context_changed",
+    )
+
+
+def unreadable(path: str, error: OSError) -> UsageError:
+    hint = f"make it readable (chmod u+r), or leave it out: echo '{_shown(path)}' >> .dockerignore"
+    return UsageError(f"cannot read {_shown(path)} in the context: {error.strerror}", hint=hint, code="context")
+
+
+def _shown(path: str) -> str:
+    return path if path.isprintable() else ascii(path)
+
+
+def _scan(root: Path, ignore: Matcher, stop: threading.Event) -> ContextManifest:
+    _check_root(root)
+    kept: dict[str, ContextEntry] = {}
+    passed: dict[str, ContextEntry] = {}
+    skipped = []
+    for entry, path, ignored in _walk(root, ignore):
+        if stop.is_set():
+            break
+        if entry is None:
+            skipped.append(path)
+        else:
+            (passed if ignored else kept)[path] = entry
+    # An ignored folder is sent when something below it is.
+    for path in list(kept):
+        above = path.rpartition("/")[0]
+        while above in passed:
+            kept[above] = passed.pop(above)
+            above = above.rpartition("/")[0]
+    buffer = memoryview(bytearray(BUFFER))
+    entries = tuple(_digested(root, kept[path], buffer, stop) for path in sorted(kept))
+    return ContextManifest(root=root, entries=entries, skipped=tuple(sorted(skipped)))
+
+
+def _check_root(root: Path) -> None:
+    if not root.exists():
+        raise UsageError(f"there is no context folder {root}", hint="name the folder to send, often '.'")
+    if not root.is_dir():
+        raise UsageError(
+            f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
+        )
+
+
+def _walk(root: Path, ignore: Matcher) -> Iterator[tuple[ContextEntry | None, str, bool]]:
+    """Entries without digests, their paths, and whether they are ignored; no entry for what cannot be sent.
+
+    Ignored folders are among them where something below may not be ignored; other ignored paths are not.
+    """
+    folders: list[tuple[str, Verdict | None]] = [("", None)]
+    while folders:
+        folder, above = folders.pop()
+        for name, found in _listed(root, folder):
+            path = f"{folder}/{name}" if folder else name
+            verdict = ignore.verdict(path, above)
+            is_folder = stat.S_ISDIR(found.st_mode)
+            if verdict.ignored and not (is_folder and ignore.may_reinclude(path)):
+                continue
+            if is_folder:
+                folders.append((path, verdict))
+            yield _entry(root, path, found), path, verdict.ignored
+
+
+def _listed(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with os.scandir(entry_path(root, folder)) as listing:
+            for item in listing:
+                yield item.name.decode("utf-8", "surrogateescape"), item.stat(follow_symlinks=False)
+    except PermissionError as error:
+        raise unreadable(folder or ".", error) from error
+    except OSError as error:
+        raise changed(folder or ".") from error
+
+
+def _entry(root: Path, path: str, found: os.stat_result) -> ContextEntry | None:
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISDIR(found.st_mode):
+        return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=mode, mtime_ns=found.st_mtime_ns)
+    if stat.S_ISREG(found.st_mode):
+        return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=found.st_size, mtime_ns=found.st_mtime_ns)
+    if stat.S_ISLNK(found.st_mode):
+        try:
+            link = os.readlink(entry_path(root, path))  # noqa: PTH115 - bytes
+        except OSError as error:
+            raise changed(path) from error
+        target = link.decode("utf-8", "surrogateescape")
+        return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=found.st_mtime_ns, link=target)
+    return None
+
+
+def _digested(root: Path, entry: ContextEntry, buffer: memoryview, stop: threading.Event) -> ContextEntry:
+    if entry.kind is not EntryKind.FILE:
+        return entry
+    digest = hashlib.sha256()
+    size = 0
+    with os.fdopen(open_unchanged(root, entry), "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if stop.is_set():
+                break
+            digest.update(buffer[:count])
+            size += count
+        if size != entry.size or not is_unchanged(file.fileno(), entry):
+            raise changed(entry.path)
+    return ContextEntry(
+        path=entry.path,
+        kind=entry.kind,
+        mode=entry.mode,
+        size=size,
+        mtime_ns=entry.mtime_ns,
+        digest=digest.hexdigest(),
+    )

@@ -1,0 +1,89 @@
+"""Build ids: what a job's result depends on, as one digest. Same id, same image; it names what can be reused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from coordinator.domain.platforms import Platform
+
+# Changed whenever the same inputs have to give another id: a builder that behaves otherwise, or another meaning here.
+_FORMAT = 1
+
+
+class EntryKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextEntry:
+    """One file, folder or symbolic link of a context.
+
+    `path` is relative, with `/`; bytes that are not UTF-8 are in it as surrogates (`surrogateescape`). `mode` is the
+    permission bits. Files have `size`, `mtime_ns` and a `digest` (64 hex digits), links have `link`.
+    """
+
+    path: str
+    kind: EntryKind
+    mode: int
+    size: int = 0
+    mtime_ns: int = 0
+    digest: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildInputs:
+    """Everything the result of a job depends on, and nothing about the host it runs on.
+
+    `context` is a `context_digest`; `dockerfile` its text as the user wrote it; `bases` gives the digest for each use
+    of an image (the child's where it is wanted for the target's platform, the index's where for the build platform's),
+    under keys that tell the uses apart. `frontend` is the digest behind `# syntax`, `secrets` are ids, never values.
+    `nonce` is the run's where something may differ that is not in here, and empty otherwise.
+    """
+
+    context: str
+    dockerfile: str
+    stage: str
+    platform: Platform
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
+    named_contexts: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
+    frontend: str = ""
+    secrets: tuple[str, ...] = ()
+    nonce: str = ""
+
+
+def build_id(inputs: BuildInputs) -> str:
+    """64 hex digits: sha256 over the inputs as canonical JSON. The order of mappings does not matter."""
+    fields = {**asdict(inputs), "platform": str(inputs.platform), "secrets": sorted(set(inputs.secrets))}
+    return hashlib.sha256(_canonical({"format": _FORMAT, **fields})).hexdigest()
+
+
+def pin_tag(build_id: str, platform: Platform) -> str:
+    """The immutable tag that keeps this build's child, and by which it is found again."""
+    return f"archloom-{build_id[:16]}-{platform.slug}"
+
+
+def context_digest(entries: Iterable[ContextEntry]) -> str:
+    """64 hex digits over path, kind, mode and content or target of every entry, in whatever order they come.
+
+    Times are not in it: a fresh clone of the same commit is the same context.
+    """
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        digest.update(_canonical([entry.path, entry.kind, entry.mode, entry.digest, entry.link]))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _canonical(value: object) -> bytes:
+    # ASCII alone, so that names which are not UTF-8 (surrogates here) have a spelling too.
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

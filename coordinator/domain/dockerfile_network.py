@@ -1,0 +1,82 @@
+"""What `ADD` fetches from the network without saying what it gets: it makes two builds of the same inputs differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from coordinator.domain.dockerfile_stages import Stage, arguments_of
+from coordinator.domain.dockerfile_syntax import Instruction, json_words
+from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand, split_quoted
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCP = re.compile(r"[\w.-]+@[^/:\s]+:")
+_GIT = re.compile(r"(?:git|ssh)://|https?://[^#?]*\.git(?:[#?]|\Z)", re.IGNORECASE)
+_COMMIT = re.compile(r"(?:#|[?&](?:commit|checksum)=)(?:[0-9a-f]{64}|[0-9a-f]{40})(?:[:&]|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What variables mean inside a stage: `values` are the global ones, which an ARG without default takes over."""
+
+    values: Mapping[str, str]
+    build_args: Mapping[str, str]
+    escape: str
+
+    def expand(self, word: str, values: Mapping[str, str]) -> Expanded:
+        try:
+            return expand(word, values, self.escape)
+        except ExpansionError:
+            # The builder will say so; here the word only has to be looked at.
+            return Expanded(word)
+
+
+def network_reasons(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[int, str]]:
+    """Line and reason for each such ADD of the last stage of the chain; the stages before it lend their variables."""
+    values: dict[str, str] = {}
+    for stage in chain:
+        for instruction in stage.instructions:
+            if instruction.keyword == "arg":
+                _declare(instruction, scope, values)
+            elif instruction.keyword == "env":
+                _set(instruction, scope, values)
+            elif instruction.keyword == "add" and stage is chain[-1]:
+                yield from ((instruction.line, why) for why in _unpinned(instruction, scope, values))
+
+
+def _declare(instruction: Instruction, scope: Scope, values: dict[str, str]) -> None:
+    for argument in arguments_of(instruction, scope.escape):
+        if argument.name in scope.build_args:
+            values[argument.name] = scope.build_args[argument.name]
+        elif argument.default is not None:
+            values[argument.name] = scope.expand(argument.default, values).text
+        elif argument.name in scope.values:
+            values[argument.name] = scope.values[argument.name]
+
+
+def _set(instruction: Instruction, scope: Scope, values: dict[str, str]) -> None:
+    words = split_quoted(instruction.arguments, scope.escape)
+    if words and "=" not in words[0]:
+        # The old form: ENV name the rest of the line.
+        words = [f"{words[0]}={instruction.arguments[len(words[0]) :].strip()}"]
+    before = dict(values)
+    for word in words:
+        name, _, value = word.partition("=")
+        values[name] = scope.expand(value, before).text
+
+
+def _unpinned(instruction: Instruction, scope: Scope, values: Mapping[str, str]) -> Iterator[str]:
+    if any(flag.name == "checksum" and flag.value for flag in instruction.flags):
+        return
+    words = json_words(instruction.arguments) or [word.text for word in instruction.words]
+    for written in words[:-1]:
+        expanded = scope.expand(written, values)
+        source = expanded.text
+        if _GIT.match(source) or _SCP.match(source):
+            if not _COMMIT.search(source):
+                yield f"ADD {source} names no commit"
+        elif _URL.match(source):
+            yield f"ADD {source} has no --checksum"
+        elif expanded.unset and written.startswith("$"):
+            yield f"ADD {written} may be a URL: {expanded.unset[0]} has no value in this file"

@@ -1,0 +1,192 @@
+"""The stages of a Dockerfile, and the words in it that name images or stages; nothing is expanded yet.
+
+Source: moby/buildkit `frontend/dockerfile/instructions/parse.go`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from enum import StrEnum
+
+from coordinator.domain.dockerfile_syntax import Flag, Instruction, Word, read, wrong
+from coordinator.domain.dockerfile_words import split_quoted
+from coordinator.errors import UsageError
+
+_KEYWORDS = (
+    "from", "run", "copy", "add", "arg", "env", "workdir", "user", "label", "expose", "volume", "cmd", "entrypoint",
+    "healthcheck", "shell", "stopsignal", "onbuild", "maintainer",
+)  # fmt: skip
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*\Z")
+
+
+class Place(StrEnum):
+    FROM = "FROM"
+    COPY = "COPY --from"
+    MOUNT = "RUN --mount from"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageWord:
+    """A word that names an image or a stage. `before` and `after` is what else a flag has around it."""
+
+    place: Place
+    written: str
+    line: int
+    offsets: tuple[int, ...] = field(repr=False)
+    before: str = ""
+    after: str = ""
+
+    @property
+    def position(self) -> int:
+        return self.offsets[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """`ARG name=default`; `default` is as written, `None` where there is none."""
+
+    name: str
+    default: str | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One FROM and what follows. `name` is in lower case and may be empty; `platform` is the flag as written."""
+
+    index: int
+    name: str
+    line: int
+    platform: str
+    base: ImageWord
+    sources: tuple[ImageWord, ...]
+    instructions: tuple[Instruction, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dockerfile:
+    """A parsed Dockerfile. `text` is the file, unchanged; `path` is for messages; `syntax` the frontend it asks for."""
+
+    text: str = field(repr=False)
+    path: str
+    syntax: str
+    escape: str
+    arguments: tuple[Argument, ...]
+    stages: tuple[Stage, ...]
+
+
+def parse(text: str, path: str = "Dockerfile") -> Dockerfile:
+    """The stages of a Dockerfile.
+
+    Decode the file with `errors="surrogateescape"` and without newline translation, so that a pinned text
+    can be written back byte for byte. Raises UsageError with path and line for what no builder could make sense of.
+    """
+    source = read(text, path)
+    arguments: list[Argument] = []
+    groups: list[list[Instruction]] = []
+    for instruction in source.instructions:
+        keyword = instruction.keyword
+        if keyword not in _KEYWORDS:
+            raise _unknown(path, instruction)
+        if keyword == "from":
+            groups.append([instruction])
+        elif groups:
+            groups[-1].append(instruction)
+        elif keyword == "arg":
+            arguments += arguments_of(instruction, source.escape)
+        else:
+            hint = "only ARG may stand before the first FROM"
+            raise wrong(path, instruction.line, f"{keyword.upper()} comes before any FROM", hint)
+    if not groups:
+        raise UsageError(f"{path}: there is no FROM", hint="begin with FROM and a base image, or FROM scratch")
+    return Dockerfile(
+        text=text,
+        path=path,
+        syntax=source.syntax,
+        escape=source.escape,
+        arguments=tuple(arguments),
+        stages=tuple(_stage(path, index, group) for index, group in enumerate(groups)),
+    )
+
+
+def arguments_of(instruction: Instruction, escape: str) -> Iterator[Argument]:
+    """The names and defaults of one ARG."""
+    for word in split_quoted(instruction.arguments, escape):
+        name, equals, default = word.partition("=")
+        yield Argument(name, default if equals else None, instruction.line)
+
+
+def find_stage(dockerfile: Dockerfile, name: str) -> Stage:
+    """The stage `--target` names, whatever the case; the last one for an empty name. Raises UsageError."""
+    if not name:
+        return dockerfile.stages[-1]
+    found = stage_named(dockerfile, name)
+    if found is not None:
+        return found
+    names = [stage.name for stage in dockerfile.stages if stage.name]
+    close = get_close_matches(name.lower(), names, n=1)
+    listed = f"its stages are {', '.join(names)}" if names else "none of its stages has a name: FROM image AS name"
+    hint = f"did you mean {close[0]}? {listed}" if close else listed
+    raise UsageError(f"{dockerfile.path} has no stage '{name}'", hint=hint, code="stage")
+
+
+def stage_named(dockerfile: Dockerfile, name: str) -> Stage | None:
+    """The stage of this name, whatever the case; the last one where several have it."""
+    return next((stage for stage in reversed(dockerfile.stages) if stage.name and stage.name == name.lower()), None)
+
+
+def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
+    start, *rest = group
+    words = list(start.words)
+    if len(words) != 1 and not (len(words) == 3 and words[1].text.lower() == "as"):
+        hint = "it is FROM [--platform=P] image [AS name], and a comment needs a line of its own"
+        raise wrong(path, start.line, f"FROM does not take '{start.arguments}'", hint)
+    name = words[2].text.lower() if len(words) == 3 else ""
+    if name and not _STAGE_NAME.match(name):
+        hint = "it begins with a letter, then letters, digits, '-', '_' and '.'"
+        raise wrong(path, start.line, f"'{words[2].text}' cannot name a stage", hint)
+    unknown = [flag.name for flag in start.flags if flag.name != "platform"]
+    if unknown:
+        raise wrong(path, start.line, f"FROM has no flag --{unknown[0]}", "it has --platform alone")
+    return Stage(
+        index=index,
+        name=name,
+        line=start.line,
+        platform=next((flag.value for flag in reversed(start.flags)), ""),
+        base=ImageWord(place=Place.FROM, written=words[0].text, line=start.line, offsets=words[0].offsets),
+        sources=tuple(word for instruction in rest for word in _sources(instruction)),
+        instructions=tuple(rest),
+    )
+
+
+def _sources(instruction: Instruction) -> Iterator[ImageWord]:
+    for flag in instruction.flags:
+        if instruction.keyword == "copy" and flag.name == "from" and flag.value:
+            yield _in_flag(Place.COPY, instruction.line, flag.word, len("--from="), len(flag.word.text))
+        elif instruction.keyword == "run" and flag.name == "mount":
+            yield from _mount_source(instruction.line, flag)
+
+
+def _mount_source(line: int, flag: Flag) -> Iterator[ImageWord]:
+    at = len("--mount=")
+    for setting in flag.value.split(","):
+        key, _, value = setting.partition("=")
+        if key.lower() == "from" and value:
+            yield _in_flag(Place.MOUNT, line, flag.word, at + len("from="), at + len(setting))
+        at += len(setting) + 1
+
+
+def _in_flag(place: Place, line: int, word: Word, start: int, end: int) -> ImageWord:
+    text = word.text
+    return ImageWord(
+        place=place, written=text[start:end], line=line, offsets=word.offsets, before=text[:start], after=text[end:]
+    )
+
+
+def _unknown(path: str, instruction: Instruction) -> UsageError:
+    close = get_close_matches(instruction.keyword, _KEYWORDS, n=1)
+    hint = f"did you mean {close[0].upper()}?" if close else f"it knows {', '.join(_KEYWORDS).upper()}"
+    return wrong(path, instruction.line, f"unknown instruction '{instruction.keyword.upper()}'", hint)

@@ -1,0 +1,273 @@
+"""A Dockerfile's text as instructions, each word with the place of its characters in the file.
+
+Theory of operation. Lines are joined by the escape character into logical lines, as BuildKit's parser joins them:
+comments and blank lines inside a continuation vanish, the body of a heredoc belongs to the instruction that opened it.
+Every character of a logical line remembers its offset in the file, so a word can be replaced where it stands without
+touching anything else.
+
+Source: moby/buildkit `frontend/dockerfile/parser` (`parser.go`, `directives.go`, `split_command.go`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from coordinator.errors import UsageError
+
+_BLANKS = "\t\v\f\r "
+_WORD = re.compile(r"[^\t\v\f\r ]+")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
+_DIRECTIVES = ("syntax", "escape", "check")
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)\Z")
+_WITH_HEREDOC = ("run", "copy", "add")
+# A word of a shell line: quotes keep blanks together. What is left over where a quote is not closed is no word.
+_SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+|(?P<unclosed>['"])|\\\Z""")
+_QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`offsets` has one entry for each character of the file that is in the word, quotes included."""
+
+    text: str
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`--name=value` before an instruction's arguments, quotes and escapes gone; `word` is all of it."""
+
+    name: str
+    value: str
+    word: Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """`keyword` in lower case, `line` counted from 1; `arguments` is the text after the flags, `words` its parts."""
+
+    keyword: str
+    line: int
+    flags: tuple[Flag, ...]
+    words: tuple[Word, ...]
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """`syntax` is the frontend image a `# syntax=` directive names, empty where there is none."""
+
+    syntax: str
+    escape: str
+    instructions: tuple[Instruction, ...]
+
+
+def wrong(path: str, line: int, message: str, hint: str) -> UsageError:
+    """The error for a line of a Dockerfile."""
+    return UsageError(f"{path}:{line}: {message}", hint=hint, code="dockerfile")
+
+
+def read(text: str, path: str) -> Source:
+    """The instructions of a text; `path` is for messages.
+
+    Raises UsageError for a repeated or unusable directive and for a heredoc that does not end.
+    """
+    lines = _Lines(text)
+    directives = _directives(lines, path)
+    escape = directives.get("escape", "\\")
+    return Source(
+        syntax=_syntax(text),
+        escape=escape,
+        instructions=tuple(_instructions(lines, escape, path)),
+    )
+
+
+def json_words(arguments: str) -> list[str] | None:
+    """The strings of the JSON form; `None` where the arguments are not that."""
+    if not arguments.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(arguments)
+    except ValueError:
+        return None
+    return found if all(isinstance(one, str) for one in found) else None
+
+
+class _Lines:
+    """The lines of a text without their ends, each with its offset; read forwards."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.split("\n")
+        if not self._lines[-1]:
+            self._lines.pop()
+        self._offset = 0
+        self.number = 0
+
+    def peek(self) -> str | None:
+        if self.number == len(self._lines):
+            return None
+        line = self._lines[self.number]
+        return line.removeprefix("\ufeff") if self.number == 0 else line
+
+    def take(self) -> Word:
+        line = self._lines[self.number]
+        start = self._offset
+        self._offset += len(line) + 1
+        skip = 1 if self.number == 0 and line.startswith("\ufeff") else 0
+        self.number += 1
+        kept = line.rstrip("\r")
+        return Word(kept[skip:], tuple(range(start + skip, start + len(kept))))
+
+
+def _directives(lines: _Lines, path: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    while (line := lines.peek()) is not None:
+        match = _DIRECTIVE.match(line.strip())
+        name = match[1].lower() if match else ""
+        if not match or name not in _DIRECTIVES:
+            break
+        lines.take()
+        if name in found:
+            raise wrong(path, lines.number, f"a second '{name}' directive", "keep one of them")
+        if name == "escape" and match[2] not in ("\\", "`"):
+            raise wrong(path, lines.number, f"'{match[2]}' cannot be the escape character", "it is \\ or `")
+        found[name] = match[2]
+    return found
+
+
+def _syntax(text: str) -> str:
+    # A first line `#!` ends the parser's directives, but the frontend is looked for below it.
+    lines = text.removeprefix("\ufeff").split("\n")
+    for line in lines[1:] if lines[0].startswith("#!") else lines:
+        match = _DIRECTIVE.match(line.rstrip())
+        if not match or match[1].lower() not in _DIRECTIVES:
+            return ""
+        if match[1].lower() == "syntax":
+            return match[2].split(" ")[0]
+    return ""
+
+
+def _instructions(lines: _Lines, escape: str, path: str) -> Iterator[Instruction]:
+    continued = re.compile(rf"(?<!{re.escape(escape)}){re.escape(escape)}[ \t]*\Z")
+    while lines.peek() is not None:
+        first = lines.take()
+        first = _part(first, len(first.text) - len(first.text.lstrip()), len(first.text))
+        line = lines.number
+        if not first.text or first.text.startswith("#"):
+            continue
+        parts = [first]
+        while match := continued.search(parts[-1].text):
+            parts[-1] = _part(parts[-1], 0, match.start())
+            following = _continuation(lines)
+            if following is None:
+                break
+            parts.append(following)
+        logical = _stripped(_joined(parts))
+        if logical.text:
+            instruction = _instruction(logical, line)
+            _skip_heredocs(lines, instruction, logical.text, path)
+            yield instruction
+
+
+def _continuation(lines: _Lines) -> Word | None:
+    while lines.peek() is not None:
+        line = lines.take()
+        bare = line.text.strip()
+        if bare and not bare.startswith("#"):
+            return line
+    return None
+
+
+def _joined(parts: Sequence[Word]) -> Word:
+    return Word("".join(part.text for part in parts), tuple(at for part in parts for at in part.offsets))
+
+
+def _part(word: Word, start: int, end: int) -> Word:
+    return Word(word.text[start:end], word.offsets[start:end])
+
+
+def _stripped(word: Word) -> Word:
+    start = len(word.text) - len(word.text.lstrip())
+    return _part(word, start, max(start, len(word.text.rstrip())))
+
+
+def _instruction(logical: Word, line: int) -> Instruction:
+    keyword = _WORD.match(logical.text)
+    end = keyword.end() if keyword else 0
+    flags, at = _flags(logical, end)
+    rest = _stripped(_part(logical, at, len(logical.text)))
+    return Instruction(
+        keyword=logical.text[:end].lower(),
+        line=line,
+        flags=tuple(flags),
+        words=tuple(_part(rest, *match.span()) for match in _WORD.finditer(rest.text)),
+        arguments=rest.text,
+    )
+
+
+def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:
+    """The flags from here on, and where the arguments begin."""
+    text = logical.text
+    flags: list[Flag] = []
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if not text.startswith("--", at):
+            return flags, at
+        start = at
+        value, at = _flag_word(text, at)
+        if value == "--":
+            return flags, at
+        name, _, setting = value[2:].partition("=")
+        flags.append(Flag(name, setting, Word(value, logical.offsets[start:at])))
+
+
+def _flag_word(text: str, at: int) -> tuple[str, int]:
+    """A word with its quotes and escapes taken away. The escape here is `\\`, whatever the directive says."""
+    found, quote = "", ""
+    while at < len(text) and (quote or not text[at].isspace()):
+        char = text[at]
+        if char == "\\":
+            at += 1
+            found += text[at : at + 1]
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "'\"":
+            quote = char
+        else:
+            found += char
+        at += 1
+    return found, min(at, len(text))
+
+
+def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
+    inner = instruction
+    if inner.keyword == "onbuild" and inner.arguments:
+        inner = _instruction(Word(inner.arguments, tuple(range(len(inner.arguments)))), inner.line)
+    if inner.keyword not in _WITH_HEREDOC or json_words(inner.arguments) is not None:
+        return
+    for name, tabs in _heredocs(logical):
+        while (line := lines.peek()) is not None:
+            lines.take()
+            line = line.rstrip("\r")
+            if (line.lstrip("\t") if tabs else line) == name:
+                break
+        else:
+            hint = f"a line that is '{name}' and nothing else ends it"
+            raise wrong(path, instruction.line, f"the heredoc '{name}' does not end", hint)
+
+
+def _heredocs(logical: str) -> list[tuple[str, bool]]:
+    """The names that end heredocs opened on this line, and whether tabs before them are taken away."""
+    found = []
+    for match in _SHELL_WORD.finditer(logical):
+        if match["unclosed"]:
+            return []
+        opened = _HEREDOC.match(match[0])
+        if opened:
+            name = _QUOTED.sub(lambda part: part[1] or part[2] or part[3] or "", opened[2])
+            found.append((name, bool(opened[1])))
+    return found
