@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from measure import compare, run
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.measure import compare, run
 
 ARCHLOOM = str(Path(sys.executable).with_name("archloom"))
 

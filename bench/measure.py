@@ -1,12 +1,13 @@
-"""Timing that can be trusted on a noisy machine: two commands in turn, pair by pair, and the ratio of each pair."""
+"""Figures that can be trusted on a noisy machine: two commands in turn, pair by pair, and the ratio of each pair."""
 
 from __future__ import annotations
 
-import resource
+import os
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -48,25 +49,21 @@ def compare(ours: Callable[[], object], theirs: Callable[[], object], runs: int 
     )
 
 
-def run(command: Sequence[str], **options: object) -> None:
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """The command, quietly; its output is shown when it fails."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)  # type: ignore[call-overload]
+    whole = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, env=whole, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}\nexit status {done.returncode}")
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
 
 
-def peak_memory(command: Sequence[str]) -> tuple[int, int]:
-    """Peak resident bytes of the command itself and of the largest of the processes it waited for."""
-    script = (
-        "import os, resource, subprocess, sys\n"
-        "child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
-        "pid, status, usage = os.wait4(child.pid, 0)\n"
-        "print(usage.ru_maxrss * 1024, os.waitstatus_to_exitcode(status))\n"
-    )
-    import sys
-
-    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
-    peak, status = map(int, done.stdout.split())
-    if status:
-        raise SystemExit(done.stderr)
-    return peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+def peak_memory(command: Sequence[str]) -> int:
+    """Peak resident bytes of the command or of a process it waited for, whichever is the largest."""
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            output.seek(0)
+            raise SystemExit(output.read().decode())
+    return usage.ru_maxrss * 1024

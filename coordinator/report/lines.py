@@ -43,6 +43,8 @@ def lines(event: Event) -> list[str]:
             count = len(event.platforms)
             many = "platform" if count == 1 else "platforms"
             return [f"run {event.run}: {', '.join(event.tags)}, {count} {many}"]
+        case TagMoved() if event.previous == event.digest:
+            return [f"tag {event.reference} is {short(event.digest)} already"]
         case TagMoved():
             was = f" (was {short(event.previous)})" if event.previous else ""
             return [f"tag {event.reference} → {short(event.digest)}{was}"]

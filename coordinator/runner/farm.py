@@ -95,7 +95,7 @@ class Farm:
             host = self._hosts[name]
             if not host.address.is_local:
                 raise UsageError(
-                    f"{name} is {host.address}, and boards over SSH cannot be used yet",
+                    f"boards over SSH ({host.address}) cannot be used yet",
                     hint="hosts that are `local` work; archloom plan shows what they can build",
                 )
             self._transports[name] = local(self._around.environ, name)

@@ -69,8 +69,11 @@ async def _remember(loom: Loom, run_id: str, tag: Reference) -> None:
 async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
     registry = await loom.registries.registry(tag.registry)
     previous = next(one.previous for one in loom.store.run(run_id).tags if one.reference == str(tag))
-    await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
     found = await registry.head_manifest(tag.repository, tag.tag)
+    if found is None or found.digest != index.digest:
+        # Not put where it says so already: registries with immutable tags refuse even the same digest.
+        await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
+        found = await registry.head_manifest(tag.repository, tag.tag)
     if found is None or found.digest != index.digest:
         loom.store.move_target(run_id, TargetEvent.DISAGREE)
         says = found.digest if found else "nothing"

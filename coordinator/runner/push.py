@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coordinator.domain.events import Phase
+from coordinator.domain.events import Phase, Place
+from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import LostError, RegistryError
 from coordinator.runner.fate import lost
@@ -16,24 +17,8 @@ async def push(loom: Loom, attempt_id: int) -> None:
     _, job, attempt = loom.find(attempt_id)
     if attempt.state is AttemptState.BUILT:
         loom.store.move_attempt(attempt_id, AttemptEvent.PUSH)
-    here = place(job, attempt)
-    name = agent_job(loom.run_id, job, attempt)
-    loom.emit(Phase(here, "push"))
-
-    def told(done: int, total: int) -> None:
-        loom.emit(Phase(here, "push", f"{100 * done // total} %" if total else ""))
-
     try:
-        client = await loom.farm.client(attempt.host)
-        port = await loom.farm.tunnel(attempt.host)
-        with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
-            try:
-                await client.push(name, port, door.repository, "image", door.secret.reveal(), told)
-            except LostError as error:
-                if door.refusal is not None:
-                    raise door.refusal from error
-                raise
-            pushed = door.pushed
+        digest = await _carry(loom, job, attempt)
     except RegistryError as error:
         await lost(loom, job, attempt, "registry", error.message)
     except LostError as error:
@@ -43,7 +28,41 @@ async def push(loom: Loom, attempt_id: int) -> None:
         else:
             await lost(loom, job, attempt, error.code or "tunnel", error.message)
     else:
-        if pushed is None:
-            await lost(loom, job, attempt, "engine", "the engine says it pushed, and the broker saw no manifest")
-        else:
-            loom.store.move_attempt(attempt_id, AttemptEvent.PUSHED, digest=pushed.digest)
+        loom.store.move_attempt(attempt_id, AttemptEvent.PUSHED, digest=digest)
+
+
+async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
+    """The digest of the manifest as it came through the broker."""
+    name = agent_job(loom.run_id, job, attempt)
+    progress = _Progress(loom, place(job, attempt))
+    progress.tell("")
+    client = await loom.farm.client(attempt.host)
+    port = await loom.farm.tunnel(attempt.host)
+    with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
+        try:
+            # A tag of its own: jobs that push at once from one engine share everything else of the name there.
+            await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
+        except (LostError, RegistryError) as error:
+            # What the registry said is the reason; what the engine makes of it is not.
+            raise door.refusal or error from error
+        if door.pushed is None:
+            raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
+        return door.pushed.digest
+
+
+class _Progress:
+    """Tells tenths, each once: an engine reports every few kilobytes."""
+
+    def __init__(self, loom: Loom, here: Place) -> None:
+        self._loom = loom
+        self._here = here
+        self._told: str | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if total:
+            self.tell(f"{10 * (10 * done // total)} %")
+
+    def tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._loom.emit(Phase(self._here, "push", text))

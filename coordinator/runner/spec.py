@@ -40,7 +40,8 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
                     reference=base.reference.with_digest(digest),
                     platform=wanted,
                     held=held_name(use.text, digest),
-                    shown=f"base{len(found)}",
+                    # Jobs that pull at once into one engine remove the name they pulled by when they have it.
+                    shown=f"{platform.architecture}{platform.variant}base{len(found)}",
                 )
             )
     return tuple(found)

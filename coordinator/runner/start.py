@@ -166,12 +166,19 @@ def _with_platforms(
     facts = [found[host.name] for host in inventory.hosts if host.kind is kind]
     native = {p for one in facts if isinstance(one, Facts) for p in one.in_mode(Mode.NATIVE)}
     if not native:
+        why = "; ".join(f"{host.name}: {_silence(found[host.name])}" for host in inventory.hosts if host.kind is kind)
         raise LostError(
-            f"no {kind} answered, so there are no platforms to build for",
+            f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
     platforms = tuple(sorted(native, key=attrgetter("sort_key")))
     return replace(request, target=replace(request.target, platforms=platforms))
+
+
+def _silence(found: Facts | Unreachable) -> str:
+    if isinstance(found, Unreachable):
+        return found.message
+    return found.blocking.message if found.blocking else "it runs nothing natively"
 
 
 async def _reuse(request: BuildRequest, inputs: Inputs, registries: Registries) -> dict[Platform, StoredChild]:

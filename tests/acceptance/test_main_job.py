@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.acceptance.archloom import Home, context, good
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker, docker_login, pulled, ran, skopeo_inspect, skopeo_raw
+from tests.services.missing import ROOT, missing
 from tests.services.registry import garbage_collect
 
 pytestmark = pytest.mark.engine
@@ -44,19 +47,23 @@ def lines_of(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def leftovers() -> str:
-    """Images and containers of ours that an engine still has."""
-    images = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}"], capture_output=True, text=True, check=True
-    )
-    return "\n".join(
-        name for name in images.stdout.split() if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))
-    )
+def held() -> set[str]:
+    """Images that an engine holds for us."""
+    names = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    return {name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))}
 
 
-@pytest.mark.usefixtures("emulation")
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """What the test builds is gone from the engine when it ends."""
+    before = held()
+    yield
+    assert held() <= before
+
+
+@pytest.mark.usefixtures("emulation", "nothing_left")
 def test_four_platforms_become_one_tag(registry, home, hello):
-    """Every platform pulls back as itself and runs; the last line tells tag, digest, platforms and what was emulated."""
+    """Every platform pulls back as itself and runs; the last line tells tag, digest, platforms, what was emulated."""
     tag = f"{registry.address}/main/four:1"
 
     done = good(home.run("build", str(hello), "-t", tag, "--platform", ",".join(FOUR), "--json"))
@@ -73,7 +80,16 @@ def test_four_platforms_become_one_tag(registry, home, hello):
             assert ran(tag, platform) == f"hello from {says}\n" or platform == "linux/amd64"
         found = skopeo_inspect(tag, platform)
         assert found["Architecture"] == platform.split("/")[1]
-    assert leftovers() == ""
+
+
+def test_platforms_pushed_at_once_stay_apart(registry, home, hello):
+    """Jobs of one run share an engine and a tunnel: each pushes its own image, however they meet."""
+    for attempt in range(4):
+        words = ("-t", f"{registry.address}/main/apart:1", "--platform", ",".join(FOUR), "--label", f"n={attempt}")
+
+        done = good(home.run("build", str(hello), *words))
+
+        assert "mismatch" not in done.stderr
 
 
 def test_the_same_build_again_touches_no_host(registry, home, hello):
@@ -96,6 +112,7 @@ def test_the_same_build_again_touches_no_host(registry, home, hello):
     assert [one["host"] for one in second["archloom"]["platforms"].values()] == [""]
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, home, tmp_path):
     """Exit 4, the last lines of the failure, the other platform verified and reused later, the old tag as it was."""
     base = base_image(registry, "linux/amd64", "linux/arm64", repository="main/base2")
@@ -124,7 +141,6 @@ def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, ho
         "linux/arm64": "failed",
     }
     assert "the reason" in good(home.run("logs", run["run"], "linux/arm64")).stdout
-    assert leftovers() == ""
 
 
 def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection(own_registry, home, tmp_path):
@@ -146,17 +162,34 @@ def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection
             assert ran(tag, platform, "cat", "/a") == "one\n"
 
 
-def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, home, tmp_path):
-    """The coordinator's credentials fetch the base; the engine never has them."""
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("engine_path", ["docker", "api", "buildx"])
+def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, home, tmp_path, engine_path):
+    """On every engine path the coordinator's credentials fetch the base, and the engine never has them."""
     base = base_image(token_registry, "linux/amd64", "linux/arm64", repository="private/base")
     docker_login(home.folder / ".docker", token_registry.address, USER, PASSWORD)
-    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo built >/a\n")
+    if engine_path == "buildx":
+        install_buildx(home)
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(f"emulators: {{here: {{host: local, engine: {engine_path}}}}}\n")
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo built by {engine_path} >/a\n")
+    tag = f"{registry.address}/main/private-{engine_path}:1"
 
-    done = good(home.run("build", str(folder), "-t", f"{registry.address}/main/private:1", "--platform", "linux/arm64"))
+    done = good(home.run("build", str(folder), "-t", tag, "--platform", "linux/arm64", "-i", str(inventory)))
 
     assert "could not be resolved" not in done.stderr
-    with pulled(f"{registry.address}/main/private:1", "linux/arm64"):
-        assert ran(f"{registry.address}/main/private:1", "linux/arm64", "cat", "/a") == "built\n"
+    with pulled(tag, "linux/arm64"):
+        assert ran(tag, "linux/arm64", "cat", "/a") == f"built by {engine_path}\n"
+
+
+def install_buildx(home: Home) -> None:
+    """Debian's buildx as this user's plugin."""
+    fetched = subprocess.run([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        missing(f"there is no buildx: {fetched.stderr.strip()}")
+    plugins = home.folder / ".docker" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(fetched.stdout.strip())
 
 
 def test_two_tags_in_two_registries(registry, password_registry, home, hello):
@@ -242,6 +275,7 @@ def test_the_context_arrives_as_docker_build_would_send_it(registry, home, tmp_p
     assert "-rwxr-x---" in modes
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
     """Exit 130; the RUN step's process is gone, the run says cancelled, the engine holds nothing of it."""
     base = base_image(registry, "linux/amd64", repository="main/base4")
@@ -263,7 +297,6 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
     assert run["exit_code"] == 130
     assert run["platforms"]["linux/amd64"]["state"] == "cancelled"
-    assert leftovers() == ""
     assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
 
 
@@ -297,3 +330,59 @@ def test_plan_shows_hosts_and_reasons_and_builds_nothing(registry, home, hello):
     assert "--emulate never" in never.stdout + never.stderr
     assert dry.stdout == done.stdout
     assert not home.state.exists()
+
+
+def test_a_large_context_is_never_held_in_memory(registry, home, tmp_path):
+    """200 MB more to send cost the coordinator and its agent no memory worth naming."""
+    folder = context(tmp_path / "large", "FROM scratch\nCOPY . /\n")
+    words = ("build", str(folder), "--platform", "linux/amd64")
+    small = peak_memory(home, *words, "-t", f"{registry.address}/main/small:1")
+    with (folder / "large").open("wb") as file:
+        file.truncate(200 * 1024 * 1024)
+
+    large = peak_memory(home, *words, "-t", f"{registry.address}/main/large:1")
+
+    assert large < small + 32 * 1024 * 1024
+
+
+def peak_memory(home: Home, *words: str) -> int:
+    """Peak resident bytes of the coordinator or of a process it waited for."""
+    process = home.start(*words)
+    with process.stdout, process.stderr:
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    return usage.ru_maxrss * 1024
+
+
+def test_an_engine_that_does_not_run_is_said_with_the_cure(home, hello, registry):
+    """Exit 5, the cause and the command that starts it; nothing was pushed."""
+    done = home.run(
+        "build",
+        str(hello),
+        "-t",
+        f"{registry.address}/main/none:1",
+        "--platform",
+        "linux/amd64",
+        environment={"DOCKER_HOST": "unix:///nonexistent/docker.sock"},
+    )
+
+    assert done.returncode == 5
+    assert "is not running" in done.stderr
+    assert "systemctl start docker" in done.stderr
+
+
+def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tmp_path):
+    """They are read and shown; a build uses the hosts it can, and says why it does not use the others."""
+    (home.folder / "inventory.yaml").write_text("boards: {pi5: ssh://pi5}\nemulators: {here: local}\n")
+    tag = f"{registry.address}/main/ssh:1"
+
+    shown = good(home.run("boards"))
+    plan = good(home.run("plan", str(hello), "-t", tag, "--platform", "linux/amd64"))
+    asked = home.run("build", str(hello), "-t", tag, "--platform", "linux/amd64", "--on", "pi5")
+
+    assert "pi5" in shown.stdout
+    assert "boards over SSH (ssh://pi5) cannot be used yet" in plan.stdout
+    assert asked.returncode == 5
+    assert "boards over SSH (ssh://pi5) cannot be used yet" in asked.stderr
