@@ -8,7 +8,7 @@ from contextlib import aclosing
 from io import BufferedWriter
 
 from coordinator.domain.events import Phase, Place, StepLine, Waiting
-from coordinator.domain.progress import LogLine, StepReader
+from coordinator.domain.progress import LineKind, LogLine, StepReader
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent
 from coordinator.errors import LostError
@@ -74,7 +74,9 @@ def _keep(loom: Loom, kept: BufferedWriter, text: str, here: Place, steps: StepR
 
 def _tell(loom: Loom, lines: Sequence[LogLine], here: Place) -> None:
     for line in lines:
-        if line.text.strip():
+        # The log keeps everything; digests that name a step again and empty lines tell a person nothing.
+        decoration = line.kind is LineKind.OTHER and (line.number or not line.text.strip())
+        if not decoration:
             loom.emit(StepLine(here, line.text, line.step))
 
 
