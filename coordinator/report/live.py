@@ -85,19 +85,24 @@ def live(stream: TextIO) -> Iterator[Watch]:
     """A live view on `stream`, which is a terminal. The closing line stays when the view is gone."""
     console = Console(file=stream, highlight=False)
     board = _Board()
+    last: list[str] = []
     with Live(board, console=console, refresh_per_second=_FRAMES_PER_S, transient=False) as view:
 
         def watch(event: Event) -> None:
+            if isinstance(event, RunEnded):
+                last.extend(lines(event))
             for text in _kept(event):
                 view.console.print(Text(text))
             _show(board, event)
 
         yield watch
+    for text in last:
+        console.print(Text(text))
 
 
 def _kept(event: Event) -> list[str]:
     match event:
-        case Notice() | RunStarted() | AttemptEnded() | TagMoved() | RunEnded():
+        case Notice() | RunStarted() | AttemptEnded() | TagMoved():
             return lines(event)
         case _:
             return []
