@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,20 +29,25 @@ class Cli(NamedTuple):
 
 def installed(environ: Mapping[str, str]) -> list[Cli]:
     """Every docker command line on the PATH and in the usual places, in that order. No engine is asked."""
-    found = (_describe(path, environ) for path in _paths(environ))
-    return [cli for cli in found if cli is not None]
+    return list(_found(environ))
 
 
 def find_cli(kind: str, environ: Mapping[str, str]) -> str | None:
     """The program that builds for engine `buildx` (the plugin, which runs on its own) or `docker`; None without one."""
-    return choose(kind, installed(environ))
+    return choose(kind, _found(environ))
 
 
-def choose(kind: str, clis: list[Cli]) -> str | None:
+def choose(kind: str, clis: Iterable[Cli]) -> str | None:
     """The first of these that can build for this engine, as `find_cli` gives it."""
     if kind == "buildx":
         return next((cli.plugin for cli in clis if cli.plugin), None)
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
+
+
+def _found(environ: Mapping[str, str]) -> Iterator[Cli]:
+    # One by one: on a small board each of them takes a while to say what it is.
+    found = (_describe(path, environ) for path in _paths(environ))
+    return (cli for cli in found if cli is not None)
 
 
 def _number(version: str) -> tuple[int, int]:
@@ -67,7 +72,8 @@ def _describe(path: str, environ: Mapping[str, str]) -> Cli | None:
     if version is None:
         return None
     plugin, _, buildx = _ask(path, environ, "info", "--format", _PLUGIN).strip().partition("\t")
-    return Cli(path, version[0].split()[-1], plugin, buildx.strip())
+    # A plugin that cannot be run, such as a link to nowhere, is listed too, without a version.
+    return Cli(path, version[0].split()[-1], plugin if buildx.strip() else "", buildx.strip())
 
 
 def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:

@@ -76,8 +76,8 @@ class EngineBuild:
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
         # What the driver lost is lost, whether or not the engine is back by now.
-        evidence = evidence._replace(engine_died=lost or evidence.engine_died)
-        return self._fault(failure, evidence, architecture)
+        fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died), architecture)
+        return (fault._replace(message=failure) if lost and fault.code == "engine" else fault)._asdict()
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -97,15 +97,15 @@ class EngineBuild:
             "size": image["Size"],
         }
 
-    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> dict[str, Any]:
+    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> verdict.Fault:
         foreign = self._spec.platform.split("/")[1] != architecture
         fault = verdict.judge(failure, tail(self._folder), evidence, foreign=foreign)
         if fault.state == "FAILED":
             # Somebody may have pruned it between the first look and the build's.
             missing = self._missing_base()
             if missing:
-                fault = verdict.Fault("LOST", "base", missing)
-        return fault._asdict()
+                return verdict.Fault("LOST", "base", missing)
+        return fault
 
     def _missing_base(self) -> str:
         names = [base.name for base in self._spec.bases if images.inspect(self._engine, base.name) is None]

@@ -30,15 +30,24 @@ class Plain:
         self._last = 0
 
     def feed(self, trace: Trace) -> None:
-        # In this order, so that a step has its name line before its output, and its end after it.
-        for vertex in trace.vertexes:
-            self._start(vertex)
-        for log in trace.logs:
-            self._log(log)
-        for status in trace.statuses:
-            self._status(status)
-        for vertex in trace.vertexes:
-            self._end(vertex)
+        # Step by step, each with its name first and its end last: a message holds what many of them did meanwhile.
+        told = (
+            *(vertex.digest for vertex in trace.vertexes),
+            *(log.vertex for log in trace.logs),
+            *(status.vertex for status in trace.statuses),
+        )
+        for digest in dict.fromkeys(told):
+            vertexes = [vertex for vertex in trace.vertexes if vertex.digest == digest]
+            for vertex in vertexes:
+                self._start(vertex)
+            for log in trace.logs:
+                if log.vertex == digest:
+                    self._log(log)
+            for status in trace.statuses:
+                if status.vertex == digest:
+                    self._status(status)
+            for vertex in vertexes:
+                self._end(vertex)
 
     def _start(self, vertex: Vertex) -> None:
         if not vertex.started or vertex.digest in self._steps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,11 @@ from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
 from agents.errors import AgentError
 from agents.spec import Base, Spec
+from agents.verdict import is_full
+from agents.witness import room_below
+
+_NO_SPACE = os.strerror(errno.ENOSPC).lower()
+_holding = threading.Lock()
 
 
 def pull(
@@ -59,14 +66,29 @@ def _fetch(
     if cancelled.is_set():
         raise _cancelled(base)
     if said:
-        raise tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
-    reference = f"{repository}@{base.digest}"
-    if images.inspect(engine, reference) is None:
-        # A pull that is cut ends like one that is whole.
-        raise AgentError("engine", f"the engine closed the connection while it pulled {base.name}", reason="down")
-    images.tag(engine, reference, base.name)
-    images.untag(engine, reference)
+        raise _fault(engine, base, port, said)
+    _hold(engine, base, f"{repository}@{base.digest}")
     progress(f"{base.name}: pulled")
+
+
+def _hold(engine: EngineSocket, base: Base, reference: str) -> None:
+    """From the tunnel's name to the held one. Another job may pull the same base through the same tunnel."""
+    with _holding:
+        if images.inspect(engine, base.name) is None:
+            if images.inspect(engine, reference) is None:
+                # A pull that is cut ends like one that is whole.
+                message = f"the engine closed the connection while it pulled {base.name}"
+                raise AgentError("engine", message, reason="down")
+            images.tag(engine, reference, base.name)
+        images.untag(engine, reference)
+
+
+def _fault(engine: EngineSocket, base: Base, port: int, said: str) -> AgentError:
+    room = room_below(str(engine.info().get("DockerRootDir", "")))
+    # The engine has removed what it could not finish, so there may be room again; ENOSPC is all it has to say.
+    if (room is not None and is_full(room)) or _NO_SPACE in said:
+        return AgentError("disk", f"{base.name}: {said}", free=room.bytes if room is not None else 0)
+    return tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
 
 
 def complaint(message: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agents import images, tunnel
@@ -18,6 +19,7 @@ from agents.spec import Spec
 # The engine tells of every 512 KiB of every layer.
 _OFTEN = 0.25
 _WHOLE = frozenset({"Pushed", "Layer already exists"})
+_pushing: dict[str, threading.Lock] = {}
 
 Progress = Callable[[int, int], None]
 
@@ -40,11 +42,34 @@ def push(
     if images.inspect(engine, spec.image) is None:
         raise AgentError("not_built", f"the engine has no image {spec.image}")
     name = f"{tunnel.registry(port)}/{repository}"
-    images.tag(engine, spec.image, f"{name}:{tag}")
+    with _alone(f"{name}:{tag}", cancelled):
+        images.tag(engine, spec.image, f"{name}:{tag}")
+        try:
+            return _send(engine, name, tag, tunnel.credentials(spec, port, secret), port, Layers(progress), cancelled)
+        finally:
+            _drop(engine, spec.image, name, tag)
+
+
+@contextmanager
+def _alone(name: str, cancelled: threading.Event) -> Iterator[None]:
+    """One push at a time under one name: the engine looks the name up when it begins, and it is another job's then."""
+    lock = _pushing.setdefault(name, threading.Lock())
+    while not lock.acquire(timeout=_OFTEN):
+        if cancelled.is_set():
+            raise AgentError("cancelled", f"the push of {name} was cancelled before it began")
     try:
-        return _send(engine, name, tag, tunnel.credentials(spec, port, secret), port, Layers(progress), cancelled)
+        yield
     finally:
-        images.untag(engine, f"{name}:{tag}")
+        lock.release()
+
+
+def _drop(engine: EngineSocket, image: str, name: str, tag: str) -> None:
+    """The names a push leaves: the tag, and the digest that was pushed, which would keep the image for ever."""
+    images.untag(engine, f"{name}:{tag}")
+    found = images.inspect(engine, image) or {}
+    for reference in found.get("RepoDigests") or ():
+        if reference.startswith(f"{name}@"):
+            images.untag(engine, reference)
 
 
 def _send(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agents.witness import Evidence
+from agents.witness import Evidence, Room
 
 _FULL = 16 << 20
 # Only what QEMU's user mode prints says that it was QEMU.
@@ -52,10 +52,13 @@ def judge(said: str, log: str, evidence: Evidence, *, foreign: bool) -> Fault:
 
 def _full(evidence: Evidence) -> str:
     least = evidence.least
-    if least is None:
+    if least is None or not is_full(least):
         return ""
     if not least.inodes:
         return f"no file names (inodes) left below {least.folder}"
-    if least.bytes < _FULL:
-        return f"no space left below {least.folder}: {least.bytes >> 20} MiB free"
-    return ""
+    return f"no space left below {least.folder}: {least.bytes >> 20} MiB free"
+
+
+def is_full(room: Room) -> bool:
+    """Whether an engine with this room fails for want of it, whatever it says."""
+    return not room.inodes or room.bytes < _FULL

@@ -15,6 +15,7 @@ from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import local
 from coordinator.hosts.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.runner.around import Around
+from coordinator.runner.sweep import sweep
 
 _PROBE_TIMEOUT_S = 30.0
 # QEMU builds are mostly single-threaded; more of them than this only share the disk.
@@ -82,11 +83,13 @@ class Farm:
                 asked = self._around.clock()
                 observation = await client.probe()
                 now = self._around.clock()
+                facts = read_facts(name, observation, now=now, round_trip=now - asked)
+                if self._broker is not None:
+                    await sweep(client, self._hosts[name], now + (facts.clock_offset or 0.0))
         except TimeoutError:
             return Unreachable(f"no answer to the probe in {_PROBE_TIMEOUT_S:.0f} s", alive=True)
         except ArchloomError as error:
             return Unreachable(error.message, error.hint)
-        facts = read_facts(name, observation, now=now, round_trip=now - asked)
         self.facts[name] = facts
         return facts
 

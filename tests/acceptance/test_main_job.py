@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -281,17 +282,12 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
     base = base_image(registry, "linux/amd64", repository="main/base4")
     folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep 987654\n")
     process = home.start("build", str(folder), "-t", f"{registry.address}/main/long:1", "--platform", "linux/amd64")
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if "begun" in line and "echo" not in line:
-            break
+    seen = read_until(process, "begun")
 
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
 
-    assert process.returncode == 130, "".join(seen) + rest
+    assert process.returncode == 130, seen + rest
     assert "not touched" in rest
     assert subprocess.run(["pgrep", "-f", "sleep 987654"], check=False, capture_output=True).stdout == b""
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
@@ -386,3 +382,37 @@ def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tm
     assert "boards over SSH (ssh://pi5) cannot be used yet" in plan.stdout
     assert asked.returncode == 5
     assert "boards over SSH (ssh://pi5) cannot be used yet" in asked.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, hello, tmp_path):
+    """kill -9: the job ends by itself on its host; once `keep_built` is over, the next run leaves nothing of it."""
+    base = base_image(registry, "linux/amd64", repository="main/base5")
+    folder = context(tmp_path / "orphan", f"FROM {base.reference}\nRUN echo begun; sleep 2\n")
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("emulators: {here: {host: local, keep_built: 1s}}\n")
+    words = ("--platform", "linux/amd64", "-i", str(inventory))
+    process = home.start("build", str(folder), "-t", f"{registry.address}/main/orphan:1", *words)
+    read_until(process, "begun")
+    process.kill()
+    process.communicate(timeout=60)
+    jobs = home.folder / ".local/state/archloom-agent"
+    while not (ended := list(jobs.glob("*/jobs/*/result.json"))):
+        time.sleep(0.05)
+    while time.time() - ended[0].stat().st_mtime < 1.5:
+        time.sleep(0.05)
+
+    good(home.run("build", str(hello), "-t", f"{registry.address}/main/after:1", *words))
+
+    assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    """What the command printed, up to the line of the build's own output that has this word."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if word in line and "echo" not in line:
+            break
+    return "".join(seen)

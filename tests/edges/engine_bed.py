@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 
@@ -32,6 +32,7 @@ class Job(NamedTuple):
 
     folder: Path
     spec: Spec
+    output: BinaryIO
 
     @property
     def context(self) -> Path:
@@ -42,12 +43,10 @@ class Job(NamedTuple):
         return (self.folder / results.LOG).read_text("utf-8", "replace")
 
     def build(self) -> engines.EngineBuild:
-        """The prepared build; its log stays open with it."""
-        return engines.prepare(self.spec, self.folder, (self.folder / results.LOG).open("ab", buffering=0))
+        return engines.prepare(self.spec, self.folder, self.output)
 
     def run(self) -> dict[str, Any]:
-        with (self.folder / results.LOG).open("ab", buffering=0) as log:
-            return engines.prepare(self.spec, self.folder, log).run()
+        return self.build().run()
 
 
 @contextmanager
@@ -75,10 +74,11 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
             **fields,
         }
     )
-    try:
-        yield Job(folder, spec)
-    finally:
-        engines.discard(spec)
+    with (folder / results.LOG).open("ab", buffering=0) as output:
+        try:
+            yield Job(folder, spec, output)
+        finally:
+            engines.discard(spec)
 
 
 def use_driver(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("emulation")
 @pytest.mark.parametrize("platform", MACHINES)
 def test_a_platform_is_built_and_recorded_as_what_it_is(driver, platform, tmp_path):
-    """Stages, build args, labels and the target stage are as asked, steps run on the platform, and its variant is kept."""
+    """Stages, args, labels and the target stage are as asked, steps run on the platform, its variant is kept."""
     architecture, variant, machine = MACHINES[platform]
     word = uuid.uuid4().hex
     fields = {"stage": "wanted", "build_args": {"WORD": word}, "labels": {"archloom.mode": "native", "odd": "a = 'b'"}}
@@ -68,7 +68,8 @@ def test_the_context_is_what_was_sent(driver, tmp_path):
     """An ignore file in the context was applied before it was sent, and is only a file now."""
     dockerfile = (
         "FROM scratch\nCOPY busybox /bin/busybox\nARG WORD\nCOPY . /all\n"
-        'RUN ["/bin/busybox", "sh", "-c", "cd /all && /bin/busybox find . -exec /bin/busybox stat -c \'<%n> %a %u\' {} +"]\n'
+        'RUN ["/bin/busybox", "sh", "-c", '
+        "\"cd /all && /bin/busybox find . -exec /bin/busybox stat -c '<%n> %a %u' {} +\"]\n"
     )
     with job(tmp_path, driver, dockerfile, build_args={"WORD": uuid.uuid4().hex}, no_cache=True) as made:
         (made.context / "busybox").chmod(0o755)
@@ -113,7 +114,12 @@ def test_a_failed_step_is_the_dockerfiles_fault(driver, step, said, tmp_path):
 
 def test_a_base_that_is_not_held_is_lost_before_anything_runs(driver, tmp_path):
     """A held base that somebody pruned is the host's loss: the coordinator can pull it again."""
-    base = {"name": "localhost:1/gone:1-abc", "repository": "b", "digest": "sha256:" + "0" * 64, "platform": "linux/amd64"}
+    base = {
+        "name": "localhost:1/gone:1-abc",
+        "repository": "b",
+        "digest": "sha256:" + "0" * 64,
+        "platform": "linux/amd64",
+    }
 
     with job(tmp_path, driver, f"FROM {base['name']}\n", bases=[base]) as made:
         result = made.run()
