@@ -306,6 +306,7 @@ def test_the_schema_is_what_is_read():
 def test_good_files_fit_the_schema(text):
     """What is read is what the schema allows; an independent validator is the judge."""
     import jsonschema
+
     root = yaml_source.parse(text, "inventory.yaml").root
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.Draft202012Validator(schema()).validate(root.data)
@@ -315,5 +316,6 @@ def test_good_files_fit_the_schema(text):
 def test_bad_files_do_not_fit_the_schema(name):
     """An editor with the schema underlines what the loader refuses."""
     import jsonschema
+
     root = yaml_source.read(CASES / "bad" / f"{name}.yaml", name).root
     assert not jsonschema.Draft202012Validator(schema()).is_valid(root.data)
