@@ -4,62 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.acceptance.archloom import Home, context, good
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
-from tests.services.judges import docker, docker_login, pulled, ran, skopeo_inspect, skopeo_raw
+from tests.services.judges import docker_login, pulled, ran, skopeo_inspect, skopeo_raw
 from tests.services.missing import ROOT, missing
-from tests.services.registry import garbage_collect
 
 pytestmark = pytest.mark.engine
 
 FOUR = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")
-HELLO = """\
-FROM {base}
-ARG GREETING=hello
-RUN echo "$GREETING from $(uname -m)" >/hello.txt
-CMD ["cat", "/hello.txt"]
-"""
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return Home(folder)
-
-
-@pytest.fixture
-def hello(registry, tmp_path: Path) -> Path:
-    """A context whose RUN executes code of each platform."""
-    base = base_image(registry, *FOUR, repository="main/base")
-    return context(tmp_path / "hello", HELLO.format(base=base.reference))
-
-
-def lines_of(text: str, start: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith(start)]
-
-
-def held() -> set[str]:
-    """Images that an engine holds for us."""
-    names = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return {name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))}
-
-
-@pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """What the test builds is gone from the engine when it ends."""
-    before = held()
-    yield
-    assert held() <= before
 
 
 @pytest.mark.usefixtures("emulation", "nothing_left")
@@ -114,56 +71,6 @@ def test_the_same_build_again_touches_no_host(registry, home, hello):
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, home, tmp_path):
-    """Exit 4, the last lines of the failure, the other platform verified and reused later, the old tag as it was."""
-    base = base_image(registry, "linux/amd64", "linux/arm64", repository="main/base2")
-    tag = f"{registry.address}/main/half:1"
-    folder = context(tmp_path / "half", f"FROM {base.reference}\nRUN echo fine >/a\n")
-    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64"))
-    before = skopeo_raw(tag)
-    broken = (
-        f"FROM {base.reference}\nARG TARGETARCH\n"
-        'RUN echo step for $TARGETARCH; if [ "$TARGETARCH" = arm64 ]; then echo the reason; exit 3; fi\n'
-    )
-    (folder / "Dockerfile").write_text(broken)
-
-    done = home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64")
-
-    assert done.returncode == 4, done.stderr
-    assert "linux/arm64" in done.stderr
-    assert "  | the reason" in done.stderr
-    assert "exit code: 3" in done.stderr
-    assert f"{tag} not touched" in done.stderr
-    assert "archloom logs " in done.stderr
-    assert skopeo_raw(tag) == before
-    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
-    assert {name: one["state"] for name, one in run["platforms"].items()} == {
-        "linux/amd64": "verified",
-        "linux/arm64": "failed",
-    }
-    assert "the reason" in good(home.run("logs", run["run"], "linux/arm64")).stdout
-
-
-def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection(own_registry, home, tmp_path):
-    """A run that fails after new children were pushed leaves the old tag, and everything it needs, as it was."""
-    registry = own_registry()
-    base = base_image(registry, "linux/amd64", "linux/arm64")
-    tag = f"{registry.address}/app:1"
-    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo one >/a\n")
-    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64"))
-    (folder / "Dockerfile").write_text(
-        f'FROM {base.reference}\nARG TARGETARCH\nRUN test "$TARGETARCH" = amd64 && echo two >/a\n'
-    )
-    assert home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64").returncode == 4
-
-    garbage_collect(registry)
-
-    for platform in ("linux/amd64", "linux/arm64"):
-        with pulled(tag, platform):
-            assert ran(tag, platform, "cat", "/a") == "one\n"
-
-
-@pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("engine_path", ["docker", "api", "buildx"])
 def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, home, tmp_path, engine_path):
     """On every engine path the coordinator's credentials fetch the base, and the engine never has them."""
@@ -211,15 +118,6 @@ def test_two_tags_in_two_registries(registry, password_registry, home, hello):
     assert all(f"tag {tag} → {digest[:19]}" in done.stderr for tag in tags)
     found = skopeo_inspect(tags[2], "linux/amd64", credentials=f"{USER}:{PASSWORD}")
     assert found["Architecture"] == "amd64"
-
-
-def test_a_denied_push_is_said_before_anything_is_built(password_registry, home, hello):
-    """Exit 6 with the login command; no build has begun."""
-    done = home.run("build", str(hello), "-t", f"{password_registry.address}/team/app:1", "--platform", "linux/amd64")
-
-    assert done.returncode == 6
-    assert f"docker login {password_registry.address}" in done.stderr
-    assert "assigned" not in done.stderr
 
 
 def test_metadata_iidfile_and_quiet(registry, home, hello):
@@ -276,26 +174,6 @@ def test_the_context_arrives_as_docker_build_would_send_it(registry, home, tmp_p
     assert "-rwxr-x---" in modes
 
 
-@pytest.mark.usefixtures("nothing_left")
-def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
-    """Exit 130; the RUN step's process is gone, the run says cancelled, the engine holds nothing of it."""
-    base = base_image(registry, "linux/amd64", repository="main/base4")
-    folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep 987654\n")
-    process = home.start("build", str(folder), "-t", f"{registry.address}/main/long:1", "--platform", "linux/amd64")
-    seen = read_until(process, "begun")
-
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[1]
-
-    assert process.returncode == 130, seen + rest
-    assert "not touched" in rest
-    assert subprocess.run(["pgrep", "-f", "sleep 987654"], check=False, capture_output=True).stdout == b""
-    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
-    assert run["exit_code"] == 130
-    assert run["platforms"]["linux/amd64"]["state"] == "cancelled"
-    assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
-
-
 def test_image_inspect_tells_what_each_platform_gets(registry, home, hello):
     """The index, its entries, and which of them a client takes."""
     tag = f"{registry.address}/main/look:1"
@@ -350,69 +228,3 @@ def peak_memory(home: Home, *words: str) -> int:
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, said
     return usage.ru_maxrss * 1024
-
-
-def test_an_engine_that_does_not_run_is_said_with_the_cure(home, hello, registry):
-    """Exit 5, the cause and the command that starts it; nothing was pushed."""
-    done = home.run(
-        "build",
-        str(hello),
-        "-t",
-        f"{registry.address}/main/none:1",
-        "--platform",
-        "linux/amd64",
-        environment={"DOCKER_HOST": "unix:///nonexistent/docker.sock"},
-    )
-
-    assert done.returncode == 5
-    assert "is not running" in done.stderr
-    assert "systemctl start docker" in done.stderr
-
-
-def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tmp_path):
-    """They are read and shown; a build uses the hosts it can, and says why it does not use the others."""
-    (home.folder / "inventory.yaml").write_text("boards: {pi5: ssh://pi5}\nemulators: {here: local}\n")
-    tag = f"{registry.address}/main/ssh:1"
-
-    shown = good(home.run("boards"))
-    plan = good(home.run("plan", str(hello), "-t", tag, "--platform", "linux/amd64"))
-    asked = home.run("build", str(hello), "-t", tag, "--platform", "linux/amd64", "--on", "pi5")
-
-    assert "pi5" in shown.stdout
-    assert "boards over SSH (ssh://pi5) cannot be used yet" in plan.stdout
-    assert asked.returncode == 5
-    assert "boards over SSH (ssh://pi5) cannot be used yet" in asked.stderr
-
-
-@pytest.mark.usefixtures("nothing_left")
-def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, hello, tmp_path):
-    """kill -9: the job ends by itself on its host; once `keep_built` is over, the next run leaves nothing of it."""
-    base = base_image(registry, "linux/amd64", repository="main/base5")
-    folder = context(tmp_path / "orphan", f"FROM {base.reference}\nRUN echo begun; sleep 2\n")
-    inventory = tmp_path / "inventory.yaml"
-    inventory.write_text("emulators: {here: {host: local, keep_built: 1s}}\n")
-    words = ("--platform", "linux/amd64", "-i", str(inventory))
-    process = home.start("build", str(folder), "-t", f"{registry.address}/main/orphan:1", *words)
-    read_until(process, "begun")
-    process.kill()
-    process.communicate(timeout=60)
-    jobs = home.folder / ".local/state/archloom-agent"
-    while not (ended := list(jobs.glob("*/jobs/*/result.json"))):
-        time.sleep(0.05)
-    while time.time() - ended[0].stat().st_mtime < 1.5:
-        time.sleep(0.05)
-
-    good(home.run("build", str(hello), "-t", f"{registry.address}/main/after:1", *words))
-
-    assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
-
-
-def read_until(process: subprocess.Popen[str], word: str) -> str:
-    """What the command printed, up to the line of the build's own output that has this word."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if word in line and "echo" not in line:
-            break
-    return "".join(seen)

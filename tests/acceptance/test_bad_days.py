@@ -1,0 +1,162 @@
+"""What goes wrong on real parts: it is said once, with what to do; the tag stays and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.acceptance.archloom import context, good
+from tests.services.images import base_image
+from tests.services.judges import pulled, ran, skopeo_raw
+from tests.services.registry import garbage_collect
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, home, tmp_path):
+    """Exit 4, the last lines of the failure, the other platform verified and reused later, the old tag as it was."""
+    base = base_image(registry, "linux/amd64", "linux/arm64", repository="main/base2")
+    tag = f"{registry.address}/main/half:1"
+    folder = context(tmp_path / "half", f"FROM {base.reference}\nRUN echo fine >/a\n")
+    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64"))
+    before = skopeo_raw(tag)
+    broken = (
+        f"FROM {base.reference}\nARG TARGETARCH\n"
+        'RUN echo step for $TARGETARCH; if [ "$TARGETARCH" = arm64 ]; then echo the reason; exit 3; fi\n'
+    )
+    (folder / "Dockerfile").write_text(broken)
+
+    done = home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64")
+
+    assert done.returncode == 4, done.stderr
+    assert "linux/arm64" in done.stderr
+    assert "  | the reason" in done.stderr
+    assert "exit code: 3" in done.stderr
+    assert f"{tag} not touched" in done.stderr
+    assert "archloom logs " in done.stderr
+    assert skopeo_raw(tag) == before
+    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
+    assert {name: one["state"] for name, one in run["platforms"].items()} == {
+        "linux/amd64": "verified",
+        "linux/arm64": "failed",
+    }
+    assert "the reason" in good(home.run("logs", run["run"], "linux/arm64")).stdout
+
+
+def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection(own_registry, home, tmp_path):
+    """A run that fails after new children were pushed leaves the old tag, and everything it needs, as it was."""
+    registry = own_registry()
+    base = base_image(registry, "linux/amd64", "linux/arm64")
+    tag = f"{registry.address}/app:1"
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo one >/a\n")
+    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64"))
+    (folder / "Dockerfile").write_text(
+        f'FROM {base.reference}\nARG TARGETARCH\nRUN test "$TARGETARCH" = amd64 && echo two >/a\n'
+    )
+    assert home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64,linux/arm64").returncode == 4
+
+    garbage_collect(registry)
+
+    for platform in ("linux/amd64", "linux/arm64"):
+        with pulled(tag, platform):
+            assert ran(tag, platform, "cat", "/a") == "one\n"
+
+
+def test_a_denied_push_is_said_before_anything_is_built(password_registry, home, hello):
+    """Exit 6 with the login command; no build has begun."""
+    done = home.run("build", str(hello), "-t", f"{password_registry.address}/team/app:1", "--platform", "linux/amd64")
+
+    assert done.returncode == 6
+    assert f"docker login {password_registry.address}" in done.stderr
+    assert "assigned" not in done.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
+    """Exit 130; the RUN step's process is gone, the run says cancelled, the engine holds nothing of it."""
+    base = base_image(registry, "linux/amd64", repository="main/base4")
+    folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep 987654\n")
+    process = home.start("build", str(folder), "-t", f"{registry.address}/main/long:1", "--platform", "linux/amd64")
+    seen = read_until(process, "begun")
+
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 130, seen + rest
+    assert "not touched" in rest
+    assert subprocess.run(["pgrep", "-f", "sleep 987654"], check=False, capture_output=True).stdout == b""
+    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
+    assert run["exit_code"] == 130
+    assert run["platforms"]["linux/amd64"]["state"] == "cancelled"
+    assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
+
+
+def test_an_engine_that_does_not_run_is_said_with_the_cure(home, hello, registry):
+    """Exit 5, the cause and the command that starts it; nothing was pushed."""
+    done = home.run(
+        "build",
+        str(hello),
+        "-t",
+        f"{registry.address}/main/none:1",
+        "--platform",
+        "linux/amd64",
+        environment={"DOCKER_HOST": "unix:///nonexistent/docker.sock"},
+    )
+
+    assert done.returncode == 5
+    assert "is not running" in done.stderr
+    assert "systemctl start docker" in done.stderr
+
+
+def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tmp_path):
+    """They are read and shown; a build uses the hosts it can, and says why it does not use the others."""
+    (home.folder / "inventory.yaml").write_text("boards: {pi5: ssh://pi5}\nemulators: {here: local}\n")
+    tag = f"{registry.address}/main/ssh:1"
+
+    shown = good(home.run("boards"))
+    plan = good(home.run("plan", str(hello), "-t", tag, "--platform", "linux/amd64"))
+    asked = home.run("build", str(hello), "-t", tag, "--platform", "linux/amd64", "--on", "pi5")
+
+    assert "pi5" in shown.stdout
+    assert "boards over SSH (ssh://pi5) cannot be used yet" in plan.stdout
+    assert asked.returncode == 5
+    assert "boards over SSH (ssh://pi5) cannot be used yet" in asked.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, hello, tmp_path):
+    """kill -9: the job ends by itself on its host; once `keep_built` is over, the next run leaves nothing of it."""
+    base = base_image(registry, "linux/amd64", repository="main/base5")
+    folder = context(tmp_path / "orphan", f"FROM {base.reference}\nRUN echo begun; sleep 2\n")
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("emulators: {here: {host: local, keep_built: 1s}}\n")
+    words = ("--platform", "linux/amd64", "-i", str(inventory))
+    process = home.start("build", str(folder), "-t", f"{registry.address}/main/orphan:1", *words)
+    read_until(process, "begun")
+    process.kill()
+    process.communicate(timeout=60)
+    jobs = home.folder / ".local/state/archloom-agent"
+    while not (ended := list(jobs.glob("*/jobs/*/result.json"))):
+        time.sleep(0.05)
+    while time.time() - ended[0].stat().st_mtime < 1.5:
+        time.sleep(0.05)
+
+    good(home.run("build", str(hello), "-t", f"{registry.address}/main/after:1", *words))
+
+    assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
+
+
+def read_until(process: subprocess.Popen[str], word: str) -> str:
+    """What the command printed, up to the line of the build's own output that has this word."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if word in line and "echo" not in line:
+            break
+    return "".join(seen)
