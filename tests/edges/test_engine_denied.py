@@ -24,9 +24,11 @@ async def test_a_user_outside_the_docker_group_gets_the_cure(engine: Path, tmp_p
         missing("another user to be: run as root")
     # pytest's folders are private to the user who runs it.
     folder = Path("/var/tmp", f"archloom-denied-{os.getpid()}")
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     try:
-        agent = shutil.copy(bundle({"XDG_CACHE_HOME": str(tmp_path)}), folder / "agent.pyz")
+        agent = shutil.copyfile(bundle({"XDG_CACHE_HOME": str(tmp_path)}), folder / "agent.pyz")
+        agent.chmod(0o644)
         (folder / "state").mkdir()
         os.chown(folder / "state", NOBODY, NOBODY)
         become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
