@@ -22,14 +22,17 @@ from coordinator.domain.references import Reference
 from coordinator.errors import ArchloomError
 from coordinator.registry import broker_pull, broker_push
 from coordinator.registry.call import Call, Upstreams
-from coordinator.registry.doors import PUSH, Door, RefusalError
+from coordinator.registry.doors import PASSING, PUSH, Door, RefusalError
 from coordinator.registry.exchange import Connections
 from coordinator.registry.reply import Reply
-from coordinator.registry.wire import Ends, Head, Source, WireError, read_request
+from coordinator.registry.wire import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
 
 _TLS_HANDSHAKE = 0x16
 _PATH = re.compile(r"/v2/([a-z0-9]+)/(manifests|blobs)/([^/?]+(?:/[^/?]*)?)(?:\?(.*))?\Z")
 _CHALLENGE = 'Basic realm="archloom"'
+_FAREWELL_S = 5.0
+# What cannot be read is answered as if it were this.
+_NOTHING = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_alive=False)
 
 
 class Broker:
@@ -71,35 +74,36 @@ class Broker:
                 while await self._serve_one(source, writer):
                     pass
         except (OSError, WireError):
+            # A client that is gone, or that nobody can follow, ends its own connection and nothing else.
             pass
         finally:
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _serve_one(self, source: Source, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on after this request."""
+        body = Body(source, _NOTHING.framing)
         try:
-            head = await read_request(source)
+            async with asyncio.timeout(SILENCE_S):
+                head = await read_request(source)
         except WireError as error:
-            await _refuse(
-                Reply(writer, "GET", keep_alive=False), RefusalError(400, "UNSUPPORTED", f"archloom: {error}")
-            )
+            await _refuse(Reply(writer, _NOTHING, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
+            await _farewell(source)
             return False
         if head is None:
             return False
-        reply = Reply(writer, head.method, keep_alive=head.keep_alive)
+        body = Body(source, head.framing)
+        reply = Reply(writer, head, body)
         try:
-            await self._answer(head, source, reply)
+            await self._answer(head, body, reply)
         except RefusalError as refusal:
             if reply.begun:
                 return False
-            # A body that nobody wants is not read: the connection ends instead.
-            reply.keep_alive = head.keep_alive and head.framing.ends is Ends.EMPTY
             await _refuse(reply, refusal)
-        return reply.keep_alive
+        if not body.over:
+            await _farewell(source)
+        return not reply.last
 
-    async def _answer(self, head: Head, source: Source, reply: Reply) -> None:
+    async def _answer(self, head: Head, body: Body, reply: Reply) -> None:
         door = self._admitted(head)
         if head.target.rstrip("/") == "/v2":
             await reply.small(200, {"Content-Type": "application/json"}, b"{}")
@@ -116,7 +120,7 @@ class Broker:
             rest=found[3],
             query=found[4] or "",
             head=head,
-            source=source,
+            body=body,
             upstreams=self._upstreams,
             connections=self._connections,
         )
@@ -125,6 +129,7 @@ class Broker:
         except ArchloomError as error:
             door.refused(error)
             raise _as_refusal(error) from error
+        door.served()
 
     def _admitted(self, head: Head) -> Door:
         scheme, _, encoded = head.header("authorization").partition(" ")
@@ -140,9 +145,21 @@ class Broker:
 
 def _as_refusal(error: ArchloomError) -> RefusalError:
     """What the board's engine is told: to try again where that can help, and to give up at once where it cannot."""
-    if error.code in ("unreachable", "unavailable"):
+    if error.code in PASSING:
         return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
     return RefusalError(403, "DENIED", f"archloom: {error.message}")
+
+
+async def _farewell(source: Source) -> None:
+    """Takes what the client still sends until it has read its answer and leaves, for a moment.
+
+    A connection closed on bytes nobody has read is reset, and the answer may be lost with it: the engine would then try
+    for 50 s what it was refused.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FAREWELL_S):
+            while await source.some():
+                pass
 
 
 async def _refuse(reply: Reply, refusal: RefusalError) -> None:

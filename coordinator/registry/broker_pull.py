@@ -25,9 +25,13 @@ async def answer(call: Call, reply: Reply) -> None:
         await reply.small(200, headers, manifest.raw)
     else:
         url = await call.url(f"blobs/{call.rest}")
-        async with call.ask(call.head.method, url, PULL) as exchange:
-            await call.expect(exchange, (200,), f"pull a layer of {call.repository.name}")
+        # An engine whose connection broke asks for the rest of a layer.
+        wanted = call.head.header("range")
+        async with call.ask(call.head.method, url, PULL, {"Range": wanted} if wanted else {}) as exchange:
+            head = await call.expect(exchange, (200, 206, 416), f"pull a layer of {call.repository.name}")
             headers = {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"}
+            if head.header("content-range"):
+                headers["Content-Range"] = head.header("content-range")
             await reply.relay(exchange, headers)
 
 

@@ -12,6 +12,7 @@ from coordinator.registry.call import Call
 from coordinator.registry.client import PUSH
 from coordinator.registry.doors import PushedManifest, RefusalError, Upload
 from coordinator.registry.reply import Reply
+from coordinator.registry.wire import TooLargeError
 
 _UPLOADS = "uploads/"
 _SHOWN = "/v2/push"
@@ -57,8 +58,7 @@ async def _begin(call: Call, reply: Reply) -> None:
     async with call.ask("POST", url, PUSH) as exchange:
         head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
         name = secrets.token_hex(16)
-        endpoint = await call.upstreams.endpoint(call.repository.registry)
-        call.door.uploads[name] = Upload(endpoint.followed(url, head.header("location")))
+        call.door.uploads[name] = Upload(await call.followed(url, head.header("location")))
     await reply.small(202, _where(name, "0-0"))
 
 
@@ -66,7 +66,9 @@ async def _patch(call: Call, upload: Upload, name: str, reply: Reply) -> None:
     async with call.relay("PATCH", upload.url, PUSH) as exchange:
         # 201 is what ECR says.
         head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
-        await _moved(call, upload, head.header("location"))
+        # The specification wants a new place every time; a registry that names none stays where it is.
+        if head.header("location"):
+            upload.url = await call.followed(upload.url, head.header("location"))
         span = head.header("range") or "0-0"
     await reply.small(202, _where(name, span))
 
@@ -77,20 +79,19 @@ async def _finish(call: Call, upload: Upload, name: str, reply: Reply) -> None:
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: '{digest}' is not a sha256 digest")
     joint = "&" if "?" in upload.url else "?"
     url = f"{upload.url}{joint}{urlencode({'digest': digest})}"
-    async with call.relay("PUT", url, PUSH) as exchange:
+    # Most engines have sent all by now, and what has no body can be asked again with a fresh token.
+    asking = call.ask("PUT", url, PUSH) if call.body.over else call.relay("PUT", url, PUSH)
+    async with asking as exchange:
         await call.expect(exchange, (201, 204), f"finish a layer in {call.repository.name}")
     del call.door.uploads[name]
     await reply.small(201, {"Location": f"{_SHOWN}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
-async def _moved(call: Call, upload: Upload, location: str) -> None:
-    if location:
-        endpoint = await call.upstreams.endpoint(call.repository.registry)
-        upload.url = endpoint.followed(upload.url, location)
-
-
 async def _put_manifest(call: Call, reply: Reply) -> None:
-    raw = await call.body(LARGEST_MANIFEST)
+    try:
+        raw = await call.body.whole(LARGEST_MANIFEST)
+    except TooLargeError as error:
+        raise RefusalError(413, "SIZE_INVALID", f"archloom: the manifest is {error}") from error
     manifest = read_manifest(raw, call.head.header("content-type"), "the pushed manifest")
     by_digest = is_digest(call.rest)
     if by_digest and call.rest != manifest.digest:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.domain.descriptors import Manifest
 from coordinator.domain.references import Reference
+from coordinator.errors import RegistryError
 from coordinator.registry.doors import Door, RefusalError
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.exchange import Connections, Exchange
-from coordinator.registry.refusals import RETRIED, refusal
-from coordinator.registry.wire import Ends, Framing, Head, Source, raw_body, whole_body
+from coordinator.registry.refusals import refusal
+from coordinator.registry.wire import Body, Head, WireError
 
 _LARGEST_COMPLAINT = 64 * 1024
 _MOST_REDIRECTS = 5
-_NO_BODY = Framing(Ends.EMPTY)
 
 
 class Upstreams(Protocol):
@@ -44,7 +44,7 @@ class Call:
     rest: str
     query: str
     head: Head
-    source: Source
+    body: Body
     upstreams: Upstreams
     connections: Connections
 
@@ -53,9 +53,12 @@ class Call:
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         return f"{endpoint.url}/v2/{self.repository.repository}/{path}"
 
-    async def body(self, limit: int) -> bytes:
-        """The board's body, whole. Raises WireError when it is larger than `limit`."""
-        return await whole_body(self.source, self.head.framing, limit)
+    async def followed(self, base: str, location: str) -> str:
+        """Where a `Location` header of the answer to `base` leads. Raises RegistryError where it may not."""
+        endpoint = await self.upstreams.endpoint(self.repository.registry)
+        if not location:
+            raise RegistryError(f"{endpoint.registry} does not say where an upload goes", code="malformed")
+        return endpoint.followed(base, location)
 
     @contextlib.asynccontextmanager
     async def ask(
@@ -70,7 +73,7 @@ class Call:
             async with self.connections.request(endpoint, method, url, self._headers(url, headers, ours)) as exchange:
                 answer = exchange.answer
                 location = answer.header("location")
-                if answer.status == 401 and not renewed:
+                if answer.status == 401 and not renewed and endpoint.owns(url):
                     challenge = answer.header("www-authenticate")
                     shown = await self.upstreams.renewed(self.repository, actions, challenge)
                     renewed = True
@@ -90,29 +93,25 @@ class Call:
         kept = {"Content-Type": kind}
         if self.head.header("content-range"):
             kept["Content-Range"] = self.head.header("content-range")
-        async with contextlib.aclosing(self._body()) as body:
-            headers = self._headers(url, kept, shown)
-            async with self.connections.request(endpoint, method, url, headers, body, self.head.framing) as exchange:
-                if exchange.answer.status == 401:
-                    challenge = exchange.answer.header("www-authenticate")
-                    await self.upstreams.renewed(self.repository, actions, challenge)
-                    # The token ran out under way and the body is spent: the engine sends the blob again.
-                    raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
-                yield exchange
+        headers = self._headers(url, kept, shown)
+        async with self.connections.request(endpoint, method, url, headers, self.body) as exchange:
+            if exchange.answer.status == 401 and endpoint.owns(url):
+                challenge = exchange.answer.header("www-authenticate")
+                await self.upstreams.renewed(self.repository, actions, challenge)
+                # The token ran out under way and the body is spent: the engine sends the blob again.
+                raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
+            yield exchange
 
     async def expect(self, exchange: Exchange, accepted: tuple[int, ...], doing: str) -> Head:
         """The answer's head where its status is accepted; else RegistryError with the registry's own words."""
         answer = exchange.answer
         if answer.status in accepted:
             return answer
-        body = await whole_body(exchange.source, answer.framing, _LARGEST_COMPLAINT)
-        error = refusal(answer.status, body, doing=doing, registry=self.repository.registry)
-        if answer.status in RETRIED:
-            error.code = "unavailable"
-        raise error
-
-    def _body(self) -> AsyncGenerator[bytes, None]:
-        return raw_body(self.source, self.head.framing)
+        try:
+            said = await exchange.body.start(_LARGEST_COMPLAINT)
+        except WireError:
+            said = b""
+        raise refusal(answer.status, said, doing=doing, registry=self.repository.registry)
 
     def _headers(self, url: str, own: Mapping[str, str] | None, shown: Mapping[str, str]) -> dict[str, str]:
         authority = url.partition("://")[2].partition("/")[0]

@@ -12,6 +12,8 @@ from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError
 
 PUSH = "push"
+# Trouble that another try, on a new upload where there was one, may not meet.
+PASSING = frozenset({"unreachable", "unavailable", "upload_lost"})
 
 
 class RefusalError(Exception):
@@ -47,7 +49,8 @@ class Upload:
 class Door:
     """One job's. `push` is the repository it may write, shown as `push`; `bases` are what it may read, by shown name.
 
-    `pushed` is the manifest the job pushed by tag, `refusal` the first thing a registry refused it.
+    `pushed` is the manifest the job pushed by tag. `refusal` is the first thing a registry refused it for good, or
+    the trouble with a registry that has not served it since.
     """
 
     job: str
@@ -70,4 +73,10 @@ class Door:
 
     def refused(self, error: ArchloomError) -> None:
         """Keeps why a registry said no; what follows from it is not the reason."""
-        self.refusal = self.refusal or error
+        if self.refusal is None or self.refusal.code in PASSING:
+            self.refusal = error
+
+    def served(self) -> None:
+        """Forgets trouble that has passed."""
+        if self.refusal is not None and self.refusal.code in PASSING:
+            self.refusal = None

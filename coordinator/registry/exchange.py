@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,12 +13,10 @@ import h11
 
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.wire import PIECE, Ends, Framing, Head, Source, WireError, raw_body, read_response
+from coordinator.registry.wire import PIECE, SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_response
 
 _CONNECT_TIMEOUT_S = 10.0
-_ANSWER_TIMEOUT_S = 300.0
 _MOST_IDLE = 8
-_NO_BODY = Framing(Ends.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +34,12 @@ class _Link:
     used: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request under way. `body` are the answer's bytes as they travel."""
+    """One request that was answered; `body` is the answer's, not read yet."""
 
     answer: Head
-    source: Source
-
-    @property
-    def body(self) -> AsyncGenerator[bytes, None]:
-        return raw_body(self.source, self.answer.framing)
+    body: Body
 
 
 class Connections:
@@ -67,8 +61,7 @@ class Connections:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: AsyncGenerator[bytes, None] | None = None,
-        framing: Framing = _NO_BODY,
+        body: Body | None = None,
     ) -> AsyncIterator[Exchange]:
         """The answer to one request, for as long as the block reads it.
 
@@ -77,12 +70,12 @@ class Connections:
         breaks off, which is its sender's affair.
         """
         place = _place(endpoint, url)
-        link, answer, whole = await self._exchange(place, method, url, headers, body, framing)
-        exchange = Exchange(answer, link.source)
+        link, answer, whole = await self._exchange(place, method, url, headers, body)
+        exchange = Exchange(answer, Body(link.source, answer.framing))
         done = False
         try:
             yield exchange
-            done = whole and answer.keep_alive and answer.framing.ends is Ends.EMPTY
+            done = whole and answer.keep_alive and exchange.body.over and not link.source.ahead
         finally:
             if done and len(self._idle.setdefault(place, [])) < _MOST_IDLE:
                 self._idle[place].append(link)
@@ -95,13 +88,12 @@ class Connections:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: AsyncGenerator[bytes, None] | None,
-        framing: Framing,
+        body: Body | None,
     ) -> tuple[_Link, Head, bool]:
         while True:
             link = await self._take(place, fresh=body is not None)
             try:
-                answer, whole = await _converse(link, method, url, headers, body, framing)
+                answer, whole = await _converse(link, method, url, headers, body)
             except (_NoAnswerError, TimeoutError) as error:
                 await _end(link)
                 # An idle connection may have been closed at the other end at any time; that is no failure.
@@ -137,20 +129,18 @@ async def _converse(
     method: str,
     url: str,
     headers: Mapping[str, str],
-    body: AsyncGenerator[bytes, None] | None,
-    framing: Framing,
+    body: Body | None,
 ) -> tuple[Head, bool]:
     parser = h11.Connection(h11.CLIENT)
-    head = parser.send(
-        h11.Request(method=method, target=_target(url), headers=[*headers.items(), *_framing_headers(method, framing)])
-    )
-    sending = asyncio.ensure_future(_send(link.writer, head or b"", body))
+    sending = asyncio.ensure_future(_send(link.writer, _head(parser, method, url, headers, body), body))
     reading = asyncio.ensure_future(_read(parser, link.source, method))
     try:
         await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done() and isinstance(sending.exception(), WireError):
-            raise sending.exception() or WireError
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+        # OSError is our own writing's, and there may be an answer all the same; all else is the body's.
+        broken = sending.exception() if sending.done() else None
+        if broken is not None and not isinstance(broken, OSError):
+            raise broken
+        async with asyncio.timeout(SILENCE_S):
             answer = await reading
         # Early answers are passed on at once; the rest of the body has nowhere to go.
         return answer, sending.done() and sending.exception() is None
@@ -160,13 +150,28 @@ async def _converse(
         await asyncio.gather(sending, reading, return_exceptions=True)
 
 
-async def _send(writer: asyncio.StreamWriter, head: bytes, body: AsyncGenerator[bytes, None] | None) -> None:
-    writer.write(head)
-    await writer.drain()
+def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> bytes:
+    every = [*headers.items(), *_framing_headers(method, body)]
+    try:
+        return parser.send(h11.Request(method=method, target=_target(url), headers=every)) or b""
+    except (h11.LocalProtocolError, UnicodeError) as error:
+        # The path may be one that a registry told us in a Location.
+        where = url.partition("?")[0]
+        raise RegistryError(f"'{where}' is no address to send a request to: {error}", code="malformed") from error
+
+
+async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) -> None:
+    await _write(writer, head)
     if body is not None:
-        async for piece in body:
-            writer.write(piece)
-            await writer.drain()
+        async with contextlib.aclosing(body.pieces()) as pieces:
+            async for piece in pieces:
+                await _write(writer, piece)
+
+
+async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    async with asyncio.timeout(SILENCE_S):
+        await writer.drain()
 
 
 async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
@@ -177,12 +182,14 @@ async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
 
 
 async def _end(link: _Link) -> None:
-    link.writer.close()
+    # Aborted: what is not sent by now is the beginning of something that has no end.
+    link.writer.transport.abort()
     with contextlib.suppress(OSError, ssl.SSLError):
         await link.writer.wait_closed()
 
 
-def _framing_headers(method: str, framing: Framing) -> list[tuple[str, str]]:
+def _framing_headers(method: str, body: Body | None) -> list[tuple[str, str]]:
+    framing = body.framing if body is not None else Framing(Ends.EMPTY)
     match framing.ends:
         case Ends.LENGTH:
             return [("Content-Length", str(framing.length))]

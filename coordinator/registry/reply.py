@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 
 from coordinator.registry.exchange import Exchange
-from coordinator.registry.wire import Ends
+from coordinator.registry.wire import Body, Ends, Head
 
 
 class Reply:
-    """The one answer to a request. `keep_alive` turns false where the connection cannot go on after it."""
+    """The one answer to a request, which may come before the request's `body` has been read.
 
-    def __init__(self, writer: asyncio.StreamWriter, method: str, *, keep_alive: bool) -> None:
+    `last` is true where the connection cannot go on after it.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, request: Head, body: Body) -> None:
         self._writer = writer
-        self._method = method
-        self.keep_alive = keep_alive
+        self._method = request.method
+        self._body = body
+        self.last = not request.keep_alive
         self.begun = False
 
     async def small(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
@@ -36,20 +41,23 @@ class Reply:
             case Ends.CHUNKS:
                 sized = {"Transfer-Encoding": "chunked"}
             case Ends.CLOSE:
-                self.keep_alive = False
+                self.last = True
             case Ends.EMPTY:
                 # The length a HEAD tells is the blob's, not the answer's.
                 sized = {"Content-Length": exchange.answer.header("content-length") or "0"}
         self._head(exchange.answer.status, {**headers, **sized})
-        async for piece in exchange.body:
-            self._writer.write(piece)
-            await self._writer.drain()
+        async with aclosing(exchange.body.pieces()) as pieces:
+            async for piece in pieces:
+                self._writer.write(piece)
+                await self._writer.drain()
         await self._writer.drain()
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True
+        # What is left of a body would be taken for the next request.
+        self.last = self.last or not self._body.over
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Docker-Distribution-Api-Version: registry/2.0"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        if not self.keep_alive:
+        if self.last:
             lines.append("Connection: close")
         self._writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))

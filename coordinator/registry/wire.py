@@ -6,8 +6,10 @@ would cost half the throughput. Only the end of a body is looked for.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -15,7 +17,10 @@ from typing import Protocol
 import h11
 
 PIECE = 256 * 1024
+# Nobody who is alive says nothing for so long in the middle of a body, nor takes nothing.
+SILENCE_S = 300.0
 _LARGEST_HEAD = 64 * 1024
+_HEAD_PIECE = 16 * 1024
 _LONGEST_CHUNK_LINE = 4096
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 
@@ -25,11 +30,17 @@ Headers = list[tuple[str, str]]
 class Reader(Protocol):
     """asyncio's stream reader, or an SSH channel's."""
 
-    async def read(self, n: int, /) -> bytes: ...
+    async def read(self, n: int, /) -> bytes:
+        """At most `n` bytes as soon as there are some; empty at the end. Raises OSError when the transport dies."""
+        ...
 
 
 class WireError(Exception):
     """The other side broke the protocol or left in the middle of a message."""
+
+
+class TooLargeError(Exception):
+    """A body that should be read whole is larger than it may be."""
 
 
 class Ends(StrEnum):
@@ -69,6 +80,11 @@ class Source:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._kept = b""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether there is something here that nobody has asked for yet."""
+        return bool(self._kept)
 
     async def some(self) -> bytes:
         """Some bytes, empty only at the end."""
@@ -130,43 +146,75 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
     )
 
 
-async def raw_body(source: Source, framing: Framing) -> AsyncGenerator[bytes, None]:
-    """The body's bytes as they travel, chunk framing included. Raises WireError when they end too early."""
-    match framing.ends:
-        case Ends.EMPTY:
-            return
-        case Ends.LENGTH:
-            left = framing.length
-            while left:
-                piece = await _more(source)
-                if len(piece) > left:
-                    source.take_back(piece[left:])
-                    piece = piece[:left]
-                left -= len(piece)
-                yield piece
-        case Ends.CHUNKS:
-            chunks = ChunkedEnd()
-            while not chunks.over:
-                piece = await _more(source)
-                used = chunks.feed(piece)
-                if used < len(piece):
-                    source.take_back(piece[used:])
-                    piece = piece[:used]
-                yield piece
-        case Ends.CLOSE:
-            while piece := await source.some():
+class Body:
+    """The body of one message, read once. `over`: its end has been read, so that another message may follow."""
+
+    def __init__(self, source: Source, framing: Framing, silence: float = SILENCE_S) -> None:
+        self.framing = framing
+        self.over = framing.ends is Ends.EMPTY
+        self._source = source
+        self._silence = silence
+        self._left = framing.length
+        self._chunks = ChunkedEnd()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The bytes as they travel, chunk framing included. Raises WireError when they end too early or do not come."""
+        while not self.over:
+            piece = await self._some()
+            if not piece and self.framing.ends is not Ends.CLOSE:
+                raise WireError("the body ended before its end")
+            used = self._take(piece)
+            if used < len(piece):
+                self._source.take_back(piece[used:])
+                piece = piece[:used]
+            if piece:
                 yield piece
 
+    async def start(self, limit: int) -> bytes:
+        """At most the first `limit` bytes of the content, without framing. Raises WireError."""
+        found = bytearray()
+        decoder = ChunkedEnd()
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                found += decoder.decode(piece) if self.framing.ends is Ends.CHUNKS else piece
+                if len(found) > limit:
+                    break
+        return bytes(found[:limit])
 
-async def whole_body(source: Source, framing: Framing, limit: int) -> bytes:
-    """A small body, decoded. Raises WireError when it is larger than `limit`."""
-    found = bytearray()
-    chunks = ChunkedEnd()
-    async for piece in raw_body(source, framing):
-        found += chunks.decode(piece) if framing.ends is Ends.CHUNKS else piece
-        if len(found) > limit:
-            raise WireError(f"a body of more than {limit} bytes")
-    return bytes(found)
+    async def whole(self, limit: int) -> bytes:
+        """All of a small body's content. Raises TooLargeError beyond `limit` bytes, and WireError."""
+        if self.framing.length <= limit:
+            found = await self.start(limit + 1)
+            if len(found) <= limit:
+                return found
+        raise TooLargeError(f"a body of more than {limit} bytes")
+
+    async def _some(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._silence):
+                return await self._source.some()
+        except TimeoutError as error:
+            raise WireError(f"nothing came for {self._silence:.0f} s") from error
+        except OSError as error:
+            # Told apart from trouble with the connection that a body is passed on to.
+            raise WireError(f"the connection broke: {error}") from error
+
+    def _take(self, piece: bytes) -> int:
+        """How many of these bytes are the body's."""
+        match self.framing.ends:
+            case Ends.EMPTY:
+                used = 0
+            case Ends.LENGTH:
+                used = min(len(piece), self._left)
+                self._left -= used
+                self.over = not self._left
+            case Ends.CHUNKS:
+                used = self._chunks.feed(piece)
+                self.over = self._chunks.over
+            case Ends.CLOSE:
+                used = len(piece)
+                self.over = not piece
+        return used
 
 
 class ChunkedEnd:
@@ -206,7 +254,11 @@ class ChunkedEnd:
             at = stop
 
     def _end_of_line(self) -> None:
-        line, self._line = self._line.removesuffix(b"\n").removesuffix(b"\r"), b""
+        line, self._line = self._line, b""
+        if not line.endswith(b"\r\n"):
+            # Some readers take a bare LF for a line's end and some do not: see RFC 9112, 7.1 and 11.2.
+            raise WireError("a line of a chunked body without CRLF")
+        line = line[:-2]
         if self._trailers:
             self.over = not line
         elif self._after_data:
@@ -229,18 +281,13 @@ async def _head(parser: h11.Connection, source: Source) -> h11.Event | None:
             if not data and not began:
                 return None
             began = True
-            parser.receive_data(data)
+            # h11 measures a head only while it is not whole, so that it gets no more at once than it may be over.
+            source.take_back(data[_HEAD_PIECE:])
+            parser.receive_data(data[:_HEAD_PIECE])
     except h11.RemoteProtocolError as error:
         raise WireError(str(error)) from error
     source.take_back(parser.trailing_data[0])
     return event if isinstance(event, h11.Request | h11.Response | h11.InformationalResponse) else None
-
-
-async def _more(source: Source) -> bytes:
-    piece = await source.some()
-    if not piece:
-        raise WireError("the body ended before its end")
-    return piece
 
 
 def _by_length(lengths: list[str]) -> Framing:

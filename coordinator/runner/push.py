@@ -5,7 +5,8 @@ from __future__ import annotations
 from coordinator.domain.events import Phase, Place
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
-from coordinator.errors import LostError, RegistryError
+from coordinator.errors import ArchloomError, LostError, RegistryError
+from coordinator.registry.doors import PASSING, Door
 from coordinator.runner.fate import lost
 from coordinator.runner.loom import Loom, agent_job, place
 
@@ -43,11 +44,19 @@ async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
             # A tag of its own: jobs that push at once from one engine share everything else of the name there.
             await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
         except (LostError, RegistryError) as error:
-            # What the registry said is the reason; what the engine makes of it is not.
-            raise door.refusal or error from error
+            raise _reason(door, error) from error
         if door.pushed is None:
             raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
         return door.pushed.digest
+
+
+def _reason(door: Door, error: LostError | RegistryError) -> ArchloomError:
+    """What the registry said, where it said something; what the engine makes of it is not the reason."""
+    if door.refusal is None:
+        return error
+    if door.refusal.code in PASSING:
+        return LostError(door.refusal.message, code="registry")
+    return door.refusal
 
 
 class _Progress:

@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import json
 import resource
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from coordinator.registry.broker import Broker
 from coordinator.registry.wire import ChunkedEnd, WireError
-from coordinator.runner.registries import Registries
-from coordinator.runner.upstream import Upstream
+from tests.edges.broker_bed import brokered
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker, docker_login
 from tests.services.registry import Registry
 
-IMAGE = "archloom-test/broker:1"
-
-
-class Known:
-    """A credential source with one answer."""
-
-    def __init__(self, credential: Credential | None) -> None:
-        self._credential = credential
-
-    def credentials(self, _registry: str) -> Credential | None:
-        return self._credential
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    credential: Credential | None = None, **settings: RegistrySettings
-) -> AsyncIterator[tuple[Broker, int]]:
-    async with Registries(settings, Known(credential)) as registries, Broker(Upstream(registries)) as broker:
-        server = await asyncio.start_server(broker, "127.0.0.1", 0)
-        try:
-            yield broker, server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            await server.wait_closed()
+# Of this process alone: the engine is everybody's.
+IMAGE = f"archloom-test/broker-{uuid4().hex[:12]}:1"
 
 
 @pytest.fixture
@@ -115,7 +90,7 @@ def registry_digest(registry: Registry, repository: str, digest: str) -> bytes:
 @pytest.mark.engine
 async def test_a_real_push_arrives_by_digest(registry, image, tmp_path):
     """The engine pushes by tag; the registry holds the digest the broker saw, and no tag."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         with broker.door("job1", push=Reference(registry.address, "broker/app")) as door:
             said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
 
@@ -130,7 +105,7 @@ async def test_a_real_push_arrives_by_digest(registry, image, tmp_path):
 async def test_credentials_stay_here(password_registry, image, tmp_path):
     """A registry behind a password is pushed to with ours; the board only ever has its job's secret."""
     credential = Credential(username=USER, password=Secret(PASSWORD))
-    async with serving(credential) as (broker, port):
+    async with brokered(credential) as (broker, port):
         with broker.door("job1", push=Reference(password_registry.address, "team/app")) as door:
             said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
 
@@ -142,7 +117,7 @@ async def test_credentials_stay_here(password_registry, image, tmp_path):
 async def test_a_bearer_registry_is_pushed_to(token_registry, image, tmp_path):
     """Tokens are fetched and used by the broker, as Docker Hub and GHCR ask."""
     credential = Credential(username=USER, password=Secret(PASSWORD))
-    async with serving(credential) as (broker, port):
+    async with brokered(credential) as (broker, port):
         with broker.door("job1", push=Reference(token_registry.address, "team/app")) as door:
             said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
 
@@ -152,9 +127,9 @@ async def test_a_bearer_registry_is_pushed_to(token_registry, image, tmp_path):
 @pytest.mark.engine
 async def test_the_registry_s_refusal_reaches_the_engine_and_us(password_registry, image, tmp_path):
     """Denied upstream: the engine gives up at once, and the door says why."""
-    async with serving(Credential(username=USER, password=Secret("wrong"))) as (broker, port):
+    async with brokered(Credential(username=USER, password=Secret("wrong"))) as (broker, port):
         with broker.door("job1", push=Reference(password_registry.address, "team/app")) as door:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(5):
                 said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
 
     assert "archloom:" in said
@@ -166,10 +141,10 @@ async def test_the_registry_s_refusal_reaches_the_engine_and_us(password_registr
 @pytest.mark.parametrize(("user", "repository"), [("job2", "push"), ("job1", "base0"), ("job1", "other")])
 async def test_only_the_job_s_own_repository_is_there(registry, image, tmp_path, user, repository):
     """A wrong secret, a base and a foreign name are refused within seconds, with words of our own."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         bases = {"base0": Reference(registry.address, "base", digest="sha256:" + "0" * 64)}
         with broker.door("job1", push=Reference(registry.address, "broker/app"), bases=bases) as door:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(5):
                 said = await docker_push(tmp_path, port, user, door.secret.reveal(), repository)
 
     assert "digest: sha256" not in said
@@ -181,7 +156,7 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
     """The engine gets the base through the broker; another digest of the same repository stays hidden."""
     base = base_image(registry, "linux/amd64", "linux/arm64", repository="broker/base")
     wanted, other = base.children["linux/amd64"], base.children["linux/arm64"]
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         bases = {"base0": Reference(registry.address, "broker/base", digest=wanted)}
         with broker.door("job1", bases=bases) as door:
             login = docker_login(tmp_path, f"127.0.0.1:{port}", "job1", door.secret.reveal())
@@ -200,7 +175,7 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
 
 async def test_a_tls_greeting_is_closed_at_once(registry):
     """Engines try TLS first: the connection ends without a word instead of a wait."""
-    async with serving() as (_, port), asyncio.timeout(2):
+    async with brokered() as (_, port), asyncio.timeout(2):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01\x02\x00")
 
@@ -211,7 +186,7 @@ async def test_a_tls_greeting_is_closed_at_once(registry):
 
 async def test_without_the_secret_there_is_a_challenge(registry):
     """The ping has to answer 401 with Basic: only then does the engine send its credentials."""
-    async with serving() as (_, port):
+    async with brokered() as (_, port):
         answer = await raw(port, b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 401")
@@ -229,7 +204,7 @@ async def test_without_the_secret_there_is_a_challenge(registry):
 )
 async def test_requests_that_could_be_read_in_two_ways_are_refused(registry, head):
     """Smuggling and nonsense end the connection with 400."""
-    async with serving() as (_, port):
+    async with brokered() as (_, port):
         answer = await raw(port, head + b"\r\n")
 
     assert answer.startswith(b"HTTP/1.1 400")
@@ -240,7 +215,7 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused(registry, hea
 )
 async def test_what_a_push_does_not_need_is_refused(registry, request_line):
     """Listing and deleting are nobody's business on a board."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         with broker.door("job1", push=Reference(registry.address, "broker/app")) as door:
             text = (
                 f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{basic('job1', door.secret.reveal())}\r\n"
@@ -253,7 +228,7 @@ async def test_what_a_push_does_not_need_is_refused(registry, request_line):
 
 async def test_an_upload_of_another_job_does_not_exist(registry):
     """Upload locations are opaque and belong to the door that opened them."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         push = Reference(registry.address, "broker/app")
         with broker.door("job1", push=push) as one, broker.door("job2", push=push) as two:
             begun = await begin_upload(port, basic("job1", one.secret.reveal()))
@@ -270,7 +245,7 @@ async def test_an_upload_of_another_job_does_not_exist(registry):
 
 async def test_a_body_cut_short_is_no_layer(registry):
     """A board that leaves in the middle of a chunk leaves nothing that looks whole."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         with broker.door("job1", push=Reference(registry.address, "broker/cut")) as door:
             secret = basic("job1", door.secret.reveal())
             place = location(await begin_upload(port, secret))
@@ -282,7 +257,7 @@ async def test_a_body_cut_short_is_no_layer(registry):
 async def test_a_large_layer_is_never_held(registry):
     """200 MB pass through while memory stays where it was."""
     piece = b"\0" * 262144
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         with broker.door("job1", push=Reference(registry.address, "broker/large")) as door:
             secret = basic("job1", door.secret.reveal())
             place = location(await begin_upload(port, secret))
@@ -307,7 +282,7 @@ async def test_a_large_layer_is_never_held(registry):
 
 async def test_a_registry_that_is_gone_is_said():
     """Nobody answers upstream: the engine is told to come back, and the door says which registry it was."""
-    async with serving() as (broker, port):
+    async with brokered() as (broker, port):
         with broker.door("job1", push=Reference("127.0.0.1:1", "app")) as door:
             answer = await begin_upload(port, basic("job1", door.secret.reveal()))
 

@@ -1,0 +1,179 @@
+"""The broker between registries and boards that answer early, leave, die or fall silent in the middle of a body."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from coordinator.domain.descriptors import sha256
+from coordinator.domain.references import Reference
+from tests.edges.broker_bed import (
+    LAYER,
+    Bed,
+    Board,
+    Connected,
+    brokered,
+    listening,
+    read_head,
+    refused,
+)
+
+
+@asynccontextmanager
+async def before(serve: Connected) -> AsyncIterator[Bed]:
+    async with listening(serve) as port, brokered() as bed:
+        with bed.broker.door("job1", push=Reference(f"127.0.0.1:{port}", "team/app")):
+            yield bed
+
+
+def door_of(bed: Bed) -> object:
+    return bed.broker._doors["job1"]
+
+
+async def endless(board: Board) -> None:
+    """Sends pieces of a chunked body until nobody takes them."""
+    try:
+        while True:
+            board.writer.write(b"40000\r\n" + bytes(0x40000) + b"\r\n")
+            await board.writer.drain()
+    except ConnectionError:
+        pass
+
+
+async def test_heads_share_one_connection() -> None:
+    """A push asks for dozens of layers by HEAD: neither side connects anew for each."""
+    connections = 0
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await read_head(reader, writer):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+
+    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+        answers = [await board.ask("HEAD", f"/v2/push/blobs/{sha256(LAYER)}") for _ in range(20)]
+
+    assert {(one.status, one.headers["content-length"]) for one in answers} == {(200, "7")}
+    # One is the registry client's own, for its ping.
+    assert connections == 2
+
+
+async def test_a_refusal_in_the_middle_of_a_body_arrives_at_once() -> None:
+    """The registry says no after a few bytes: the board reads its words while it is still sending, then it is over."""
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        await reader.read(1000)
+        body = refused(413, "DENIED", "the quota of team is used up").body
+        writer.write(b"HTTP/1.1 413 Large\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+        await board.send("PATCH", await board.upload(), transfer_encoding="chunked")
+        sending = asyncio.ensure_future(endless(board))
+        async with asyncio.timeout(5):
+            answer = await board.answer()
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    assert (answer.status, answer.headers["connection"]) == (403, "close")
+    assert "the quota of team is used up" in answer.message
+    assert board.door.refusal is not None
+    assert board.door.refusal.code == "denied"
+
+
+async def test_a_registry_that_dies_in_the_middle_may_be_asked_again() -> None:
+    """A connection that breaks under a layer is 503, so that the engine sends the layer again; the next one passes."""
+    deaths = 0
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal deaths
+        await read_head(reader, writer)
+        if not deaths:
+            deaths += 1
+            await reader.readexactly(3)
+            return
+        await reader.readexactly(len(LAYER))
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with before(registry) as bed:
+        async with bed.board(door_of(bed)) as board:
+            first = await board.ask("PATCH", await board.upload(), LAYER)
+            trouble = board.door.refusal
+        async with bed.board(door_of(bed)) as board:
+            second = await board.ask("PATCH", await board.upload(), LAYER)
+
+    assert (first.status, second.status) == (503, 202)
+    assert first.message.startswith("archloom: ")
+    assert trouble is not None
+    assert trouble.code == "unreachable"
+    assert board.door.refusal is None
+
+
+@pytest.mark.parametrize("leave", ["closed", "reset"])
+@pytest.mark.parametrize("framing", [{"transfer_encoding": "chunked"}, {"content_length": "100000"}])
+async def test_a_board_that_leaves_in_the_middle_leaves_nothing_whole(framing, leave) -> None:
+    """The registry sees a broken connection, never the end of a body."""
+    arrived = asyncio.Event()
+    seen: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        await reader.readexactly(6)
+        arrived.set()
+        try:
+            seen.set_result(await reader.read())
+        except ConnectionError:
+            seen.set_result(b"")
+
+    async with before(registry) as bed:
+        async with bed.board(door_of(bed)) as board:
+            await board.send("PATCH", await board.upload(), b"5\r\nhel", **framing)
+            await arrived.wait()
+            if leave == "reset":
+                own = board.writer.get_extra_info("socket")
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with asyncio.timeout(5):
+            assert await seen == b""
+    assert board.door.refusal is None
+
+
+async def test_an_answer_before_the_end_of_a_body_ends_the_connection() -> None:
+    """What follows an early answer is the rest of a body, never a request."""
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+        await board.send("PATCH", await board.upload(), content_length="10000")
+        answer = await board.answer()
+        await board.send("GET", "/v2/")
+        board.writer.write_eof()
+
+        assert (answer.status, answer.headers["connection"]) == (202, "close")
+        assert await board.ended()
+
+
+async def test_what_is_stuck_ends_when_it_is_ended() -> None:
+    """A registry that takes nothing and says nothing does not keep a cancelled broker."""
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        async with before(registry) as bed, bed.board(door_of(bed)) as board:
+            await board.send("PATCH", await board.upload(), transfer_encoding="chunked")
+            # Long enough to fill every buffer on the way.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await endless(board)

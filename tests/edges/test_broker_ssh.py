@@ -1,0 +1,82 @@
+"""The broker behind a port that an SSH connection forwards: the same handler, other streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncssh
+
+from coordinator.domain.descriptors import OCI_MANIFEST, sha256
+from coordinator.domain.references import Reference
+from coordinator.registry.broker import Broker
+from tests.edges.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, listening, of, read_head
+from tests.edges.scripted_server import scripted
+
+
+class Everybody(asyncssh.SSHServer):
+    """A board that lets everybody in and forwards every port."""
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002
+        return False
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:  # noqa: ARG002
+        return True
+
+
+@asynccontextmanager
+async def forwarded(broker: Broker) -> AsyncIterator[tuple[Bed, asyncssh.SSHClientConnection]]:
+    """The broker as the board's loopback sees it."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    async with (
+        asyncssh.listen("127.0.0.1", 0, server_factory=Everybody, server_host_keys=[key]) as board,
+        asyncssh.connect(
+            "127.0.0.1", board.get_port(), known_hosts=([key.convert_to_public()], [], []), username="pi", config=None
+        ) as connection,
+    ):
+        listener = await connection.start_server(lambda _host, _port: broker, "127.0.0.1", 0)
+        yield Bed(broker, listener.get_port()), connection
+
+
+async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
+    """Layers and manifests pass, and a TLS greeting is closed on, as on a loopback socket."""
+    async with scripted(Script()) as upstream, brokered() as local, forwarded(local.broker) as (bed, _):
+        with local.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
+            async with bed.board(door) as board:
+                large = LAYER * 200
+                patched = await board.ask("PATCH", await board.upload(), large)
+                put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(large)}")
+                named = await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
+            async with bed.board(door) as board:
+                board.writer.write(b"\x16\x03\x01")
+                assert await board.ended()
+
+    assert (put.status, named.status) == (201, 201)
+    assert of(upstream, "PATCH")[0].body == large
+    assert door.pushed is not None
+    assert door.pushed.digest == sha256(MANIFEST)
+
+
+async def test_a_tunnel_that_is_lost_leaves_nothing_whole() -> None:
+    """The connection to the board dies under a layer: the registry sees a broken body at once."""
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        await reader.readexactly(1000)
+        arrived.set()
+        try:
+            assert await reader.read() == b""
+        finally:
+            left.set()
+
+    async with listening(registry) as port, brokered() as local, forwarded(local.broker) as (bed, connection):
+        with local.broker.door("job1", push=Reference(f"127.0.0.1:{port}", "team/app")) as door:
+            async with bed.board(door) as board, asyncio.timeout(5):
+                await board.send("PATCH", await board.upload(), bytes(1000), content_length="100000")
+                await arrived.wait()
+                connection.abort()
+                await left.wait()
+
+    assert door.refusal is None

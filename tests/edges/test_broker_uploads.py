@@ -1,0 +1,215 @@
+"""Uploads through the broker: where they go, with which credentials, and what a registry's refusal becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from coordinator.domain.descriptors import sha256
+from coordinator.domain.references import Reference
+from tests.edges.broker_bed import (
+    ANN,
+    LAYER,
+    PLACE,
+    REPOSITORY,
+    Board,
+    Script,
+    brokered,
+    of,
+    pushing,
+    refused,
+)
+from tests.edges.scripted_server import Reply, Scripted, scripted
+
+
+async def test_an_upload_s_place_is_the_registry_s_own_affair() -> None:
+    """The board sees an opaque name; upstream the place it was told, its query kept, the digest added."""
+    async with pushing(Script()) as (board, upstream):
+        place = await board.upload()
+        patched = await board.ask("PATCH", place, LAYER)
+        put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(LAYER)}")
+
+    assert (patched.status, put.status) == (202, 201)
+    assert "team" not in place
+    assert of(upstream, "POST")[0].query == []
+    assert (of(upstream, "PATCH")[0].path, of(upstream, "PATCH")[0].query) == (PLACE, [("_state", "a/b")])
+    assert of(upstream, "PUT")[0].query == [("_state", "a/b"), ("digest", sha256(LAYER))]
+    assert put.headers["docker-content-digest"] == sha256(LAYER)
+
+
+async def test_a_body_in_one_put_is_relayed_too() -> None:
+    """containerd sends no PATCH."""
+    async with pushing(Script()) as (board, upstream):
+        put = await board.ask("PUT", f"{await board.upload()}?digest={sha256(LAYER)}", LAYER)
+
+    assert put.status == 201
+    assert of(upstream, "PUT")[0].body == LAYER
+
+
+async def test_credentials_stay_on_the_registry_s_own_host() -> None:
+    """An upload that the registry sends elsewhere goes there without them."""
+    async with scripted(Script()) as store:
+        script = Script().on(
+            f"POST {REPOSITORY}/blobs/uploads/", Reply(202, headers={"Location": f"http://{store.host}/put/1"})
+        )
+        script.ping = Reply(401, headers={"WWW-Authenticate": "Basic realm=r"})
+        async with pushing(script, ANN) as (board, upstream):
+            place = await board.upload()
+            patched = await board.ask("PATCH", place, LAYER)
+
+    assert patched.status == 202
+    assert of(upstream, "POST")[0].authorization.startswith("Basic ")
+    assert [(one.path, one.authorization, one.body) for one in store.asked] == [("/put/1", "", LAYER)]
+
+
+async def test_a_host_it_was_sent_to_cannot_ask_for_credentials() -> None:
+    """Only the registry itself is answered when it says 401."""
+    async with scripted(lambda _: Reply(401, headers={"WWW-Authenticate": "Basic realm=r"})) as store:
+        script = Script().on(
+            f"HEAD {REPOSITORY}/blobs/{sha256(LAYER)}", Reply(307, headers={"Location": f"http://{store.host}/x"})
+        )
+        script.ping = Reply(401, headers={"WWW-Authenticate": "Basic realm=r"})
+        async with pushing(script, ANN) as (board, _):
+            answer = await board.ask("HEAD", f"/v2/push/blobs/{sha256(LAYER)}")
+
+    assert answer.status == 403
+    assert [one.authorization for one in store.asked] == [""]
+
+
+@pytest.mark.parametrize("place", ["", "ftp://elsewhere/1", "/v2/a b", "http://[::1", "http://user:word@h/v2/"])
+async def test_a_place_that_is_none_is_refused(place) -> None:
+    """What a registry says of an upload's place is not followed blindly."""
+    script = Script().on(f"POST {REPOSITORY}/blobs/uploads/", Reply(202, headers={"Location": place}))
+    async with pushing(script) as (board, _):
+        begun = await board.ask("POST", "/v2/push/blobs/uploads/")
+        if begun.status == 202:
+            begun = await board.ask("PATCH", begun.headers["location"], LAYER)
+
+    assert begun.status == 403
+    assert board.door.refusal is not None
+    assert begun.message == f"archloom: {board.door.refusal.message}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v2/push/blobs/uploads/"), ("GET", "/v2/"), ("GET", "/v2/other/blobs/x")]
+)
+async def test_a_body_nobody_wants_is_not_the_next_request(method, path) -> None:
+    """A request hidden in a body is never answered."""
+    hidden = b"DELETE /v2/push/manifests/x HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with pushing(Script()) as (board, upstream):
+        answer = await board.ask(method, path, hidden)
+        board.writer.write_eof()
+
+        assert answer.headers["connection"] == "close"
+        assert await board.ended()
+    assert not of(upstream, "DELETE")
+
+
+async def test_requests_in_a_row_are_answered_in_a_row() -> None:
+    """Pipelining works, though no engine does it."""
+    async with pushing(Script()) as (board, _):
+        await board.send("GET", "/v2/")
+        await board.send("HEAD", "/v2/push/manifests/1.0")
+        await board.send("GET", "/v2/_catalog")
+        answers = [await board.answer(method) for method in ("GET", "HEAD", "GET")]
+
+    assert [answer.status for answer in answers] == [200, 404, 404]
+
+
+@asynccontextmanager
+async def with_tokens(*tokens: str) -> AsyncIterator[tuple[Board, Scripted, Script]]:
+    script = Script()
+    async with pushing(script, ANN) as (board, upstream):
+        realm = f'Bearer realm="http://{upstream.host}/token",service="s"'
+        script.ping = Reply(401, headers={"WWW-Authenticate": realm})
+        script.on("GET /token", *(Reply(body=json.dumps({"token": token}).encode()) for token in tokens))
+        yield board, upstream, script
+
+
+async def test_a_token_that_runs_out_under_a_layer_is_renewed_for_the_next_try() -> None:
+    """The body is spent, so the engine sends it again (503) and meets a fresh token."""
+    async with with_tokens("old", "new") as (board, upstream, script):
+        challenge = script.ping.headers
+        script.on(f"PATCH {PLACE}", Reply(401, headers=challenge), Reply(202))
+        first = await board.ask("PATCH", await board.upload(), LAYER)
+        second = await board.ask("PATCH", await board.upload(), LAYER)
+
+    assert (first.status, second.status) == (503, 202)
+    assert "ran out" in first.message
+    assert [one.authorization for one in of(upstream, "PATCH")] == ["Bearer old", "Bearer new"]
+    assert board.door.refusal is None
+
+
+async def test_a_token_that_runs_out_before_an_end_is_renewed_at_once() -> None:
+    """The PUT that ends an upload has no body: the board never hears of the token."""
+    async with with_tokens("old", "new") as (board, upstream, script):
+        script.on(f"PUT {PLACE}", Reply(401, headers=script.ping.headers), Reply(201))
+        put = await board.ask("PUT", f"{await board.upload()}?digest={sha256(LAYER)}")
+
+    assert put.status == 201
+    assert [one.authorization for one in of(upstream, "PUT")] == ["Bearer old", "Bearer new"]
+
+
+async def test_an_upload_that_the_registry_lost_is_begun_again() -> None:
+    """A registry that restarted knows no uploads: the engine is told to try, not to give up."""
+    script = Script().on(f"PATCH {PLACE}", refused(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
+    async with pushing(script) as (board, _):
+        answer = await board.ask("PATCH", await board.upload(), LAYER)
+
+    assert answer.status == 503
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "words"),
+    [
+        (refused(403, "DENIED", "requested access to the resource is denied"), 403, "archloom: cannot push"),
+        (refused(401, "UNAUTHORIZED", "authentication required"), 403, "archloom: "),
+        (Reply(429, b"You have reached your pull rate limit"), 503, "rate limit"),
+        (Reply(502, b"<html>" + b"x" * 200_000), 503, "502"),
+        (Reply(500, b"x" * 100, cut=5), 503, "500"),
+        (Reply(307, headers={"Location": "/v2/team/app/blobs/uploads/"}), 502, "in circles"),
+    ],
+)
+async def test_the_registry_s_words_arrive_in_ours(reply, status, words) -> None:
+    """An engine that reads a canonical sentence tries for 50 s; ours carries the registry's words and ends it."""
+    script = Script().on(f"POST {REPOSITORY}/blobs/uploads/", reply)
+    async with pushing(script) as (board, _):
+        answer = await board.ask("POST", "/v2/push/blobs/uploads/")
+
+    assert answer.status == status
+    assert words in answer.message
+    assert answer.message.startswith("archloom: ")
+
+
+async def test_the_first_final_refusal_is_the_reason() -> None:
+    """Trouble that passes gives way to a refusal, and a refusal to nothing."""
+    script = Script().on(
+        f"POST {REPOSITORY}/blobs/uploads/",
+        refused(503, "UNAVAILABLE", "busy"),
+        refused(403, "DENIED", "the first"),
+        refused(403, "DENIED", "the second"),
+        refused(503, "UNAVAILABLE", "busy"),
+        Reply(202, headers={"Location": PLACE}),
+    )
+    async with pushing(script) as (board, _):
+        for _ in range(5):
+            await board.ask("POST", "/v2/push/blobs/uploads/")
+
+    assert board.door.refusal is not None
+    assert "the first" in board.door.refusal.message
+
+
+async def test_a_closed_door_is_no_door() -> None:
+    """The secret of a job that is over opens nothing, not even on a connection it opened before."""
+    async with scripted(Script()) as upstream, brokered() as bed:
+        with bed.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
+            open_board = bed.board(door)
+            board = await open_board.__aenter__()
+            before_it = await board.ask("GET", "/v2/")
+        after_it = await board.ask("GET", "/v2/")
+        await open_board.__aexit__(None, None, None)
+
+    assert (before_it.status, after_it.status) == (200, 401)
