@@ -45,16 +45,20 @@ async def _next(chunks: Generator[bytes]) -> bytes | None:
 
 def _chunks(manifest: ContextManifest) -> Generator[bytes]:
     waiting = bytearray()
-    for entry in manifest.entries:
-        waiting += _header(entry)
-        if entry.kind is EntryKind.FILE:
-            for piece in _content(manifest.root, entry):
-                waiting += piece
-                if len(waiting) >= BUFFER:
-                    yield bytes(waiting)
-                    waiting.clear()
-            waiting += bytes(-entry.size % tarfile.BLOCKSIZE)
+    for piece in _pieces(manifest):
+        waiting += piece
+        if len(waiting) >= BUFFER:
+            yield bytes(waiting)
+            waiting.clear()
     yield bytes(waiting + bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _pieces(manifest: ContextManifest) -> Generator[bytes]:
+    for entry in manifest.entries:
+        yield _header(entry)
+        if entry.kind is EntryKind.FILE:
+            yield from _content(manifest.root, entry)
+            yield bytes(-entry.size % tarfile.BLOCKSIZE)
 
 
 def _header(entry: ContextEntry) -> bytes:

@@ -36,14 +36,6 @@ class ContextManifest:
         return sum(entry.size for entry in self.entries)
 
 
-def ignore_file(context: Path, dockerfile: Path) -> Path | None:
-    """The ignore file that counts: `<Dockerfile>.dockerignore` beside it, else the context's own, else none."""
-    for path in (dockerfile.with_name(f"{dockerfile.name}.dockerignore"), context / ".dockerignore"):
-        if path.is_file():
-            return path
-    return None
-
-
 async def scan(root: Path, ignore: Matcher) -> ContextManifest:
     """Everything below `root` that is not ignored. Reads in a thread, with one buffer of 1 MiB.
 
@@ -122,9 +114,12 @@ def _scan(root: Path, ignore: Matcher, stop: threading.Event) -> ContextManifest
 
 
 def _check_root(root: Path) -> None:
-    if not root.exists():
-        raise UsageError(f"there is no context folder {root}", hint="name the folder to send, often '.'")
-    if not root.is_dir():
+    try:
+        found = root.stat()
+    except OSError as error:
+        hint = "name the folder to send, often '.'"
+        raise UsageError(f"there is no context folder {root}: {error.strerror}", hint=hint) from error
+    if not stat.S_ISDIR(found.st_mode):
         raise UsageError(
             f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
         )

@@ -41,10 +41,10 @@ class ContextEntry:
 class BuildInputs:
     """Everything the result of a job depends on, and nothing about the host it runs on.
 
-    `context` is a `context_digest`; `dockerfile` its text as the user wrote it; `bases` gives the digest for each use
-    of an image (the child's where it is wanted for the target's platform, the index's where for the build platform's),
-    under keys that tell the uses apart. `frontend` is the digest behind `# syntax`, `secrets` are ids, never values.
-    `nonce` is the run's where something may differ that is not in here, and empty otherwise.
+    `context` is a `context_digest`; `dockerfile` its text as the user wrote it; `bases` are the digests behind its uses
+    of images, in the file's order: the child's where it is wanted for the target's platform, the index's where for the
+    build platform's. `frontend` is the digest behind `# syntax`, `secrets` are ids, never values. `nonce` is the run's
+    where something may differ that is not in here, and empty otherwise.
     """
 
     context: str
@@ -53,7 +53,7 @@ class BuildInputs:
     platform: Platform
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    bases: Mapping[str, str] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
     named_contexts: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
     frontend: str = ""

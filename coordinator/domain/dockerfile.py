@@ -10,14 +10,14 @@ Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go`. What ONBU
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from difflib import get_close_matches
 
 from coordinator.domain import platforms, references
 from coordinator.domain.dockerfile_network import Scope, network_reasons
+from coordinator.domain.dockerfile_pins import held_name, pin
 from coordinator.domain.dockerfile_stages import Dockerfile, ImageWord, Place, Stage, find_stage, parse, stage_named
 from coordinator.domain.dockerfile_syntax import wrong
 from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand
@@ -28,7 +28,6 @@ __all__ = ["BaseUse", "Dockerfile", "held_name", "network_inputs", "parse", "pin
 
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
-_SPECIAL = re.compile(r"""[\s'"\\]""")
 _INDEX = re.compile(r"[+-]?\d+\Z")
 
 
@@ -104,40 +103,6 @@ def network_inputs(
     )
 
 
-def pin(dockerfile: Dockerfile, replacements: Mapping[int, str]) -> str:
-    """The text with the images at these positions (`BaseUse.position`) replaced, and nothing else.
-
-    Lines keep their numbers. A word written over several lines moves to the last of them; a flag that was quoted
-    loses its quotes. Replacing a word by what is written there changes nothing.
-    """
-    words = {word.position: word for stage in dockerfile.stages for word in (stage.base, *stage.sources)}
-    characters = list(dockerfile.text)
-    for position, name in replacements.items():
-        word = words[position]
-        if name == word.written:
-            continue
-        for offset in word.offsets:
-            characters[offset] = ""
-        characters[_last_line(dockerfile.text, word.offsets)] = _quoted(word.before) + name + _quoted(word.after)
-    return "".join(characters)
-
-
-def held_name(text: str, digest: str) -> str:
-    """The name under which an engine holds the image that `text` was when it had this digest.
-
-    It is on a registry that cannot answer, so an engine that does not have it fails at once. Deterministic, a valid
-    reference of at most 255 characters, and another one for another digest.
-    """
-    reference = references.parse(text)
-    path = reference.repository
-    if reference.registry != references.HUB:
-        path = re.sub(r"[^a-z0-9.]+", "-", reference.registry.lower()).strip("-") + f"/{path}"
-    if len(path) > 100:
-        path = f"long/{hashlib.sha256(path.encode()).hexdigest()[:32]}"
-    tag = reference.tag or ("" if reference.digest else "latest")
-    return f"localhost:1/{path}:{tag[:100]}{'-' if tag else ''}{digest.removeprefix('sha256:')[:12]}"
-
-
 def _plan(
     dockerfile: Dockerfile, stage: str, platform: Platform, build_platform: Platform, build_args: Mapping[str, str]
 ) -> _Plan:
@@ -178,7 +143,7 @@ def _use(plan: _Plan, word: ImageWord, text: str, platform: Platform) -> BaseUse
 def _reference_hint(plan: _Plan, word: ImageWord, text: str, otherwise: str) -> str:
     unset = [name for name in _VARIABLE.findall(word.written) if not plan.values.get(name)]
     if word.place is Place.FROM and unset:
-        return _value_hint(plan.dockerfile, unset[0])
+        return _value_hint(plan.dockerfile, unset[0], plan.values)
     if word.place is Place.FROM and stage_named(plan.dockerfile, text) is not None:
         # `COPY --from` ignores the case of a stage's name, FROM does not.
         return f"FROM finds a stage only by its name in lower case: FROM {text.lower()}"
@@ -237,12 +202,14 @@ def _wanted(
     if text.lower() == "linux":
         return build_platform
     known = {str(platform): platform, str(build_platform): build_platform}
+    # The build platform may be a stand-in, whose words mean nothing to anybody else.
+    known |= {f"linux/{build_platform.architecture}": build_platform} if build_platform.os != "linux" else {}
     try:
         return known.get(text) or platforms.parse(text if "/" in text else f"linux/{text}")
     except UsageError as error:
         unset = [name for name in _VARIABLE.findall(stage.platform) if not values.get(name)]
         message = f"--platform={stage.platform} is no platform: '{text}'"
-        hint = _value_hint(dockerfile, unset[0]) if unset else error.hint
+        hint = _value_hint(dockerfile, unset[0], values) if unset else error.hint
         raise wrong(dockerfile.path, stage.line, message, hint) from error
 
 
@@ -273,21 +240,23 @@ def _expanded(dockerfile: Dockerfile, line: int, word: str, values: Mapping[str,
         return expand(word, values, dockerfile.escape)
     except ExpansionError as error:
         names = _VARIABLE.findall(word)
-        hint = _value_hint(dockerfile, names[0]) if names else "quotes come in pairs"
+        hint = _value_hint(dockerfile, names[0], values) if names else "quotes come in pairs"
         raise wrong(dockerfile.path, line, f"'{word}' cannot be expanded: {error}", hint) from error
 
 
 def _empty(dockerfile: Dockerfile, line: int, message: str, word: str, values: Mapping[str, str]) -> UsageError:
     names = [name for name in _VARIABLE.findall(word) if not values.get(name)]
     why = f": {' and '.join(names)} has no value" if names else ""
-    hint = _value_hint(dockerfile, names[0]) if names else "name an image, or scratch"
+    hint = _value_hint(dockerfile, names[0], values) if names else "name an image, or scratch"
     return wrong(dockerfile.path, line, message + why, hint)
 
 
-def _value_hint(dockerfile: Dockerfile, name: str) -> str:
+def _value_hint(dockerfile: Dockerfile, name: str, values: Mapping[str, str]) -> str:
     if any(argument.name == name for argument in dockerfile.arguments):
         return f"--build-arg {name}=…, or a default: ARG {name}=…"
-    return f"declare it before the first FROM (ARG {name}=…), then --build-arg {name}=… changes it"
+    close = get_close_matches(name, list(values), n=1, cutoff=0.8)
+    meant = f"did you mean ${close[0]}? else " if close else ""
+    return f"{meant}declare it before the first FROM (ARG {name}=…), then --build-arg {name}=… changes it"
 
 
 def _chain(plan: _Plan, stage: Stage) -> tuple[Stage, ...]:
@@ -296,16 +265,3 @@ def _chain(plan: _Plan, stage: Stage) -> tuple[Stage, ...]:
     while (below := plan.bases[chain[0].index].stage) is not None:
         chain.insert(0, below)
     return tuple(chain)
-
-
-def _last_line(text: str, offsets: tuple[int, ...]) -> int:
-    """The first of the offsets that lie on the last line. Writing there leaves no line empty that was continued."""
-    found = offsets[0]
-    for before, offset in pairwise(offsets):
-        if "\n" in text[before:offset]:
-            found = offset
-    return found
-
-
-def _quoted(text: str) -> str:
-    return _SPECIAL.sub(lambda match: f"\\{match[0]}", text)

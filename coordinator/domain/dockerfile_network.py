@@ -13,6 +13,7 @@ from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SCP = re.compile(r"[\w.-]+@[^/:\s]+:")
 _GIT = re.compile(r"(?:git|ssh)://|https?://[^#?]*\.git(?:[#?]|\Z)", re.IGNORECASE)
+_LEADING = re.compile(r"\$\{?(\w+)")
 _COMMIT = re.compile(r"(?:#|[?&](?:commit|checksum)=)(?:[0-9a-f]{64}|[0-9a-f]{40})(?:[:&]|\Z)")
 
 
@@ -78,5 +79,5 @@ def _unpinned(instruction: Instruction, scope: Scope, values: Mapping[str, str])
                 yield f"ADD {source} names no commit"
         elif _URL.match(source):
             yield f"ADD {source} has no --checksum"
-        elif expanded.unset and written.startswith("$"):
-            yield f"ADD {written} may be a URL: {expanded.unset[0]} has no value in this file"
+        elif (leading := _LEADING.match(written)) and leading[1] in expanded.unset:
+            yield f"ADD {written} may be a URL: {leading[1]} has no value in this file"

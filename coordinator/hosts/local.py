@@ -153,6 +153,10 @@ class LocalTunnel:
             # A peer that goes away ends its own connection and nothing else.
             with suppress(OSError):
                 await self._handler(reader, writer)
+        except asyncio.CancelledError:
+            # A peer that reads no more would hold an orderly close for ever.
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
             with suppress(OSError):

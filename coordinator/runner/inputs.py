@@ -74,7 +74,7 @@ def read_dockerfile(target: Target) -> Dockerfile:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint="name another one with -f FILE") from error
-    return parse(text, path.name)
+    return parse(text, str(path))
 
 
 async def gather(target: Target, dockerfile: Dockerfile, registries: Registries) -> Inputs:

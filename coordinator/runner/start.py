@@ -99,8 +99,7 @@ async def _build(request: BuildRequest, inventory: Inventory, around: Around, em
         for repository in request.target.repositories:
             await (await registries.registry(repository.registry)).check_push(repository.repository)
         inputs = await gather(request.target, dockerfile, registries)
-        for reason in inputs.unstable:
-            emit(Notice(f"nothing is reused: {reason}"))
+        _tell_of_inputs(inputs, emit)
         reused = await _reuse(request, inputs, registries)
         left = [platform for platform in request.target.platforms if platform not in reused]
         candidates = await _candidates(request, inventory, farm, dockerfile, left)
@@ -197,6 +196,13 @@ async def _reuse(request: BuildRequest, inputs: Inputs, registries: Registries) 
 def _tell_of_inventory(inventory: Inventory, emit: Emit) -> None:
     if not inventory.source:
         emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))
+
+
+def _tell_of_inputs(inputs: Inputs, emit: Emit) -> None:
+    for reason in inputs.unstable:
+        emit(Notice(f"nothing is reused: {reason}"))
+    if inputs.context.skipped:
+        emit(Notice(f"left out, not files or folders: {', '.join(inputs.context.skipped)}"))
 
 
 def _begin(loom: Loom, run: Run, reused: Mapping[Platform, StoredChild]) -> None:

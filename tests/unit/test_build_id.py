@@ -1,0 +1,107 @@
+"""A build id changes with everything a result depends on, and with nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.build_id import BuildInputs, ContextEntry, EntryKind, build_id, context_digest, pin_tag
+from coordinator.domain.platforms import parse
+
+INPUTS = BuildInputs(
+    context="0" * 64,
+    dockerfile="FROM a",
+    stage="",
+    platform=parse("linux/arm64"),
+    build_args={"a": "1", "b": "2"},
+    labels={"x": "y", "z": ""},
+    bases=("sha256:1", "sha256:2"),
+    named_contexts={"n": "1", "m": "2"},
+    secrets=("k", "l"),
+)
+OTHERS = {
+    "context": "1" * 64,
+    "dockerfile": "FROM a\n",
+    "stage": "x",
+    "platform": parse("linux/arm/v7"),
+    "build_args": {"a": "1", "b": "3"},
+    "labels": {"x": "y"},
+    "bases": ("sha256:2", "sha256:1"),
+    "named_contexts": {"n": "1"},
+    "network": "host",
+    "frontend": "sha256:3",
+    "secrets": ("k",),
+    "nonce": "n",
+}
+ENTRY = ContextEntry(path="a", kind=EntryKind.FILE, mode=0o644, size=1, mtime_ns=1, digest="0" * 64)
+MAPPINGS = st.dictionaries(st.text(), st.text(), max_size=4)
+
+
+def test_every_field_counts():
+    """Another value of any field is another id."""
+    assert {field.name for field in fields(BuildInputs)} == set(OTHERS)
+    ids = {build_id(replace(INPUTS, **{name: value})) for name, value in OTHERS.items()}
+
+    assert len(ids | {build_id(INPUTS)}) == len(OTHERS) + 1
+    assert all(re.fullmatch("[0-9a-f]{64}", one) for one in ids)
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_the_order_of_mappings_does_not(args: dict[str, str], labels: dict[str, str]):
+    """What was given in another order is the same."""
+    inputs = replace(INPUTS, build_args=args, labels=labels, secrets=("b", "a"))
+    turned = replace(
+        inputs,
+        build_args=dict(reversed(args.items())),
+        labels=dict(reversed(labels.items())),
+        secrets=("a", "b", "a"),
+    )
+
+    assert build_id(inputs) == build_id(turned)
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_different_arguments_are_different_builds(one: dict[str, str], other: dict[str, str]):
+    """No two mappings share a spelling, whatever characters are in them."""
+    same = build_id(replace(INPUTS, build_args=one)) == build_id(replace(INPUTS, build_args=other))
+
+    assert same == (one == other)
+
+
+def test_ids_are_what_they_were():
+    """An id is kept in registries: the same inputs must give it in every later version."""
+    assert build_id(INPUTS) == "b92afd4b5d73d533835a420cf8258c9df60f304f10e81aaf57d5f866e28eb2c3"
+    assert context_digest([ENTRY]) == "3f41cdc5da1f069c4391733c9113324a4c329cd94c06de5e5868046ab44e5e9e"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ENTRY, path="b"),
+        replace(ENTRY, mode=0o755),
+        replace(ENTRY, digest="1" * 64),
+        replace(ENTRY, kind=EntryKind.DIRECTORY),
+        replace(ENTRY, kind=EntryKind.SYMLINK, link="x"),
+    ],
+)
+def test_a_context_is_its_names_modes_and_contents(other: ContextEntry):
+    """Path, kind, mode, content and target count."""
+    assert context_digest([ENTRY]) != context_digest([other])
+
+
+def test_a_context_is_not_its_times_or_its_order():
+    """A fresh clone of the same commit is the same context."""
+    odd = replace(ENTRY, path="\udcff\n")
+
+    assert context_digest([ENTRY, odd]) == context_digest([odd, replace(ENTRY, mtime_ns=2)])
+    assert context_digest([]) != context_digest([ENTRY])
+
+
+def test_pin_tags():
+    """Sixteen digits and the platform, as a tag may be spelled."""
+    assert pin_tag("0123456789abcdef" * 4, parse("linux/arm/v6")) == "archloom-0123456789abcdef-armv6"
+    assert pin_tag("0123456789abcdef" * 4, parse("linux/arm64")) == "archloom-0123456789abcdef-arm64"

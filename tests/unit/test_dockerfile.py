@@ -1,0 +1,228 @@
+"""What a Dockerfile builds from is found as BuildKit finds it, and can be pinned without touching anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain import references
+from coordinator.domain.dockerfile import BaseUse, Dockerfile, held_name, network_inputs, parse, pin, plan_bases
+from coordinator.domain.platforms import Platform
+from coordinator.domain.platforms import parse as platform_of
+from coordinator.errors import UsageError
+
+CASES = Path(__file__).parent.parent / "cases" / "dockerfile"
+AMD64, ARM64 = platform_of("linux/amd64"), platform_of("linux/arm64")
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def bases(text: str, stage: str = "", platform: Platform = ARM64, build: Platform = AMD64, **args: str):
+    return plan_bases(parse(text), stage=stage, platform=platform, build_platform=build, build_args=args)
+
+
+def texts(text: str, stage: str = "", **args: str) -> list[str]:
+    return [use.text for use in bases(text, stage, **args)]
+
+
+def read_case(name: str) -> Dockerfile:
+    return parse((CASES / name / "Dockerfile").read_bytes().decode("utf-8", "surrogateescape"))
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
+def test_golden(case: str):
+    """Real-life files: which image is used where, for which platform, and what is fetched unseen."""
+    expected = json.loads((CASES / case / "expected.json").read_bytes())
+    dockerfile = read_case(case)
+
+    assert expected.get("syntax", "") == dockerfile.syntax
+    for run in expected["runs"]:
+        asked = {
+            "stage": run.get("stage", ""),
+            "platform": platform_of(run["platform"]),
+            "build_platform": AMD64,
+            "build_args": run.get("args", {}),
+        }
+        if "refused" in run:
+            with pytest.raises(UsageError) as caught:
+                plan_bases(dockerfile, **asked)
+            assert run["refused"] == caught.value.message
+            continue
+        uses = plan_bases(dockerfile, **asked)
+        assert run["uses"] == [[use.line, use.text, str(use.platform)] for use in uses]
+        assert run.get("network", []) == list(network_inputs(dockerfile, **asked))
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("", "Dockerfile: there is no FROM", "begin with FROM"),
+        ("# only words\n", "Dockerfile: there is no FROM", "begin with FROM"),
+        ("ARG A=1\nRUN x\nFROM a", "Dockerfile:2: RUN comes before any FROM", "only ARG"),
+        ("FROM a\nCPOY a b", "Dockerfile:2: unknown instruction 'CPOY'", "did you mean COPY?"),
+        ("FROM a\nRUN a \\\n&& b\n&& c", "Dockerfile:4: unknown instruction '&&'", "it knows FROM"),
+        ("FROM", "Dockerfile:1: FROM does not take ''", "[AS name]"),
+        ("FROM a b", "Dockerfile:1: FROM does not take 'a b'", "[AS name]"),
+        ("FROM a # why", "Dockerfile:1: FROM does not take 'a # why'", "a comment needs a line of its own"),
+        ("FROM a AS 1st", "Dockerfile:1: '1st' cannot name a stage", "begins with a letter"),
+        ("FROM --plattform=linux/arm64 a", "Dockerfile:1: FROM has no flag --plattform", "--platform"),
+        ("FROM $X", "Dockerfile:1: FROM $X names no image: X has no value", "ARG X=…), then --build-arg X=…"),
+        ("ARG X\nFROM ${X}", "Dockerfile:2: FROM ${X} names no image: X has no value", "--build-arg X=…"),
+        ("ARG X=\nFROM a:$X", "Dockerfile:2: invalid reference 'a:': the tag is empty", "--build-arg X=…"),
+        ("FROM ''", "Dockerfile:1: FROM '' names no image", "or scratch"),
+        ("FROM ${X:?say-it}", "Dockerfile:1: '${X:?say-it}' cannot be expanded: X: say-it", "ARG X="),
+        ("FROM 'a", "Dockerfile:1: ''a' cannot be expanded: a single quote is not closed", "in pairs"),
+        ("FROM ${X^}", "Dockerfile:1: '${X^}' cannot be expanded: '^' is no operator", "ARG X="),
+        ("FROM --platform=$BULDPLATFORM a", "Dockerfile:1: --platform=$BULDPLATFORM is empty", "mean $BUILDPLATFORM?"),
+        ("FROM --platform=linux/$A a", "Dockerfile:1: --platform=linux/$A is no platform: 'linux/'", "ARG A="),
+        ("FROM --platform=linux/arm64v8 a", "'linux/arm64v8'", "did you mean linux/arm64?"),
+        ("FROM a AS Build\nFROM Build", "Dockerfile:2: invalid reference 'Build'", "lower case: FROM build"),
+        ("FROM Alpine", "Dockerfile:1: invalid reference 'Alpine'", "lower case"),
+        ("FROM a\nCOPY --from=$X a b", "Dockerfile:2: COPY --from takes no variable: $X", "FROM $X AS source"),
+        ("FROM a\nRUN --mount=from=i:$X,target=/x y", "RUN --mount from takes no variable: i:$X", "FROM i:$X AS"),
+        ("FROM a\nCOPY --from=3 a b", "Dockerfile:2: there is no stage 3", "there are 1 stages"),
+        ("FROM a AS x\nCOPY --from=x a b", "Dockerfile:2: stage 'x' is not above this one", "above it"),
+        ("FROM a\nRUN <<EOF\nx\nEOF2\n", "Dockerfile:2: the heredoc 'EOF' does not end", "'EOF' and nothing else"),
+        ("# escape=x\nFROM a", "Dockerfile:1: 'x' cannot be the escape character", "it is"),
+        ("# escape=`\n# escape=`\nFROM a", "Dockerfile:2: a second 'escape' directive", "keep one"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(text: str, message: str, hint: str):
+    """What a build would fail for is said before anything is sent: file, line, and what to do."""
+    with pytest.raises(UsageError) as caught:
+        bases(text)
+
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_stage_that_is_not_there():
+    """A wrong `--target` names the stages there are."""
+    with pytest.raises(UsageError) as caught:
+        bases("FROM a AS build\nFROM b AS run", "biuld")
+
+    assert caught.value.message == "Dockerfile has no stage 'biuld'"
+    assert caught.value.hint == "did you mean build? its stages are build, run"
+
+
+def test_stages_are_not_images():
+    """A FROM of an earlier stage, `scratch`, and a stage by name or number are no bases; a later name is an image."""
+    text = "FROM next AS one\nFROM scratch AS next\nCOPY --from=scratch a b\nFROM next\nFROM next AS x\nFROM scratch\n"
+
+    assert texts(text, "x") == []
+    assert texts(text + "COPY --from=ONE a b\nCOPY --from=2 a b\nRUN --mount=from=X,target=/x y") == ["next"]
+
+
+def test_the_last_of_two_stages_of_one_name_counts():
+    """As in BuildKit, where a stage of the same name hides the one before."""
+    assert texts("FROM a AS x\nFROM b AS x\nFROM x") == ["b"]
+    assert texts("FROM a AS x\nFROM b AS x\nFROM c", "x") == ["b"]
+
+
+def test_platform_arguments_can_be_overridden():
+    """`--build-arg` and an ARG with a default win over the platform arguments; an ARG without one does not."""
+    assert texts("FROM a:$TARGETARCH", TARGETARCH="x") == ["a:x"]
+    assert texts("ARG TARGETARCH=y\nFROM a:$TARGETARCH") == ["a:y"]
+    assert texts("ARG TARGETARCH\nFROM a:$TARGETARCH") == ["a:arm64"]
+
+
+def test_the_build_platform_is_the_value_that_was_given():
+    """Whatever stands for the build platform comes back for `$BUILDPLATFORM`, and for a bare operating system."""
+    host = Platform("host", "any")
+    text = "FROM --platform=$BUILDPLATFORM a AS x\nFROM --platform=linux b\nCOPY --from=x / /\nCOPY --from=c / /"
+
+    uses = bases(text, build=host)
+
+    assert [(use.text, use.platform) for use in uses] == [("a", host), ("b", host), ("c", ARM64)]
+    for written in ("linux/$BUILDARCH", "$BUILDOS/${BUILDARCH}"):
+        assert bases(f"FROM --platform={written} a", build=host)[0].platform == host
+
+
+def test_variables_of_a_stage_decide_what_add_fetches():
+    """ARG and ENV of a stage, and of the stages it goes on from, are known; only what stays unknown may be a URL."""
+    text = (
+        "ARG JAR=app.jar\nFROM a AS x\nENV SITE https://example.org/a b\nFROM x\nARG JAR\nARG TARGETARCH\n"
+        "ADD ${JAR} $SITE/x.${TARGETARCH} ${JAR}-$NOBODY '$A' <<EOF /y\nEOF\n"
+    )
+
+    found = network_inputs(parse(text), stage="", platform=ARM64, build_platform=AMD64, build_args={})
+    given = network_inputs(
+        parse(text), stage="", platform=ARM64, build_platform=AMD64, build_args={"JAR": "ssh://git@example.org/a"}
+    )
+
+    assert found == ("Dockerfile:7: ADD https://example.org/a b/x.arm64 has no --checksum",)
+    assert given[0] == "Dockerfile:7: ADD ssh://git@example.org/a names no commit"
+
+
+FRAGMENTS = (
+    "FROM alpine:3.20\n", "from --platform=$BUILDPLATFORM 'golang:1' as b\n", "FROM scratch\n", "FROM b AS c\n",
+    "FROM de\\\n# why\n\nbian:\\\n12\n", "COPY --from=A0 /x /y\n", 'COPY --link --from="nas:5000/x" /x /y\r\n',
+    "RUN --mount=type=bind,from=i:1,target='/a b' \\\n  --mount=from=\\j:2,target=/j make <<E <<-F\nFROM x\nE\n\tF\n",
+    "COPY --from=\\\nq:1 a b\n", "# FROM me\n", "\n", "ONBUILD COPY --from=x a b\n", "ENV A=b\\\n\\\n c=d\n",
+)  # fmt: skip
+DOCKERFILES = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map(
+    lambda found: "FROM base AS a0\nFROM a0\n" + "".join(found)
+)
+
+
+@given(DOCKERFILES)
+def test_pinning_to_what_is_written_changes_nothing(text: str):
+    """The same names give the same bytes, and so does pinning nothing."""
+    uses = bases(text)
+
+    assert pin(parse(text), {use.position: use.written for use in uses}) == text
+    assert pin(parse(text), {}) == text
+
+
+@given(DOCKERFILES)
+def test_pinned_names_are_what_the_builder_reads(text: str):
+    """Read again, the pinned text has the new names in the same lines, and as many lines as before."""
+    uses = bases(text)
+    names = {use.position: f"localhost:1/held:{index}" for index, use in enumerate(uses)}
+
+    pinned = pin(parse(text), names)
+
+    def seen(found: tuple[BaseUse, ...]) -> list[tuple[int, Platform]]:
+        return [(use.line, use.platform) for use in found]
+
+    assert list(names.values()) == texts(pinned)
+    assert seen(uses) == seen(bases(pinned))
+    assert text.count("\n") == pinned.count("\n")
+    assert [line for line in text.split("\n") if "#" in line] == [line for line in pinned.split("\n") if "#" in line]
+
+
+@given(
+    st.from_regex(r"\A([a-z0-9-]{1,60}\.lan(:5000)?/)?[a-z0-9]{1,80}(/[a-z0-9]{1,80}){0,2}(:\w[\w.-]{0,127})?\Z"),
+    st.sampled_from(["", f"@{DIGEST}"]),
+)
+def test_held_names_are_references(text: str, digest: str):
+    """A held name is a reference of at most 255 characters on the registry that never answers, one for each digest."""
+    try:
+        references.parse(text)
+    except UsageError:
+        return
+    text += digest
+
+    name = held_name(text, DIGEST)
+
+    assert references.parse(name).registry == "localhost:1"
+    assert len(name) <= 255
+    assert name == held_name(text, DIGEST) != held_name(text, "sha256:" + "f" * 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("alpine:3.20", "localhost:1/library/alpine:3.20-0123456789ab"),
+        ("alpine", "localhost:1/library/alpine:latest-0123456789ab"),
+        (f"ghcr.io/a/b@{DIGEST}", "localhost:1/ghcr.io/a/b:0123456789ab"),
+        ("NAS.lan:5000/x:1", "localhost:1/nas.lan-5000/x:1-0123456789ab"),
+        ("[fd00::1]:5000/x:1", "localhost:1/fd00-1-5000/x:1-0123456789ab"),
+    ],
+)
+def test_held_names_say_what_they_hold(text: str, name: str):
+    """The registry is part of the path, spelled so that a path may have it."""
+    assert held_name(text, DIGEST) == name
