@@ -69,12 +69,6 @@ class RegistryError(ArchloomError):
     exit_code = Exit.REGISTRY
 
 
-class HeldError(ArchloomError):
-    """Another coordinator holds the run."""
-
-    exit_code = Exit.HELD
-
-
 class InterruptedRunError(ArchloomError):
     """The user stopped the run."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,29 @@ def command(
     with watching(Progress.QUIET if quiet else Progress(progress), sys.stderr) as watch:
         published = asyncio.run(build(request, inventory, surroundings, watch))
     result = metadata(published.run, published.descriptor)
-    if metadata_file is not None:
-        metadata_file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    if iidfile is not None:
-        iidfile.write_text(published.digest, "utf-8")
     if as_json:
         give_json(result)
     elif quiet:
         give(published.digest)
+    # After what is printed: the tag has moved, and whoever asked must hear of it even when a file cannot be written.
+    _write(metadata_file, json.dumps(result, indent=2) + "\n")
+    _write(iidfile, published.digest)
 
 
 def _check_writable(path: Path | None) -> None:
     """A result that cannot be written is said before an hour of building, not after."""
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: permission denied", hint="name a file you may write")
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            message = f"published, but {path} could not be written: {error.strerror}"
+            raise UsageError(message, hint="archloom image inspect shows what was published") from error

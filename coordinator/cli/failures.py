@@ -32,8 +32,7 @@ def guarded(action: Callable[[], int]) -> int:
         with contextlib.suppress(BrokenPipeError):
             for one in errors:
                 show(one)
-        codes = [one.exit_code for one in errors]
-        return worst(codes) or max(codes)
+        return worst([one.exit_code for one in errors])
     return code
 
 

@@ -104,7 +104,10 @@ class TagMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The last event. `exit_code` is what the command ends with; `digest` the index's where there is one."""
+    """The last event of a run that was begun. `exit_code` is what the command ends with.
+
+    `digest` is the index's where the run was published; `platforms` then says how each was built.
+    """
 
     run: str
     exit_code: int

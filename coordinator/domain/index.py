@@ -16,6 +16,7 @@ from coordinator.domain.descriptors import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     Descriptor,
+    Manifest,
     malformed,
     read_descriptor,
     read_json,
@@ -44,6 +45,10 @@ class Index:
     raw: bytes = field(repr=False)
     media_type: str
     digest: str
+
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest(raw=self.raw, media_type=self.media_type, digest=self.digest)
 
 
 def assemble(children: Iterable[Child]) -> Index:

@@ -1,7 +1,7 @@
-"""Whether a lost job is tried again.
+"""Whether a lost job is tried again, and where.
 
 A build that failed by itself is never tried again: the same Dockerfile fails the same way. What was lost is tried
-again when another try can end differently.
+again where another try can end differently.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 MOST_ATTEMPTS = 3
+# The next try may well be on the same host.
+_ANYWHERE = frozenset({"connection", "cut", "no_context", "reboot", "tunnel", "unknown_job"})
 # One more try answers "was it a hiccup?"; a second crash of the emulator on the same step is not one.
-_ONCE = frozenset({"emulator", "engine", "vanished", "base"})
-_AGAIN = frozenset({"connection", "cut", "no_context", "reboot", "tunnel", "unknown_job"})
+_ANYWHERE_ONCE = frozenset({"base", "emulator", "engine", "not_built", "vanished"})
+# What no host can mend: the registry said no, or three pushes of a finished image were lost.
+_NOWHERE = frozenset({"push", "registry"})
 
 
 class Verdict(StrEnum):
+    """`elsewhere`: on a host that has not had the job, if there is one."""
+
     AGAIN = "again"
+    ELSEWHERE = "elsewhere"
     ENOUGH = "enough"
 
 
 def verdict(codes: Sequence[str]) -> Verdict:
-    """`codes` are the reasons of the attempts lost so far, the latest last.
-
-    `disk`, `memory`, `registry` and unknown reasons end it: the same host would end the same way.
-    """
+    """`codes` are the reasons of the attempts lost so far, the latest last."""
     last = codes[-1]
-    if len(codes) >= MOST_ATTEMPTS:
+    if len(codes) >= MOST_ATTEMPTS or last in _NOWHERE:
         return Verdict.ENOUGH
-    if last in _AGAIN or (last in _ONCE and codes.count(last) == 1):
+    if last in _ANYWHERE or (last in _ANYWHERE_ONCE and codes.count(last) == 1):
         return Verdict.AGAIN
-    return Verdict.ENOUGH
+    return Verdict.ELSEWHERE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from coordinator.domain.platforms import Mode, Platform
@@ -45,6 +45,11 @@ class Job:
         """The latest attempt."""
         return self.attempts[-1] if self.attempts else None
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Why the attempts ended, in their order."""
+        return tuple(attempt.code for attempt in self.attempts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMove:
@@ -68,7 +73,6 @@ class Run:
     created_at: float = 0.0
     finished_at: float | None = None
     exit_code: int | None = None
-    hosts: Mapping[str, str] = field(default_factory=dict)
 
     def job(self, job_id: int) -> Job:
         return next(job for job in self.jobs if job.id == job_id)
@@ -165,9 +169,8 @@ def _for_attempt(job: Job) -> Action:
         case AttemptState.CANCELLED:
             return SettleJob(job.id, JobEvent.CANCEL)
         case AttemptState.LOST:
-            codes = tuple(other.code for other in job.attempts)
-            again = verdict(codes) is Verdict.AGAIN
-            return SettleJob(job.id, JobEvent.RETRY if again else JobEvent.LOSE)
+            enough = verdict(job.codes) is Verdict.ENOUGH
+            return SettleJob(job.id, JobEvent.LOSE if enough else JobEvent.RETRY)
 
 
 def _for_target(run: Run) -> Action | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.run import Job, Run
 from coordinator.domain.states import AttemptState, JobState
 
@@ -33,8 +34,9 @@ def assign(
     """Hosts for the run's pending jobs, as far as slots are free.
 
     `candidates` are in order of preference; `slots` says how many jobs of ours a host takes at once. A job waits for
-    the best mode it can have rather than take a worse one that happens to be free, and goes to a host it was lost on
-    only when there is no other. Jobs with the fewest hosts choose first; among equals the least busy host wins.
+    the best mode it can have rather than take a worse one that happens to be free. It goes to a host it was lost on
+    only when there is no other, and not at all when that host would lose it again. Jobs with the fewest hosts choose
+    first; among equals the least busy host wins.
     """
     busy = Counter(attempt.host for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT)
     pending = [job for job in run.jobs if job.state is JobState.PENDING]
@@ -50,11 +52,14 @@ def assign(
 
 def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
     """Pending jobs that no host can take, now or later."""
-    return tuple(job for job in run.jobs if job.state is JobState.PENDING and not candidates.get(job.platform))
+    return tuple(job for job in run.jobs if job.state is JobState.PENDING and not _preferred(job, candidates))
 
 
 def _preferred(job: Job, candidates: Mapping[Platform, Sequence[Candidate]]) -> list[Candidate]:
-    able = candidates.get(job.platform, ())
+    able = list(candidates.get(job.platform, ()))
     tried = {attempt.host for attempt in job.attempts}
-    able = [one for one in able if one.host not in tried] or list(able)
+    untried = [one for one in able if one.host not in tried]
+    if tried and verdict(job.codes) is Verdict.ELSEWHERE:
+        able = untried
+    able = untried or able
     return [one for one in able if one.mode is able[0].mode]

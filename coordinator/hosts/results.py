@@ -16,7 +16,7 @@ _HINTS = {
     "internal": "this is a defect of archloom, or an unusual host; the message above says what was found",
 }
 # Requests that only a defect of the coordinator sends.
-_OUR_FAULT = frozenset({"bad_request", "spec_differs", "not_built", "started"})
+_OUR_FAULT = frozenset({"bad_request", "spec_differs", "started"})
 
 
 class EndState(StrEnum):

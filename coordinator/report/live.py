@@ -117,7 +117,7 @@ def _show(board: _Board, event: Event) -> None:
         case Waiting(platform, reason):
             board.rows.setdefault(platform, _Row()).step = f"waits: {reason}"
         case Assigned(place, reason):
-            board.place(place).step = reason
+            board.rows[place.platform] = _Row(host=place.host, mode=place.mode, step=reason)
         case Phase(place, name, text):
             board.place(place).step = f"{name} {text}".strip()
         case StepLine(place, _, step):

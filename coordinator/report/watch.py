@@ -28,8 +28,8 @@ Watch = Callable[[Event], None]
 @contextlib.contextmanager
 def watching(progress: Progress, stream: TextIO) -> Iterator[Watch]:
     """A report on `stream` for as long as the block runs."""
-    if progress is Progress.AUTO:
-        progress = Progress.TTY if stream.isatty() else Progress.PLAIN
+    if progress is Progress.AUTO and stream.isatty():
+        progress = Progress.TTY
     match progress:
         case Progress.TTY:
             from coordinator.report.live import live
@@ -37,13 +37,24 @@ def watching(progress: Progress, stream: TextIO) -> Iterator[Watch]:
             with live(stream) as watch:
                 yield watch
         case Progress.PLAIN | Progress.AUTO:
-            yield lambda event: _write(stream, lines(event))
+            yield _printing(stream, lines)
         case Progress.RAWJSON:
-            yield lambda event: _write(stream, [to_json_line(event)])
+            yield _printing(stream, lambda event: [to_json_line(event)])
         case Progress.QUIET:
-            yield lambda event: _write(stream, lines(event) if isinstance(event, AttemptEnded) else [])
+            yield _printing(stream, lambda event: lines(event) if isinstance(event, AttemptEnded) else [])
 
 
-def _write(stream: TextIO, texts: list[str]) -> None:
-    stream.writelines(f"{text}\n" for text in texts)
-    stream.flush()
+def _printing(stream: TextIO, texts: Callable[[Event], list[str]]) -> Watch:
+    """Goes silent when nobody reads any more: a reader that leaves ends no build."""
+    gone = False
+
+    def watch(event: Event) -> None:
+        nonlocal gone
+        if not gone:
+            try:
+                stream.writelines(f"{text}\n" for text in texts(event))
+                stream.flush()
+            except OSError:
+                gone = True
+
+    return watch

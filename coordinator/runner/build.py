@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from io import BufferedWriter
 
 from coordinator.domain.events import Phase, Place, StepLine, Waiting
 from coordinator.domain.progress import LineKind, LogLine, StepReader
@@ -15,7 +14,7 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient
 from coordinator.hosts.results import Ended, EndState, HostBusyError
 from coordinator.runner.fate import cancelled, failed, lost
-from coordinator.runner.logs import log_path
+from coordinator.runner.logs import kept_log, log_path
 from coordinator.runner.loom import Loom, agent_job, place
 
 _ASK_AGAIN_S = 1.0
@@ -38,38 +37,42 @@ async def build(loom: Loom, attempt_id: int) -> None:
 
 
 async def _start(loom: Loom, client: AgentClient, job: Job, attempt: Attempt) -> None:
+    """Waits for a slot, and says once for whom."""
     name = agent_job(loom.run_id, job, attempt)
+    told = ""
     while True:
         try:
             await client.start(name, holder=f"{loom.around.holder} {name}", slots=loom.farm.slots[attempt.host])
         except HostBusyError as busy:
-            since = max(0.0, loom.around.clock() - busy.since)
-            who = busy.holder or "another archloom"
-            loom.emit(Waiting(job.platform, f"{attempt.host} is held by {who} for {since:.0f} s"))
+            if busy.holder != told:
+                told = busy.holder
+                loom.emit(Waiting(job.platform, f"{attempt.host} is held by {_holder(loom, attempt.host, busy)}"))
             await asyncio.sleep(_ASK_AGAIN_S)
         else:
             return
 
 
+def _holder(loom: Loom, host: str, busy: HostBusyError) -> str:
+    who = busy.holder or "another archloom"
+    if not busy.since:
+        return who
+    host_time = loom.around.clock() + (loom.farm.facts[host].clock_offset or 0.0)
+    return f"{who} for {max(0.0, host_time - busy.since):.0f} s"
+
+
 async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, steps: StepReader) -> Ended:
     path = log_path(loom.around.state, loom.run_id, job.platform, attempt.number)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # From the beginning, also when a job is joined again: the host has the whole log, and offsets count its bytes.
     follow = client.follow(agent_job(loom.run_id, job, attempt), offset=0)
-    with path.open("wb") as kept:
+    # From the beginning, also when a job is joined again: the host has the whole log, and offsets count its bytes.
+    with kept_log(path, loom.emit) as keep:
         async with aclosing(follow) as items:
             async for item in items:
                 if isinstance(item, Ended):
                     _tell(loom, steps.end(), place(job, attempt))
                     return item
-                _keep(loom, kept, item.text, place(job, attempt), steps)
+                keep(item.text)
+                _tell(loom, steps.feed(item.text), place(job, attempt))
     raise LostError(f"{attempt.host} closed the log before the job ended", code="connection")
-
-
-def _keep(loom: Loom, kept: BufferedWriter, text: str, here: Place, steps: StepReader) -> None:
-    kept.write(text.encode())
-    kept.flush()
-    _tell(loom, steps.feed(text), here)
 
 
 def _tell(loom: Loom, lines: Sequence[LogLine], here: Place) -> None:

@@ -41,12 +41,9 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for tunnel in self._tunnels.values():
-            await tunnel.close()
-        for client in self._clients.values():
-            await client.close()
-        for transport in self._transports.values():
-            await transport.close()
+        await asyncio.gather(*(tunnel.close() for tunnel in self._tunnels.values()))
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     @property
     def slots(self) -> Mapping[str, int]:
@@ -83,14 +80,14 @@ class Farm:
                 asked = self._around.clock()
                 observation = await client.probe()
                 now = self._around.clock()
-                facts = read_facts(name, observation, now=now, round_trip=now - asked)
-                if self._broker is not None:
-                    await sweep(client, self._hosts[name], now + (facts.clock_offset or 0.0))
         except TimeoutError:
             return Unreachable(f"no answer to the probe in {_PROBE_TIMEOUT_S:.0f} s", alive=True)
         except ArchloomError as error:
             return Unreachable(error.message, error.hint)
+        facts = read_facts(name, observation, now=now, round_trip=now - asked)
         self.facts[name] = facts
+        if self._broker is not None:
+            await sweep(client, self._hosts[name], now + (facts.clock_offset or 0.0))
         return facts
 
     def _transport(self, name: str) -> Transport:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 from coordinator.domain.events import AttemptEnded
 from coordinator.domain.progress import StepReader
 from coordinator.domain.retry import Verdict, verdict
@@ -9,6 +12,8 @@ from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent
 from coordinator.errors import ArchloomError
 from coordinator.runner.loom import Loom, agent_job, place
+
+_PATIENCE_S = 20.0
 
 
 async def failed(
@@ -30,12 +35,11 @@ async def cancelled(loom: Loom, job: Job, attempt: Attempt) -> None:
 
 
 async def forget(loom: Loom, job: Job, attempt: Attempt) -> None:
-    """Nothing of the attempt stays on its host. A host that cannot be asked now cleans up when it is next used."""
-    try:
-        client = await loom.farm.client(attempt.host)
-        await client.forget(agent_job(loom.run_id, job, attempt))
-    except ArchloomError:
-        return
+    """Nothing of the attempt stays on its host. A host that does not answer now is swept when it is next used."""
+    with contextlib.suppress(ArchloomError, TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            client = await loom.farm.client(attempt.host)
+            await client.forget(agent_job(loom.run_id, job, attempt))
 
 
 async def _end(
@@ -47,8 +51,22 @@ async def _end(
     message: str,
     steps: StepReader | None,
 ) -> None:
+    write_down(loom, job, attempt, event, code, message, steps)
+    await forget(loom, job, attempt)
+
+
+def write_down(
+    loom: Loom,
+    job: Job,
+    attempt: Attempt,
+    event: AttemptEvent,
+    code: str,
+    message: str,
+    steps: StepReader | None = None,
+) -> None:
+    """Commits the end and tells it; the host is not asked."""
     state = loom.store.move_attempt(attempt.id, event, code=code, message=message)
-    codes = (*(one.code for one in job.attempts[:-1]), code)
+    codes = (*job.codes[:-1], code)
     loom.emit(
         AttemptEnded(
             place=place(job, attempt),
@@ -60,4 +78,3 @@ async def _end(
             again=event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN,
         )
     )
-    await forget(loom, job, attempt)

@@ -182,7 +182,11 @@ def _ignore(target: Target) -> Matcher:
     """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own; neither: nothing is ignored."""
     for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
         if path.is_file():
-            return compile_ignore(path.read_text("utf-8-sig", errors="surrogateescape"), str(path))
+            try:
+                text = path.read_text("utf-8-sig", errors="surrogateescape")
+            except OSError as error:
+                raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {path}") from error
+            return compile_ignore(text, str(path))
     return compile_ignore("", "")
 
 

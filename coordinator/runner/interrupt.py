@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks the run to stop and clean up, the second stops at once."""
+"""Ctrl-C: the first asks the run to stop and clean up, the second does not wait for that."""
 
 from __future__ import annotations
 
@@ -7,43 +7,37 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interruption:
-    """Set once the user asked to stop."""
-
-    def __init__(self) -> None:
-        self._asked = asyncio.Event()
-
-    def ask(self) -> None:
-        self._asked.set()
-
-    @property
-    def asked(self) -> bool:
-        return self._asked.is_set()
-
-    async def wait(self) -> None:
-        await self._asked.wait()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PRESS_S = 0.1
 
 
 @contextlib.asynccontextmanager
-async def interruptible(on_first: Callable[[], None], on_second: Callable[[], None]) -> AsyncIterator[Interruption]:
-    """Catches SIGINT and SIGTERM while the block runs."""
-    interruption = Interruption()
+async def interruptible(work: asyncio.Task[None], on_first: Callable[[], None]) -> AsyncIterator[None]:
+    """Cancels `work` on SIGINT, SIGTERM and SIGHUP while the block runs.
+
+    After the second one it is cancelled again and again: whatever its cleaning up waits for, it waits no longer.
+    """
     loop = asyncio.get_running_loop()
+    asked = False
 
     def caught() -> None:
-        if interruption.asked:
-            on_second()
+        nonlocal asked
+        if asked:
+            press()
         else:
-            interruption.ask()
+            asked = True
             on_first()
+            work.cancel()
+
+    def press() -> None:
+        if not work.done():
+            work.cancel()
+            loop.call_later(_PRESS_S, press)
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, caught)
     try:
-        yield interruption
+        yield
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

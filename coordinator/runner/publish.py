@@ -8,7 +8,9 @@ from coordinator.domain.references import Reference
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetEvent, TargetState
 from coordinator.errors import RegistryError
+from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
+from coordinator.registry.tags import set_tag
 from coordinator.runner.child import StoredChild, from_stored
 from coordinator.runner.loom import Loom
 
@@ -53,34 +55,46 @@ async def _fill(loom: Loom, run: Run, repository: Reference, index: Index) -> No
             for digest in child.digests:
                 await copy_image(source, first.repository, digest, registry, repository.repository)
             image = await source.get_manifest(first.repository, child.digests[0])
-            await registry.put_manifest(repository.repository, child.pin, image.raw, image.media_type)
+            await set_tag(registry, repository.repository, child.pin, image)
     await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
 
 
 def _children(run: Run) -> list[StoredChild]:
+    """Raises LookupError for a job without a child: an index with a hole must not come to be."""
+    missing = [job for job in run.jobs if job.child is None]
+    if missing:
+        raise LookupError(f"no child for {missing[0].platform}")
     return [from_stored(job.child) for job in run.jobs if job.child is not None]
 
 
 async def _remember(loom: Loom, run_id: str, tag: Reference) -> None:
-    found = await (await loom.registries.registry(tag.registry)).head_manifest(tag.repository, tag.tag)
-    loom.store.expect_tag(run_id, str(tag), found.digest if found else "")
+    registry = await loom.registries.registry(tag.registry)
+    loom.store.expect_tag(run_id, str(tag), await _digest(registry, tag))
+
+
+async def _digest(registry: Registry, tag: Reference) -> str:
+    found = await registry.head_manifest(tag.repository, tag.tag)
+    return found.digest if found else ""
+
+
+def _conflict(loom: Loom, run_id: str, tag: Reference, then: str, now: str) -> RegistryError:
+    loom.store.move_target(run_id, TargetEvent.DISAGREE)
+    return RegistryError(
+        f"{tag} {then}, and the registry now says {now or 'nothing'}: somebody else moves it",
+        hint=f"look at it with archloom image inspect {tag}, then build again",
+        code="conflict",
+    )
 
 
 async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
     registry = await loom.registries.registry(tag.registry)
     previous = next(one.previous for one in loom.store.run(run_id).tags if one.reference == str(tag))
-    found = await registry.head_manifest(tag.repository, tag.tag)
-    if found is None or found.digest != index.digest:
-        # Not put where it says so already: registries with immutable tags refuse even the same digest.
-        await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
-        found = await registry.head_manifest(tag.repository, tag.tag)
-    if found is None or found.digest != index.digest:
-        loom.store.move_target(run_id, TargetEvent.DISAGREE)
-        says = found.digest if found else "nothing"
-        raise RegistryError(
-            f"{tag} was set to {index.digest}, and the registry now says {says}",
-            hint="somebody else moved the tag at the same time: look at it with archloom image inspect, build again",
-            code="conflict",
-        )
+    before = await _digest(registry, tag)
+    if before not in (previous, index.digest):
+        raise _conflict(loom, run_id, tag, f"was {previous or 'not there'} when this run began to publish", before)
+    await set_tag(registry, tag.repository, tag.tag, index.manifest)
+    after = await _digest(registry, tag)
+    if after != index.digest:
+        raise _conflict(loom, run_id, tag, f"was set to {index.digest}", after)
     loom.store.tag_moved(run_id, str(tag))
     loom.emit(TagMoved(reference=str(tag), digest=index.digest, previous=previous))

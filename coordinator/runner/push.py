@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from coordinator.domain.events import Phase, Place
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
-from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.registry.doors import PASSING, Door
+from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.fate import lost
 from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.refused import reason
 
 _MOST_PUSHES = 3
+_PAUSE_S = 1.0
 
 
 async def push(loom: Loom, attempt_id: int) -> None:
@@ -20,16 +23,24 @@ async def push(loom: Loom, attempt_id: int) -> None:
         loom.store.move_attempt(attempt_id, AttemptEvent.PUSH)
     try:
         digest = await _carry(loom, job, attempt)
-    except RegistryError as error:
-        await lost(loom, job, attempt, "registry", error.message)
     except LostError as error:
-        losses = loom.push_losses[attempt_id] = loom.push_losses.get(attempt_id, 0) + 1
-        if losses < _MOST_PUSHES:
-            loom.store.move_attempt(attempt_id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
-        else:
-            await lost(loom, job, attempt, error.code or "tunnel", error.message)
+        await _lost(loom, job, attempt, error)
+    except ArchloomError as error:
+        await lost(loom, job, attempt, "registry", error.message)
     else:
         loom.store.move_attempt(attempt_id, AttemptEvent.PUSHED, digest=digest)
+
+
+async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> None:
+    """Back to BUILT after a pause, a few times: the image is there, and a rebuild would push no better."""
+    losses = loom.push_losses[attempt.id] = loom.push_losses.get(attempt.id, 0) + 1
+    if error.code == "not_built":
+        await lost(loom, job, attempt, error.code, error.message)
+    elif losses < _MOST_PUSHES:
+        await asyncio.sleep(_PAUSE_S * losses)
+        loom.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
+    else:
+        await lost(loom, job, attempt, "registry" if error.code == "registry" else "push", error.message)
 
 
 async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
@@ -43,20 +54,11 @@ async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
         try:
             # A tag of its own: jobs that push at once from one engine share everything else of the name there.
             await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
-        except (LostError, RegistryError) as error:
-            raise _reason(door, error) from error
+        except ArchloomError as error:
+            raise reason(door, error) from error
         if door.pushed is None:
             raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
         return door.pushed.digest
-
-
-def _reason(door: Door, error: LostError | RegistryError) -> ArchloomError:
-    """What the registry said, where it said something; what the engine makes of it is not the reason."""
-    if door.refusal is None:
-        return error
-    if door.refusal.code in PASSING:
-        return LostError(door.refusal.message, code="registry")
-    return door.refusal
 
 
 class _Progress:

@@ -8,9 +8,10 @@ from coordinator.context.tar import stream
 from coordinator.domain.events import Phase
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
-from coordinator.errors import LostError, RegistryError
+from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.runner.fate import lost
 from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.refused import reason
 from coordinator.runner.spec import job_bases, spec
 
 
@@ -45,7 +46,10 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
         with loom.broker.door(name, bases=pulls) as door:
             try:
                 await client.pull(name, port, door.secret.reveal(), lambda text: loom.emit(Phase(here, "base", text)))
-            except LostError as error:
-                if door.refusal is not None:
-                    raise door.refusal from error
-                raise
+            except ArchloomError as error:
+                raise _of_registry(reason(door, error)) from error
+
+
+def _of_registry(error: ArchloomError) -> ArchloomError:
+    """A base's registry that the inventory describes wrongly ends this job, not the run of all platforms."""
+    return error if isinstance(error, LostError) else RegistryError(error.message, hint=error.hint, code=error.code)

@@ -19,9 +19,11 @@ from coordinator.domain.inventory import Inventory, Kind
 from coordinator.domain.outcome import complaint
 from coordinator.domain.plan import Plan, plan
 from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.references import Reference
 from coordinator.domain.run import Build, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
-from coordinator.errors import ArchloomError, Exit, InterruptedRunError, LostError
+from coordinator.domain.states import TargetState
+from coordinator.errors import ArchloomError, Exit, InterruptedRunError, LostError, RegistryError
 from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.build import build as build_attempt
@@ -64,28 +66,30 @@ class Published:
 
 
 async def build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Published:
-    """Builds what is asked and moves the tags. Raises ArchloomError with the exit code; then no tag has moved.
+    """Builds what is asked and moves the tags. Raises ArchloomError with the exit code; its message says of the tags
+    whether any has moved.
 
     The first Ctrl-C cancels the builds on their hosts and then raises InterruptedRunError; the second does not wait.
     """
-    work = asyncio.ensure_future(_build(request, inventory, around, emit))
+    done: list[Published] = []
+    work = asyncio.create_task(_build(request, inventory, around, emit, done))
 
-    def first() -> None:
+    def stopping() -> None:
         emit(Notice("stopping: builds are cancelled on their hosts; Ctrl-C again stops without waiting"))
-        work.cancel()
 
-    def second() -> None:
-        work.cancel()
-
-    async with interruptible(first, second):
+    async with interruptible(work, stopping):
         try:
-            return await work
+            await work
         except asyncio.CancelledError:
-            tags = ", ".join(str(tag) for tag in request.target.tags)
-            raise InterruptedRunError(f"interrupted; {tags} not touched") from None
+            # Between the last tag and the end there is nothing left to interrupt.
+            if not done:
+                raise InterruptedRunError(f"interrupted; {_named(request.target.tags)} not touched") from None
+    return done[0]
 
 
-async def _build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Published:
+async def _build(
+    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published]
+) -> None:
     begun = around.clock()
     _tell_of_inventory(inventory, emit)
     async with AsyncExitStack() as stack:
@@ -93,16 +97,20 @@ async def _build(request: BuildRequest, inventory: Inventory, around: Around, em
         registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
         broker = await stack.enter_async_context(Broker(Upstream(registries)))
         farm = await stack.enter_async_context(Farm(inventory, around, broker))
-        if not request.target.platforms:
-            request = _with_platforms(request, inventory, await farm.probe())
         dockerfile = read_dockerfile(request.target)
+        found: Mapping[str, Facts | Unreachable] = {}
+        if not request.target.platforms:
+            found = await farm.probe()
+            request = _with_platforms(request, inventory, found)
         for repository in request.target.repositories:
             await (await registries.registry(repository.registry)).check_push(repository.repository)
         inputs = await gather(request.target, dockerfile, registries)
         _tell_of_inputs(inputs, emit)
         reused = await _reuse(request, inputs, registries)
         left = [platform for platform in request.target.platforms if platform not in reused]
-        candidates = await _candidates(request, inventory, farm, dockerfile, left)
+        if left and not found:
+            found = await farm.probe()
+        candidates = _candidates(_plan(request, inventory, found, farm, dockerfile, left))
         store = stack.enter_context(Store(store_path(around.state), around.clock))
         run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
         loom = Loom(
@@ -118,7 +126,7 @@ async def _build(request: BuildRequest, inventory: Inventory, around: Around, em
             emit=emit,
         )
         _begin(loom, run, reused)
-        return await _finish(loom, candidates.by_platform, begun)
+        done.append(await _finish(loom, candidates.by_platform, begun))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +135,8 @@ class _Candidates:
     drivers: Mapping[tuple[Platform, str], Driver]
 
 
-async def _candidates(
-    request: BuildRequest, inventory: Inventory, farm: Farm, dockerfile: Dockerfile, left: Sequence[Platform]
-) -> _Candidates:
+def _candidates(plan: Plan) -> _Candidates:
     """Hosts for the platforms that have to be built. Raises NoHostError or LostError where one has none."""
-    if not left:
-        return _Candidates({}, {})
-    found = await farm.probe()
-    plan = _plan(request, inventory, found, farm, dockerfile, left)
     problem = plan.complaint()
     if problem is not None:
         raise problem
@@ -193,6 +195,10 @@ async def _reuse(request: BuildRequest, inputs: Inputs, registries: Registries) 
     return {platform: child for (platform, _), child in zip(asked, found, strict=True) if child is not None}
 
 
+def _named(tags: Sequence[Reference]) -> str:
+    return ", ".join(map(str, tags))
+
+
 def _tell_of_inventory(inventory: Inventory, emit: Emit) -> None:
     if not inventory.source:
         emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))
@@ -237,7 +243,9 @@ async def _finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], be
         published = _published(run, ", ".join(tags))
     except asyncio.CancelledError:
         code = Exit.INTERRUPTED
-        raise
+        moved = [tag.reference for tag in loom.store.run(loom.run_id).tags if tag.moved]
+        said = f"{', '.join(moved)} moved already" if moved else f"{', '.join(tags)} not touched"
+        raise InterruptedRunError(f"interrupted; {said}") from None
     except ArchloomError as error:
         code = error.exit_code
         raise
@@ -245,19 +253,25 @@ async def _finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], be
         code = Exit.DONE
         return published
     finally:
-        if code is not Exit.DONE:
-            await stop(loom)
-        loom.store.finish(loom.run_id, code)
-        loom.emit(
-            RunEnded(
-                run=loom.run_id,
-                exit_code=code,
-                digest=published.digest if published is not None else "",
-                tags=tags,
-                platforms=published.modes if published is not None else {},
-                seconds=loom.around.clock() - begun,
-            )
+        try:
+            if code is not Exit.DONE:
+                await stop(loom)
+        finally:
+            loom.store.finish(loom.run_id, code)
+            _tell_of_end(loom, published, code, begun)
+
+
+def _tell_of_end(loom: Loom, published: Published | None, code: Exit, begun: float) -> None:
+    loom.emit(
+        RunEnded(
+            run=loom.run_id,
+            exit_code=code,
+            digest=published.digest if published is not None else "",
+            tags=tuple(str(tag) for tag in loom.request.target.tags),
+            platforms=published.modes if published is not None else {},
+            seconds=loom.around.clock() - begun,
         )
+    )
 
 
 def _published(run: Run, tags: str) -> Published:
@@ -265,6 +279,8 @@ def _published(run: Run, tags: str) -> Published:
     problem = complaint(run, tags)
     if problem is not None:
         raise problem
+    if run.target_state is not TargetState.PUBLISHED:
+        raise RegistryError(f"run {run.id} ended {run.target_state}", hint="build again", code="conflict")
     index = index_of(run)
     return Published(
         run=run, descriptor={"mediaType": index.media_type, "digest": index.digest, "size": len(index.raw)}

@@ -1,14 +1,15 @@
-"""Stopping a run before its end: builds are cancelled on their hosts, and the store says so."""
+"""Stopping a run before its end: the store says so first, then what still runs on hosts is ended there."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from coordinator.domain import states
 from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import JobEvent, TargetEvent, TargetState
+from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent, TargetState
 from coordinator.errors import ArchloomError
-from coordinator.runner.fate import cancelled
+from coordinator.runner.fate import forget, write_down
 from coordinator.runner.loom import Loom, agent_job
 
 _PATIENCE_S = 20.0
@@ -23,20 +24,20 @@ async def stop(loom: Loom) -> None:
         for attempt in job.attempts
         if not states.ended(attempt.state) and not states.ended(job.state)
     ]
-    await asyncio.gather(*(_cancel(loom, job, attempt) for job, attempt in live))
+    for job, attempt in live:
+        write_down(loom, job, attempt, AttemptEvent.CANCEL, "", "cancelled")
     for job in run.jobs:
         if not states.ended(job.state):
             loom.store.move_job(job.id, JobEvent.CANCEL)
     if run.target_state is TargetState.OPEN:
         loom.store.move_target(run.id, TargetEvent.GIVE_UP)
+    await asyncio.gather(*(_clear(loom, job, attempt) for job, attempt in live))
 
 
-async def _cancel(loom: Loom, job: Job, attempt: Attempt) -> None:
-    try:
+async def _clear(loom: Loom, job: Job, attempt: Attempt) -> None:
+    # Lost with its host, or never begun there: either way it is over for this run.
+    with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
             client = await loom.farm.client(attempt.host)
             await client.cancel(agent_job(loom.run_id, job, attempt))
-    except (ArchloomError, TimeoutError):
-        # Lost with its host, or never begun there; either way it is over for this run.
-        pass
-    await cancelled(loom, job, attempt)
+    await forget(loom, job, attempt)

@@ -6,6 +6,7 @@ from coordinator.domain.build_id import pin_tag
 from coordinator.domain.events import Phase, Verified
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child
+from coordinator.registry.tags import set_tag
 from coordinator.runner.child import StoredChild
 from coordinator.runner.fate import failed, forget, lost
 from coordinator.runner.labels import own_labels
@@ -26,7 +27,7 @@ async def verify(loom: Loom, attempt_id: int) -> None:
     try:
         child = await read_child(registry, repository.repository, attempt.digest, job.platform, labels)
         manifest = await registry.get_manifest(repository.repository, child.digest)
-        await registry.put_manifest(repository.repository, pin, manifest.raw, manifest.media_type)
+        await set_tag(registry, repository.repository, pin, manifest)
     except RegistryError as error:
         if error.code in _NOT_WHAT_WAS_ASKED:
             await failed(loom, job, attempt, error.code, error.message)

@@ -14,7 +14,7 @@ ON CONFLICT (run_id, reference) DO NOTHING;
 -- name: insert_attempt
 INSERT INTO attempts (job_id, number, host, mode, started_at)
 VALUES (:job_id, (SELECT count(*) + 1 FROM attempts WHERE job_id = :job_id), :host, :mode, :at)
-RETURNING id;
+RETURNING *;
 
 -- name: insert_event
 INSERT INTO events (run_id, at, what, data) VALUES (:run_id, :at, :what, :data);
@@ -63,6 +63,3 @@ UPDATE tags SET moved = 1 WHERE run_id = :run_id AND reference = :reference;
 
 -- name: finish_run
 UPDATE runs SET finished_at = :at, exit_code = :exit_code WHERE id = :id;
-
--- name: events_of_run
-SELECT at, what, data FROM events WHERE run_id = :run_id ORDER BY id;

@@ -106,12 +106,7 @@ class Store:
         """Gives a pending job a host: the job is ACTIVE with a new ASSIGNED attempt."""
         with self._change():
             self._move_job(job_id, JobEvent.ASSIGN)
-            attempt_id = self._row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock())["id"]
-        return self.attempt(job_id, attempt_id)
-
-    def attempt(self, job_id: int, attempt_id: int) -> Attempt:
-        run = self.run(self._row("job_state", id=job_id)["run_id"])
-        return next(one for one in run.job(job_id).attempts if one.id == attempt_id)
+            return _attempt(self._row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock()))
 
     def move_attempt(
         self, attempt_id: int, event: AttemptEvent, *, code: str = "", message: str = "", digest: str = ""
@@ -188,10 +183,12 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # A full disk has rolled back already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _do(self, name: str, **values: object) -> None:
         self._db.execute(self._queries[name], values)

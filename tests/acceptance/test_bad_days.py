@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -14,10 +17,11 @@ from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_raw
 from tests.services.registry import garbage_collect
 
+T = TypeVar("T")
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.usefixtures("emulation", "nothing_left")
 def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, home, tmp_path):
     """Exit 4, the last lines of the failure, the other platform verified and reused later, the old tag as it was."""
     base = base_image(registry, "linux/amd64", "linux/arm64", repository="main/base2")
@@ -46,8 +50,11 @@ def test_a_failing_platform_lets_the_others_finish_and_moves_no_tag(registry, ho
         "linux/arm64": "failed",
     }
     assert "the reason" in good(home.run("logs", run["run"], "linux/arm64")).stdout
+    mended = good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64", "--json"))
+    assert json.loads(mended.stdout)["archloom"]["platforms"]["linux/amd64"]["reused"]
 
 
+@pytest.mark.usefixtures("emulation")
 def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection(own_registry, home, tmp_path):
     """A run that fails after new children were pushed leaves the old tag, and everything it needs, as it was."""
     registry = own_registry()
@@ -80,7 +87,8 @@ def test_a_denied_push_is_said_before_anything_is_built(password_registry, home,
 def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
     """Exit 130; the RUN step's process is gone, the run says cancelled, the engine holds nothing of it."""
     base = base_image(registry, "linux/amd64", repository="main/base4")
-    folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep 987654\n")
+    seconds = str(secrets.randbelow(10**9) + 10**8)
+    folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep {seconds}\n")
     process = home.start("build", str(folder), "-t", f"{registry.address}/main/long:1", "--platform", "linux/amd64")
     seen = read_until(process, "begun")
 
@@ -89,7 +97,7 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
 
     assert process.returncode == 130, seen + rest
     assert "not touched" in rest
-    assert subprocess.run(["pgrep", "-f", "sleep 987654"], check=False, capture_output=True).stdout == b""
+    assert subprocess.run(["pgrep", "-f", f"sleep {seconds}"], check=False, capture_output=True).stdout == b""
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
     assert run["exit_code"] == 130
     assert run["platforms"]["linux/amd64"]["state"] == "cancelled"
@@ -132,7 +140,8 @@ def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tm
 def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, hello, tmp_path):
     """kill -9: the job ends by itself on its host; once `keep_built` is over, the next run leaves nothing of it."""
     base = base_image(registry, "linux/amd64", repository="main/base5")
-    folder = context(tmp_path / "orphan", f"FROM {base.reference}\nRUN echo begun; sleep 2\n")
+    # Random, so that the engine has not done it already.
+    folder = context(tmp_path / "orphan", f"FROM {base.reference}\nRUN echo begun {secrets.token_hex(8)}; sleep 2\n")
     inventory = tmp_path / "inventory.yaml"
     inventory.write_text("emulators: {here: {host: local, keep_built: 1s}}\n")
     words = ("--platform", "linux/amd64", "-i", str(inventory))
@@ -141,14 +150,21 @@ def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, he
     process.kill()
     process.communicate(timeout=60)
     jobs = home.folder / ".local/state/archloom-agent"
-    while not (ended := list(jobs.glob("*/jobs/*/result.json"))):
-        time.sleep(0.05)
-    while time.time() - ended[0].stat().st_mtime < 1.5:
-        time.sleep(0.05)
+    ended = wait_for(lambda: list(jobs.glob("*/jobs/*/result.json")))
+    wait_for(lambda: time.time() - ended[0].stat().st_mtime > 1.5)
 
     good(home.run("build", str(hello), "-t", f"{registry.address}/main/after:1", *words))
 
     assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
+
+
+def wait_for(found: Callable[[], T]) -> T:
+    """What `found` returns once it is true. Fails after a minute."""
+    until = time.monotonic() + 60
+    while not (result := found()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return result
 
 
 def read_until(process: subprocess.Popen[str], word: str) -> str:

@@ -38,9 +38,9 @@ def start(store: Store, run_id: str = "7f3a"):
     return store.create_run(run_id, {"tags": ["nas/app:1"]}, {AMD64: "b" * 64, ARM64: "a" * 64})
 
 
-def fill(store: Store):
+def fill(store: Store, prefix: str):
     for n in range(2000):
-        store.create_run(f"r{n}", {"filler": "x" * 4000}, {ARM64: "a"})
+        store.create_run(f"{prefix}{n}", {"filler": "x" * 4000}, {ARM64: "a"})
 
 
 def test_a_new_run_has_a_pending_job_per_platform(store):
@@ -188,7 +188,9 @@ def test_a_full_disk_is_said_as_such(tmp_path):
         with Store(tmp_path / "archloom.db", lambda: 0.0) as store:
             start(store)
             with pytest.raises(LostError, match="full or failing"):
-                fill(store)
+                fill(store, "a")
+            with pytest.raises(LostError, match="full or failing"):
+                fill(store, "b")
             assert store.run("7f3a").jobs
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

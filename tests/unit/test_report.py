@@ -114,6 +114,20 @@ def test_quiet_says_only_what_went_wrong():
     assert stream.getvalue().splitlines() == lines(FAILED)
 
 
+class Gone(io.StringIO):
+    """A terminal that is closed."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_leaves_ends_nothing():
+    """The terminal is a viewer: when it is gone the report is silent, and the run goes on."""
+    with watching(Progress.PLAIN, Gone()) as watch:
+        for event in EVENTS:
+            watch(event)
+
+
 def test_the_live_view_keeps_failures_and_the_closing_line():
     """Failures stay above the moving lines; the last line on the screen is the closing one."""
     stream = io.StringIO()

@@ -148,7 +148,7 @@ def test_one_platform_failing_leaves_the_others_their_actions(data, count):
 
 
 def test_a_failed_build_is_not_tried_again_and_a_lost_one_is():
-    """The Dockerfile's fault ends the job; a lost connection gives it another attempt."""
+    """The Dockerfile's fault and the registry's word end the job; what a host lost gives it another attempt."""
     run = one_step(fresh(1), Assign(0), lambda options: options[0])
     attempt = run.jobs[0].attempts[0]
 
@@ -158,4 +158,6 @@ def test_a_failed_build_is_not_tried_again_and_a_lost_one_is():
 
     assert next_actions(failed) == (SettleJob(0, JobEvent.FAIL),)
     assert next_actions(lost) == (SettleJob(0, JobEvent.RETRY),)
-    assert next_actions(full) == (SettleJob(0, JobEvent.LOSE),)
+    refused = with_attempt(run, replace(attempt, state=AttemptState.LOST, code="registry"))
+    assert next_actions(full) == (SettleJob(0, JobEvent.RETRY),)
+    assert next_actions(refused) == (SettleJob(0, JobEvent.LOSE),)

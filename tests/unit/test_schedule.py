@@ -20,9 +20,11 @@ def run_of(*jobs: Job) -> Run:
     return Run(id="r", request={}, target_state=TargetState.OPEN, index_digest="", jobs=jobs)
 
 
-def job(number: int, *attempts: tuple[str, AttemptState], state: JobState = JobState.PENDING) -> Job:
+def job(
+    number: int, *attempts: tuple[str, AttemptState], state: JobState = JobState.PENDING, code: str = "connection"
+) -> Job:
     made = tuple(
-        Attempt(id=number * 10 + n, job_id=number, number=n + 1, host=host, mode=Mode.NATIVE, state=at)
+        Attempt(id=number * 10 + n, job_id=number, number=n + 1, host=host, mode=Mode.NATIVE, state=at, code=code)
         for n, (host, at) in enumerate(attempts)
     )
     return Job(id=number, platform=PLATFORMS[number], state=state, build_id="x", attempts=made)
@@ -52,6 +54,17 @@ def test_a_lost_job_goes_elsewhere_first_and_back_only_when_it_must():
 
     assert assign(run_of(lost), two, {"pi5": 1, "beast": 1})[0].candidate.host == "beast"
     assert assign(run_of(lost), one, {"pi5": 1})[0].candidate.host == "pi5"
+
+
+def test_a_full_disk_sends_the_job_elsewhere_and_never_back():
+    """What the same host would lose again goes to another host, and ends where there is no other."""
+    full = job(1, ("pi5", AttemptState.LOST), code="disk")
+    two = {PLATFORMS[1]: [Candidate("pi5", Mode.NATIVE), Candidate("beast", Mode.EMULATED)]}
+    one = {PLATFORMS[1]: [Candidate("pi5", Mode.NATIVE)]}
+
+    assert assign(run_of(full), two, {"pi5": 1, "beast": 1})[0].candidate.host == "beast"
+    assert assign(run_of(full), one, {"pi5": 1}) == ()
+    assert hopeless(run_of(full), one) == (full,)
 
 
 def test_two_jobs_of_one_platform_set_use_both_boards():

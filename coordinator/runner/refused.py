@@ -1,0 +1,15 @@
+"""Why a push or a pull through the broker failed: the registry's own word goes before what the engine makes of it."""
+
+from __future__ import annotations
+
+from coordinator.errors import ArchloomError, LostError
+from coordinator.registry.doors import PASSING, Door
+
+
+def reason(door: Door, error: ArchloomError) -> ArchloomError:
+    """LostError for what may pass, so that it is tried again; the registry's refusal where that is its last word."""
+    if door.refusal is None:
+        return error
+    if door.refusal.code in PASSING:
+        return LostError(door.refusal.message, code="registry")
+    return door.refusal
