@@ -74,6 +74,8 @@ def _check_writable(path: Path | None) -> None:
     """A result that cannot be written is said before an hour of building, not after."""
     if path is None:
         return
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder", hint="name a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

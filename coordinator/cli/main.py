@@ -7,6 +7,7 @@ imported before it is asked for: `archloom --help` must feel instant on a Raspbe
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ Commands:
 
 def main() -> None:
     """Runs the command line of this process and ends it."""
+    if sys.stderr is None:  # closed by whoever started us: nobody listens, and nothing else changes
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     sys.exit(run(sys.argv[1:]))
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
-from coordinator.errors import ArchloomError
+from coordinator.errors import ArchloomError, UsageError
 
 _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 
@@ -19,7 +19,13 @@ def say(text: str) -> None:
 
 def give(text: str, *, end: str = "\n") -> None:
     """Data, for whatever stdout is, at once."""
-    print(text, end=end, flush=True)  # noqa: T201
+    try:
+        print(text, end=end, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        message = f"cannot write to standard output: {error.strerror}"
+        raise UsageError(message, hint="what was done is done; archloom runs tells") from error
 
 
 def give_json(value: object) -> None:

@@ -11,6 +11,7 @@ import click
 
 from coordinator.cli.buildx_flags import foreign_flags
 from coordinator.domain import platforms, references
+from coordinator.domain.platforms import Platform
 from coordinator.domain.target import Emulate, Target
 from coordinator.errors import UsageError
 
@@ -56,7 +57,7 @@ def request_flags(command: F) -> F:
             "--emulate",
             type=click.Choice([one.value for one in Emulate]),
             default=Emulate.AUTO.value,
-            help="QEMU: where no board can (auto), never, or only.",
+            help="QEMU where no board can (auto), or never; only: emulators alone.",
         ),
         click.option("--on", multiple=True, metavar="HOST", help="Use these hosts alone."),
     ]
@@ -75,13 +76,20 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
         context=str(context),
         dockerfile=str(_dockerfile(flags.file, context)),
         tags=tuple(dict.fromkeys(_tag(text) for text in flags.tag)),
-        platforms=platforms.parse_list(flags.platform),
+        platforms=_platforms(flags.platform),
         stage=flags.target,
         build_args=_build_args(flags.build_arg, environ),
         labels=_labels(flags.label),
         no_cache=flags.no_cache,
         pull=flags.pull,
     )
+
+
+def _platforms(words: tuple[str, ...]) -> tuple[Platform, ...]:
+    found = platforms.parse_list(words)
+    if words and not found:
+        raise UsageError("--platform names no platform", hint="leave it out, or for example: --platform linux/arm64")
+    return found
 
 
 def _tag(text: str) -> references.Reference:

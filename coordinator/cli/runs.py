@@ -11,6 +11,7 @@ import click
 from coordinator.cli.around import around, open_store
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.run import Run
+from coordinator.domain.states import TargetState
 from coordinator.errors import Exit
 from coordinator.report.tables import table
 
@@ -38,7 +39,7 @@ def _row(run: Run) -> tuple[str, ...]:
 
 def _state(run: Run) -> str:
     if run.exit_code is None:
-        return f"open ({run.target_state})"
+        return "open" if run.target_state is TargetState.OPEN else f"open ({run.target_state})"
     if run.exit_code == Exit.DONE:
         return run.target_state
     return f"{run.target_state} (exit {run.exit_code})"

@@ -129,6 +129,8 @@ def _by_inventory(platform: Platform, host: Host, emulate: Emulate, on: Sequence
 
 
 def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
+    if platform.os != "linux":
+        return Rejection(host.name, Why.PLATFORM, "it builds Linux images only", "leave the platform out")
     if platform in host.platforms:
         reason = f"the inventory says {platform}, and the probe found {_list(_direct(facts))}"
         return Rejection(host.name, Why.PIN, reason, f"correct platforms: of {host.name} in the inventory")

@@ -103,7 +103,7 @@ def plan(
     those `taken`, and then by the inventory's order. Raises UsageError for a name that is no host's.
     """
     pins = pinned or {}
-    _check_names((*on, *pins.values()), hosts)
+    check_names((*on, *pins.values()), hosts)
     outcomes = [
         _outcomes(one, hosts, found, emulate, (pins[p],) if (p := one.platform) in pins else on) for one in wanted
     ]
@@ -144,7 +144,8 @@ def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
     return [one for one in outcomes if isinstance(one, Choice)]
 
 
-def _check_names(names: Sequence[str], hosts: Sequence[Host]) -> None:
+def check_names(names: Sequence[str], hosts: Sequence[Host]) -> None:
+    """Raises UsageError for a name that is no host's."""
     known = [host.name for host in hosts]
     for name in names:
         if name not in known:

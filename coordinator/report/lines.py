@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from coordinator.domain.events import (
     Assigned,
     AttemptEnded,
@@ -19,9 +21,16 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Mode
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PLATFORM_WIDTH = len("linux/arm64/v9")
 _MODE_WIDTH = len("emulated")
 _SHORT_DIGEST = len("sha256:") + 12
+
+
+def visible(text: str) -> str:
+    """The text without colours, and with every other control character spelled out: a build writes what it likes."""
+    plain = _COLOUR.sub("", text)
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in plain)
 
 
 def prefix(place: Place) -> str:
@@ -61,7 +70,7 @@ def _of_job(event: Reused | Waiting | Assigned | Phase | StepLine | AttemptEnded
         case Waiting(platform, reason):
             return [f"{platform!s:<{_PLATFORM_WIDTH}} waits: {reason}"]
         case Assigned(place, text) | StepLine(place, text):
-            return [f"{prefix(place)}{text}"]
+            return [f"{prefix(place)}{visible(text)}"]
         case Phase(place, name, text):
             return [f"{prefix(place)}{name}{': ' if text else ''}{text}"]
         case AttemptEnded():
@@ -82,7 +91,7 @@ def _ended(event: AttemptEnded) -> list[str]:
     at = f" at {event.step}" if event.step else ""
     code = f" ({event.code})" if event.code else ""
     again = "; trying again" if event.again else ""
-    head = f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}"
+    head = visible(f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}")
     if not event.tail:
         return [head]
-    return [head, f"  last {len(event.tail)} lines:", *(f"  | {line}" for line in event.tail)]
+    return [head, f"  last {len(event.tail)} lines:", *(f"  | {visible(line)}" for line in event.tail)]

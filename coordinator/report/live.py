@@ -29,7 +29,7 @@ from coordinator.domain.events import (
     Waiting,
 )
 from coordinator.domain.platforms import Platform
-from coordinator.report.lines import lines, short
+from coordinator.report.lines import lines, short, visible
 from coordinator.report.watch import Watch
 
 _FRAMES_PER_S = 8
@@ -59,13 +59,15 @@ class _Board:
         self.rows: dict[Platform, _Row] = {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table.grid(padding=(0, 2), expand=False)
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True)
+        table = Table.grid(padding=(0, 2), expand=True)
+        cells = [(str(platform), row.host, row.mode, row.elapsed) for platform, row in self.rows.items()]
+        for column in range(4):
+            # As wide as it needs to be: what is cut on a narrow terminal is the step.
+            width = max((len(row[column]) for row in cells), default=0)
+            table.add_column(no_wrap=True, min_width=width, justify="right" if column == 3 else "left")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for platform, row in self.rows.items():
-            step = Text(row.step, style=_STYLE.get(row.state, ""))
+            step = Text(visible(row.step), style=_STYLE.get(row.state, ""))
             table.add_row(str(platform), row.host, row.mode, row.elapsed, step)
         yield table
 

@@ -14,8 +14,9 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient
 from coordinator.hosts.results import Ended, EndState, HostBusyError
 from coordinator.runner.fate import cancelled, failed, lost
+from coordinator.runner.job_names import agent_job
 from coordinator.runner.logs import kept_log, log_path
-from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.loom import Loom, place
 
 _ASK_AGAIN_S = 1.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +73,13 @@ class Farm:
                 self._tunnels[name] = await self._transport(name).listen(self._broker)
             return self._tunnels[name].port
 
+    async def sweep(self, has_ended: Callable[[str], bool]) -> None:
+        """Removes from every probed host what no run can want any more; `has_ended` tells of our own runs by id."""
+        async with asyncio.TaskGroup() as group:
+            for name, facts in self.facts.items():
+                host_time = self._around.clock() + (facts.clock_offset or 0.0)
+                group.create_task(sweep(self._clients[name], self._hosts[name], host_time, has_ended))
+
     async def _probe(self, name: str) -> Facts | Unreachable:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
@@ -86,8 +93,6 @@ class Farm:
             return Unreachable(error.message, error.hint)
         facts = read_facts(name, observation, now=now, round_trip=now - asked)
         self.facts[name] = facts
-        if self._broker is not None:
-            await sweep(client, self._hosts[name], now + (facts.clock_offset or 0.0))
         return facts
 
     def _transport(self, name: str) -> Transport:

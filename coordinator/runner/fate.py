@@ -11,7 +11,8 @@ from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent
 from coordinator.errors import ArchloomError
-from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.job_names import agent_job
+from coordinator.runner.loom import Loom, place
 
 _PATIENCE_S = 20.0
 

@@ -49,8 +49,3 @@ class Loom:
 
 def place(job: Job, attempt: Attempt) -> Place:
     return Place(platform=job.platform, host=attempt.host, mode=attempt.mode)
-
-
-def agent_job(run_id: str, job: Job, attempt: Attempt) -> str:
-    """The attempt's name on its host."""
-    return f"{run_id}-{job.platform.slug}-{attempt.number}"

@@ -9,7 +9,8 @@ from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.fate import lost
-from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.job_names import agent_job
+from coordinator.runner.loom import Loom, place
 from coordinator.runner.refused import reason
 
 _MOST_PUSHES = 3
@@ -47,7 +48,7 @@ async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
     """The digest of the manifest as it came through the broker."""
     name = agent_job(loom.run_id, job, attempt)
     progress = _Progress(loom, place(job, attempt))
-    progress.tell("")
+    progress.tell(f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else "")
     client = await loom.farm.client(attempt.host)
     port = await loom.farm.tunnel(attempt.host)
     with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:

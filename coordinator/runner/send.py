@@ -10,7 +10,8 @@ from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.runner.fate import lost
-from coordinator.runner.loom import Loom, agent_job, place
+from coordinator.runner.job_names import agent_job
+from coordinator.runner.loom import Loom, place
 from coordinator.runner.refused import reason
 from coordinator.runner.spec import job_bases, spec
 

@@ -17,7 +17,7 @@ from coordinator.domain.facts import Driver, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted
 from coordinator.domain.inventory import Inventory, Kind
 from coordinator.domain.outcome import complaint
-from coordinator.domain.plan import Plan, plan
+from coordinator.domain.plan import Plan, check_names, plan
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.references import Reference
 from coordinator.domain.run import Build, Publish, Push, Run, Send, Verify
@@ -91,6 +91,7 @@ async def _build(
     request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published]
 ) -> None:
     begun = around.clock()
+    check_names(request.on, inventory.hosts)
     _tell_of_inventory(inventory, emit)
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(around.environ, around.home)
@@ -112,6 +113,7 @@ async def _build(
             found = await farm.probe()
         candidates = _candidates(_plan(request, inventory, found, farm, dockerfile, left))
         store = stack.enter_context(Store(store_path(around.state), around.clock))
+        await farm.sweep(store.has_ended)
         run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
         loom = Loom(
             run_id=run.id,

@@ -10,7 +10,8 @@ from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent, TargetState
 from coordinator.errors import ArchloomError
 from coordinator.runner.fate import forget, write_down
-from coordinator.runner.loom import Loom, agent_job
+from coordinator.runner.job_names import agent_job
+from coordinator.runner.loom import Loom
 
 _PATIENCE_S = 20.0
 

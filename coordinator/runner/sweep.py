@@ -1,25 +1,27 @@
-"""What earlier runs left on a host when their coordinator died, removed when nobody can want it any more."""
+"""What earlier runs left on a host, removed when nobody can want it any more."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from coordinator.domain.inventory import Host
 from coordinator.errors import ArchloomError
 from coordinator.hosts.agent import AgentClient
+from coordinator.runner.job_names import run_of
 
 _RUNNING = "BUILDING"
 _PATIENCE_S = 20.0
 
 
-async def sweep(client: AgentClient, host: Host, host_time: float) -> None:
-    """Forgets jobs that ended, or never began, longer than `keep_built` ago by the host's own clock.
+async def sweep(client: AgentClient, host: Host, host_time: float, has_ended: Callable[[str], bool]) -> None:
+    """Forgets jobs of our own ended runs, and anybody's that ended or never began longer than `keep_built` ago.
 
     A job that runs is never touched. A host that fails here is used all the same: the next run sweeps again.
     """
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
-            jobs = await client.jobs()
-            old = [one.job for one in jobs if one.state != _RUNNING and host_time - one.since > host.keep_built]
+            jobs = [one for one in await client.jobs() if one.state != _RUNNING]
+            old = [one.job for one in jobs if has_ended(run_of(one.job)) or host_time - one.since > host.keep_built]
             await asyncio.gather(*map(client.forget, old))

@@ -95,9 +95,14 @@ class Store:
         """The latest runs, newest first."""
         return tuple(self.run(row["id"]) for row in self._all("recent_runs", limit=limit))
 
+    def has_ended(self, run_id: str) -> bool:
+        """Whether this is a run of this store, and over."""
+        found = self._all("run", id=run_id)
+        return bool(found) and found[0]["finished_at"] is not None
+
     def find_run(self, prefix: str) -> Run:
         """The run whose id begins with `prefix`. Raises UsageError when there is none or more than one."""
-        rows = self._all("runs_by_prefix", prefix=prefix)
+        rows = self._all("runs_by_prefix", prefix=prefix) if prefix else []
         if len(rows) > 1:
             raise UsageError(f"more than one run begins with '{prefix}'", hint="list them with: archloom runs")
         return self.run(rows[0]["id"] if rows else prefix)

@@ -137,6 +137,39 @@ def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tm
 
 
 @pytest.mark.usefixtures("nothing_left")
+def test_a_second_ctrl_c_does_not_wait_and_the_next_run_cleans_up(registry, home, hello, tmp_path):
+    """Exit 130 at once; the run is written down as cancelled; what was left on the host goes with the next run."""
+    base = base_image(registry, "linux/amd64", repository="main/base6")
+    folder = context(tmp_path / "twice", f"FROM {base.reference}\nRUN echo begun {secrets.token_hex(8)}; sleep 60\n")
+    process = home.start("build", str(folder), "-t", f"{registry.address}/main/twice:1", "--platform", "linux/amd64")
+    read_until(process, "begun")
+
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
+    assert (run["exit_code"], run["platforms"]["linux/amd64"]["state"]) == (130, "cancelled")
+    jobs = home.folder / ".local/state/archloom-agent"
+    wait_for(lambda: all((job / "result.json").exists() for job in jobs.glob("*/jobs/[a-z0-9]*")))
+    good(home.run("build", str(hello), "-t", f"{registry.address}/main/next:1", "--platform", "linux/amd64"))
+    assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
+
+
+def test_a_host_nobody_has_is_refused_even_when_nothing_is_left_to_build(registry, home, hello):
+    """A typing error in --on is one whether or not the registry has everything."""
+    words = ("build", str(hello), "-t", f"{registry.address}/main/typo:1", "--platform", "linux/amd64")
+    good(home.run(*words))
+
+    done = home.run(*words, "--on", "locl")
+
+    assert done.returncode == 2
+    assert "did you mean local?" in done.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
 def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, hello, tmp_path):
     """kill -9: the job ends by itself on its host; once `keep_built` is over, the next run leaves nothing of it."""
     base = base_image(registry, "linux/amd64", repository="main/base5")

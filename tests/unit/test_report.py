@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 
+from rich.console import Console
+
 from coordinator.domain.events import (
     Assigned,
     AttemptEnded,
@@ -21,7 +23,7 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Mode, parse
 from coordinator.report.lines import lines
-from coordinator.report.live import live
+from coordinator.report.live import _Board, live
 from coordinator.report.rawjson import to_json_line
 from coordinator.report.watch import Progress, watching
 
@@ -112,6 +114,23 @@ def test_quiet_says_only_what_went_wrong():
             watch(event)
 
     assert stream.getvalue().splitlines() == lines(FAILED)
+
+
+def test_a_build_cannot_drive_the_terminal():
+    """Colours are dropped and other control characters are spelled out."""
+    said = lines(StepLine(PLACE, "#5 0.1 \x1b[31mred\x1b[0m \x1b[2Jgone\x07", ""))[0]
+
+    assert said.endswith(r"#5 0.1 red \x1b[2Jgone\x07")
+
+
+def test_a_narrow_terminal_keeps_the_platforms():
+    """What is cut is the step: two platforms never look the same."""
+    console = Console(width=50, file=io.StringIO(), force_terminal=True)
+    board = _Board()
+    board.place(PLACE).step = "[2/3] RUN " + "x" * 100
+    console.print(board)
+
+    assert "linux/arm/v7  beast  emulated" in console.file.getvalue()
 
 
 class Gone(io.StringIO):
