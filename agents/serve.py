@@ -17,9 +17,11 @@ from agents.follow import follow
 from agents.jobs import Discard, Jobs
 
 _SHARED_SLOTS = Path("/run/lock")
+# Seconds that a cancelled pull or push may take to end: a push has names to take away again.
+_LET_GO = 5.0
 # Seconds an operation is given to finish when the channel ends; 0 for others. A cancelled job may take 15 to be
-# killed; a cancelled push has a name to take away again.
-_TO_FINISH = {"create": 20.0, "start": 20.0, "cancel": 20.0, "forget": 20.0, "pull": 5.0, "push": 5.0}
+# killed, and what is carried for a forgotten one ends before that.
+_TO_FINISH = {"create": 20.0, "start": 20.0, "cancel": 20.0, "forget": 20.0, "pull": _LET_GO, "push": _LET_GO}
 
 Fields = dict[str, Any]
 Emit = Callable[[Fields], None]
@@ -69,7 +71,8 @@ class Server:
         self._parts = parts
         self._replies = replies
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        # Told when nothing is carried for a job any more.
+        self._carriage = threading.Condition()
         self._carried: dict[str, list[threading.Event]] = {}
         self._under_way: list[tuple[threading.Thread, float]] = []
 
@@ -88,7 +91,7 @@ class Server:
     def _finish(self) -> None:
         ended = time.monotonic()
         self._stop.set()
-        with self._lock:
+        with self._carriage:
             for event in (event for events in self._carried.values() for event in events):
                 event.set()
         for thread, seconds in self._under_way:
@@ -184,6 +187,7 @@ class Server:
     def _forget(self, fields: Fields, _emit: Emit) -> Fields:
         job = field(fields, "job", str)
         self._drop_carried(job)
+        self._await_carried(job)
         self._jobs.forget(job, self._parts.discard)
         return {}
 
@@ -194,17 +198,27 @@ class Server:
     def _carry(self, job: str) -> Iterator[threading.Event]:
         """The word that a pull or a push of this job is to end: from `cancel`, `forget`, or the end of the channel."""
         cancelled = threading.Event()
-        with self._lock:
+        with self._carriage:
             self._carried.setdefault(job, []).append(cancelled)
         if self._stop.is_set():
             cancelled.set()
         try:
             yield cancelled
         finally:
-            with self._lock:
+            with self._carriage:
                 self._carried[job].remove(cancelled)
+                if not self._carried[job]:
+                    del self._carried[job]
+                    self._carriage.notify_all()
 
     def _drop_carried(self, job: str) -> None:
-        with self._lock:
+        with self._carriage:
             for event in self._carried.get(job, []):
                 event.set()
+
+    def _await_carried(self, job: str) -> None:
+        """Until no pull or push of the job is left that names what is discarded. Raises AgentError `engine`."""
+        with self._carriage:
+            if not self._carriage.wait_for(lambda: job not in self._carried, _LET_GO):
+                message = f"a pull or push of job '{job}' was cancelled and has not ended after {_LET_GO:.0f} s"
+                raise AgentError("engine", message)

@@ -74,7 +74,9 @@ class AgentClient:
     async def close(self) -> None:
         """End the channel. The host's jobs go on; pulls and pushes that the channel carried do not."""
         await self._channel.close()
-        await self._reading
+        await asyncio.wait({self._reading})
+        if not self._reading.cancelled():
+            self._reading.result()
 
     async def probe(self) -> Mapping[str, Any]:
         """The observation, raw."""
@@ -178,8 +180,8 @@ class AgentClient:
             self._channel.writer.write(encode({"id": number, "op": op, **parameters}))
             await self._channel.writer.drain()
         except OSError:
-            # Reading notices as well, and knows how it ended.
-            await self._reading
+            # Reading notices as well, and knows how it ended. Awaited itself, it would be cancelled with this caller.
+            await asyncio.wait({self._reading})
 
     async def _next(self, answers: asyncio.Queue[Mapping[str, Any] | None]) -> Mapping[str, Any]:
         body = await answers.get() if self._lost is None or not answers.empty() else None
@@ -202,6 +204,9 @@ class AgentClient:
             self._lost = error
             await self._channel.abort()
         finally:
+            # Cancelled, or a defect: nobody reads any more, and whoever calls now would wait for ever.
+            if self._lost is None:
+                self._lost = self._gone(Ending(None))
             for answers in self._under_way.values():
                 answers.put_nowait(None)
 

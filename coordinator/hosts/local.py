@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from coordinator.errors import LostError
@@ -33,7 +33,8 @@ class LocalTransport:
     def __init__(self, command: tuple[str, ...], host: str = "local") -> None:
         self._command = command
         self._host = host
-        self._open: list[LocalChannel | LocalTunnel] = []
+        self._channels: set[LocalChannel] = set()
+        self._tunnels: list[LocalTunnel] = []
 
     @property
     def host(self) -> str:
@@ -48,12 +49,16 @@ class LocalTransport:
     async def listen(self, handler: ConnectionHandler) -> LocalTunnel:
         tunnel = LocalTunnel(handler)
         await tunnel.open()
-        self._open.append(tunnel)
+        self._tunnels.append(tunnel)
         return tunnel
 
     async def close(self) -> None:
-        opened, self._open = self._open, []
-        await asyncio.gather(*(one.close() for one in opened))
+        """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
+        tunnels, self._tunnels = self._tunnels, []
+        await asyncio.gather(*(one.close() for one in tunnels), *(one.close() for one in self._channels))
+        for tunnel in tunnels:
+            if tunnel.defect is not None:
+                raise tunnel.defect
 
     async def _channel(self, arguments: tuple[str, ...]) -> LocalChannel:
         try:
@@ -64,20 +69,21 @@ class LocalTransport:
         except OSError as error:
             message = f"host '{self._host}': cannot run {self._command[0]}: {error.strerror}"
             raise LostError(message, code="agent") from error
-        channel = LocalChannel(process)
-        self._open.append(channel)
+        channel = LocalChannel(process, self._channels.discard)
+        self._channels.add(channel)
         return channel
 
 
 class LocalChannel:
-    """A child process; `close` leaves no zombie and no pipe."""
+    """A child process; `close` leaves no zombie and no pipe, and tells `closed`."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, closed: Callable[[LocalChannel], None]) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("a channel needs all three pipes")
         self.reader = process.stdout
         self.writer = process.stdin
         self._process = process
+        self._closed = closed
         self._words = asyncio.create_task(_last_words(process.stderr))
         self._closing = asyncio.Lock()
         self._ending: Ending | None = None
@@ -86,6 +92,7 @@ class LocalChannel:
         async with self._closing:
             if self._ending is None:
                 self._ending = await self._end()
+                self._closed(self)
             return self._ending
 
     async def abort(self) -> None:
@@ -120,13 +127,14 @@ class LocalChannel:
 
 
 class LocalTunnel:
-    """A listening socket on 127.0.0.1."""
+    """A listening socket on 127.0.0.1. `defect` is the first thing its handler raised that is no peer's doing."""
 
     def __init__(self, handler: ConnectionHandler) -> None:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.defect: Exception | None = None
 
     async def open(self) -> None:
         """Listen; `port` is the one the system chose."""
@@ -157,6 +165,8 @@ class LocalTunnel:
             # A peer that reads no more would hold an orderly close for ever.
             writer.transport.abort()
             raise
+        except Exception as error:  # noqa: BLE001 - nobody awaits this task; who closes the transport is told
+            self.defect = self.defect or error
         finally:
             writer.close()
             with suppress(OSError):

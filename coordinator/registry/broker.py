@@ -13,8 +13,10 @@ import binascii
 import contextlib
 import json
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import PurePath
 from types import TracebackType
 from typing import Self
 
@@ -129,6 +131,12 @@ class Broker:
         except ArchloomError as error:
             door.refused(error)
             raise _as_refusal(error) from error
+        except (RefusalError, WireError, OSError):
+            raise
+        except Exception as error:
+            defect = _as_defect(error)
+            door.refused(defect)
+            raise RefusalError(500, "UNKNOWN", f"archloom: {defect.message}") from error
         door.served()
 
     def _admitted(self, head: Head) -> Door:
@@ -148,6 +156,14 @@ def _as_refusal(error: ArchloomError) -> RefusalError:
     if error.code in PASSING:
         return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
     return RefusalError(403, "DENIED", f"archloom: {error.message}")
+
+
+def _as_defect(error: Exception) -> ArchloomError:
+    """What nobody foresaw, with its place: it is all the job says of it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{PurePath(place.filename).name}:{place.lineno}"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return ArchloomError(f"bug: {text} ({where})", hint="please report it", code="internal")
 
 
 async def _farewell(source: Source) -> None:

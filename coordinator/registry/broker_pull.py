@@ -13,7 +13,8 @@ from coordinator.registry.reply import Reply
 
 async def answer(call: Call, reply: Reply) -> None:
     """One request to a base's repository. Raises RefusalError, or RegistryError for what the registry refused."""
-    readable = call.door.readable.setdefault(call.repository.name, {call.repository.digest})
+    # By the whole reference: two bases may be of one repository.
+    readable = call.door.readable.setdefault(str(call.repository), {call.repository.digest})
     if call.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
     if not is_digest(call.rest) or call.rest not in readable:

@@ -36,7 +36,7 @@ class Upstreams(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """`kind` is `manifests` or `blobs`, `rest` what follows it in the path. `actions` is what we need upstream."""
+    """`kind` is `manifests` or `blobs`, `rest` what follows it in the path."""
 
     door: Door
     repository: Reference

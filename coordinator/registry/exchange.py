@@ -94,13 +94,15 @@ class Connections:
             link = await self._take(place, fresh=body is not None)
             try:
                 answer, whole = await _converse(link, method, url, headers, body)
-            except (_NoAnswerError, TimeoutError) as error:
+            except _NoAnswerError as error:
                 await _end(link)
                 # An idle connection may have been closed at the other end at any time; that is no failure.
                 if not link.used:
-                    raise RegistryError(
-                        f"{place.host}:{place.port} gave no answer to {method}: {error}", code="unreachable"
-                    ) from error
+                    raise _unanswered(place, method, str(error)) from error
+            except TimeoutError as error:
+                # Silence is no sign of an old connection: the next one would be as silent.
+                await _end(link)
+                raise _unanswered(place, method, f"nothing for {SILENCE_S:.0f} s") from error
             except BaseException:
                 await _end(link)
                 raise
@@ -122,6 +124,10 @@ class Connections:
 
 class _NoAnswerError(Exception):
     """The registry closed the connection without a word."""
+
+
+def _unanswered(place: _Place, method: str, why: str) -> RegistryError:
+    return RegistryError(f"{place.host}:{place.port} gave no answer to {method}: {why}", code="unreachable")
 
 
 async def _converse(

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agents import process, results, state
+from agents import frames, process, results, serve, state
 from agents.cancel import cancel
 from agents.errors import AgentError
 from agents.jobs import Jobs
@@ -110,6 +111,49 @@ def test_a_forget_that_could_not_discard_can_be_repeated(jobs: Jobs):
         jobs.forget("a-1", refuse)
 
     assert jobs.folder("a-1").is_dir()
+
+
+def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
+    """What a push named is gone before the image is dropped: later nothing of the job would find those names."""
+    order: list[str] = []
+    discarded = threading.Event()
+
+    def push(spec, port, repository, tag, secret, progress, cancelled):
+        progress(0, 1)
+        cancelled.wait()
+        discarded.wait(0.5)  # the time that the engine takes, unless the image goes first
+        order.append("names")
+        raise AgentError("cancelled", "the push was cancelled")
+
+    def discard(_: Spec) -> None:
+        order.append("image")
+        discarded.set()
+
+    parts = serve.Parts(observe=dict, engine_id=str, pull=push, push=push, discard=discard, job_command=())
+    asks, answers = os.pipe(), os.pipe()
+    with (
+        os.fdopen(asks[0], "rb") as stream,
+        os.fdopen(answers[1], "wb", buffering=0) as told,
+        os.fdopen(answers[0], "rb") as heard,
+        ThreadPoolExecutor(1) as pool,
+        os.fdopen(asks[1], "wb", buffering=0) as asking,
+    ):
+        folder = state.open_state({"XDG_STATE_HOME": str(tmp_path)})
+        running = pool.submit(serve.Server(folder, parts, frames.Replies(told)).run, stream)
+
+        def ask(number: int, op: str, **fields: object) -> dict[str, object]:
+            """Ask, and the next frame, whosever it is."""
+            asking.write(json.dumps({"id": number, "op": op, "job": "a-1", **fields}).encode() + b"\n")
+            return json.loads(heard.readline())
+
+        assert ask(1, "create", spec=SPEC) == {"id": 1, "ok": {}}
+        assert ask(2, "push", port=1, repository="r", tag="t", secret="s")["event"]
+        first, second = ask(3, "forget"), json.loads(heard.readline())
+        asking.close()
+        running.result()
+
+    assert (first["error"]["code"], second["ok"]) == ("cancelled", {})
+    assert order == ["names", "image"]
 
 
 def test_a_job_cancelled_before_it_ran_has_ended(jobs: Jobs):

@@ -7,16 +7,23 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from coordinator.domain.descriptors import sha256
 from coordinator.domain.references import Reference
+from coordinator.registry.broker import Broker
+from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.wire import SILENCE_S
+from coordinator.runner.registries import Registries
+from coordinator.runner.upstream import Upstream
 from tests.edges.broker_bed import (
     LAYER,
     Bed,
     Board,
     Connected,
+    Known,
     brokered,
     listening,
     read_head,
@@ -161,6 +168,63 @@ async def test_an_answer_before_the_end_of_a_body_ends_the_connection() -> None:
 
         assert (answer.status, answer.headers["connection"]) == (202, "close")
         assert await board.ended()
+
+
+async def test_a_silence_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry that says nothing on an old connection is given up at once, not asked on every other one."""
+    connections = 0
+    silent = asyncio.Event()
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        number = connections
+        await read_head(reader, writer)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+        # The first is the registry client's own, for its ping, the second the one that falls silent.
+        if number == 2:
+            await read_head(reader, writer)
+            silent.set()
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    clock, path = loop.time, f"/v2/push/blobs/{sha256(LAYER)}"
+    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+        first = await board.ask("HEAD", path)
+        await board.send("HEAD", path)
+        await silent.wait()
+        monkeypatch.setattr(loop, "time", lambda: clock() + SILENCE_S)
+        second = await board.answer("HEAD")
+
+    assert (first.status, second.status) == (200, 503)
+    assert connections == 2
+    assert board.door.refusal is not None
+    assert board.door.refusal.message.endswith("gave no answer to HEAD: nothing for 300 s")
+
+
+class Defective(Upstream):
+    """An upstream with a mistake in it."""
+
+    async def endpoint(self, registry: str) -> Endpoint:
+        raise KeyError(registry)
+
+
+async def test_a_defect_of_ours_is_the_job_s_reason() -> None:
+    """What nobody foresaw is a 500 in our words and the door's refusal, with its place; the connection goes on."""
+    async with (
+        Registries({}, Known()) as registries,
+        Broker(Defective(registries)) as broker,
+        listening(broker) as port,
+    ):
+        with broker.door("job1", push=Reference("nas.lan", "team/app")) as door:
+            async with Bed(broker, port).board(door) as board:
+                answers = [await board.ask("POST", "/v2/push/blobs/uploads/"), await board.ask("GET", "/v2/")]
+
+    assert [answer.status for answer in answers] == [500, 200]
+    assert door.refusal is not None
+    assert answers[0].message == f"archloom: {door.refusal.message}"
+    assert door.refusal.code == "internal"
+    assert door.refusal.message.startswith(f"bug: KeyError: 'nas.lan' ({Path(__file__).name}:")
 
 
 async def test_what_is_stuck_ends_when_it_is_ended() -> None:

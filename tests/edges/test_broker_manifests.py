@@ -124,6 +124,28 @@ async def test_a_base_shows_the_blobs_of_its_manifest() -> None:
     assert {one.method for one in upstream.asked} == {"GET"}
 
 
+async def test_two_bases_of_one_repository_are_two() -> None:
+    """Two tags of one image, or one for two platforms, are each read by their own digest, and not by the other's."""
+    other = MANIFEST + b"\n"
+    script = base().on(
+        f"GET {REPOSITORY}/manifests/{sha256(other)}", Reply(body=other, headers={"Content-Type": OCI_MANIFEST})
+    )
+    async with scripted(script) as upstream, brokered() as bed:
+        of_digest = {
+            name: Reference(upstream.host, "team/app", digest=sha256(raw))
+            for name, raw in (("base0", MANIFEST), ("base1", other))
+        }
+        with bed.broker.door("job1", bases=of_digest) as door:
+            async with bed.board(door) as board:
+                paths = [
+                    f"/v2/{name}/manifests/{sha256(raw)}" for name in ("base0", "base1") for raw in (MANIFEST, other)
+                ]
+                answers = [await board.ask("GET", path) for path in paths]
+
+    assert [answer.status for answer in answers] == [200, 404, 404, 200]
+    assert (answers[0].body, answers[3].body) == (MANIFEST, other)
+
+
 async def test_a_base_that_came_wrong_is_refused() -> None:
     """The bytes of a base's manifest are its digest, whatever the registry sends."""
     script = base().on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from tests.edges.broker_bed import (
     pushing,
     refused,
 )
-from tests.edges.scripted_server import Reply, Scripted, scripted
+from tests.edges.scripted_server import Asked, Reply, Scripted, scripted
 
 
 async def test_an_upload_s_place_is_the_registry_s_own_affair() -> None:
@@ -47,6 +48,26 @@ async def test_a_body_in_one_put_is_relayed_too() -> None:
 
     assert put.status == 201
     assert of(upstream, "PUT")[0].body == LAYER
+
+
+async def test_an_upload_that_is_ended_twice_at_once_is_ended() -> None:
+    """An engine that lost its connection ends the upload again on another, while the first end is under way."""
+    both = asyncio.Barrier(2)
+
+    async def upstream(asked: Asked) -> Reply:
+        if asked.method == "PUT":
+            await both.wait()
+        return Script()(asked)
+
+    async with scripted(upstream) as registry, brokered() as bed:
+        with bed.broker.door("job1", push=Reference(registry.host, "team/app")) as door:
+            async with bed.board(door) as one, bed.board(door) as other:
+                place = f"{await one.upload()}?digest={sha256(LAYER)}"
+                puts = await asyncio.gather(one.ask("PUT", place), other.ask("PUT", place))
+                late = await one.ask("PUT", place)
+
+    assert [put.status for put in puts] == [201, 201]
+    assert (late.status, door.refusal) == (404, None)
 
 
 async def test_credentials_stay_on_the_registry_s_own_host() -> None:

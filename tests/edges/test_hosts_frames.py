@@ -122,7 +122,7 @@ def test_a_result_that_is_none_is_refused(fields: dict[str, object]):
     [
         ("refused", RegistryError), ("disk", LostError), ("engine", LostError), ("tunnel", LostError),
         ("no_context", LostError), ("unknown_job", LostError), ("news", LostError), ("internal", LostError),
-        ("bad_request", ArchloomError), ("spec_differs", ArchloomError), ("not_built", ArchloomError),
+        ("bad_request", ArchloomError), ("spec_differs", ArchloomError), ("not_built", LostError),
     ],
 )  # fmt: skip
 def test_a_code_decides_which_error_it_is(code: str, kind: type[ArchloomError]):
