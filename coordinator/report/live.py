@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -30,7 +30,6 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Platform
 from coordinator.report.lines import lines, short, visible
-from coordinator.report.watch import Watch
 
 _FRAMES_PER_S = 8
 _STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow"}
@@ -83,7 +82,7 @@ class _Board:
 
 
 @contextlib.contextmanager
-def live(stream: TextIO) -> Iterator[Watch]:
+def live(stream: TextIO) -> Iterator[Callable[[Event], None]]:
     """A live view on `stream`, which is a terminal. The closing line stays when the view is gone."""
     console = Console(file=stream, highlight=False)
     board = _Board()
