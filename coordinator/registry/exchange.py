@@ -43,9 +43,13 @@ class Exchange:
 
 
 class Connections:
-    """Connections to registries, kept open between requests: a push asks for dozens of blobs by HEAD."""
+    """Connections to registries, kept open between requests: a push asks for dozens of blobs by HEAD.
 
-    def __init__(self) -> None:
+    A registry that says nothing for `silence` seconds has not answered.
+    """
+
+    def __init__(self, silence: float = SILENCE_S) -> None:
+        self._silence = silence
         self._idle: dict[_Place, list[_Link]] = {}
 
     async def close(self) -> None:
@@ -93,7 +97,7 @@ class Connections:
         while True:
             link = await self._take(place, fresh=body is not None)
             try:
-                answer, whole = await _converse(link, method, url, headers, body)
+                answer, whole = await _converse(link, method, url, headers, body, self._silence)
             except _NoAnswerError as error:
                 await _end(link)
                 # An idle connection may have been closed at the other end at any time; that is no failure.
@@ -102,7 +106,7 @@ class Connections:
             except TimeoutError as error:
                 # Silence is no sign of an old connection: the next one would be as silent.
                 await _end(link)
-                raise _unanswered(place, method, f"nothing for {SILENCE_S:.0f} s") from error
+                raise _unanswered(place, method, f"nothing for {self._silence:g} s") from error
             except BaseException:
                 await _end(link)
                 raise
@@ -136,6 +140,7 @@ async def _converse(
     url: str,
     headers: Mapping[str, str],
     body: Body | None,
+    silence: float,
 ) -> tuple[Head, bool]:
     parser = h11.Connection(h11.CLIENT)
     sending = asyncio.ensure_future(_send(link.writer, _head(parser, method, url, headers, body), body))
@@ -146,7 +151,7 @@ async def _converse(
         broken = sending.exception() if sending.done() else None
         if broken is not None and not isinstance(broken, OSError):
             raise broken
-        async with asyncio.timeout(SILENCE_S):
+        async with asyncio.timeout(silence):
             answer = await reading
         # Early answers are passed on at once; the rest of the body has nowhere to go.
         return answer, sending.done() and sending.exception() is None

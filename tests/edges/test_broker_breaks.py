@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.descriptors import sha256
+from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.references import Reference
+from coordinator.errors import RegistryError
 from coordinator.registry.broker import Broker
-from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.wire import SILENCE_S
+from coordinator.registry.endpoint import Endpoint, resolve
+from coordinator.registry.exchange import Connections
 from coordinator.runner.registries import Registries
 from coordinator.runner.upstream import Upstream
 from tests.edges.broker_bed import (
@@ -170,36 +172,30 @@ async def test_an_answer_before_the_end_of_a_body_ends_the_connection() -> None:
         assert await board.ended()
 
 
-async def test_a_silence_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silence_is_not_tried_again() -> None:
     """A registry that says nothing on an old connection is given up at once, not asked on every other one."""
-    connections = 0
-    silent = asyncio.Event()
+    requests = 0
 
     async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        number = connections
-        await read_head(reader, writer)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
-        # The first is the registry client's own, for its ping, the second the one that falls silent.
-        if number == 2:
+        nonlocal requests
+        for _ in range(2):
             await read_head(reader, writer)
-            silent.set()
-        await asyncio.Event().wait()
+            requests += 1
+            if requests == 1:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+        await reader.read()
 
-    loop = asyncio.get_running_loop()
-    clock, path = loop.time, f"/v2/push/blobs/{sha256(LAYER)}"
-    async with before(registry) as bed, bed.board(door_of(bed)) as board:
-        first = await board.ask("HEAD", path)
-        await board.send("HEAD", path)
-        await silent.wait()
-        monkeypatch.setattr(loop, "time", lambda: clock() + SILENCE_S)
-        second = await board.answer("HEAD")
+    async with listening(registry) as port:
+        endpoint = resolve(RegistrySettings(host=f"127.0.0.1:{port}"))
+        connections = Connections(silence=0.1)
+        async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}) as exchange:
+            assert exchange.answer.status == 200
+        with pytest.raises(RegistryError, match=r"gave no answer to HEAD: nothing for 0\.1 s"):
+            async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}):
+                pass
+        await connections.close()
 
-    assert (first.status, second.status) == (200, 503)
-    assert connections == 2
-    assert board.door.refusal is not None
-    assert board.door.refusal.message.endswith("gave no answer to HEAD: nothing for 300 s")
+    assert requests == 2
 
 
 class Defective(Upstream):
