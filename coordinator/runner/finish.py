@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,9 @@ async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], beg
     finally:
         try:
             if code is not Exit.DONE:
-                await stop(loom)
+                # A second Ctrl-C cuts the clean-up short; why the run ended is being told already.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await stop(loom)
         finally:
             loom.store.finish(loom.run_id, code)
             _tell_of_end(loom, published, code, begun)

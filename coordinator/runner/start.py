@@ -16,7 +16,7 @@ from coordinator.domain.plan import check_names
 from coordinator.domain.platforms import Platform
 from coordinator.domain.references import Reference
 from coordinator.domain.run import Run
-from coordinator.errors import InterruptedRunError
+from coordinator.errors import ArchloomError, InterruptedRunError
 from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.child import StoredChild
@@ -42,7 +42,7 @@ async def build(request: BuildRequest, inventory: Inventory, around: Around, emi
 
     The first Ctrl-C cancels the builds on their hosts and then raises InterruptedRunError; the second does not wait.
     """
-    done: list[Published] = []
+    done: list[Published | ArchloomError] = []
     work = asyncio.create_task(_build(request, inventory, around, emit, done))
 
     def stopping() -> None:
@@ -52,14 +52,16 @@ async def build(request: BuildRequest, inventory: Inventory, around: Around, emi
         try:
             await work
         except asyncio.CancelledError:
-            # Between the last tag and the end there is nothing left to interrupt.
+            # Once the run has ended, only its clean-up can be interrupted: how it ended stands.
             if not done:
                 raise InterruptedRunError(f"interrupted; {_named(request.target.tags)} not touched") from None
+    if isinstance(done[0], ArchloomError):
+        raise done[0]
     return done[0]
 
 
 async def _build(
-    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published]
+    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published | ArchloomError]
 ) -> None:
     begun = around.clock()
     check_names(request.on, inventory.hosts)
@@ -99,7 +101,11 @@ async def _build(
             emit=emit,
         )
         _begin(loom, run, reused)
-        done.append(await finish(loom, chosen.by_platform, begun))
+        try:
+            done.append(await finish(loom, chosen.by_platform, begun))
+        except ArchloomError as error:
+            done.append(error)
+            raise
 
 
 async def _reuse(request: BuildRequest, inputs: Inputs, registries: Registries) -> dict[Platform, StoredChild]:

@@ -147,9 +147,10 @@ def test_a_second_ctrl_c_does_not_wait_and_the_next_run_cleans_up(registry, home
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    rest = process.communicate(timeout=10)[1]
 
     assert process.returncode == 130
+    assert "main/twice:1 not touched" in rest
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
     assert (run["exit_code"], run["platforms"]["linux/amd64"]["state"]) == (130, "cancelled")
     jobs = home.folder / ".local/state/archloom-agent"
