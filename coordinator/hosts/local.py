@@ -127,13 +127,17 @@ class LocalChannel:
 
 
 class LocalTunnel:
-    """A listening socket on 127.0.0.1. `defect` is the first thing its handler raised that is no peer's doing."""
+    """A listening socket on 127.0.0.1, never lost.
+
+    `defect` is the first thing its handler raised that is no peer's doing.
+    """
 
     def __init__(self, handler: ConnectionHandler) -> None:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.lost = False
         self.defect: Exception | None = None
 
     async def open(self) -> None:

@@ -66,6 +66,10 @@ class Tunnel(Protocol):
 
     @property
     def port(self) -> int: ...
+    @property
+    def lost(self) -> bool:
+        """Whether the connection it came through is gone: nothing on that port leads here any more."""
+        ...
 
     async def close(self) -> None:
         """Stop listening and end what is being served."""

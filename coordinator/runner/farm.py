@@ -1,29 +1,40 @@
-"""The hosts of the inventory as one run knows them: connected when first needed, probed all at once."""
+"""The hosts of the inventory as one run knows them: connected when first needed, with a tunnel while one is used."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.facts import Facts, read_facts
-from coordinator.domain.fit import Unreachable
+from coordinator.domain.facts import Facts
 from coordinator.domain.inventory import Host, Inventory, Kind
-from coordinator.errors import ArchloomError, UsageError
+from coordinator.errors import UsageError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import local
 from coordinator.hosts.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.runner.around import Around
 from coordinator.runner.sweep import sweep
 
-_PROBE_TIMEOUT_S = 30.0
 # QEMU builds are mostly single-threaded; more of them than this only share the disk.
 _MOST_AUTOMATIC_SLOTS = 4
 
 
+@dataclass(slots=True)
+class _Shared:
+    """A tunnel and how many use it now."""
+
+    tunnel: Tunnel
+    users: int = 0
+
+
 class Farm:
-    """Connections by host name. `broker` serves the tunnels; `None` where nothing will be carried."""
+    """Connections by host name. `broker` serves the tunnels; `None` where nothing will be carried.
+
+    `facts` are of the hosts that were probed: `runner.probe` puts them there.
+    """
 
     def __init__(self, inventory: Inventory, around: Around, broker: ConnectionHandler | None = None) -> None:
         self._hosts = {host.name: host for host in inventory.hosts}
@@ -32,7 +43,7 @@ class Farm:
         self._locks = {name: asyncio.Lock() for name in self._hosts}
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}
-        self._tunnels: dict[str, Tunnel] = {}
+        self._tunnels: dict[str, _Shared] = {}
         self.facts: dict[str, Facts] = {}
 
     async def __aenter__(self) -> Self:
@@ -41,7 +52,6 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(tunnel.close() for tunnel in self._tunnels.values()))
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
@@ -50,10 +60,10 @@ class Farm:
         """How many jobs each probed host takes from us at once: `jobs`, or one, and more on an emulator with cores."""
         return {name: _slots(self._hosts[name], facts) for name, facts in self.facts.items()}
 
-    async def probe(self) -> dict[str, Facts | Unreachable]:
-        """What every host is, asked of all at once. A host that does not answer costs its own place only."""
-        names = list(self._hosts)
-        return dict(zip(names, await asyncio.gather(*map(self._probe, names)), strict=True))
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """Every host of the inventory, by name and in its order."""
+        return self._hosts
 
     async def client(self, name: str) -> AgentClient:
         """The agent on this host, connected; anew where the connection was lost. Raises LostError."""
@@ -64,14 +74,28 @@ class Farm:
                 self._clients[name] = client
             return client
 
-    async def tunnel(self, name: str) -> int:
-        """The port on the host's loopback that leads to the broker."""
+    @contextlib.asynccontextmanager
+    async def tunnel(self, name: str) -> AsyncIterator[int]:
+        """A port on the host's loopback that leads to the broker, as long as anybody is inside. Raises LostError."""
+        shared = await self._shared(name)
+        try:
+            yield shared.tunnel.port
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                if self._tunnels.get(name) is shared:
+                    del self._tunnels[name]
+                await shared.tunnel.close()
+
+    async def _shared(self, name: str) -> _Shared:
         async with self._locks[name]:
-            if name not in self._tunnels:
+            shared = self._tunnels.get(name)
+            if shared is None or shared.tunnel.lost:
                 if self._broker is None:
                     raise ValueError("this farm carries nothing")
-                self._tunnels[name] = await self._transport(name).listen(self._broker)
-            return self._tunnels[name].port
+                shared = self._tunnels[name] = _Shared(await self._transport(name).listen(self._broker))
+            shared.users += 1
+            return shared
 
     async def sweep(self, has_ended: Callable[[str], bool]) -> None:
         """Removes from every probed host what no run can want any more; `has_ended` tells of our own runs by id."""
@@ -79,21 +103,6 @@ class Farm:
             for name, facts in self.facts.items():
                 host_time = self._around.clock() + (facts.clock_offset or 0.0)
                 group.create_task(sweep(self._clients[name], self._hosts[name], host_time, has_ended))
-
-    async def _probe(self, name: str) -> Facts | Unreachable:
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                client = await self.client(name)
-                asked = self._around.clock()
-                observation = await client.probe()
-                now = self._around.clock()
-        except TimeoutError:
-            return Unreachable(f"no answer to the probe in {_PROBE_TIMEOUT_S:.0f} s", alive=True)
-        except ArchloomError as error:
-            return Unreachable(error.message, error.hint)
-        facts = read_facts(name, observation, now=now, round_trip=now - asked)
-        self.facts[name] = facts
-        return facts
 
     def _transport(self, name: str) -> Transport:
         if name not in self._transports:
@@ -105,12 +114,6 @@ class Farm:
                 )
             self._transports[name] = local(self._around.environ, name)
         return self._transports[name]
-
-
-async def probe_all(inventory: Inventory, around: Around) -> dict[str, Facts | Unreachable]:
-    """What every host of the inventory is now."""
-    async with Farm(inventory, around) as farm:
-        return await farm.probe()
 
 
 def _slots(host: Host, facts: Facts) -> int:

@@ -18,6 +18,7 @@ from coordinator.errors import LostError
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
 from coordinator.runner.inputs import read_dockerfile
+from coordinator.runner.probe import probe
 from coordinator.runner.request import BuildRequest
 
 
@@ -28,7 +29,7 @@ async def plan_build(
     tell_of_inventory(inventory, emit)
     dockerfile = read_dockerfile(request.target)
     async with Farm(inventory, around) as farm:
-        found = await farm.probe()
+        found = await probe(farm, around.clock)
         request = with_platforms(request, inventory, found)
         return plan_for(request, inventory, found, farm, dockerfile, request.target.platforms)
 

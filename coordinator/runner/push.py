@@ -50,16 +50,16 @@ async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
     progress = _Progress(loom, place(job, attempt))
     progress.tell(f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else "")
     client = await loom.farm.client(attempt.host)
-    port = await loom.farm.tunnel(attempt.host)
-    with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
-        try:
-            # A tag of its own: jobs that push at once from one engine share everything else of the name there.
-            await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
-        except ArchloomError as error:
-            raise reason(door, error) from error
-        if door.pushed is None:
-            raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
-        return door.pushed.digest
+    async with loom.farm.tunnel(attempt.host) as port:
+        with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
+            try:
+                # A tag of its own: jobs that push at once from one engine share everything else of the name there.
+                await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
+            except ArchloomError as error:
+                raise reason(door, error) from error
+            if door.pushed is None:
+                raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
+            return door.pushed.digest
 
 
 class _Progress:

@@ -42,13 +42,15 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
         await client.send_context(name, chunks)
     if bases:
         loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
-        port = await loom.farm.tunnel(attempt.host)
         pulls = {base.shown: base.reference for base in bases}
-        with loom.broker.door(name, bases=pulls) as door:
-            try:
-                await client.pull(name, port, door.secret.reveal(), lambda text: loom.emit(Phase(here, "base", text)))
-            except ArchloomError as error:
-                raise _of_registry(reason(door, error)) from error
+        async with loom.farm.tunnel(attempt.host) as port:
+            with loom.broker.door(name, bases=pulls) as door:
+                try:
+                    await client.pull(
+                        name, port, door.secret.reveal(), lambda text: loom.emit(Phase(here, "base", text))
+                    )
+                except ArchloomError as error:
+                    raise _of_registry(reason(door, error)) from error
 
 
 def _of_registry(error: ArchloomError) -> ArchloomError:

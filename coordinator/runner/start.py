@@ -27,6 +27,7 @@ from coordinator.runner.interrupt import interruptible
 from coordinator.runner.logs import log_folder, store_path
 from coordinator.runner.loom import Loom
 from coordinator.runner.placing import candidates, plan_for, tell_of_inventory, with_platforms
+from coordinator.runner.probe import probe
 from coordinator.runner.registries import Registries
 from coordinator.runner.request import BuildRequest
 from coordinator.runner.reuse import reusable
@@ -74,7 +75,7 @@ async def _build(
         dockerfile = read_dockerfile(request.target)
         found: Mapping[str, Facts | Unreachable] = {}
         if not request.target.platforms:
-            found = await farm.probe()
+            found = await probe(farm, around.clock)
             request = with_platforms(request, inventory, found)
         for repository in request.target.repositories:
             await (await registries.registry(repository.registry)).check_push(repository.repository)
@@ -83,7 +84,7 @@ async def _build(
         reused = await _reuse(request, inputs, registries)
         left = [platform for platform in request.target.platforms if platform not in reused]
         if left and not found:
-            found = await farm.probe()
+            found = await probe(farm, around.clock)
         chosen = candidates(plan_for(request, inventory, found, farm, dockerfile, left))
         store = stack.enter_context(Store(store_path(around.state), around.clock))
         await farm.sweep(store.has_ended)

@@ -1,4 +1,4 @@
-"""`archloom boards`: the hosts of the inventory as they are now."""
+"""`archloom boards [show]`: the hosts of the inventory as they are now."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk fr
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(inventory: str | None, *, as_json: bool) -> None:
     """Show the hosts and what they can build."""
-    from coordinator.runner.farm import probe_all
+    from coordinator.runner.probe import probe_all
 
     here = around()
     hosts = open_inventory(inventory, here)
