@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import frames, state
+from agents import frames, process, state
 from agents.context import receive
 from agents.failures import explain
 from agents.jobs import Jobs
@@ -32,6 +32,7 @@ def control(folder: Path, version: str, run: Callable[[Pipes], None]) -> None:
             "python": platform.python_version(),
             "pid": os.getpid(),
             "parent": os.getppid(),
+            "parent_start": process.start_time(os.getppid()) or 0,
             "machine_id": state.machine_id(),
             "boot_id": state.boot_id(),
             "state": str(folder),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class Process(NamedTuple):
 def current(slot: int) -> Process:
     """This process."""
     pid = os.getpid()
-    start = _start_time(pid)
+    start = start_time(pid)
     if start is None:
         raise RuntimeError(f"/proc/{pid}/stat does not say when this process was started")
     return Process(pid, start, state.boot_id(), slot)
@@ -48,12 +49,12 @@ def read(folder: Path) -> Process | None:
 
 def is_alive(process: Process) -> bool:
     """Whether this very process still runs. A zombie does not: in a container nobody may ever reap it."""
-    return process.boot_id == state.boot_id() and _start_time(process.pid) == process.start_time
+    return process.boot_id == state.boot_id() and start_time(process.pid) == process.start_time
 
 
 def end_group(process: Process) -> None:
     """Kill the processes a job left behind, or all of it where it lives. Nothing that is not the job's is touched."""
-    if process.boot_id != state.boot_id() or _start_time(process.pid) not in {process.start_time, None}:
+    if process.boot_id != state.boot_id() or start_time(process.pid) not in {process.start_time, None}:
         return  # the number belongs to somebody else now
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -61,7 +62,19 @@ def end_group(process: Process) -> None:
         return
 
 
-def _start_time(pid: int) -> int | None:
+def hang_up(pid: int, start: int) -> None:
+    """End the sshd of a connection that is gone and that it still takes for alive: this frees what it holds.
+
+    Nothing is done where the pid belongs to another process now, or is no sshd.
+    """
+    with suppress(OSError):
+        is_sshd = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith("sshd")
+        if is_sshd and start_time(pid) == start:
+            os.kill(pid, signal.SIGTERM)
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot; None where no such process lives."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

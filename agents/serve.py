@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from agents import cancel, frames, slots, spec, start
+from agents import cancel, frames, process, slots, spec, start
 from agents.errors import AgentError
 from agents.failures import explain
 from agents.fields import field
@@ -122,6 +122,7 @@ class Server:
             "cancel": self._cancel,
             "forget": self._forget,
             "jobs": self._list,
+            "hang_up": self._hang_up,
         }
         operation = operations.get(request.op)
         if operation is None:
@@ -193,6 +194,10 @@ class Server:
 
     def _list(self, _fields: Fields, _emit: Emit) -> Fields:
         return {"jobs": self._jobs.entries()}
+
+    def _hang_up(self, fields: Fields, _emit: Emit) -> Fields:
+        process.hang_up(field(fields, "pid", int), field(fields, "start", int))
+        return {}
 
     @contextmanager
     def _carry(self, job: str) -> Iterator[threading.Event]:

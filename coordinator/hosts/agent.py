@@ -150,6 +150,11 @@ class AgentClient:
         """Leave nothing of the job on the host. Fine for jobs it does not know."""
         await self._ask("forget", job=job)
 
+    async def hang_up(self, earlier: Hello) -> None:
+        """End the host's side of an earlier connection, whose loss it has not noticed. Fine for one that ended."""
+        if earlier.boot_id == self.hello.boot_id:
+            await self._ask("hang_up", pid=earlier.parent, start=earlier.parent_start)
+
     async def jobs(self) -> tuple[JobEntry, ...]:
         """Every job that has a folder on the host."""
         return results.job_entries(self._host, await self._ask("jobs"))

@@ -7,18 +7,16 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from coordinator.errors import LostError
 from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.last_words import last_words
 from coordinator.hosts.transport import ConnectionHandler, Ending
 
 # An agent that is told to stop finishes what it may not leave half done: see `agents/serve.py`.
 _PATIENCE = 30.0
-_LAST_LINES = 20
-_LONGEST_LINE = 4096
 _READ = 65536
 
 
@@ -84,7 +82,7 @@ class LocalChannel:
         self.writer = process.stdin
         self._process = process
         self._closed = closed
-        self._words = asyncio.create_task(_last_words(process.stderr))
+        self._words = asyncio.create_task(last_words(process.stderr))
         self._closing = asyncio.Lock()
         self._ending: Ending | None = None
 
@@ -175,17 +173,6 @@ class LocalTunnel:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
-
-
-async def _last_words(stderr: asyncio.StreamReader) -> str:
-    """The last lines, once all is said; memory is bounded whatever it writes."""
-    lines: deque[bytes] = deque(maxlen=_LAST_LINES)
-    rest = b""
-    while data := await stderr.read(_READ):
-        *whole, rest = (rest + data).split(b"\n")
-        lines.extend(line[:_LONGEST_LINE] for line in whole)
-        rest = rest[-_LONGEST_LINE:]
-    return b"\n".join([*lines, rest]).decode("utf-8", "replace").strip()
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:

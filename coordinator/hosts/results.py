@@ -28,12 +28,16 @@ class EndState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """`parent` is the process that ends the host's side of the connection; `state` the agent's folder."""
+    """`parent` is the process that ends the host's side of the connection, started at `parent_start` (clock ticks).
+
+    `state` is the agent's folder.
+    """
 
     agent: str
     python: str
     pid: int
     parent: int
+    parent_start: int
     machine_id: str
     boot_id: str
     state: str
@@ -120,6 +124,7 @@ def hello(host: str, fields: Mapping[str, Any]) -> Hello:
         python=field(host, fields, "python", str),
         pid=field(host, fields, "pid", int),
         parent=field(host, fields, "parent", int),
+        parent_start=field(host, fields, "parent_start", int),
         machine_id=field(host, fields, "machine_id", str),
         boot_id=field(host, fields, "boot_id", str),
         state=field(host, fields, "state", str),

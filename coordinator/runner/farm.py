@@ -11,13 +11,17 @@ from typing import Self
 
 from coordinator.domain.facts import Facts
 from coordinator.domain.inventory import Host, Inventory, Kind
-from coordinator.errors import UsageError
+from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import local
+from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.runner.around import Around
 from coordinator.runner.sweep import sweep
 
+# How long a host that was there may be away, and what says that it may come back.
+_RETURN_S, _PAUSE_S = 60.0, 1.0
+_MAY_RETURN = frozenset({"connection", "unreachable"})
 # QEMU builds are mostly single-threaded; more of them than this only share the disk.
 _MOST_AUTOMATIC_SLOTS = 4
 
@@ -40,6 +44,7 @@ class Farm:
         self._hosts = {host.name: host for host in inventory.hosts}
         self._around = around
         self._broker = broker
+        self._handshakes = Handshakes()
         self._locks = {name: asyncio.Lock() for name in self._hosts}
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}
@@ -68,11 +73,25 @@ class Farm:
     async def client(self, name: str) -> AgentClient:
         """The agent on this host, connected; anew where the connection was lost. Raises LostError."""
         async with self._locks[name]:
-            client = self._clients.get(name)
-            if client is None or client.lost:
-                client = await connect(self._transport(name))
-                self._clients[name] = client
+            last = self._clients.get(name)
+            if last is not None and not last.lost:
+                return last
+            client = self._clients[name] = await connect(self._transport(name))
+            if last is not None:
+                # What the host has not noticed yet: its side of a connection that is gone holds ports and pushes.
+                await client.hang_up(last.hello)
             return client
+
+    async def reached_again(self, name: str) -> AgentClient:
+        """As `client`, but patient: a cable that was pulled or a board that starts anew has a minute to come back."""
+        until = asyncio.get_running_loop().time() + _RETURN_S
+        while True:
+            try:
+                return await self.client(name)
+            except LostError as error:
+                if error.code not in _MAY_RETURN or asyncio.get_running_loop().time() > until:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
 
     @contextlib.asynccontextmanager
     async def tunnel(self, name: str) -> AsyncIterator[int]:
@@ -106,14 +125,15 @@ class Farm:
 
     def _transport(self, name: str) -> Transport:
         if name not in self._transports:
-            host = self._hosts[name]
-            if not host.address.is_local:
-                raise UsageError(
-                    f"boards over SSH ({host.address}) cannot be used yet",
-                    hint="hosts that are `local` work; archloom plan shows what they can build",
-                )
-            self._transports[name] = local(self._around.environ, name)
+            self._transports[name] = self._reaching(self._hosts[name])
         return self._transports[name]
+
+    def _reaching(self, host: Host) -> Transport:
+        if host.address.is_local:
+            return local(self._around.environ, host.name)
+        from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
+
+        return ssh(host, self._around.environ, self._handshakes)
 
 
 def _slots(host: Host, facts: Facts) -> int:

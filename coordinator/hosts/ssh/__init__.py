@@ -1,0 +1,1 @@
+"""Boards: hosts that are reached through SSH, by asyncssh."""

@@ -1,0 +1,127 @@
+"""A process on a board as a channel: asyncssh's streams, with the errors that every transport has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import asyncssh
+
+from coordinator.hosts.last_words import last_words
+from coordinator.hosts.transport import Ending
+
+# An agent that is told to stop finishes what it may not leave half done: see `agents/serve.py`.
+_PATIENCE_S = 30.0
+_READ = 65536
+
+
+class SshReader:
+    """stdout of the process."""
+
+    def __init__(self, inner: asyncssh.SSHReader[bytes]) -> None:
+        self._inner = inner
+
+    async def read(self, n: int, /) -> bytes:
+        try:
+            return await self._inner.read(n)
+        except asyncssh.Error as error:
+            raise ConnectionResetError(error.reason) from error
+
+    async def line(self) -> bytes:
+        """A line with its end; without one where the process has ended."""
+        try:
+            return await self._inner.readline()
+        except asyncssh.Error as error:
+            raise ConnectionResetError(error.reason) from error
+
+
+class SshWriter:
+    """stdin of the process."""
+
+    def __init__(self, inner: asyncssh.SSHWriter[bytes]) -> None:
+        self._inner = inner
+
+    def write(self, data: bytes, /) -> None:
+        self._inner.write(data)
+
+    async def drain(self) -> None:
+        try:
+            await self._inner.drain()
+        except asyncssh.Error as error:
+            raise ConnectionResetError(error.reason) from error
+
+    def write_eof(self) -> None:
+        # Gone already: whoever reads the answer is told.
+        with suppress(OSError):
+            self._inner.write_eof()
+
+
+class SshChannel:
+    """A session, until its process or its connection ends."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self.reader = SshReader(process.stdout)
+        self.writer = SshWriter(process.stdin)
+        self._process = process
+        self._closed: Callable[[SshChannel], Awaitable[None]] = _nothing
+        self._words = asyncio.create_task(_words(SshReader(process.stderr)))
+        self._closing = asyncio.Lock()
+        self._ending: Ending | None = None
+
+    def when_closed(self, closed: Callable[[SshChannel], Awaitable[None]]) -> None:
+        """What to do, once, when the channel is closed."""
+        self._closed = closed
+
+    async def close(self) -> Ending:
+        async with self._closing:
+            if self._ending is None:
+                try:
+                    self._ending = await self._end()
+                finally:
+                    await self._closed(self)
+            return self._ending
+
+    async def abort(self) -> None:
+        # sshd ignores signals to the processes of root; closed pipes end an agent just as well.
+        self._process.close()
+        await self.close()
+
+    async def _end(self) -> Ending:
+        # What it still says is nobody's, but unread it would keep the process from ending.
+        rest = asyncio.create_task(_discard(self.reader))
+        self.writer.write_eof()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._process.wait_closed()
+        except TimeoutError:
+            pass
+        finally:
+            self._process.close()
+            rest.cancel()
+            await asyncio.wait({rest, self._words}, timeout=1.0)
+            self._words.cancel()
+        words = self._words.result() if self._words.done() and not self._words.cancelled() else ""
+        return Ending(self._process.exit_status, words)
+
+
+async def _words(stderr: SshReader) -> str:
+    try:
+        return await last_words(stderr)
+    except OSError:
+        return ""
+
+
+async def _discard(reader: SshReader) -> None:
+    with suppress(OSError, RuntimeError):  # RuntimeError: somebody else is reading already, until the end
+        while await reader.read(_READ):
+            pass
+
+
+async def run(connection: asyncssh.SSHClientConnection, command: str) -> SshChannel:
+    """The command, by the login shell of the user. Raises asyncssh.Error where the connection or the server refuses."""
+    return SshChannel(await connection.create_process(command, encoding=None))
+
+
+async def _nothing(channel: SshChannel) -> None:
+    pass

@@ -1,0 +1,124 @@
+"""Whether the key a host shows is the one it should show: by the inventory's `host_key:`, else by known_hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import asyncssh
+
+from coordinator.errors import LostError
+
+CHANGED = "host_key_changed"
+
+_Keys = list[asyncssh.SSHKey]
+
+_USUAL_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+_GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+
+
+def known_hosts(options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHKnownHosts | None:
+    """The known keys of the files that the SSH configuration means, as far as they are there.
+
+    `UserKnownHostsFile none` knows nobody: asyncssh would take it for permission to check nothing. Raises LostError
+    `known_hosts` for a file that cannot be read.
+    """
+    named = options.config.get("UserKnownHostsFile", _USUAL_FILES)
+    shared = options.config.get("GlobalKnownHostsFile", _GLOBAL_FILES)
+    paths = [Path(str(name)).expanduser() for name in (*_words(named), *_words(shared))]
+    there = [str(path) for path in paths if path.is_file()]
+    if not there:
+        return None
+    try:
+        return asyncssh.read_known_hosts(there)
+    except (OSError, ValueError) as error:
+        message = f"cannot read {', '.join(there)}: {error}"
+        raise LostError(message, hint="mend the line it names", code="known_hosts") from error
+
+
+def fingerprint(key: asyncssh.SSHKey) -> str:
+    """As `ssh-keygen -l` prints it."""
+    return f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+
+class HostKeyCheck(asyncssh.SSHClient):
+    """Watches one connection being made, and judges the key it is shown.
+
+    `pin` is the inventory's `host_key:`, `SHA256:…` or `TYPE BASE64`. Where there is one it alone decides, and
+    known_hosts can only revoke.
+    """
+
+    def __init__(self, pin: str, known: asyncssh.SSHKnownHosts | None) -> None:
+        self.shown: asyncssh.SSHKey | None = None
+        self._pin = pin
+        self._files = known
+        self._known: _Keys = []
+        self._revoked: _Keys = []
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the host has sent its banner: it is there, however slow it is."""
+        return self._connection is not None and bool(self._connection.get_extra_info("server_version"))
+
+    @property
+    def algorithms(self) -> Sequence[str] | None:
+        """The signatures to ask for, where the pin says of which type the key is."""
+        return None if self._pin.startswith("SHA256:") or not self._pin else _signatures(self._pin)
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
+
+    def known_keys(self, host: str, addr: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:
+        """What asyncssh wants to know of a host: trusted keys, trusted authorities, revoked keys."""
+        if self._files is None:
+            return [], [], []
+        known, authorities, revoked = asyncssh.match_known_hosts(self._files, host, addr, port)[:3]
+        self._known, self._revoked = list(known), list(revoked)
+        return ([], [], self._revoked) if self._pin else (self._known, list(authorities), self._revoked)
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        self.shown = key
+        return self._is_pinned(key)
+
+    def refusal(self, name: str, where: str, *, jump: str = "") -> LostError:
+        """Why the key was not taken, and the next command. `where` is what was connected to, `jump` the hop it is."""
+        whose = f"host '{name}': the host key of {where}"
+        trust = f"ssh {jump} true" if jump else f"archloom boards trust {name}"
+        compare = "compare it on the board, with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then:"
+        if self.shown is None:
+            message = f"{whose} is signed by an authority that known_hosts does not have"
+            return LostError(message, hint="add its @cert-authority line to ~/.ssh/known_hosts", code="host_key")
+        shown = fingerprint(self.shown)
+        if self.shown in self._revoked:
+            hint = "make new keys on the board (ssh-keygen -A) or take the @revoked line away"
+            return LostError(f"{whose} is revoked in known_hosts: {shown}", hint=hint, code="host_key_revoked")
+        if expected := self._expected():
+            return LostError(
+                f"{whose} has CHANGED: it shows {shown}, expected {expected}",
+                hint=f"a card that was written anew, or somebody in between; {compare}\n{trust}",
+                code=CHANGED,
+            )
+        return LostError(f"{whose} is not known: it shows {shown}", hint=f"{compare}\n{trust}", code="host_key_unknown")
+
+    def _expected(self) -> str:
+        if self._pin:
+            key = self._pin if self._pin.startswith("SHA256:") else fingerprint(asyncssh.import_public_key(self._pin))
+            return f"{key} by the inventory"
+        return " or ".join(map(fingerprint, self._known)) + " by known_hosts" if self._known else ""
+
+    def _is_pinned(self, key: asyncssh.SSHKey) -> bool:
+        if self._pin.startswith("SHA256:"):
+            return key.get_fingerprint() == self._pin
+        return bool(self._pin) and key == asyncssh.import_public_key(self._pin)
+
+
+def _signatures(pin: str) -> Sequence[str]:
+    return [name.decode("ascii") for name in asyncssh.import_public_key(pin).sig_algorithms]
+
+
+def _words(value: object) -> Iterator[object]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Sequence):
+        yield from value

@@ -1,0 +1,86 @@
+"""Why there is no connection, in a sentence, with the next command."""
+
+from __future__ import annotations
+
+import socket
+
+import asyncssh
+
+from coordinator.domain.inventory import Host
+from coordinator.errors import LostError
+from coordinator.hosts.ssh import keys
+
+UNREACHABLE = "unreachable"
+
+_Options = asyncssh.SSHClientConnectionOptions
+
+
+def where(options: _Options) -> str:
+    return f"{options.host} port {options.port}"
+
+
+def of_configuration(name: str, error: Exception) -> LostError:
+    """The SSH configuration itself is wrong; asyncssh names its file and line."""
+    hint = f"mend it; what ssh makes of it: ssh -G {name}"
+    return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
+
+
+def of_connection(host: Host, options: _Options, error: Exception, jump: str) -> LostError:
+    """`jump` is the jump host that was not reached, empty where it was the host itself."""
+    who = f"host '{host.name}': " + (f"jump host {jump}: " if jump else "")
+    match error:
+        case asyncssh.PermissionDenied():
+            return _denied(who, options)
+        case asyncssh.ChannelOpenError():
+            message = f"{who}the jump host does not get through to {where(options)}: {error.reason}"
+            return LostError(message, hint="is the board switched on?", code=UNREACHABLE)
+        case asyncssh.KeyExchangeFailed():
+            message = f"{who}{where(options)} and we have no algorithm in common: {error.reason}"
+            return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
+        case asyncssh.ConnectionLost() | ConnectionResetError():
+            message = f"{who}{where(options)} hangs up on us"
+            hint = "too many log in at once (MaxStartups of its sshd), or a firewall is in between"
+            return LostError(message, hint=hint, code="connection")
+        case asyncssh.Error():
+            message = f"{who}what answers on {where(options)} does not speak SSH as we do: {error.reason}"
+            return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
+        case asyncssh.ChannelListenError() | OSError() | _:
+            return _unreachable(who, host, options, error)
+
+
+def _unreachable(who: str, host: Host, options: _Options, error: Exception) -> LostError:
+    ping = f"is it switched on and plugged in? try: ping -c 1 {options.host}"
+    match error:
+        case TimeoutError():
+            message, hint = f"no SSH answer from {where(options)} in {host.connect_timeout:g} s", ping
+        case socket.gaierror():
+            message = f"the name {options.host} does not resolve"
+            hint = (
+                f"correct it in the inventory or ~/.ssh/config, or give the address; try: getent hosts {options.host}"
+            )
+        case ConnectionRefusedError():
+            message = f"nothing listens on {where(options)}"
+            hint = "on the board: sudo systemctl enable --now ssh; or correct port: in the inventory"
+        case _:
+            why = getattr(error, "strerror", None) or str(error)
+            message, hint = f"{where(options)} cannot be reached: {why}", ping
+    return LostError(f"{who}{message}", hint=hint, code=UNREACHABLE)
+
+
+def _denied(who: str, options: _Options) -> LostError:
+    login = f"{options.username}@{options.host}"
+    if locked := keys.locked(options):
+        name = locked[0]
+        message = f"{who}{login} lets us not in: the key {name} has a passphrase, and no ssh-agent holds it"
+        return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {name}', code="denied")
+    if not (shown := keys.shown(options)):
+        message = f"{who}there is no key to log in as {login} with: neither in ~/.ssh nor in an ssh-agent"
+        return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(options)}", code="denied")
+    message = f"{who}{login} lets us not in with {', '.join(shown)}"
+    hint = f"wrong user? write user: in the inventory; or put the key there: ssh-copy-id {_login(options)}"
+    return LostError(message, hint=hint, code="denied")
+
+
+def _login(options: _Options) -> str:
+    port = "" if options.port == asyncssh.DEFAULT_PORT else f"-p {options.port} "
+    return f"{port}{options.username}@{options.host}"

@@ -1,0 +1,168 @@
+"""A board: one connection for control, and a second one while something heavy is carried.
+
+A push that saturates a connection delays the control frames on it to most of a second on a slow link; on a connection
+of its own it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import asyncssh
+
+from coordinator.domain.inventory import Host
+from coordinator.errors import LostError
+from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.ssh.boot import AgentFile, Booted, boot
+from coordinator.hosts.ssh.channel import SshChannel
+from coordinator.hosts.ssh.connect import connect
+from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.tunnel import SshTunnel
+from coordinator.hosts.transport import ConnectionHandler
+
+# Faster than the default where the CPU has AES instructions, slower where it has not.
+_FAST_CIPHER = "aes128-gcm@openssh.com"
+_CLOSING_S = 2.0
+# sshd frees a session only when it has seen its process end.
+_MOST_REFUSALS = 20
+_REFUSED_PAUSE_S = 0.1
+
+
+def ssh(host: Host, environment: Mapping[str, str], handshakes: Handshakes) -> SshTransport:
+    """The host through SSH, with the bundled agent."""
+    return SshTransport(host, AgentFile(bundle(environment)), handshakes)
+
+
+@dataclass(slots=True)
+class _Link:
+    """A connection, how many use it, and how many sessions it has now."""
+
+    connection: asyncssh.SSHClientConnection
+    users: int = 0
+    sessions: int = 0
+
+
+class SshTransport:
+    """Every connection is made when it is first needed, and anew where the last one was lost."""
+
+    def __init__(self, host: Host, agent: AgentFile, handshakes: Handshakes) -> None:
+        self._host = host
+        self._agent = agent
+        self._handshakes = handshakes
+        self._control: _Link | None = None
+        self._bulk: _Link | None = None
+        self._connecting = asyncio.Lock()
+        self._cipher = ""
+        self._channels: set[SshChannel] = set()
+        self._tunnels: set[SshTunnel] = set()
+        self._defect: Exception | None = None
+
+    @property
+    def host(self) -> str:
+        return self._host.name
+
+    async def open_control(self) -> SshChannel:
+        if self._control is not None:
+            await _end(self._control)
+        self._control = _Link(await connect(self._host, self._handshakes))
+        booted = await self._boot(self._control, ("serve",))
+        self._cipher = _FAST_CIPHER if booted.has_aes else ""
+        return booted.channel
+
+    async def open_bulk(self, arguments: tuple[str, ...]) -> SshChannel:
+        bulk = await self._take_bulk()
+        try:
+            return (await self._boot(bulk, arguments)).channel
+        except BaseException:
+            await self._leave_bulk(bulk)
+            raise
+
+    async def listen(self, handler: ConnectionHandler) -> SshTunnel:
+        bulk = await self._take_bulk()
+
+        async def closed() -> None:
+            self._tunnels.discard(tunnel)
+            self._defect = self._defect or tunnel.defect
+            await self._leave_bulk(bulk)
+
+        tunnel = SshTunnel(bulk.connection, handler, closed)
+        try:
+            await tunnel.open(self.host)
+        except BaseException:
+            await self._leave_bulk(bulk)
+            raise
+        self._tunnels.add(tunnel)
+        return tunnel
+
+    async def close(self) -> None:
+        """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
+        tunnels, channels = list(self._tunnels), list(self._channels)
+        await asyncio.gather(*(one.close() for one in tunnels), *(one.close() for one in channels))
+        for link in (self._control, self._bulk):
+            if link is not None:
+                await _end(link)
+        if self._defect is not None:
+            raise self._defect
+
+    async def _take_bulk(self) -> _Link:
+        async with self._connecting:
+            if self._bulk is None or self._bulk.connection.is_closed():
+                self._bulk = _Link(await connect(self._host, self._handshakes, self._cipher))
+            self._bulk.users += 1
+            return self._bulk
+
+    async def _leave_bulk(self, bulk: _Link) -> None:
+        bulk.users -= 1
+        if not bulk.users:
+            if self._bulk is bulk:
+                self._bulk = None
+            await _end(bulk)
+
+    async def _boot(self, link: _Link, arguments: tuple[str, ...]) -> Booted:
+        """The agent in a session of its own; where the server gives no further one, when another has ended."""
+
+        async def closed(channel: SshChannel) -> None:
+            self._channels.discard(channel)
+            link.sessions -= 1
+            if link is not self._control:
+                await self._leave_bulk(link)
+
+        refusals = 0
+        while True:
+            try:
+                booted = await boot(link.connection, self.host, self._agent, arguments)
+            except asyncssh.ChannelOpenError as error:
+                refusals = 0 if link.sessions else refusals + 1
+                if link.connection.is_closed() or refusals == _MOST_REFUSALS:
+                    raise self._without_session(link, error) from error
+                await asyncio.sleep(_REFUSED_PAUSE_S)
+            except (asyncssh.Error, OSError) as error:
+                raise self._lost() from error
+            else:
+                link.sessions += 1
+                booted.channel.when_closed(closed)
+                self._channels.add(booted.channel)
+                return booted
+
+    def _without_session(self, link: _Link, error: asyncssh.ChannelOpenError) -> LostError:
+        if link.connection.is_closed():
+            return self._lost()
+        hint = "MaxSessions in its /etc/ssh/sshd_config has to be 1 or more"
+        return LostError(f"host '{self.host}': its sshd gives us no session: {error.reason}", hint=hint, code="ssh")
+
+    def _lost(self) -> LostError:
+        return LostError(f"host '{self.host}': the connection was lost while the agent started", code="connection")
+
+
+async def _end(link: _Link) -> None:
+    """Orderly, so that what is being served there ends at once; a host that does not answer is not waited for."""
+    link.connection.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING_S):
+            await link.connection.wait_closed()
+            return
+    link.connection.abort()
+    await link.connection.wait_closed()
