@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from agents.errors import AgentError
 
 FORMAT = "1"
+_SPARE = Path("/var/tmp")  # noqa: S108 - it outlives a reboot; what is below it is checked
 _ID = re.compile(r"[0-9a-f]{8,64}\Z")
 
 
@@ -31,17 +33,19 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def open_state(environment: Mapping[str, str]) -> Path:
+def open_state(environment: Mapping[str, str], spare: Path = _SPARE) -> Path:
     """The agent's folder, 0700, keyed by machine because a home may be shared by several machines.
 
-    Raises AgentError `state` when it was written in another format.
+    Below the home, or below a folder of this user's own in `spare` where the home takes nothing. Raises AgentError
+    `state` when it was written in another format.
     """
     home = environment.get("XDG_STATE_HOME", "")
     # The specification: a relative path in the variable is to be ignored.
     root = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
-    folder = root / "archloom-agent" / machine_id()
-    (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder = _make(root)
+    except OSError:
+        folder = _make(_own(spare / f"archloom-{os.getuid()}"))
     version = folder / "version"
     try:
         # "x" so that two agents that start at once do not write over each other.
@@ -52,6 +56,22 @@ def open_state(environment: Mapping[str, str]) -> Path:
         # Empty: another agent is between creating and writing it.
         if found not in {FORMAT, ""}:
             raise AgentError("state", f"{folder} has format {found}, this agent reads {FORMAT}") from None
+    return folder
+
+
+def _make(root: Path) -> Path:
+    folder = root / "archloom-agent" / machine_id()
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def _own(folder: Path) -> Path:
+    """In a place where everybody may write, only what we made ourselves is ours."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise AgentError("state", f"the home takes nothing, and {folder} is not ours alone")
     return folder
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from coordinator.domain.events import Phase, Place, StepLine, Waiting
 from coordinator.domain.progress import LineKind, LogLine, StepReader
@@ -62,18 +63,42 @@ def _holder(loom: Loom, host: str, busy: HostBusyError) -> str:
 
 
 async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, steps: StepReader) -> Ended:
+    """The job's end. A connection that is lost meanwhile costs the build nothing: its log goes on where it stopped."""
     path = log_path(loom.around.state, loom.run_id, job.platform, attempt.number)
-    follow = client.follow(agent_job(loom.run_id, job, attempt), offset=0)
-    # From the beginning, also when a job is joined again: the host has the whole log, and offsets count its bytes.
+    here = place(job, attempt)
     with kept_log(path, loom.emit) as keep:
-        async with aclosing(follow) as items:
+        reading = _Reading(loom, here, steps, keep)
+        while True:
+            try:
+                return await reading.to_the_end(client, agent_job(loom.run_id, job, attempt))
+            except LostError as error:
+                if error.code != "connection":
+                    raise
+            loom.emit(Phase(here, "connection lost", "the build goes on there; trying to reach it again"))
+            client = await loom.farm.reached_again(attempt.host)
+            loom.emit(Phase(here, "build", "reached again"))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A log and how far it was read: from the beginning, also when a job is joined again, since the host has it all."""
+
+    loom: Loom
+    here: Place
+    steps: StepReader
+    keep: Callable[[str], None]
+    offset: int = 0
+
+    async def to_the_end(self, client: AgentClient, name: str) -> Ended:
+        async with aclosing(client.follow(name, self.offset)) as items:
             async for item in items:
                 if isinstance(item, Ended):
-                    _tell(loom, steps.end(), place(job, attempt))
+                    _tell(self.loom, self.steps.end(), self.here)
                     return item
-                keep(item.text)
-                _tell(loom, steps.feed(item.text), place(job, attempt))
-    raise LostError(f"{attempt.host} closed the log before the job ended", code="connection")
+                self.offset = item.offset
+                self.keep(item.text)
+                _tell(self.loom, self.steps.feed(item.text), self.here)
+        raise LostError(f"{self.here.host} closed the log before the job ended", code="connection")
 
 
 def _tell(loom: Loom, lines: Sequence[LogLine], here: Place) -> None:

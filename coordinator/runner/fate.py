@@ -15,6 +15,7 @@ from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom, place
 
 _PATIENCE_S = 20.0
+_AWAY = frozenset({"connection", "unreachable"})
 
 
 async def failed(
@@ -53,7 +54,9 @@ async def _end(
     steps: StepReader | None,
 ) -> None:
     write_down(loom, job, attempt, event, code, message, steps)
-    await forget(loom, job, attempt)
+    # One that is not reached would only be waited for, and is swept when it is next used.
+    if code not in _AWAY:
+        await forget(loom, job, attempt)
 
 
 def write_down(

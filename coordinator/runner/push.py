@@ -49,7 +49,7 @@ async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
     name = agent_job(loom.run_id, job, attempt)
     progress = _Progress(loom, place(job, attempt))
     progress.tell(f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else "")
-    client = await loom.farm.client(attempt.host)
+    client = await loom.farm.reached_again(attempt.host)
     async with loom.farm.tunnel(attempt.host) as port:
         with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
             try:

@@ -18,10 +18,14 @@ _PATIENCE_S = 20.0
 async def sweep(client: AgentClient, host: Host, host_time: float, has_ended: Callable[[str], bool]) -> None:
     """Forgets jobs of our own ended runs, and anybody's that ended or never began longer than `keep_built` ago.
 
-    A job that runs is never touched. A host that fails here is used all the same: the next run sweeps again.
+    Of others, a job that runs is never touched. A host that fails here is used all the same: the next run sweeps again.
     """
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
-            jobs = [one for one in await client.jobs() if one.state != _RUNNING]
-            old = [one.job for one in jobs if has_ended(run_of(one.job)) or host_time - one.since > host.keep_built]
+            old = [
+                one.job
+                for one in await client.jobs()
+                # One that still runs for a run that is over was lost with its host, and builds for nobody.
+                if has_ended(run_of(one.job)) or (one.state != _RUNNING and host_time - one.since > host.keep_built)
+            ]
             await asyncio.gather(*map(client.forget, old))
