@@ -21,6 +21,14 @@ _HOST_KEY = "etc/ssh/board_key"
 _DATA = {"/root": "root", "/home": "home", "/var/lib/docker": "var-lib-docker", "/var/tmp": "var-tmp"}
 # Where each shell looks when it runs a command for sshd. dash looks nowhere, but sshd runs this one for every shell.
 _STARTED = {"bash": ".bashrc", "fish": ".config/fish/config.fish", "tcsh": ".cshrc", "dash": ".ssh/rc"}
+# Those who are logged in have a process of their own.
+RESTART = """
+sshd=$(cat /run/sshd.pid)
+kill "$sshd"
+while kill -0 "$sshd" 2>/dev/null; do :; done
+rm -f /run/sshd.pid
+/usr/sbin/sshd -E /var/log/sshd.log
+"""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -55,7 +63,7 @@ def make(folder: Path, spec: BoardSpec, name: str, machine_id: str, key: Path) -
         with image.open("wb") as file:
             file.truncate(size << 20)
         run("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", str(image))
-    new_host_key(folder)
+    new_host_key(upper.parent)
 
 
 def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
@@ -80,9 +88,10 @@ def before_boot(folder: Path) -> None:
     (folder / "boot-id").write_text(f"{uuid.uuid4()}\n")
 
 
-def new_host_key(folder: Path) -> None:
-    key = folder / "upper" / _HOST_KEY
-    for file in (key, public_key_file(folder)):
+def new_host_key(root: Path) -> None:
+    """Below the root of the board's files."""
+    key = root / _HOST_KEY
+    for file in (key, root / f"{_HOST_KEY}.pub"):
         file.unlink(missing_ok=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key))
 

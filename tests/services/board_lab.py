@@ -32,7 +32,7 @@ done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """`name` begins the names of its boards' things in the kernel; `subnet` is three numbers, which addresses begin with."""
+    """`name` begins the names of its boards' things in the kernel; `subnet` is what addresses begin with."""
 
     name: str
     subnet: str
@@ -94,9 +94,8 @@ def _require() -> None:
     os.environ["PATH"] += "" if "/usr/sbin" in os.environ["PATH"].split(":") else ":/usr/sbin:/sbin"
     for name in _NEEDED.split():
         program(name)
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "true"], check=False, capture_output=True
-    )
+    command = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "true"]
+    tried = subprocess.run(command, check=False, capture_output=True)
     if tried.returncode:
         missing(f"this machine has no namespaces for boards: {tried.stderr.decode().strip()}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.services.board_lab import run
 
@@ -23,6 +23,7 @@ class Link:
     gateway: str
     addresses: tuple[str, ...]
     behind: Link | None
+    beyond: list[Link] = field(default_factory=list)
     _holder: subprocess.Popen[str] | None = None
     _dark: bool = False
     _rate: str | None = None
@@ -45,13 +46,15 @@ class Link:
         )
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "up\n", "a network namespace did not come up"
-        self.lay()
+        self._lay()
+        for link in self.beyond:
+            link._lay()
 
-    def lay(self) -> None:
-        """Lays the cable between the two ends, again if one of them is a new one."""
+    def _lay(self) -> None:
+        """Lays the cable between the two ends, of which one may be new."""
         assert self._holder is not None
         with suppress(subprocess.CalledProcessError):
-            self._outer("ip", "link", "del", self.outside)
+            self.inner("ip", "link", "del", "eth0")
         pid = str(self._holder.pid)
         self._outer("ip", "link", "add", self.outside, "type", "veth", "peer", "name", "eth0", "netns", pid)
         self._outer("ip", "address", "add", f"{self.gateway}/29", "dev", self.outside)

@@ -30,11 +30,15 @@ PATIENCE = 60.0
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Board:
-    """Off, it answers nothing at all. `key` is the file of the private key that logs in as `user`."""
+    """Off, it answers nothing at all. `key` is the file of the private key that logs in as `user`.
+
+    `address` and `second_address` both lead to it; at `gateway` it sees who is at the other end of its cable.
+    """
 
     spec: BoardSpec
     address: str
     second_address: str
+    gateway: str
     machine_id: str
     key: Path
     behind: Board | None
@@ -128,13 +132,18 @@ class Board:
 
     def new_host_key(self) -> None:
         """Its card is flashed anew: it has another key. Who is logged in stays."""
-        board_disk.new_host_key(self._folder)
-        if self.is_on:
-            self.run(
-                "kill $(cat /run/sshd.pid); while pgrep -F /run/sshd.pid; do :; done; rm -f /run/sshd.pid; "
-                "/usr/sbin/sshd -E /var/log/sshd.log"
-            )
+        if not self.is_on:
+            board_disk.new_host_key(self._folder / "upper")
+        else:
+            # Through the board: what changes below a mounted root from outside need not be seen.
+            board_disk.new_host_key(Path(f"/proc/{self.pid}/root"))
+            self.run(board_disk.RESTART)
             self._wait_for(self._has_sshd, "sshd")
+
+    def fill(self, place: str, *, leave: int = 0) -> None:
+        """Takes all the room there is below a folder of the board but so many bytes."""
+        free = int(self.run(f"df -B1 --output=avail {place}").split()[-1])
+        self.run(f"fallocate -l {free - leave} {place}/filler")
 
     def restore(self) -> None:
         """On, plugged and fast, whatever a test did to it."""
@@ -210,10 +219,14 @@ def board(where: Lab, spec: BoardSpec, behind: Board | None = None) -> Iterator[
             behind=behind._link if behind else None,
         )
         stack.callback(link.close)
+        if behind:
+            behind._link.beyond.append(link)
+            stack.callback(behind._link.beyond.remove, link)
         made = Board(
             spec=spec,
             address=link.addresses[0],
             second_address=link.addresses[1],
+            gateway=link.gateway,
             machine_id=machine_id,
             key=where.key,
             behind=behind,
