@@ -16,26 +16,17 @@ from typing import TypeAlias
 import pytest
 
 from tests.services.board_lab import run
-from tests.services.boards import Board, ssh_home
+from tests.services.boards import Board
 from tests.services.busybox import busybox
-from tests.services.missing import ROOT, program
+from tests.services.missing import ROOT
 from tests.services.registry import Registry
+from tests.services.ssh_home import said, ssh_command
 
 # Long enough that what is refused, or answered, would have been; what never comes is waited for so long.
 SILENCE = 0.7
 PATIENCE = 60.0
 
 Session: TypeAlias = subprocess.Popen[str]
-
-
-def ssh_command(home: Path, *boards: Board) -> list[str]:
-    config = ssh_home(home, *boards)
-    return [program("ssh"), "-F", str(config), "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]
-
-
-def said(home: Path, board: Board, command: str) -> str:
-    """What a command prints that the board's user runs over OpenSSH."""
-    return run(*ssh_command(home, board), board.name, command)
 
 
 @contextmanager
@@ -245,6 +236,15 @@ with lab(Path({str(tmp_path)!r}, "lab")) as where, board(where, BoardSpec(disks=
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{name}*"))
     assert str(tmp_path) not in run("losetup", "--all")
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def test_a_board_buries_what_outlives_its_login(own_board: Callable[..., Board], tmp_path: Path) -> None:
+    """A job of its own session runs on after the login, and leaves nothing behind in the list of processes."""
+    board = own_board(user="pi", engine=False)
+    said(tmp_path, board, "mkfifo go; setsid sh -c 'echo $$ >pid; read word <go; echo $word >heard' >/dev/null 2>&1 &")
+    said(tmp_path, board, "while ! [ -s pid ]; do :; done; echo on >go; while ! [ -s heard ]; do :; done")
+    board.run("job=$(cat /home/pi/pid); while [ -e /proc/$job ]; do :; done")
+    assert (board.home / "heard").read_text() == "on\n"
 
 
 def test_boards_are_made_side_by_side(own_board: Callable[..., Board]) -> None:

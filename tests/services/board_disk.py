@@ -18,6 +18,7 @@ from tests.services.board_spec import BoardSpec
 from tests.services.missing import missing
 
 _HOST_KEY = "etc/ssh/board_key"
+_SKEW = "usr/lib/libboardclock.so"
 _DATA = {"/root": "root", "/home": "home", "/var/lib/docker": "var-lib-docker", "/var/tmp": "var-tmp"}
 # Where each shell looks when it runs a command for sshd. dash looks nowhere, but sshd runs this one for every shell.
 _STARTED = {"bash": ".bashrc", "fish": ".config/fish/config.fish", "tcsh": ".cshrc", "dash": ".ssh/rc"}
@@ -54,6 +55,9 @@ def make(folder: Path, spec: BoardSpec, name: str, machine_id: str, key: Path) -
     (upper / "docker/daemon.json").write_text(json.dumps(engine))
     if spec.authorized:
         (folder / "home/.ssh/authorized_keys").write_text(key.with_suffix(".pub").read_text())
+    if spec.clock:
+        (folder / "upper/usr/lib").mkdir(parents=True)
+        (folder / "upper" / _SKEW).write_bytes(_skew_library())
     if spec.motd:
         started = folder / "home" / _STARTED[spec.shell]
         started.parent.mkdir(parents=True, exist_ok=True)
@@ -144,8 +148,13 @@ def _sshd(spec: BoardSpec) -> list[str]:
     ]
 
 
-def _skewed(seconds: int) -> str:
+def _skew_library() -> bytes:
+    """libfaketime, but for a function that it gets wrong: a sleep by the monotonic clock, which is Python's, fails."""
     library = Path(f"/usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1")
     if not library.exists():
         missing(f"there is no {library}")
-    return f"LD_PRELOAD={library} FAKETIME={seconds:+d} FAKETIME_DONT_FAKE_MONOTONIC=1"
+    return library.read_bytes().replace(b"\0clock_nanosleep\0", b"\0clock_nanosleeX\0")
+
+
+def _skewed(seconds: int) -> str:
+    return f"LD_PRELOAD=/{_SKEW} FAKETIME={seconds:+d} FAKETIME_DONT_FAKE_MONOTONIC=1"

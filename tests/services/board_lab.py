@@ -22,6 +22,9 @@ _LOCKS = Path("/run/lock")
 _JANITOR = """
 cat
 ip route del unreachable "$1"
+for link in /sys/class/net/"$2"*; do
+    [ -e "$link" ] && ip link del "${link##*/}" # the kernel would, some time
+done
 for try in 1 2 3 4 5 6 7 8 9 10; do
     find /sys/fs/cgroup -depth -type d -path "*/$2*" -exec rmdir {} \\;
     rm -rf "$3" && break

@@ -237,27 +237,3 @@ def board(where: Lab, spec: BoardSpec, behind: Board | None = None) -> Iterator[
         stack.callback(made.power_off)
         made.power_on()
         yield made
-
-
-def ssh_home(home: Path, *boards: Board, trusted: bool = True) -> Path:
-    """Writes `home/.ssh` for who uses these boards by name: key, (`trusted`) known_hosts, and the config it returns.
-
-    asyncssh finds it by HOME; OpenSSH's programs only by `-F`.
-    """
-    folder = home / ".ssh"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key, known, config = folder / "id_ed25519", folder / "known_hosts", folder / "config"
-    for suffix in ("", ".pub"):
-        shutil.copy(f"{boards[0].key}{suffix}", f"{key}{suffix}")
-    entries, keys = [], []
-    for one in boards:
-        jump = [f"    ProxyJump {one.behind.name}\n"] if one.behind else []
-        entries += [
-            f"Host {one.name}\n    HostName {one.address}\n    User {one.user}\n",
-            f"    IdentityFile {key}\n    IdentitiesOnly yes\n    UserKnownHostsFile {known}\n",
-            *jump,
-        ]
-        keys.append(f"{one.address},{one.second_address} {one.host_key}\n")
-    config.write_text("".join(entries))
-    known.write_text("".join(keys) if trusted else "")
-    return config
