@@ -14,16 +14,22 @@ _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _INTERPRETED = {"linux/amd64": "x86_64", "linux/arm64": "aarch64", "linux/arm/v7": "arm", "linux/arm/v6": "arm"}
 
 
-class _SocketConnection(HTTPConnection):
+class SocketConnection(HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout: float = 20) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(SOCKET))
+        self.sock.connect(str(self._path))
 
 
 def engine_socket() -> Path:
     """The socket of an engine that answers."""
-    connection = _SocketConnection("localhost", timeout=20)
+    connection = SocketConnection(SOCKET)
     try:
         connection.request("GET", "/_ping")
         answer = connection.getresponse().read()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.services.board_lab import Lab
+from tests.services.board_lab import lab as open_lab
+from tests.services.board_spec import BoardSpec
+from tests.services.boards import Board, board
 from tests.services.engine import engine_socket, require_emulation
 from tests.services.registry import Registry, plain, with_password, with_tokens
 from tests.services.tokens import TokenServer, token_server
@@ -62,3 +68,41 @@ def engine() -> Path:
 def emulation() -> None:
     """This machine runs containers of all platforms the project promises."""
     require_emulation("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Where boards are made: `boards.board(lab, BoardSpec(...))` gives a module its own."""
+    with open_lab(tmp_path_factory.mktemp("boards") / "lab") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def session_farm(lab: Lab) -> Iterator[Mapping[str, Board]]:
+    """The boards of `farm`, as the last test left them."""
+    users = {"pi-a": "root", "pi-b": "pi", "pi-c": "pi"}
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        made = [board(lab, BoardSpec(name=name, user=user)) for name, user in users.items()]
+        yield dict(zip(users, pool.map(stack.enter_context, made), strict=True))
+
+
+@pytest.fixture
+def farm(session_farm: Mapping[str, Board]) -> Iterator[Mapping[str, Board]]:
+    """Three boards with engines, shared: `pi-a` (root logs in), `pi-b` and `pi-c` (a user of group docker).
+
+    They are on, plugged in and fast again after the test. It keeps to names of its own, and leaves no slot taken.
+    """
+    yield session_farm
+    for one in session_farm.values():
+        one.restore()
+
+
+@pytest.fixture
+def own_board(lab: Lab) -> Iterator[Callable[..., Board]]:
+    """Starts further boards, which end with the test: `own_board(shell="fish", behind=other)`, as `BoardSpec` says."""
+    with ExitStack() as stack:
+
+        def start(behind: Board | None = None, **fields: Any) -> Board:
+            return stack.enter_context(board(lab, BoardSpec(**fields), behind))
+
+        yield start

@@ -1,0 +1,72 @@
+#!/bin/bash
+# A board's first process, in namespaces of its own: mounts the board's disk as the root, starts sshd and the engine, and
+# lives until its stdin ends, so that no board outlives its test. The board's folder and values come by the environment.
+set -eu
+cd "$BOARD"
+
+# Its own disk is what it changes on this machine's; homes and the engine's data are plain folders, as an engine needs.
+mount -t overlay board -o "lowerdir=/,upperdir=upper,workdir=work" root
+mount --rbind /dev root/dev
+mount --rbind /sys root/sys
+mount -t proc proc root/proc
+for folder in run tmp dev/shm; do
+    mount -t tmpfs -o mode=1777 "$folder" "root/$folder"
+done
+chmod 755 root/run
+# A board with QEMU registered must not look like one that runs foreign programs itself.
+mount --rbind /proc/sys/fs/binfmt_misc root/proc/sys/fs/binfmt_misc
+for folder in root home var/lib/docker var/tmp; do
+    mkdir -p "root/$folder"
+    mount --bind "disk/${folder//\//-}" "root/$folder"
+done
+for disk in $BOARD_DISKS; do # folder=image
+    mkdir -p "root/${disk%%=*}"
+    mount -o loop "${disk#*=}" "root/${disk%%=*}"
+done
+mount --bind boot-id root/proc/sys/kernel/random/boot_id
+
+mkdir -p root/mnt/below
+pivot_root root root/mnt/below
+cd /
+board=/mnt/below$BOARD
+hostname "$(cat /etc/hostname)"
+mkdir -p -m 1777 /run/lock
+mkdir -p -m 755 /run/sshd /var/log
+
+if [ ! -e "$board/installed" ]; then
+    if [ "$BOARD_USER" != root ]; then
+        useradd --shell "$(command -v "$BOARD_SHELL")" "$BOARD_USER"
+        for group in $BOARD_GROUPS; do
+            usermod -aG "$group" "$BOARD_USER"
+        done
+    else
+        usermod --shell "$(command -v "$BOARD_SHELL")" root
+    fi
+    usermod --password '*' "$BOARD_USER" # without one it is locked, for keys too
+    [ -z "$BOARD_PASSWORD" ] || echo "$BOARD_USER:$BOARD_PASSWORD" | chpasswd --crypt-method SHA512
+    cp -RT /etc/skel "$BOARD_HOME"
+    cp -RT "$board/home" "$BOARD_HOME"
+    chown -R "$BOARD_USER:" "$BOARD_HOME"
+    chmod 750 "$BOARD_HOME"
+    set -f
+    for name in $BOARD_HIDDEN; do
+        find /usr/local/bin /usr/local/sbin /usr/bin /usr/sbin -name "$name" -delete
+    done
+    set +f
+    touch "$board/installed"
+fi
+
+for mount in $BOARD_MOUNTS; do # folder=options
+    mount --bind "${mount%%=*}" "${mount%%=*}"
+    mount -o "remount,bind,${mount#*=}" "${mount%%=*}"
+done
+umount --lazy /mnt/below
+engine=$BOARD_ENGINE
+unset "${!BOARD@}"
+
+if [ -n "$engine" ]; then
+    dockerd >/var/log/dockerd.log 2>&1 </dev/null &
+fi
+/usr/sbin/sshd -E /var/log/sshd.log
+# The builtin waits for the end of stdin, and meanwhile bash buries whatever was left behind.
+read -r _ || true
