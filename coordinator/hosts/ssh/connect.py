@@ -151,7 +151,7 @@ async def _tried(
             async with handshakes.turn(hop.jump or f"{options.host}:{options.port}"):
                 return await _within_time(hop, options, tunnel, check, algorithms)
         except asyncssh.HostKeyNotVerifiable as error:
-            raise check.refusal(hop.host.name, refusals.where(options), jump=hop.jump) from error
+            raise check.refusal(hop.host.name, refusals.where(options), error.reason, jump=hop.jump) from error
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             drops += 1
             if check.greeted or drops == _MOST_TRIES:
@@ -169,21 +169,21 @@ async def _within_time(
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
     """Raises TimeoutError where the host's time is over and there is no banner, and what asyncssh raises."""
+    files = identity_files(options)
+    keys: dict[str, Any] = {"client_keys": ()} if files is None else {"client_keys": files, "ignore_encrypted": True}
     more: dict[str, Any] = {}
     if algorithms:
         more["server_host_key_algs"] = algorithms
     if hop.cipher and not options.config.get("Ciphers"):
         more["encryption_algs"] = f"^{hop.cipher}"
-    if (files := identity_files(options)) is not None:
-        more |= {"client_keys": list(files), "ignore_encrypted": True}
     attempt = asyncio.ensure_future(
         asyncssh.connect(
             hop.address.host,
             options=options,
             tunnel=tunnel or (),
-            client_keys=(),
             known_hosts=check.known_keys,
             client_factory=lambda: check,
+            **keys,
             **more,
         )
     )

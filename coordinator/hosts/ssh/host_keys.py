@@ -53,7 +53,6 @@ class HostKeyCheck(asyncssh.SSHClient):
         self._pin = pin
         self._files = known
         self._known: _Keys = []
-        self._revoked: _Keys = []
         self._connection: asyncssh.SSHClientConnection | None = None
 
     @property
@@ -73,26 +72,28 @@ class HostKeyCheck(asyncssh.SSHClient):
         """What asyncssh wants to know of a host: trusted keys, trusted authorities, revoked keys."""
         if self._files is None:
             return [], [], []
-        known, authorities, revoked = asyncssh.match_known_hosts(self._files, host, addr, port)[:3]
-        self._known, self._revoked = list(known), list(revoked)
-        return ([], [], self._revoked) if self._pin else (self._known, list(authorities), self._revoked)
+        known, authorities, revoked = (
+            list(keys) for keys in asyncssh.match_known_hosts(self._files, host, addr, port)[:3]
+        )
+        self._known = known
+        return ([], [], revoked) if self._pin else (known, authorities, revoked)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
         self.shown = key
         return self._is_pinned(key)
 
-    def refusal(self, name: str, where: str, *, jump: str = "") -> LostError:
-        """Why the key was not taken, and the next command. `where` is what was connected to, `jump` the hop it is."""
+    def refusal(self, name: str, where: str, why: str, *, jump: str = "") -> LostError:
+        """The next command for a key that was not taken. `why` is asyncssh's word, `jump` the hop `where` is on."""
         whose = f"host '{name}': the host key of {where}"
         trust = f"ssh {jump} true" if jump else f"archloom boards trust {name}"
         compare = "compare it on the board, with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then:"
+        if "revoked" in why:
+            hint = "make new keys on the board (ssh-keygen -A) or take the @revoked line away"
+            return LostError(f"{whose} is revoked in known_hosts", hint=hint, code="host_key_revoked")
         if self.shown is None:
             message = f"{whose} is signed by an authority that known_hosts does not have"
             return LostError(message, hint="add its @cert-authority line to ~/.ssh/known_hosts", code="host_key")
         shown = fingerprint(self.shown)
-        if self.shown in self._revoked:
-            hint = "make new keys on the board (ssh-keygen -A) or take the @revoked line away"
-            return LostError(f"{whose} is revoked in known_hosts: {shown}", hint=hint, code="host_key_revoked")
         if expected := self._expected():
             return LostError(
                 f"{whose} has CHANGED: it shows {shown}, expected {expected}",

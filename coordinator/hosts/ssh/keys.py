@@ -11,12 +11,12 @@ import asyncssh
 _USUAL = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
-def identity_files(options: asyncssh.SSHClientConnectionOptions) -> tuple[Path, ...] | None:
+def identity_files(options: asyncssh.SSHClientConnectionOptions) -> list[Path] | None:
     """The files that IdentityFile names, those that are not there left out as `ssh` does; None where it names none."""
     named = options.config.get("IdentityFile", ())
     if not isinstance(named, Sequence) or not named:
         return None
-    return tuple(path for path in (Path(str(name)).expanduser() for name in named) if path.is_file())
+    return [path for path in (Path(str(name)).expanduser() for name in named) if path.is_file()]
 
 
 def shown(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
@@ -30,10 +30,10 @@ def locked(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
     return () if _agent(options) else tuple(_short(path) for path in _candidates(options) if _is_locked(path))
 
 
-def _candidates(options: asyncssh.SSHClientConnectionOptions) -> tuple[Path, ...]:
+def _candidates(options: asyncssh.SSHClientConnectionOptions) -> list[Path]:
     named = identity_files(options)
     usual = (Path("~/.ssh", name).expanduser() for name in _USUAL)
-    return tuple(path for path in usual if path.is_file()) if named is None else named
+    return [path for path in usual if path.is_file()] if named is None else named
 
 
 def _is_locked(path: Path) -> bool:

@@ -65,8 +65,9 @@ class SshTransport:
         return self._host.name
 
     async def open_control(self) -> SshChannel:
-        if self._control is not None:
-            await _end(self._control)
+        # What went wrong with the one may have happened to the other, which finds out later.
+        for link in filter(None, (self._control, self._bulk)):
+            link.connection.abort()
         self._control = _Link(await connect(self._host, self._handshakes))
         booted = await self._boot(self._control, ("serve",))
         self._cipher = _FAST_CIPHER if booted.has_aes else ""
