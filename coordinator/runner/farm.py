@@ -20,7 +20,7 @@ from coordinator.runner.around import Around
 from coordinator.runner.sweep import sweep
 
 # How long a host that was there may be away, and what says that it may come back.
-_RETURN_S, _PAUSE_S = 60.0, 1.0
+_RETURN_S, _PAUSE_S = 30.0, 1.0
 _MAY_RETURN = frozenset({"connection", "unreachable"})
 # QEMU builds are mostly single-threaded; more of them than this only share the disk.
 _MOST_AUTOMATIC_SLOTS = 4
@@ -83,7 +83,7 @@ class Farm:
             return client
 
     async def reached_again(self, name: str) -> AgentClient:
-        """As `client`, but patient: a cable that was pulled or a board that starts anew has a minute to come back."""
+        """As `client`, but patient: a cable that was pulled or a board that starts anew has half a minute to come back."""
         until = asyncio.get_running_loop().time() + _RETURN_S
         while True:
             try:

@@ -1,0 +1,166 @@
+"""The farm: two boards and an emulator, three platforms and more, one tag; and boards that fail on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.conftest import held
+from tests.services.boards import Board
+from tests.services.images import base_image
+from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
+from tests.services.registry import Registry
+from tests.services.ssh_home import ssh_home
+
+pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.usefixtures("emulation")]
+
+THREE = ("linux/amd64", "linux/386", "linux/arm64")
+Farm = Mapping[str, Board]
+
+
+@pytest.fixture
+def boards(home: Home, farm: Farm) -> Farm:
+    """`pi-a` and `pi-b`, known to the user's SSH and inventory, and this machine as the emulator."""
+    write_inventory(home, farm["pi-a"], farm["pi-b"])
+    return farm
+
+
+def write_inventory(home: Home, *boards: Board, emulator: bool = True) -> None:
+    ssh_home(home.folder, *boards)
+    lines = ["boards:", *(f"  {one.name}: ssh://{one.name}" for one in boards)]
+    if emulator:
+        lines += ["emulators:", "  beast: local"]
+    (home.folder / "inventory.yaml").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def app(registry: Registry, tmp_path: Path) -> Callable[[str], Path]:
+    """A context whose RUN executes code of each platform."""
+    base = base_image(registry, *THREE, repository="farm/base")
+
+    def make(steps: str = "") -> Path:
+        run = f"RUN echo {secrets.token_hex(8)} >/made; uname -m >/machine\n{steps}"
+        return context(tmp_path / f"app-{secrets.token_hex(4)}", f"FROM {base.reference}\n{run}", {"data": b"x" * 9999})
+
+    return make
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+def where(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str]]:
+    """Host and mode of each verified platform."""
+    return {
+        str(one["platform"]): (str(one["host"]), str(one["mode"])) for one in events(done) if one["event"] == "verified"
+    }
+
+
+def nothing_is_left(board: Board) -> None:
+    images = board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    assert not [name for name in images if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
+    [jobs] = board.home.glob(".local/state/archloom-agent/*/jobs")
+    assert [path.name for path in jobs.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_boards_build_natively_and_the_emulator_does_the_rest(boards, home, app, registry):
+    """Three platforms, one tag: each board takes one of its own, QEMU what no board can; judged from outside."""
+    tag = f"{registry.address}/farm/app:1"
+    before = held()
+
+    done = good(home.run("build", str(app()), "-t", tag, "--platform", ",".join(THREE), "--progress", "rawjson"))
+
+    assert where(done) == {
+        "linux/amd64": ("pi-a", "native"),
+        "linux/386": ("pi-b", "compat"),
+        "linux/arm64": ("beast", "emulated"),
+    }
+    for platform in THREE:
+        with pulled(tag, platform) as image:
+            assert image["Architecture"] == platform.split("/")[1]
+            assert ran(tag, platform, "cat", "/machine").strip() in {"x86_64", "i686", "aarch64"}
+        assert skopeo_inspect(tag, platform)["Architecture"] == platform.split("/")[1]
+    for board in (boards["pi-a"], boards["pi-b"]):
+        nothing_is_left(board)
+    assert held() <= before
+
+
+def test_a_good_run_ends_with_a_line_that_tells_all(boards, home, app, registry):
+    """Tag, digest, platforms, what was emulated, and time; every line of a build says platform, host and mode."""
+    tag = f"{registry.address}/farm/plain:1"
+
+    done = good(home.run("build", str(app()), "-t", tag, "--platform", ",".join(THREE)))
+
+    last = done.stderr.splitlines()[-1]
+    digest = f"sha256:{hashlib.sha256(skopeo_raw(tag)).hexdigest()}"
+    assert last.startswith(
+        f"published {tag} {digest} for linux/amd64, linux/386, linux/arm64 (emulated: linux/arm64) in "
+    )
+    assert "linux/386      pi-b compat   #" in done.stderr
+
+
+def test_a_board_that_is_off_changes_nothing_but_a_line(boards, home, app, registry):
+    """The other board takes its work; the reason is told once; a second run does not wait for it again."""
+    boards["pi-a"].power_off()
+    tag = f"{registry.address}/farm/off:1"
+
+    done = good(home.run("build", str(app()), "-t", tag, "--platform", "linux/amd64,linux/386"))
+
+    assert f"no SSH answer from {boards['pi-a'].address} port 22" in done.stderr
+    assert done.stderr.count("pi-a") == 1
+    assert "published" in done.stderr
+
+
+def test_a_board_that_goes_off_in_a_build_gives_its_job_to_another(boards, home, app, registry):
+    """LOST with the reason, and the other board builds it; the run ends well."""
+    folder = app("RUN echo begun; if [ -e /never ]; then exit 1; fi; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done\n")
+    tag = f"{registry.address}/farm/lost:1"
+    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.rstrip().endswith("begun") and "RUN" not in line:
+            boards["pi-a"].power_off()
+            break
+    rest = process.communicate(timeout=300)[1]
+
+    assert process.returncode == 0, "".join(said) + rest
+    assert "connection lost" in rest
+    assert "LOST" in rest
+    assert "pi-b native" in rest
+    assert "published" in rest
+
+
+def test_a_cable_that_is_pulled_in_a_push_costs_a_retry(boards, home, registry, tmp_path):
+    """The image is pushed again from where it was, not built again."""
+    base = base_image(registry, *THREE, repository="farm/base")
+    folder = context(
+        tmp_path / "big", f"FROM {base.reference}\nCOPY noise /noise\n", {"noise": secrets.token_bytes(12 << 20)}
+    )
+    board = boards["pi-b"]
+    board.bandwidth("16mbit")
+    tag = f"{registry.address}/farm/push:1"
+    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64", "--on", "pi-b")
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if re.search(r"push: [1-7]0 %", line):
+            board.unplug()
+            break
+    board.run("sleep 25")
+    board.plug()
+    rest = process.communicate(timeout=300)[1]
+
+    assert process.returncode == 0, "".join(said) + rest
+    assert "again, try 2" in rest
+    assert rest.count("native   build") == 0
