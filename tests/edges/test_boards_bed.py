@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import asyncssh
 import pytest
 
 from tests.services.board_lab import run
 from tests.services.boards import Board
 from tests.services.busybox import busybox
+from tests.services.images import base_image
 from tests.services.missing import ROOT
 from tests.services.registry import Registry
 from tests.services.ssh_home import said, ssh_command
@@ -111,6 +115,25 @@ def test_a_board_reaches_no_registry_of_this_machine(farm: Mapping[str, Board], 
     for address in ("127.0.0.1", board.gateway):
         with pytest.raises(subprocess.CalledProcessError):
             board.run(f"bash -c ': </dev/tcp/{address}/{port}'")
+
+
+@pytest.mark.engine
+@pytest.mark.registry
+async def test_a_tunnel_leads_there(farm: Mapping[str, Board], registry: Registry) -> None:
+    """A board's engine pulls from the coordinator's registry through a port that SSH forwards, without settings."""
+    board = farm["pi-b"]
+    base = base_image(registry, "linux/amd64", repository="boards/tunnel")
+    address, _, port = registry.address.rpartition(":")
+    known = asyncssh.import_known_hosts(f"{board.address} {board.host_key}\n")
+    async with (
+        asyncssh.connect(board.address, username=board.user, client_keys=[str(board.key)], known_hosts=known) as login,
+        await login.forward_remote_port("127.0.0.1", 0, address, int(port)) as tunnel,
+    ):
+        name = f"127.0.0.1:{tunnel.get_port()}/boards/tunnel"
+        await asyncio.to_thread(board.docker, "pull", "--quiet", f"{name}@{base.digest}")
+        held = board.docker("image", "inspect", "--format", "{{.RepoDigests}}", f"{name}@{base.digest}")
+        board.docker("rmi", f"{name}@{base.digest}")
+    assert base.digest in held
 
 
 @pytest.mark.engine
@@ -211,7 +234,8 @@ def test_a_board_behind_another_is_reached_through_it_only(own_board: Callable[.
         front.power_on()
 
 
-def test_nothing_is_left_when_the_tests_are_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["SIGKILL", "SIGINT"])
+def test_nothing_is_left_when_the_tests_are_killed(tmp_path: Path, word: str) -> None:
     """The kernel, the disk and the next run find no trace of boards whose tests were killed."""
     script = f"""
 import os, signal
@@ -222,14 +246,15 @@ from tests.services.boards import board
 
 with lab(Path({str(tmp_path)!r}, "lab")) as where, board(where, BoardSpec(disks=(("/var/tmp", 8),))) as made:
     print(where.name, made.pid, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.{word})
+    signal.pause()
 """
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     name, pid = killed.stdout.split()
     number = "".join(filter(str.isdigit, name))
     # The lab's number is free again when everything is gone.
     run("flock", "--timeout", "60", f"/run/lock/archloom-test-boards-{number}", "true")
-    assert killed.returncode < 0
+    assert killed.returncode == -signal.Signals[word]
     assert not Path("/proc", pid).exists()
     assert not (tmp_path / "lab").exists()
     assert name not in run("ip", "link")
