@@ -79,7 +79,7 @@ def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
         "BOARD": str(folder),
         "BOARD_USER": spec.user,
         "BOARD_HOME": spec.home,
-        "BOARD_GROUPS": " ".join(spec.groups),
+        "BOARD_GROUPS": ",".join(spec.groups),
         "BOARD_SHELL": spec.shell,
         "BOARD_PASSWORD": spec.password,
         "BOARD_ENGINE": "yes" if spec.engine else "",
@@ -89,8 +89,7 @@ def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
     }
 
 
-def before_boot(folder: Path) -> None:
-    """A new boot id."""
+def new_boot_id(folder: Path) -> None:
     (folder / "boot-id").write_text(f"{uuid.uuid4()}\n")
 
 

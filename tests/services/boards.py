@@ -89,12 +89,12 @@ class Board:
         self._link.open()
         if self._unplugged:
             self._link.cut()
-        board_disk.before_boot(self._folder)
+        board_disk.new_boot_id(self._folder)
         with (self._folder / "init.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *("nsenter", f"--net={self._link.namespace}"),
-                    *("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child"),
+                    *("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", *_since_now()),
                     *("--propagation", "private", "bash", str(INIT)),
                 ],
                 env=board_disk.environment(self._folder, self.spec),
@@ -201,6 +201,15 @@ class Board:
         assert process is not None
         _until(lambda: up() or process.poll() is not None, lambda: f"{self.name} is not up yet:\n{self.log}")
         assert process.poll() is None, f"{self.name} went down as it came up:\n{self.log}"
+
+
+def _since_now() -> list[str]:
+    """What makes a board's time since boot begin now, where the kernel can.
+
+    After a reboot a process may then have the pid and the start time that another had before.
+    """
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return ["--time", f"--boottime=-{int(uptime)}"] if Path("/proc/self/ns/time").exists() else []
 
 
 def _until(done: Callable[[], bool], otherwise: Callable[[], str]) -> None:
