@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import asyncssh
 import pytest
 
 from tests.services.board_lab import run
 from tests.services.boards import Board
 from tests.services.busybox import busybox
+from tests.services.images import base_image
 from tests.services.missing import ROOT
 from tests.services.registry import Registry
 from tests.services.ssh_home import said, ssh_command
@@ -81,16 +85,14 @@ def test_each_board_is_a_machine_of_its_own(farm: Mapping[str, Board], tmp_path:
         "cat ~/mark",
     )
     for board in farm.values():
-        (board.home / "mark").write_text(f"home of {board.name}")
+        (board.home / "mark").write_text(f"home of {board.name}\n")
     answered = {
-        board.name: [said(tmp_path / board.name, board, question).strip() for question in asked]
-        for board in farm.values()
+        board.name: said(tmp_path / board.name, board, "; ".join(asked)).splitlines() for board in farm.values()
     }
     assert [words[0] for words in answered.values()] == list(farm)
     for question, words in zip(asked, zip(*answered.values(), strict=True), strict=True):
         assert len(set(words)) == len(farm), f"{question}: {words}"
-    own = {Path(path).read_text().strip() for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")}
-    assert not own & {word for words in answered.values() for word in words}
+    assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() not in {words[1] for words in answered.values()}
     assert len({board.host_key for board in farm.values()}) == len(farm)
     assert said(tmp_path, farm["pi-b"], "id -un; id -Gn").split() == ["pi", "pi", "docker"]
 
@@ -101,7 +103,8 @@ def test_a_board_runs_containers_on_a_real_store(farm: Mapping[str, Board], tmp_
     import_image(farm["pi-a"], tmp_path)
     assert farm["pi-a"].docker("run", "--rm", "held:1", "/bin/sh", "-c", "echo $((6 * 7))").strip() == "42"
     assert farm["pi-a"].docker("info", "--format", "{{.Driver}}").strip() == "overlay2"
-    assert not farm["pi-b"].docker("images", "--quiet")
+    assert not farm["pi-b"].docker("images", "--quiet", "held:1")
+    farm["pi-a"].docker("rmi", "held:1")
 
 
 @pytest.mark.registry
@@ -114,17 +117,37 @@ def test_a_board_reaches_no_registry_of_this_machine(farm: Mapping[str, Board], 
 
 
 @pytest.mark.engine
+@pytest.mark.registry
+async def test_a_tunnel_leads_there(farm: Mapping[str, Board], registry: Registry) -> None:
+    """A board's engine pulls from the coordinator's registry through a port that SSH forwards, without settings."""
+    board = farm["pi-b"]
+    base = base_image(registry, "linux/amd64", repository="boards/tunnel")
+    address, _, port = registry.address.rpartition(":")
+    known = asyncssh.import_known_hosts(f"{board.address} {board.host_key}\n")
+    async with (
+        asyncssh.connect(board.address, username=board.user, client_keys=[str(board.key)], known_hosts=known) as login,
+        await login.forward_remote_port("127.0.0.1", 0, address, int(port)) as tunnel,
+    ):
+        name = f"127.0.0.1:{tunnel.get_port()}/boards/tunnel"
+        await asyncio.to_thread(board.docker, "pull", "--quiet", f"{name}@{base.digest}")
+        held = board.docker("image", "inspect", "--format", "{{.RepoDigests}}", f"{name}@{base.digest}")
+        board.docker("rmi", f"{name}@{base.digest}")
+    assert base.digest in held
+
+
+@pytest.mark.engine
 def test_a_reboot_keeps_disks_and_nothing_else(own_board: Callable[..., Board], tmp_path: Path) -> None:
     """After a power cut the board has another boot id and an empty /run; its files, users and images are there."""
     board = own_board(user="pi")
-    before = board.run("cat /proc/sys/kernel/random/boot_id"), board.host_key
+    before, key = board.run("cat /proc/sys/kernel/random/boot_id"), board.host_key
     image = import_image(board, tmp_path)
     board.docker("run", "--detach", "held:1", "/bin/sh", "-c", "read forever < /dev/zero")
     board.run("echo kept > /etc/kept; touch /run/lost /tmp/lost")
     board.power_off()
     board.power_on()
-    assert (board.run("cat /proc/sys/kernel/random/boot_id"), board.host_key) != before
-    assert board.host_key == before[1]
+    assert board.run("cat /proc/sys/kernel/random/boot_id") != before
+    assert board.host_key == key
+    assert float(said(tmp_path, board, "cut -d ' ' -f 1 /proc/uptime")) < PATIENCE
     assert board.run("cat /etc/kept; ls /run/lost /tmp/lost || true").strip() == "kept"
     assert board.docker("images", "--quiet", "--no-trunc").strip() == image
     assert said(tmp_path, board, "id -un").strip() == "pi"
@@ -211,7 +234,8 @@ def test_a_board_behind_another_is_reached_through_it_only(own_board: Callable[.
         front.power_on()
 
 
-def test_nothing_is_left_when_the_tests_are_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["SIGKILL", "SIGINT"])
+def test_nothing_is_left_when_the_tests_are_killed(tmp_path: Path, word: str) -> None:
     """The kernel, the disk and the next run find no trace of boards whose tests were killed."""
     script = f"""
 import os, signal
@@ -222,14 +246,15 @@ from tests.services.boards import board
 
 with lab(Path({str(tmp_path)!r}, "lab")) as where, board(where, BoardSpec(disks=(("/var/tmp", 8),))) as made:
     print(where.name, made.pid, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.{word})
+    signal.pause()
 """
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     name, pid = killed.stdout.split()
     number = "".join(filter(str.isdigit, name))
     # The lab's number is free again when everything is gone.
     run("flock", "--timeout", "60", f"/run/lock/archloom-test-boards-{number}", "true")
-    assert killed.returncode < 0
+    assert killed.returncode == -signal.Signals[word]
     assert not Path("/proc", pid).exists()
     assert not (tmp_path / "lab").exists()
     assert name not in run("ip", "link")

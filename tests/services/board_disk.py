@@ -22,12 +22,14 @@ _SKEW = "usr/lib/libboardclock.so"
 _DATA = {"/root": "root", "/home": "home", "/var/lib/docker": "var-lib-docker", "/var/tmp": "var-tmp"}
 # Where each shell looks when it runs a command for sshd. dash looks nowhere, but sshd runs this one for every shell.
 _STARTED = {"bash": ".bashrc", "fish": ".config/fish/config.fish", "tcsh": ".cshrc", "dash": ".ssh/rc"}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SSHD_PID = "/run/board-sshd.pid"
 # Those who are logged in have a process of their own.
-RESTART = """
-sshd=$(cat /run/sshd.pid)
+RESTART = f"""
+sshd=$(cat {SSHD_PID})
 kill "$sshd"
 while kill -0 "$sshd" 2>/dev/null; do :; done
-rm -f /run/sshd.pid
+rm -f {SSHD_PID}
 /usr/sbin/sshd -E /var/log/sshd.log
 """
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -73,11 +75,11 @@ def make(folder: Path, spec: BoardSpec, name: str, machine_id: str, key: Path) -
 def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
     """What `board_init.sh` is told."""
     return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": PATH,
         "BOARD": str(folder),
         "BOARD_USER": spec.user,
         "BOARD_HOME": spec.home,
-        "BOARD_GROUPS": " ".join(spec.groups),
+        "BOARD_GROUPS": ",".join(spec.groups),
         "BOARD_SHELL": spec.shell,
         "BOARD_PASSWORD": spec.password,
         "BOARD_ENGINE": "yes" if spec.engine else "",
@@ -87,8 +89,7 @@ def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
     }
 
 
-def before_boot(folder: Path) -> None:
-    """A new boot id."""
+def new_boot_id(folder: Path) -> None:
     (folder / "boot-id").write_text(f"{uuid.uuid4()}\n")
 
 
@@ -121,9 +122,14 @@ def log(folder: Path) -> str:
     return "\n".join(file.read_text("utf-8", "replace") for file in files if file.exists())
 
 
+def is_released(folder: Path, spec: BoardSpec) -> bool:
+    """Nothing has the board's disks mounted: the next boot may."""
+    return not any(run("losetup", "--associated", str(_image(folder, place))) for place, _ in spec.disks)
+
+
 def sweep_cgroups(name: str) -> None:
     """What containers that were killed left in the kernel's tree of groups."""
-    for found in _CGROUPS.glob(f"*/{name}"):
+    for found in (_CGROUPS / name, *_CGROUPS.glob(f"*/{name}")):
         for path, _, _ in os.walk(found, topdown=False):
             with suppress(OSError):
                 Path(path).rmdir()
@@ -138,7 +144,7 @@ def _sshd(spec: BoardSpec) -> list[str]:
     return [
         *spec.sshd,
         f"HostKey /{_HOST_KEY}",
-        "PidFile /run/sshd.pid",
+        f"PidFile {SSHD_PID}",
         "UsePAM no",
         "PermitRootLogin yes",
         "LogLevel VERBOSE",

@@ -13,8 +13,8 @@ for folder in run tmp dev/shm; do
     mount -t tmpfs -o mode=1777 "$folder" "root/$folder"
 done
 chmod 755 root/run
-# A board with QEMU registered must not look like one that runs foreign programs itself.
-mount --rbind /proc/sys/fs/binfmt_misc root/proc/sys/fs/binfmt_misc
+# A board where QEMU runs foreign programs must not look like one that runs them itself.
+[ ! -d /proc/sys/fs/binfmt_misc ] || mount --rbind /proc/sys/fs/binfmt_misc root/proc/sys/fs/binfmt_misc
 for folder in root home var/lib/docker var/tmp; do
     mkdir -p "root/$folder"
     mount --bind "disk/${folder//\//-}" "root/$folder"
@@ -35,14 +35,11 @@ mkdir -p -m 755 /run/sshd /var/log
 
 if [ ! -e "$board/installed" ]; then
     if [ "$BOARD_USER" != root ]; then
-        useradd --shell "$(command -v "$BOARD_SHELL")" "$BOARD_USER"
-        for group in $BOARD_GROUPS; do
-            usermod -aG "$group" "$BOARD_USER"
-        done
-    else
-        usermod --shell "$(command -v "$BOARD_SHELL")" root
+        id "$BOARD_USER" >/dev/null 2>&1 || useradd "$BOARD_USER"
+        usermod --groups "$BOARD_GROUPS" "$BOARD_USER"
     fi
-    usermod --password '*' "$BOARD_USER" # without one it is locked, for keys too
+    # Without a password it would be locked, for keys too.
+    usermod --home "$BOARD_HOME" --shell "$(command -v "$BOARD_SHELL")" --password '*' "$BOARD_USER"
     [ -z "$BOARD_PASSWORD" ] || echo "$BOARD_USER:$BOARD_PASSWORD" | chpasswd --crypt-method SHA512
     cp -RT /etc/skel "$BOARD_HOME"
     cp -RT "$board/home" "$BOARD_HOME"

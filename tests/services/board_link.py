@@ -88,8 +88,9 @@ class Link:
 
     def limit(self, rate: str | None) -> None:
         """Each way carries no more than this, as `tc` writes it ("10mbit"); None: as much as there is."""
-        self._rate = rate
-        self._apply_rate()
+        if rate != self._rate:
+            self._rate = rate
+            self._apply_rate()
 
     def inner(self, *command: str) -> str:
         """The output of a command in the board's network."""

@@ -69,7 +69,9 @@ class Board:
 
     @property
     def home(self) -> Path:
-        """Its user's home as this machine sees it, also when the board is off."""
+        """Its user's home as this machine sees it, also when the board is off, unless it is on a disk of its own."""
+        if any(Path(self.spec.home).is_relative_to(place) for place, _ in self.spec.disks):
+            return Path(f"/proc/{self.pid}/root{self.spec.home}")
         return board_disk.outside(self._folder, self.spec.home)
 
     @property
@@ -87,12 +89,12 @@ class Board:
         self._link.open()
         if self._unplugged:
             self._link.cut()
-        board_disk.before_boot(self._folder)
+        board_disk.new_boot_id(self._folder)
         with (self._folder / "init.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *("nsenter", f"--net={self._link.namespace}"),
-                    *("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child"),
+                    *("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", *_since_now()),
                     *("--propagation", "private", "bash", str(INIT)),
                 ],
                 env=board_disk.environment(self._folder, self.spec),
@@ -101,19 +103,20 @@ class Board:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_for(self._is_up, "sshd and the engine")
+        self._wait_for(self._is_up)
 
     def power_off(self) -> None:
         """Cuts its power: every process is gone at once, and whoever talks to it hears nothing more."""
         if self._process is None:
             return
         self._link.cut()
-        with suppress(ProcessLookupError, IndexError):
+        with suppress(OSError, IndexError):
             os.kill(self.pid, signal.SIGKILL)  # the rest of the board is gone before its first process is
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(PATIENCE)
         self._process = None
+        _until(lambda: board_disk.is_released(self._folder, self.spec), lambda: "a disk of the board is still mounted")
         board_disk.sweep_cgroups(self._kernel_name)
 
     def unplug(self) -> None:
@@ -138,7 +141,7 @@ class Board:
             # Through the board: what changes below a mounted root from outside need not be seen.
             board_disk.new_host_key(Path(f"/proc/{self.pid}/root"))
             self.run(board_disk.RESTART)
-            self._wait_for(self._has_sshd, "sshd")
+            self._wait_for(self._has_sshd)
 
     def fill(self, place: str, *, leave: int = 0) -> None:
         """Takes all the room there is below a folder of the board but so many bytes."""
@@ -155,7 +158,8 @@ class Board:
     def run(self, command: str, *, stdin: str = "") -> str:
         """What a shell command prints as root of the board, without SSH. Raises CalledProcessError."""
         spaces = ("--mount", "--uts", "--pid", "--ipc", "--net", "--root", "--wd")
-        return run("nsenter", f"--target={self.pid}", *spaces, "sh", "-c", command, stdin=stdin)
+        clean = ("env", "-i", f"PATH={board_disk.PATH}", "HOME=/root", "sh", "-c")
+        return run("nsenter", f"--target={self.pid}", *spaces, *clean, command, stdin=stdin)
 
     def docker(self, *arguments: str) -> str:
         """What this machine's docker command prints when it talks to the board's engine, without SSH."""
@@ -177,9 +181,9 @@ class Board:
         return self._has_sshd() and (not self.spec.engine or self._has_engine())
 
     def _has_sshd(self) -> bool:
-        """It writes its pid when it listens, and /run is empty at first."""
+        """It writes its pid when it listens, where the board has no file at first, and this machine none at all."""
         with suppress(OSError, IndexError):
-            return Path(f"/proc/{self.pid}/root/run/sshd.pid").read_text().endswith("\n")
+            return Path(f"/proc/{self.pid}/root{board_disk.SSHD_PID}").read_text().endswith("\n")
         return False
 
     def _has_engine(self) -> bool:
@@ -192,15 +196,29 @@ class Board:
         finally:
             connection.close()
 
-    def _wait_for(self, done: Callable[[], bool], what: str) -> None:
-        assert self._process is not None
-        tick = threading.Event()
-        for _ in range(round(PATIENCE / 0.02)):
-            if done():
-                return
-            assert self._process.poll() is None, f"{self.name} went down as it came up:\n{self.log}"
-            tick.wait(0.02)
-        raise AssertionError(f"{self.name} has no {what} yet:\n{self.log}")
+    def _wait_for(self, up: Callable[[], bool]) -> None:
+        process = self._process
+        assert process is not None
+        _until(lambda: up() or process.poll() is not None, lambda: f"{self.name} is not up yet:\n{self.log}")
+        assert process.poll() is None, f"{self.name} went down as it came up:\n{self.log}"
+
+
+def _since_now() -> list[str]:
+    """What makes a board's time since boot begin now, where the kernel can.
+
+    After a reboot a process may then have the pid and the start time that another had before.
+    """
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return ["--time", f"--boottime=-{int(uptime)}"] if Path("/proc/self/ns/time").exists() else []
+
+
+def _until(done: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+    tick = threading.Event()
+    for _ in range(round(PATIENCE / 0.02)):
+        if done():
+            return
+        tick.wait(0.02)
+    raise AssertionError(otherwise())
 
 
 @contextmanager
