@@ -19,6 +19,7 @@ from coordinator.hosts.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.runner.around import Around
 from coordinator.runner.sweep import sweep
 
+_FAREWELL_S = 5.0
 # How long a host that was there may be away, and what says that it may come back.
 _RETURN_S, _PAUSE_S = 30.0, 1.0
 _MAY_RETURN = frozenset({"connection", "unreachable"})
@@ -57,7 +58,15 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        closing = [asyncio.create_task(client.close()) for client in self._clients.values()]
+        if closing:
+            # A host that has gone away without a word is not waited for until that is certain.
+            _, late = await asyncio.wait(closing, timeout=_FAREWELL_S)
+            for task in late:
+                task.cancel()
+            for outcome in await asyncio.gather(*closing, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     @property
@@ -83,7 +92,7 @@ class Farm:
             return client
 
     async def reached_again(self, name: str) -> AgentClient:
-        """As `client`, but patient: a cable that was pulled or a board that starts anew has half a minute to come back."""
+        """As `client`, but patient: who was away, for a cable that was pulled, has half a minute to come back."""
         until = asyncio.get_running_loop().time() + _RETURN_S
         while True:
             try:

@@ -101,7 +101,7 @@ class SshTransport:
     async def close(self) -> None:
         """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
         tunnels, channels = list(self._tunnels), list(self._channels)
-        await asyncio.gather(*(one.close() for one in tunnels), *(one.close() for one in channels))
+        await asyncio.gather(*(one.close() for one in tunnels), *(one.abort() for one in channels))
         for link in (self._control, self._bulk):
             if link is not None:
                 await _end(link)
