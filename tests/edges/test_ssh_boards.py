@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import shlex
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +24,9 @@ from tests.services.boards import Board
 from tests.services.ssh_home import ssh_home
 
 OwnBoard = Callable[..., Board]
+# sshd starts itself anew, and does not listen meanwhile.
+_SIGNED = """cat >/root/host-cert.pub; pkill -HUP -o sshd
+for _ in $(seq 200); do ssh-keyscan -c 127.0.0.1 2>/dev/null | grep -q cert && exit; sleep 0.05; done; exit 1"""
 _UNTIL = "for _ in $(seq 200); do {done} && exit; sleep 0.05; done; exit 1"
 
 
@@ -139,6 +145,27 @@ async def test_a_board_behind_another_is_reached(own_board: OwnBoard, user: Path
     door.run(_UNTIL.format(done="[ $(pgrep -c '^sshd$') = 1 ]"))
 
 
+async def test_the_ssh_configuration_is_followed(own_board: OwnBoard, user: Path, monkeypatch: pytest.MonkeyPatch):
+    """Include, Match, ProxyCommand, a key that only an ssh-agent can open, and IdentityFiles that are not there."""
+    door = own_board(name="door", engine=False)
+    board = own_board(name="inner", behind=door, engine=False)
+    config = ssh_home(user, door, board)
+    words = config.read_text().replace("ProxyJump door", f"ProxyCommand ssh -F {user}/plain -W %h:%p door")
+    (user / "plain").write_text(config.read_text())
+    (user / ".ssh" / "included").write_text(words.replace("Host inner", "Match originalhost inner exec true"))
+    config.write_text("Include included\nHost *\n  IdentityFile ~/.ssh/nowhere\n")
+    started = run("ssh-agent", "-s", "-a", str(user / "agent"))
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(user / "agent"))
+        run("ssh-add", "-q", str(user / ".ssh" / "id_ed25519"))
+        run("ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(user / ".ssh" / "id_ed25519"))
+
+        async with agent(host(board), user) as client:
+            assert client.hello.machine_id == board.machine_id
+    finally:
+        os.kill(int(re.findall(r"AGENT_PID=(\d+)", started)[0]), signal.SIGTERM)
+
+
 async def test_a_fingerprint_finds_its_key_among_several(own_board: OwnBoard, user: Path):
     """`host_key: SHA256:…` does not say of which type the key is; known_hosts is not asked."""
     board = own_board(engine=False)
@@ -188,8 +215,8 @@ async def test_no_setting_of_ssh_turns_the_check_off(own_board: OwnBoard, user: 
     assert (await refusal(host(board), user)).code == "host_key_unknown"
 
 
-async def test_hashed_names_and_authorities_are_known(own_board: OwnBoard, user: Path):
-    """`ssh-keygen -H` and `@cert-authority`, as OpenSSH has them."""
+async def test_hashed_names_are_known(own_board: OwnBoard, user: Path):
+    """`ssh-keygen -H`, as Debian's OpenSSH writes them."""
     board = own_board(engine=False)
     ssh_home(user, board)
     known = user / ".ssh" / "known_hosts"
@@ -198,6 +225,24 @@ async def test_hashed_names_and_authorities_are_known(own_board: OwnBoard, user:
 
     async with agent(host(board), user) as client:
         assert client.hello.machine_id == board.machine_id
+
+
+async def test_a_host_certificate_is_good_for_who_knows_its_authority(own_board: OwnBoard, user: Path):
+    """`@cert-authority` of known_hosts; without that line the host is not let in for its certificate."""
+    board = own_board(engine=False, sshd=("HostCertificate /root/host-cert.pub",))
+    ssh_home(user, board, trusted=False)
+    (user / "host.pub").write_text(board.host_key)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(user / "ca"))
+    run("ssh-keygen", "-q", "-s", str(user / "ca"), "-I", "x", "-h", "-n", board.address, str(user / "host.pub"))
+    board.run(_SIGNED, stdin=(user / "host-cert.pub").read_text())
+
+    unknown = await refusal(host(board), user)
+    (user / ".ssh" / "known_hosts").write_text(f"@cert-authority 198.18.* {(user / 'ca.pub').read_text()}")
+    async with agent(host(board), user) as client:
+        assert client.hello.machine_id == board.machine_id
+
+    assert unknown.code == "host_key"
+    assert "@cert-authority" in unknown.hint
 
 
 async def test_a_board_that_is_off_is_told_from_one_that_refuses(own_board: OwnBoard, user: Path):

@@ -155,7 +155,7 @@ async def _tried(
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             drops += 1
             if check.greeted or drops == _MOST_TRIES:
-                raise refusals.of_connection(hop.host, options, error, hop.jump) from error
+                raise refusals.of_connection(hop.host, options, error, hop.jump, greeted=check.greeted) from error
             await asyncio.sleep(_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - spreads tries, no secret
         except TROUBLE as error:
             raise refusals.of_connection(hop.host, options, error, hop.jump) from error

@@ -25,8 +25,8 @@ def of_configuration(name: str, error: Exception) -> LostError:
     return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
 
 
-def of_connection(host: Host, options: _Options, error: Exception, jump: str) -> LostError:
-    """`jump` is the jump host that was not reached, empty where it was the host itself."""
+def of_connection(host: Host, options: _Options, error: Exception, jump: str, *, greeted: bool = False) -> LostError:
+    """`jump` is the jump host that was not reached, empty where it was the host; `greeted`: its banner had come."""
     who = f"host '{host.name}': " + (f"jump host {jump}: " if jump else "")
     match error:
         case asyncssh.PermissionDenied():
@@ -37,6 +37,9 @@ def of_connection(host: Host, options: _Options, error: Exception, jump: str) ->
         case asyncssh.KeyExchangeFailed():
             message = f"{who}{where(options)} and we have no algorithm in common: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
+        case asyncssh.ConnectionLost() | ConnectionResetError() if greeted:
+            message = f"{who}{where(options)} greets, and then the login comes to nothing: {_reason(error)}"
+            return LostError(message, hint="it may be overloaded: look at it, or start it anew", code="connection")
         case asyncssh.ConnectionLost() | ConnectionResetError():
             message = f"{who}{where(options)} hangs up on us"
             hint = "too many log in at once (MaxStartups of its sshd), or a firewall is in between"
@@ -65,6 +68,10 @@ def _unreachable(who: str, host: Host, options: _Options, error: Exception) -> L
             why = getattr(error, "strerror", None) or str(error)
             message, hint = f"{where(options)} cannot be reached: {why}", ping
     return LostError(f"{who}{message}", hint=hint, code=UNREACHABLE)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, asyncssh.Error) else str(error)
 
 
 def _denied(who: str, options: _Options) -> LostError:
