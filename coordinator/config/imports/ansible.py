@@ -12,7 +12,7 @@ from coordinator.config import addresses
 from coordinator.config.imports import ansible_ini, ansible_tree, files
 from coordinator.config.imports.ansible_groups import Groups, Variables
 from coordinator.config.imports.files import word
-from coordinator.config.imports.found import Found, Machine, SshLine, ssh_config_notes
+from coordinator.config.imports.found import Found, Machine, SshLine, several, ssh_config_notes
 from coordinator.domain.inventory import Address
 from coordinator.errors import UsageError
 
@@ -30,12 +30,21 @@ _MAP_KEY = re.compile(r"[\w.-]+:\s*(#.*)?\Z")
 
 @dataclass(slots=True)
 class _Taken:
+    """`names`: the hosts of each note; what a group says is told once for all its hosts."""
+
     lines: list[SshLine] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, name: str, text: str) -> None:
+        self.names.setdefault(text, []).append(name)
+
+    def notes(self) -> list[str]:
+        told = [f"{several(names)}: {text}" for text, names in self.names.items()]
+        return [*told, *ssh_config_notes(self.lines)]
 
 
 def read(path: Path, home: Path) -> Found:
-    """The hosts of this inventory. Raises UsageError for a folder, for a script, and for what none of its formats is."""
+    """The hosts of this inventory. Raises UsageError for a folder, a script, and what is in none of its formats."""
     label = files.told(path, home)
     if path.is_dir():
         raise UsageError(f"{label} is a folder", hint=f"let Ansible join it: {_LIST.format(label)}", code="import")
@@ -53,7 +62,7 @@ def parse(text: str, label: str) -> Found:
     machines = [
         machine for name, variables in _groups(text, label).resolved() for machine in _machine(name, variables, taken)
     ]
-    return Found(label, tuple(machines), (*taken.notes, *ssh_config_notes(taken.lines)))
+    return Found(label, tuple(machines), tuple(taken.notes()))
 
 
 def _groups(text: str, label: str) -> Groups:
@@ -69,7 +78,9 @@ def _groups(text: str, label: str) -> Groups:
     document = _tree(text, label)
     if "plugin" in document:
         hint = f"let Ansible ask it: {_LIST.format(label)}"
-        raise UsageError(f"{label} configures the plugin {word(document['plugin'])}, it lists no hosts", hint=hint)
+        raise UsageError(
+            f"{label} configures the plugin {word(document['plugin'])}, it lists no hosts", hint=hint, code="import"
+        )
     try:
         return ansible_tree.read(document)
     except ValueError as error:
@@ -109,26 +120,25 @@ def _machine(name: str, variables: Variables, taken: _Taken) -> Iterator[Machine
         yield Machine(name=name, address=Address())
         return
     if connection not in _SSH:
-        taken.notes.append(f"{name}: left out, Ansible reaches it by {connection}, archloom by SSH")
+        taken.note(name, f"left out, Ansible reaches it by {connection}, archloom by SSH")
         return
     host = _value(name, variables, ("ansible_host", "ansible_ssh_host"), taken)
     if not host and ("ansible_host" in variables or "ansible_ssh_host" in variables):
-        taken.notes.append(f"{name}: left out, nobody knows where it is without its ansible_host")
+        taken.note(name, "left out, nobody knows where it is without its ansible_host")
         return
     user = _value(name, variables, ("ansible_user", "ansible_ssh_user"), taken)
     port = _value(name, variables, ("ansible_port", "ansible_ssh_port"), taken)
     try:
         address = _address(host or name, user, port)
     except ValueError as error:
-        taken.notes.append(f"{name}: left out, {error}")
+        taken.note(name, f"left out, {error}")
         return
     key = _value(name, variables, _KEYS, taken)
     if key:
         taken.lines.append(SshLine(name, address.host, f"IdentityFile {_quoted(key)}"))
     _arguments(name, address.host, variables, taken)
     if any(password in variables for password in _PASSWORDS):
-        login = f"{address.user}@{address.host}" if address.user else address.host
-        taken.notes.append(f"{name}: its password is not taken; archloom boards add {login} installs your key with it")
+        taken.note(name, "its password is not taken; archloom boards add installs your key with it")
     yield Machine(name=name, address=address)
 
 
@@ -143,9 +153,9 @@ def _value(name: str, variables: Variables, keys: tuple[str, ...], taken: _Taken
     for key in keys:
         value = variables.get(key)
         if _is_vault(value):
-            taken.notes.append(f"{name}: {key} is encrypted by ansible-vault, and not taken")
+            taken.note(name, f"{key} is encrypted by ansible-vault, and not taken")
         elif "{{" in word(value):
-            taken.notes.append(f"{name}: {key} is a template, and not taken: {word(value)}")
+            taken.note(name, f"{key} is a template, and not taken: {word(value)}")
         elif word(value):
             return word(value)
     return ""
@@ -161,16 +171,16 @@ def _arguments(name: str, host: str, variables: Variables, taken: _Taken) -> Non
         try:
             words = shlex.split(written)
         except ValueError:
-            taken.notes.append(f"{name}: {key} is not taken, a quote in it is never closed: {written}")
+            taken.note(name, f"{key} is not taken, a quote in it is never closed: {written}")
             continue
         rest = iter(words)
         for option, value in _options(rest):
             if option.lower() in _FORWARDED:
                 taken.lines.append(SshLine(name, host, f"{_FORWARDED[option.lower()]} {value}"))
             elif option.lower() in _UNCHECKED:
-                taken.notes.append(f"{name}: {option} is not taken, host keys are always checked")
+                taken.note(name, f"{option} is not taken, host keys are always checked")
             else:
-                taken.notes.append(f"{name}: {key} has {option}{f' {value}' if value else ''}, which is not taken")
+                taken.note(name, f"{key} has {option}{f' {value}' if value else ''}, which is not taken")
 
 
 def _options(words: Iterator[str]) -> Iterator[tuple[str, str]]:

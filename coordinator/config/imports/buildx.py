@@ -110,7 +110,8 @@ def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> I
             return
         # buildx numbers nodes that nobody named: farm0, farm1.
         automatic = re.fullmatch(re.escape(builder) + r"\d+", title) is not None
-        name = (address.host if "://" in written else written) if automatic else title
+        context = "" if "://" in written or written == _DEFAULT else written
+        name = (context or address.host) if automatic else title
         yield Machine(name=name, address=address, platforms=_pinned(name, node, taken))
 
 

@@ -55,10 +55,14 @@ def _once(machines: tuple[Machine, ...], notes: list[str]) -> list[Machine]:
         first = seen.setdefault(machine.identity, machine)
         if first is machine:
             continue
-        where = "this machine" if machine.address.is_local else machine.identity.removesuffix(":22")
-        pinned = " with other platforms" if first.platforms != machine.platforms else ""
-        if (first.name, first.address, first.platforms) != (machine.name, machine.address, machine.platforms):
-            notes.append(f"{machine.name}: left out, it is the same machine as {first.name}{pinned} ({where})")
+        if (first.name, first.address, first.platforms) == (machine.name, machine.address, machine.platforms):
+            continue
+        if machine.address.is_local:
+            notes.append(f"{machine.name}: left out, it is this machine, as {first.name} is")
+        else:
+            pinned = ", and has other platforms" if first.platforms != machine.platforms else ""
+            same = f"the same machine as {first.name}, {first.address}{pinned}"
+            notes.append(f"{machine.name}: left out, {machine.address} is {same}")
     return list(seen.values())
 
 

@@ -15,11 +15,8 @@ _USERS = ("git", "aur", "gitea", "forgejo")
 def reason(alias: str, host: str, user: str) -> str:
     """Why this is no build host; empty when nothing speaks against it. `host` is the alias where nothing else is."""
     for name in (host.lower(), alias.lower()):
-        if (
-            any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
-            or name in _WORDS
-            and host == alias
-        ):
+        known = any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
+        if known or (name in _WORDS and host == alias):
             return f"{name} keeps code and builds nothing"
     if host.lower().startswith("git-codecommit.") and host.lower().endswith(".amazonaws.com"):
         return f"{host} keeps code and builds nothing"

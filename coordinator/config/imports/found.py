@@ -10,6 +10,8 @@ from coordinator.config import addresses
 from coordinator.domain.inventory import Address
 from coordinator.domain.platforms import Platform
 
+_MOST_NAMES = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -53,10 +55,18 @@ def ssh_config_notes(lines: Iterable[SshLine]) -> list[str]:
         # A value with a line break would be a line of its own where it is pasted.
         wanted.setdefault(re.sub(r"[\r\n]+", " ", one.line), []).append(one)
     return [
-        f"{', '.join(each.name for each in group)}: keys and jump hosts are ~/.ssh/config's — add there:\n"
+        f"{several(each.name for each in group)}: keys and jump hosts are ~/.ssh/config's — add there:\n"
         f"Host {' '.join(dict.fromkeys(each.host for each in group))}\n  {line}"
         for line, group in wanted.items()
     ]
+
+
+def several(names: Iterable[str]) -> str:
+    """The names, the first few of many."""
+    listed = list(dict.fromkeys(names))
+    if len(listed) <= _MOST_NAMES:
+        return ", ".join(listed)
+    return f"{', '.join(listed[: _MOST_NAMES - 1])} and {len(listed) - _MOST_NAMES + 1} more"
 
 
 def ssh_address(url: str) -> Address:

@@ -53,6 +53,10 @@ def read(environ: Mapping[str, str], home: Path) -> Found:
     if written in present:
         _written(files.told(written, home), written, taken)
     machines = tuple(machine for one in _by_farm(taken) for machine in _machine(one, taken))
+    farmed = {name for names in taken.farms.values() for name in names}
+    if farmed:
+        alone = [one.name for one in machines if one.name not in farmed and not one.address.is_local]
+        taken.notes += [f"{name}: in no farm; remove it if it is no build host" for name in alone]
     return Found(labels, machines, (*taken.notes, *ssh_config_notes(taken.lines)))
 
 
@@ -86,18 +90,13 @@ def _farms(farms: dict[str, object], taken: _Taken) -> None:
 
 
 def _by_farm(taken: _Taken) -> Iterator[_Connection]:
-    """Members of farms first: a connection in no farm may be something else than a build host."""
+    """Members of farms first: of two connections to one machine theirs is meant."""
     for farm, names in taken.farms.items():
         for name in names:
             if name not in taken.connections:
                 taken.notes.append(f"the farm {farm} names the connection {name}, which is not there")
-    farmed = dict.fromkeys(name for names in taken.farms.values() for name in names if name in taken.connections)
-    yield from (taken.connections[name] for name in farmed)
-    for name, connection in taken.connections.items():
-        if name not in farmed:
-            if farmed:
-                taken.notes.append(f"{name}: in no farm; remove it if it is no build host")
-            yield connection
+    farmed = [name for names in taken.farms.values() for name in names if name in taken.connections]
+    yield from (taken.connections[name] for name in dict.fromkeys([*farmed, *taken.connections]))
 
 
 def _machine(one: _Connection, taken: _Taken) -> Iterator[Machine]:
