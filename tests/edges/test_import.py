@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coordinator.cli.main import run
 from coordinator.config import yaml_source
 from coordinator.config.addresses import LOCAL
-from coordinator.config.imports import ansible, render
+from coordinator.config.imports import ansible, render, ssh_config
 from coordinator.config.imports.ansible_groups import MOST_HOSTS, expanded
 from coordinator.config.imports.entries import entries
 from coordinator.config.imports.found import Found, Machine
@@ -23,6 +23,7 @@ from coordinator.config.load import inventory, load
 from coordinator.domain.inventory import Address, Kind
 from coordinator.domain.platforms import parse
 from coordinator.errors import UsageError
+from tests.services.missing import program
 
 CASES = Path(__file__).parents[1] / "cases" / "import"
 ALL = sorted(str(path.relative_to(CASES)) for path in CASES.glob("*/*"))
@@ -170,6 +171,22 @@ def test_podman_is_where_the_environment_says(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("boards:\n  b: ssh://b.lan\n")
 
 
+def test_an_alias_leads_where_ssh_says(tmp_path):
+    """The judge is OpenSSH itself: of two aliases for one machine one is left out, so the machine must be right."""
+    (tmp_path / ".ssh").mkdir()
+    config = tmp_path / ".ssh" / "config"
+    for name in ("home-lab", "guarded"):
+        written = (CASES / "ssh-config" / name / "home" / ".ssh" / "config").read_text("utf-8")
+        config.write_text(re.sub(r"(?m)^ *Include .*", "    Port 2200", written), "utf-8")
+        machines = ssh_config.read(config, tmp_path).machines
+        assert len(machines) > 2
+        for machine in machines:
+            words = [program("ssh"), "-G", "-F", str(config), machine.name]
+            told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            said = dict(line.partition(" ")[::2] for line in told.splitlines())
+            assert machine.identity == f"{said['hostname']}:{said['port']}"
+
+
 @pytest.mark.parametrize(
     ("pattern", "hosts"),
     [
@@ -192,6 +209,13 @@ def test_a_range_that_makes_no_sense(pattern):
     """Empty, mixed, endless and huge ranges are refused."""
     with pytest.raises(ValueError, match=rf"stands for (no hosts|more than {MOST_HOSTS} hosts)"):
         expanded(pattern)
+
+
+def test_the_older_spelling_wins():
+    """Of `ansible_ssh_user` and `ansible_user`, wherever each comes from, as Ansible's ssh connection does."""
+    text = "[a]\nx ansible_user=new ansible_port=1 ansible_ssh_port=2\n[a:vars]\nansible_ssh_user=old\n"
+    found = ansible.parse(text, "hosts")
+    assert [str(one.address) for one in found.machines] == ["ssh://old@x:2"]
 
 
 def test_groups_in_a_circle_end():

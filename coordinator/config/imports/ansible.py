@@ -21,6 +21,10 @@ _NO_HINT = "name an inventory: INI, YAML, or what `ansible-inventory --list` pri
 _SSH = ("", "ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh")
 _LOCAL = ("local", "ansible.builtin.local")
 _ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+# Of two spellings the older one wins, as in Ansible's ssh connection: `ansible -vvvv` shows it.
+_HOST = ("ansible_ssh_host", "ansible_host")
+_USER = ("ansible_ssh_user", "ansible_user")
+_PORT = ("ansible_ssh_port", "ansible_port")
 _KEYS = ("ansible_ssh_private_key_file", "ansible_private_key_file")
 _PASSWORDS = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 _FORWARDED = {"proxyjump": "ProxyJump", "proxycommand": "ProxyCommand", "identityfile": "IdentityFile"}
@@ -122,12 +126,12 @@ def _machine(name: str, variables: Variables, taken: _Taken) -> Iterator[Machine
     if connection not in _SSH:
         taken.note(name, f"left out, Ansible reaches it by {connection}, archloom by SSH")
         return
-    host = _value(name, variables, ("ansible_host", "ansible_ssh_host"), taken)
-    if not host and ("ansible_host" in variables or "ansible_ssh_host" in variables):
+    host = _value(name, variables, _HOST, taken)
+    if not host and any(key in variables for key in _HOST):
         taken.note(name, "left out, nobody knows where it is without its ansible_host")
         return
-    user = _value(name, variables, ("ansible_user", "ansible_ssh_user"), taken)
-    port = _value(name, variables, ("ansible_port", "ansible_ssh_port"), taken)
+    user = _value(name, variables, _USER, taken)
+    port = _value(name, variables, _PORT, taken)
     try:
         address = _address(host or name, user, port)
     except ValueError as error:
