@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,12 +33,16 @@ class Greeting(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a command answers instead of being run. `drop`: the transport dies after the output, without a status."""
+    """What a command answers instead of being run. `drop`: the transport dies after the output, without a status.
+
+    `answer`: after the output, makes an answer to each line of stdin, with its line break, until that ends.
+    """
 
     stdout: bytes = b""
     stderr: bytes = b""
     status: int = 0
     drop: bool = False
+    answer: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

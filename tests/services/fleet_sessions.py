@@ -182,6 +182,9 @@ class _Output:
 async def _say(process: asyncssh.SSHServerProcess[bytes], output: _Output, reply: Reply) -> None:
     process.stderr.write(reply.stderr)
     await output.write(reply.stdout)
+    if reply.answer:
+        while line := await process.stdin.readline():
+            await output.write(reply.answer(line))
     if reply.drop:
         process.channel.get_connection().abort()
     else:
