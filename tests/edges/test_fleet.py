@@ -249,7 +249,7 @@ async def test_a_dropped_connection_leaves_the_command_running(tmp_path):
 async def test_a_pulled_cable(tmp_path):
     """Nothing is closed: only a client that asks for signs of life notices. New connections get no banner."""
     async with fleet(Behaviour(folder=tmp_path)) as made:
-        connection = await login(made.boards[0], keepalive_interval=0.1, keepalive_count_max=2)
+        connection = await login(made.boards[0], keepalive_interval=0.3, keepalive_count_max=2)
         process = await connection.create_process("cat")
         made.boards[0].freeze()
         async with asyncio.timeout(GRACE):
