@@ -9,7 +9,7 @@ import importlib
 
 import click
 
-_COMMANDS = {"show": "show"}
+_COMMANDS = {"show": "show", "import": "import_"}
 
 
 class _Boards(click.Group):

@@ -1,0 +1,42 @@
+"""Ansible's inventories as a tree: YAML files, and the JSON that `ansible-inventory --list` and scripts print."""
+
+from __future__ import annotations
+
+from coordinator.config.imports.ansible_groups import Groups, expanded
+from coordinator.config.imports.files import items, members, word
+
+_ALL, _META = "all", "_meta"
+_OLDER_UNGROUPED = "ungrouped"
+
+
+def read(document: dict[str, object]) -> Groups:
+    """The groups of this document. Raises ValueError for a range of hosts that makes no sense."""
+    groups = Groups()
+    for name, body in document.items():
+        if name == _META:
+            for host, variables in members(members(body).get("hostvars")).items():
+                groups.add_host(host, members(variables), _ALL)
+        else:
+            _group(groups, name, body)
+    return groups
+
+
+def _group(groups: Groups, name: str, body: object) -> None:
+    group = groups.group(name)
+    parts = members(body)
+    for key, variables in members(parts.get("hosts")).items():
+        for host in expanded(key):
+            groups.add_host(host, members(variables), name)
+    # A script may give hosts as a list, and the group itself as one.
+    for one in [*items(parts.get("hosts")), *items(body)]:
+        for host in expanded(word(one)):
+            groups.add_host(host, {}, name)
+    group.variables |= members(parts.get("vars"))
+    children = parts.get("children")
+    for child, inside in members(children).items():
+        group.children.append(child)
+        _group(groups, child, inside)
+    for one in items(children):
+        child = word(one) or _OLDER_UNGROUPED
+        group.children.append(child)
+        groups.group(child)

@@ -1,0 +1,140 @@
+"""Nodes of the builders that `docker buildx create` has made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coordinator.config.imports import files
+from coordinator.config.imports.files import word
+from coordinator.config.imports.found import Found, Machine, ssh_address
+from coordinator.domain import platforms
+from coordinator.domain.inventory import Address
+from coordinator.domain.platforms import Platform
+from coordinator.errors import UsageError
+
+_HINT = "docker buildx ls lists builders; add hosts one by one: archloom boards add USER@HOST"
+_DEFAULT = "default"
+_LOCAL_SCHEMES = ("unix", "npipe", "fd")
+_ENGINES = ("docker-container", "docker", "")
+_X86 = ("amd64", "386")
+
+
+@dataclass(slots=True)
+class _Taken:
+    """`contexts`: the endpoint of each of docker's contexts, by name."""
+
+    contexts: Mapping[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def read(environ: Mapping[str, str], home: Path) -> Found:
+    """The nodes of all builders in $BUILDX_CONFIG, or in `buildx` of $DOCKER_CONFIG or ~/.docker.
+
+    Raises UsageError where there is no builder that can be read.
+    """
+    docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    folder = Path(environ.get("BUILDX_CONFIG") or docker / "buildx") / "instances"
+    label = files.told(folder, home)
+    taken = _Taken(_contexts(docker / "contexts" / "meta", environ))
+    builders = list(_builders(folder, label, taken))
+    machines = tuple(machine for name, builder in builders for machine in _nodes(name, builder, taken))
+    return Found(label, machines, tuple(taken.notes))
+
+
+def _builders(folder: Path, label: str, taken: _Taken) -> Iterator[tuple[str, dict[str, object]]]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no folder {label}", hint=_HINT, code="import") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {label}: {error.strerror}", hint=_HINT, code="import") from error
+    if not paths:
+        raise UsageError(f"there is no builder in {label}", hint=_HINT, code="import")
+    broken: list[UsageError] = []
+    for path in paths:
+        where = f"{label}/{path.name}"
+        try:
+            builder = files.json_document(files.text(path, where, _HINT), where, _HINT)
+        except UsageError as error:
+            broken.append(error)
+            continue
+        yield path.name, files.members(builder)
+    if len(broken) == len(paths):
+        raise broken[0]
+    taken.notes += [error.message for error in broken]
+
+
+def _contexts(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """What cannot be read is left out here: the node that names it says so."""
+    contexts = {_DEFAULT: environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"}
+    for path in sorted(folder.glob("*/meta.json")):
+        try:
+            meta = files.members(files.json_document(files.text(path, str(path), ""), str(path), ""))
+        except UsageError:
+            continue
+        endpoint = files.members(files.members(meta.get("Endpoints")).get("docker"))
+        contexts[word(meta.get("Name"))] = word(endpoint.get("Host"))
+    return contexts
+
+
+def _nodes(file: str, builder: dict[str, object], taken: _Taken) -> Iterator[Machine]:
+    name = word(builder.get("Name")) or file
+    driver = word(builder.get("Driver"))
+    for node in map(files.members, files.items(builder.get("Nodes"))):
+        title = word(node.get("Name")) or name
+        if driver not in _ENGINES:
+            taken.notes.append(f"{title}: left out, the builder {name} has the driver {driver}, which is no host")
+            continue
+        yield from _node(name, title, node, taken)
+
+
+def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> Iterator[Machine]:
+    written = word(node.get("Endpoint"))
+    endpoint = written if "://" in written else taken.contexts.get(written or _DEFAULT, "")
+    scheme = endpoint.partition("://")[0].lower()
+    if not endpoint:
+        taken.notes.append(f"{title}: left out, there is no docker context {written}")
+    elif scheme in _LOCAL_SCHEMES:
+        # This machine is an emulator: a pin would keep it from what it is there for.
+        yield Machine(name=title, address=Address())
+    elif scheme != "ssh":
+        taken.notes.append(f"{title}: left out, archloom reaches hosts by SSH, not by {scheme}: {_shown(endpoint)}")
+    else:
+        try:
+            address = ssh_address(endpoint)
+        except ValueError as error:
+            taken.notes.append(f"{title}: left out, {error}")
+            return
+        # buildx numbers nodes that nobody named: farm0, farm1.
+        automatic = re.fullmatch(re.escape(builder) + r"\d+", title) is not None
+        context = "" if "://" in written or written == _DEFAULT else written
+        name = (context or address.host) if automatic else title
+        yield Machine(name=name, address=address, platforms=_pinned(name, node, taken))
+
+
+def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform, ...]:
+    """The platforms of `create --platform`: buildx keeps in its files those alone, and asks for the others."""
+    pinned: list[Platform] = []
+    for one in map(files.members, files.items(node.get("Platforms"))):
+        parts = [word(one.get(key)) for key in ("os", "architecture", "variant")]
+        text = "/".join(part for part in parts if part)
+        try:
+            platform = platforms.parse(text)
+        except UsageError as error:
+            taken.notes.append(f"{name}: the pin {text} is not taken, {error.message}")
+            continue
+        if platform not in pinned:
+            pinned.append(platform)
+    families = {platform.architecture in _X86 for platform in pinned}
+    if len(families) > 1:
+        told = ", ".join(map(str, pinned))
+        taken.notes.append(f"{name}: pinned to {told}, some of which it must emulate: move it under emulators:")
+    return tuple(pinned)
+
+
+def _shown(endpoint: str) -> str:
+    """The endpoint without what may be a password."""
+    return re.sub(r"//[^/@]*@", "//", endpoint)

@@ -1,0 +1,81 @@
+"""Machines of another tool as entries of an inventory: valid names, each machine once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from coordinator.config import addresses
+from coordinator.config.imports.found import Found, Machine
+from coordinator.domain.inventory import Address
+from coordinator.domain.platforms import Platform
+
+_LONGEST_NAME = 63
+# What a terminal would act on. A line break stays: lines to paste follow a note.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: str
+    address: Address
+    platforms: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Entries of both sections. This machine is an emulator; of all others nobody has said that they emulate."""
+
+    source: str
+    boards: tuple[Entry, ...]
+    emulators: tuple[Entry, ...]
+    notes: tuple[str, ...]
+
+
+def entries(found: Found) -> Entries:
+    """An inventory can be made of these: names are valid and unique, and no machine is there twice."""
+    notes = list(found.notes)
+    machines = _once(found.machines, notes)
+    local = [Entry(addresses.LOCAL, one.address) for one in machines if one.address.is_local]
+    taken = {entry.name for entry in local}
+    boards = [
+        Entry(_name(one, taken, notes), one.address, one.platforms) for one in machines if not one.address.is_local
+    ]
+    return Entries(
+        _CONTROL.sub("?", found.source).replace("\n", "?"),
+        tuple(boards),
+        tuple(local),
+        tuple(_CONTROL.sub("?", note) for note in notes),
+    )
+
+
+def _once(machines: tuple[Machine, ...], notes: list[str]) -> list[Machine]:
+    seen: dict[str, Machine] = {}
+    for machine in machines:
+        first = seen.setdefault(machine.identity, machine)
+        if first is machine:
+            continue
+        if (first.name, first.address, first.platforms) == (machine.name, machine.address, machine.platforms):
+            continue
+        if machine.address.is_local:
+            notes.append(f"{machine.name}: left out, it is this machine, as {first.name} is")
+        else:
+            pinned = ", and has other platforms" if first.platforms != machine.platforms else ""
+            same = f"the same machine as {first.name}, {first.address}{pinned}"
+            notes.append(f"{machine.name}: left out, {machine.address} is {same}")
+    return list(seen.values())
+
+
+def _name(machine: Machine, taken: set[str], notes: list[str]) -> str:
+    valid = machine.name
+    if not re.match(addresses.NAME_PATTERN, valid):
+        valid = re.sub(r"[^A-Za-z0-9._-]+", "-", valid).strip("._-")[:_LONGEST_NAME].rstrip("._-") or "host"
+    name, count = valid, 1
+    while name in taken:
+        count += 1
+        name = f"{valid[: _LONGEST_NAME - len(str(count)) - 1]}-{count}"
+    taken.add(name)
+    if name != machine.name:
+        why = "the name is taken" if name != valid else "a name here has letters, digits, '.', '_' and '-'"
+        notes.append(f"{machine.name}: named {name}, {why}")
+    return name

@@ -1,0 +1,63 @@
+"""Files of other tools, and what stands in them when nobody promised its shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from coordinator.config import locate
+from coordinator.errors import UsageError
+
+
+def told(path: Path, home: Path) -> str:
+    """The path as a person would type it."""
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else locate.label(path)
+
+
+def text(path: Path, label: str, hint: str) -> str:
+    """The text in this file. Raises UsageError with this hint where there is none."""
+    try:
+        return decoded(path.read_bytes(), label)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {label}", hint=hint, code="import") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{label} is a folder, not a file", hint=hint, code="import") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {label}: {error.strerror}", hint=hint, code="import") from error
+
+
+def decoded(raw: bytes, label: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        what = f"{label}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise UsageError(what, hint="is this the right file? If so, save it as UTF-8", code="import") from error
+
+
+def json_document(written: str, label: str, hint: str) -> object:
+    """The JSON in this text."""
+    try:
+        document: object = json.loads(written)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{label}:{error.lineno}: not JSON: {error.msg}", hint=hint, code="import") from error
+    except RecursionError as error:
+        raise UsageError(f"{label}: lists or maps are nested too deeply", hint=hint, code="import") from error
+    return document
+
+
+def members(value: object) -> dict[str, object]:
+    """A map's members by text; none for anything else."""
+    return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[object]:
+    """A list's items; none for anything else."""
+    return list(value) if isinstance(value, list) else []
+
+
+def word(value: object) -> str:
+    """Text as it was written; whole numbers are text too, anything else is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return ""
+    return str(value).strip()

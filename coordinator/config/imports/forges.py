@@ -1,0 +1,25 @@
+"""Hosts people have in their SSH configuration to fetch code from, which build nothing."""
+
+from __future__ import annotations
+
+_DOMAINS = (
+    "github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "gitea.com", "sr.ht", "dev.azure.com",
+    "visualstudio.com", "sourceforge.net", "savannah.gnu.org", "launchpad.net", "salsa.debian.org",
+    "gitlab.freedesktop.org", "gitlab.gnome.org", "invent.kde.org", "pagure.io", "framagit.org", "disroot.org",
+    "aur.archlinux.org", "hf.co", "huggingface.co", "heroku.com", "gitee.com", "radicle.xyz",
+)  # fmt: skip
+_WORDS = ("github", "gitlab", "bitbucket", "codeberg")
+_USERS = ("git", "aur", "gitea", "forgejo")
+
+
+def reason(alias: str, host: str, user: str) -> str:
+    """Why this is no build host; empty when nothing speaks against it. `host` is the alias where nothing else is."""
+    for name in (host.lower(), alias.lower()):
+        known = any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
+        if known or (name in _WORDS and host == alias):
+            return f"{name} keeps code and builds nothing"
+    if host.lower().startswith("git-codecommit.") and host.lower().endswith(".amazonaws.com"):
+        return f"{host} keeps code and builds nothing"
+    if user.lower() in _USERS:
+        return f"the user {user} is there to fetch code"
+    return ""

@@ -1,0 +1,163 @@
+"""Hosts of an OpenSSH client configuration: its aliases, for an alias is all an entry needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+
+from coordinator.config import addresses
+from coordinator.config.imports import files, forges
+from coordinator.config.imports.found import Found, Machine
+from coordinator.errors import UsageError
+
+_HINT = "name the file: archloom boards import ssh-config FILE; or add hosts one by one: archloom boards add USER@HOST"
+# ssh_config(5): a keyword, then blanks or one '=', then words, which may stand in double quotes.
+_LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)")
+_WORD = re.compile(r'"([^"]*)"|(#.*)|([^\s"]+)')
+_READ = ("hostname", "port", "user", "proxyjump")
+# The depth at which OpenSSH gives up too (READCONF_MAX_DEPTH).
+_DEEPEST_INCLUDE = 16
+_NEVER: tuple[str, ...] = ()
+
+Patterns = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """`guards`: the `Host` lines around it, all of which must match."""
+
+    guards: tuple[Patterns, ...]
+    key: str
+    value: str
+
+
+@dataclass(slots=True)
+class _Config:
+    """All of a configuration that says where a host is. The first value for a host wins, as in OpenSSH."""
+
+    home: Path
+    aliases: list[str] = field(default_factory=list)
+    settings: list[_Setting] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def value(self, alias: str, key: str) -> str:
+        fitting = (one.value for one in self.settings if one.key == key and _all_match(alias, one.guards))
+        return next(fitting, "")
+
+
+def read(path: Path | None, home: Path) -> Found:
+    """The aliases of this file, or of ~/.ssh/config, and of what it includes.
+
+    Raises UsageError when it cannot be read. Passed over with a note: patterns, `Match`, and servers of repositories.
+    """
+    usual = home / ".ssh" / "config"
+    path = path or usual
+    config = _Config(home)
+    label = files.told(path, home)
+    _add(config, files.text(path, label, _HINT), path, (), 0)
+    machines = tuple(_machines(config))
+    if machines and path.resolve() != usual.resolve():
+        config.notes.append(f"archloom reads ~/.ssh/config: for these aliases to work, put there: Include {path}")
+    return Found(label, machines, tuple(config.notes))
+
+
+def _add(config: _Config, text: str, path: Path, guards: tuple[Patterns, ...], depth: int) -> None:
+    label = files.told(path, config.home)
+    current = guards
+    for number, line in enumerate(text.splitlines(), 1):
+        keyword, words = _split(line)
+        if keyword == "host":
+            current = (*guards, tuple(words))
+            _name_hosts(config, words, f"{label}:{number}")
+        elif keyword == "match":
+            always = [word.lower() for word in words] == ["all"]
+            current = (*guards, ("*",) if always else _NEVER)
+            if not always:
+                config.notes.append(f"{label}:{number}: Match is passed over, it names no host")
+        elif keyword == "include":
+            for word in words:
+                _include(config, word, path, current, depth + 1)
+        elif keyword in _READ and words:
+            config.settings.append(_Setting(current, keyword, words[0]))
+
+
+def _split(line: str) -> tuple[str, list[str]]:
+    match = _LINE.match(line)
+    if not match:  # blank, a comment, or a keyword alone
+        return "", []
+    words = []
+    for quoted, comment, plain in _WORD.findall(match[2]):
+        if comment:
+            break
+        words.append(quoted or plain)
+    return match[1].lower(), words
+
+
+def _name_hosts(config: _Config, words: list[str], place: str) -> None:
+    for word in words:
+        if word == "*":  # defaults, in nearly every file
+            continue
+        if re.search(r"[*?]", word) or word.startswith("!"):
+            config.notes.append(f"{place}: Host {word} is a pattern, not a host")
+        elif word not in config.aliases:
+            config.aliases.append(word)
+
+
+def _include(config: _Config, word: str, path: Path, guards: tuple[Patterns, ...], depth: int) -> None:
+    """Relative names start in ~/.ssh, as in OpenSSH; in /etc/ssh for a file there. No match is no error."""
+    if depth > _DEEPEST_INCLUDE:
+        config.notes.append(f"Include {word} is passed over: files include each other more than {depth - 1} deep")
+        return
+    base = path.parent if path.is_relative_to("/etc/ssh") else config.home / ".ssh"
+    pattern = config.home / word[2:] if word.startswith("~/") else base / word
+    for name in sorted(glob(str(pattern))):  # noqa: PTH207 - the pattern may be absolute
+        one = Path(name)
+        try:
+            text = files.text(one, files.told(one, config.home), "")
+        except UsageError as error:
+            config.notes.append(f"Include {word}: {error.message}")
+            continue
+        _add(config, text, one, guards, depth)
+
+
+def _machines(config: _Config) -> Iterator[Machine]:
+    jumps = {hop: alias for alias in config.aliases for hop in _hops(config.value(alias, "proxyjump"))}
+    for alias in config.aliases:
+        host = config.value(alias, "hostname").replace("%h", alias) or alias
+        user, port = config.value(alias, "user"), config.value(alias, "port") or "22"
+        why = forges.reason(alias, host, user)
+        if why:
+            config.notes.append(f"{alias}: left out, {why}")
+            continue
+        try:
+            address = addresses.target(f"ssh://{alias}")
+        except ValueError as error:
+            config.notes.append(f"{alias}: left out, {error}")
+            continue
+        if alias in jumps:
+            config.notes.append(f"{alias}: {jumps[alias]} is reached through it; remove it if it is no build host")
+        yield Machine(name=alias, address=address, place=f"{host}:{port}")
+
+
+def _hops(value: str) -> Iterator[str]:
+    for hop in value.split(","):
+        yield hop.strip().removeprefix("ssh://").rpartition("@")[2].partition(":")[0]
+
+
+def _all_match(alias: str, guards: tuple[Patterns, ...]) -> bool:
+    return all(_matches(alias, patterns) for patterns in guards)
+
+
+def _matches(alias: str, patterns: Patterns) -> bool:
+    """Whether one of the patterns matches, and none of the negated ones."""
+    if any(_fits(alias, one[1:]) for one in patterns if one.startswith("!")):
+        return False
+    return any(_fits(alias, one) for one in patterns if not one.startswith("!"))
+
+
+def _fits(alias: str, pattern: str) -> bool:
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, alias) is not None
