@@ -17,6 +17,7 @@ from coordinator.domain.fit import Choice, Rejection, Unreachable, Wanted, fit, 
 from coordinator.domain.inventory import Host, Kind
 from coordinator.domain.plan import Placement, Plan, plan
 from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.target import Emulate
 
 Found = Mapping[str, Facts | Unreachable]
 # Hosts that are as quick as the others get a share of the jobs.
@@ -73,9 +74,8 @@ def needs(
     return {
         host.name: max(
             (
-                _need(placement, mode, placement.platform in full)
+                _need(one, placement, host, known.get(host.name), asked, placement.platform in full)
                 for one, placement in zip(wanted, made.placements, strict=True)
-                if (mode := promise(one, host, known.get(host.name), asked)) is not None
             ),
             default=Need.NONE,
         )
@@ -109,14 +109,33 @@ def natives(found: Facts | Unreachable) -> tuple[Platform, ...]:
     return facts.in_mode(Mode.NATIVE) if facts else ()
 
 
-def promise(wanted: Wanted, host: Host, known: Facts | None, asked: Asked) -> Mode | None:
-    """The best mode in which the host might build this, once it answers; None where it will not."""
+def _need(
+    wanted: Wanted,
+    placement: Placement,
+    host: Host,
+    known: Facts | None,
+    asked: Asked,
+    is_full: bool,  # noqa: FBT001
+) -> Need:
     on = asked.on_for(wanted.platform)
     if without_asking(wanted.platform, host, asked.emulate, on) is not None:
-        return None
+        return Need.NONE
+    if not placement.choices:
+        # Whatever it was, it may have been mended, or have got QEMU: nobody is told "never" by what is remembered.
+        return Need.ONLY
+    mode, best = _promise(wanted, host, known, asked.emulate, on), placement.choices[0].mode
+    if mode is None:
+        return Need.NONE
+    if _RANK[mode] < _RANK[best]:
+        return Need.MODE
+    return Need.ROOM if mode is best and is_full else Need.SPARE
+
+
+def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, on: Sequence[str]) -> Mode | None:
+    """The best mode in which the host might build this, once it answers; None where it will hardly be any."""
     if known is None or not known.platforms:
         return Mode.NATIVE
-    outcome = fit(wanted, host, known, asked.emulate, on)
+    outcome = fit(wanted, host, known, emulate, on)
     match outcome:
         case Choice():
             return outcome.mode
@@ -125,15 +144,6 @@ def promise(wanted: Wanted, host: Host, known: Facts | None, asked: Asked) -> Mo
             return known.mode(wanted.platform)
         case Rejection():
             return None
-
-
-def _need(placement: Placement, mode: Mode, is_full: bool) -> Need:  # noqa: FBT001
-    if not placement.choices:
-        return Need.ONLY
-    best = placement.choices[0].mode
-    if _RANK[mode] < _RANK[best]:
-        return Need.MODE
-    return Need.ROOM if mode is best and is_full else Need.SPARE
 
 
 def _full(made: Plan, slots: Mapping[str, int]) -> frozenset[Platform]:

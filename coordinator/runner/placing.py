@@ -17,7 +17,7 @@ from coordinator.domain.left_out import left_out
 from coordinator.domain.plan import Plan, check_names, plan
 from coordinator.domain.platforms import Platform
 from coordinator.domain.schedule import Candidate
-from coordinator.domain.waiting import naming_kind, natives
+from coordinator.domain.waiting import Need, naming_kind, natives
 from coordinator.errors import LostError
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
@@ -40,7 +40,7 @@ async def plan_build(
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
-        found = await probing.to_place(jobs, request.asked)
+        found = await probing.to_place(jobs, request.asked, least=Need.SPARE)
         return plan_for(request, inventory, found, farm, jobs)
 
 

@@ -69,8 +69,8 @@ class Probing:
         self._ask_unless_silent(list(self._farm.hosts), ())
         return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
 
-    async def to_place(self, wanted: Sequence[Wanted], asked: Asked) -> Found:
-        """As much as a plan of these jobs needs.
+    async def to_place(self, wanted: Sequence[Wanted], asked: Asked, least: Need = Need.NONE) -> Found:
+        """As much as a plan of these jobs needs. Every host is taken to be needed at `least` so much.
 
         A host that did not answer within the last minute is not asked, unless it is named, or is the only one that
         could take a job. Hosts that the inventory or `--on` rule out are not asked either.
@@ -86,9 +86,12 @@ class Probing:
             ],
             asked.names,
         )
-        return await self._enough(
-            lambda found: needs(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
-        )
+
+        def needed(found: Found) -> dict[str, Need]:
+            judged = needs(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
+            return {name: max(need, least) for name, need in judged.items()}
+
+        return await self._enough(needed)
 
     def _ask(self, names: Iterable[str]) -> None:
         for name in names:

@@ -128,7 +128,7 @@ def _facts(look: Look) -> Iterator[tuple[str, str]]:
 
 def _state(host: Host, found: Facts | Unreachable) -> str:
     if isinstance(found, Unreachable):
-        return "no answer" if found.alive else "unreachable"
+        return "unusable" if found.alive else "unreachable"
     return "blocked" if found.blocking else host.state.value
 
 
