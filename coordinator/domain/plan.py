@@ -11,7 +11,7 @@ from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
 from coordinator.domain.inventory import Host
 from coordinator.domain.platforms import Mode, Platform
-from coordinator.domain.schedule import Candidate
+from coordinator.domain.schedule import Candidate, turn
 from coordinator.domain.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
@@ -112,8 +112,8 @@ def plan(
     load = _Load(slots or {}, Counter(taken or {}))
     order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
-    # Those with the fewest hosts choose first, as the scheduler has it.
-    for at in sorted(range(len(wanted)), key=lambda at: len(_choices(outcomes[at]))):
+    # As the scheduler has it: see `schedule.turn`.
+    for at in sorted(range(len(wanted)), key=lambda at: turn([one.mode for one in _choices(outcomes[at])])):
         choices = sorted(_choices(outcomes[at]), key=lambda one: (_RANK[one.mode], load.of(one.host), order[one.host]))
         if choices:
             load.busy[choices[0].host] += 1
