@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
-from coordinator.domain.inventory import Host, Inventory
+from coordinator.domain.inventory import Host, Inventory, Kind
+from coordinator.domain.platforms import Mode
 from coordinator.domain.problems import SAME_MACHINE, Problem, Severity
 
 Found = Mapping[str, Facts | Unreachable]
@@ -15,10 +16,12 @@ Found = Mapping[str, Facts | Unreachable]
 
 def with_pins(host: Host, facts: Facts) -> Facts:
     """The facts, with a problem where `platforms:` names what this host does not run."""
-    absent = [platform for platform in host.platforms if facts.mode(platform) is None]
-    if not absent or not facts.platforms:
+    emulates = host.kind is Kind.EMULATOR
+    able = [platform for platform, mode in facts.platforms if emulates or mode is not Mode.EMULATED]
+    absent = [platform for platform in host.platforms if platform not in able]
+    if not absent or not able:
         return facts
-    runs = ", ".join(str(platform) for platform, _ in facts.platforms)
+    runs = ", ".join(map(str, able))
     message = f"the inventory says platforms: {', '.join(map(str, absent))}, and the probe found {runs}"
     hint = f"correct platforms: of {host.name} in the inventory, or leave it out: the probe finds them"
     return replace(facts, problems=(*facts.problems, Problem("pins", message, hint, Severity.WARNING)))

@@ -171,6 +171,8 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
     if host.kind is Kind.BOARD:
         reason = f"it would emulate {platform}, and boards never do"
         shadowed = facts.problem(f"shadowed_{platform.architecture}")
+        if platform in host.platforms and not shadowed:
+            return _not_run(platform, host, facts)
         hint = shadowed.hint if shadowed else f"list {host.name} under emulators: to allow it"
         return Rejection(host.name, Why.BOARD, reason, hint)
     if emulate is Emulate.NEVER:
