@@ -138,3 +138,23 @@ def test_one_board_in_full(farm, farm_home):
 
     for word in ("native", "compat", "slots", "ssh://pi-a", "known_hosts", "disk", "memory", "pages", "as of now"):
         assert word in text, word
+
+
+def test_a_board_that_is_off_changes_a_line(farm, farm_home, registry):
+    """The same platforms under the same tag; who is left out is said once, with why."""
+    shown(farm_home)
+    src = context(farm_home.folder / "app", "FROM scratch\nARG N\nCOPY Dockerfile /\n")
+    words = ("build", str(src), "-t", f"{registry.address}/planner/off:1", "--progress", "plain", "--json")
+    whole = good(farm_home.run(*words, "--build-arg", "N=1"))
+    for one in ("pi-a", "pi-b"):
+        farm[one].power_off()
+    less = good(farm_home.run(*words, "--build-arg", "N=2"))
+    again = good(farm_home.run(*words, "--build-arg", "N=3"))
+
+    assert list(json.loads(less.stdout)["archloom"]["platforms"]) == list(
+        json.loads(whole.stdout)["archloom"]["platforms"]
+    )
+    assert "left out" not in whole.stderr
+    left = [line for line in less.stderr.splitlines() if "left out" in line]
+    assert [line.split()[1] for line in left] == ["pi-a", "pi-b"]
+    assert json.loads(again.stdout)["archloom"]["platforms"]["linux/amd64"]["mode"] == "native"
