@@ -52,6 +52,7 @@ class Why(StrEnum):
     NOT_EMULATOR = "not_emulator"
     PIN = "pin"
     UNREACHABLE = "unreachable"
+    UNUSABLE = "unusable"
     BLOCKED = "blocked"
     TWIN = "twin"
     PLATFORM = "platform"
@@ -64,7 +65,7 @@ class Why(StrEnum):
     DISK = "disk"
 
 
-_PASSING = frozenset({Why.UNREACHABLE, Why.BLOCKED, Why.DISK})
+_PASSING = frozenset({Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.DISK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ def _unreachable(platform: Platform, host: Host, found: Unreachable, emulate: Em
     refused = found.known and _by_platform(platform, host, found.known, emulate)
     if refused:
         return replace(refused, reason=f"{refused.reason}, when it last answered")
-    return Rejection(host.name, Why.UNREACHABLE, found.message, found.hint)
+    why = Why.UNUSABLE if found.alive else Why.UNREACHABLE
+    return Rejection(host.name, why, found.message, found.hint)
 
 
 def _blocked(host: Host, facts: Facts) -> Rejection | None:

@@ -9,21 +9,24 @@ from coordinator.domain.plan import Plan
 
 # Nobody is told of a host that has another platform, or that was not asked for.
 _TELLING = frozenset({
-    Why.UNREACHABLE, Why.BLOCKED, Why.TWIN, Why.CONTRADICTED, Why.ENGINE, Why.MEMORY, Why.DISK,
+    Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.TWIN, Why.CONTRADICTED, Why.ENGINE, Why.MEMORY, Why.DISK,
 })  # fmt: skip
 
 
 def left_out(plan: Plan) -> tuple[str, ...]:
     """`pi4 is left out: …`, and for which platforms where it builds others."""
     taken = {choice.host for one in plan.placements for choice in one.choices}
-    platforms: dict[tuple[str, str, str], list[str]] = {}
+    platforms: dict[Rejection, list[str]] = {}
     for platform, rejection in _told(plan):
-        platforms.setdefault((rejection.host, rejection.reason, rejection.hint), []).append(platform)
-    lines = []
-    for (host, reason, hint), which in platforms.items():
-        only = f" for {', '.join(which)}" if host in taken else ""
-        lines.append(f"{host} is left out{only}: {reason}" + (f"; see archloom boards {host}" if hint else ""))
-    return tuple(lines)
+        platforms.setdefault(rejection, []).append(platform)
+    return tuple(_line(rejection, which, rejection.host in taken) for rejection, which in platforms.items())
+
+
+def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  # noqa: FBT001
+    only = f" for {', '.join(platforms)}" if is_taken else ""
+    # What to do about a host that is switched off is no news.
+    more = f"; see archloom boards {rejection.host}" if rejection.hint and rejection.why is not Why.UNREACHABLE else ""
+    return f"{rejection.host} is left out{only}: {rejection.reason}{more}"
 
 
 def _told(plan: Plan) -> Iterator[tuple[str, Rejection]]:

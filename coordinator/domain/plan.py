@@ -11,7 +11,7 @@ from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
 from coordinator.domain.inventory import Host
 from coordinator.domain.platforms import Mode, Platform
-from coordinator.domain.schedule import Candidate, turn
+from coordinator.domain.schedule import Candidate, best_hosts, demand
 from coordinator.domain.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
@@ -101,8 +101,9 @@ def plan(
 
     `found` is the outcome of probing, by host; a host that is not in it has not answered. `on` names the hosts that
     may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) less
-    those `taken`; then memory pages of 4 KiB come first, because what is built under larger ones may run nowhere else;
-    then the inventory's order decides. Raises UsageError for a name that is no host's.
+    those `taken`, and to hosts that few jobs want; then memory pages of 4 KiB come first, because what is built under
+    larger ones may run nowhere else; then the inventory's order decides. Raises UsageError for a name that is no
+    host's.
     """
     pins = pinned or {}
     check_names((*on, *pins.values()), hosts)
@@ -112,9 +113,14 @@ def plan(
     load = _Load(slots or {}, Counter(taken or {}))
     order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
-    # As the scheduler has it: see `schedule.turn`.
-    for at in sorted(range(len(wanted)), key=lambda at: turn([one.mode for one in _choices(outcomes[at])])):
-        choices = sorted(_choices(outcomes[at]), key=lambda one: (_RANK[one.mode], load.of(one.host), order[one.host]))
+    able = [[Candidate(one.host, one.mode) for one in _choices(each)] for each in outcomes]
+    jobs = demand(able)
+    # Those with the fewest hosts of their best mode choose first, as the scheduler has it.
+    for at in sorted(range(len(wanted)), key=lambda at: len(best_hosts(able[at]))):
+        choices = sorted(
+            _choices(outcomes[at]),
+            key=lambda one: (_RANK[one.mode], load.of(one.host), jobs[one.host], order[one.host]),
+        )
         if choices:
             load.busy[choices[0].host] += 1
         rejections = tuple(one for one in outcomes[at] if isinstance(one, Rejection))

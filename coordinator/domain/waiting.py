@@ -22,8 +22,9 @@ from coordinator.domain.target import Emulate
 Found = Mapping[str, Facts | Unreachable]
 # Hosts that are as quick as the others get a share of the jobs.
 _GRACE_S = 1.0
-# As long as a host may take to show that it is alive; a job that waits for another's slot waits longer as a rule.
-_ROOM_S = 5.0
+# A little more than a host has to show that it is alive, so that a dead one is known for dead. A job that waits for
+# another's slot waits longer as a rule.
+_ROOM_S = 5.5
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 
 

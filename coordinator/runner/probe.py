@@ -22,8 +22,8 @@ from coordinator.runner.memory import Memory
 
 # After the banner; until then a host has its `connect_timeout`.
 _PROBE_TIMEOUT_S = 30.0
-# Whoever waits this long wants to know for whom.
-_TELL_S = 2.0
+# Whoever waits this long wants to know for whom; a dead host has had its time by then, and is told of otherwise.
+_TELL_S = 6.0
 # The transport's word for a host where nothing answers at all.
 _DEAD = "unreachable"
 

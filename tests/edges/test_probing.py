@@ -161,7 +161,7 @@ async def test_a_slow_native_board_is_waited_for(bed):
 
 
 async def test_who_waits_is_told_for_whom(bed):
-    """After two seconds, in one line."""
+    """In one line, once a dead host would have been found out."""
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, _):
         placing = asyncio.create_task(probing.to_place(jobs(ARM64), Asked()))

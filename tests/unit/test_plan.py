@@ -122,7 +122,7 @@ def test_a_plan_complains_exactly_when_a_platform_has_no_host(farm, platforms):
 
 
 def test_equal_boards_share_the_work():
-    """Jobs go where the fewest are for the slots there, and the first to choose to the inventory's first."""
+    """Jobs go where the fewest are for the slots there, and to the inventory's first among equals."""
     hosts = [host("a"), host("b")]
     seen = {name: found(name, "pi4") for name in ("a", "b")}
     wanted = [Wanted(platform=parse(text)) for text in ("linux/arm64", "linux/arm/v7", "linux/arm/v6")]
@@ -131,8 +131,8 @@ def test_equal_boards_share_the_work():
     three_slots = plan(wanted, hosts, seen, slots={"a": 1, "b": 3})
     busy = plan(wanted[:1], hosts, seen, taken={"a": 1})
 
-    assert [one.choices[0].host for one in one_each.placements] == ["b", "a"]
-    assert [one.choices[0].host for one in three_slots.placements] == ["b", "a", "b"]
+    assert [one.choices[0].host for one in one_each.placements] == ["a", "b"]
+    assert [one.choices[0].host for one in three_slots.placements] == ["a", "b", "b"]
     assert busy.placements[0].choices[0].host == "b"
 
 

@@ -142,6 +142,6 @@ def test_without_platforms_every_board_that_may_add_one_is_needed():
 
 
 def test_how_long_each_need_is_waited_for():
-    """Needed: to the end. Room: five seconds from the start. Spare: a second more. None: not at all."""
-    assert [waits_until(need, 10.0, 12.0) for need in Need] == [12.0, 13.0, 15.0, inf, inf]
+    """Needed: to the end. Room: until a dead host is known for dead. Spare: a second more. None: not at all."""
+    assert [waits_until(need, 10.0, 12.0) for need in Need] == [12.0, 13.0, 15.5, inf, inf]
     assert waits_until(Need.ROOM, 10.0, 20.0) == 21.0
