@@ -107,9 +107,9 @@ def _named_platforms(
             f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
-    unknown = [name for name, one in naming.items() if isinstance(one, Unreachable) and not natives(one)]
+    unknown = [name for name, one in naming.items() if not natives(one)]
     if unknown:
-        emit(Notice(f"what {', '.join(unknown)} would build is not known, and not built: --platform names it"))
+        emit(Notice(f"what {', '.join(unknown)} runs is not known, and not built for: name it with --platform"))
     return tuple(sorted(native, key=attrgetter("sort_key")))
 
 

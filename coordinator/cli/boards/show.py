@@ -166,7 +166,7 @@ def _to_json(host: Host, look: Look) -> dict[str, object]:
         "state": host.state,
         "slots": look.slots,
         "host_key_pinned": bool(host.host_key),
-        "age_seconds": round(look.age, 1),
+        "age_seconds": round(look.age, 3),
         "cached": look.cached,
     }
     found = look.found
@@ -179,4 +179,4 @@ def _to_json(host: Host, look: Look) -> dict[str, object]:
 def _last_seen(found: Unreachable, look: Look) -> dict[str, object] | None:
     if found.known is None:
         return None
-    return {"age_seconds": round(look.known_age, 1), **found.known.to_json()}
+    return {"age_seconds": round(look.known_age, 3), **found.known.to_json()}
