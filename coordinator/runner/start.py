@@ -93,8 +93,8 @@ async def _build(
         jobs = wanted(dockerfile, left, await spaces(inputs, left, registries))
         found = await probing.to_place(jobs, request.asked)
         plan = plan_for(request, inventory, found, farm, jobs)
-        tell_who_is_left_out(plan, emit)
         chosen = candidates(plan)
+        tell_who_is_left_out(plan, emit)
         await farm.sweep(store.has_ended)
         run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
         loom = Loom(
