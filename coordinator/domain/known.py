@@ -39,8 +39,8 @@ class Known:
     facts: Facts | None = None
 
     def is_fresh(self, now: float) -> bool:
-        """Whether the host answered lately."""
-        return self.facts is not None and _is_within(self.age(now), FRESH_S)
+        """Whether the host answered lately, and was in order: who has mended it looks again at once."""
+        return self.facts is not None and self.facts.blocking is None and _is_within(self.age(now), FRESH_S)
 
     def is_silent(self, now: float) -> bool:
         """Whether the host did not answer just now, so that asking again would only cost time."""

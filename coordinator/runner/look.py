@@ -41,8 +41,8 @@ async def look(
 ) -> dict[str, Look]:
     """The named hosts, or all, in the inventory's order.
 
-    Facts are taken as they are for five minutes, and that a host is dead for one; older ones are probed again, all at
-    once. `refresh` probes whatever is remembered.
+    Facts of a sound host are taken as they are for five minutes, and that a host is dead for one; all others are probed
+    again, at once. `refresh` probes whatever is remembered.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
     with open_memory(around, emit) as memory:

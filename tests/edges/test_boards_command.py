@@ -39,9 +39,12 @@ def test_a_second_look_is_from_memory(folder, capsys):
     again = boards(capsys, "--refresh", "pi4")
 
     assert [one["cached"] for one in first.values()] == [False, False]
-    assert [one["cached"] for one in second.values()] == [True, True]
+    # Without an engine it is blocked, and asked again each time.
+    sound = first["here"]["engine"] is not None
+    assert [one["cached"] for one in second.values()] == [True, sound]
     assert second["here"]["cores"] == first["here"]["cores"] > 0
-    assert second["here"]["age_seconds"] > 0
+    assert second["pi4"]["age_seconds"] > 0
+    assert (second["here"]["age_seconds"] > 0) is sound
     assert (second["pi4"]["state"], second["pi4"]["alive"]) == ("unreachable", False)
     assert second["pi4"]["message"] == first["pi4"]["message"]
     assert list(again) == ["pi4"]
@@ -57,6 +60,9 @@ def test_the_table_has_the_age_and_the_cure(folder, capsys):
     assert [line.split()[0] for line in told.out.splitlines()[1:]] == ["pi4", "here"]
     assert "pi4: nothing listens on 127.0.0.1 port" in told.err
     assert "systemctl enable --now ssh" in told.err
+    assert "--refresh" not in told.err
+    assert run(["boards"]) == 0
+    assert "  hint: is it back? archloom boards --refresh pi4\n" in capsys.readouterr().err
 
 
 def test_one_host_in_full(folder, capsys):

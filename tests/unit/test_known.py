@@ -23,6 +23,13 @@ def test_facts_are_fresh_for_five_minutes(age, fresh):
     assert recall(PI4, SEEN).is_fresh(SEEN.seen_at + age) is fresh
 
 
+def test_a_host_that_was_blocked_is_asked_again_at_once():
+    """Its owner has just typed the cure, and wants to see that it worked."""
+    down = Sighting(observation=observation("engine-down"), seen_at=SEEN.seen_at, round_trip=0.4)
+
+    assert not recall(PI4, down).is_fresh(SEEN.seen_at)
+
+
 @pytest.mark.parametrize(("age", "silent"), [(0, True), (59, True), (60, False), (-1, False)])
 def test_a_dead_host_is_left_alone_for_a_minute(age, silent):
     """And what to say of it tells both times."""

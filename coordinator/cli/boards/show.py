@@ -54,8 +54,12 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
     else:
         give(table(_HEAD, [_row(host, one) for host, one in shown]))
         for host, one in shown:
-            for problem in _troubles(one.found):
-                say(f"{host.name}: {problem.message}" + (f"\n  hint: {problem.hint}" if problem.hint else ""))
+            for problem in _troubles(host, one):
+                say(f"{host.name}: {problem.message}" + _hint(problem))
+
+
+def _hint(problem: Problem) -> str:
+    return "".join(f"\n  hint: {line}" for line in problem.hint.splitlines())
 
 
 def _row(host: Host, look: Look) -> tuple[str, ...]:
@@ -81,7 +85,7 @@ def _in_full(host: Host, look: Look) -> str:
     rows = [(name, value) for name, value in (*_entry(host, look), *_facts(look)) if value]
     width = max(len(name) for name, _ in rows)
     lines = [host.name, *(f"  {name.ljust(width)}  {value}" for name, value in rows)]
-    for problem in _troubles(look.found):
+    for problem in _troubles(host, look):
         lines.append(f"  {problem.severity}: {problem.message}")
         lines += [f"    hint: {line}" for line in problem.hint.splitlines()]
     return "\n".join(lines)
@@ -152,10 +156,13 @@ def _part(left: int, whole: int, what: str) -> str:
     return f"{size(left)} of {size(whole)} {what}"
 
 
-def _troubles(found: Facts | Unreachable) -> tuple[Problem, ...]:
-    if isinstance(found, Unreachable):
-        return (Problem("unreachable", found.message, found.hint, Severity.BLOCKING),)
-    return found.problems
+def _troubles(host: Host, look: Look) -> tuple[Problem, ...]:
+    found = look.found
+    if isinstance(found, Facts):
+        return found.problems
+    again = f"is it back? archloom boards --refresh {host.name}" if look.cached else ""
+    hint = "\n".join(filter(None, (found.hint, again)))
+    return (Problem("unreachable", found.message, hint, Severity.BLOCKING),)
 
 
 def _to_json(host: Host, look: Look) -> dict[str, object]:
