@@ -50,14 +50,13 @@ def command(
 
     from coordinator.cli.around import around, open_inventory
     from coordinator.report.metadata import metadata
-    from coordinator.runner.request import BuildRequest
     from coordinator.runner.start import build
 
     flags = Flags(**words)
     surroundings = around()
     target = target_from(flags, surroundings.environ)
     inventory = open_inventory(flags.inventory, surroundings)
-    request = BuildRequest(target=target, emulate=flags.emulate_choice, on=flags.on)
+    request = flags.request(target)
     with watching(Progress.QUIET if quiet else Progress(progress), sys.stderr) as watch:
         published = asyncio.run(build(request, inventory, surroundings, watch))
     result = metadata(published.run, published.descriptor)

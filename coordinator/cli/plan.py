@@ -21,12 +21,11 @@ from coordinator.report.watch import Progress, watching
 def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the request flags, as click gives them
     """Show which host would build what, and why."""
     from coordinator.runner.placing import plan_build
-    from coordinator.runner.request import BuildRequest
 
     flags = Flags(**words)
     here = around()
     target = target_from(flags, here.environ)
-    request = BuildRequest(target=target, emulate=flags.emulate_choice, on=flags.on)
+    request = flags.request(target)
     inventory = open_inventory(flags.inventory, here)
     with watching(Progress.PLAIN, sys.stderr) as watch:
         plan = asyncio.run(plan_build(request, inventory, here, watch))

@@ -11,9 +11,11 @@ import click
 
 from coordinator.cli.buildx_flags import foreign_flags
 from coordinator.domain import platforms, references
+from coordinator.domain.asked import read_on
 from coordinator.domain.platforms import Platform
 from coordinator.domain.target import Emulate, Target
 from coordinator.errors import UsageError
+from coordinator.runner.request import BuildRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,9 +37,10 @@ class Flags:
     emulate: str
     on: tuple[str, ...]
 
-    @property
-    def emulate_choice(self) -> Emulate:
-        return Emulate(self.emulate)
+    def request(self, target: Target) -> BuildRequest:
+        """The request to build this target where these flags allow it."""
+        on, pinned = read_on(self.on)
+        return BuildRequest(target=target, emulate=Emulate(self.emulate), on=on, pinned=pinned)
 
 
 def request_flags(command: F) -> F:
@@ -59,7 +62,12 @@ def request_flags(command: F) -> F:
             default=Emulate.AUTO.value,
             help="QEMU where no board can (auto), or never; only: emulators alone.",
         ),
-        click.option("--on", multiple=True, metavar="HOST", help="Use these hosts alone."),
+        click.option(
+            "--on",
+            multiple=True,
+            metavar="[P=]HOST[,…]",
+            help="Use these hosts alone; P=HOST: this one for a platform.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

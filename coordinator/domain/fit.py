@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
 from coordinator.domain.facts import Driver, Facts
 from coordinator.domain.inventory import Host, HostState, Kind, Use
 from coordinator.domain.platforms import Mode, Platform
-from coordinator.domain.problems import GIB, SMALL_MEMORY
+from coordinator.domain.problems import GIB, SAME_MACHINE, SMALL_MEMORY
 from coordinator.domain.target import Emulate
 
 
@@ -32,11 +32,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No facts, and why. `alive`: something answered there, so the host is not switched off."""
+    """No facts, and why. `alive`: something answered there, so the host is not switched off.
+
+    `known` are its facts from the last time it answered.
+    """
 
     message: str
     hint: str = ""
     alive: bool = False
+    known: Facts | None = None
 
 
 class Why(StrEnum):
@@ -48,8 +52,11 @@ class Why(StrEnum):
     NOT_EMULATOR = "not_emulator"
     PIN = "pin"
     UNREACHABLE = "unreachable"
+    UNUSABLE = "unusable"
     BLOCKED = "blocked"
+    TWIN = "twin"
     PLATFORM = "platform"
+    CONTRADICTED = "contradicted"
     BOARD = "board"
     EMULATION = "emulation"
     EMULATE_LIST = "emulate_list"
@@ -58,7 +65,7 @@ class Why(StrEnum):
     DISK = "disk"
 
 
-_PASSING = frozenset({Why.UNREACHABLE, Why.BLOCKED, Why.DISK})
+_PASSING = frozenset({Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.DISK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +98,50 @@ def fit(
 ) -> Choice | Rejection:
     """`on` are the hosts asked for by name, empty for any. Naming a host overrides what only speaks of taste:
     `use: [run]`, little memory, little disk."""
-    refused = _by_inventory(wanted.platform, host, emulate, on)
+    refused = without_asking(wanted.platform, host, emulate, on)
     if refused is not None:
         return refused
     if isinstance(found, Unreachable):
-        return Rejection(host.name, Why.UNREACHABLE, found.message, found.hint)
-    blocking = found.blocking
-    if blocking is not None:
-        return Rejection(host.name, Why.BLOCKED, blocking.message, blocking.hint)
+        return _unreachable(wanted.platform, host, found, emulate)
     mode = found.mode(wanted.platform)
-    if mode is None:
-        return _not_run(wanted.platform, host, found)
-    refused = _by_emulation(wanted.platform, host, found, emulate) if mode is Mode.EMULATED else None
+    refused = _by_platform(wanted.platform, host, found, emulate) or _blocked(host, found)
     if refused is None and host.name not in on and Use.BUILD not in host.use:
         refused = _by_room(wanted, host, found)
-    if refused is not None:
-        return refused
+    if refused is not None or mode is None:
+        return refused or _not_run(wanted.platform, host, found)
     driver = _driver(wanted, host, found)
     return driver if isinstance(driver, Rejection) else Choice(host.name, mode, driver, _reason(mode))
 
 
-def _by_inventory(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
-    """What is known without asking the host."""
+def _unreachable(platform: Platform, host: Host, found: Unreachable, emulate: Emulate) -> Rejection:
+    """What the host was when it last answered tells whether it could have taken the job at all."""
+    refused = found.known and _by_platform(platform, host, found.known, emulate)
+    if refused:
+        return replace(refused, reason=f"{refused.reason}, when it last answered")
+    why = Why.UNUSABLE if found.alive else Why.UNREACHABLE
+    return Rejection(host.name, why, found.message, found.hint)
+
+
+def _blocked(host: Host, facts: Facts) -> Rejection | None:
+    blocking = facts.blocking
+    if blocking is None:
+        return None
+    why = Why.TWIN if blocking.code == SAME_MACHINE else Why.BLOCKED
+    return Rejection(host.name, why, blocking.message, blocking.hint)
+
+
+def _by_platform(platform: Platform, host: Host, facts: Facts, emulate: Emulate) -> Rejection | None:
+    """What mending the host does not change. Nothing is known of a host whose engine does not answer."""
+    if not facts.platforms:
+        return None
+    mode = facts.mode(platform)
+    if mode is None:
+        return _not_run(platform, host, facts)
+    return _by_emulation(platform, host, facts, emulate) if mode is Mode.EMULATED else None
+
+
+def without_asking(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
+    """Why the host is out of the question, whatever it is; None where it has to be asked."""
     if on and host.name not in on:
         return Rejection(host.name, Why.NOT_ASKED, f"--on names {', '.join(on)}")
     if host.state is HostState.DRAIN:
@@ -133,7 +162,7 @@ def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
         return Rejection(host.name, Why.PLATFORM, "it builds Linux images only", "leave the platform out")
     if platform in host.platforms:
         reason = f"the inventory says {platform}, and the probe found {_list(_direct(facts))}"
-        return Rejection(host.name, Why.PIN, reason, f"correct platforms: of {host.name} in the inventory")
+        return Rejection(host.name, Why.CONTRADICTED, reason, f"correct platforms: of {host.name} in the inventory")
     if host.kind is Kind.EMULATOR:
         reason = f"it is {facts.native}, and has no QEMU for {platform.architecture} that containers can use"
         return Rejection(host.name, Why.PLATFORM, reason, "sudo apt install qemu-user-static")
@@ -144,6 +173,8 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
     if host.kind is Kind.BOARD:
         reason = f"it would emulate {platform}, and boards never do"
         shadowed = facts.problem(f"shadowed_{platform.architecture}")
+        if platform in host.platforms and not shadowed:
+            return _not_run(platform, host, facts)
         hint = shadowed.hint if shadowed else f"list {host.name} under emulators: to allow it"
         return Rejection(host.name, Why.BOARD, reason, hint)
     if emulate is Emulate.NEVER:

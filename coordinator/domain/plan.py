@@ -11,13 +11,14 @@ from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
 from coordinator.domain.inventory import Host
 from coordinator.domain.platforms import Mode, Platform
-from coordinator.domain.schedule import Candidate
+from coordinator.domain.schedule import Candidate, best_hosts, demand
 from coordinator.domain.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
 __all__ = ["Choice", "Frontend", "Placement", "Plan", "Rejection", "Row", "Unreachable", "Wanted", "Why", "plan"]
 
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
+_USUAL_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ def plan(
 
     `found` is the outcome of probing, by host; a host that is not in it has not answered. `on` names the hosts that
     may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) less
-    those `taken`, and then by the inventory's order. Raises UsageError for a name that is no host's.
+    those `taken`, and to hosts that few jobs want; then memory pages of 4 KiB come first, because what is built under
+    larger ones may run nowhere else; then the inventory's order decides. Raises UsageError for a name that is no
+    host's.
     """
     pins = pinned or {}
     check_names((*on, *pins.values()), hosts)
@@ -108,11 +111,16 @@ def plan(
         _outcomes(one, hosts, found, emulate, (pins[p],) if (p := one.platform) in pins else on) for one in wanted
     ]
     load = _Load(slots or {}, Counter(taken or {}))
-    order = {host.name: place for place, host in enumerate(hosts)}
+    order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
-    # Those with the fewest hosts choose first, as the scheduler has it.
-    for at in sorted(range(len(wanted)), key=lambda at: len(_choices(outcomes[at]))):
-        choices = sorted(_choices(outcomes[at]), key=lambda one: (_RANK[one.mode], load.of(one.host), order[one.host]))
+    able = [[Candidate(one.host, one.mode) for one in _choices(each)] for each in outcomes]
+    jobs = demand(able)
+    # Those with the fewest hosts of their best mode choose first, as the scheduler has it.
+    for at in sorted(range(len(wanted)), key=lambda at: len(best_hosts(able[at]))):
+        choices = sorted(
+            _choices(outcomes[at]),
+            key=lambda one: (_RANK[one.mode], load.of(one.host), jobs[one.host], order[one.host]),
+        )
         if choices:
             load.busy[choices[0].host] += 1
         rejections = tuple(one for one in outcomes[at] if isinstance(one, Rejection))
@@ -140,18 +148,22 @@ def _outcomes(
     return [fit(wanted, host, found.get(host.name, silent), emulate, on) for host in hosts]
 
 
+def _has_large_pages(found: Facts | Unreachable | None) -> bool:
+    return isinstance(found, Facts) and found.page_size > _USUAL_PAGE
+
+
 def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
     return [one for one in outcomes if isinstance(one, Choice)]
 
 
-def check_names(names: Sequence[str], hosts: Sequence[Host]) -> None:
-    """Raises UsageError for a name that is no host's."""
+def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in --on") -> None:
+    """Raises UsageError for a name that is no host's; `where` says which word of the user's it is."""
     known = [host.name for host in hosts]
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
-            raise UsageError(f"unknown host '{name}' in --on", hint=hint, code="host")
+            raise UsageError(f"unknown host '{name}'{where}", hint=hint, code="host")
 
 
 def _rows(one: Placement) -> list[Row]:

@@ -10,6 +10,8 @@ from coordinator.domain.observation import Reading
 GIB = 1024**3
 # What firmware, graphics and kernel leave of 1 GiB; a 512 MiB board is far below.
 SMALL_MEMORY = 800 * 1024**2
+# The entry is another one's machine: see `domain.entries`.
+SAME_MACHINE = "same_machine"
 _FULL_DISK = 100 * 1024**2
 _CLOCK_WARNING_S, _CLOCK_BLOCKING_S = 60.0, 300.0
 _UNDER_VOLTAGE_NOW, _THROTTLED_NOW = 1 << 0, 1 << 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.platforms import Mode, Platform
@@ -11,6 +11,7 @@ from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.run import Job, Run
 from coordinator.domain.states import AttemptState, JobState
 
+_RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _HOLDS_A_SLOT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING)
 
 
@@ -35,19 +36,32 @@ def assign(
 
     `candidates` are in order of preference; `slots` says how many jobs of ours a host takes at once. A job waits for
     the best mode it can have rather than take a worse one that happens to be free. It goes to a host it was lost on
-    only when there is no other, and not at all when that host would lose it again. Jobs with the fewest hosts choose
-    first; among equals the least busy host wins.
+    only when there is no other, and not at all when that host would lose it again. Jobs with the
+    fewest hosts of that mode choose first; among equals the least busy host wins, then the one that fewest jobs want.
     """
     busy = Counter(attempt.host for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT)
     pending = [job for job in run.jobs if job.state is JobState.PENDING]
     found: list[Assignment] = []
-    for job in sorted(pending, key=lambda job: (len(candidates.get(job.platform, ())), job.id)):
-        free = [one for one in _preferred(job, candidates) if busy[one.host] < slots.get(one.host, 0)]
+    able = {job.id: _preferred(job, candidates) for job in pending}
+    wanted = demand(able.values())
+    for job in sorted(pending, key=lambda job: (len(able[job.id]), job.id)):
+        free = [one for one in able[job.id] if busy[one.host] < slots.get(one.host, 0)]
         if free:
-            chosen = min(free, key=lambda one: busy[one.host] / slots[one.host])
+            chosen = min(free, key=lambda one: (busy[one.host] / slots[one.host], wanted[one.host]))
             busy[chosen.host] += 1
             found.append(Assignment(job.id, chosen))
     return tuple(found)
+
+
+def demand(able: Iterable[Sequence[Candidate]]) -> Counter[str]:
+    """How many jobs would go to each host, were it for the best mode alone; `able` are each job's hosts."""
+    return Counter(host for hosts in able for host in best_hosts(hosts))
+
+
+def best_hosts(able: Sequence[Candidate]) -> list[str]:
+    """The hosts of the best mode."""
+    best = min((_RANK[one.mode] for one in able), default=0)
+    return [one.host for one in able if _RANK[one.mode] == best]
 
 
 def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:

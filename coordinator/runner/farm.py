@@ -72,7 +72,7 @@ class Farm:
     @property
     def slots(self) -> Mapping[str, int]:
         """How many jobs each probed host takes from us at once: `jobs`, or one, and more on an emulator with cores."""
-        return {name: _slots(self._hosts[name], facts) for name, facts in self.facts.items()}
+        return {name: slots_of(self._hosts[name], facts) for name, facts in self.facts.items()}
 
     @property
     def hosts(self) -> Mapping[str, Host]:
@@ -145,7 +145,8 @@ class Farm:
         return ssh(host, self._around.environ, self._handshakes)
 
 
-def _slots(host: Host, facts: Facts) -> int:
+def slots_of(host: Host, facts: Facts) -> int:
+    """How many jobs of ours this host takes at once."""
     if host.jobs is not None:
         return host.jobs
     return min(max(facts.cores, 1), _MOST_AUTOMATIC_SLOTS) if host.kind is Kind.EMULATOR else 1

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from types import MappingProxyType
 
 from coordinator.domain.dockerfile_stages import Dockerfile
 from coordinator.domain.events import Event, Notice
 from coordinator.domain.facts import Driver, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted
-from coordinator.domain.inventory import Inventory, Kind
-from coordinator.domain.plan import Plan, plan
-from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.left_out import left_out
+from coordinator.domain.plan import Plan, check_names, plan
+from coordinator.domain.platforms import Platform
 from coordinator.domain.schedule import Candidate
+from coordinator.domain.waiting import Need, naming_kind, natives
 from coordinator.errors import LostError
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
 from coordinator.runner.inputs import read_dockerfile
-from coordinator.runner.probe import probe
+from coordinator.runner.memory import open_memory
+from coordinator.runner.probe import Probing
 from coordinator.runner.request import BuildRequest
 
 
@@ -27,11 +32,16 @@ async def plan_build(
 ) -> Plan:
     """The plan of this request; nothing is sent anywhere, and no registry is asked."""
     tell_of_inventory(inventory, emit)
+    check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
-    async with Farm(inventory, around) as farm:
-        found = await probe(farm, around.clock)
-        request = with_platforms(request, inventory, found)
-        return plan_for(request, inventory, found, farm, dockerfile, request.target.platforms)
+    async with AsyncExitStack() as stack:
+        memory = stack.enter_context(open_memory(around, emit))
+        farm = await stack.enter_async_context(Farm(inventory, around))
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        request = await with_platforms(request, inventory, probing, emit)
+        jobs = wanted(dockerfile, request.target.platforms)
+        found = await probing.to_place(jobs, request.asked, least=Need.SPARE)
+        return plan_for(request, inventory, found, farm, jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,43 +61,68 @@ def candidates(plan: Plan) -> Candidates:
     return Candidates(plan.candidates, drivers)
 
 
+def wanted(
+    dockerfile: Dockerfile, platforms: Sequence[Platform], space: Mapping[Platform, int] = MappingProxyType({})
+) -> list[Wanted]:
+    """A job for each platform; `space` is what it takes at least of an engine's disk, in bytes, where that is known."""
+    frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
+    return [Wanted(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms]
+
+
 def plan_for(
     request: BuildRequest,
     inventory: Inventory,
     found: Mapping[str, Facts | Unreachable],
     farm: Farm,
-    dockerfile: Dockerfile,
-    platforms: Sequence[Platform],
+    jobs: Sequence[Wanted],
 ) -> Plan:
-    """The plan for these platforms of the request, from what the probe found."""
-    frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
-    wanted = [Wanted(platform=platform, frontend=frontend) for platform in platforms]
-    return plan(wanted, inventory.hosts, found, emulate=request.emulate, on=request.on, slots=farm.slots)
+    """The plan for these jobs of the request, from what the probe found."""
+    asked = request.asked
+    return plan(jobs, inventory.hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=farm.slots)
 
 
-def with_platforms(
-    request: BuildRequest, inventory: Inventory, found: Mapping[str, Facts | Unreachable]
+async def with_platforms(
+    request: BuildRequest, inventory: Inventory, probing: Probing, emit: Callable[[Event], None]
 ) -> BuildRequest:
-    """Without --platform: what the boards run natively; where there are no boards, what the emulators do."""
-    if request.target.platforms:
-        return request
-    kind = Kind.BOARD if any(host.kind is Kind.BOARD for host in inventory.hosts) else Kind.EMULATOR
-    facts = [found[host.name] for host in inventory.hosts if host.kind is kind]
-    native = {p for one in facts if isinstance(one, Facts) for p in one.in_mode(Mode.NATIVE)}
+    """Without --platform: what the boards run natively; where there are no boards, what the emulators do.
+
+    A board that is off counts with what it ran when it last answered: it changes who builds, not what is built.
+    """
+    if not request.target.platforms:
+        found = await probing.to_name_platforms()
+        request = replace(request, target=replace(request.target, platforms=_named_platforms(inventory, found, emit)))
+    request.asked.check_platforms(request.target.platforms)
+    return request
+
+
+def _named_platforms(
+    inventory: Inventory, found: Mapping[str, Facts | Unreachable], emit: Callable[[Event], None]
+) -> tuple[Platform, ...]:
+    kind = naming_kind(inventory.hosts)
+    naming = {host.name: found[host.name] for host in inventory.hosts if host.kind is kind}
+    native = {platform for one in naming.values() for platform in natives(one)}
     if not native:
-        why = "; ".join(f"{host.name}: {_silence(found[host.name])}" for host in inventory.hosts if host.kind is kind)
+        why = "; ".join(f"{name}: {_silence(one)}" for name, one in naming.items())
         raise LostError(
             f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
-    platforms = tuple(sorted(native, key=attrgetter("sort_key")))
-    return replace(request, target=replace(request.target, platforms=platforms))
+    unknown = [name for name, one in naming.items() if not natives(one)]
+    if unknown:
+        emit(Notice(f"what {', '.join(unknown)} runs is not known, and not built for: name it with --platform"))
+    return tuple(sorted(native, key=attrgetter("sort_key")))
 
 
 def _silence(found: Facts | Unreachable) -> str:
     if isinstance(found, Unreachable):
         return found.message
     return found.blocking.message if found.blocking else "it runs nothing natively"
+
+
+def tell_who_is_left_out(plan: Plan, emit: Callable[[Event], None]) -> None:
+    """A line for each host that might have helped, were it in order."""
+    for line in left_out(plan):
+        emit(Notice(line))
 
 
 def tell_of_inventory(inventory: Inventory, emit: Callable[[Event], None]) -> None:

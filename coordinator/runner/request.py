@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from coordinator.domain.asked import Asked
+from coordinator.domain.platforms import Platform
 from coordinator.domain.target import Emulate, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """`on` are the hosts the user named, empty for any."""
+    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform."""
 
     target: Target
     emulate: Emulate = Emulate.AUTO
     on: tuple[str, ...] = ()
+    pinned: Mapping[Platform, str] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Asked:
+        """Which hosts may be used."""
+        return Asked(emulate=self.emulate, on=self.on, pinned=self.pinned)
 
     def to_json(self) -> dict[str, object]:
         target = self.target
@@ -28,5 +37,5 @@ class BuildRequest:
             "no_cache": target.no_cache,
             "pull": target.pull,
             "emulate": self.emulate.value,
-            "on": list(self.on),
+            "on": list(self.asked.words),
         }

@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack
 
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.events import Event, Notice, Reused, RunStarted
-from coordinator.domain.facts import Facts
-from coordinator.domain.fit import Unreachable
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.plan import check_names
 from coordinator.domain.platforms import Platform
@@ -26,11 +24,20 @@ from coordinator.runner.inputs import Inputs, gather, read_dockerfile
 from coordinator.runner.interrupt import interruptible
 from coordinator.runner.logs import log_folder, store_path
 from coordinator.runner.loom import Loom
-from coordinator.runner.placing import candidates, plan_for, tell_of_inventory, with_platforms
-from coordinator.runner.probe import probe
+from coordinator.runner.memory import Memory
+from coordinator.runner.placing import (
+    candidates,
+    plan_for,
+    tell_of_inventory,
+    tell_who_is_left_out,
+    wanted,
+    with_platforms,
+)
+from coordinator.runner.probe import Probing
 from coordinator.runner.registries import Registries
 from coordinator.runner.request import BuildRequest
 from coordinator.runner.reuse import reusable
+from coordinator.runner.space import spaces
 from coordinator.runner.upstream import Upstream
 from coordinator.store.sqlite import Store
 
@@ -65,7 +72,7 @@ async def _build(
     request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published | ArchloomError]
 ) -> None:
     begun = around.clock()
-    check_names(request.on, inventory.hosts)
+    check_names(request.asked.names, inventory.hosts)
     tell_of_inventory(inventory, emit)
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(around.environ, around.home)
@@ -73,20 +80,21 @@ async def _build(
         broker = await stack.enter_async_context(Broker(Upstream(registries)))
         farm = await stack.enter_async_context(Farm(inventory, around, broker))
         dockerfile = read_dockerfile(request.target)
-        found: Mapping[str, Facts | Unreachable] = {}
-        if not request.target.platforms:
-            found = await probe(farm, around.clock)
-            request = with_platforms(request, inventory, found)
+        store = stack.enter_context(Store(store_path(around.state), around.clock))
+        memory = Memory(store, around.clock)
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        request = await with_platforms(request, inventory, probing, emit)
         for repository in request.target.repositories:
             await (await registries.registry(repository.registry)).check_push(repository.repository)
         inputs = await gather(request.target, dockerfile, registries)
         _tell_of_inputs(inputs, emit)
         reused = await _reuse(request, inputs, registries)
         left = [platform for platform in request.target.platforms if platform not in reused]
-        if left and not found:
-            found = await probe(farm, around.clock)
-        chosen = candidates(plan_for(request, inventory, found, farm, dockerfile, left))
-        store = stack.enter_context(Store(store_path(around.state), around.clock))
+        jobs = wanted(dockerfile, left, await spaces(inputs, left, registries))
+        found = await probing.to_place(jobs, request.asked)
+        plan = plan_for(request, inventory, found, farm, jobs)
+        chosen = candidates(plan)
+        tell_who_is_left_out(plan, emit)
         await farm.sweep(store.has_ended)
         run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
         loom = Loom(

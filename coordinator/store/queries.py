@@ -1,4 +1,4 @@
-"""Finds the project's SQL by name: the schema whole, the queries one by one."""
+"""Finds the project's SQL: the schema step by step, the queries one by one by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from importlib.resources import files
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def schema() -> str:
-    return files(__package__).joinpath("schema.sql").read_text("utf-8")
+def schema(after: int, version: int) -> str:
+    """What takes a store of version `after` to `version`; 0 is an empty file."""
+    folder = files(__package__).joinpath("schema")
+    return "\n".join(folder.joinpath(f"{step}.sql").read_text("utf-8") for step in range(after + 1, version + 1))
 
 
 @cache

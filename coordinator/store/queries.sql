@@ -63,3 +63,21 @@ UPDATE tags SET moved = 1 WHERE run_id = :run_id AND reference = :reference;
 
 -- name: finish_run
 UPDATE runs SET finished_at = :at, exit_code = :exit_code WHERE id = :id;
+
+-- name: sightings
+SELECT * FROM facts;
+
+-- name: saw_host
+INSERT INTO facts (host, address, seen_at, round_trip, machine, observation)
+VALUES (:host, :address, :seen_at, :round_trip, :machine, :observation)
+ON CONFLICT (host, address) DO UPDATE SET
+    seen_at = excluded.seen_at, round_trip = excluded.round_trip, machine = excluded.machine,
+    observation = excluded.observation, silent_at = NULL, message = '', hint = '';
+
+-- name: missed_host
+INSERT INTO facts (host, address, silent_at, message, hint) VALUES (:host, :address, :at, :message, :hint)
+ON CONFLICT (host, address) DO UPDATE SET
+    silent_at = excluded.silent_at, message = excluded.message, hint = excluded.hint;
+
+-- name: forget_hosts
+DELETE FROM facts WHERE max(coalesce(seen_at, 0), coalesce(silent_at, 0)) < :before;

@@ -1,4 +1,4 @@
-"""What outlives the process: runs, jobs, attempts, tags and events in one SQLite file.
+"""What outlives the process: runs, jobs, attempts, tags, events and the facts of hosts in one SQLite file.
 
 Every change of state goes through the tables of `domain.states` and is committed, with its event, in one transaction
 before the caller may act on it. Calls are short and synchronous: a commit is a few milliseconds, less than the hop to
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from coordinator.domain import states
+from coordinator.domain.known import Sighting
 from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Job, Run, TagMove
 from coordinator.domain.states import (
@@ -28,8 +29,10 @@ from coordinator.domain.states import (
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.store.queries import queries, schema
 
-VERSION = 1
+VERSION = 2
 _BUSY_TIMEOUT_S = 10.0
+# What is remembered of a host that nobody has asked for this long is of no use.
+_FORGOTTEN_S = 90 * 86400.0
 
 
 class Store:
@@ -171,6 +174,30 @@ class Store:
             self._do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, f"run ended {exit_code}")
 
+    def sightings(self) -> dict[tuple[str, str], Sighting]:
+        """What is remembered of hosts, by name and address."""
+        return {(row["host"], row["address"]): _sighting(row) for row in self._all("sightings")}
+
+    def saw_host(self, host: str, address: str, seen: Sighting) -> None:
+        """The host answered. That it did not before is over."""
+        with self._change():
+            self._do("forget_hosts", before=self._clock() - _FORGOTTEN_S)
+            self._do(
+                "saw_host",
+                host=host,
+                address=address,
+                seen_at=seen.seen_at,
+                round_trip=seen.round_trip,
+                machine=seen.machine,
+                observation=json.dumps(seen.observation),
+            )
+
+    def missed_host(self, host: str, address: str, message: str, hint: str) -> None:
+        """Nothing answered at this address. What the host was when it last did stays known."""
+        with self._change():
+            values = {"host": host, "address": address, "at": self._clock()}
+            self._do("missed_host", **values, message=message, hint=hint)
+
     def _move_job(self, job_id: int, event: JobEvent, child: str | None = None) -> JobState:
         row = self._row("job_state", id=job_id)
         state = states.after(states.JOB, JobState(row["state"]), event)
@@ -216,7 +243,8 @@ class Store:
                 hint="update archloom, or give another state folder with XDG_STATE_HOME",
             )
         if found < VERSION:
-            self._db.executescript(f"BEGIN IMMEDIATE;\n{schema()}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
+            steps = schema(found, VERSION)
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{steps}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
 
 
 @contextlib.contextmanager
@@ -262,6 +290,18 @@ def _attempt(row: sqlite3.Row) -> Attempt:
         digest=row["digest"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+    )
+
+
+def _sighting(row: sqlite3.Row) -> Sighting:
+    return Sighting(
+        observation=json.loads(row["observation"]) if row["observation"] else None,
+        seen_at=row["seen_at"] or 0.0,
+        round_trip=row["round_trip"],
+        machine=row["machine"],
+        silent_at=row["silent_at"],
+        message=row["message"],
+        hint=row["hint"],
     )
 
 

@@ -121,19 +121,20 @@ def test_an_engine_that_does_not_run_is_said_with_the_cure(home, hello, registry
     assert "systemctl start docker" in done.stderr
 
 
-def test_boards_over_ssh_are_refused_with_a_clear_word(home, hello, registry, tmp_path):
-    """They are read and shown; a build uses the hosts it can, and says why it does not use the others."""
-    (home.folder / "inventory.yaml").write_text("boards: {pi5: ssh://pi5}\nemulators: {here: local}\n")
+def test_a_board_whose_name_does_not_resolve_is_said_with_the_cure(home, hello, registry):
+    """It is shown as unreachable; a build uses the hosts it can, and says why it does not use this one."""
+    (home.folder / "inventory.yaml").write_text("boards: {pi5: ssh://pi5.invalid}\nemulators: {here: local}\n")
     tag = f"{registry.address}/main/ssh:1"
 
     shown = good(home.run("boards"))
     plan = good(home.run("plan", str(hello), "-t", tag, "--platform", "linux/amd64"))
     asked = home.run("build", str(hello), "-t", tag, "--platform", "linux/amd64", "--on", "pi5")
 
-    assert "pi5" in shown.stdout
-    assert "boards over SSH (ssh://pi5) cannot be used yet" in plan.stdout
+    assert "unreachable" in shown.stdout
+    assert "pi5: the name pi5.invalid does not resolve" in shown.stderr
+    assert "it did not answer" in plan.stdout
     assert asked.returncode == 5
-    assert "boards over SSH (ssh://pi5) cannot be used yet" in asked.stderr
+    assert "the name pi5.invalid does not resolve" in asked.stderr
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -6,11 +6,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from coordinator.domain.known import Sighting
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.states import (
     AttemptEvent,
@@ -21,6 +23,7 @@ from coordinator.domain.states import (
     TargetEvent,
 )
 from coordinator.errors import LostError, UsageError
+from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
 
 ARM64 = parse("linux/arm64")
@@ -132,6 +135,49 @@ def test_the_file_is_private(store):
     """Nobody else on the machine reads what was built with which arguments."""
     assert store.path.stat().st_mode & 0o777 == 0o600
     assert store.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_is_remembered_of_a_host_is_by_name_and_address(store):
+    """Facts outlive the silence that follows them, and an answer ends the silence."""
+    seen = Sighting(observation={"cores": 4}, seen_at=5.0, round_trip=0.5, machine="m b")
+    store.saw_host("pi4", "ssh://pi4", seen)
+    store.missed_host("pi4", "ssh://pi4", "no SSH answer", "ping it")
+    store.missed_host("pi4", "ssh://elsewhere", "no route", "")
+
+    silent = store.sightings()
+    store.saw_host("pi4", "ssh://pi4", seen)
+
+    assert silent["pi4", "ssh://pi4"] == replace(seen, silent_at=1001.0, message="no SSH answer", hint="ping it")
+    assert silent["pi4", "ssh://elsewhere"].observation is None
+    assert store.sightings()["pi4", "ssh://pi4"] == seen
+
+
+def test_hosts_that_nobody_has_asked_for_long_are_forgotten(tmp_path):
+    """Entries come and go; what was known of them does not stay for ever."""
+    now = 1000.0
+    with Store(tmp_path / "archloom.db", lambda: now) as store:
+        store.missed_host("old", "ssh://old", "off", "")
+        now += 91 * 86400
+        store.saw_host("pi4", "ssh://pi4", Sighting(observation={}, seen_at=now))
+
+        assert list(store.sightings()) == [("pi4", "ssh://pi4")]
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path):
+    """Its runs stay, and the facts of hosts find room."""
+    path = tmp_path / "archloom.db"
+    db = sqlite3.connect(path)
+    db.executescript(f"{schema(0, 1)}; PRAGMA user_version = 1;")
+    db.execute("INSERT INTO runs (id, created_at, request) VALUES ('7f3a', 1.0, '{}')")
+    db.commit()
+    db.close()
+
+    with Store(path, lambda: 2.0) as store:
+        store.missed_host("pi4", "ssh://pi4", "off", "")
+        assert store.run("7f3a").created_at == 1.0
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.close()
 
 
 def test_a_store_from_the_future_is_refused(tmp_path):

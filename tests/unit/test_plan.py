@@ -5,35 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.facts import Driver, Facts, read_facts
-from coordinator.domain.inventory import Address, Host, HostState, Kind, Use
+from coordinator.domain.facts import Driver, Facts
+from coordinator.domain.inventory import HostState, Kind, Use
 from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
-
-CASES = Path(__file__).parents[1] / "cases"
-OBSERVATIONS = sorted(path.stem for path in (CASES / "observations").glob("*.json") if not path.stem.endswith(".facts"))
-PLATFORMS = [
-    parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")
-]
-ARM64, ARMV7 = PLATFORMS[1], PLATFORMS[2]
-
-
-def found(name: str, observation: str) -> Facts:
-    seen = json.loads((CASES / "observations" / f"{observation}.json").read_text("utf-8"))
-    return read_facts(name, seen, now=1763930000.2, round_trip=0.4)
-
-
-def host(name: str, kind: Kind = Kind.BOARD, **more: Any) -> Host:
-    return Host(name=name, kind=kind, address=Address(host=f"{name}.lan"), **more)
+from tests.unit.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host
 
 
 def outcome(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,32 +56,6 @@ def test_farms_are_planned_as_their_case_says(path):
     case = json.loads(path.read_text("utf-8"))
 
     assert outcome(case) == {"rows": case["rows"], "error": case["error"]}
-
-
-@st.composite
-def farms(draw):
-    """Hosts of every kind, with what a probe of each found."""
-    hosts, seen = [], {}
-    for number in range(draw(st.integers(0, 5))):
-        name = f"host{number}"
-        hosts.append(
-            host(
-                name,
-                draw(st.sampled_from(Kind)),
-                state=draw(st.sampled_from(HostState)),
-                use=draw(st.sampled_from([(), (Use.BUILD,), (Use.RUN,)])),
-                platforms=draw(st.sampled_from([(), (), (ARM64,), tuple(PLATFORMS)])),
-                emulate=draw(st.sampled_from([(), (), (ARMV7,)])),
-                engine=draw(st.sampled_from(["auto", "auto", "buildx", "docker", "api"])),
-                min_free=draw(st.sampled_from([0.0, 0.1, 0.9])),
-            )
-        )
-        there = draw(st.sampled_from([*OBSERVATIONS, None]))
-        seen[name] = found(name, there) if there else Unreachable("it is off", "switch it on")
-    return hosts, seen
-
-
-WANTED = st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=4, unique=True)
 
 
 @given(farms(), WANTED, st.sampled_from(Emulate), st.data())
@@ -178,6 +136,19 @@ def test_equal_boards_share_the_work():
     assert busy.placements[0].choices[0].host == "b"
 
 
+def test_four_kib_pages_come_first_among_equals():
+    """What is built under larger pages may run nowhere else; but an idle board is better than a busy one."""
+    hosts = [host("pi5"), host("pi4")]
+    seen = {"pi5": found("pi5", "pi5-16k"), "pi4": found("pi4", "pi4")}
+    wanted = [Wanted(platform=ARM64)]
+
+    idle = plan(wanted, hosts, seen)
+    busy = plan(wanted, hosts, seen, taken={"pi4": 1})
+
+    assert [choice.host for choice in idle.placements[0].choices] == ["pi4", "pi5"]
+    assert [choice.host for choice in busy.placements[0].choices] == ["pi5", "pi4"]
+
+
 def test_the_job_with_one_host_gets_it_first():
     """A job that could go elsewhere does not take the slot of one that cannot."""
     hosts = [host("pi4"), host("pi5")]
@@ -227,6 +198,45 @@ def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_
     assert isinstance(later, LostError)
     assert "pi5: ping it" in later.hint
     assert isinstance(pinned, NoHostError)
+
+
+@pytest.mark.parametrize(
+    ("last", "error", "said"),
+    [
+        ("pi2", NoHostError, "it runs linux/arm/v7, linux/arm/v6, linux/arm/v5, when it last answered"),
+        ("pi4", LostError, "it is off"),
+        ("engine-down", LostError, "it is off"),
+        (None, LostError, "it is off"),
+    ],
+)
+def test_what_a_dead_board_was_tells_whether_it_could_have_done_it(last, error, said):
+    """A board known to be another platform's never could, and one that nobody knows well might have."""
+    off = Unreachable("it is off", known=found("pi", last) if last else None)
+
+    complaint = plan([Wanted(platform=ARM64)], [host("pi")], {"pi": off}).complaint()
+
+    assert type(complaint) is error
+    assert said in complaint.message
+
+
+def test_an_emulator_that_is_off_could_never_have_done_it_natively():
+    """With --emulate never, what is known to emulate is no hope; by itself it is."""
+    off = {"beast": Unreachable("it is off", known=found("beast", "amd64-qemu-user-static"))}
+    hosts, wanted = [host("beast", Kind.EMULATOR)], [Wanted(platform=ARM64)]
+
+    assert type(plan(wanted, hosts, off, emulate=Emulate.NEVER).complaint()) is NoHostError
+    assert type(plan(wanted, hosts, off).complaint()) is LostError
+
+
+def test_a_blocked_board_of_another_platform_could_never_have_done_it():
+    """Mending its clock would not make it run another platform."""
+    wrong_clock = {"pi": found("pi", "clock-a-year-back")}
+
+    other = plan([Wanted(platform=parse("linux/amd64"))], [host("pi")], wrong_clock).complaint()
+    own = plan([Wanted(platform=ARM64)], [host("pi")], wrong_clock).complaint()
+
+    assert type(other) is NoHostError
+    assert type(own) is LostError
 
 
 def test_an_unknown_host_is_a_usage_error_with_the_likely_name():

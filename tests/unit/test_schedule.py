@@ -76,6 +76,38 @@ def test_two_jobs_of_one_platform_set_use_both_boards():
     assert {one.candidate.host for one in chosen} == {"pi5", "pi4"}
 
 
+ARMS = [parse(text) for text in ("linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5")]
+
+
+@given(st.permutations(ARMS), st.integers(1, 3), st.integers(1, 3))
+def test_two_boards_share_what_both_can_run(platforms, one, two):
+    """Four jobs that any arm64 board takes: as many start as there are slots, and neither board waits for the other."""
+    jobs = [Job(id=n, platform=p, state=JobState.PENDING, build_id="x") for n, p in enumerate(platforms)]
+    modes = {p: Mode.NATIVE if p is ARMS[0] else Mode.COMPAT for p in ARMS}
+    able = {p: [Candidate("pi5", mode), Candidate("pi4", mode)] for p, mode in modes.items()}
+
+    chosen = assign(run_of(*jobs), able, {"pi5": one, "pi4": two})
+
+    load = Counter(each.candidate.host for each in chosen)
+    assert len(chosen) == min(4, one + two)
+    assert load["pi5"] >= min(one, 4 - two, 2)
+    assert load["pi4"] >= min(two, 4 - one, 2)
+    assert max(load.values()) - min(load.values()) <= max(1, abs(one - two))
+
+
+def test_the_board_that_only_one_job_needs_is_left_to_it():
+    """v6 has two boards, arm64 two, v7 one: with three slots all three run at once."""
+    able = {
+        PLATFORMS[1]: [Candidate("pi4", Mode.NATIVE), Candidate("pi5", Mode.NATIVE)],
+        PLATFORMS[2]: [Candidate("pi3", Mode.NATIVE), Candidate("pi4", Mode.COMPAT)],
+        PLATFORMS[3]: [Candidate("pi4", Mode.COMPAT), Candidate("pi3", Mode.COMPAT)],
+    }
+
+    chosen = assign(run_of(job(1), job(2), job(3)), able, {"pi3": 1, "pi4": 1, "pi5": 1})
+
+    assert {one.job_id: one.candidate.host for one in chosen} == {1: "pi5", 2: "pi3", 3: "pi4"}
+
+
 def test_a_job_nobody_can_take_is_hopeless():
     """A platform without a candidate is said at once instead of waited for."""
     assert hopeless(run_of(job(0), job(1)), {PLATFORMS[0]: [Candidate("pi5", Mode.NATIVE)]}) == (job(1),)

@@ -1,69 +1,189 @@
-"""`archloom boards [show]`: the hosts of the inventory as they are now."""
+"""`archloom boards [show]`: the hosts of the inventory, as they are or as they were a moment ago."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from coordinator.cli.around import around, open_inventory
 from coordinator.cli.output import give, give_json, say
+from coordinator.domain.ages import ago
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
 from coordinator.domain.inventory import Host
+from coordinator.domain.plan import check_names
 from coordinator.domain.platforms import Mode
+from coordinator.domain.problems import Problem, Severity
 from coordinator.report.tables import size, table
+from coordinator.report.watch import Progress, watching
+
+if TYPE_CHECKING:
+    from coordinator.runner.look import Look
 
 _MODES = (Mode.NATIVE, Mode.COMPAT, Mode.EMULATED)
-_HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk free", "clock", "temp")
+_HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk free", "clock", "temp", "age")
 
 
-@click.command(epilog="\b\nExample:\n  archloom boards --json")
+@click.command(epilog="\b\nExamples:\n  archloom boards --refresh\n  archloom boards pi5\n  archloom boards --json")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--refresh", is_flag=True, help="Ask the hosts now, whatever is remembered of them.")
 @click.option("-i", "--inventory", metavar="FILE", help="Hosts to look at. (env: ARCHLOOM_INVENTORY)")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
-def command(inventory: str | None, *, as_json: bool) -> None:
-    """Show the hosts and what they can build."""
-    from coordinator.runner.probe import probe_all
+def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_json: bool) -> None:
+    """Show the hosts and what they can build; those that are named, in full.
+
+    A host is asked anew when what is known of it is older than five minutes, or when it did not answer and a minute
+    has passed.
+    """
+    from coordinator.runner.look import look
 
     here = around()
     hosts = open_inventory(inventory, here)
-    found = asyncio.run(probe_all(hosts, here))
+    check_names(names, hosts.hosts, where="")
+    with watching(Progress.PLAIN, sys.stderr) as watch:
+        looks = asyncio.run(look(hosts, here, watch, names, refresh=refresh))
+    shown = [(host, looks[host.name]) for host in hosts.hosts if host.name in looks]
     if as_json:
-        give_json([_to_json(host, found[host.name]) for host in hosts.hosts])
-        return
-    give(table(_HEAD, [_row(host, found[host.name]) for host in hosts.hosts]))
-    for host in hosts.hosts:
-        for text, hint in _troubles(found[host.name]):
-            say(f"{host.name}: {text}" + (f"\n  hint: {hint}" if hint else ""))
+        give_json([_to_json(host, one) for host, one in shown])
+    elif names:
+        give("\n\n".join(_in_full(host, one) for host, one in shown))
+    else:
+        give(table(_HEAD, [_row(host, one) for host, one in shown]))
+        for host, one in shown:
+            for problem in _troubles(host, one):
+                say(f"{host.name}: {problem.message}" + _hint(problem))
 
 
-def _row(host: Host, found: Facts | Unreachable) -> tuple[str, ...]:
+def _hint(problem: Problem) -> str:
+    return "".join(f"\n  hint: {line}" for line in problem.hint.splitlines())
+
+
+def _row(host: Host, look: Look) -> tuple[str, ...]:
+    found, age = look.found, ago(look.age)
     if isinstance(found, Unreachable):
-        return (host.name, host.kind, "unreachable", *("-" for _ in _HEAD[3:]))
-    state = "blocked" if found.blocking else host.state.value
-    engine = found.engine
+        return (host.name, host.kind, _state(host, found), *("-" for _ in _HEAD[4:]), age)
     return (
         host.name,
         host.kind,
-        state,
-        f"{engine.kind} {engine.version}" if engine else "-",
-        *(" ".join(str(one).removeprefix("linux/") for one in found.in_mode(mode)) or "-" for mode in _MODES),
+        _state(host, found),
+        _engine(found) or "-",
+        *(_platforms(found, mode) or "-" for mode in _MODES),
         str(found.cores),
         size(found.memory),
         size(found.disk_free),
-        "-" if found.clock_offset is None else f"{found.clock_offset:+.1f} s",
-        "-" if found.temperature is None else f"{found.temperature:.0f} °C",
+        _clock(found) or "-",
+        _temperature(found) or "-",
+        age,
     )
 
 
-def _troubles(found: Facts | Unreachable) -> list[tuple[str, str]]:
-    if isinstance(found, Unreachable):
-        return [(found.message, found.hint)]
-    return [(problem.message, problem.hint) for problem in found.problems]
+def _in_full(host: Host, look: Look) -> str:
+    rows = [(name, value) for name, value in (*_entry(host, look), *_facts(look)) if value]
+    width = max(len(name) for name, _ in rows)
+    lines = [host.name, *(f"  {name.ljust(width)}  {value}" for name, value in rows)]
+    for problem in _troubles(host, look):
+        lines.append(f"  {problem.severity}: {problem.message}")
+        lines += [f"    hint: {line}" for line in problem.hint.splitlines()]
+    return "\n".join(lines)
 
 
-def _to_json(host: Host, found: Facts | Unreachable) -> dict[str, object]:
-    about: dict[str, object] = {"name": host.name, "kind": host.kind, "address": str(host.address), "state": host.state}
+def _entry(host: Host, look: Look) -> Iterator[tuple[str, str]]:
+    yield "kind", host.kind
+    yield "address", str(host.address)
+    yield "state", f"{_state(host, look.found)}, as of {ago(look.age)}"
+    if not host.address.is_local:
+        yield "host key", f"pinned: {host.host_key}" if host.host_key else "as ~/.ssh/known_hosts has it"
+    yield "limited to", ", ".join(map(str, host.platforms))
+    yield "use", ", ".join(host.use)
+    yield "slots", str(look.slots or "")
+    yield "note", host.note
+
+
+def _facts(look: Look) -> Iterator[tuple[str, str]]:
+    facts = look.found
+    if isinstance(facts, Unreachable):
+        if facts.known is None:
+            return
+        yield "last seen", ago(look.known_age)
+        facts = facts.known
+    yield "model", facts.model
+    yield "engine", _engine(facts)
+    for mode in _MODES:
+        yield mode, _platforms(facts, mode)
+    engine = facts.engine
+    if engine:
+        yield "builds by", ", ".join(engine.drivers)
+        yield "engine API", engine.api
+        yield "engine id", engine.id
+        yield "images in", f"{engine.root} ({engine.store})"
+    yield "cores", f"{facts.cores}, load {facts.load:.2f}" if facts.cores else ""
+    yield "memory", _part(facts.memory_available, facts.memory, "available") if facts.memory else ""
+    yield "disk", _part(facts.disk_free, facts.disk_total, "free") if facts.disk_total else ""
+    yield "pages", f"{facts.page_size // 1024} KiB" if facts.page_size else ""
+    yield "clock", _clock(facts)
+    yield "temperature", _temperature(facts)
+    yield "up since", ago(facts.uptime) if facts.uptime else ""
+    yield "slots seen", "by every user of the engine" if facts.shared_slots else "by this login user alone"
+
+
+def _state(host: Host, found: Facts | Unreachable) -> str:
     if isinstance(found, Unreachable):
-        return {**about, "state": "unreachable", "message": found.message, "hint": found.hint}
+        return "unusable" if found.alive else "unreachable"
+    return "blocked" if found.blocking else host.state.value
+
+
+def _engine(facts: Facts) -> str:
+    return f"{facts.engine.kind} {facts.engine.version}" if facts.engine else ""
+
+
+def _platforms(facts: Facts, mode: Mode) -> str:
+    return " ".join(str(one).removeprefix("linux/") for one in facts.in_mode(mode))
+
+
+def _clock(facts: Facts) -> str:
+    return "" if facts.clock_offset is None else f"{facts.clock_offset:+.1f} s"
+
+
+def _temperature(facts: Facts) -> str:
+    return "" if facts.temperature is None else f"{facts.temperature:.0f} °C"
+
+
+def _part(left: int, whole: int, what: str) -> str:
+    return f"{size(left)} of {size(whole)} {what}"
+
+
+def _troubles(host: Host, look: Look) -> tuple[Problem, ...]:
+    found = look.found
+    if isinstance(found, Facts):
+        return found.problems
+    again = f"is it back? archloom boards --refresh {host.name}" if look.cached else ""
+    hint = "\n".join(filter(None, (found.hint, again)))
+    return (Problem("unreachable", found.message, hint, Severity.BLOCKING),)
+
+
+def _to_json(host: Host, look: Look) -> dict[str, object]:
+    about: dict[str, object] = {
+        "name": host.name,
+        "kind": host.kind,
+        "address": str(host.address),
+        "state": host.state,
+        "slots": look.slots,
+        "host_key_pinned": bool(host.host_key),
+        "age_seconds": round(look.age, 3),
+        "cached": look.cached,
+    }
+    found = look.found
+    if isinstance(found, Unreachable):
+        told = {"state": "unreachable", "alive": found.alive, "message": found.message, "hint": found.hint}
+        return {**about, **told, "last_seen": _last_seen(found, look)}
     return {**about, **found.to_json()}
+
+
+def _last_seen(found: Unreachable, look: Look) -> dict[str, object] | None:
+    if found.known is None:
+        return None
+    return {"age_seconds": round(look.known_age, 3), **found.known.to_json()}

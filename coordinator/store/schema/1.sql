@@ -1,5 +1,5 @@
 -- The whole truth about what outlives a coordinator. Times are epoch seconds; JSON is text.
--- PRAGMA user_version holds the version of this file. IF NOT EXISTS: two first starts may meet.
+-- A step of the schema: PRAGMA user_version holds the number of the last one. IF NOT EXISTS: two first starts may meet.
 
 CREATE TABLE IF NOT EXISTS runs (
     id           TEXT PRIMARY KEY,

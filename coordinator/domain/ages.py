@@ -1,0 +1,17 @@
+"""How long ago something was, in the words of a person."""
+
+from __future__ import annotations
+
+_UNITS = ((86400.0, "day"), (3600.0, "h"), (60.0, "min"))
+_NOW_S = 1.0
+
+
+def ago(seconds: float) -> str:
+    """`now`, `12 s ago`, `2 min ago`, `3 h ago`, `1 day ago`; always rounded down."""
+    if seconds < _NOW_S:
+        return "now"
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''} ago"
+    return f"{int(seconds)} s ago"

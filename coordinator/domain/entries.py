@@ -1,0 +1,52 @@
+"""What the inventory says of a host against what was found there, and against its other entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable
+from coordinator.domain.inventory import Host, Inventory, Kind
+from coordinator.domain.platforms import Mode
+from coordinator.domain.problems import SAME_MACHINE, Problem, Severity
+
+Found = Mapping[str, Facts | Unreachable]
+
+
+def with_pins(host: Host, facts: Facts) -> Facts:
+    """The facts, with a problem where `platforms:` names what this host does not run."""
+    emulates = host.kind is Kind.EMULATOR
+    able = [platform for platform, mode in facts.platforms if emulates or mode is not Mode.EMULATED]
+    absent = [platform for platform in host.platforms if platform not in able]
+    if not absent or not able:
+        return facts
+    runs = ", ".join(map(str, able))
+    message = f"the inventory says platforms: {', '.join(map(str, absent))}, and the probe found {runs}"
+    hint = f"correct platforms: of {host.name} in the inventory, or leave it out: the probe finds them"
+    return replace(facts, problems=(*facts.problems, Problem("pins", message, hint, Severity.WARNING)))
+
+
+def without_twins(inventory: Inventory, found: Found, machines: Mapping[str, str]) -> dict[str, Facts | Unreachable]:
+    """What was found, with every entry blocked that is the same machine as one before it.
+
+    Two entries for one machine would give it twice the work it has room for. `machines` names the machine and its boot
+    by host: ids of machines and engines are copied with an SD card, the id of a boot is not.
+    """
+    first: dict[tuple[str, str], Host] = {}
+    judged = dict(found)
+    for host in inventory.hosts:
+        facts, machine = found.get(host.name), machines.get(host.name, "")
+        if not isinstance(facts, Facts) or facts.engine is None or not machine:
+            continue
+        other = first.setdefault((machine, facts.engine.id), host)
+        if other is not host:
+            judged[host.name] = replace(facts, problems=(_twin(inventory, host, other), *facts.problems))
+    return judged
+
+
+def _twin(inventory: Inventory, host: Host, other: Host) -> Problem:
+    message = f"{host.name} ({host.address}) and {other.name} ({other.address}) are the same machine"
+    where = f" in {inventory.source}" if inventory.source else ""
+    hint = f"remove the entry {host.name}: under {host.kind}s:{where}"
+    return Problem(SAME_MACHINE, message, hint, Severity.BLOCKING)

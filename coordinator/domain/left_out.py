@@ -1,0 +1,36 @@
+"""The hosts that a run goes on without although they might have helped, in a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.domain.fit import Rejection, Why
+from coordinator.domain.plan import Plan
+
+# Nobody is told of a host that has another platform, or that was not asked for.
+_TELLING = frozenset({
+    Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.TWIN, Why.CONTRADICTED, Why.ENGINE, Why.MEMORY, Why.DISK,
+})  # fmt: skip
+
+
+def left_out(plan: Plan) -> tuple[str, ...]:
+    """`pi4 is left out: …`, and for which platforms where it builds others."""
+    taken = {choice.host for one in plan.placements for choice in one.choices}
+    platforms: dict[Rejection, list[str]] = {}
+    for platform, rejection in _told(plan):
+        platforms.setdefault(rejection, []).append(platform)
+    return tuple(_line(rejection, which, rejection.host in taken) for rejection, which in platforms.items())
+
+
+def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  # noqa: FBT001
+    only = f" for {', '.join(platforms)}" if is_taken else ""
+    # What to do about a host that is switched off is no news.
+    more = f"; see archloom boards {rejection.host}" if rejection.hint and rejection.why is not Why.UNREACHABLE else ""
+    return f"{rejection.host} is left out{only}: {rejection.reason}{more}"
+
+
+def _told(plan: Plan) -> Iterator[tuple[str, Rejection]]:
+    for one in plan.placements:
+        for rejection in one.rejections:
+            if rejection.why in _TELLING:
+                yield str(one.platform), rejection

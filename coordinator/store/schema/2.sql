@@ -1,0 +1,15 @@
+-- What hosts were when they were last looked at. A key per name and address: an entry that now leads to another machine
+-- starts anew. Facts and silence are kept beside each other: a host that is off now still is what it was.
+
+CREATE TABLE IF NOT EXISTS facts (
+    host        TEXT NOT NULL,
+    address     TEXT NOT NULL,
+    seen_at     REAL,                            -- when the observation arrived
+    round_trip  REAL NOT NULL DEFAULT 0,         -- how long it took, in seconds
+    machine     TEXT NOT NULL DEFAULT '',        -- which machine and which boot of it, as the agent says
+    observation TEXT,                            -- the agent's, as it came
+    silent_at   REAL,                            -- when it last did not answer, NULL when it has since
+    message     TEXT NOT NULL DEFAULT '',
+    hint        TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (host, address)
+) STRICT;

@@ -1,0 +1,147 @@
+"""Who is waited for: nobody without need, and everybody whose absence would make a build worse."""
+
+from __future__ import annotations
+
+import random
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.asked import Asked
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable, Wanted
+from coordinator.domain.inventory import Kind
+from coordinator.domain.plan import plan
+from coordinator.domain.platforms import Mode
+from coordinator.domain.target import Emulate
+from coordinator.domain.waiting import Need, needs, needs_to_name, waits_until
+from tests.unit.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
+
+AMD64 = PLATFORMS[0]
+RANK = {mode: rank for rank, mode in enumerate(Mode)} | {None: len(Mode)}
+ASKED = st.builds(Asked, emulate=st.sampled_from(Emulate))
+
+
+def modes(wanted, hosts, seen, asked):
+    """The mode each platform would be built in, None where nobody can."""
+    made = plan(wanted, hosts, seen, emulate=asked.emulate)
+    return [one.choices[0].mode if one.choices else None for one in made.placements]
+
+
+def jobs(*platforms):
+    return [Wanted(platform=platform) for platform in platforms]
+
+
+@given(farms(), WANTED, ASKED, st.data())
+def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, asked, data):
+    """Once no silent host is needed, those that answered build every platform as well as all would have.
+
+    Whether a silent host is known from an earlier time, or not at all.
+    """
+    hosts, seen = farm
+    wanted = jobs(*platforms)
+    quick = data.draw(st.sets(st.sampled_from(sorted(seen)))) if seen else set()
+    known = {name: one for name, one in seen.items() if isinstance(one, Facts) and data.draw(st.booleans())}
+    answered = {name: seen[name] for name in quick}
+
+    judged = needs(wanted, hosts, answered, known, asked, {})
+
+    assert set(judged) == set(seen) - quick
+    if max(judged.values(), default=Need.NONE) < Need.MODE:
+        assert modes(wanted, hosts, answered, asked) == modes(wanted, hosts, seen, asked)
+
+
+@given(farms(), WANTED, ASKED, st.data())
+def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platforms, asked, data):
+    """`MODE` of a host that is as it was means that a platform is built in a better mode with it."""
+    hosts, seen = farm
+    wanted = jobs(*platforms)
+    quick = data.draw(st.sets(st.sampled_from(sorted(seen)))) if seen else set()
+    answered = {name: seen[name] for name in quick}
+    known = {name: one for name, one in seen.items() if isinstance(one, Facts)}
+
+    for name, need in needs(wanted, hosts, answered, known, asked, {}).items():
+        facts = known.get(name)
+        if need is Need.MODE and facts is not None and facts.blocking is None:
+            before, after = modes(wanted, hosts, answered, asked), modes(wanted, hosts, seen, asked)
+            better = any(RANK[now] < RANK[then] for now, then in zip(after, before, strict=True))
+            assert better or facts.disk_free < facts.disk_total
+
+
+@given(farms(), WANTED, ASKED)
+def test_the_end_of_waiting_comes(farm, platforms, asked):
+    """With every host heard nobody is needed, and each answer in turn leaves fewer to wait for."""
+    hosts, seen = farm
+    wanted, answered = jobs(*platforms), {}
+
+    for name in random.sample(sorted(seen), len(seen)):
+        assert name in needs(wanted, hosts, answered, {}, asked, {})
+        answered[name] = seen[name]
+
+    assert needs(wanted, hosts, answered, {}, asked, {}) == {}
+
+
+def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
+    """It may be the one that runs arm64 natively; once it is known to be a 32-bit Pi, it is not."""
+    hosts = [host("pi"), host("beast", Kind.EMULATOR)]
+    answered = {"beast": found("beast", "amd64-qemu-user-static")}
+
+    unknown = needs(jobs(AMD64, ARM64), hosts, answered, {}, Asked(), {"beast": 4})
+    other = needs(jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, Asked(), {"beast": 4})
+
+    assert unknown == {"pi": Need.MODE}
+    assert other == {"pi": Need.NONE}
+
+
+def test_a_silent_host_is_the_last_hope_whatever_it_was():
+    """QEMU may have been installed since: what is remembered makes nobody give up."""
+    hosts = [host("pi"), host("beast", Kind.EMULATOR)]
+    answered = {"pi": found("pi", "pi2")}
+
+    judged = needs(jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, Asked(), {})
+
+    assert judged == {"beast": Need.ONLY}
+
+
+def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
+    """Two jobs and one slot: worth a little patience. One job: none."""
+    hosts = [host("a"), host("b")]
+    answered = {"a": found("a", "pi4")}
+
+    two = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, Asked(), {"a": 1})
+    wide = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, Asked(), {"a": 2})
+
+    assert two == {"b": Need.ROOM}
+    assert wide == {"b": Need.SPARE}
+
+
+def test_hosts_that_may_not_be_used_are_not_waited_for():
+    """Neither those that --on leaves out, nor those that the inventory limits to other platforms."""
+    hosts = [host("a"), host("b", platforms=(ARMV7,)), host("c")]
+
+    assert needs(jobs(ARM64), hosts, {}, {}, Asked(on=("c",)), {}) == {
+        "a": Need.NONE,
+        "b": Need.NONE,
+        "c": Need.ONLY,
+    }
+    assert needs(jobs(ARM64), hosts, {}, {}, Asked(pinned={ARM64: "a"}), {})["a"] is Need.ONLY
+
+
+def test_without_platforms_every_board_that_may_add_one_is_needed():
+    """Boards name the platforms; a board known to run what another has named adds none, and emulators never do."""
+    hosts = [host("a"), host("b"), host("c"), host("beast", Kind.EMULATOR)]
+    known = {"b": found("b", "pi4"), "c": None}
+
+    assert needs_to_name(hosts, {"a": found("a", "pi5-16k")}, known) == {
+        "b": Need.NONE,
+        "c": Need.MODE,
+        "beast": Need.NONE,
+    }
+    assert needs_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is Need.ONLY
+
+
+def test_how_long_each_need_is_waited_for():
+    """Needed: to the end. Room: until a dead host is known for dead. Spare: a second more. None: not at all."""
+    assert [waits_until(need, 10.0, 12.0) for need in Need] == [12.0, 13.0, 15.5, inf, inf]
+    assert waits_until(Need.ROOM, 10.0, 20.0) == 21.0
