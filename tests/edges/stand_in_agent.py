@@ -118,6 +118,10 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Callable[[by
             if not number:
                 begin({"image_id": "sha256:1", "size": 7})
             emit(argument.encode())
+        elif word == "say_for_ever":
+            begin({"image_id": "sha256:1", "size": 7})
+            while True:
+                emit(b"x" * 700_000)
         else:
             getattr(build, f"_{word}")(argument)
     return 7

@@ -1,0 +1,48 @@
+"""An engine with a loopback of its own, as rootless engines and those in virtual machines have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.services.missing import missing, program
+
+_PATIENCE = 60.0
+_START = """\
+ip link set lo up
+exec {dockerd} --config-file={folder}/daemon.json \
+    --containerd-namespace={name} --containerd-plugins-namespace={name}-plugins \
+    --host=unix://{folder}/docker.sock --data-root={folder}/data --exec-root={folder}/exec \
+    --pidfile={folder}/pid --bridge=none --iptables=false --ip6tables=false --ip-forward=false
+"""
+
+
+@contextmanager
+def walled_engine(folder: Path) -> Iterator[Path]:
+    """The socket of a dockerd in a network namespace of its own; what it held is gone with the folder."""
+    if os.geteuid():
+        missing("a second engine needs root")
+    folder.mkdir(parents=True)
+    (folder / "daemon.json").write_text("{}")
+    # Where containerd is the machine's, other engines' containers are none of this one's.
+    script = _START.format(dockerd=program("dockerd"), folder=folder, name=f"archloom-{os.getpid()}")
+    with (folder / "log").open("wb") as log:
+        engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
+    try:
+        _wait(folder, engine)
+        yield folder / "docker.sock"
+    finally:
+        engine.terminate()
+        engine.wait(_PATIENCE)
+
+
+def _wait(folder: Path, engine: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    command = [program("docker"), "-H", f"unix://{folder}/docker.sock", "version"]
+    while subprocess.run(command, capture_output=True, check=False).returncode:
+        assert engine.poll() is None, (folder / "log").read_text("utf-8", "replace")[-2000:]
+        assert time.monotonic() < deadline, (folder / "log").read_text("utf-8", "replace")[-2000:]
