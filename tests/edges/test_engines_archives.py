@@ -53,8 +53,7 @@ class Counted:
     async def put_manifest(self, manifest) -> None:
         await self.registry.put_manifest(self.repository, manifest.digest, manifest.raw, manifest.media_type)
 
-    async def layer(self, diff_id: str) -> None:
-        return None
+    async def layer(self, diff_id: str) -> None: ...
 
     def remember(self, diff_id, layer) -> None: ...
 
@@ -117,7 +116,7 @@ async def carried(client: AgentClient, name: str, sink: Counted, folder: Path) -
 
 
 def upstream(registry) -> Registry:
-    return Registry(RegistrySettings(host=registry.address, insecure=True), Known())
+    return Registry(RegistrySettings(host=registry.address), Known())
 
 
 async def test_an_image_leaves_as_an_archive(client, registry, tmp_path):
@@ -233,3 +232,45 @@ async def test_a_base_s_blob_is_shared_within_a_registry(registry):
         image = await read_base(up, repository, source.children["linux/amd64"])
         await copy_blob(up, repository, image.layers[0], up, f"{repository}/child")
         assert await up.blob_exists(f"{repository}/child", image.layers[0].digest)
+
+
+@pytest.mark.slow
+async def test_memory_stays_flat_however_large_a_layer_is(client, registry, tmp_path):
+    """200 MB that cannot be compressed leave one process and go through the other: neither grows with them."""
+    repository = f"archives/{uuid.uuid4().hex[:8]}"
+    noise = os.urandom(1 << 20)
+    async with job(client, "FROM scratch\nCOPY large /large\n") as name, upstream(registry) as up:
+        await client.send_context(name, chunks(archive(large=noise * 200)))
+        await build(client, name)
+        sink, seen = Counted(up, repository), 0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = memory("self", "VmRSS")
+        async with aclosing(client.image(name)) as items:
+            held = await anext(items)
+
+            async def watched():
+                nonlocal seen
+                process = agent_of(name)
+                async for piece in items:
+                    seen = max(seen, memory(process, "VmHWM"))
+                    yield piece
+
+            await carry_image(watched(), sink, tmp_path, image_id=held.image_id, wanted=AMD64, what=name)
+        grown = memory("self", "VmHWM") - before
+    assert held.size >= 200 << 20
+    assert sink.uploads == 2
+    assert grown < 32 << 20
+    assert seen < 48 << 20
+
+
+def memory(process: str, what: str) -> int:
+    """Bytes, as the kernel counts them."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
+
+
+def agent_of(job: str) -> str:
+    """The process that sends the job's image."""
+    words = [b"image", job.encode()]
+    found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().split(b"\0")[-3:-1] == words]
+    return found[0].parent.name

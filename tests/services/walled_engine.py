@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,22 +23,24 @@ exec {dockerd} --config-file={folder}/daemon.json \
 
 
 @contextmanager
-def walled_engine(folder: Path) -> Iterator[Path]:
-    """The socket of a dockerd in a network namespace of its own; what it held is gone with the folder."""
+def walled_engine() -> Iterator[Path]:
+    """The socket of a dockerd in a network namespace of its own; nothing of it is left afterwards."""
     if os.geteuid():
         missing("a second engine needs root")
-    folder.mkdir(parents=True)
-    (folder / "daemon.json").write_text("{}")
-    # Where containerd is the machine's, other engines' containers are none of this one's.
-    script = _START.format(dockerd=program("dockerd"), folder=folder, name=f"archloom-{os.getpid()}")
-    with (folder / "log").open("wb") as log:
-        engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
-    try:
-        _wait(folder, engine)
-        yield folder / "docker.sock"
-    finally:
-        engine.terminate()
-        engine.wait(_PATIENCE)
+    # Not below a test's own folder: the path of a socket has 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="walled-") as made:
+        folder = Path(made)
+        (folder / "daemon.json").write_text("{}")
+        # Where containerd is the machine's, other engines' containers are none of this one's.
+        script = _START.format(dockerd=program("dockerd"), folder=folder, name=folder.name)
+        with (folder / "log").open("wb") as log:
+            engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
+        try:
+            _wait(folder, engine)
+            yield folder / "docker.sock"
+        finally:
+            engine.terminate()
+            engine.wait(_PATIENCE)
 
 
 def _wait(folder: Path, engine: subprocess.Popen[bytes]) -> None:
