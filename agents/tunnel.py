@@ -43,6 +43,7 @@ def broken(port: int, said: str) -> AgentError | None:
     except OSError as error:
         return AgentError("tunnel", f"the tunnel on port {port} is not there: {error}")
     if _NOBODY.search(said):
-        return AgentError("loopback", f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is")
+        message = f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is"
+        return AgentError("loopback", message)
     # A tunnel that was broken may be back.
     return AgentError("tunnel", said) if _BROKEN.search(said) else None

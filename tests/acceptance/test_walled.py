@@ -12,6 +12,7 @@ from tests.acceptance.archloom import context, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, skopeo_inspect, skopeo_raw
 from tests.services.missing import program
+from tests.services.rootless_engine import rootless_engine
 from tests.services.walled_engine import walled_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
@@ -28,21 +29,38 @@ def held(socket: Path) -> list[str]:
 
 @pytest.mark.usefixtures("emulation")
 def test_an_engine_with_its_own_loopback_is_served_by_archives(registry, home, tmp_path):
-    """Bases go in and images come out all the same, layers are shared with the base, and it is told once."""
-    base = base_image(registry, *TWO, repository="walled/base")
-    folder = context(tmp_path / "context", f"FROM {base.reference}\nCOPY hello /hello\n", {"hello": "hello"})
-    tag = f"{registry.address}/walled/app:1"
+    """That it cannot reach the tunnel is found out by trying, and told once for both platforms."""
     with walled_engine() as socket:
-        environment = {"DOCKER_HOST": f"unix://{socket}"}
+        notes = carried(registry, home, tmp_path, socket)
 
-        done = good(home.run("build", str(folder), "-t", tag, "--platform", ",".join(TWO), environment=environment))
-
-        assert held(socket) == []
-    notes = [line for line in done.stderr.splitlines() if "carried as archives" in line]
     assert len(notes) == 1
     assert "another loopback" in notes[0]
+
+
+@pytest.mark.usefixtures("emulation")
+def test_a_rootless_engine_is_served_by_archives(registry, home, tmp_path):
+    """Its facts say so: nothing is tried in vain."""
+    with rootless_engine() as socket:
+        assert carried(registry, home, tmp_path, socket) == []
+
+        found = good(home.run("boards", environment={"DOCKER_HOST": f"unix://{socket}"}))
+
+    assert "the engine is rootless" in found.stderr
+
+
+def carried(registry, home, folder: Path, socket: Path) -> list[str]:
+    """Builds on this engine, and what is told of the way; bases go in, images come out and share their layers."""
+    base = base_image(registry, *TWO, repository="walled/base")
+    built = context(folder / "context", f"FROM {base.reference}\nCOPY hello /hello\n", {"hello": "hello"})
+    tag = f"{registry.address}/walled/{folder.name.lower()}:1"
+    environment = {"DOCKER_HOST": f"unix://{socket}"}
+
+    done = good(home.run("build", str(built), "-t", tag, "--platform", ",".join(TWO), environment=environment))
+
+    assert held(socket) == []
     for platform in TWO:
         child = json.loads(skopeo_raw(f"{registry.address}/walled/base@{base.children[platform]}"))
         assert skopeo_inspect(tag, platform)["Layers"][0] == child["layers"][0]["digest"]
         with pulled(tag, platform) as image:
             assert f"{image['Os']}/{image['Architecture']}" == platform
+    return [line for line in done.stderr.splitlines() if "carried as archives" in line]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.services.missing import missing, program
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 _START = """\
 ip link set lo up
 exec {dockerd} --config-file={folder}/daemon.json \
@@ -36,16 +36,17 @@ def walled_engine() -> Iterator[Path]:
         with (folder / "log").open("wb") as log:
             engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
         try:
-            _wait(folder, engine)
+            wait_for_engine(folder / "docker.sock", engine, folder / "log")
             yield folder / "docker.sock"
         finally:
             engine.terminate()
-            engine.wait(_PATIENCE)
+            engine.wait(PATIENCE)
 
 
-def _wait(folder: Path, engine: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    command = [program("docker"), "-H", f"unix://{folder}/docker.sock", "version"]
+def wait_for_engine(socket: Path, engine: subprocess.Popen[bytes], log: Path) -> None:
+    """Returns when it answers there; fails with the end of its log."""
+    deadline = time.monotonic() + PATIENCE
+    command = [program("docker"), "-H", f"unix://{socket}", "version"]
     while subprocess.run(command, capture_output=True, check=False).returncode:
-        assert engine.poll() is None, (folder / "log").read_text("utf-8", "replace")[-2000:]
-        assert time.monotonic() < deadline, (folder / "log").read_text("utf-8", "replace")[-2000:]
+        assert engine.poll() is None, log.read_text("utf-8", "replace")[-2000:]
+        assert time.monotonic() < deadline, log.read_text("utf-8", "replace")[-2000:]
