@@ -10,9 +10,10 @@ import pytest
 
 from tests.acceptance.archloom import context, good
 from tests.services.images import base_image
-from tests.services.judges import pulled, skopeo_inspect, skopeo_raw
+from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
 from tests.services.missing import program
 from tests.services.rootless_engine import rootless_engine
+from tests.services.ssh_home import ssh_home
 from tests.services.walled_engine import walled_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
@@ -46,6 +47,26 @@ def test_a_rootless_engine_is_served_by_archives(registry, home, tmp_path):
         found = good(home.run("boards", environment={"DOCKER_HOST": f"unix://{socket}"}))
 
     assert "the engine is rootless" in found.stderr
+
+
+@pytest.mark.usefixtures("emulation")
+def test_a_board_that_forbids_forwarding_is_served_by_archives(registry, home, tmp_path, own_board):
+    """A real sshd says no: the image leaves by the bulk channel, and what was built runs."""
+    board = own_board(name="pi", sshd=("AllowTcpForwarding no",))
+    ssh_home(home.folder, board)
+    (home.folder / "inventory.yaml").write_text("boards:\n  pi: ssh://pi\n")
+    base = base_image(registry, "linux/amd64", repository="walled/base")
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo made >/made\n", {"data": bytes(3_000_000)})
+    tag = f"{registry.address}/walled/forbidden:1"
+
+    done = good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64"))
+
+    notes = [line for line in done.stderr.splitlines() if "carried as archives" in line]
+    assert len(notes) == 1
+    assert "forwards no ports" in notes[0]
+    assert board.docker("images", "--quiet").split() == []
+    with pulled(tag, "linux/amd64"):
+        assert ran(tag, "linux/amd64", "cat", "/made") == "made\n"
 
 
 def carried(registry, home, folder: Path, socket: Path) -> list[str]:

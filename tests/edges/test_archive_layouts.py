@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
+import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -26,6 +28,7 @@ from coordinator.domain.index import parse_index
 from coordinator.domain.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.image.carry import carry_image
+from tests.services.missing import missing
 
 ARM64 = parse("linux/arm64")
 ONE, TWO, EMPTY = layer(a=b"a" * 5000), layer(b=bytes(range(256)) * 12), bytes(1024)
@@ -228,3 +231,24 @@ async def test_names_that_do_not_fit_into_a_header():
         )
 
         assert len(layers(manifest)) == 1
+
+
+async def test_a_full_disk_here_is_told_as_one(tmp_path):
+    """The layer that does not fit is the error, with the room there is and the way out; nothing is left of it."""
+    folder = tmp_path / "small"
+    noise = layer(a=random.Random(1).randbytes(2 << 20))
+    folder.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mounted, capture_output=True, check=False).returncode:
+        missing("the right to mount a small file system")
+    try:
+        for made in (docker(noise), oci(noise).members):
+            with pytest.raises(LostError, match=f"no space left below {folder} on this machine") as lost:
+                await carry_image(
+                    chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
+                )
+            assert lost.value.code == "spool"
+            assert "XDG_STATE_HOME" in lost.value.hint
+            assert list(folder.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from agent_bed import archive, chunks, follow
+from agent_bed import archive, chunks, follow, oldest_python
 
 from agents import engines, images
 from coordinator.domain.descriptors import DOCKER_MANIFEST
@@ -63,7 +62,7 @@ async def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     """The agent with its real parts."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    transport = LocalTransport((sys.executable, "-m", "agents"))
+    transport = LocalTransport((oldest_python(), "-m", "agents"))
     try:
         client = await connect(transport)
         yield client

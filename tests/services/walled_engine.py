@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ def walled_engine() -> Iterator[Path]:
         folder = Path(made)
         (folder / "daemon.json").write_text("{}")
         # Where containerd is the machine's, other engines' containers are none of this one's.
-        script = _START.format(dockerd=program("dockerd"), folder=folder, name=folder.name)
+        script = _START.format(dockerd=program("dockerd"), folder=folder, name=f"walled-{uuid.uuid4().hex}")
         with (folder / "log").open("wb") as log:
             engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
         try:
