@@ -13,7 +13,7 @@ from agents.spec import Spec
 _PATIENCE = 5.0
 # What Go's network errors end with, where the other side is not there or goes away.
 _BROKEN = re.compile(r"(?:connection refused|connection reset by peer|broken pipe|i/o timeout|\bEOF)\s*$")
-_NOBODY = re.compile(r"connection refused\s*$")
+_NOBODY = re.compile(r"dial tcp [^ ]*:(\d+): connect: connection refused\s*$")
 
 
 def registry(port: int) -> str:
@@ -42,7 +42,8 @@ def broken(port: int, said: str) -> AgentError | None:
         socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE).close()
     except OSError as error:
         return AgentError("tunnel", f"the tunnel on port {port} is not there: {error}")
-    if _NOBODY.search(said):
+    nobody = _NOBODY.search(said)
+    if nobody is not None and int(nobody[1]) == port:
         message = f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is"
         return AgentError("loopback", message)
     # A tunnel that was broken may be back.

@@ -114,11 +114,12 @@ class Tar:
     async def _finish(self) -> None:
         if any(await self._exactly(BLOCK)):
             raise self._malformed("one empty block is no end of an archive")
-        self._buffer.clear()
         # Padding to the writer's own block size.
-        async for chunk in self._chunks:
+        chunk: bytes | bytearray | None = self._buffer
+        while chunk is not None:
             if any(chunk):
                 raise self._malformed("something follows its end")
+            chunk = await anext(self._chunks, None)
 
     async def _skip(self) -> None:
         async for _ in self.content():

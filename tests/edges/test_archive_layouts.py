@@ -127,6 +127,21 @@ def test_chopping_changes_nothing(is_docker, places):
     assert (whole.blobs, whole.manifests) == (pieces.blobs, pieces.manifests)
 
 
+@given(st.lists(st.integers(0, 15_000), max_size=5))
+def test_what_follows_the_end_is_refused(places):
+    """However it arrives; padding is no such thing."""
+    made, image_id = tar(docker(*SMALL)), sha256(config(*SMALL))
+    folder = Path(tempfile.gettempdir())
+
+    async def read(data: bytes) -> Manifest:
+        chunks = chopped(data, [*places, len(made)])
+        return await carry_image(chunks, MemorySink(), folder, image_id=image_id, wanted=ARM64, what="the archive")
+
+    assert asyncio.run(read(made + bytes(5000)))
+    with pytest.raises(RegistryError, match="follows its end"):
+        asyncio.run(read(made + bytes(700) + b"x"))
+
+
 @given(st.booleans(), st.integers(1, 20_000))
 def test_a_cut_is_never_an_end(is_docker, cut):
     """However much of it came: without its end it is lost, and no manifest is there."""
