@@ -49,10 +49,9 @@ async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> 
             # Refused already, it has said why.
             await _write(channel, b"0\n")
         loaded = await _answer(channel, Incoming(channel.reader, host), host)
+    finally:
+        # In order, also when it is given up: a load that its agent does not see to the end may name bases for nobody.
         await channel.close()
-    except BaseException:
-        await channel.abort()
-        raise
     return BasesLoaded(results.field(host, loaded, "loaded", int), results.field(host, loaded, "kept", int))
 
 
