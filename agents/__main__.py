@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from agents import command, engines, probe, pull, push
+from agents import archives, command, engines, probe, pull, push
 from agents.serve import Parts
 
 
@@ -22,6 +22,9 @@ def main() -> int:
         pull=pull.pull,
         push=push.push,
         discard=engines.discard,
+        lacking=archives.lacking,
+        save=archives.save,
+        load=archives.load,
         job_command=_job_command(),
     )
     return command.run(sys.argv[1:], parts, engines.prepare)

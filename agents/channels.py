@@ -9,16 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import frames, process, state
+from agents import frames, pieces, process, spec, state
 from agents.context import receive
 from agents.failures import explain
 from agents.jobs import Jobs
+from agents.serve import Parts, Save
 
 
 class Pipes(NamedTuple):
     """The channel's own ends. What else is printed goes to stderr, and nobody else reads what comes in."""
 
     reader: BinaryIO
+    writer: BinaryIO
     replies: frames.Replies
 
 
@@ -55,10 +57,48 @@ def bulk(folder: Path, job: str) -> int:
     return 0
 
 
+def image_out(folder: Path, job: str, save: Save) -> int:
+    """Send the job's image as an archive, after a line that says which it is; the exit status is 0 where it is whole.
+
+    What goes wrong is a line in place of the first one or of a piece.
+    """
+    pipes = _take_pipes()
+    try:
+        save(
+            spec.read(Jobs(folder).folder(job)),
+            lambda image: pipes.replies.greet({"ok": image}),
+            lambda data: pieces.send(pipes.writer, data),
+        )
+        pieces.end(pipes.writer)
+    except BrokenPipeError:
+        return 1
+    except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
+        pipes.replies.greet(frames.failure(explain(error, folder)))
+        return 1
+    return 0
+
+
+def bases_in(folder: Path, job: str, parts: Parts) -> int:
+    """Load the job's bases from an archive and say how that went; the exit status is 0 where they are held."""
+    pipes = _take_pipes()
+    try:
+        jobs = Jobs(folder)
+        wanted = spec.read(jobs.folder(job))
+        try:
+            loaded = parts.load(wanted, pieces.receive(pipes.reader))
+        finally:
+            jobs.settle(job, wanted, parts.discard)
+    except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
+        pipes.replies.greet(frames.failure(explain(error, folder)))
+        return 1
+    pipes.replies.greet({"ok": loaded})
+    return 0
+
+
 def _take_pipes() -> Pipes:
     reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return Pipes(reader, frames.Replies(writer))
+    return Pipes(reader, writer, frames.Replies(writer))

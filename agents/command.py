@@ -11,7 +11,7 @@ from agents import channels, frames, job_run, state
 from agents.errors import AgentError
 from agents.serve import Parts, Server
 
-_USAGE = "usage: archloom-agent serve | context JOB | --version"
+_USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | --version"
 
 
 def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int:
@@ -23,6 +23,10 @@ def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int
             channels.control(folder, version(), lambda pipes: Server(folder, parts, pipes.replies).run(pipes.reader))
         if len(words) == 2 and words[0] == "context":
             return channels.bulk(state.open_state(os.environ), words[1])
+        if len(words) == 2 and words[0] == "image":
+            return channels.image_out(state.open_state(os.environ), words[1], parts.save)
+        if len(words) == 2 and words[0] == "load":
+            return channels.bases_in(state.open_state(os.environ), words[1], parts)
         if len(words) == 5 and words[0] == "job":
             return job_run.main(words[1:], prepare)
         if words == ["--version"]:

@@ -15,6 +15,7 @@ from agents.errors import AgentError
 
 # How soon an event that means "stop" is noticed.
 _LOOK = 0.05
+_PIECE = 262144
 
 Send = Callable[[bytes], None]
 
@@ -52,7 +53,7 @@ class Stream:
         try:
             self._connect()
             with translated(self._path):
-                self._send_head(target, headers or {}, chunked=body is not None)
+                self._send_head("POST", target, headers or {}, chunked=body is not None)
             if body is not None:
                 self._send_body(body)
             with translated(self._path):
@@ -60,6 +61,27 @@ class Stream:
                 if response.status >= http.HTTPStatus.BAD_REQUEST:
                     raise refusal(response.status, response.read())
             yield from _objects(self._path, response)
+        finally:
+            self._connection.close()
+
+    def get(self, target: str) -> Iterator[bytes]:
+        """The answer's bytes as they arrive, in pieces of 256 KiB at most.
+
+        Raises RefusedError where the engine answers with an error status, and AgentError `engine` where the answer is
+        cut.
+        """
+        try:
+            self._connect()
+            with translated(self._path):
+                self._send_head("GET", target, {}, chunked=False)
+                response = self._connection.getresponse()
+                if response.status >= http.HTTPStatus.BAD_REQUEST:
+                    raise refusal(response.status, response.read())
+                while True:
+                    data = response.read(_PIECE)
+                    if not data:
+                        return
+                    yield data
         finally:
             self._connection.close()
 
@@ -72,8 +94,8 @@ class Stream:
             # Kept: http.client forgets its socket as soon as it knows that the answer is the last one.
             self._socket = self._connection.sock
 
-    def _send_head(self, target: str, headers: Mapping[str, str], *, chunked: bool) -> None:
-        self._connection.putrequest("POST", target)
+    def _send_head(self, method: str, target: str, headers: Mapping[str, str], *, chunked: bool) -> None:
+        self._connection.putrequest(method, target)
         for name, value in headers.items():
             self._connection.putheader(name, value)
         if chunked:

@@ -68,6 +68,14 @@ class Jobs:
         for left in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
             remove_tree(left)
 
+    def settle(self, job: str, arrived: spec.Spec, discard: Discard) -> None:
+        """Drop the bases that came for a job which was forgotten meanwhile, unless another job names them."""
+        path = self._path(job)
+        with locked(self._root, ".lock"):
+            if not path.is_dir():
+                shared = {base.name for other in self._others(path) for base in other.bases}
+                discard(arrived._replace(bases=tuple(base for base in arrived.bases if base.name not in shared)))
+
     def entries(self) -> list[dict[str, object]]:
         """Every job: SENDING before it is started, BUILDING while it runs, then the state of its result."""
         found = (_describe(path) for path in self._folders())

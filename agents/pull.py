@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +11,9 @@ from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
 from agents.errors import AgentError
+from agents.shortage import shortage
 from agents.spec import Base, Spec
-from agents.verdict import is_full
-from agents.witness import room_below
 
-_NO_SPACE = os.strerror(errno.ENOSPC).lower()
 _holding = threading.Lock()
 
 
@@ -26,7 +22,7 @@ def pull(
 ) -> dict[str, int]:
     """Hold every base of the spec: `{"pulled", "kept"}`. Safe to repeat; what is held is not asked for again.
 
-    Raises AgentError `base` (the registry's word, which base), `tunnel`, `engine`, or `cancelled`.
+    Raises AgentError `base` (the registry's word, which base), `tunnel`, `loopback`, `engine`, or `cancelled`.
     """
     engine = here()
     header = tunnel.credentials(spec, port, secret)
@@ -84,11 +80,8 @@ def _hold(engine: EngineSocket, base: Base, reference: str) -> None:
 
 
 def _fault(engine: EngineSocket, base: Base, port: int, said: str) -> AgentError:
-    room = room_below(str(engine.info().get("DockerRootDir", "")))
-    # The engine has removed what it could not finish, so there may be room again; ENOSPC is all it has to say.
-    if (room is not None and is_full(room)) or _NO_SPACE in said:
-        return AgentError("disk", f"{base.name}: {said}", free=room.bytes if room is not None else 0)
-    return tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
+    full = shortage(engine, f"{base.name}: {said}")
+    return full or tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
 
 
 def complaint(message: dict[str, Any]) -> str:

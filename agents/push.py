@@ -36,7 +36,7 @@ def push(
     """Push: `{"digest", "size"}` of the manifest as the engine sent it. Safe to repeat, also on another port.
 
     `progress` gets bytes done and in all, of the layers the engine has begun with. Raises AgentError `not_built`,
-    `refused` (the registry's word), `tunnel`, `engine` or `cancelled`.
+    `refused` (the registry's word), `tunnel`, `loopback`, `engine` or `cancelled`.
     """
     engine = here()
     if images.inspect(engine, spec.image) is None:

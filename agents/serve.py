@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -50,14 +50,23 @@ class Push(Protocol):
     ) -> Fields: ...
 
 
+class Save(Protocol):
+    """The held image as an archive: `begin` gets the first answer, `emit` the pieces; the bytes in all."""
+
+    def __call__(self, spec: spec.Spec, begin: Callable[[Fields], None], emit: Callable[[bytes], None]) -> int: ...
+
+
 class Parts(NamedTuple):
-    """What `serve` hands work to. `job_command` is the detached process's, without its arguments."""
+    """What the channels hand work to. `job_command` is the detached process's, without its arguments."""
 
     observe: Callable[[], Fields]
     engine_id: Callable[[], str]
     pull: Pull
     push: Push
     discard: Discard
+    lacking: Callable[[spec.Spec], list[str]]
+    save: Save
+    load: Callable[[spec.Spec, Iterable[bytes]], Fields]
     job_command: Sequence[str]
     shared_slots: Path = _SHARED_SLOTS
 
@@ -115,6 +124,7 @@ class Server:
         operations: dict[str, Callable[[Fields, Emit], Fields]] = {
             "probe": self._probe,
             "create": self._create,
+            "lacking": self._lacking,
             "pull": self._pull,
             "start": self._start,
             "follow": self._follow,
@@ -135,6 +145,9 @@ class Server:
     def _create(self, fields: Fields, _emit: Emit) -> Fields:
         self._jobs.create(field(fields, "job", str), fields.get("spec"))
         return {}
+
+    def _lacking(self, fields: Fields, _emit: Emit) -> Fields:
+        return {"bases": self._parts.lacking(spec.read(self._jobs.folder(field(fields, "job", str))))}
 
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)

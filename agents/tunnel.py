@@ -13,6 +13,7 @@ from agents.spec import Spec
 _PATIENCE = 5.0
 # What Go's network errors end with, where the other side is not there or goes away.
 _BROKEN = re.compile(r"(?:connection refused|connection reset by peer|broken pipe|i/o timeout|\bEOF)\s*$")
+_NOBODY = re.compile(r"dial tcp [^ ]*:(\d+): connect: connection refused\s*$")
 
 
 def registry(port: int) -> str:
@@ -32,10 +33,18 @@ def user(spec: Spec) -> str:
 
 
 def broken(port: int, said: str) -> AgentError | None:
-    """The AgentError `tunnel` for what the engine said, where it is the tunnel that failed and not the registry."""
+    """The AgentError for what the engine said, where it is the way to the registry that failed.
+
+    `loopback` where the tunnel is here and the engine finds nobody there: it has a loopback of its own, as rootless
+    engines and those in machines of their own do. Else `tunnel`.
+    """
     try:
         socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE).close()
     except OSError as error:
         return AgentError("tunnel", f"the tunnel on port {port} is not there: {error}")
-    # The engine may see another loopback than we do, and a tunnel that was broken may be back.
+    nobody = _NOBODY.search(said)
+    if nobody is not None and int(nobody[1]) == port:
+        message = f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is"
+        return AgentError("loopback", message)
+    # A tunnel that was broken may be back.
     return AgentError("tunnel", said) if _BROKEN.search(said) else None

@@ -14,6 +14,8 @@ from coordinator.domain.problems import Problem, Severity
 
 # A docker CLI from here to before 23 builds with BuildKit when DOCKER_BUILDKIT=1 says so.
 _CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)
+# The first engine that unpacks zstd.
+_ZSTD = (23,)
 # What the newest of those CLIs speaks; Docker 29.0 to 29.2 accept nothing below 1.44.
 _OLD_CLI_API = (1, 41)
 
@@ -74,6 +76,16 @@ class Facts:
         if self.engine is None:
             raise ValueError(f"{self.host} has no engine that answers")
         return self.engine.platform
+
+    @property
+    def reaches_tunnel(self) -> bool:
+        """Whether the engine meets us on its host's loopback: where not, images leave as archives."""
+        return self.problem(problems.ROOTLESS) is None
+
+    @property
+    def loads_zstd(self) -> bool:
+        """Whether the engine takes layers compressed by zstd from an archive."""
+        return self.engine is not None and problems.version(self.engine.version) >= _ZSTD
 
     @property
     def blocking(self) -> Problem | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from coordinator.domain.observation import Reading
 
 GIB = 1024**3
+ROOTLESS = "rootless"
 # What firmware, graphics and kernel leave of 1 GiB; a 512 MiB board is far below.
 SMALL_MEMORY = 800 * 1024**2
 # The entry is another one's machine: see `domain.entries`.
@@ -54,9 +55,9 @@ def of_engine(observation: Reading) -> list[Problem]:
         message = f"engine {engine.text('version')} has no BuildKit; 18.09 is the first that has"
         return [Problem("engine_old", message, "sudo apt install docker.io", Severity.BLOCKING)]
     if engine.flag("rootless"):
-        message = "the engine is rootless: in its own network it cannot reach the tunnel that images leave by"
-        hint = "let this user use the system's engine: sudo usermod -aG docker USER, then stop the rootless one"
-        return [Problem("rootless", message, hint, Severity.BLOCKING), *_of_linger(observation)]
+        message = "the engine is rootless, in a network of its own: images leave as archives, which takes longer"
+        hint = "to push instead, let this user use the system's engine: sudo usermod -aG docker USER"
+        return [Problem(ROOTLESS, message, hint, Severity.NOTE), *_of_linger(observation)]
     return []
 
 

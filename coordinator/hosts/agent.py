@@ -9,12 +9,14 @@ from itertools import count
 from typing import Any
 
 from coordinator.errors import LostError
-from coordinator.hosts import results
+from coordinator.hosts import archives, results
 from coordinator.hosts.frames import PROTOCOL, Incoming, encode
 from coordinator.hosts.results import (
     BasesHeld,
+    BasesLoaded,
     ContextReceived,
     Ended,
+    HeldImage,
     Hello,
     JobEntry,
     LogText,
@@ -114,6 +116,18 @@ class AgentClient:
         held = await self._ask("pull", tell, job=job, port=port, secret=secret)
         return BasesHeld(results.field(self._host, held, "pulled", int), results.field(self._host, held, "kept", int))
 
+    async def lacking(self, job: str) -> tuple[str, ...]:
+        """The held names of the job's bases that the host does not have."""
+        return results.names(self._host, await self._ask("lacking", job=job), "bases")
+
+    async def load(self, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
+        """The job's bases, from the pieces of an archive of those that are lacking; fine to repeat."""
+        return await archives.load(self._transport, job, chunks)
+
+    def image(self, job: str) -> AsyncGenerator[HeldImage | bytes]:
+        """Which image the job built, then its archive in pieces, whole. Close the iterator when left."""
+        return archives.image(self._transport, job)
+
     async def start(self, job: str, holder: str, slots: int) -> Started:
         """Begin to build, detached; again is fine. Raises HostBusyError where every slot is held."""
         begun = await self._ask("start", job=job, holder=holder, slots=slots)
@@ -195,9 +209,7 @@ class AgentClient:
         return body
 
     def _outcome(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "error" in body:
-            raise results.failure(self._host, results.field(self._host, body, "error", dict))
-        return results.field(self._host, body, "ok", dict)
+        return results.outcome(self._host, body)
 
     async def _read(self) -> None:
         """Give every frame to the request it answers, until the channel ends; then tell all of them."""
@@ -223,9 +235,7 @@ class AgentClient:
             answers.put_nowait(frame)
 
     def _gone(self, ending: Ending) -> LostError:
-        how = "the connection was lost" if ending.exit_status is None else f"exit status {ending.exit_status}"
-        said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-        return LostError(f"host '{self._host}': the agent is gone ({how}){said}", code="connection")
+        return archives.gone(self._host, ending)
 
     def _again(self) -> LostError:
         # One object raised in many tasks would collect all their tracebacks.

@@ -52,6 +52,18 @@ class Incoming:
         line = await self._line(LARGEST)
         return None if line is None else self._object(line)
 
+    async def line(self, most: int) -> bytes | None:
+        """The next line, of `most` bytes at most; None at the end. Raises LostError `protocol` for a longer one."""
+        return await self._line(most)
+
+    async def some(self, most: int) -> bytes:
+        """At most so many bytes, as soon as there are some; empty at the end, and where the transport died."""
+        if not self._buffer and not await self._more():
+            return b""
+        data = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        return data
+
     async def _line(self, most: int) -> bytes | None:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:

@@ -83,6 +83,22 @@ class BasesHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldImage:
+    """What a job built: the engine's id of it, and about how many bytes an archive of it has."""
+
+    image_id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BasesLoaded:
+    """Bases that came in an archive, and those the host had."""
+
+    loaded: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The detached process; 0 for both where the job was cancelled before it ran."""
 
@@ -159,12 +175,30 @@ def log_text(host: str, event: Mapping[str, Any]) -> LogText:
     return LogText(field(host, event, "log", str), field(host, event, "offset", int))
 
 
+def held_image(host: str, fields: Mapping[str, Any]) -> HeldImage:
+    return HeldImage(field(host, fields, "image_id", str), field(host, fields, "size", int))
+
+
+def names(host: str, fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = field(host, fields, name, list)
+    if not all(isinstance(one, str) for one in found):
+        raise unexpected(host, f"'{name}' is {found!r}, expected names")
+    return tuple(found)
+
+
 def job_entries(host: str, fields: Mapping[str, Any]) -> tuple[JobEntry, ...]:
     entries = field(host, fields, "jobs", list)
     return tuple(
         JobEntry(field(host, entry, "job", str), field(host, entry, "state", str), _number(host, entry, "since"))
         for entry in entries
     )
+
+
+def outcome(host: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `ok` member. Raises the error of an answer that has one."""
+    if "error" in body:
+        raise failure(host, field(host, body, "error", dict))
+    return field(host, body, "ok", dict)
 
 
 def failure(host: str, fields: Mapping[str, Any]) -> ArchloomError:

@@ -24,6 +24,19 @@ async def copy_image(
     return await _Copy(source, source_repository, into, repository).image(digest, depth=0)
 
 
+async def copy_blob(
+    source: Registry, source_repository: str, blob: Descriptor, into: Registry, repository: str
+) -> None:
+    """The blob is in `repository`: it was there, was mounted, or is streamed over. Raises RegistryError."""
+    if await into.blob_exists(repository, blob.digest):
+        return
+    if source.name == into.name and await into.mount_blob(repository, blob.digest, source_repository):
+        return
+    await into.upload_blob(
+        repository, blob.digest, blob.size, lambda: source.stream_blob(source_repository, blob.digest)
+    )
+
+
 class _Copy:
     def __init__(self, source: Registry, source_repository: str, into: Registry, repository: str) -> None:
         self._source = source
@@ -56,17 +69,7 @@ class _Copy:
 
     async def _blob(self, blob: Descriptor) -> None:
         async with self._gate:
-            if await self._into.blob_exists(self._repository, blob.digest):
-                return
-            same = self._source.name == self._into.name
-            if same and await self._into.mount_blob(self._repository, blob.digest, self._source_repository):
-                return
-            await self._into.upload_blob(
-                self._repository,
-                blob.digest,
-                blob.size,
-                lambda: self._source.stream_blob(self._source_repository, blob.digest),
-            )
+            await copy_blob(self._source, self._source_repository, blob, self._into, self._repository)
 
 
 def _needed(manifest: Manifest) -> list[Descriptor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Event, Place
 from coordinator.domain.facts import Driver
 from coordinator.domain.platforms import Platform
@@ -22,7 +23,8 @@ from coordinator.store.sqlite import Store
 class Loom:
     """`drivers` says how each host's engine is made to build each platform.
 
-    `push_losses` counts, per attempt, the pushes that were lost in this process.
+    `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose tunnel led
+    nowhere, and `layers` the blobs of layers that went through here, by repository and uncompressed digest.
     """
 
     run_id: str
@@ -36,6 +38,8 @@ class Loom:
     drivers: Mapping[tuple[Platform, str], Driver]
     emit: Callable[[Event], None]
     push_losses: dict[int, int] = field(default_factory=dict)
+    walled: set[str] = field(default_factory=set)
+    layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
 
     def find(self, attempt_id: int) -> tuple[Run, Job, Attempt]:
         """The attempt as it is stored now, with its job and run."""

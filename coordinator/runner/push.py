@@ -1,4 +1,4 @@
-"""Push: the host pushes what it built through the tunnel to the broker, which saw the digest it believes."""
+"""Push: what the host built goes to the registry by way of here, where the digest that counts is seen."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from coordinator.domain.events import Phase, Place
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
+from coordinator.runner.carry import image_out
 from coordinator.runner.fate import lost
-from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom, place
-from coordinator.runner.refused import reason
 
 _MOST_PUSHES = 3
 _PAUSE_S = 1.0
@@ -45,21 +44,10 @@ async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> Non
 
 
 async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
-    """The digest of the manifest as it came through the broker."""
-    name = agent_job(loom.run_id, job, attempt)
+    """The digest of the manifest as it came through here."""
     progress = _Progress(loom, place(job, attempt))
     progress.tell(f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else "")
-    client = await loom.farm.reached_again(attempt.host)
-    async with loom.farm.tunnel(attempt.host) as port:
-        with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
-            try:
-                # A tag of its own: jobs that push at once from one engine share everything else of the name there.
-                await client.push(name, port, door.repository, name, door.secret.reveal(), progress)
-            except ArchloomError as error:
-                raise reason(door, error) from error
-            if door.pushed is None:
-                raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
-            return door.pushed.digest
+    return await image_out(loom, job, attempt, progress)
 
 
 class _Progress:

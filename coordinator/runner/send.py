@@ -9,10 +9,10 @@ from coordinator.domain.events import Phase
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
+from coordinator.runner.carry import bases_in
 from coordinator.runner.fate import lost
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom, place
-from coordinator.runner.refused import reason
 from coordinator.runner.spec import job_bases, spec
 
 
@@ -42,15 +42,10 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
         await client.send_context(name, chunks)
     if bases:
         loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
-        pulls = {base.shown: base.reference for base in bases}
-        async with loom.farm.tunnel(attempt.host) as port:
-            with loom.broker.door(name, bases=pulls) as door:
-                try:
-                    await client.pull(
-                        name, port, door.secret.reveal(), lambda text: loom.emit(Phase(here, "base", text))
-                    )
-                except ArchloomError as error:
-                    raise _of_registry(reason(door, error)) from error
+        try:
+            await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
+        except ArchloomError as error:
+            raise _of_registry(error) from error
 
 
 def _of_registry(error: ArchloomError) -> ArchloomError:

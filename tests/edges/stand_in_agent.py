@@ -6,11 +6,14 @@ The script is the `dockerfile` of the spec: JSON, a list of steps `[word, argume
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,6 +106,36 @@ def push(spec, port, repository, tag, secret, progress, cancelled) -> dict[str, 
     return {"digest": f"sha256:{repository}:{tag}", "size": 2}
 
 
+def lacking(spec: Spec) -> list[str]:
+    return [base.name for base in spec.bases]
+
+
+def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Callable[[bytes], None]) -> int:
+    """The script's steps: `say` a piece, or what a build's step does."""
+    build = ScriptedBuild(spec, Path(), io.BytesIO())
+    for number, (word, argument) in enumerate(json.loads(spec.dockerfile)):
+        if word == "say":
+            if not number:
+                begin({"image_id": "sha256:1", "size": 7})
+            emit(argument.encode())
+        elif word == "say_for_ever":
+            begin({"image_id": "sha256:1", "size": 7})
+            while True:
+                emit(b"x" * 700_000)
+        else:
+            getattr(build, f"_{word}")(argument)
+    return 7
+
+
+def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, Any]:
+    came = b"".join(pieces)
+    if came == b"refuse":
+        raise AgentError("base", "the engine said no", base=spec.bases[0].name)
+    if came.startswith(b"forget "):
+        shutil.rmtree(came.decode().partition(" ")[2])
+    return {"loaded": len(came), "kept": 0}
+
+
 def discard(spec: Spec) -> None:
     with Path(os.environ["STAND_IN_DISCARDED"]).open("a") as file:
         file.write(json.dumps([spec.image, *(base.name for base in spec.bases)]) + "\n")
@@ -115,6 +148,9 @@ if __name__ == "__main__":
         pull=pull,
         push=push,
         discard=discard,
+        lacking=lacking,
+        save=save,
+        load=load,
         job_command=(sys.executable, __file__, "job"),
         shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
     )

@@ -129,7 +129,17 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         order.append("image")
         discarded.set()
 
-    parts = serve.Parts(observe=dict, engine_id=str, pull=push, push=push, discard=discard, job_command=())
+    parts = serve.Parts(
+        observe=dict,
+        engine_id=str,
+        pull=push,
+        push=push,
+        discard=discard,
+        lacking=list,
+        save=push,
+        load=push,
+        job_command=(),
+    )
     asks, answers = os.pipe(), os.pipe()
     with (
         os.fdopen(asks[0], "rb") as stream,

@@ -16,7 +16,7 @@ from agents import engines, images
 from agents.errors import AgentError
 from agents.pull import pull
 from agents.push import Layers, push
-from agents.tunnel import user
+from agents.tunnel import broken, user
 from tests.edges.engine_bed import DRIVERS, Job, job, use_driver
 from tests.services.images import MANIFEST, base_image
 from tests.services.registry import Registry, with_password
@@ -167,6 +167,19 @@ def test_a_tunnel_that_is_not_there_is_told_from_a_refusal(built, closed_port):
 
     assert refused.value.code == "tunnel"
     assert references(closed_port) == set()
+
+
+def test_an_engine_that_finds_nobody_where_the_tunnel_is_has_another_loopback():
+    """We can connect and it cannot: no other try helps, unlike with a tunnel that broke or a refusal."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        through = server.getsockname()[1]
+        refused = f'Get "http://127.0.0.1:{through}/v2/": dial tcp 127.0.0.1:{through}: connect: connection refused'
+
+        assert broken(through, refused).code == "loopback"
+        assert broken(through, refused.replace(str(through), "1")).code == "tunnel"
+        assert broken(through, f'Put "http://127.0.0.1:{through}/v2/": EOF').code == "tunnel"
+        assert broken(through, "denied: not yours") is None
+    assert broken(through, refused).code == "tunnel"
 
 
 def test_a_cancelled_push_ends(built, silent_port):

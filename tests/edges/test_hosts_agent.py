@@ -99,6 +99,7 @@ async def test_requests_and_replies_are_the_golden_ones(tmp_path: Path):
         assert (await client.cancel(job)).code == "vanished"
         await client.forget(job)
         assert (await client.jobs())[0].since == 1763930000.25
+        assert await client.lacking(job) == (SPEC["bases"][0]["name"],)
 
     assert kept.read_bytes() == REQUESTS
     assert told == ["base0: 3 of 5 layers", (1048576, 4194304)]

@@ -50,6 +50,24 @@ def test_every_observation_has_its_facts():
     assert {path.stem for path in CASES.glob("*.json") if not path.stem.endswith(".facts")} == set(NAMES)
 
 
+def test_a_rootless_engine_builds_and_does_not_push():
+    """It has a loopback of its own: nothing is in the way of a job, and its image leaves as an archive."""
+    assert facts("rootless").blocking is None
+    assert not facts("rootless").reaches_tunnel
+    assert facts("pi4").reaches_tunnel
+
+
+@pytest.mark.parametrize(
+    ("version", "able"), [("20.10.24+dfsg1", False), ("23.0.0", True), ("27.5.1", True), ("", False)]
+)
+def test_zstd_needs_a_newer_engine(version, able):
+    """Docker 23.0 is the first that unpacks it."""
+    seen = observation("pi4")
+    seen["engine"]["version"] = version
+
+    assert read(seen).loads_zstd is able
+
+
 def test_a_32_bit_engine_on_a_64_bit_kernel_is_a_32_bit_host():
     """The engine decides what is native: such a Pi 4 never builds linux/arm64, though its kernel runs it."""
     found = facts("pi4-64bit-kernel-32bit-userland")

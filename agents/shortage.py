@@ -1,0 +1,22 @@
+"""An engine that failed for want of room, told apart from every other failure."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from agents.engine_api import EngineSocket
+from agents.errors import AgentError
+from agents.verdict import is_full
+from agents.witness import room_below
+
+_NO_SPACE = os.strerror(errno.ENOSPC).lower()
+
+
+def shortage(engine: EngineSocket, said: str) -> AgentError | None:
+    """The AgentError `disk` for what the engine said, with the bytes free; None where there is room."""
+    room = room_below(str(engine.info().get("DockerRootDir", "")))
+    # The engine has removed what it could not finish, so there may be room again; ENOSPC is all it has to say.
+    if (room is not None and is_full(room)) or _NO_SPACE in said.lower():
+        return AgentError("disk", said, free=room.bytes if room is not None else 0)
+    return None

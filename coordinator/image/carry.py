@@ -1,0 +1,217 @@
+"""An image that left its host as an archive becomes a child in a registry, by digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from coordinator.domain.descriptors import (
+    DOCKER_MANIFEST,
+    INDEXES,
+    MANIFESTS,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    malformed,
+    read_descriptor,
+    read_json,
+    read_manifest,
+    sha256,
+)
+from coordinator.domain.index import Child, assemble, parse_index, resolve
+from coordinator.domain.platforms import Platform
+from coordinator.errors import RegistryError
+from coordinator.image.archive import BLOBS, INDEX, MANIFEST, Contents, Layer, read_archive
+from coordinator.image.sink import Sink
+
+_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_DEEPEST_LINK = 8
+
+
+async def carry_image(
+    chunks: AsyncIterator[bytes], sink: Sink, folder: Path, *, image_id: str, wanted: Platform, what: str
+) -> Manifest:
+    """The manifest in `sink` of the image whose archive this is: the child, or an index of it and its attestations.
+
+    `image_id` is the engine's; it must be the digest of the config, the manifest or the index. Layers that are bare
+    tars are gzipped, under a manifest of our own: Docker's for a docker-archive, as that engine would push, OCI's for
+    an OCI layout. Any other manifest is taken over byte for byte. Raises what `read_archive` raises.
+    """
+    carrier = _Carrier(await read_archive(chunks, sink, folder, what), sink, image_id)
+    if INDEX in carrier.contents.documents:
+        return await carrier.oci(wanted)
+    return await carrier.docker()
+
+
+class _Carrier:
+    def __init__(self, contents: Contents, sink: Sink, image_id: str) -> None:
+        self.contents = contents
+        self._sink = sink
+        self._what = contents.what
+        self._image_id = image_id
+
+    async def docker(self) -> Manifest:
+        """`manifest.json` leads to a config and to layers."""
+        listed = _listed(self.contents.documents.get(MANIFEST), self._what)
+        raw = self._document(str(listed.get("Config")))
+        digest = sha256(raw)
+        self._check_id(digest)
+        names = listed.get("Layers") or []
+        layers = [self._layer(str(name)) for name in names] if isinstance(names, list) else []
+        self._check_diff_ids(raw, [layer.diff_id for layer in layers])
+        config = Descriptor(media_type=_DOCKER_CONFIG, digest=digest, size=len(raw))
+        await self._put(config, raw)
+        return await self._written(DOCKER_MANIFEST, config, [_typed(layer.blob, _DOCKER_LAYER) for layer in layers])
+
+    async def oci(self, wanted: Platform) -> Manifest:
+        """`index.json` leads to the image, or to an index of the image and its attestations."""
+        entries = _once(parse_index(self.contents.documents[INDEX], self._what))
+        ids = {entry.digest for entry in entries}
+        if len(entries) == 1 and entries[0].media_type in INDEXES:
+            entries = _once(parse_index(self._document(_path(entries[0].digest)), self._what))
+        image = self._only(entries, wanted)
+        raw = self._document(_path(image.digest))
+        manifest = read_manifest(raw, image.media_type, self._what)
+        if manifest.media_type not in MANIFESTS:
+            raise malformed(self._what, f"{image.digest} is an index in an index")
+        config, layers = _parts(raw, self._what)
+        self._check_id(config.digest, image.digest, *ids)
+        if any(_path(layer.digest) in self.contents.layers for layer in layers):
+            # Attestations speak of the manifest that is not pushed.
+            return await self._squeezed(config, layers)
+        await self._put_image(manifest)
+        attestations = [entry for entry in entries if entry.subject == image.digest and self._holds(entry)]
+        if not attestations:
+            return manifest
+        for entry in attestations:
+            spoken = self._document(_path(entry.digest))
+            await self._put_image(read_manifest(spoken, entry.media_type, self._what))
+        child = Child(platform=wanted, descriptor=manifest.descriptor, attestations=tuple(attestations))
+        index = assemble([child]).manifest
+        await self._sink.put_manifest(index)
+        return index
+
+    def _only(self, entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
+        images = [entry for entry in entries if not entry.subject and entry.media_type not in INDEXES]
+        found = images[0] if len(images) == 1 else resolve(images, wanted)
+        if found is None:
+            has = ", ".join(str(image.platform or "no platform") for image in images) or "no image"
+            raise RegistryError(f"{self._what} has {has}, expected {wanted}", code="mismatch")
+        return found
+
+    async def _squeezed(self, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
+        """The same config and layers under a manifest of ours, with the layers gzipped that were not."""
+        raw = self._document(_path(config.digest))
+        bare = {layer.digest: self.contents.layers.get(_path(layer.digest)) for layer in layers}
+        if all(bare.values()):
+            self._check_diff_ids(raw, [layer.digest for layer in layers])
+        await self._put(config, raw)
+        typed = [_typed(found.blob, _OCI_LAYER) if (found := bare[layer.digest]) else layer for layer in layers]
+        for layer in typed:
+            await self._put_blob(layer)
+        return await self._written(OCI_MANIFEST, config, typed)
+
+    async def _put_image(self, manifest: Manifest) -> None:
+        """A manifest as it is, after all it names."""
+        config, layers = _parts(manifest.raw, self._what)
+        for blob in (config, *layers):
+            await self._put_blob(blob)
+        await self._sink.put_manifest(manifest)
+
+    async def _put_blob(self, blob: Descriptor) -> None:
+        raw = self.contents.documents.get(_path(blob.digest))
+        if raw is not None:
+            await self._put(blob, raw)
+        elif blob.digest not in self.contents.blobs and not await self._sink.has(blob.digest):
+            raise malformed(self._what, f"{blob.digest} is not in it")
+
+    async def _put(self, blob: Descriptor, raw: bytes) -> None:
+        if not await self._sink.has(blob.digest):
+            await self._sink.put(blob.digest, len(raw), partial(_alone, raw))
+
+    async def _written(self, media_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
+        document = {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": config.to_json(),
+            "layers": [layer.to_json() for layer in layers],
+        }
+        raw = json.dumps(document, separators=(",", ":")).encode()
+        manifest = Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
+        await self._sink.put_manifest(manifest)
+        return manifest
+
+    def _document(self, name: str) -> bytes:
+        found = self.contents.documents.get(name)
+        if found is None:
+            raise malformed(self._what, f"{name} is not in it")
+        return found
+
+    def _holds(self, entry: Descriptor) -> bool:
+        return _path(entry.digest) in self.contents.documents
+
+    def _layer(self, name: str) -> Layer:
+        """The layer of this name; one that an earlier image has too may be a link to it."""
+        for _ in range(_DEEPEST_LINK):
+            if name not in self.contents.links:
+                break
+            name = self.contents.links[name]
+        found = self.contents.layers.get(name)
+        if found is None:
+            raise malformed(self._what, f"the layer {name} is not in it")
+        return found
+
+    def _check_id(self, *digests: str) -> None:
+        if self._image_id not in digests:
+            raise RegistryError(
+                f"{self._what} is of {' or '.join(digests)}, expected {self._image_id}", code="mismatch"
+            )
+
+    def _check_diff_ids(self, config: bytes, found: list[str]) -> None:
+        rootfs = read_json(config, f"the config of {self._what}").get("rootfs")
+        promised = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        if (promised or []) != found:
+            raise RegistryError(
+                f"{self._what} has the layers {', '.join(found) or 'none'}, its config says {promised}", code="mismatch"
+            )
+
+
+def _listed(raw: bytes | None, what: str) -> dict[str, Any]:
+    """The one image of `manifest.json`."""
+    if raw is None:
+        raise malformed(what, f"it has neither {INDEX} nor {MANIFEST}")
+    # The strict reader wants an object.
+    images = read_json(b'{"images":' + raw + b"}", what)["images"]
+    if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
+        raise malformed(what, f"its {MANIFEST} is not of one image")
+    return images[0]
+
+
+def _parts(raw: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]:
+    document = read_json(raw, what)
+    layers = document.get("layers") or []
+    if not isinstance(layers, list):
+        raise malformed(what, "its layers are not a list")
+    return read_descriptor(document.get("config"), what), [read_descriptor(layer, what) for layer in layers]
+
+
+def _once(entries: Sequence[Descriptor]) -> list[Descriptor]:
+    """An image with several names is listed once for each."""
+    return list({entry.digest: entry for entry in entries}.values())
+
+
+def _path(digest: str) -> str:
+    return BLOBS + digest.removeprefix("sha256:")
+
+
+def _typed(blob: Descriptor, media_type: str) -> Descriptor:
+    return Descriptor(media_type=media_type, digest=blob.digest, size=blob.size)
+
+
+async def _alone(raw: bytes) -> AsyncGenerator[bytes]:
+    yield raw

@@ -1,0 +1,269 @@
+"""Archives of images, read as streams: both layouts, however they are chopped, and those that lie."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import random
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from archive_bed import BARE, GZIPPED, Members, MemorySink, chopped, config, docker, layer, link, oci, sha256, tar
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.descriptors import (
+    DOCKER_MANIFEST,
+    LARGEST_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+)
+from coordinator.domain.index import parse_index
+from coordinator.domain.platforms import parse
+from coordinator.errors import ArchloomError, LostError, RegistryError
+from coordinator.image.carry import carry_image
+from tests.services.missing import missing
+
+ARM64 = parse("linux/arm64")
+ONE, TWO, EMPTY = layer(a=b"a" * 5000), layer(b=bytes(range(256)) * 12), bytes(1024)
+
+
+async def carried(members: Members, image_id: str, sink: MemorySink, at=(), cut: int = 0) -> Manifest:
+    data = tar(members)
+    data = data[:cut] if cut else data
+    folder = Path(tempfile.gettempdir())
+    return await carry_image(chopped(data, at), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+
+
+def layers(manifest: Manifest) -> list[dict[str, object]]:
+    return json.loads(manifest.raw)["layers"]
+
+
+async def test_a_docker_archive_becomes_what_its_engine_would_push():
+    """The config is as it was, layers are gzipped, an empty and a repeated one among them."""
+    sink, all_layers = MemorySink(), (ONE, EMPTY, TWO, ONE)
+
+    manifest = await carried(docker(*all_layers), sha256(config(*all_layers)), sink)
+
+    assert manifest.media_type == DOCKER_MANIFEST
+    assert sink.blobs[json.loads(manifest.raw)["config"]["digest"]] == config(*all_layers)
+    assert [gzip.decompress(sink.blobs[one["digest"]]) for one in layers(manifest)] == list(all_layers)
+    assert sink.manifests == {manifest.digest: manifest}
+
+
+@pytest.mark.parametrize("media_type", [GZIPPED, BARE])
+async def test_an_oci_layout_keeps_its_manifest_unless_layers_are_bare(media_type):
+    """Byte for byte where that can be; bare layers are gzipped under a manifest of ours with the same config."""
+    sink, made = MemorySink(), oci(ONE, EMPTY, TWO, media_type=media_type)
+
+    manifest = await carried(made.members, made.image, sink)
+
+    assert (manifest.digest == made.image) == (media_type == GZIPPED)
+    assert manifest.media_type == OCI_MANIFEST
+    assert json.loads(manifest.raw)["config"]["digest"] == made.config
+    assert [gzip.decompress(sink.blobs[one["digest"]]) for one in layers(manifest)] == [ONE, EMPTY, TWO]
+    assert {one["mediaType"] for one in layers(manifest)} == {GZIPPED}
+
+
+async def test_attestations_follow_their_image():
+    """What an index in an index holds: the image, what speaks of it, and nothing of another platform."""
+    sink, made = MemorySink(), oci(ONE, attested=True, also=[b'{"schemaVersion": 2}'])
+
+    index = await carried(made.members, made.top, sink)
+
+    assert index.media_type == OCI_INDEX
+    image, spoken = parse_index(index.raw, "")
+    assert (image.digest, spoken.subject) == (made.image, made.image)
+    assert {image.digest, spoken.digest, index.digest} == set(sink.manifests)
+
+
+@pytest.mark.parametrize("made", [docker(ONE, TWO, ONE), oci(ONE, TWO).members, oci(ONE, TWO, media_type=BARE).members])
+async def test_the_second_time_nothing_is_uploaded(made):
+    """The same image again gives the same manifest, and costs no upload, also to another process."""
+    found = config(ONE, TWO, ONE) if "manifest.json" in made else config(ONE, TWO)
+    sink = MemorySink()
+    first = await carried(made, sha256(found), sink)
+    uploads = sink.uploads
+
+    assert await carried(made, sha256(found), sink) == first
+    sink.layers.clear()
+    assert await carried(made, sha256(found), sink) == first
+    assert sink.uploads == uploads
+
+
+async def test_a_layer_the_repository_can_get_is_not_uploaded():
+    """A base's layer is shared with the base as its registry has it, in whatever bytes that is."""
+    theirs = gzip.compress(ONE, 1)
+    base = Descriptor(media_type=GZIPPED, digest=sha256(theirs), size=len(theirs))
+    for made in (docker(ONE, TWO), oci(ONE, TWO, media_type=BARE).members):
+        sink = MemorySink(blobs={base.digest: theirs}, layers={sha256(ONE): base})
+
+        manifest = await carried(made, sha256(config(ONE, TWO)), sink)
+
+        assert layers(manifest)[0]["digest"] == base.digest
+        assert sink.uploads == 2
+
+
+SMALL = (layer(a=b"a"), layer(b=b"b"))
+
+
+@given(st.booleans(), st.lists(st.integers(0, 15_000), max_size=30))
+def test_chopping_changes_nothing(is_docker, places):
+    """The same archive gives the same manifest and blobs however its bytes arrive."""
+    made = docker(*SMALL) if is_docker else oci(*SMALL, attested=True).members
+    whole, pieces = MemorySink(), MemorySink()
+    image_id = sha256(config(*SMALL))
+
+    async def both() -> bool:
+        return await carried(made, image_id, whole) == await carried(made, image_id, pieces, places)
+
+    assert asyncio.run(both())
+    assert (whole.blobs, whole.manifests) == (pieces.blobs, pieces.manifests)
+
+
+@given(st.lists(st.integers(0, 15_000), max_size=5))
+def test_what_follows_the_end_is_refused(places):
+    """However it arrives; padding is no such thing."""
+    made, image_id = tar(docker(*SMALL)), sha256(config(*SMALL))
+    folder = Path(tempfile.gettempdir())
+
+    async def read(data: bytes) -> Manifest:
+        chunks = chopped(data, [*places, len(made)])
+        return await carry_image(chunks, MemorySink(), folder, image_id=image_id, wanted=ARM64, what="the archive")
+
+    assert asyncio.run(read(made + bytes(5000)))
+    with pytest.raises(RegistryError, match="follows its end"):
+        asyncio.run(read(made + bytes(700) + b"x"))
+
+
+@given(st.booleans(), st.integers(1, 20_000))
+def test_a_cut_is_never_an_end(is_docker, cut):
+    """However much of it came: without its end it is lost, and no manifest is there."""
+    made = docker(*SMALL) if is_docker else oci(*SMALL).members
+    sink, size = MemorySink(), len(tar(made))
+
+    with pytest.raises(LostError, match="cut"):
+        asyncio.run(carried(made, sha256(config(*SMALL)), sink, cut=min(cut, size - 1)))
+    assert not sink.manifests
+
+
+@given(st.booleans(), st.integers(0, 15_000), st.binary(min_size=1, max_size=64))
+def test_whatever_comes_is_an_image_or_an_error(is_docker, place, noise):
+    """Bytes that changed on the way never become another image, and never a crash."""
+    made = tar(docker(*SMALL) if is_docker else oci(*SMALL).members)
+    spoilt = made[:place] + noise + made[place + len(noise) :]
+    sink, image_id = MemorySink(), sha256(config(*SMALL))
+    folder = Path(tempfile.gettempdir())
+
+    try:
+        manifest = asyncio.run(
+            carry_image(chopped(spoilt), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+        )
+    except ArchloomError:
+        return
+    assert json.loads(manifest.raw)["config"]["digest"] == image_id
+    found = [gzip.decompress(sink.blobs[str(one["digest"])]) for one in layers(manifest)]
+    assert found == list(SMALL)
+
+
+def without(members: Members, *names: str) -> Members:
+    return {name: content for name, content in members.items() if not name.endswith(names)}
+
+
+def lying() -> dict[str, tuple[Members, str]]:
+    made, attested = docker(ONE), oci(ONE, attested=True)
+    listed = json.loads(made["manifest.json"])[0]
+    blob = f"blobs/sha256/{sha256(gzip.compress(ONE, mtime=0))[7:]}"
+    device = link("device", "", tarfile.CHRTYPE)
+    return {
+        "no config": (without(made, f"{sha256(config(ONE))[7:]}.json"), "json is not in it"),
+        "no layer": (without(made, "layer.tar"), "layer.tar is not in it"),
+        "no documents": ({"a": b"a"}, "neither index.json nor manifest.json"),
+        "nothing": ({}, "neither"),
+        "another layer": ({**made, f"{0:064x}/layer.tar": TWO}, "its config says"),
+        "two images": ({**made, "manifest.json": json.dumps([listed, listed]).encode()}, "not of one image"),
+        "no list": ({**made, "manifest.json": b"{}"}, "not of one image"),
+        "no JSON": ({**made, "manifest.json": b"["}, "malformed"),
+        "huge manifest": ({**made, "manifest.json": b" " * (LARGEST_MANIFEST + 1)}, "more than"),
+        "another config": ({**made, "manifest.json": json.dumps([{**listed, "Config": "../x"}]).encode()}, "not in it"),
+        "climbs": ({"../a": b"", **made}, "leads outside"),
+        "is absolute": ({"/etc/passwd": b"", **made}, "leads outside"),
+        "links out": ({"l": link("l", "../../etc/passwd"), **made}, "leads outside"),
+        "links out by linkname": ({"l": link("l", "../x", tarfile.LNKTYPE), **made}, "leads outside"),
+        "a circle": ({**made, f"{0:064x}/layer.tar": link(f"{0:064x}/layer.tar", "layer.tar")}, "not in it"),
+        "a device": ({"device": device, **made}, "not a file"),
+        "twice": ({**made, f"{0:064x}/./layer.tar": TWO}, "twice"),
+        "a blob of another digest": ({**oci(ONE).members, blob: gzip.compress(TWO)}, "where it says"),
+        "no blob": (without(oci(ONE).members, blob), "is not in it"),
+        "no manifest": (without(attested.members, attested.image[7:]), "is not in it"),
+    }
+
+
+@pytest.mark.parametrize("name", lying())
+async def test_archives_that_lie_are_refused(name):
+    """What is missing, leads outside, or is not what it says: an error that names it, and no manifest."""
+    made, says = lying()[name]
+    sink = MemorySink()
+
+    with pytest.raises(RegistryError, match=says):
+        await carried(made, sha256(config(ONE)), sink)
+    assert not sink.manifests
+
+
+@pytest.mark.parametrize("made", [docker(ONE), oci(ONE).members, oci(ONE, media_type=BARE).members])
+async def test_another_image_than_the_engine_s_is_refused(made):
+    """The engine's own id is held against what came."""
+    with pytest.raises(RegistryError, match=f"expected {sha256(b'')}") as refused:
+        await carried(made, sha256(b""), MemorySink())
+    assert refused.value.code == "mismatch"
+
+
+async def test_names_that_do_not_fit_into_a_header():
+    """Extended headers of PAX and of GNU tar are read."""
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        made = docker(ONE)
+        target = f"{0:064x}/layer.tar"
+        long = f"{'deep/' * 40}é/layer.tar"
+        listed = json.loads(made["manifest.json"])[0]
+        made[long] = link(long, f"{'../' * 41}{target}")
+        made["manifest.json"] = json.dumps([{**listed, "Layers": [long]}]).encode()
+        sink = MemorySink()
+
+        data = tar(made, form)
+        manifest = await carry_image(
+            chopped(data),
+            sink,
+            Path(tempfile.gettempdir()),
+            image_id=sha256(config(ONE)),
+            wanted=ARM64,
+            what="the archive",
+        )
+
+        assert len(layers(manifest)) == 1
+
+
+async def test_a_full_disk_here_is_told_as_one(tmp_path):
+    """The layer that does not fit is the error, with the room there is and the way out; nothing is left of it."""
+    folder = tmp_path / "small"
+    noise = layer(a=random.Random(1).randbytes(2 << 20))
+    folder.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mounted, capture_output=True, check=False).returncode:
+        missing("the right to mount a small file system")
+    try:
+        for made in (docker(noise), oci(noise).members):
+            with pytest.raises(LostError, match=f"no space left below {folder} on this machine") as lost:
+                await carry_image(
+                    chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
+                )
+            assert lost.value.code == "spool"
+            assert "XDG_STATE_HOME" in lost.value.hint
+            assert list(folder.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
