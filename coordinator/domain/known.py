@@ -53,7 +53,7 @@ class Known:
     def silence(self, now: float) -> str:
         """What to say of a host that is left alone for now."""
         ago = now - (self.sighting.silent_at or now)
-        return f"it did not answer {ago:.0f} s ago, and is tried again in {SILENCE_S - ago:.0f} s"
+        return f"{self.sighting.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
 
 
 def recall(host: Host, sighting: Sighting | None) -> Known:

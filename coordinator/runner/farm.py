@@ -125,12 +125,33 @@ class Farm:
             shared.users += 1
             return shared
 
-    async def sweep(self, has_ended: Callable[[str], bool]) -> None:
-        """Removes from every probed host what no run can want any more; `has_ended` tells of our own runs by id."""
-        async with asyncio.TaskGroup() as group:
-            for name, facts in self.facts.items():
-                host_time = self._around.clock() + (facts.clock_offset or 0.0)
-                group.create_task(sweep(self._clients[name], self._hosts[name], host_time, has_ended))
+    @contextlib.asynccontextmanager
+    async def sweeping(self, has_ended: Callable[[str], bool]) -> AsyncIterator[None]:
+        """Removes from every probed host what no run can want any more, beside what the block does.
+
+        `has_ended` tells of our own runs by id.
+        """
+        sweeps = [
+            asyncio.create_task(
+                sweep(
+                    self._clients[name],
+                    self._hosts[name],
+                    self._around.clock() + (facts.clock_offset or 0.0),
+                    has_ended,
+                )
+            )
+            for name, facts in self.facts.items()
+        ]
+        try:
+            yield
+            if sweeps:
+                await asyncio.wait(sweeps, timeout=_FAREWELL_S)
+        finally:
+            for task in sweeps:
+                task.cancel()
+            for outcome in await asyncio.gather(*sweeps, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
 
     def _transport(self, name: str) -> Transport:
         if name not in self._transports:

@@ -95,7 +95,7 @@ async def _build(
         plan = plan_for(request, inventory, found, farm, jobs)
         chosen = candidates(plan)
         tell_who_is_left_out(plan, emit)
-        await farm.sweep(store.has_ended)
+        await stack.enter_async_context(farm.sweeping(store.has_ended))
         run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
         loom = Loom(
             run_id=run.id,

@@ -94,7 +94,7 @@ async def test_a_dead_host_is_left_alone_for_a_minute(bed):
 
     assert first["pi4"] == Unreachable("no SSH answer from pi4.lan port 22 in 5 s", "try: ping -c 1 pi4.lan")
     assert tried == 0
-    assert second["pi4"].message == "it did not answer 12 s ago, and is tried again in 48 s"
+    assert second["pi4"].message == "no SSH answer from pi4.lan port 22 in 5 s, 12 s ago; it is asked again in 48 s"
     assert isinstance(third["pi4"], Facts)
 
 

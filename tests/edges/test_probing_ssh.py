@@ -97,7 +97,7 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(around):
     assert planned < 10
     assert left < 5
     assert tries == 1
-    assert "is tried again in" in again["mute"].message
+    assert "is asked again in" in again["mute"].message
 
 
 async def test_a_board_that_hangs_is_not_dead(around):

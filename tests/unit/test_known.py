@@ -36,7 +36,7 @@ def test_a_dead_host_is_left_alone_for_a_minute(age, silent):
     known = recall(PI4, Sighting(silent_at=1000.0, message="no SSH answer"))
 
     assert known.is_silent(1000.0 + age) is silent
-    assert known.silence(1012.0) == "it did not answer 12 s ago, and is tried again in 48 s"
+    assert known.silence(1012.0) == "no SSH answer, 12 s ago; it is asked again in 48 s"
 
 
 def test_of_a_host_never_seen_nothing_is_known():
