@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -13,7 +14,10 @@ from agents import frames, pieces, process, spec, state
 from agents.context import receive
 from agents.failures import explain
 from agents.jobs import Jobs
+from agents.objects import Objects
+from agents.objects_budget import budget, trim
 from agents.serve import Parts, Save
+from agents.transfer import Received
 
 
 class Pipes(NamedTuple):
@@ -49,7 +53,7 @@ def bulk(folder: Path, job: str) -> int:
     """Receive the job's context and say how that went; the exit status is 0 where it is there."""
     pipes = _take_pipes()
     try:
-        received = receive(Jobs(folder).folder(job), pipes.reader)
+        received = _receive(Jobs(folder).folder(job), folder, pipes)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, folder)))
         return 1
@@ -93,6 +97,17 @@ def bases_in(folder: Path, job: str, parts: Parts) -> int:
         return 1
     pipes.replies.greet({"ok": loaded})
     return 0
+
+
+def _receive(job: Path, folder: Path, pipes: Pipes) -> Received:
+    objects = Objects(folder)
+    try:
+        return receive(job, pipes.reader, pipes.replies.greet, objects)
+    finally:
+        # Also after a transfer that broke: what had come is in the store. A disk too full to count is no context's end.
+        with suppress(OSError):
+            trim(objects.root, objects.added, budget(objects.root))
+        objects.close()
 
 
 def _take_pipes() -> Pipes:

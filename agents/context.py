@@ -1,4 +1,4 @@
-"""The bulk channel: a job's context from stdin into its folder, whole or not at all."""
+"""The bulk channel: a job's context into its folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import fcntl
 from pathlib import Path
 from typing import BinaryIO
 
-from agents import process
+from agents import process, state
 from agents.errors import AgentError
 from agents.jobs import CONTEXT, remove_tree
-from agents.unpack import Received, unpack
+from agents.objects import Objects
+from agents.transfer import Received, Say, transfer
 
 _PARTIAL = "context.partial"
 _OLD = "context.old"
-_DRAIN = 65536
+_BOOT = "context.boot"
 
 
-def receive(folder: Path, stream: BinaryIO) -> Received:
-    """Unpack the archive and make it the job's context, in place of an earlier one.
+def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
+    """Take what is offered, and make it the job's context in place of an earlier one.
 
-    A transfer that breaks leaves no context and no rest. Raises AgentError `started` where the job already builds
-    from its context, `receiving` while another transfer goes on, and what `unpack` raises.
+    A transfer that breaks leaves no context and no rest; what had come whole is in the store. Raises AgentError
+    `started` where the job already builds from its context, `receiving` while another transfer goes on, and what
+    `transfer` raises.
     """
     with (folder / "context.lock").open("ab") as lock:
         try:
@@ -32,23 +34,31 @@ def receive(folder: Path, stream: BinaryIO) -> Received:
             raise AgentError("receiving", "another transfer of this context is under way") from error
         if process.read(folder) is not None:
             raise AgentError("started", f"job '{folder.name}' was started with the context it has")
-        return _replace(folder, stream)
+        return _replace(folder, stream, say, objects)
 
 
-def _replace(folder: Path, stream: BinaryIO) -> Received:
+def has_arrived(folder: Path) -> bool:
+    """Whether the job has its context. One that came before the host was last started is none: a power cut leaves
+    files that are there and have holes.
+    """
+    try:
+        return (folder / CONTEXT).is_dir() and (folder / _BOOT).read_text(encoding="ascii") == state.boot_id()
+    except FileNotFoundError:
+        return False
+
+
+def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
     partial, context, old = (folder / name for name in (_PARTIAL, CONTEXT, _OLD))
     for left in (partial, old):
         if left.exists():
             remove_tree(left)
     partial.mkdir(mode=0o700)
     try:
-        received = unpack(stream, partial)
+        received = transfer(stream, say, objects, partial)
     except BaseException:
         remove_tree(partial)
         raise
-    # What follows the archive is padding; read, so that the sender's last write does not fail.
-    while stream.read(_DRAIN):
-        pass
+    (folder / _BOOT).write_text(state.boot_id(), encoding="ascii")
     if context.exists():
         context.rename(old)
     partial.rename(context)

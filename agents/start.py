@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agents import process, results
+from agents.context import has_arrived
 from agents.errors import AgentError
-from agents.jobs import CONTEXT
 from agents.locks import locked
 from agents.slots import Slot
 
@@ -30,7 +30,7 @@ def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -
     with locked(folder):
         known = process.read(folder)
         if known is None and results.read(folder) is None:
-            if not (folder / CONTEXT).is_dir():
+            if not has_arrived(folder):
                 raise AgentError("no_context", f"the context of job '{folder.name}' has not arrived")
             slot = take_slot()
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 from coordinator.errors import LostError
 from coordinator.hosts import archives, results
+from coordinator.hosts.context import ContextSender, Lacking, Offer
 from coordinator.hosts.frames import PROTOCOL, Incoming, encode
 from coordinator.hosts.results import (
     BasesHeld,
@@ -88,23 +89,26 @@ class AgentClient:
         """The job's folder. The same spec again is fine."""
         await self._ask("create", job=job, spec=spec)
 
-    async def send_context(self, job: str, chunks: AsyncIterator[bytes]) -> ContextReceived:
-        """The job's context, from the pieces of a PAX tar; whole or not at all, and fine to repeat before `start`."""
+    async def send_context(
+        self, job: str, offer: Offer, tell: Callable[[Lacking], None], *, pack: bool = False
+    ) -> ContextReceived:
+        """The job's context, of which only what the host lacks is sent; `tell` hears how much that is.
+
+        Whole or not at all, and fine to repeat before `start`. `pack`: send fewer bytes for more processor time.
+        """
         channel = await self._transport.open_bulk(("context", job))
         try:
-            async for chunk in chunks:
-                if not await _take(channel, chunk):
-                    break
-            else:
-                channel.writer.write_eof()
-            answer = await Incoming(channel.reader, self._host).greeting()
+            sender = ContextSender(Incoming(channel.reader, self._host), channel.writer, self._host, pack=pack)
+            answer = await sender.send(offer, tell)
         finally:
             ending = await channel.close()
         if answer is None:
             raise self._gone(ending)
         received = self._outcome(answer)
         return ContextReceived(
-            results.field(self._host, received, "entries", int), results.field(self._host, received, "bytes", int)
+            entries=results.field(self._host, received, "entries", int),
+            bytes=results.field(self._host, received, "bytes", int),
+            received=results.field(self._host, received, "received", int),
         )
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
@@ -241,16 +245,6 @@ class AgentClient:
         # One object raised in many tasks would collect all their tracebacks.
         why = self._lost or self._gone(Ending(None))
         return LostError(why.message, hint=why.hint, code=why.code)
-
-
-async def _take(channel: Channel, chunk: bytes) -> bool:
-    """Whether the other end still reads. Where not, it has refused and says why; or it is gone, and says nothing."""
-    try:
-        channel.writer.write(chunk)
-        await channel.writer.drain()
-    except OSError:
-        return False
-    return True
 
 
 def _not_started(host: str, ending: Ending) -> LostError:

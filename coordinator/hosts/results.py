@@ -8,11 +8,12 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from coordinator.domain.platforms import Platform, normalise
-from coordinator.errors import ArchloomError, Exit, LostError, RegistryError
+from coordinator.errors import ArchloomError, Exit, LostError, RegistryError, UsageError
 
 T = TypeVar("T")
 _HINTS = {
     "disk": "make room on the host, for example with `docker system prune`, or choose other hosts with --on",
+    "changed": "run again when nothing writes there, or name it in .dockerignore",
     "internal": "this is a defect of archloom, or an unusual host; the message above says what was found",
 }
 # Requests that only a defect of the coordinator sends.
@@ -68,10 +69,13 @@ class LogText:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReceived:
+    """A context that is there: its entries, the bytes of its files, and of these how many had to be sent."""
+
     entries: int
     bytes: int
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,8 @@ def failure(host: str, fields: Mapping[str, Any]) -> ArchloomError:
         return HostBusyError(message, holder=holder, since=since)
     if code == "refused":
         return RegistryError(message, code=code)
+    if code == "changed":
+        return UsageError(message, hint=_HINTS[code], code="context_changed")
     if code in _OUR_FAULT:
         return ArchloomError(message, code=code)
     return LostError(message, hint=_HINTS.get(code, ""), code=code)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain import references
 from coordinator.domain.build_id import BuildInputs, build_id, context_digest
@@ -61,6 +62,7 @@ class Inputs:
     dockerfile: Dockerfile
     dockerfile_path: str
     context: ContextManifest
+    offer: ContextOffer
     uses: Mapping[Platform, Sequence[BaseUse]]
     bases: Mapping[str, Base]
     unstable: tuple[str, ...]
@@ -103,6 +105,7 @@ async def gather(target: Target, dockerfile: Dockerfile, registries: Registries)
         dockerfile=dockerfile,
         dockerfile_path=_path_in_context(target),
         context=context,
+        offer=await offer(context),
         uses=uses,
         bases=bases,
         unstable=unstable,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
-from coordinator.context.tar import stream
 from coordinator.domain.events import Phase
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
+from coordinator.hosts.context import Lacking
 from coordinator.runner.carry import bases_in
 from coordinator.runner.fate import lost
 from coordinator.runner.job_names import agent_job
@@ -38,14 +36,21 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
     bases = job_bases(loom.inputs, job.platform, loom.farm.facts[attempt.host].native)
     await client.create(name, spec(loom, job, attempt, bases))
     loom.emit(Phase(here, "context"))
-    async with aclosing(stream(loom.inputs.context)) as chunks:
-        await client.send_context(name, chunks)
+    # Within this machine bytes cost less than the time to pack them.
+    pack = not loom.farm.hosts[attempt.host].address.is_local
+    await client.send_context(
+        name, loom.inputs.offer, lambda lacking: loom.emit(Phase(here, "context", _told(lacking))), pack=pack
+    )
     if bases:
         loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
         try:
             await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
         except ArchloomError as error:
             raise _of_registry(error) from error
+
+
+def _told(lacking: Lacking) -> str:
+    return f"{lacking.files} of {lacking.of} files, {lacking.bytes / 1e6:.1f} MB"
 
 
 def _of_registry(error: ArchloomError) -> ArchloomError:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from coordinator.context.offer import offer
+from coordinator.context.tree import scan
+from coordinator.domain.dockerignore import compile_ignore
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.results import Ended, LogText
+from coordinator.hosts.results import ContextReceived, Ended, LogText
 
 if TYPE_CHECKING:
     import pytest
@@ -60,25 +62,19 @@ async def agent(*command: str) -> AsyncIterator[AgentClient]:
         await transport.close()
 
 
-def archive(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w|", format=tarfile.PAX_FORMAT) as made:
+async def send(client: AgentClient, job: str, **files: bytes) -> ContextReceived:
+    """The job's context: these files."""
+    with TemporaryDirectory() as folder:
         for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            made.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-async def chunks(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
+            Path(folder, name).write_bytes(data)
+        offered = await offer(await scan(Path(folder), compile_ignore("")))
+        return await client.send_context(job, offered, lambda _: None)
 
 
 async def ready(client: AgentClient, job: str, *steps: tuple[str, object]) -> Path:
     """A job that can be started; its folder."""
     await client.create(job, {**SPEC, "image": f"archloom/test:{job}", "dockerfile": json.dumps(steps)})
-    await client.send_context(job, chunks(archive(file=b"content")))
+    await send(client, job, file=b"content")
     return Path(client.hello.state, "jobs", job)
 
 

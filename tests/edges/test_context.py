@@ -1,27 +1,21 @@
-"""A folder becomes a manifest, and the manifest a tar stream that is exactly it."""
+"""A folder becomes a manifest, and the manifest an offer of exactly what is in it."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import os
-import shutil
 import socket
-import subprocess
-import sys
-import tarfile
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from agents.unpack import unpack
-from coordinator.context.tar import stream
+from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import BUFFER, ContextManifest, scan
-from coordinator.domain.build_id import EntryKind, context_digest
+from coordinator.domain.build_id import EntryKind
 from coordinator.domain.dockerignore import compile_ignore
 from coordinator.errors import UsageError
 
@@ -29,9 +23,11 @@ ALL = compile_ignore("")
 ODD_NAMES = (b"new\nline", b"caf\xc3\xa9", b"not\xff\xfeutf8", b"-rf", b" ", b"back\\slash", b"l" * 255, b"'\"$`")
 
 
-async def packed(manifest: ContextManifest) -> bytes:
-    async with aclosing(stream(manifest)) as chunks:
-        return b"".join([chunk async for chunk in chunks])
+def content(manifest: ContextManifest) -> dict[str, bytes]:
+    """Every file as it is sent, by path."""
+    offered = ContextOffer(manifest)
+    files = [entry for entry in manifest.entries if entry.kind is EntryKind.FILE]
+    return {entry.path: b"".join(offered.content(entry.digest)) for entry in files}
 
 
 def write(root: Path, **files: str) -> None:
@@ -131,41 +127,22 @@ async def test_what_cannot_be_read_is_named(name: str):
     assert f"echo '{name}' >> .dockerignore" in caught.value.hint
 
 
-async def test_odd_names_round_trip(tmp_path: Path):
-    """Any name Linux allows comes out of the archive as it was, also through the agent."""
-    deep = "/".join(["d" * 60] * 5)
-    (tmp_path / "in" / deep).mkdir(parents=True)
-    write(tmp_path / "in" / deep, f="deep")
-    for number, name in enumerate(ODD_NAMES):
-        (tmp_path / "in" / os.fsdecode(name)).write_text(str(number))
-    (tmp_path / "in/link").symlink_to(os.fsdecode(b"to\xff" + b"x" * 120))
+async def test_an_offer_is_what_was_scanned(tmp_path: Path):
+    """Counts, sizes and contents; what is not in the context cannot be asked for."""
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, a="same", b="same", c="other!")
 
-    manifest = await scan(tmp_path / "in", ALL)
-    archive = await packed(manifest)
-    (tmp_path / "out").mkdir()
-    unpack(io.BytesIO(archive), tmp_path / "out")
-    again = await scan(tmp_path / "out", ALL)
+    offered = await offer(await scan(tmp_path, ALL))
 
-    assert manifest.entries == again.entries
-    assert context_digest(manifest.entries) == context_digest(again.entries)
-    assert {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()} >= set(ODD_NAMES)
-    with tarfile.open(fileobj=io.BytesIO(archive), encoding="utf-8", errors="surrogateescape") as tar:
-        assert [member.name for member in tar] == [entry.path for entry in manifest.entries]
-        assert {(member.uid, member.gid, member.uname, member.gname) for member in tar} == {(0, 0, "", "")}
-
-
-async def test_times_are_kept_to_the_nanosecond(tmp_path: Path):
-    """Also before 1970 and after 2038."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "out").mkdir()
-    times = {"old": -86400_000000001, "now": 1763930000_123456789, "late": 9000000000_000000001}
-    for name, time in times.items():
-        write(tmp_path / "in", **{name: ""})
-        os.utime(tmp_path / "in" / name, ns=(time, time))
-
-    unpack(io.BytesIO(await packed(await scan(tmp_path / "in", ALL))), tmp_path / "out")
-
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == times
+    assert (offered.entries, offered.files, offered.size) == (4, 3, 14)
+    same = hashlib.sha256(b"same").hexdigest()
+    assert (offered.file_size(same), b"".join(offered.content(same))) == (4, b"same")
+    root = offered.folder(offered.root)
+    assert root is not None
+    assert hashlib.sha256(root).hexdigest() == offered.root
+    assert (offered.folder(same), offered.file_size(offered.root)) == (None, None)
+    with pytest.raises(KeyError):
+        next(offered.content(offered.root))
 
 
 @pytest.mark.parametrize(
@@ -180,16 +157,27 @@ async def test_times_are_kept_to_the_nanosecond(tmp_path: Path):
         lambda path: (path.unlink(), path.mkdir()),
     ],
 )
-async def test_a_file_that_changed_ends_the_stream(tmp_path: Path, change):
+async def test_a_file_that_changed_is_not_sent(tmp_path: Path, change):
     """What is sent is what was scanned, or nothing: the build id speaks for the scan."""
     write(tmp_path, file="before", other="")
     manifest = await scan(tmp_path, ALL)
     change(tmp_path / "file")
 
     with pytest.raises(UsageError, match="file changed while the context was read") as caught:
-        await packed(manifest)
+        content(manifest)
 
     assert caught.value.code == "context_changed"
+
+
+async def test_a_file_that_changed_and_hides_it_is_not_sent(tmp_path: Path):
+    """Same size, same time, other content: what is sent has the digest that was offered."""
+    write(tmp_path, file="before")
+    manifest = await scan(tmp_path, ALL)
+    write(tmp_path, file="behind")
+    os.utime(tmp_path / "file", ns=(0, manifest.entries[0].mtime_ns))
+
+    with pytest.raises(UsageError, match="file changed"):
+        content(manifest)
 
 
 async def test_a_file_that_changes_while_it_is_sent(tmp_path: Path):
@@ -198,12 +186,12 @@ async def test_a_file_that_changes_while_it_is_sent(tmp_path: Path):
         path = tmp_path / "big"
         path.write_bytes(bytes(3 * BUFFER))
         manifest = await scan(tmp_path, ALL)
-        async with aclosing(stream(manifest)) as chunks:
-            await anext(chunks)
+        with closing(ContextOffer(manifest).content(manifest.entries[0].digest)) as pieces:
+            next(pieces)
             os.truncate(path, change)
 
             with pytest.raises(UsageError, match="big changed"):
-                _ = [chunk async for chunk in chunks]
+                _ = list(pieces)
 
 
 async def test_a_scan_that_is_cancelled_ends(tmp_path: Path):
@@ -220,56 +208,13 @@ async def test_a_scan_that_is_cancelled_ends(tmp_path: Path):
     await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 30)
 
 
-async def test_a_stream_can_be_left(tmp_path: Path):
-    """A consumer that goes away, or is cancelled in the middle of a chunk, leaves nothing open."""
+async def test_a_file_can_be_left(tmp_path: Path):
+    """A reader that goes away leaves nothing open."""
     (tmp_path / "big").write_bytes(bytes(5 * BUFFER))
     manifest = await scan(tmp_path, ALL)
     before = open_files()
 
-    async def take() -> None:
-        async with aclosing(stream(manifest)) as chunks:
-            async for _ in chunks:
-                pass
-
-    task = asyncio.create_task(take())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    async with aclosing(stream(manifest)) as chunks:
-        await anext(chunks)
+    with closing(ContextOffer(manifest).content(manifest.entries[0].digest)) as pieces:
+        next(pieces)
 
     assert before == open_files()
-
-
-def test_memory_does_not_grow_with_the_context(tmp_path: Path):
-    """200 MB in one file and 5,000 small ones need no more memory than a few MiB."""
-    (tmp_path / "many").mkdir()
-    for number in range(5000):
-        (tmp_path / "many" / str(number)).touch()
-    with (tmp_path / "big").open("wb") as file:
-        for _ in range(200):
-            file.write(os.urandom(BUFFER))
-    program = (
-        "import asyncio, resource, sys\n"
-        "from pathlib import Path\n"
-        "from coordinator.context.tar import stream\n"
-        "from coordinator.context.tree import scan\n"
-        "from coordinator.domain.dockerignore import compile_ignore\n"
-        "async def run(root):\n"
-        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "    manifest = await scan(root, compile_ignore(''))\n"
-        "    size = 0\n"
-        "    async for chunk in stream(manifest):\n"
-        "        size += len(chunk)\n"
-        "    print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-        "asyncio.run(run(Path(sys.argv[1])))\n"
-    )
-
-    said = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True).stdout
-
-    size, grown = map(int, said.split())
-    assert size > 200 * BUFFER
-    assert grown < 24 * 1024
-    shutil.rmtree(tmp_path / "many")

@@ -17,15 +17,14 @@ from agent_bed import (
     SPEC,
     STAND_IN,
     agent,
-    archive,
     begin,
-    chunks,
     first_piece,
     follow,
     is_running,
     oldest_python,
     places,
     ready,
+    send,
 )
 
 from coordinator.domain.platforms import parse
@@ -57,8 +56,7 @@ async def test_a_job_from_its_context_to_its_push(tmp_path: Path, python: str):
     async with agent(python, STAND_IN) as client:
         assert await client.probe() == {"cores": 4}
         await client.create(job, {**SPEC, "dockerfile": '[["log", "#1 hello\\n#1 DONE"]]'})
-        sent = await client.send_context(job, chunks(archive(a=b"123", b=b"4567"), 100))
-        assert sent == ContextReceived(entries=2, bytes=7)
+        assert await send(client, job, a=b"123", b=b"4567") == ContextReceived(entries=2, bytes=7, received=7)
         assert await client.pull(job, 40001, "s", told.append) == BasesHeld(pulled=1, kept=0)
         begun = await client.start(job, "test", 1)
         async with aclosing(client.follow(job, 3)) as pieces:

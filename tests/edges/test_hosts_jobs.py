@@ -8,26 +8,24 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import AsyncIterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from agent_bed import (
     agent,
-    archive,
     begin,
-    chunks,
     first_piece,
     follow,
     is_running,
     places,
     process_of,
     ready,
+    send,
 )
 
 from agents.cancel import cancel
-from coordinator.errors import ArchloomError, LostError
+from coordinator.errors import LostError
 from coordinator.hosts.results import EndState, HostBusyError
 from tests.services.missing import missing
 
@@ -180,46 +178,6 @@ async def test_a_job_without_its_context_does_not_start():
     assert refused.value.code == "no_context"
 
 
-async def test_a_cut_context_leaves_the_one_before():
-    """A transfer that breaks is worth nothing, and costs nothing."""
-    whole = archive(other=b"x" * 5000)
-    async with agent() as client:
-        folder = await ready(client, "a-1")
-        with pytest.raises(LostError) as cut:
-            await client.send_context("a-1", chunks(whole[:3000]))
-        assert cut.value.code == "cut"
-        assert sorted(path.name for path in folder.glob("context*")) == ["context", "context.lock"]
-        assert (folder / "context/file").read_bytes() == b"content"
-        await client.send_context("a-1", chunks(whole))
-        assert [path.name for path in (folder / "context").iterdir()] == ["other"]
-
-
-async def test_a_sender_that_breaks_off_is_no_whole_context():
-    """An error while the context is read here leaves nothing there."""
-
-    async def broken() -> AsyncIterator[bytes]:
-        yield archive(file=b"x")[:512]
-        raise FileNotFoundError("gone while it was read")
-
-    async with agent() as client:
-        folder = await ready(client, "a-1")
-        with pytest.raises(FileNotFoundError, match="gone"):
-            await client.send_context("a-1", broken())
-        assert (folder / "context/file").read_bytes() == b"content"
-        assert not (folder / "context.partial").exists()
-
-
-async def test_a_refused_context_is_answered_before_it_is_all_sent():
-    """The host's reason arrives, although it stopped to listen."""
-    async with agent() as client:
-        with pytest.raises(LostError) as unknown:
-            await client.send_context("nobody", chunks(archive(file=bytes(8 << 20))))
-        await begin(client, "a-1", ("wait", None))
-        with pytest.raises(ArchloomError) as started:
-            await client.send_context("a-1", chunks(archive(file=bytes(8 << 20))))
-    assert (unknown.value.code, started.value.code) == ("unknown_job", "started")
-
-
 @contextmanager
 def small_disk(folder: Path):
     """A file system of 1 MiB at `folder`; unmounted afterwards."""
@@ -247,10 +205,10 @@ async def test_a_full_disk_is_told_apart(tmp_path: Path):
         async with agent() as client:
             folder = await ready(client, "a-1")
             with pytest.raises(LostError, match=r"no space left below .*: 0 MiB free") as full:
-                await client.send_context("a-1", chunks(archive(file=bytes(2 << 20))))
+                await send(client, "a-1", file=bytes(2 << 20))
             assert full.value.code == "disk"
             assert "prune" in full.value.hint
-            await client.send_context("a-1", chunks(archive(file=bytes(700_000))))
+            await send(client, "a-1", file=bytes(700_000))
             assert (folder / "context/file").stat().st_size == 700_000
 
 

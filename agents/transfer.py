@@ -1,0 +1,161 @@
+"""One context from the coordinator: what is in it, what the host lacks of it, and that alone over the wire."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from agents.bodies import Bodies
+from agents.errors import AgentError
+from agents.fields import field
+from agents.folders import File, Folder, digest, number, parse, unsafe
+from agents.objects import Objects, pour, write
+from agents.objects_budget import make_room
+from agents.tree import Place, Tree, new_file, readable, settle
+
+# Each question is lines of so many digests: a line may have 64 KiB.
+_A_LINE = 500
+_LARGEST_FOLDER = 16 << 20
+_MOST = 1 << 63
+
+Say = Callable[[dict[str, object]], None]
+
+
+class Received(NamedTuple):
+    """What is there now: entries, the bytes of all files, and of these what had to be sent."""
+
+    entries: int
+    bytes: int
+    received: int
+
+
+def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path) -> Received:
+    """The offered context below `root`, an existing empty folder, with modes and times.
+
+    Raises AgentError `cut`, `disk` before the first file is asked for or when it turns out, `changed` where an object
+    is not what its digest says, and `bad_request` for what leads outside or cannot be.
+    """
+    tree = Tree(root)
+    try:
+        return _Transfer(Bodies(stream), say, objects, tree).run()
+    finally:
+        tree.close()
+
+
+class _Transfer:
+    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree) -> None:
+        self._bodies = bodies
+        self._say = say
+        self._objects = objects
+        self._tree = tree
+        self._announced = self._entries = self._bytes = self._received = 0
+        # By content: where it is to be, all places; and what is there.
+        self._lacking: dict[str, list[tuple[Place, File]]] = {}
+        self._made: set[bytes] = set()
+
+    def run(self) -> Received:
+        opening = self._bodies.opening()
+        self._announced = number(field(opening, "entries", int), 0, _MOST)
+        self._walk(digest(opening.get("root")))
+        if self._entries != self._announced:
+            raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
+        if self._lacking:
+            make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
+            self._ask("files", self._lacking)
+            for content, places in self._lacking.items():
+                self._receive(content, places)
+        self._tree.finish()
+        return Received(self._entries, self._bytes, self._received)
+
+    def _walk(self, root: str) -> None:
+        """Every folder, and of the files those that are here already. A level of lacking folders is one question."""
+        level: list[tuple[str, Place]] = [(root, ())]
+        while level:
+            lacking: dict[str, list[Place]] = {}
+            while level:
+                wanted, place = level.pop()
+                data = self._objects.folder(wanted)
+                if data is None:
+                    lacking.setdefault(wanted, []).append(place)
+                else:
+                    level.extend(self._add(parse(data), place))
+            if lacking:
+                self._ask("folders", lacking)
+            for wanted, places in lacking.items():
+                folder = self._receive_folder(wanted)
+                for place in places:
+                    level.extend(self._add(folder, place))
+
+    def _add(self, folder: Folder, place: Place) -> Iterator[tuple[str, Place]]:
+        self._entries += len(folder.files) + len(folder.links) + len(folder.below)
+        if self._entries > self._announced:
+            # Few objects can stand for any number of folders.
+            raise AgentError("bad_request", f"the context has more than the {self._announced} entries that were said")
+        for part in folder.parts:
+            yield part, place
+        for below in folder.below:
+            yield below.digest, self._tree.add_folder(place, below)
+        for link in folder.links:
+            self._tree.add_link(place, link)
+        for file in folder.files:
+            self._take(file, place)
+
+    def _take(self, file: File, place: Place) -> None:
+        self._bytes += file.size
+        known = self._lacking.get(file.digest)
+        if known is not None:
+            if known[0][1].size != file.size:
+                raise unsafe(readable(file.name), "has the same content as a file of another size")
+            known.append((place, file))
+            return
+        content = bytes.fromhex(file.digest)
+        if self._objects.take(file, self._tree.open(place), alone=content in self._made):
+            self._made.add(content)
+        else:
+            self._lacking[file.digest] = [(place, file)]
+
+    def _ask(self, kind: str, wanted: Iterable[str]) -> None:
+        digests = list(wanted)
+        for begin in range(0, len(digests), _A_LINE):
+            end = begin + _A_LINE
+            self._say({"want": kind, "digests": digests[begin:end], "more": end < len(digests)})
+
+    def _receive_folder(self, wanted: str) -> Folder:
+        data = b"".join(self._bodies.body(_LARGEST_FOLDER))
+        if hashlib.sha256(data).hexdigest() != wanted:
+            raise AgentError("changed", f"a folder object is not {wanted}")
+        folder = parse(data)
+        self._objects.keep_folder(wanted, data)
+        return folder
+
+    def _receive(self, content: str, places: list[tuple[Place, File]]) -> None:
+        (place, file), *others = places
+        parent = self._tree.open(place)
+        fd = new_file(parent, file.name)
+        try:
+            found, size = hashlib.sha256(), 0
+            for piece in self._bodies.body(file.size):
+                found.update(piece)
+                size += len(piece)
+                write(fd, piece)
+            if size != file.size or found.hexdigest() != content:
+                name = b"/".join((*place, file.name))
+                raise AgentError("changed", f"{readable(name)!a} is not as it was offered: it changed meanwhile")
+            settle(fd, file)
+            self._received += size
+            self._objects.keep(file, parent)
+            for other, twin in others:
+                self._copy(fd, other, twin)
+        finally:
+            os.close(fd)
+
+    def _copy(self, fd: int, place: Place, file: File) -> None:
+        copy = new_file(self._tree.open(place), file.name)
+        try:
+            pour(fd, copy)
+            settle(copy, file)
+        finally:
+            os.close(copy)
