@@ -16,7 +16,6 @@ import hashlib
 import os
 import stat
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,9 +97,11 @@ class Objects:
 
     def _put(self, path: Path, file: File, parent: int, *, replace: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        link = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}") if replace else path
         try:
-            os.link(file.name, link, src_dir_fd=parent, follow_symlinks=False)
+            if replace:
+                self._link_over(path, file, parent)
+            else:
+                os.link(file.name, path, src_dir_fd=parent, follow_symlinks=False)
         except FileExistsError:
             return  # another transfer has put it here meanwhile
         except OSError as error:
@@ -113,10 +114,14 @@ class Objects:
                     settle(copy, file)
             finally:
                 os.close(original)
-        else:
-            if replace:
-                link.replace(path)
         self.added += file.size
+
+    def _link_over(self, path: Path, file: File, parent: int) -> None:
+        link = path.with_name(f".{path.name}")
+        with self._locked():
+            link.unlink(missing_ok=True)
+            os.link(file.name, link, src_dir_fd=parent, follow_symlinks=False)
+            link.replace(path)
 
     def _find(self, file: File) -> Path | None:
         path = _path(self._here, file.digest)
@@ -130,11 +135,13 @@ class Objects:
                     old.unlink()
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
-                old.replace(path)
+                with self._locked():
+                    old.replace(path)
         return path if self._earlier and path.exists() else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        """While an object's links are counted, and whenever the store lets go of one."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield
@@ -154,7 +161,8 @@ def _may_share(file: File) -> bool:
 def _link(path: Path, file: File, parent: int) -> bool | None:
     """Whether the file was there and is linked now; None where only a copy will do.
 
-    Under the lock: nobody else may link the object between the look at its links and the change of its mode and time.
+    Under the lock: between the look at an object's links and the change of its mode and time nobody else may link it,
+    nor take the store's own name away, which is one of the two.
     """
     try:
         with naming(file.name):

@@ -18,12 +18,14 @@ from typing import NamedTuple
 
 from agents import state
 from agents.errors import AgentError
+from agents.locks import locked
 from agents.objects import FOLDERS
 from agents.witness import room_below
 
 _MOST = 5_000_000_000
 _PART_OF_DISK = 0.1
 _UNUSED = 14 * 86400.0
+_UNDER_WAY = 3600.0
 _COUNT_AGAIN = 86400.0
 _BLOCK = 4096
 _LEDGER = "ledger.json"
@@ -31,10 +33,13 @@ _MIB = 1 << 20
 
 
 class Budget(NamedTuple):
-    """`bytes` in all; `unused` is the age in seconds at which an object goes anyway."""
+    """`bytes` in all; `unused` is the age in seconds at which an object goes anyway, `under_way` the age until which
+    a file that is still written stays.
+    """
 
     bytes: int
     unused: float = _UNUSED
+    under_way: float = _UNDER_WAY
 
 
 class _Object(NamedTuple):
@@ -57,7 +62,7 @@ def make_room(root: Path, needed: int) -> None:
         # What is in a job's context too would leave no room.
         census = _Census(found for found in _objects(root) if found.links == 1)
         if census.bytes >= needed - free:
-            _throw_out(root, census.oldest(needed - free), unshared=True)
+            _throw_out(root, census.oldest(needed - free), 0, unshared=True)
         free = _free(root)
     if free < needed:
         message = f"no space left below {root.parent} for {needed // _MIB} MiB of context: {free // _MIB} MiB free"
@@ -82,7 +87,8 @@ def trim(root: Path, added: int, limit: Budget) -> None:
             return
         census = _Census(_objects(root))
         last = max(census.oldest(census.bytes - limit.bytes), int((now - limit.unused) * 1e9))
-        left = census.bytes - _throw_out(root, last, unshared=False)
+        left = census.bytes - _throw_out(root, last, int((now - limit.under_way) * 1e9))
+        _remove_boots(root)
         _write_ledger(root, _Ledger(left, now))
 
 
@@ -125,22 +131,25 @@ class _Census:
         return last
 
 
-def _throw_out(root: Path, last: int, *, unshared: bool) -> int:
-    """Removes what changed until then; the bytes of it."""
+def _throw_out(root: Path, last: int, last_written: int, *, unshared: bool = False) -> int:
+    """Removes what changed until then, by another time for what is still written; the bytes of it."""
     gone = 0
     for found in _objects(root):
-        if found.changed <= last and not (unshared and found.links > 1):
-            with suppress(FileNotFoundError):
+        is_written = os.path.basename(found.path).startswith(".")  # noqa: PTH119 - a hundred thousand times
+        if found.changed <= (last_written if is_written else last) and not (unshared and found.links > 1):
+            with suppress(FileNotFoundError), locked(root):
                 Path(found.path).unlink()
                 gone += found.size
-    for folder in root.glob("*/*/"):
-        with suppress(OSError):  # not empty
-            folder.rmdir()
-    for boot in root.iterdir():
-        if boot.name not in {FOLDERS, state.boot_id()}:
-            with suppress(OSError):  # no folder, or not empty
-                boot.rmdir()
     return gone
+
+
+def _remove_boots(root: Path) -> None:
+    """Folders of earlier boots that have become empty; those of this boot may be about to get a file."""
+    for boot in root.iterdir():
+        if boot.is_dir() and boot.name not in {FOLDERS, state.boot_id()}:
+            for folder in (*boot.iterdir(), boot):
+                with suppress(OSError):  # not empty, or gone
+                    folder.rmdir()
 
 
 def _objects(root: Path) -> Iterator[_Object]:

@@ -72,7 +72,7 @@ def test_files_of_one_context_are_files_of_their_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_another_mode_and_time_is_no_other_content(tmp_path: Path, held: bool):
+def test_another_mode_and_time_is_no_other_content(tmp_path: Path, *, held: bool):
     """A fresh clone has new times: nothing is sent, nobody's files change, and what nobody else has is not copied."""
     there = Scripted()
     first, _ = take(tmp_path, "1", there.file("a", b"a"), there=there)
@@ -240,6 +240,9 @@ def test_what_nobody_uses_goes_after_a_while(tmp_path: Path):
     assert len(stored(tmp_path)) == 2
     (objects / "ledger.json").unlink()
     trim(objects, 0, Budget(1 << 60, unused=-1.0))
+    assert (objects / "folders/00/.left").exists()
+    (objects / "ledger.json").unlink()
+    trim(objects, 0, Budget(1 << 60, under_way=-1.0))
 
     assert not [path for path in objects.rglob("*") if path.is_file() and path.parent != objects]
     assert {path.name for path in objects.iterdir() if path.is_dir()} <= {"folders", state.boot_id()}
@@ -259,7 +262,6 @@ def test_the_store_is_not_counted_at_every_transfer(tmp_path: Path):
     trim(objects, 101, Budget(1000))
     assert not stray.exists()
 
-    stray.parent.mkdir(parents=True)
     stray.write_bytes(b"x" * 2000)
     (objects / "ledger.json").write_text(f"[0, {time.time() - 90000}]")
     trim(objects, 0, Budget(1000))
@@ -275,7 +277,7 @@ def test_room_is_made_before_a_transfer(tmp_path: Path):
     objects = tmp_path / "state/objects"
 
     make_room(objects, 1)
-    with pytest.raises(AgentError, match="no space left below .* MiB of context: .* MiB free") as full:
+    with pytest.raises(AgentError, match=r"no space left below .* MiB of context: .* MiB free") as full:
         make_room(objects, 1 << 60)
 
     assert (full.value.code, len(stored(tmp_path))) == ("disk", 1)
