@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+
+from transfer_bed import Scripted, arrive
 
 from agents.folders import Below, File, Folder, Link, parse
 
-LINES = (Path(__file__).parents[1] / "cases" / "wire" / "folders.jsonl").read_bytes().splitlines()
+WIRE = Path(__file__).parents[1] / "cases" / "wire"
+LINES = (WIRE / "folders.jsonl").read_bytes().splitlines()
 
 
 def test_the_golden_objects_are_read():
@@ -29,3 +33,15 @@ def test_a_large_folder_is_read():
     data = b'{"parts":["%b","%b"]}' % tuple(part.encode() for part in parts)
 
     assert parse(data) == Folder([], [], [], parts)
+
+
+def test_the_golden_transfer_is_had(tmp_path: Path):
+    """The agent asks, and ends, by the golden lines."""
+    opening, *wanted = map(json.loads, (WIRE / "context.jsonl").read_bytes().splitlines())
+    there = Scripted()
+    for data in (*LINES, b"", b"#!/bin/sh\n"):
+        there.content(data)
+
+    received = arrive(there, opening["root"], opening["entries"], tmp_path / "state", tmp_path / "context")
+
+    assert [*there.asked, {"ok": received._asdict()}] == wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
 import subprocess
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from test_hosts_jobs import small_disk
 from transfer_bed import seen
 
+from agents.bodies import Bodies
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import scan
 from coordinator.domain.build_id import context_digest
@@ -27,7 +29,9 @@ from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.context import Lacking
 from coordinator.hosts.local import LocalTransport
+from coordinator.hosts.results import ContextReceived
 
+WIRE = Path(__file__).parents[1] / "cases" / "wire"
 ALL = compile_ignore("")
 ODD_NAMES = (b"new\nline", b"caf\xc3\xa9", b"not\xff\xfeutf8", b"-rf", b" ", b"back\\slash", b"l" * 255, b"'\"$`")
 
@@ -252,8 +256,7 @@ async def test_two_transfers_at_once_are_safe(tmp_path: Path):
 )
 async def test_a_host_gets_only_what_it_was_offered(tmp_path: Path, said: str, message: str):
     """An agent that asks for anything else, or in another way, is none of ours."""
-    hello = Path(__file__).parents[1] / "cases/wire/hello.txt"
-    script = f"""if [ $1 = serve ]; then cat {hello} -; else echo 'archloom-agent {said}
+    script = f"""if [ $1 = serve ]; then cat {WIRE}/hello.txt -; else echo 'archloom-agent {said}
 archloom-agent {{"ok": {{}}}}'; cat >/dev/null; fi"""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/f").touch()
@@ -261,6 +264,33 @@ archloom-agent {{"ok": {{}}}}'; cat >/dev/null; fi"""
         with pytest.raises(LostError, match=message) as odd:
             await client.send_context("a-1", await offered(tmp_path / "tree"), nothing)
     assert odd.value.code == "protocol"
+
+
+async def test_the_golden_transfer_is_had(tmp_path: Path):
+    """The opening is the golden line, and the answers are the golden objects in the order of the golden questions."""
+    root = tmp_path / "tree"
+    (root / "src").mkdir(parents=True)
+    (root / "src/run").write_text("#!/bin/sh\n")
+    (root / "src/run").chmod(0o755)
+    (root / "zero").touch(0o644)
+    (root / "zero").chmod(0o644)
+    (root / "ümlaut").symlink_to("not\udcffutf8")
+    (root / "src").chmod(0o755)
+    for name, time in (("src/run", 7), ("zero", 7), ("ümlaut", 1), ("src", 1763930000_123456789)):
+        os.utime(root / name, ns=(0, time), follow_symlinks=False)
+    opening, *said = (WIRE / "context.jsonl").read_bytes().splitlines()
+    (tmp_path / "said").write_bytes(b"".join(b"archloom-agent %b\n" % line for line in said))
+    script = f"if [ $1 = serve ]; then cat {WIRE}/hello.txt -; else cat {tmp_path}/said; cat >{tmp_path}/kept; fi"
+
+    async with agent("sh", "-c", script, "sh") as client:
+        received = await client.send_context("a-1", await offered(root), nothing)
+
+    assert received == ContextReceived(entries=4, bytes=10, received=10)
+    line, _, bodies = (tmp_path / "kept").read_bytes().partition(b"\n")
+    assert line == opening
+    came = Bodies(io.BytesIO(bodies))
+    folders = (WIRE / "folders.jsonl").read_bytes().splitlines()
+    assert [b"".join(came.body(1000)) for _ in range(4)] == [*folders, b"", b"#!/bin/sh\n"]
 
 
 async def test_a_cancelled_transfer_leaves_nothing(tmp_path: Path):
