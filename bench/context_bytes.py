@@ -28,7 +28,6 @@ from coordinator.domain.dockerignore import compile_ignore
 from coordinator.hosts.agent import connect
 from coordinator.hosts.local import local
 from tests.edges.agent_bed import SPEC
-from tests.services.missing import missing
 
 RSYNC = ("rsync", "--archive", "--no-whole-file", "--stats")
 # rsync's own remote shell, without a network: the words after the host are the command.
@@ -114,11 +113,8 @@ class Ours:
         before = self._transport.counts.both
         begun = time.perf_counter()
         offered = await offer(await scan(self._context, compile_ignore("")))
-        scanned = time.perf_counter()
-        await self._client.send_context(job, offered, lambda told: print(f"  sent: {told}"))
-        ended = time.perf_counter()
-        print(f"  scan {scanned - begun:.2f} s, transfer {ended - scanned:.2f} s")
-        return ended - begun, self._transport.counts.both - before
+        await self._client.send_context(job, offered, lambda _: None)
+        return time.perf_counter() - begun, self._transport.counts.both - before
 
 
 def rsynced(context: Path, copy: Path) -> tuple[float, int]:
@@ -143,7 +139,7 @@ def context(files: int, kilobytes: int) -> Iterator[tuple[Path, Path]]:
 
 async def main(files: int, kilobytes: int) -> None:
     if shutil.which("rsync") is None:
-        missing("rsync")
+        raise SystemExit("rsync is not here; install it: sudo apt-get install rsync")
     with context(files, kilobytes) as (root, place):
         os.environ["XDG_STATE_HOME"] = str(place / "state")
         transport = CountedTransport(local(dict(os.environ), "local"))
