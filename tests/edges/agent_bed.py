@@ -71,6 +71,11 @@ async def send(client: AgentClient, job: str, **files: bytes) -> ContextReceived
         return await client.send_context(job, offered, lambda _: None)
 
 
+async def chunks(data: bytes, size: int = 65536) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
 async def ready(client: AgentClient, job: str, *steps: tuple[str, object]) -> Path:
     """A job that can be started; its folder."""
     await client.create(job, {**SPEC, "image": f"archloom/test:{job}", "dockerfile": json.dumps(steps)})

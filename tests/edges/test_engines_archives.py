@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from agent_bed import archive, chunks, follow, oldest_python
+from agent_bed import chunks, follow, oldest_python, send
 
 from agents import engines, images
 from coordinator.domain.descriptors import DOCKER_MANIFEST
@@ -92,7 +92,7 @@ async def job(client: AgentClient, dockerfile: str, **fields: object) -> AsyncIt
     }
     name = f"{run}-amd64-1"
     await client.create(name, spec)
-    await client.send_context(name, chunks(archive(a=os.urandom(200_000), b=b"b", Dockerfile=b"FROM x\n")))
+    await send(client, name, a=os.urandom(200_000), b=b"b", Dockerfile=b"FROM x\n")
     try:
         yield name
     finally:
@@ -239,7 +239,7 @@ async def test_memory_stays_flat_however_large_a_layer_is(client, registry, tmp_
     repository = f"archives/{uuid.uuid4().hex[:8]}"
     noise = os.urandom(1 << 20)
     async with job(client, "FROM scratch\nCOPY large /large\n") as name, upstream(registry) as up:
-        await client.send_context(name, chunks(archive(large=noise * 200)))
+        await send(client, name, large=noise * 200)
         await build(client, name)
         sink, seen = Counted(up, repository), 0
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
