@@ -72,7 +72,7 @@ def without_host(text: str, label: str, name: str) -> str:
         del data[section][name]
         data[section] = data[section] or None
 
-    def remove(body: str, where: Outline) -> str:
+    def remove(body: str, where: Outline) -> str | None:
         part = where.root.member(section) if where.root else None
         return _remove(body, part.value if part else None, name)
 
@@ -88,7 +88,7 @@ def with_host_key(text: str, label: str, name: str, key: str) -> str:
         known = {"host": before} if isinstance(before, str) else before or {}
         data[section][name] = {**known, "host_key": key}
 
-    def pin(body: str, where: Outline) -> str:
+    def pin(body: str, where: Outline) -> str | None:
         part = where.root.member(section) if where.root else None
         member = part.value.member(name) if part else None
         return _pin(body, member, key, in_flow=bool(part and part.value.flow))
@@ -116,7 +116,7 @@ def scalar(text: str) -> str:
             root = None
         if root is not None and root.data == {"k": text}:
             return text
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _edited(

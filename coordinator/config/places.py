@@ -100,7 +100,8 @@ def _spot(event: Event, stream: Iterator[Event], before: int) -> Spot:
 
 
 def _map(event: MappingStartEvent, stream: Iterator[Event]) -> Spot:
-    members, last = [], event.end_mark.index
+    members: list[Member] = []
+    last = event.end_mark.index
     column = 0
     while not isinstance(inner := next(stream), MappingEndEvent):
         if not members:

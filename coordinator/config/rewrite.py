@@ -1,4 +1,4 @@
-"""Which inventory file is written, and writing it: whole or not at all, and never over what somebody else just wrote."""
+"""Which inventory file is written, and writing it: whole or not at all, and never over somebody else's change."""
 
 from __future__ import annotations
 

@@ -1,0 +1,263 @@
+"""Connections to a board that is being enrolled, by paramiko: made in turn, while a person waits.
+
+A host's key is fetched, judged by the caller, and demanded again on every connection that logs in.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.errors import ArchloomError, LostError
+from coordinator.hosts.enrol_config import PORT, Route
+from coordinator.hosts.enrol_keys import Keyring, UserKey, keyring
+from coordinator.hosts.enrol_trust import HostKey, Verdict, on_record
+
+if TYPE_CHECKING:
+    import paramiko
+
+_BANNER_S, _AUTH_S = 15.0, 60.0
+_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+_SIGNED_BY_RSA = ("rsa-sha2-512", "rsa-sha2-256")
+# Servers hang up after six refused keys; what is left is offered on the next connection.
+_MOST_KEYS = 24
+
+
+@dataclass(slots=True)
+class Connection:
+    """One transport, with the jump host's below it."""
+
+    transport: paramiko.Transport
+    key: HostKey
+    below: Connection | None = None
+
+    def close(self) -> None:
+        self.transport.close()
+        if self.below is not None:
+            self.below.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A connection that is logged in where `connection` is there, by `key` where one was needed.
+
+    `allowed` are the methods the host offers otherwise, `refused` the keys it did not take.
+    """
+
+    connection: Connection | None
+    key: UserKey | None = None
+    allowed: tuple[str, ...] = ()
+    refused: tuple[UserKey, ...] = ()
+
+
+def fetch_key(route: Route, timeout: float, types: tuple[str, ...] = ()) -> HostKey:
+    """The key the host shows; of these types where it has one. Raises LostError where it cannot be reached."""
+    connection = _connect(route, timeout, types)
+    connection.close()
+    return connection.key
+
+
+def log_in(route: Route, keys: Keyring, expected: HostKey, timeout: float) -> Login:
+    """Log in by a key, on a host that shows this one. Raises LostError; a refusal is no error but a Login without."""
+    connection = _expect(route, expected, timeout)
+    try:
+        allowed = _methods(connection, route)
+        if allowed is None:
+            return Login(connection)
+        refused: list[UserKey] = []
+        for key in keys.keys[:_MOST_KEYS] if "publickey" in allowed else ():
+            if not connection.transport.is_active():
+                connection.close()
+                connection = _expect(route, expected, timeout)
+            if _takes(connection, route, key):
+                return Login(connection, key)
+            refused.append(key)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return Login(None, None, allowed, tuple(refused))
+
+
+def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: float) -> Connection:
+    """Log in with this password. Raises LostError `password` where it is not taken; it is never repeated."""
+    from paramiko.ssh_exception import AuthenticationException, SSHException
+
+    connection = _expect(route, expected, timeout)
+    try:
+        more = connection.transport.auth_password(route.user, password)
+    except AuthenticationException as error:
+        connection.close()
+        hint = f"see that it is the one of {route.user} on that host: ssh {ssh_words(route)}"
+        raise LostError(f"the password was not accepted for {route}", hint=hint, code="password") from error
+    except (SSHException, EOFError, OSError) as error:
+        connection.close()
+        raise _broken(route, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    if more:
+        connection.close()
+        raise _wants_more(route, more)
+    return connection
+
+
+def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Connection:
+    import paramiko
+    from paramiko.ssh_exception import SSHException
+
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs what it raises as well
+    below = None if route.jump is None else _log_in_to_jump(route.jump, timeout)
+    transport = None
+    try:
+        transport = paramiko.Transport(_dial(route, below, timeout))
+        transport.banner_timeout, transport.auth_timeout = max(_BANNER_S, timeout), _AUTH_S
+        options = transport.get_security_options()
+        ordered = sorted(options.key_types, key=lambda one: _rank(one, types))
+        options.key_types = ordered
+        transport.start_client(timeout=max(_BANNER_S, timeout))
+        shown = transport.get_remote_server_key()
+        return Connection(transport, HostKey(shown.get_name(), shown.asbytes(), shown.get_bits()), below)
+    except (SSHException, EOFError, OSError) as error:
+        _close(transport, below)
+        raise _broken(route, error) from error
+    except BaseException:
+        _close(transport, below)
+        raise
+
+
+def _close(transport: paramiko.Transport | None, below: Connection | None) -> None:
+    if transport is not None:
+        transport.close()
+    if below is not None:
+        below.close()
+
+
+def _rank(algorithm: str, types: tuple[str, ...]) -> tuple[int, int]:
+    kind = "ssh-rsa" if algorithm in _SIGNED_BY_RSA else algorithm
+    return (0 if kind in types else 1, _ORDER.index(kind) if kind in _ORDER else len(_ORDER))
+
+
+def _expect(route: Route, expected: HostKey, timeout: float) -> Connection:
+    connection = _connect(route, timeout, (expected.type,))
+    if connection.key.blob != expected.blob:
+        connection.close()
+        message = f"{route.name} showed two host keys in a row: {expected} and then {connection.key}"
+        hint = "is its address used by two machines? ping it, switch one of them off, and look again"
+        raise LostError(message, hint=hint, code="host_key")
+    return connection
+
+
+def _dial(
+    route: Route, below: Connection | None, timeout: float
+) -> paramiko.Channel | paramiko.ProxyCommand | socket.socket:
+    import paramiko
+
+    if below is not None:
+        return below.transport.open_channel("direct-tcpip", (route.host, route.port), ("127.0.0.1", 0), timeout=timeout)
+    if route.proxy:
+        return paramiko.ProxyCommand(route.proxy)
+    try:
+        return socket.create_connection((route.host, route.port), timeout=timeout)
+    except OSError as error:
+        raise _unreachable(route, error, timeout) from error
+
+
+def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
+    """A jump host is no board: that it is known and lets us in is settled with ssh itself."""
+    record = on_record(jump)
+    hint = f"log in to it once, and come back: ssh {ssh_words(jump)}"
+    own = keyring(jump)
+    try:
+        shown = fetch_key(jump, timeout, tuple(one.type for one in record.keys))
+        if record.verdict(shown) is not Verdict.KNOWN:
+            message = f"the jump host {jump.name} shows a host key that is not in known_hosts: {shown}"
+            raise LostError(message, hint=hint, code="host_key")
+        login = log_in(jump, own, shown, timeout)
+    finally:
+        own.close()
+    if login.connection is None:
+        raise LostError(f"the jump host {jump} took none of your keys{told(login.refused)}", hint=hint, code="denied")
+    return login.connection
+
+
+def _methods(connection: Connection, route: Route) -> tuple[str, ...] | None:
+    """What the host lets its users prove themselves by; None where it asks for nothing."""
+    from paramiko.ssh_exception import BadAuthenticationType, SSHException
+
+    try:
+        connection.transport.auth_none(route.user)
+    except BadAuthenticationType as error:
+        return tuple(error.allowed_types)
+    except (SSHException, EOFError, OSError) as error:
+        raise _broken(route, error) from error
+    return None
+
+
+def _takes(connection: Connection, route: Route, key: UserKey) -> bool:
+    from paramiko.ssh_exception import AuthenticationException, SSHException
+
+    try:
+        more = connection.transport.auth_publickey(route.user, key.key)
+    except (AuthenticationException, SSHException, EOFError, OSError):
+        return False
+    if more:
+        raise _wants_more(route, more)
+    return True
+
+
+def told(keys: tuple[UserKey, ...]) -> str:
+    """` (offered: …)`, ready to follow a sentence."""
+    return f" (offered: {', '.join(one.source for one in keys)})" if keys else ""
+
+
+def ssh_words(route: Route) -> str:
+    """The arguments that make `ssh` go there."""
+    return (f"-p {route.port} " if route.port != PORT else "") + f"{route.user}@{route.name}"
+
+
+def _wants_more(route: Route, more: list[str]) -> LostError:
+    return LostError(
+        f"{route} asks for more than a key: {', '.join(more)} too",
+        hint="archloom logs in by a key alone: see AuthenticationMethods in /etc/ssh/sshd_config there",
+        code="denied",
+    )
+
+
+def _unreachable(route: Route, error: OSError, timeout: float) -> LostError:
+    where = route.host if route.host == route.name else f"{route.name} ({route.host})"
+    match error:
+        case socket.gaierror():
+            hint = f"see how it is spelled, or write its address: archloom boards add {route.user}@192.168.…"
+            return LostError(f"the name {where} does not resolve: {error.strerror}", hint=hint, code="name")
+        case ConnectionRefusedError():
+            hint = "start it there: sudo systemctl enable --now ssh; another port is written ssh://USER@HOST:PORT"
+            return LostError(f"{where} runs no SSH server on port {route.port}", hint=hint, code="refused")
+        case TimeoutError():
+            hint = "is it switched on, and in this network? ping it; a firewall may drop what comes from here"
+            message = f"{where} does not answer on port {route.port} in {timeout:.0f} s"
+            return LostError(message, hint=hint, code="timeout")
+        case _:
+            return LostError(f"{where} cannot be reached: {error.strerror or error}", hint=f"ping {route.host}")
+
+
+def _broken(route: Route, error: Exception) -> ArchloomError:
+    from paramiko.ssh_exception import ChannelException, IncompatiblePeer, ProxyCommandFailure
+
+    hint = f"ssh -v {ssh_words(route)} says more"
+    match error:
+        case ChannelException():
+            message = f"the jump host cannot reach {route.host} port {route.port}: {error.text}"
+            return LostError(message, hint=hint, code="jump")
+        case ProxyCommandFailure():
+            return LostError(f"the ProxyCommand for {route.name} failed: {route.proxy}", hint=hint, code="proxy")
+        case IncompatiblePeer():
+            return LostError(f"{route.name} has no SSH algorithm in common with us: {error}", hint=hint, code="ssh")
+        case TimeoutError():
+            return LostError(f"{route.name} stopped answering", hint=hint, code="timeout")
+        case _:
+            what = str(error).partition("\n")[0] or "it closed the connection"
+            text = f"what answers at {route.host} port {route.port} does not speak SSH to us: {what}"
+            return LostError(text, hint=hint, code="ssh")

@@ -1,0 +1,157 @@
+"""The user's own keys: those that can be offered to a board, those that cannot, and a new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator.errors import UsageError
+from coordinator.hosts.enrol_config import Route
+
+if TYPE_CHECKING:
+    from paramiko import Agent, AgentKey, PKey
+
+_SOCKET = "SSH_AUTH_SOCK"
+_NO_AGENT = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class UserKey:
+    """A key that can sign. `source` says where it is, for messages."""
+
+    source: str
+    key: PKey | AgentKey
+
+    @property
+    def public(self) -> str:
+        """`TYPE BASE64`."""
+        return f"{self.key.get_name()} {self.key.get_base64()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """`keys` are in the order they are offered; `locked` are files with a passphrase that no agent has opened."""
+
+    keys: tuple[UserKey, ...]
+    locked: tuple[Path, ...] = ()
+    agent: Agent | None = None
+
+    def close(self) -> None:
+        """Leave the agent, whose keys cannot sign any more then."""
+        if self.agent is not None:
+            self.agent.close()
+
+
+def keyring(route: Route) -> Keyring:
+    """The keys for this route: the configuration's, the agent's, then the usual files."""
+    agent = _agent(route)
+    held = [] if agent is None else [UserKey(_agent_name(key), key) for key in agent.get_keys()]
+    by_public = {one.public: one for one in held}
+    files: list[UserKey] = []
+    locked: list[Path] = []
+    for path in route.identities:
+        wanted = _public_of(path)
+        if wanted in by_public:
+            files.append(by_public[wanted])
+            continue
+        try:
+            loaded = _loaded(path)
+        except PermissionError:
+            locked.append(path)
+            continue
+        if loaded is not None:
+            files.append(UserKey(short(path), loaded))
+    others = [] if route.only else held
+    ordered = [*files, *others] if route.chosen else [*others, *files]
+    return Keyring(tuple({one.public: one for one in ordered}.values()), tuple(locked), agent)
+
+
+def create(path: Path) -> UserKey:
+    """A new Ed25519 key without a passphrase, made as ssh-keygen makes it. Raises UsageError."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from paramiko import Ed25519Key
+
+    made = Ed25519PrivateKey.generate()
+    private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # "x": a key that is there already, perhaps one with a passphrase, is never written over.
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+            file.write(private)
+        path.with_name(f"{path.name}.pub").write_bytes(public + b" archloom\n")
+    except OSError as error:
+        raise UsageError(f"cannot write the key {path}: {error.strerror}", hint="ssh-keygen -t ed25519") from error
+    return UserKey(short(path), Ed25519Key.from_private_key_file(str(path)))
+
+
+def _agent(route: Route) -> Agent | None:
+    if route.agent == _NO_AGENT:
+        return None
+    from paramiko import Agent
+    from paramiko.ssh_exception import SSHException
+
+    with _agent_at(route.agent):
+        try:
+            return Agent()
+        except (SSHException, OSError):  # a socket that nobody serves any more is no agent
+            return None
+
+
+def _agent_name(key: AgentKey) -> str:
+    return f"{key.comment or key.get_name()} (ssh-agent)"
+
+
+@contextmanager
+def _agent_at(socket: str) -> Iterator[None]:
+    """paramiko knows one place to look for the agent; IdentityAgent names another."""
+    if not socket:
+        yield
+        return
+    before = os.environ.get(_SOCKET)
+    os.environ[_SOCKET] = os.path.expandvars(socket)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SOCKET]
+        else:
+            os.environ[_SOCKET] = before
+
+
+def _loaded(path: Path) -> PKey | None:
+    """The key in this file; None where there is none we can read. Raises PermissionError for one with a passphrase."""
+    from paramiko import ECDSAKey, Ed25519Key, RSAKey
+    from paramiko.ssh_exception import PasswordRequiredException, SSHException
+
+    if path.suffix == ".pub" or not path.is_file():
+        return None
+    for kind in (Ed25519Key, ECDSAKey, RSAKey):
+        try:
+            loaded: PKey = kind.from_private_key_file(str(path))
+        except PasswordRequiredException:
+            raise PermissionError(path) from None
+        except (SSHException, OSError, ValueError, IndexError):
+            continue
+        return loaded
+    return None
+
+
+def _public_of(path: Path) -> str:
+    """What the file beside a private key says its public part is."""
+    beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    try:
+        return " ".join(beside.read_text(encoding="utf-8").split()[:2])
+    except (OSError, ValueError):
+        return ""
+
+
+def short(path: Path) -> str:
+    """As a person writes it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
