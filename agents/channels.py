@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,8 +16,11 @@ from agents.failures import explain
 from agents.jobs import Jobs
 from agents.objects import Objects
 from agents.objects_budget import budget, trim
+from agents.purge import find_places, purge_all
 from agents.serve import Parts, Save
 from agents.transfer import Received
+
+_LONGEST_MARK = 1024
 
 
 class Pipes(NamedTuple):
@@ -96,6 +99,19 @@ def bases_in(folder: Path, job: str, parts: Parts) -> int:
         pipes.replies.greet(frames.failure(explain(error, folder)))
         return 1
     pipes.replies.greet({"ok": loaded})
+    return 0
+
+
+def purge(environment: Mapping[str, str]) -> int:
+    """Delete everything of archloom on this host and say what that was. The mark of the user's key is on stdin."""
+    pipes = _take_pipes()
+    try:
+        places = find_places(environment)
+        done = purge_all(places, pipes.reader.read(_LONGEST_MARK).decode("ascii", "replace").strip())
+    except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
+        pipes.replies.greet(frames.failure(explain(error, Path("/"))))
+        return 1
+    pipes.replies.greet({"ok": done})
     return 0
 
 

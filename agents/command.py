@@ -11,7 +11,7 @@ from agents import channels, frames, job_run, state
 from agents.errors import AgentError
 from agents.serve import Parts, Server
 
-_USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | --version"
+_USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
 def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int:
@@ -27,6 +27,8 @@ def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int
             return channels.image_out(state.open_state(os.environ), words[1], parts.save)
         if len(words) == 2 and words[0] == "load":
             return channels.bases_in(state.open_state(os.environ), words[1], parts)
+        if words == ["purge"]:
+            return channels.purge(os.environ)
         if len(words) == 5 and words[0] == "job":
             return job_run.main(words[1:], prepare)
         if words == ["--version"]:

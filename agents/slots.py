@@ -42,7 +42,7 @@ def meeting_place(shared: Path, own: Path, engine_id: str) -> int:
     Only what every user of the engine can use is worth anything as a meeting place, so `own` guards against this
     user's other coordinators alone.
     """
-    name = "archloom-" + re.sub(r"[^A-Za-z0-9_.-]", "-", engine_id)
+    name = folder_name(engine_id)
     try:
         place = _directory(shared / name)
         if os.access(shared / name, os.W_OK | os.X_OK):
@@ -51,6 +51,11 @@ def meeting_place(shared: Path, own: Path, engine_id: str) -> int:
     except OSError:
         pass
     return _directory(own / name)
+
+
+def folder_name(engine_id: str) -> str:
+    """What the folder of this engine's lock files is called, wherever it lies."""
+    return "archloom-" + re.sub(r"[^A-Za-z0-9_.-]", "-", engine_id)
 
 
 def acquire(place: int, count: int, holder: str, since: float) -> Slot:

@@ -39,11 +39,8 @@ def open_state(environment: Mapping[str, str], spare: Path = _SPARE) -> Path:
     Below the home, or below a folder of this user's own in `spare` where the home takes nothing. Raises AgentError
     `state` when it was written in another format.
     """
-    home = environment.get("XDG_STATE_HOME", "")
-    # The specification: a relative path in the variable is to be ignored.
-    root = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
     try:
-        folder = _make(root)
+        folder = _make(_root(environment))
     except OSError:
         folder = _make(_own(spare / f"archloom-{os.getuid()}"))
     version = folder / "version"
@@ -57,6 +54,18 @@ def open_state(environment: Mapping[str, str], spare: Path = _SPARE) -> Path:
         if found not in {FORMAT, ""}:
             raise AgentError("state", f"{folder} has format {found}, this agent reads {FORMAT}") from None
     return folder
+
+
+def folders(environment: Mapping[str, str], spare: Path = _SPARE) -> tuple[Path, Path]:
+    """Where `open_state` puts the folder of this machine: one of these, or over time both."""
+    name = Path("archloom-agent", machine_id())
+    return _root(environment) / name, spare / f"archloom-{os.getuid()}" / name
+
+
+def _root(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_STATE_HOME", "")
+    # The specification: a relative path in the variable is to be ignored.
+    return Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
 
 
 def _make(root: Path) -> Path:

@@ -70,6 +70,11 @@ class AgentClient:
         self._reading = asyncio.create_task(self._read())
 
     @property
+    def transport(self) -> Transport:
+        """What it is reached by."""
+        return self._transport
+
+    @property
     def lost(self) -> bool:
         """Whether the channel has ended: no call on this client can succeed any more."""
         return self._lost is not None

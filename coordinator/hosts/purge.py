@@ -1,0 +1,53 @@
+"""Everything of archloom off a host, by its agent, which deletes itself last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordinator.errors import LostError
+from coordinator.hosts import results
+from coordinator.hosts.frames import Incoming
+from coordinator.hosts.transport import Transport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What was deleted: jobs, image names, folders and files, lines of authorized_keys; `kept` is what was not."""
+
+    jobs: int
+    images: tuple[str, ...]
+    files: tuple[str, ...]
+    keys: int
+    kept: tuple[str, ...]
+
+
+async def purge(transport: Transport, mark: str) -> Purged:
+    """Purge the host, and the user's key, whose line ends with `mark`, last of all. Raises LostError; again is fine."""
+    channel = await transport.open_bulk(("purge",))
+    try:
+        channel.writer.write(mark.encode() + b"\n")
+        await channel.writer.drain()
+        channel.writer.write_eof()
+        answer = await Incoming(channel.reader, transport.host).greeting()
+    except OSError:
+        answer = None
+    finally:
+        ending = await channel.close()
+    if answer is None:
+        said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
+        raise LostError(f"host '{transport.host}': the agent left without a word{said}", code="connection")
+    if "error" in answer:
+        raise results.failure(transport.host, results.field(transport.host, answer, "error", dict))
+    return _purged(transport.host, results.field(transport.host, answer, "ok", dict))
+
+
+def _purged(host: str, done: Mapping[str, Any]) -> Purged:
+    return Purged(
+        jobs=results.field(host, done, "jobs", int),
+        images=tuple(map(str, results.field(host, done, "images", list))),
+        files=tuple(map(str, results.field(host, done, "files", list))),
+        keys=results.field(host, done, "keys", int),
+        kept=tuple(map(str, results.field(host, done, "kept", list))),
+    )
