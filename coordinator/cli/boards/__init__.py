@@ -9,7 +9,7 @@ import importlib
 
 import click
 
-_COMMANDS = {"show": "show", "import": "import_"}
+_COMMANDS = {"show": "show", "add": "add", "remove": "remove", "trust": "trust", "import": "import_"}
 
 
 class _Boards(click.Group):

@@ -1,0 +1,89 @@
+"""`archloom boards add`: a host from nothing to an entry of the inventory."""
+
+from __future__ import annotations
+
+import click
+
+from coordinator.cli.around import around
+from coordinator.cli.output import say
+from coordinator.cli.terminal import Terminal
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable
+from coordinator.domain.inventory import Kind
+from coordinator.domain.platforms import Mode
+from coordinator.errors import Exit
+
+_HOW = {
+    Mode.NATIVE: "natively",
+    Mode.COMPAT: "in its CPU's 32-bit or older mode",
+    Mode.CROSS: "by cross-compiling",
+    Mode.EMULATED: "through QEMU",
+}
+
+
+@click.command(
+    epilog="\b\nExamples:\n  archloom boards add pi@192.168.1.21\n  archloom boards add --name beast --emulator local"
+)
+@click.argument("target", metavar="USER@HOST|ssh://USER@HOST[:PORT]|ALIAS|local")
+@click.option(
+    "--name", metavar="NAME", default="", help="What to call it. Left out, the alias or the host's short name."
+)
+@click.option("--emulator", is_flag=True, help="It may also run foreign platforms through QEMU.")
+@click.option(
+    "--host-key", metavar="SHA256:…", default="", help="The key it must show; then nothing is asked about it."
+)
+@click.option("--yes", is_flag=True, help="Agree to everything but an unknown host key.")
+@click.option("-i", "--inventory", metavar="FILE", help="The file to add it to. (env: ARCHLOOM_INVENTORY)")
+def command(target: str, name: str, host_key: str, inventory: str | None, *, emulator: bool, yes: bool) -> int:
+    """Add a host to the inventory.
+
+    Shows its host key and asks once whether it is the right one; lets your SSH key in, with the password asked once;
+    pins the host key; looks at what the host is, and appends it to the inventory, whose comments stay.
+
+    A host that cannot build yet is added too: what is wrong and what cures it is told, and the exit code is 5. A host
+    that cannot be reached is not added.
+    """
+    from coordinator.config.locate import label
+    from coordinator.runner.enrol import Addition, add
+
+    wanted = Addition(
+        target=target,
+        name=name,
+        kind=Kind.EMULATOR if emulator else Kind.BOARD,
+        host_key=host_key,
+        yes=yes,
+        inventory=inventory,
+    )
+    added = add(wanted, around(), Terminal())
+    file, host = label(added.file), added.host
+    if added.is_new_file:
+        keeps = ", with this machine as the emulator it was" if not host.address.is_local else ""
+        say(f"{file}: created{keeps}")
+    what = f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
+    say(f"{file}: {what}")
+    usable = tell(host.name, added.found)
+    say(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
+    return Exit.DONE if usable else Exit.LOST
+
+
+def _build(found: Facts | Unreachable) -> str:
+    platforms = found.in_mode(Mode.NATIVE) if isinstance(found, Facts) else ()
+    return f"archloom build . -t REGISTRY/IMAGE:TAG --platform {','.join(map(str, platforms))}"
+
+
+def tell(name: str, found: Facts | Unreachable) -> bool:
+    """Says what the host can build and what is wrong with it; whether it can build anything."""
+    if isinstance(found, Unreachable):
+        say(f"{name}: {found.message}{_hint(found.hint)}")
+        return False
+    for mode, how in _HOW.items():
+        platforms = ", ".join(str(one) for one in found.in_mode(mode))
+        if platforms and not found.blocking:
+            say(f"{name}: builds {platforms} {how}")
+    for problem in found.problems:
+        say(f"{name}: {problem.message}{_hint(problem.hint)}")
+    return not found.blocking
+
+
+def _hint(hint: str) -> str:
+    return "".join(f"\n  hint: {line}" for line in hint.splitlines())

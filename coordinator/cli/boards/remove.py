@@ -1,0 +1,31 @@
+"""`archloom boards remove`: a host out of the inventory, and archloom off the host."""
+
+from __future__ import annotations
+
+import click
+
+from coordinator.cli.around import around
+from coordinator.cli.output import say
+from coordinator.cli.terminal import Terminal
+
+
+@click.command(epilog="\b\nExample:\n  archloom boards remove pi5 --purge")
+@click.argument("name")
+@click.option("--purge", is_flag=True, help="First delete everything archloom put on the host.")
+@click.option("--yes", is_flag=True, help="Also end the builds that run there now.")
+@click.option("-i", "--inventory", metavar="FILE", help="The file that lists it. (env: ARCHLOOM_INVENTORY)")
+def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None:
+    """Take a host out of the inventory.
+
+    With --purge its jobs, the images and bases held in its engine, the agent with all its folders and the key that
+    `boards add` installed are deleted first; a host that cannot be reached then stays in the inventory.
+    """
+    from coordinator.config.locate import label
+    from coordinator.runner.remove import Removal, remove
+
+    removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), around(), Terminal())
+    for line in removed.told:
+        say(f"{name}: {line}")
+    say(f"{label(removed.file)}: removed {name}")
+    if removed.is_last:
+        say("next: no host is listed there any more; archloom boards add USER@HOST adds one")

@@ -1,0 +1,31 @@
+"""`archloom boards trust`: the new key of a host that was set up anew."""
+
+from __future__ import annotations
+
+import click
+
+from coordinator.cli.around import around
+from coordinator.cli.output import say
+from coordinator.cli.terminal import Terminal
+
+
+@click.command(
+    epilog="\b\nExample:\n  archloom boards trust pi5 --host-key SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+)
+@click.argument("name")
+@click.option("--host-key", metavar="SHA256:…", default="", help="The key it must show; then nothing is asked.")
+@click.option("-i", "--inventory", metavar="FILE", help="The file that lists it. (env: ARCHLOOM_INVENTORY)")
+def command(name: str, host_key: str, inventory: str | None) -> None:
+    """Trust the key that a host shows now.
+
+    Shows the key on record and the new one, asks once, and writes host_key: into the host's entry of the inventory,
+    which decides over ~/.ssh/known_hosts; that file is left alone.
+    """
+    from coordinator.runner.trust import trust
+
+    trusted = trust(name, host_key, inventory, around(), Terminal())
+    if not trusted.is_new:
+        say(f"{name}: nothing to do, its host key is the one on record: {trusted.key}")
+        return
+    say(f"{name}: host_key is {trusted.key} now")
+    say(f"next: archloom boards {name}; where it was set up anew, let your key in again with ssh-copy-id")

@@ -1,0 +1,40 @@
+"""Questions to the person at the terminal."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+
+from coordinator.cli.output import say
+from coordinator.errors import InterruptedRunError
+
+_YES = frozenset({"y", "yes"})
+
+
+class Terminal:
+    """Asks on stderr and reads stdin, as the data of a command may go elsewhere by stdout."""
+
+    @property
+    def is_there(self) -> bool:
+        return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def agrees(self, question: str) -> bool:
+        """Whether `y` or `yes` was typed."""
+        if not self.is_there:
+            return False
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        answer = sys.stdin.readline()
+        if not answer:  # Ctrl-D
+            say("")
+            raise InterruptedRunError("nothing was answered; nothing was changed")
+        return answer.strip().lower() in _YES
+
+    def password(self, prompt: str) -> str:
+        try:
+            return getpass.getpass(prompt, stream=sys.stderr)
+        except EOFError:
+            say("")
+            raise InterruptedRunError("no password was typed; nothing was changed") from None
