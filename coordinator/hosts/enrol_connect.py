@@ -104,6 +104,18 @@ def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: 
     return connection
 
 
+def forwards_ports(connection: Connection) -> bool:
+    """Whether the host listens for us, as a tunnel needs it to."""
+    from paramiko.ssh_exception import SSHException
+
+    try:
+        port = connection.transport.request_port_forward("127.0.0.1", 0)
+        connection.transport.cancel_port_forward("127.0.0.1", port)
+    except SSHException:
+        return False
+    return True
+
+
 def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Connection:
     import paramiko
     from paramiko.ssh_exception import SSHException

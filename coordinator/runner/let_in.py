@@ -7,7 +7,15 @@ from pathlib import Path
 
 from coordinator.errors import InterruptedRunError, LostError
 from coordinator.hosts.enrol_config import Route
-from coordinator.hosts.enrol_connect import Connection, Login, log_in, log_in_by_password, ssh_words, told
+from coordinator.hosts.enrol_connect import (
+    Connection,
+    Login,
+    forwards_ports,
+    log_in,
+    log_in_by_password,
+    ssh_words,
+    told,
+)
 from coordinator.hosts.enrol_install import install, uninstall
 from coordinator.hosts.enrol_keys import Keyring, UserKey, create, keyring, short
 from coordinator.hosts.enrol_trust import HostKey
@@ -36,6 +44,7 @@ def let_in(door: Door, around: Around, console: Console) -> None:
     try:
         login = log_in(door.route, keys, door.key, door.timeout)
         if login.connection is not None:
+            _tell_of_forwarding(login.connection, door.route, console)
             login.connection.close()
             by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
             console.say(f"{door.route}: login works with {by}")
@@ -61,10 +70,19 @@ def _install(door: Door, login: Login, keys: Keyring, around: Around, console: C
             console.say(f"created the key {own.source}")
         added = install(connection, own.public, around.holder)
         _prove(door, own, connection, around.holder if added else "")
+        _tell_of_forwarding(connection, route, console)
     finally:
         connection.close()
     what = "installed" if added else "found"
     console.say(f"{route}: {what} the key {own.source} in ~/.ssh/authorized_keys there; login works with it")
+
+
+def _tell_of_forwarding(connection: Connection, route: Route, console: Console) -> None:
+    if not forwards_ports(connection):
+        console.say(
+            f"{route}: its sshd forwards no ports, so images leave as archives, which takes longer\n"
+            "  hint: AllowTcpForwarding yes in /etc/ssh/sshd_config there, then: sudo systemctl reload ssh"
+        )
 
 
 def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> None:

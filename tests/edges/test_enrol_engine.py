@@ -47,9 +47,11 @@ def make_image(board: Board, name: str, label: str = "") -> None:
 
 def test_a_sound_board_is_ready(home: Home, own_board: OwnBoard):
     """What it builds and the next command are told; a reader of the file finds it at once."""
-    board = own_board(name="pi5", user="pi")
+    board = own_board(name="pi5", user="pi", sshd=("AllowTcpForwarding no",))
     ssh_home(home.folder, board)
     added = good(home.run("boards", "add", "pi5"))
+    assert "hint: AllowTcpForwarding yes in /etc/ssh/sshd_config" in added.stderr
+    assert "QEMU" not in added.stderr  # a board never emulates
     assert "pi5: builds linux/amd64" in added.stderr
     assert "next: archloom build" in added.stderr
     assert "pi5" in good(home.run("boards")).stdout
@@ -61,6 +63,7 @@ def test_the_docker_group_is_named(home: Home, own_board: OwnBoard):
     ssh_home(home.folder, board)
     added = home.run("boards", "add", "pi5")
     assert added.returncode == 5, added.stderr
+    assert "AllowTcpForwarding" not in added.stderr
     assert "sudo usermod -aG docker" in added.stderr
     board.run("usermod -aG docker pi")
     assert "usermod" not in good(home.run("boards")).stderr

@@ -9,7 +9,7 @@ from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
-from coordinator.domain.inventory import Kind
+from coordinator.domain.inventory import Host, Kind
 from coordinator.domain.platforms import Mode
 from coordinator.errors import Exit
 
@@ -61,7 +61,7 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
         say(f"{file}: created{keeps}")
     what = f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
     say(f"{file}: {what}")
-    usable = tell(host.name, added.found)
+    usable = tell(host, added.found)
     say(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
     return Exit.DONE if usable else Exit.LOST
 
@@ -71,14 +71,16 @@ def _build(found: Facts | Unreachable) -> str:
     return f"archloom build . -t REGISTRY/IMAGE:TAG --platform {','.join(map(str, platforms))}"
 
 
-def tell(name: str, found: Facts | Unreachable) -> bool:
+def tell(host: Host, found: Facts | Unreachable) -> bool:
     """Says what the host can build and what is wrong with it; whether it can build anything."""
+    name = host.name
     if isinstance(found, Unreachable):
         say(f"{name}: {found.message}{_hint(found.hint)}")
         return False
     for mode, how in _HOW.items():
         platforms = ", ".join(str(one) for one in found.in_mode(mode))
-        if platforms and not found.blocking:
+        emulates = host.kind is Kind.EMULATOR or mode is not Mode.EMULATED
+        if platforms and emulates and not found.blocking:
             say(f"{name}: builds {platforms} {how}")
     for problem in found.problems:
         say(f"{name}: {problem.message}{_hint(problem.hint)}")
