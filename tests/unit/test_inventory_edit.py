@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from coordinator.config import yaml_source
@@ -91,6 +91,8 @@ def test_golden(case: str):
 @given(documents())
 def test_an_addition_adds_its_lines_alone(text: str):
     """All lines stay in their order; what is read is what was and the entry; removed again, nothing is left of it."""
+    # A text block that ends with the file has no line's end in it: going on after it would give it one.
+    assume(text.endswith(("\n", "\r")) or "note: |" not in text)
     after = with_host(text, "i", NEW)
     assert is_within(text.splitlines(), after.splitlines())
     assert len(after.splitlines()) == len(text.splitlines()) + 3
@@ -138,6 +140,7 @@ def test_a_scalar_reads_as_it_was_meant(text: str):
         ("x-b: &b {}\nboards: *b\n", "boards:\n  new:\n    host: pi@192.168.1.99\n"),
         ("x-p: &p {pi5: ssh://pi5}\nboards: &b {}\n", "boards:\n  new:"),
         ("? boards\n: ~\n", "boards:\n  new:"),
+        ("boards:\n  pi5:\n    note: |\n      behind the TV", "boards:\n  new:"),
     ],
 )
 def test_what_cannot_be_edited_is_left_to_a_person(text: str, hint: str):
