@@ -11,8 +11,10 @@ from agents.serve import Parts
 
 def _job_command() -> tuple[str, ...]:
     """What runs this very agent again; in a checkout that needs the same working directory, which a child has."""
-    archive = Path(__file__).resolve().parents[1]
-    return (sys.executable, str(archive), "job") if archive.is_file() else (sys.executable, "-m", "agents", "job")
+    archive = Path(sys.argv[0]).resolve()
+    return (
+        (sys.executable, str(archive), "job") if archive.suffix == ".pyz" else (sys.executable, "-m", "agents", "job")
+    )
 
 
 def main() -> int:

@@ -20,11 +20,17 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("archloom-agent: needs Python 3.9 or newer, this is " + sys.version.split()[0])
 
+import bytecode
+
+bytecode.use(sys.argv[0])
+
 from agents.__main__ import main
 
 sys.exit(main())
 """
-_LEFT_OUT = frozenset({"__pycache__", "README.md"})
+# Beside `agents` in the archive: what is imported before it decides from where it is.
+_BEFORE = "bytecode.py"
+_LEFT_OUT = frozenset({"__pycache__", "README.md", _BEFORE})
 
 
 def bundle(environment: Mapping[str, str]) -> Path:
@@ -60,6 +66,7 @@ def contents(package: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "__main__.py", _MAIN)
+        _add(archive, _BEFORE, (package / _BEFORE).read_bytes())
         for path in sorted(package.rglob("*")):
             relative = path.relative_to(package)
             if path.is_file() and not _LEFT_OUT.intersection(relative.parts):

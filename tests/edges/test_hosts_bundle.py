@@ -22,6 +22,7 @@ def package(tmp_path: Path) -> Path:
     (folder / "inner" / "__pycache__").mkdir(parents=True)
     (folder / "__main__.py").write_text("def main():\n    print('here', __file__)\n    return 7\n")
     (folder / "__init__.py").touch()
+    (folder / "bytecode.py").write_text("def use(archive):\n    pass\n")
     (folder / "inner" / "data.bin").write_bytes(b"\0\1")
     (folder / "inner" / "__pycache__" / "x.pyc").touch()
     (folder / "README.md").touch()
@@ -40,7 +41,7 @@ def test_the_same_sources_make_the_same_bytes(package: Path, tmp_path: Path):
     made = tmp_path / "made.pyz"
     made.write_bytes(before)
     assert zipfile.ZipFile(made).namelist() == [
-        "__main__.py", "agents/__init__.py", "agents/__main__.py", "agents/inner/data.bin",
+        "__main__.py", "bytecode.py", "agents/__init__.py", "agents/__main__.py", "agents/inner/data.bin",
     ]  # fmt: skip
     ran = subprocess.run([sys.executable, made], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout.split()[0]) == (7, "here")

@@ -35,7 +35,7 @@ _SCRIPT = (
     '[ -f "$c/$f" ] && [ -O "$c/$f" ] && [ $(wc -c <"$c/$f") -eq $n ] && d=$c && break; done; '
     'if [ -z "$d" ]; then shift {place}; c=$1; t="$c/.$f.$$"; umask 077; '
     'if [ -L "$c" ]; then :; elif mkdir -p "$c" 2>/dev/null && [ -O "$c" ] && [ -w "$c" ]; then '
-    'find "$c" -name "archloom-agent-*.pyz" -mtime +30 -exec rm -f {{}} + ; '
+    'find "$c" -name "*archloom-agent-*" -type f -mtime +30 -exec rm -f {{}} + ; '
     'echo; echo "archloom-boot send"; head -c $n >"$t"; '
     'if [ -f "$t" ] && [ $(wc -c <"$t") -eq $n ] && mv -f "$t" "$c/$f"; then d=$c; else rm -f "$t"; fi; fi; fi; '
     'if [ -z "$d" ]; then echo; echo "archloom-boot place"; exit 1; fi; '

@@ -1,0 +1,82 @@
+"""The agent keeps what Python compiled of it beside its file, and runs as well where it cannot."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from agent_bed import oldest_python
+
+from coordinator.hosts.agent_bundle import bundle
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    """Its file, alone in a folder."""
+    return bundle({"XDG_CACHE_HOME": str(tmp_path)})
+
+
+def kept(agent: Path) -> list[Path]:
+    return [path for path in agent.parent.iterdir() if path != agent]
+
+
+def loaded_from(agent: Path, *launcher: str, python: str = sys.executable) -> set[str]:
+    """The archives its modules came from. It has to have answered."""
+    ran = subprocess.run(
+        [*launcher, python, "-v", "-W", "error", agent, "--version"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == f"archloom-agent {agent.stem.removeprefix('archloom-agent-')}, protocol 1\n"
+    found = re.findall(r"""^import '?agents\.command'? .*?(/[^ "]+)/agents/""", ran.stderr, re.MULTILINE)
+    assert len(found) == 1
+    return set(found)
+
+
+@pytest.mark.parametrize("python", sorted({sys.executable, oldest_python()}))
+def test_it_is_compiled_once(agent: Path, python: str):
+    """The first start leaves one file, and every start uses it, on this Python and the oldest at hand."""
+    first = loaded_from(agent, python=python)
+    [cache] = kept(agent)
+    before = cache.stat()
+
+    assert first == loaded_from(agent, python=python) == {str(cache)}
+    assert kept(agent) == [cache]
+    assert cache.stat() == before
+    assert before.st_mode & 0o777 == 0o600
+
+
+def test_many_may_start_at_once(agent: Path):
+    """Each of them answers, and one whole file stays."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: loaded_from(agent), range(8)))
+
+    [cache] = kept(agent)
+    assert loaded_from(agent) == {str(cache)}
+
+
+def test_a_folder_that_takes_nothing_is_no_obstacle(agent: Path):
+    """As on a full disk: the agent comes from its own file, and leaves no part of another."""
+    assert loaded_from(agent, "sh", "-c", 'ulimit -f 8; exec "$@"', "sh") == {str(agent)}
+    assert kept(agent) == []
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "others may write", "link"])
+def test_what_is_not_whole_or_not_ours_alone_is_not_used(agent: Path, tmp_path: Path, damage: str):
+    """Whatever lies there, the agent runs, and from its own file."""
+    loaded_from(agent)
+    [cache] = kept(agent)
+    match damage:
+        case "empty":
+            os.truncate(cache, 0)
+        case "half":
+            os.truncate(cache, cache.stat().st_size // 2)
+        case "others may write":
+            cache.chmod(0o622)
+        case "link":
+            cache.symlink_to(cache.rename(tmp_path / "elsewhere"))
+
+    assert loaded_from(agent) == {str(agent)}
