@@ -34,11 +34,21 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object], runs: int = 5) -> Compared:
-    """Each once to warm up, then in turn: what slows the machine down slows both."""
-    ours()
-    theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(runs)]
+def compare(
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    runs: int = 5,
+    before: Callable[[], object] = lambda: None,
+) -> Compared:
+    """Each once to warm up, then in turn: what slows the machine down slows both. `before` each, outside its time."""
+
+    def timed(work: Callable[[], object]) -> float:
+        before()
+        return seconds(work)
+
+    timed(ours)
+    timed(theirs)
+    pairs = [(timed(ours), timed(theirs)) for _ in range(runs)]
     ratios = [one / other for one, other in pairs]
     return Compared(
         statistics.median(one for one, _ in pairs),
