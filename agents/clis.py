@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,9 @@ _VERSION = re.compile(r"Docker version (\d+)\.(\d+)[^,\s]*")
 # From 23 on `docker build` is buildx, or the legacy builder where there is none; before 18.09 there is no BuildKit.
 _BUILDKIT_SINCE, _BUILDX_SINCE = (18, 9), (23, 0)
 _PLUGIN = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}\t{{.Version}}{{end}}{{end}}'
+
+
+_AskPlugin = Callable[[str, Mapping[str, str]], tuple[str, str]]
 
 
 class Cli(NamedTuple):
@@ -29,12 +32,13 @@ class Cli(NamedTuple):
 
 def installed(environ: Mapping[str, str]) -> list[Cli]:
     """Every docker command line on the PATH and in the usual places, in that order. No engine is asked."""
-    return list(_found(environ))
+    return list(_found(environ, _plugin))
 
 
 def find_cli(kind: str, environ: Mapping[str, str]) -> str | None:
     """The program that builds for engine `buildx` (the plugin, which runs on its own) or `docker`; None without one."""
-    return choose(kind, _found(environ))
+    # A docker that is to build by itself is not asked for its plugins.
+    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin))
 
 
 def choose(kind: str, clis: Iterable[Cli]) -> str | None:
@@ -44,9 +48,9 @@ def choose(kind: str, clis: Iterable[Cli]) -> str | None:
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
 
 
-def _found(environ: Mapping[str, str]) -> Iterator[Cli]:
+def _found(environ: Mapping[str, str], plugin: _AskPlugin) -> Iterator[Cli]:
     # One by one: on a small board each of them takes a while to say what it is.
-    found = (_describe(path, environ) for path in _paths(environ))
+    found = (_describe(path, environ, plugin) for path in _paths(environ))
     return (cli for cli in found if cli is not None)
 
 
@@ -66,14 +70,21 @@ def _paths(environ: Mapping[str, str]) -> Iterator[str]:
             yield str(path)
 
 
-def _describe(path: str, environ: Mapping[str, str]) -> Cli | None:
+def _describe(path: str, environ: Mapping[str, str], plugin: _AskPlugin) -> Cli | None:
     # podman's program of this name says something else here.
     version = _VERSION.search(_ask(path, environ, "--version"))
-    if version is None:
-        return None
+    return Cli(path, version[0].split()[-1], *plugin(path, environ)) if version is not None else None
+
+
+def _plugin(path: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Path and version of its buildx; both empty without one."""
     plugin, _, buildx = _ask(path, environ, "info", "--format", _PLUGIN).strip().partition("\t")
     # A plugin that cannot be run, such as a link to nowhere, is listed too, without a version.
-    return Cli(path, version[0].split()[-1], plugin if buildx.strip() else "", buildx.strip())
+    return plugin if buildx.strip() else "", buildx.strip()
+
+
+def _no_plugin(_path: str, _environ: Mapping[str, str]) -> tuple[str, str]:
+    return "", ""
 
 
 def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:

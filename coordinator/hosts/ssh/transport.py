@@ -1,7 +1,8 @@
 """A board: one connection for control, and a second one while something heavy is carried.
 
 A push that saturates a connection delays the control frames on it to most of a second on a slow link; on a connection
-of its own it does not.
+of its own it does not. That one is kept for a while: context, bases and a small image follow each other within seconds,
+and a login costs a small board's CPU one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from coordinator.hosts.transport import ConnectionHandler
 # Faster than the default where the CPU has AES instructions, slower where it has not.
 _FAST_CIPHER = "aes128-gcm@openssh.com"
 _CLOSING_S = 2.0
+_KEPT_S = 10.0
 # sshd frees a session only when it has seen its process end.
 _MOST_REFUSALS = 20
 _REFUSED_PAUSE_S = 0.1
@@ -38,11 +40,12 @@ def ssh(host: Host, environment: Mapping[str, str], handshakes: Handshakes) -> S
 
 @dataclass(slots=True)
 class _Link:
-    """A connection, how many use it, and how many sessions it has now."""
+    """A connection, how many use it, how many sessions it has now, and what ends it when nobody uses it."""
 
     connection: asyncssh.SSHClientConnection
     users: int = 0
     sessions: int = 0
+    ending: asyncio.Task[None] | None = None
 
 
 class SshTransport:
@@ -104,6 +107,7 @@ class SshTransport:
         await asyncio.gather(*(one.close() for one in tunnels), *(one.abort() for one in channels))
         for link in (self._control, self._bulk):
             if link is not None:
+                await _stay(link)
                 await _end(link)
         if self._defect is not None:
             raise self._defect
@@ -112,14 +116,22 @@ class SshTransport:
         async with self._connecting:
             if self._bulk is None or self._bulk.connection.is_closed():
                 self._bulk = _Link(await connect(self._host, self._handshakes, self._cipher))
+            await _stay(self._bulk)
             self._bulk.users += 1
             return self._bulk
 
     async def _leave_bulk(self, bulk: _Link) -> None:
         bulk.users -= 1
-        if not bulk.users:
-            if self._bulk is bulk:
-                self._bulk = None
+        if bulk.users:
+            return
+        if self._bulk is bulk and not bulk.connection.is_closed():
+            bulk.ending = asyncio.create_task(self._end_later(bulk))
+        else:
+            await _end(bulk)
+
+    async def _end_later(self, bulk: _Link) -> None:
+        await asyncio.sleep(_KEPT_S)
+        async with self._connecting:
             await _end(bulk)
 
     async def _boot(self, link: _Link, arguments: tuple[str, ...]) -> Booted:
@@ -156,6 +168,14 @@ class SshTransport:
 
     def _lost(self) -> LostError:
         return LostError(f"host '{self.host}': the connection was lost while the agent started", code="connection")
+
+
+async def _stay(link: _Link) -> None:
+    """It is not ended for want of use any more."""
+    if link.ending is not None:
+        link.ending.cancel()
+        await asyncio.wait({link.ending})
+        link.ending = None
 
 
 async def _end(link: _Link) -> None:
