@@ -23,8 +23,7 @@ from uuid import uuid4
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import compare, run
-
+from bench.measure import compare, run
 from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 
