@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from coordinator.domain.events import Phase
+import asyncio
+from collections.abc import Coroutine
+
+from coordinator.domain.events import Phase, Place
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
+from coordinator.hosts.agent import AgentClient
 from coordinator.hosts.context import Lacking
 from coordinator.runner.carry import bases_in
 from coordinator.runner.fate import lost
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom, place
-from coordinator.runner.spec import job_bases, spec
+from coordinator.runner.spec import JobBase, job_bases, spec
 
 
 async def send(loom: Loom, attempt_id: int) -> None:
@@ -35,18 +39,37 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
     client = await loom.farm.client(attempt.host)
     bases = job_bases(loom.inputs, job.platform, loom.farm.facts[attempt.host].native)
     await client.create(name, spec(loom, job, attempt, bases))
+    # Side by side: either spends much of its time waiting for the host's small answers.
+    await _all(_context(loom, client, name, here), *([_bases(loom, job, attempt, bases)] if bases else []))
+
+
+async def _all(*works: Coroutine[object, object, None]) -> None:
+    """The first of their errors, when none of them goes on any more."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _context(loom: Loom, client: AgentClient, name: str, here: Place) -> None:
     loom.emit(Phase(here, "context"))
     # Within this machine bytes cost less than the time to pack them.
-    pack = not loom.farm.hosts[attempt.host].address.is_local
+    pack = not loom.farm.hosts[here.host].address.is_local
     await client.send_context(
         name, loom.inputs.offer, lambda lacking: loom.emit(Phase(here, "context", _told(lacking))), pack=pack
     )
-    if bases:
-        loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
-        try:
-            await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
-        except ArchloomError as error:
-            raise _of_registry(error) from error
+
+
+async def _bases(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> None:
+    here = place(job, attempt)
+    loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
+    try:
+        await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
+    except ArchloomError as error:
+        raise _of_registry(error) from error
 
 
 def _told(lacking: Lacking) -> str:
