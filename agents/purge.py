@@ -17,7 +17,7 @@ from agents import engines, images, jobs, slots, state
 from agents.engine_api import EngineSocket
 from agents.errors import AgentError
 
-_AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz\Z|\.archloom-agent-.*")
+_AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
 _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
 # What builds are labelled with, and the names that nobody else gives: a registry that can never answer.
 _LABEL = "archloom.build-id"

@@ -39,7 +39,7 @@ _SCRIPT = (
     'echo; echo "archloom-boot send"; head -c $n >"$t"; '
     'if [ -f "$t" ] && [ $(wc -c <"$t") -eq $n ] && mv -f "$t" "$c/$f"; then d=$c; else rm -f "$t"; fi; fi; fi; '
     'if [ -z "$d" ]; then echo; echo "archloom-boot place"; exit 1; fi; '
-    'touch -c "$d/$f"; echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
+    'touch -c "$d/$f" "$d/$f".*; echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
 )
 _MARK = b"archloom-boot "
 _MOST_NOISE = 65536
