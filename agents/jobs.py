@@ -98,6 +98,9 @@ class Jobs:
 
 def remove_tree(path: Path) -> None:
     """Remove a tree whose directories may have any mode: contexts keep theirs."""
+    if path.is_symlink():
+        path.unlink()
+        return
     path.chmod(0o700)
     for parent, folders, _ in os.walk(path):
         for name in folders:

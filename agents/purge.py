@@ -22,7 +22,8 @@ _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
 # What builds are labelled with, and the names that nobody else gives: a registry that can never answer.
 _LABEL = "archloom.build-id"
 _BASES = "localhost:1/"
-_BUILT = ("archloom/", "127.0.0.1:")
+# An image of ours may also have its owner's names, in a registry on this very board.
+_BUILT = re.compile(r"archloom/|127\.0\.0\.1:\d+/push[:@]")
 
 
 class Places(NamedTuple):
@@ -107,7 +108,7 @@ def _untag(engine: EngineSocket) -> list[str]:
     for image in engine.call("GET", "/images/json") or []:
         ours = _LABEL in (image.get("Labels") or {})
         names = [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]
-        found += [name for name in names if name.startswith(_BASES) or (ours and name.startswith(_BUILT))]
+        found += [name for name in names if name.startswith(_BASES) or (ours and _BUILT.match(name))]
     for name in found:
         images.untag(engine, name)
     return found

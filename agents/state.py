@@ -6,13 +6,15 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agents.errors import AgentError
 
 FORMAT = "1"
-_SPARE = Path("/var/tmp")  # noqa: S108 - it outlives a reboot; what is below it is checked
+# Where a home takes nothing, what outlives a reboot first; what is below them is checked.
+_SPARES = (Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"))  # noqa: S108
 _ID = re.compile(r"[0-9a-f]{8,64}\Z")
 
 
@@ -33,16 +35,16 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def open_state(environment: Mapping[str, str], spare: Path = _SPARE) -> Path:
+def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES) -> Path:
     """The agent's folder, 0700, keyed by machine because a home may be shared by several machines.
 
-    Below the home, or below a folder of this user's own in `spare` where the home takes nothing. Raises AgentError
+    Below the home, or below a folder of this user's own in one of `spares` where it takes nothing. Raises AgentError
     `state` when it was written in another format.
     """
     try:
         folder = _make(_root(environment))
     except OSError:
-        folder = _make(_own(spare / f"archloom-{os.getuid()}"))
+        folder = _make(_own(spares))
     version = folder / "version"
     try:
         # "x" so that two agents that start at once do not write over each other.
@@ -56,10 +58,20 @@ def open_state(environment: Mapping[str, str], spare: Path = _SPARE) -> Path:
     return folder
 
 
-def folders(environment: Mapping[str, str], spare: Path = _SPARE) -> tuple[Path, Path]:
-    """Where `open_state` puts the folder of this machine: one of these, or over time both."""
+def folders(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES) -> tuple[Path, ...]:
+    """Where `open_state` puts the folder of this machine: one of these, or over time several."""
     name = Path("archloom-agent", machine_id())
-    return _root(environment) / name, spare / f"archloom-{os.getuid()}" / name
+    own = (spare / f"archloom-{os.getuid()}" for spare in spares)
+    return (_root(environment) / name, *(folder / name for folder in own if is_ours(folder)))
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether we made this folder: in a place where everybody may write, nothing else may be believed."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _root(environment: Mapping[str, str]) -> Path:
@@ -75,13 +87,15 @@ def _make(root: Path) -> Path:
     return folder
 
 
-def _own(folder: Path) -> Path:
-    """In a place where everybody may write, only what we made ourselves is ours."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise AgentError("state", f"the home takes nothing, and {folder} is not ours alone")
-    return folder
+def _own(spares: Sequence[Path]) -> Path:
+    for spare in spares:
+        folder = spare / f"archloom-{os.getuid()}"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if is_ours(folder):
+            return folder
+    tried = ", ".join(map(str, spares))
+    raise AgentError("state", f"neither the home nor a folder of our own in {tried} takes what the agent keeps")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -76,6 +76,10 @@ def create(path: Path) -> UserKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from paramiko import Ed25519Key
 
+    public_path = path.with_name(f"{path.name}.pub")
+    if public_path.exists():
+        hint = "is it in an ssh-agent or on a token? start that; or move the file away"
+        raise UsageError(f"{short(public_path)} is there, and its private key is not", hint=hint)
     made = Ed25519PrivateKey.generate()
     private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
     public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
@@ -84,7 +88,7 @@ def create(path: Path) -> UserKey:
         # "x": a key that is there already, perhaps one with a passphrase, is never written over.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
             file.write(private)
-        path.with_name(f"{path.name}.pub").write_bytes(public + b" archloom\n")
+        public_path.write_bytes(public + b" archloom\n")
     except OSError as error:
         raise UsageError(f"cannot write the key {path}: {error.strerror}", hint="ssh-keygen -t ed25519") from error
     return UserKey(short(path), Ed25519Key.from_private_key_file(str(path)))

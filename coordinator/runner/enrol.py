@@ -22,7 +22,7 @@ from coordinator.hosts.enrol_config import login_user, read_route
 from coordinator.hosts.enrol_trust import on_record
 from coordinator.runner.around import Around
 from coordinator.runner.console import Console
-from coordinator.runner.host_key import Question, settle
+from coordinator.runner.host_key import Question, command, settle
 from coordinator.runner.let_in import Door, let_in
 from coordinator.runner.look import look
 
@@ -139,11 +139,10 @@ def _ignore(_event: Event) -> None:
 
 
 def _command(wanted: Addition) -> str:
-    words = ["archloom boards add", wanted.target]
-    words += [f"--name {wanted.name}"] if wanted.name else []
+    words = ["boards", "add", wanted.target]
+    words += ["--name", wanted.name] if wanted.name else []
     words += ["--emulator"] if wanted.kind is Kind.EMULATOR else []
-    words += [f"-i {wanted.inventory}"] if wanted.inventory else []
-    return " ".join(words)
+    return command(*words, inventory=wanted.inventory)
 
 
 def _name(address: Address) -> str:

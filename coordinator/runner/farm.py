@@ -64,10 +64,11 @@ class Farm:
             _, late = await asyncio.wait(closing, timeout=_FAREWELL_S)
             for task in late:
                 task.cancel()
-            for outcome in await asyncio.gather(*closing, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
-        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
+        outcomes = await asyncio.gather(*closing, return_exceptions=True)
+        outcomes += await asyncio.gather(*(one.close() for one in self._transports.values()), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
     @property
     def slots(self) -> Mapping[str, int]:
@@ -87,7 +88,7 @@ class Farm:
                 return last
             client = self._clients[name] = await connect(self._transport(name))
             if last is not None:
-                # What the host has not noticed yet: its side of a connection that is gone holds ports and pushes.
+                # What the host has not noticed yet: its side of a connection that is gone holds a push.
                 await client.hang_up(last.hello)
             return client
 

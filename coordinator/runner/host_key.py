@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from coordinator.errors import InterruptedRunError, LostError, UsageError
@@ -39,11 +40,17 @@ class Question:
         return "for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done"
 
 
+def command(*words: str, inventory: str | None) -> str:
+    """A command line of ours to paste, for the same inventory."""
+    return shlex.join(["archloom", *words, *(["-i", inventory] if inventory else [])])
+
+
 def settle(question: Question, record: Record, console: Console) -> HostKey:
     """The host's key, trusted for a reason that is said. Raises LostError or UsageError where there is none."""
     route = question.route
     if question.given:
         key = given_key(question)
+        refuse_revoked(route, record, key)
         console.say(f"{route.name}: the host key is the one that was given: {key}")
         return key
     key = fetch_key(route, question.timeout, tuple(one.type for one in record.keys))
@@ -51,10 +58,7 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
         case Verdict.KNOWN:
             console.say(f"{route.name}: the host key is the one in known_hosts: {key}")
         case Verdict.REVOKED:
-            hint = (
-                "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
-            )
-            raise LostError(f"{route.name} shows a key that known_hosts marks as revoked: {key}", hint=hint)
+            refuse_revoked(route, record, key)
         case Verdict.CHANGED:
             was = ", ".join(str(one) for one in record.keys)
             raise LostError(
@@ -66,6 +70,15 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
         case Verdict.UNKNOWN:
             confirm(question, key, f"{route.name} is not in known_hosts. Its host key is", console)
     return key
+
+
+def refuse_revoked(route: Route, record: Record, key: HostKey) -> None:
+    """Whoever vouches for it: known_hosts has the last word. Raises LostError."""
+    if record.verdict(key) is Verdict.REVOKED:
+        hint = "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
+        raise LostError(
+            f"{route.name} shows a key that known_hosts marks as revoked: {key}", hint=hint, code="host_key_revoked"
+        )
 
 
 def given_key(question: Question) -> HostKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,9 @@ class Door:
 
 
 def let_in(door: Door, around: Around, console: Console) -> None:
-    """The user logs in by a key from now on. Raises LostError where that cannot be had; nothing is changed then.
+    """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
+
+    A key that was created for it stays.
 
     What has to be asked is asked before anything is written, here or there.
     """
@@ -87,7 +90,13 @@ def _tell_of_forwarding(connection: Connection, route: Route, console: Console) 
 
 def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> None:
     """By a second connection. What was added by `holder` is taken away again where it does not help."""
-    login = log_in(door.route, Keyring((own,)), door.key, door.timeout)
+    try:
+        login = log_in(door.route, Keyring((own,)), door.key, door.timeout)
+    except LostError:
+        if holder:
+            with suppress(LostError):
+                uninstall(connection, own.public, holder)
+        raise
     if login.connection is not None:
         login.connection.close()
         return

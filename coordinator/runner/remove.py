@@ -19,6 +19,7 @@ from coordinator.runner.around import Around
 from coordinator.runner.console import Console
 from coordinator.runner.enrol import listed
 from coordinator.runner.farm import Farm
+from coordinator.runner.host_key import command
 
 _RUNNING = "BUILDING"
 
@@ -65,7 +66,8 @@ async def _purge(host: Host, wanted: Removal, around: Around, console: Console) 
             _check_idle(host.name, running, wanted, console)
             return _told(await purge(client.transport, mark(around.holder)))
         except LostError as error:
-            hint = f"to leave what is on it, and take it out all the same: archloom boards remove {host.name}"
+            again = command("boards", "remove", host.name, inventory=wanted.inventory)
+            hint = f"to leave what is on it, and take it out all the same: {again}"
             raise LostError(error.message, hint=f"{error.hint}\n{hint}".lstrip("\n"), code=error.code) from error
 
 
@@ -75,14 +77,18 @@ def _check_idle(name: str, running: list[str], wanted: Removal, console: Console
         return
     what = f"{name} builds now: {', '.join(running)}"
     if not console.is_there:
-        raise LostError(what, hint=f"wait, or end them with: archloom boards remove {name} --purge --yes", code="busy")
+        again = command("boards", "remove", name, "--purge", "--yes", inventory=wanted.inventory)
+        raise LostError(what, hint=f"wait, or end them with: {again}", code="busy")
     if not console.agrees(f"{what}\nEnd that?"):
         raise InterruptedRunError("nothing was changed")
 
 
 def _told(purged: Purged) -> tuple[str, ...]:
-    counts = ((purged.jobs, "job"), (len(purged.images), "image name"), (purged.keys, "line of authorized_keys"))
-    deleted = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count]
-    deleted = [one.replace("line of authorized_keyss", "lines of authorized_keys") for one in deleted]
+    counts = (
+        (purged.jobs, "job", ""),
+        (len(purged.images), "image name", ""),
+        (purged.keys, "line", " of authorized_keys"),
+    )
+    deleted = [f"{count} {what}{'' if count == 1 else 's'}{of}" for count, what, of in counts if count]
     told = [f"deleted {one}" for one in (*deleted, *purged.files)]
     return (*told, *(f"left {one}" for one in purged.kept))

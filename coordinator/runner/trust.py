@@ -15,7 +15,7 @@ from coordinator.hosts.enrol_trust import HostKey, Record, on_record, parse_key
 from coordinator.runner.around import Around
 from coordinator.runner.console import Console
 from coordinator.runner.enrol import given, listed
-from coordinator.runner.host_key import Question, confirm, given_key, is_key
+from coordinator.runner.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,9 @@ def trust(name: str, host_key: str, file: str | None, around: Around, console: C
         raise UsageError(f"{name} is this machine, which shows no host key", code="usage")
     route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
     record = on_record(route)
-    question = Question(route, given(host_key), f"archloom boards trust {name}", host.connect_timeout)
+    question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
     key = given_key(question) if question.given else fetch_key(route, host.connect_timeout, _types(host, record))
+    refuse_revoked(route, record, key)
     if is_key(host.host_key, key) if host.host_key else key.blob in {one.blob for one in record.keys}:
         return Trusted(key, is_new=False)
     if not question.given:

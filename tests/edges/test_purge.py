@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from agents import jobs, state
 from agents.errors import AgentError
 from agents.purge import Places, purge_all
 from coordinator.errors import LostError
@@ -57,6 +59,30 @@ def test_a_folder_that_is_not_ours_is_not_followed(places: Places, tmp_path: Pat
     places.agents[1].symlink_to(victim)
     purge_all(places, MARK)
     assert [path.name for path in victim.iterdir()] == ["archloom-agent-0a.pyz"]
+
+
+def test_state_that_another_user_planted_is_not_ours(tmp_path: Path):
+    """In a place where everybody may write only a folder that we made, and nobody else may write, is looked into."""
+    planted = tmp_path / f"archloom-{os.getuid()}"
+    planted.mkdir(mode=0o700)
+    assert len(state.folders({}, [tmp_path])) == 2
+    planted.chmod(0o777)
+    assert len(state.folders({}, [tmp_path])) == 1
+    planted.rmdir()
+    planted.symlink_to(tmp_path)
+    assert len(state.folders({}, [tmp_path])) == 1
+
+
+def test_a_tree_that_is_a_link_is_unlinked(tmp_path: Path):
+    """What it leads to keeps its modes and its files."""
+    victim = tmp_path / "victim"
+    (victim / "inner").mkdir(parents=True)
+    victim.chmod(0o755)
+    (tmp_path / "tree").symlink_to(victim)
+    jobs.remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").is_symlink()
+    assert victim.stat().st_mode & 0o777 == 0o755
+    assert (victim / "inner").is_dir()
 
 
 @pytest.mark.parametrize("mark", ["", "mine", "archloom:", "archloom:a b"])

@@ -17,6 +17,7 @@ import pytest
 from coordinator.domain.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
+from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_lab import run
@@ -308,6 +309,32 @@ async def test_a_board_with_no_room_says_so(own_board: OwnBoard, user: Path):
 
     async with agent(host(board), user) as client:
         assert client.hello.state.startswith("/var/tmp/")
+
+
+async def test_what_another_user_planted_is_not_run(own_board: OwnBoard, user: Path):
+    """A folder of somebody else's in a shared place, with a link of the agent's name to a file of our own."""
+    board = own_board(user="pi", engine=False, mounts=(("/home/pi", "ro"),))
+    ssh_home(user, board)
+    bundled = bundle({"HOME": str(user)})
+    board.run(
+        f"d=/var/tmp/archloom-$(id -u pi); mkdir $d; f=/var/tmp/of-pi; head -c {bundled.stat().st_size} /dev/zero >$f;"
+        f" chown pi $f; ln -s $f $d/{bundled.name}; chown -R nobody $d; chmod 755 $d"
+    )
+
+    async with agent(host(board), user) as client:
+        assert client.hello.state.startswith("/tmp/")
+
+
+async def test_jump_hosts_in_a_circle_are_a_mistake_that_is_told(own_board: OwnBoard, user: Path):
+    """`Host *` with a ProxyJump is all it takes; `ssh://` is a way to write one."""
+    board = own_board(engine=False)
+    config = ssh_home(user, board)
+    config.write_text("Host *\n  ProxyJump ssh://nobody@bastion:2222\n" + config.read_text())
+
+    circle = await refusal(host(board), user)
+
+    assert circle.code == "ssh_config"
+    assert "in a circle" in circle.message
 
 
 async def test_forwarding_that_is_forbidden_is_an_error_of_its_own(own_board: OwnBoard, user: Path):

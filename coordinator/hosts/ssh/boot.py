@@ -31,7 +31,9 @@ _SCRIPT = (
     'if [ -z "$p" ]; then echo; echo "archloom-boot python"; exit 1; fi; '
     "grep -qw aes /proc/cpuinfo && a=aes; "
     "set -- {places}; "
-    'for c in "$@"; do [ -L "$c" ] && continue; '
+    # In a folder that others may have made, a file of ours may be a link they made to anything of ours.
+    'for c in "$@"; do if [ -L "$c" ]; then continue; fi; [ -O "$c" ] || continue; '
+    '[ -L "$c/$f" ] && continue; '
     '[ -f "$c/$f" ] && [ -O "$c/$f" ] && [ $(wc -c <"$c/$f") -eq $n ] && d=$c && break; done; '
     'if [ -z "$d" ]; then shift {place}; c=$1; t="$c/.$f.$$"; umask 077; '
     'if [ -L "$c" ]; then :; elif mkdir -p "$c" 2>/dev/null && [ -O "$c" ] && [ -w "$c" ]; then '

@@ -79,7 +79,8 @@ class SshChannel:
                 try:
                     self._ending = await self._end()
                 finally:
-                    await self._closed(self)
+                    closed, self._closed = self._closed, _nothing
+                    await closed(self)
             return self._ending
 
     async def abort(self) -> None:

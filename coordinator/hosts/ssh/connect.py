@@ -27,6 +27,7 @@ _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
 _LOGIN_S = 25.0
 # sshd drops connections at random while too many are not logged in yet (MaxStartups).
 _MOST_TRIES = 4
+_MOST_JUMPS = 8
 _PAUSE_S = 0.3
 # asyncssh's order within a family is its own.
 _FAMILIES = (
@@ -44,6 +45,7 @@ class _Hop:
     address: Address
     pin: str = ""
     jump: str = ""
+    depth: int = 0
     cipher: str = ""
 
 
@@ -59,9 +61,10 @@ async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> async
 async def _reach(
     hop: _Hop, handshakes: Handshakes, before: asyncssh.SSHClientConnection | None = None
 ) -> asyncssh.SSHClientConnection:
-    options = await _options(hop)
-    tunnel = before or await _jumps(hop, options, handshakes)
+    tunnel = before
     try:
+        options = await _options(hop)
+        tunnel = before or await _jumps(hop, options, handshakes)
         connection = await _with_its_key(hop, options, tunnel, handshakes)
     except BaseException:
         if tunnel is not None:
@@ -102,14 +105,18 @@ async def _jumps(
     """The connection to the last of the jump hosts that the SSH configuration names; None where it names none."""
     connection: asyncssh.SSHClientConnection | None = None
     named = options.tunnel if isinstance(options.tunnel, str) else ""
-    for jump in filter(None, named.split(",")):
-        connection = await _reach(_Hop(host=hop.host, address=_address(jump), jump=jump), handshakes, connection)
+    if named and hop.depth == _MOST_JUMPS:
+        circle = ValueError(f"the jump hosts of {hop.host.address.host} lead in a circle")
+        raise refusals.of_configuration(hop.host.name, circle)
+    for jump in filter(None, map(str.strip, named.split(","))):
+        next_hop = _Hop(host=hop.host, address=_address(jump), jump=jump, depth=hop.depth + 1)
+        connection = await _reach(next_hop, handshakes, connection)
     return connection
 
 
 def _address(jump: str) -> Address:
-    """Of `[user@]host[:port]`, as ProxyJump has it."""
-    user, _, place = jump.rpartition("@")
+    """Of `[user@]host[:port]` or the same behind `ssh://`, as ProxyJump has it."""
+    user, _, place = jump.removeprefix("ssh://").rstrip("/").rpartition("@")
     host, colon, port = place.rpartition(":")
     if colon and port.isdigit() and not host.endswith(":"):
         return Address(host.strip("[]"), user, int(port))
@@ -195,4 +202,7 @@ async def _within_time(
         if not attempt.done():
             attempt.cancel()
             await asyncio.wait({attempt})
+            # It may have come about in the very moment it was given up.
+            if not attempt.cancelled() and attempt.exception() is None:
+                attempt.result().abort()
     raise TimeoutError

@@ -114,9 +114,10 @@ class SshTransport:
 
     async def _take_bulk(self) -> _Link:
         async with self._connecting:
+            if self._bulk is not None:
+                await _stay(self._bulk)
             if self._bulk is None or self._bulk.connection.is_closed():
                 self._bulk = _Link(await connect(self._host, self._handshakes, self._cipher))
-            await _stay(self._bulk)
             self._bulk.users += 1
             return self._bulk
 
