@@ -1,8 +1,9 @@
 """A build on two boards against the slower of two raw `ssh board docker build` and `docker push`, on the same boards.
 
-`python bench/farm_build.py [RUNS]`, 5 unless told. Each board builds one platform: seconds of work and a layer of
-some MB. The raw way sends the context by tar through ssh and pushes through the `ssh -R` of the same connection, to the
-same registry. Cold: the engines hold nothing. Cached: they hold every step, and a new label makes it a new image.
+`python bench/farm_build.py [RUNS] [WORK]`, 5 and 60 unless told. Each board builds one platform: work of a few seconds
+(60 times the sums of 8 MB) and a layer of some MB. The raw way sends the context by tar through ssh and pushes through
+the `ssh -R` of the same connection, to the same registry. Cold: the engines hold nothing. Cached: they hold every step,
+and a new label makes it a new image.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ RUN cat /data/0 /data/1 >/layer
 """
 
 
-def main(runs: int) -> None:
+def main(runs: int, work: int) -> None:
     with bench(*(BoardSpec(name=name) for name in PLATFORMS)) as at:
         at.inventory(PLATFORMS)
         base = base_image(at.registry, *PLATFORMS.values())
-        context = make_context(at.folder / "context", base.reference)
+        context = make_context(at.folder / "context", base.reference, work)
         numbers = itertools.count()
 
         def ours() -> None:
@@ -55,12 +56,12 @@ def main(runs: int) -> None:
         print(f"cached: {compare(ours, theirs, runs=runs)}")
 
 
-def make_context(folder: Path, base: str) -> Path:
-    """8 MB that do not compress, and work of a few seconds for one CPU."""
+def make_context(folder: Path, base: str, work: int) -> Path:
+    """8 MB that do not compress, and work for one CPU."""
     (folder / "data").mkdir(parents=True)
     for number in range(4):
         (folder / "data" / str(number)).write_bytes(os.urandom(2_000_000))
-    numbers = " ".join(map(str, range(60)))
+    numbers = " ".join(map(str, range(work)))
     (folder / "Dockerfile").write_text(_DOCKERFILE.format(base=base, numbers=numbers))
     return folder
 
@@ -95,4 +96,6 @@ def raw_build(at: Bench, where: Board, context: Path, label: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 5)
+    words = sys.argv[1:]
+    count, times = [*map(int, words), *(5, 60)[len(words) :]]
+    main(count, times)
