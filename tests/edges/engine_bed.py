@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -117,6 +117,12 @@ def running(build: engines.EngineBuild, made: Job, word: str) -> Iterator[list[d
         reader.join()
         build.cancel()
         worker.join(PATIENCE)
+
+
+def came(answers: Sequence[object], within: float) -> bool:
+    """Whether the build that is `running` has come to its end by itself, at the latest after so many seconds."""
+    tick = threading.Event()
+    return any(answers or tick.wait(0.02) for _ in range(int(within / 0.02)))
 
 
 def gone(marker: str, within: float) -> bool:

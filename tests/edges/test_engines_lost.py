@@ -10,7 +10,7 @@ import pytest
 
 from agents.clis import installed
 from agents.errors import AgentError
-from tests.edges.engine_bed import DRIVERS, PATIENCE, cut_off, gone, job, running, use_driver
+from tests.edges.engine_bed import DRIVERS, PATIENCE, came, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]
 
@@ -68,6 +68,8 @@ def test_an_engine_that_goes_away_is_lost(driver, back, tmp_path, marker, engine
             end = proxy.cut if back else proxy.stop
             end()
             assert gone(marker, PATIENCE)
+            # The program that builds hears of it later than its step; left now, it would be cancelled.
+            assert came(answers, PATIENCE)
         assert [(answer["state"], answer["code"]) for answer in answers] == [("LOST", "engine")], made.log
 
 
