@@ -26,8 +26,11 @@ class Terminal:
         if not self.is_there:
             return False
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
-        answer = sys.stdin.readline()
-        if not answer:  # Ctrl-D
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            answer = ""
+        if not answer:  # Ctrl-C or Ctrl-D
             say("")
             raise InterruptedRunError("nothing was answered; nothing was changed")
         return answer.strip().lower() in _YES
@@ -35,6 +38,6 @@ class Terminal:
     def password(self, prompt: str) -> str:
         try:
             return getpass.getpass(prompt, stream=sys.stderr)
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             say("")
             raise InterruptedRunError("no password was typed; nothing was changed") from None

@@ -130,9 +130,11 @@ def _check_possible(door: Door, login: Login, keys: Keyring, console: Console) -
             code="denied",
         )
     if not console.is_there:
+        what = f"took none of your keys{told(login.refused)}" if keys.keys else "asks for a key, and you have none"
+        make = "" if keys.keys else "ssh-keygen -t ed25519; "
         raise LostError(
-            f"{route} took none of your keys{told(login.refused)}, and nobody is here to type a password",
-            hint=f"run it in a terminal, or first: ssh-copy-id {ssh_words(route)}",
+            f"{route} {what}; nobody is here to type a password",
+            hint=f"run it in a terminal, or first: {make}ssh-copy-id {ssh_words(route)}",
             code="denied",
         )
 
