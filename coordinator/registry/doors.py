@@ -12,8 +12,9 @@ from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError
 
 PUSH = "push"
-# Trouble that another try, on a new upload where there was one, may not meet.
-PASSING = frozenset({"unreachable", "unavailable", "upload_lost"})
+# Trouble that another try, on a new upload where there was one, may not meet. `blob_unknown`: a layer that was there
+# when it was asked for and is not when the manifest names it is sent again.
+PASSING = frozenset({"blob_unknown", "unreachable", "unavailable", "upload_lost"})
 
 
 class RefusalError(Exception):

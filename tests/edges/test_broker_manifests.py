@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.domain.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.references import Reference
+from coordinator.registry.doors import PASSING
 from tests.edges.broker_bed import (
     LAYER,
     MANIFEST,
@@ -19,6 +20,7 @@ from tests.edges.broker_bed import (
     pulling,
     pushing,
 )
+from tests.edges.scripted_registry import error_reply
 from tests.edges.scripted_server import Reply, scripted
 
 
@@ -68,6 +70,18 @@ async def test_a_manifest_that_is_none_is_refused_here(target, body, content_typ
     assert words in answer.message
     assert not of(upstream, "PUT")
     assert board.door.pushed is None
+
+
+async def test_a_layer_that_went_missing_is_worth_another_push() -> None:
+    """The registry had it when it was asked, and not when the manifest came: pushed again, it is sent."""
+    missing = error_reply(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": sha256(LAYER)})
+    script = Script().on(f"PUT {REPOSITORY}/manifests/{sha256(MANIFEST)}", missing)
+    async with pushing(script) as (board, _):
+        answer = await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
+
+    assert answer.status == 503
+    assert board.door.refusal is not None
+    assert board.door.refusal.code in PASSING
 
 
 async def test_a_job_reads_the_manifests_it_pushed_and_no_others() -> None:
