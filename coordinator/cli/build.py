@@ -14,6 +14,7 @@ import click
 from coordinator.cli.output import give, give_json
 from coordinator.cli.request import Flags, request_flags, target_from
 from coordinator.errors import UsageError
+from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, watching
 
 
@@ -57,7 +58,10 @@ def command(
     target = target_from(flags, surroundings.environ)
     inventory = open_inventory(flags.inventory, surroundings)
     request = flags.request(target)
-    with watching(Progress.QUIET if quiet else Progress(progress), sys.stderr) as watch:
+    with (
+        watching(Progress.QUIET if quiet else Progress(progress), sys.stderr) as shown,
+        recorded(shown, surroundings.clock) as watch,
+    ):
         published = asyncio.run(build(request, inventory, surroundings, watch))
     result = metadata(published.run, published.descriptor)
     if as_json:

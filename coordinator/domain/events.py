@@ -106,7 +106,8 @@ class TagMoved:
 class RunEnded:
     """The last event of a run that was begun. `exit_code` is what the command ends with.
 
-    `digest` is the index's where the run was published; `platforms` then says how each was built.
+    `digest` is the index's where the run was published; `platforms` then says how each was built. Where it was not,
+    `message` and `hint` are what the command says at its end.
     """
 
     run: str
@@ -115,6 +116,8 @@ class RunEnded:
     tags: tuple[str, ...]
     platforms: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    message: str = ""
+    hint: str = ""
 
 
 Event: TypeAlias = (

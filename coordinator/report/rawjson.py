@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
 
 from coordinator.domain.events import Event, Place
-from coordinator.domain.platforms import Platform
+from coordinator.domain.platforms import Mode, Platform, parse
+from coordinator.errors import UsageError
 
 
-def to_json_line(event: Event) -> str:
-    """`{"event": "step_line", "platform": "linux/arm64", "host": "pi5", "mode": "native", "text": …}`."""
-    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    return json.dumps({"event": name, **_spread(event)}, ensure_ascii=False)
+def to_json_line(event: Event, at: float | None = None) -> str:
+    """`{"event": "step_line", "platform": "linux/arm64", "host": "pi5", "mode": "native", "text": …}`.
+
+    `at`, in epoch seconds, stands second where it is given.
+    """
+    when = {} if at is None else {"at": round(at, 3)}
+    return json.dumps({"event": _name(type(event)), **when, **_spread(event)}, ensure_ascii=False)
+
+
+def from_json_line(line: str | bytes) -> tuple[float, Event] | None:
+    """The event of a line and when it was, 0.0 where it does not say.
+
+    `None` for what is no such line: an event or a value of a newer version, or a line that was cut off.
+    """
+    try:
+        found = json.loads(line)
+        kind, hints = _kinds()[found["event"]]
+        return float(found.get("at", 0.0)), kind(**_gathered(hints, found))
+    except (ValueError, TypeError, KeyError, AttributeError, UsageError):
+        return None
+
+
+def _name(kind: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def _spread(value: Event | Place) -> dict[str, Any]:
@@ -33,4 +56,39 @@ def _plain(item: object) -> object:
         return str(item)
     if isinstance(item, tuple):
         return [_plain(one) for one in item]
+    if isinstance(item, Mapping):
+        return dict(item)
+    return item
+
+
+@cache
+def _kinds() -> Mapping[str, tuple[type[Any], Mapping[str, Any]]]:
+    """Every kind of event by its name, and its fields with their types."""
+    return {_name(kind): (kind, get_type_hints(kind)) for kind in get_args(Event)}
+
+
+@cache
+def _of_place() -> Mapping[str, Any]:
+    return get_type_hints(Place)
+
+
+def _gathered(hints: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are there; one that is not has its default, and what is unknown is left out."""
+    values = {name: _value(hint, found[name]) for name, hint in hints.items() if name in found}
+    if Place in hints.values():
+        values["place"] = Place(**_gathered(_of_place(), found))
+    return values
+
+
+def _value(hint: Any, item: Any) -> Any:  # noqa: ANN401 - JSON, and a type as an annotation has it
+    if hint is Platform:
+        return parse(item)
+    if hint is Mode:
+        return Mode(item)
+    if get_origin(hint) is tuple:
+        return tuple(_value(get_args(hint)[0], one) for one in item)
+    if hint is float and type(item) is int:
+        return float(item)
+    if not isinstance(item, get_origin(hint) or hint):
+        raise TypeError(f"{item!r} is no {hint}")
     return item

@@ -50,6 +50,7 @@ async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], beg
     """
     tags = tuple(str(tag) for tag in loom.request.target.tags)
     published: Published | None = None
+    failure: ArchloomError | None = None
     code = Exit.BUG
     try:
         run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
@@ -58,9 +59,10 @@ async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], beg
         code = Exit.INTERRUPTED
         moved = [tag.reference for tag in loom.store.run(loom.run_id).tags if tag.moved]
         said = f"{', '.join(moved)} moved already" if moved else f"{', '.join(tags)} not touched"
-        raise InterruptedRunError(f"interrupted; {said}") from None
+        failure = InterruptedRunError(f"interrupted; {said}")
+        raise failure from None
     except ArchloomError as error:
-        code = error.exit_code
+        code, failure = error.exit_code, error
         raise
     else:
         code = Exit.DONE
@@ -73,10 +75,12 @@ async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], beg
                     await stop(loom)
         finally:
             loom.store.finish(loom.run_id, code)
-            _tell_of_end(loom, published, code, begun)
+            _tell_of_end(loom, published or failure, code, begun)
 
 
-def _tell_of_end(loom: Loom, published: Published | None, code: Exit, begun: float) -> None:
+def _tell_of_end(loom: Loom, outcome: Published | ArchloomError | None, code: Exit, begun: float) -> None:
+    published = outcome if isinstance(outcome, Published) else None
+    failure = outcome if isinstance(outcome, ArchloomError) else None
     loom.emit(
         RunEnded(
             run=loom.run_id,
@@ -85,6 +89,8 @@ def _tell_of_end(loom: Loom, published: Published | None, code: Exit, begun: flo
             tags=tuple(str(tag) for tag in loom.request.target.tags),
             platforms=published.modes if published is not None else {},
             seconds=loom.around.clock() - begun,
+            message=failure.message if failure is not None else "",
+            hint=failure.hint if failure is not None else "",
         )
     )
 

@@ -1,0 +1,138 @@
+"""The recorded event stream of a run: a file of its own, written by whoever drives it and read by all who ask later.
+
+A line is what `--progress rawjson` prints, with `at`. A run that is driven again goes on in the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from coordinator.domain.events import Event, Notice, RunStarted, StepLine
+from coordinator.errors import UsageError
+from coordinator.report.rawjson import from_json_line, to_json_line
+from coordinator.report.watch import Watch
+
+FILE_NAME = "events.jsonl"
+# What builds print is in their logs; a build that prints for ever must not fill the disk a second time.
+MOST_BYTES = 32 * 2**20
+_BLOCK = 2**20
+
+
+@contextlib.contextmanager
+def recorded(shown: Watch, clock: Callable[[], float], most_bytes: int = MOST_BYTES) -> Iterator[Watch]:
+    """Passes every event on to `shown`, and writes it into the run's folder from the first RunStarted on.
+
+    What came before is written first. `clock` gives epoch seconds. A record longer than `most_bytes` gets no more of
+    what builds print, but for the lines that begin or end a step. A disk that takes no more costs the record, not
+    the run.
+    """
+    early: list[tuple[float, Event]] = []
+    with contextlib.ExitStack() as stack:
+        record: _Record | None = None
+
+        def watch(event: Event) -> None:
+            nonlocal record
+            shown(event)
+            at = clock()
+            if record is not None:
+                record.keep(at, event)
+                return
+            early.append((at, event))
+            if isinstance(event, RunStarted):
+                record = _Record(Path(event.log_folder), shown, most_bytes)
+                stack.callback(record.close)
+                for one in early:
+                    record.keep(*one)
+
+        yield watch
+
+
+class RecordReader:
+    """Reads a record from its beginning, and goes on where it stopped when it is asked again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+        self._offset = 0
+        self._rest = b""
+
+    def new(self) -> Iterator[tuple[float, Event]]:
+        """When each event was, and the event, of the lines that have become whole. Nothing where no record is.
+
+        Events of a newer version are left out, and so is a line that was cut off when its writer died. Raises
+        UsageError for a record that cannot be read.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                while block := file.read(_BLOCK):
+                    yield from self._events(block)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise UsageError(f"cannot read {self._path}: {error.strerror}", hint=f"ls -l {self._path}") from error
+
+    def _events(self, block: bytes) -> Iterator[tuple[float, Event]]:
+        self._offset += len(block)
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            found = from_json_line(line)
+            if found is not None:
+                yield found
+
+
+class _Record:
+    """The file, until it is closed or takes no more."""
+
+    def __init__(self, folder: Path, shown: Watch, most_bytes: int) -> None:
+        self._path = folder / FILE_NAME
+        self._shown = shown
+        self._most_bytes = most_bytes
+        self._left_out = False
+        self._file: BinaryIO | None = None
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = _opened(self._path)
+        except OSError as error:
+            shown(Notice(f"this run is not recorded: {self._path}: {error.strerror}"))
+
+    def keep(self, at: float, event: Event) -> None:
+        if self._file is None:
+            return
+        if isinstance(event, StepLine) and not event.step and self._file.tell() > self._most_bytes:
+            if self._left_out:
+                return
+            self._left_out = True
+            event = Notice("more of what the builds print is not recorded here: archloom logs has it")
+        try:
+            # What is not UTF-8 in a name or an output is a surrogate here, and its escape is JSON's own.
+            _write(self._file, f"{to_json_line(event, at)}\n".encode(errors="backslashreplace"))
+        except OSError as error:
+            self._shown(Notice(f"the rest of this run is not recorded: {self._path}: {error.strerror}"))
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The record to append to, without a buffer: each line is there for a follower at once, and whole or torn."""
+    file = path.open("a+b", buffering=0)
+    end = file.seek(0, 2)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            # Its last writer died in the middle of a line.
+            file.write(b"\n")
+    return file
+
+
+def _write(file: BinaryIO, line: bytes) -> None:
+    if file.write(line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
