@@ -13,6 +13,7 @@ from coordinator.domain.run import Build, Publish, Push, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.runner.loop import drive
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
@@ -75,7 +76,7 @@ class World:
             TargetState.TAGGING: TargetEvent.PUBLISH,
         }
         while (state := self.store.run("r").target_state) in steps:
-            self.store.move_target("r", steps[state])
+            self.store.move_target("r", steps[state], digest="sha256:i")
             self._commit()
 
 
@@ -83,7 +84,7 @@ class World:
 def store(tmp_path: Path):
     ticks = count(1)
     with Store(tmp_path / "archloom.db", lambda: float(next(ticks))) as opened:
-        opened.create_run("r", {}, {AMD64: "a", ARM64: "b"})
+        opened.create_run("r", {}, {AMD64: "a", ARM64: "b"}, driver=this_driver("u@m", "t"), inputs={}, inventory="")
         yield opened
 
 
