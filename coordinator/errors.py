@@ -96,3 +96,10 @@ _PRECEDENCE = (
 def worst(codes: list[Exit]) -> Exit:
     """The exit code that speaks for several causes: 6 before 4 before 5 before 3; DONE when there is none."""
     return next((code for code in _PRECEDENCE if code in codes), Exit.DONE)
+
+
+def of_exit(code: int, message: str, *, hint: str = "") -> ArchloomError:
+    """The error of another process that ended with this exit code, told again."""
+    kinds = (UsageError, NoHostError, BuildFailedError, LostError, RegistryError, HeldError, InterruptedRunError)
+    kind = next((kind for kind in kinds if kind.exit_code == code), ArchloomError)
+    return kind(message, hint=hint)

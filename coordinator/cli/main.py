@@ -18,6 +18,8 @@ COMMANDS = {
     "image": "Look at an image in a registry.",
     "runs": "List the latest runs.",
     "logs": "Show the log of a run, of one PLATFORM or of all.",
+    "attach": "Show a run from its beginning until it ends.",
+    "wait": "Wait until runs have ended.",
     "inventory": "Check the inventory, or print its JSON schema.",
 }
 _HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...

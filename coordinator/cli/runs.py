@@ -34,7 +34,7 @@ def _row(run: Run) -> tuple[str, ...]:
     begun = datetime.fromtimestamp(run.created_at, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     jobs = sorted(run.jobs, key=attrgetter("state"))
     states = ", ".join(f"{len(list(group))} {state}" for state, group in groupby(jobs, attrgetter("state")))
-    return (run.id, begun, _state(run), states, " ".join(_tags(run)))
+    return (run.id, begun, _state(run), states, " ".join(run.asked_tags))
 
 
 def _state(run: Run) -> str:
@@ -45,11 +45,6 @@ def _state(run: Run) -> str:
     return f"{run.target_state} (exit {run.exit_code})"
 
 
-def _tags(run: Run) -> list[str]:
-    tags = run.request.get("tags", [])
-    return [str(tag) for tag in tags] if isinstance(tags, list) else []
-
-
 def _to_json(run: Run) -> dict[str, object]:
     return {
         "run": run.id,
@@ -58,7 +53,7 @@ def _to_json(run: Run) -> dict[str, object]:
         "exit_code": run.exit_code,
         "state": run.target_state,
         "digest": run.index_digest,
-        "tags": _tags(run),
+        "tags": list(run.asked_tags),
         "platforms": {
             str(job.platform): {
                 "state": job.state,

@@ -83,6 +83,12 @@ class Run:
     lease: Lease | None = None
     cancel_asked: bool = False
 
+    @property
+    def asked_tags(self) -> tuple[str, ...]:
+        """The tags that were asked for, as they were asked for."""
+        tags = self.request.get("tags")
+        return tuple(map(str, tags)) if isinstance(tags, list) else ()
+
     def job(self, job_id: int) -> Job:
         return next(job for job in self.jobs if job.id == job_id)
 

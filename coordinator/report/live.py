@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -41,25 +41,26 @@ class _Row:
     mode: str = ""
     state: str = "waits"
     step: str = ""
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
     until: float | None = None
 
-    @property
-    def elapsed(self) -> str:
+    def elapsed(self, now: float) -> str:
         if not self.host:
             return ""
-        return f"{(self.until or time.monotonic()) - self.since:.1f} s"
+        return f"{(self.until or now) - self.since:.1f} s"
 
 
 class _Board:
     """What is on the screen: rows by platform, drawn anew at each frame so that the seconds run."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.rows: dict[Platform, _Row] = {}
+        self.clock = clock
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table.grid(padding=(0, 2), expand=True)
-        cells = [(str(platform), row.host, row.mode, row.elapsed) for platform, row in self.rows.items()]
+        now = self.clock()
+        cells = [(str(platform), row.host, row.mode, row.elapsed(now)) for platform, row in self.rows.items()]
         for column in range(4):
             # As wide as it needs to be: what is cut on a narrow terminal is the step.
             width = max((len(row[column]) for row in cells), default=0)
@@ -67,25 +68,28 @@ class _Board:
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for platform, row in self.rows.items():
             step = Text(visible(row.step), style=_STYLE.get(row.state, ""))
-            table.add_row(str(platform), row.host, row.mode, row.elapsed, step)
+            table.add_row(str(platform), row.host, row.mode, row.elapsed(now), step)
         yield table
 
     def place(self, place: Place) -> _Row:
         row = self.rows.setdefault(place.platform, _Row())
         if row.host != place.host:
-            row.host, row.mode, row.since, row.until = place.host, place.mode, time.monotonic(), None
+            row.host, row.mode, row.since, row.until = place.host, place.mode, self.clock(), None
         return row
 
     def end(self, platform: Platform, state: str, step: str) -> None:
         row = self.rows.setdefault(platform, _Row())
-        row.state, row.step, row.until = state, step, time.monotonic()
+        row.state, row.step, row.until = state, step, self.clock()
 
 
 @contextlib.contextmanager
-def live(stream: TextIO) -> Iterator[Callable[[Event], None]]:
-    """A live view on `stream`, which is a terminal. The closing line stays when the view is gone."""
+def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[Event], None]]:
+    """A live view on `stream`, which is a terminal. The closing line stays when the view is gone.
+
+    `clock` counts seconds, from whenever.
+    """
     console = Console(file=stream, highlight=False)
-    board = _Board()
+    board = _Board(clock)
     last: list[str] = []
     with Live(board, console=console, refresh_per_second=_FRAMES_PER_S, transient=False) as view:
 
@@ -118,7 +122,7 @@ def _show(board: _Board, event: Event) -> None:
         case Waiting(platform, reason):
             board.rows.setdefault(platform, _Row()).step = f"waits: {reason}"
         case Assigned(place, reason):
-            board.rows[place.platform] = _Row(host=place.host, mode=place.mode, step=reason)
+            board.rows[place.platform] = _Row(host=place.host, mode=place.mode, step=reason, since=board.clock())
         case Phase(place, name, text):
             board.place(place).step = f"{name} {text}".strip()
         case StepLine(place, _, step):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import TextIO
@@ -26,15 +27,15 @@ Watch = Callable[[Event], None]
 
 
 @contextlib.contextmanager
-def watching(progress: Progress, stream: TextIO) -> Iterator[Watch]:
-    """A report on `stream` for as long as the block runs."""
+def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Watch]:
+    """A report on `stream` for as long as the block runs. `clock` counts the seconds of what is shown under way."""
     if progress is Progress.AUTO and stream.isatty():
         progress = Progress.TTY
     match progress:
         case Progress.TTY:
             from coordinator.report.live import live
 
-            with live(stream) as watch:
+            with live(stream, clock) as watch:
                 yield watch
         case Progress.PLAIN | Progress.AUTO:
             yield _printing(stream, lines)

@@ -1,0 +1,47 @@
+"""`archloom attach`: a run as its driver's terminal shows it, from the beginning until it ends."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from coordinator.cli.around import around, open_store
+from coordinator.cli.output import say
+from coordinator.domain.standing import Standing
+from coordinator.errors import Exit
+from coordinator.report.follow import Moment, follow
+from coordinator.report.record import RecordReader
+from coordinator.report.watch import Progress, watching
+from coordinator.runner.logs import log_folder
+from coordinator.runner.waiting import abandoned, ended_badly, stands
+
+
+@click.command(epilog="\b\nExample:\n  archloom attach 7f3a")
+@click.argument("run")
+@click.option("--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report.")
+def command(run: str, progress: str) -> int:
+    """Show a run from its beginning until it ends.
+
+    Ends with the run's own exit code. Ctrl-C leaves the run alone.
+    """
+    here = around()
+    moment = Moment(here.clock)
+    with open_store(here) as store:
+        name = store.find_run(run).id
+        reader = RecordReader(log_folder(here.state, name))
+        try:
+            with watching(Progress(progress), sys.stderr, moment) as watch:
+                ended = follow(reader, watch, moment, lambda: stands(store.run(name), here.clock))
+        except KeyboardInterrupt:
+            say(f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}")
+            return Exit.INTERRUPTED
+        found = store.run(name)
+    if stands(found, here.clock) is not Standing.ENDED:
+        raise abandoned(found, here.clock)
+    problem = ended_badly(found, ended.message, ended.hint) if ended else ended_badly(found)
+    if problem is not None:
+        raise problem
+    if ended is None:
+        say(f"published {', '.join(found.asked_tags)} {found.index_digest}")
+    return Exit.DONE

@@ -1,0 +1,54 @@
+"""`archloom wait`: until runs have ended, without a word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import click
+
+from coordinator.cli.around import around, open_store
+from coordinator.cli.output import show
+from coordinator.domain.run import Run
+from coordinator.domain.standing import Standing
+from coordinator.errors import Exit, LostError, worst
+from coordinator.report.follow import POLL_S
+from coordinator.runner.waiting import abandoned, stands
+
+
+@click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")
+@click.argument("run", nargs=-1, required=True)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 5).")
+def command(run: tuple[str, ...], timeout: float | None) -> int:
+    """Wait until runs have ended, without a word.
+
+    Ends with the run's own exit code, of several with the worst.
+    """
+    here = around()
+    began = time.monotonic()
+    with open_store(here) as store:
+        names = list(dict.fromkeys(store.find_run(prefix).id for prefix in run))
+        while True:
+            found = [(one, stands(one, here.clock)) for one in map(store.run, names)]
+            left = [one.id for one, stand in found if stand is Standing.UNDER_WAY]
+            if not left:
+                break
+            if timeout is not None and time.monotonic() - began >= timeout:
+                raise _late(left, timeout)
+            time.sleep(POLL_S)
+    gone = [abandoned(one, here.clock) for one, stand in found if stand is Standing.INTERRUPTED]
+    for error in gone:
+        show(error)
+    return worst([*(error.exit_code for error in gone), *(_exit(one) for one, _ in found if one.finished_at)])
+
+
+def _exit(run: Run) -> Exit:
+    """A code this version does not know counts as a bug."""
+    return Exit(run.exit_code) if run.exit_code in set(Exit) else Exit.BUG
+
+
+def _late(left: Sequence[str], timeout: float) -> LostError:
+    verb = "has" if len(left) == 1 else "have"
+    return LostError(
+        f"{', '.join(left)} {verb} not ended in {timeout:g} s", hint=f"look at it: archloom attach {left[0]}"
+    )

@@ -1,0 +1,53 @@
+"""A run told from its record: from the beginning, and on as it grows. Whoever follows has no part in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from coordinator.domain.events import RunEnded, RunStarted
+from coordinator.domain.standing import Standing
+from coordinator.report.record import RecordReader
+from coordinator.report.watch import Watch
+
+POLL_S = 0.2
+# The end of a run is committed a moment before it is told.
+_LAST_WORDS_S = 2.0
+
+
+class Moment:
+    """A clock for a report that tells what was: an event's own time while that is told, else the present."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.at: float | None = None
+
+    def __call__(self) -> float:
+        return self._clock() if self.at is None else self.at
+
+
+def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[], Standing]) -> RunEnded | None:
+    """Tells what is recorded until `look` says that the run is not under way. Returns how the record says it ended."""
+    ended: RunEnded | None = None
+
+    def tell() -> None:
+        nonlocal ended
+        for moment.at, event in reader.new():
+            watch(event)
+            if isinstance(event, RunStarted | RunEnded):
+                ended = event if isinstance(event, RunEnded) else None
+        moment.at = None
+
+    # Looked before the record is read: what was written before the run ended is told in any case.
+    standing = look()
+    tell()
+    patience = _LAST_WORDS_S if standing is Standing.UNDER_WAY else 0.0
+    while standing is Standing.UNDER_WAY:
+        time.sleep(POLL_S)
+        standing = look()
+        tell()
+    until = time.monotonic() + patience
+    while ended is None and standing is Standing.ENDED and time.monotonic() < until:
+        time.sleep(POLL_S)
+        tell()
+    return ended

@@ -1,0 +1,41 @@
+"""What is told of a run to whoever waits for it and does not drive it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coordinator.domain.ages import ago
+from coordinator.domain.outcome import complaint
+from coordinator.domain.run import Run
+from coordinator.domain.standing import Standing, standing
+from coordinator.errors import ArchloomError, Exit, LostError, of_exit
+from coordinator.store.processes import runs
+
+
+def stands(run: Run, clock: Callable[[], float]) -> Standing:
+    """How the run stands now, as far as this machine can tell."""
+    return standing(run, clock(), runs)
+
+
+def abandoned(run: Run, clock: Callable[[], float]) -> LostError:
+    """The error for a run that is not over and that nobody drives."""
+    was = f": {run.lease.driver.holder} did, last heard of {ago(clock() - run.lease.beat_at)}" if run.lease else ""
+    return LostError(
+        f"nobody drives run {run.id} any more{was}", hint=f"go on with it: archloom resume {run.id}", code="abandoned"
+    )
+
+
+def ended_badly(run: Run, message: str = "", hint: str = "") -> ArchloomError | None:
+    """The error a run ended with, told again; `None` for one that ended well.
+
+    `message` and `hint` are those of its record, empty where it has none.
+    """
+    code = Exit.BUG if run.exit_code is None else run.exit_code
+    if code == Exit.DONE:
+        return None
+    if message:
+        return of_exit(code, message, hint=hint)
+    known = complaint(run, ", ".join(run.asked_tags))
+    if known is not None and known.exit_code == code:
+        return known
+    return of_exit(code, f"run {run.id} ended with exit code {code}", hint=f"what was built: archloom logs {run.id}")

@@ -1,0 +1,235 @@
+"""`archloom attach` and `archloom wait`, over a state folder that the test drives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from coordinator.domain.lease import Lease
+from coordinator.domain.run import Run
+from coordinator.domain.standing import Standing, standing
+from coordinator.domain.states import TargetState
+from coordinator.store.processes import _started, this_driver
+from tests.acceptance.archloom import COMMAND
+from tests.edges.state_bed import DIGEST, TAG, dead_driver, state_bed
+from tests.services.terminal import CTRL_C, terminal
+
+CLOSING = f"published {TAG} {DIGEST} for linux/amd64 (none emulated) in 3.0 s"
+
+
+@pytest.fixture
+def bed(tmp_path):
+    with state_bed(tmp_path / "home") as opened:
+        yield opened
+
+
+def lines(process: subprocess.Popen[str], until: str) -> list[str]:
+    """What it says, up to the line with these words."""
+    said = []
+    for line in process.stderr:
+        said.append(line.rstrip("\n"))
+        if until in line:
+            return said
+    raise AssertionError(f"no {until!r} in {said}")
+
+
+def test_a_run_is_shown_from_its_beginning_until_it_ends(bed):
+    """Who comes late misses nothing; the last line and the exit code are those of `build`."""
+    bed.begin("7f3a81c0")
+    attached = bed.home.start("attach", "7f3a")
+    assert lines(attached, "run 7f3a") == [f"run 7f3a81c0: {TAG}, 1 platform"]
+
+    bed.publish("7f3a81c0")
+    _, err = attached.communicate(timeout=60)
+
+    assert attached.returncode == 0
+    assert [line.split()[-1] for line in err.splitlines()[:3]] == ["assigned", "make", "s"]
+    assert err.splitlines()[-1] == CLOSING
+
+
+def test_a_run_that_has_ended_is_shown_too(bed):
+    """With the words and the code it ended with."""
+    bed.begin("7f3a81c0")
+    bed.fail("7f3a81c0")
+
+    done = bed.home.run("attach", "7f3a81c0")
+
+    assert done.returncode == 4
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"run 7f3a81c0: {TAG}, 1 platform",
+        "linux/amd64    pi5 native   assigned",
+        "linux/amd64    pi5 native   FAILED (build): exit code: 2",
+        "error: 1 of 1 platforms not built",
+        "hint: the whole log: archloom logs 7f3a81c0",
+    ]
+
+
+def test_rawjson_is_what_build_prints(bed):
+    """One object per event."""
+    bed.begin("7f3a81c0")
+    bed.publish("7f3a81c0")
+
+    done = bed.home.run("attach", "7f3a", "--progress", "rawjson")
+
+    names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert names == ["run_started", "assigned", "step_line", "verified", "run_ended"]
+
+
+def test_an_end_that_is_not_recorded_is_in_the_store(bed):
+    """A driver that died in its very last moment, a record that a full disk cut short, or none at all."""
+    bed.begin("7f3a81c0")
+    bed.fail("7f3a81c0", tell=False)
+    bed.begin("81c07f3a")
+    bed.publish("81c07f3a")
+    (bed.home.state / "runs" / "81c07f3a" / "events.jsonl").unlink()
+
+    failed, published = bed.home.run("attach", "7f3a"), bed.home.run("attach", "81c0")
+
+    assert failed.returncode == 4
+    assert failed.stderr.splitlines()[-2:] == [
+        f"error: 1 of 1 platforms not built: linux/amd64 failed; {TAG} not touched",
+        "hint: the whole log: archloom logs 7f3a81c0 linux/amd64",
+    ]
+    assert (published.returncode, published.stderr) == (0, f"published {TAG} {DIGEST}\n")
+
+
+@pytest.mark.parametrize("words", [("attach",), ("wait",)])
+def test_a_run_that_nobody_drives_is_not_waited_for(bed, words):
+    """It says who did, and how to go on."""
+    bed.begin("7f3a81c0", driver=dead_driver())
+
+    done = bed.home.run(*words, "7f3a")
+
+    assert done.returncode == 5
+    *shown, error, hint = done.stderr.splitlines()
+    assert shown == ([f"run 7f3a81c0: {TAG}, 1 platform"] if words == ("attach",) else [])
+    assert error.startswith("error: nobody drives run 7f3a81c0 any more: ann@desk did, last heard of ")
+    assert hint == "hint: go on with it: archloom resume 7f3a81c0"
+
+
+def test_a_driver_that_dies_meanwhile_is_noticed(bed):
+    """Who follows a run does not wait for ever."""
+    driver = subprocess.Popen(["sleep", "600"])
+    bed.begin("7f3a81c0", driver=of_process(driver.pid))
+    attached = bed.home.start("attach", "7f3a")
+    lines(attached, "run 7f3a")
+
+    driver.kill()
+    driver.wait()
+    _, err = attached.communicate(timeout=60)
+
+    assert attached.returncode == 5
+    assert "nobody drives run 7f3a81c0 any more" in err
+
+
+def of_process(pid: int):
+    """The driver as this process would be told of it."""
+    return replace(this_driver("ann@desk", "other"), pid=pid, started=_started(pid))
+
+
+def test_ctrl_c_leaves_the_run_alone(bed):
+    """It ends the view alone, and says so."""
+    bed.begin("7f3a81c0")
+
+    with terminal([COMMAND, "attach", "7f3a"], bed.home.environment, bed.home.folder) as shown:
+        shown.expect("run 7f3a81c0")
+        shown.type(CTRL_C)
+        assert shown.end() == 130
+
+    assert "run 7f3a81c0 is left alone. See it again: archloom attach 7f3a81c0" in shown.shown
+    assert "error" not in shown.shown
+    assert bed.store.run("7f3a81c0").finished_at is None
+
+
+def test_the_live_view_tells_the_seconds_of_the_run(bed):
+    """Not those since somebody looked."""
+    bed.at = 1000.0
+    bed.begin("7f3a81c0")
+    bed.at = 1060.0
+    bed.publish("7f3a81c0")
+
+    with terminal([COMMAND, "attach", "7f3a"], bed.home.environment, bed.home.folder) as shown:
+        assert shown.end() == 0
+
+    assert "0.0 s" in shown.shown
+    assert shown.shown.rstrip().endswith("in 3.0 s")
+
+
+def test_wait_is_silent_and_ends_with_the_worst(bed):
+    """For scripts: until all have ended, and not a word."""
+    for name in ("7f3a81c0", "81c07f3a"):
+        bed.begin(name)
+    waiting = bed.home.start("wait", "7f3a", "81c0", "7f3a81c0")
+    bed.publish("7f3a81c0")
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1.0)
+    bed.fail("81c07f3a")
+
+    assert waiting.communicate(timeout=60) == ("", "")
+    assert waiting.returncode == 4
+    assert bed.home.run("wait", "7f3a").returncode == 0
+
+
+def test_wait_gives_up_when_it_is_told_to(bed):
+    """`--timeout` is in seconds."""
+    bed.begin("7f3a81c0")
+
+    done = bed.home.run("wait", "7f3a", "--timeout", "0.3")
+
+    assert (done.returncode, done.stderr) == (
+        5,
+        "error: 7f3a81c0 has not ended in 0.3 s\nhint: look at it: archloom attach 7f3a81c0\n",
+    )
+
+
+@pytest.mark.parametrize("words", [("attach",), ("wait",), ("logs",)])
+@pytest.mark.parametrize(("run", "says"), [("zz", "there is no run 'zz'"), ("7", "more than one run begins with '7'")])
+def test_a_run_that_is_not_meant_or_not_there(bed, words, run, says):
+    """Exit 2, and where to look."""
+    bed.begin("7f3a81c0")
+    bed.begin("7f3b81c0")
+
+    done = bed.home.run(*words, run)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {says}\nhint: list them with: archloom runs\n"
+
+
+def test_ctrl_c_ends_a_wait(bed):
+    """As any command."""
+    bed.begin("7f3a81c0")
+    waiting = bed.home.start("wait", "7f3a")
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1.5)
+
+    waiting.send_signal(signal.SIGINT)
+
+    assert waiting.communicate(timeout=60)[1] == "error: interrupted\n"
+    assert waiting.returncode == 130
+
+
+def test_how_a_run_stands():
+    """A run is driven by a process that lives, or that was heard of lately where nobody can tell."""
+    driver = dead_driver()
+    run = Run(id="1", request={}, target_state=TargetState.OPEN, index_digest="", jobs=())
+    leased = Run(
+        id="1",
+        request={},
+        target_state=TargetState.OPEN,
+        index_digest="",
+        jobs=(),
+        lease=Lease(driver=driver, beat_at=9.0),
+    )
+    ended = Run(id="1", request={}, target_state=TargetState.OPEN, index_digest="", jobs=(), finished_at=1.0)
+
+    assert standing(run, 10.0, lambda _: True) is Standing.INTERRUPTED
+    assert standing(leased, 10.0, lambda _: True) is Standing.UNDER_WAY
+    assert standing(leased, 10.0, lambda _: None) is Standing.UNDER_WAY
+    assert standing(leased, 100.0, lambda _: None) is Standing.INTERRUPTED
+    assert standing(leased, 10.0, lambda _: False) is Standing.INTERRUPTED
+    assert standing(ended, 10.0, lambda _: True) is Standing.ENDED
