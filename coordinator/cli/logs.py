@@ -2,51 +2,120 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from coordinator.cli.around import around, open_store
-from coordinator.cli.output import give
-from coordinator.domain import platforms
-from coordinator.domain.run import Job, Run
-from coordinator.errors import UsageError
-from coordinator.runner.logs import log_path
+from coordinator.cli.output import give, give_bytes
+from coordinator.domain import platforms, states
+from coordinator.domain.run import Attempt, Job, Run
+from coordinator.domain.standing import Standing
+from coordinator.domain.states import AttemptState
+from coordinator.errors import Exit, UsageError
+from coordinator.report.follow import POLL_S
+from coordinator.report.tail import Tail
+from coordinator.runner.around import Around
+from coordinator.runner.logs import log_folder, log_path
+from coordinator.runner.waiting import abandoned, stands
+from coordinator.store.sqlite import Store
+
+_BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
 
 
-@click.command(epilog="\b\nExample:\n  archloom logs 7f3a linux/arm64")
+@click.command(epilog="\b\nExample:\n  archloom logs 7f3a linux/arm64 -f")
 @click.argument("run")
 @click.argument("platform", required=False)
-def command(run: str, platform: str | None) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Go on until the builds have ended.")
+def command(run: str, platform: str | None, *, follow: bool) -> int:
     """Show the log of a run, of one PLATFORM or of all."""
     here = around()
     with open_store(here) as store:
         found = store.find_run(run)
-    jobs = [_job(found, platform)] if platform else list(found.jobs)
-    for job in jobs:
-        for attempt in job.attempts:
-            give(f"==> {job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}: {attempt.state}")
-            _print(log_path(here.state, found.id, job.platform, attempt.number))
-        if job.reused:
-            give(f"==> {job.platform}: reused, nothing was built")
+        shown = _Shown(here.state, found.id, platforms.parse(platform) if platform else None)
+        shown.jobs(found)  # a platform it has not is said before anything is shown
+        try:
+            found = _show(shown, found, here, store, follow=follow)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            return Exit.INTERRUPTED
+    if follow and shown.is_under_way(found):
+        raise abandoned(found, here.clock)
+    return Exit.DONE
 
 
-def _job(run: Run, text: str) -> Job:
-    wanted = platforms.parse(text)
-    for job in run.jobs:
-        if job.platform == wanted:
-            return job
-    has = ", ".join(str(job.platform) for job in run.jobs)
-    raise UsageError(f"run {run.id} has no {wanted}", hint=f"it has {has}")
+def _show(shown: _Shown, found: Run, here: Around, store: Store, *, follow: bool) -> Run:
+    """Returns the run as it was when nothing more was to be shown."""
+    while True:
+        # Asked before the logs are read: what was written before the end is shown in any case.
+        goes_on = follow and shown.is_under_way(found) and stands(found, here.clock) is Standing.UNDER_WAY
+        shown.show(found, to_the_end=not goes_on)
+        if not goes_on:
+            return found
+        time.sleep(POLL_S)
+        found = store.run(found.id)
 
 
-def _print(path: Path) -> None:
-    if path.is_file():
-        sys.stdout.flush()
-        with path.open("rb") as log:
-            shutil.copyfileobj(log, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        give("no log: it ended before the build began")
+class _Shown:
+    """What is on stdout already, by attempt."""
+
+    def __init__(self, state: Path, run_id: str, platform: platforms.Platform | None) -> None:
+        self._state = state
+        self._run_id = run_id
+        self._platform = platform
+        self._tails: dict[int, Tail] = {}
+        self._reused: set[int] = set()
+        self._latest = 0
+
+    def jobs(self, run: Run) -> Sequence[Job]:
+        """Those that are asked for."""
+        found = [job for job in run.jobs if self._platform in (None, job.platform)]
+        if not found:
+            has = ", ".join(str(job.platform) for job in run.jobs)
+            raise UsageError(f"run {run.id} has no {self._platform}", hint=f"it has {has}")
+        return found
+
+    def is_under_way(self, run: Run) -> bool:
+        return any(not states.ended(job.state) for job in self.jobs(run))
+
+    def show(self, run: Run, *, to_the_end: bool) -> None:
+        """Whatever is new; of logs that are not shown any further also a last line that does not end."""
+        for job in self.jobs(run):
+            for attempt in job.attempts:
+                self._attempt(job, attempt, to_the_end=to_the_end)
+            if job.reused and job.id not in self._reused:
+                self._reused.add(job.id)
+                give(f"==> {job.platform}: reused, nothing was built")
+
+    def _attempt(self, job: Job, attempt: Attempt, *, to_the_end: bool) -> None:
+        head = f"==> {job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
+        tail = self._tails.get(attempt.id)
+        if tail is None:
+            tail = Tail(log_path(self._state, self._run_id, job.platform, attempt.number))
+            if not (to_the_end or tail.path.is_file()):
+                return
+            self._tails[attempt.id] = tail
+            self._latest = attempt.id
+            give(f"{head}: {attempt.state}")
+        for lines in tail.new():
+            self._give(attempt, head, lines)
+        if to_the_end and tail.rest:
+            self._give(attempt, head, tail.rest + b"\n")
+        if to_the_end and not tail.path.is_file():
+            give(self._why_none(attempt))
+
+    def _give(self, attempt: Attempt, head: str, lines: bytes) -> None:
+        if self._latest != attempt.id:
+            self._latest = attempt.id
+            give(head)
+        give_bytes(lines)
+
+    def _why_none(self, attempt: Attempt) -> str:
+        if not log_folder(self._state, self._run_id).is_dir():
+            return "no log: it is not kept any more"
+        if attempt.state in _BEFORE_THE_END:
+            return "no log yet"
+        return "no log: it ended before the build began" if states.ended(attempt.state) else "no log: it was not kept"

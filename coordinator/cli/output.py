@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from coordinator.errors import ArchloomError, UsageError
@@ -19,13 +20,16 @@ def say(text: str) -> None:
 
 def give(text: str, *, end: str = "\n") -> None:
     """Data, for whatever stdout is, at once."""
-    try:
+    with _translated():
         print(text, end=end, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        message = f"cannot write to standard output: {error.strerror}"
-        raise UsageError(message, hint="what was done is done; archloom runs tells") from error
+
+
+def give_bytes(data: bytes) -> None:
+    """Data as it is, at once."""
+    with _translated():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def give_json(value: object) -> None:
@@ -46,6 +50,19 @@ def show(error: ArchloomError) -> None:
 def in_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether colour is wanted: on a terminal that has it, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still in its buffer would be tried again at exit, and complained of in Python's own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        message = f"cannot write to standard output: {error.strerror}"
+        raise UsageError(message, hint="what was done is done; archloom runs tells") from error
 
 
 def _indented(text: str, width: int) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.domain.events import Event, Notice, RunStarted, StepLine
-from coordinator.errors import UsageError
 from coordinator.report.rawjson import from_json_line, to_json_line
+from coordinator.report.tail import Tail
 from coordinator.report.watch import Watch
 
 FILE_NAME = "events.jsonl"
 # What builds print is in their logs; a build that prints for ever must not fill the disk a second time.
 MOST_BYTES = 32 * 2**20
-_BLOCK = 2**20
 
 
 @contextlib.contextmanager
@@ -56,9 +55,7 @@ class RecordReader:
     """Reads a record from its beginning, and goes on where it stopped when it is asked again."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
-        self._offset = 0
-        self._rest = b""
+        self._tail = Tail(folder / FILE_NAME)
 
     def new(self) -> Iterator[tuple[float, Event]]:
         """When each event was, and the event, of the lines that have become whole. Nothing where no record is.
@@ -66,23 +63,11 @@ class RecordReader:
         Events of a newer version are left out, and so is a line that was cut off when its writer died. Raises
         UsageError for a record that cannot be read.
         """
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                while block := file.read(_BLOCK):
-                    yield from self._events(block)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise UsageError(f"cannot read {self._path}: {error.strerror}", hint=f"ls -l {self._path}") from error
-
-    def _events(self, block: bytes) -> Iterator[tuple[float, Event]]:
-        self._offset += len(block)
-        *lines, self._rest = (self._rest + block).split(b"\n")
-        for line in lines:
-            found = from_json_line(line)
-            if found is not None:
-                yield found
+        for lines in self._tail.new():
+            for line in lines.split(b"\n"):
+                found = from_json_line(line)
+                if found is not None:
+                    yield found
 
 
 class _Record:

@@ -1,0 +1,155 @@
+"""`archloom logs`, over a state folder that the test drives."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coordinator.domain.states import AttemptEvent, JobEvent
+from tests.acceptance.archloom import COMMAND
+from tests.edges.state_bed import AMD64, ARM64, dead_driver, state_bed
+from tests.services.terminal import CTRL_C, terminal
+
+
+@pytest.fixture
+def bed(tmp_path):
+    with state_bed(tmp_path / "home") as opened:
+        yield opened
+
+
+def expect(process: subprocess.Popen[str], *lines: str) -> None:
+    for line in lines:
+        assert process.stdout.readline() == f"{line}\n"
+
+
+def test_a_log_that_grows_is_followed_until_the_run_ends(bed):
+    """What it has, what comes, and no waiting for more when there can be no more."""
+    bed.begin("7f3a81c0")
+    attempt = bed.assign("7f3a81c0")
+    for event in (AttemptEvent.SEND, AttemptEvent.SENT):
+        bed.store.move_attempt(attempt, event)
+    bed.log("7f3a81c0", "#1 one\n#1 tw")
+    following = bed.home.start("logs", "7f3a", "-f")
+    expect(following, "==> linux/amd64 on pi5 (native), attempt 1: building", "#1 one")
+
+    bed.log("7f3a81c0", "o\n#1 three")
+    expect(following, "#1 two")
+    bed.store.move_attempt(attempt, AttemptEvent.FAIL)
+    bed.store.move_job(bed.store.run("7f3a81c0").jobs[0].id, JobEvent.FAIL)
+
+    assert following.communicate(timeout=60) == ("#1 three\n", "")
+    assert following.returncode == 0
+
+
+def test_several_logs_are_told_apart(bed):
+    """Whose lines they are stands above them, again whenever it changes."""
+    bed.begin("7f3a81c0", platforms=(AMD64, ARM64))
+    for job in bed.store.run("7f3a81c0").jobs:
+        bed.store.assign(job.id, f"on-{job.platform.slug}", "native")
+    bed.log("7f3a81c0", "a\n")
+    following = bed.home.start("logs", "7f3a", "-f")
+    expect(following, "==> linux/amd64 on on-amd64 (native), attempt 1: assigned", "a")
+
+    bed.log("7f3a81c0", "b\n", platform=ARM64)
+    expect(following, "==> linux/arm64 on on-arm64 (native), attempt 1: assigned", "b")
+    bed.log("7f3a81c0", "c\n")
+    expect(following, "==> linux/amd64 on on-amd64 (native), attempt 1", "c")
+
+    following.kill()
+    following.communicate()
+
+
+def test_one_platform_is_followed_to_its_own_end(bed):
+    """Whatever the others do."""
+    bed.begin("7f3a81c0", platforms=(AMD64, ARM64))
+    bed.assign("7f3a81c0")
+    bed.log("7f3a81c0", "a\n")
+    bed.log("7f3a81c0", "b\n", platform=ARM64)
+    job = bed.store.run("7f3a81c0").jobs[0]
+    bed.store.move_attempt(job.attempts[0].id, AttemptEvent.CANCEL)
+    bed.store.move_job(job.id, JobEvent.CANCEL)
+
+    done = bed.home.run("logs", "7f3a", "linux/amd64", "-f")
+
+    assert (done.returncode, done.stdout) == (0, "==> linux/amd64 on pi5 (native), attempt 1: cancelled\na\n")
+
+
+def test_a_run_that_nobody_drives_is_not_followed_for_ever(bed):
+    """What there is is shown, and how to go on."""
+    bed.begin("7f3a81c0", driver=dead_driver())
+    bed.assign("7f3a81c0")
+    bed.log("7f3a81c0", "a\n")
+
+    plain, followed = bed.home.run("logs", "7f3a"), bed.home.run("logs", "7f3a", "-f")
+
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert plain.stdout == followed.stdout == "==> linux/amd64 on pi5 (native), attempt 1: assigned\na\n"
+    assert followed.returncode == 5
+    assert "nobody drives run 7f3a81c0" in followed.stderr
+
+
+def test_ctrl_c_ends_the_following_without_a_word(bed):
+    """As `tail -f` does."""
+    bed.begin("7f3a81c0")
+    bed.assign("7f3a81c0")
+    bed.log("7f3a81c0", "a\n")
+
+    with terminal([COMMAND, "logs", "7f3a", "-f"], bed.home.environment, bed.home.folder) as shown:
+        shown.expect("\na\n")
+        shown.type(CTRL_C)
+        assert shown.end() == 130
+
+    assert shown.shown.endswith(("\na\n", "\na\n^C"))
+
+
+def test_why_there_is_no_log(bed):
+    """It may not have begun, never have begun, or be gone."""
+    bed.begin("7f3a81c0")
+    attempt = bed.assign("7f3a81c0")
+    assert bed.home.run("logs", "7f3a").stdout.splitlines()[1:] == ["no log yet"]
+
+    bed.store.move_attempt(attempt, AttemptEvent.LOSE, code="connection")
+    assert bed.home.run("logs", "7f3a").stdout.splitlines()[1:] == ["no log: it ended before the build began"]
+
+    folder = bed.home.state / "runs" / "7f3a81c0"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert bed.home.run("logs", "7f3a").stdout.splitlines()[1:] == ["no log: it is not kept any more"]
+
+
+@pytest.mark.parametrize("more", [(), ("-f",)])
+def test_a_platform_the_run_has_not(bed, more):
+    """Those it has are named, also where the word is no platform at all."""
+    bed.begin("7f3a81c0")
+
+    other, no = bed.home.run("logs", "7f3a", "linux/arm64", *more), bed.home.run("logs", "7f3a", "arm", *more)
+
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr == "error: run 7f3a81c0 has no linux/arm64\nhint: it has linux/amd64\n"
+    assert (no.returncode, no.stderr) == (2, "error: unknown platform 'arm'\nhint: did you mean linux/arm/v7?\n")
+
+
+def test_a_disk_that_takes_no_log_is_no_bug(bed):
+    """Standard output may be a file on a full disk."""
+    bed.begin("7f3a81c0")
+    bed.assign("7f3a81c0")
+    bed.log("7f3a81c0", "a\n")
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [COMMAND, "logs", "7f3a"],
+            env=bed.home.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: cannot write to standard output: No space left on device\n"
+        "hint: what was done is done; archloom runs tells\n"
+    )
