@@ -34,6 +34,7 @@ class BuildRequest:
             "stage": target.stage,
             "build_args": dict(target.build_args),
             "labels": dict(target.labels),
+            "volatile": list(target.volatile),
             "no_cache": target.no_cache,
             "pull": target.pull,
             "emulate": self.emulate.value,
