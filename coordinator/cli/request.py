@@ -38,10 +38,11 @@ class Flags:
     emulate: str
     on: tuple[str, ...]
 
-    def request(self, target: Target) -> BuildRequest:
+    def request(self, target: Target, *, fail_fast: bool = False) -> BuildRequest:
         """The request to build this target where these flags allow it."""
         on, pinned = read_on(self.on)
-        return BuildRequest(target=target, emulate=Emulate(self.emulate), on=on, pinned=pinned)
+        emulate = Emulate(self.emulate)
+        return BuildRequest(target=target, emulate=emulate, on=on, pinned=pinned, fail_fast=fail_fast)
 
 
 def request_flags(command: F) -> F:

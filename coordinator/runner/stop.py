@@ -35,6 +35,14 @@ async def stop(loom: Loom) -> None:
     await asyncio.gather(*(_clear(loom, job, attempt) for job, attempt in live))
 
 
+async def cancel(loom: Loom, attempt_id: int) -> None:
+    """Takes an attempt that nobody needs any more to its end, and leaves nothing of it. Safe to repeat."""
+    run, job, attempt = loom.find(attempt_id)
+    if attempt.on_its_host:
+        write_down(loom, job, attempt, AttemptEvent.CANCEL, "", run.why_stopped)
+        await _clear(loom, job, attempt)
+
+
 async def _clear(loom: Loom, job: Job, attempt: Attempt) -> None:
     # Lost with its host, or never begun there: either way it is over for this run.
     with contextlib.suppress(ArchloomError, TimeoutError):
