@@ -69,6 +69,12 @@ class RegistryError(ArchloomError):
     exit_code = Exit.REGISTRY
 
 
+class HeldError(ArchloomError):
+    """Another coordinator drives the run: `held` when it was there before us, `taken` when it took our place."""
+
+    exit_code = Exit.HELD
+
+
 class InterruptedRunError(ArchloomError):
     """The user stopped the run."""
 

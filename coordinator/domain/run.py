@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from coordinator.domain.lease import Lease
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
@@ -75,7 +76,11 @@ class TagMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that is stored of one run. `request` is what the user asked, enough to ask it again."""
+    """Everything that is stored of one run. `request` is what the user asked, enough to ask it again; `inputs` is what
+    it was resolved to when the run began, `inventory` the file of hosts, '' for none.
+
+    `lease` is there while somebody drives the run.
+    """
 
     id: str
     request: Mapping[str, object]
@@ -86,6 +91,10 @@ class Run:
     created_at: float = 0.0
     finished_at: float | None = None
     exit_code: int | None = None
+    inputs: Mapping[str, object] = field(default_factory=dict)
+    inventory: str = ""
+    lease: Lease | None = None
+    cancel_asked: bool = False
 
     @property
     def stopped_by(self) -> Job | None:
@@ -107,6 +116,15 @@ class Run:
 
 def _ended_at(job: Job) -> float:
     return job.attempt.ended_at or 0.0 if job.attempt else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One committed step of a run, at epoch seconds: `job linux/arm64 pending assign active`."""
+
+    at: float
+    what: str
+    data: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from coordinator.runner.request import BuildRequest
 from coordinator.runner.reuse import reusable
 from coordinator.runner.space import spaces
 from coordinator.runner.upstream import Upstream
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 Emit = Callable[[Event], None]
@@ -96,7 +97,14 @@ async def _build(
         chosen = candidates(plan)
         tell_who_is_left_out(plan, emit)
         await stack.enter_async_context(farm.sweeping(store.has_ended))
-        run = store.create_run(secrets.token_hex(4), request.to_json(), inputs.build_ids)
+        run = store.create_run(
+            secrets.token_hex(4),
+            request.to_json(),
+            inputs.build_ids,
+            driver=this_driver(around.holder, secrets.token_hex(16)),
+            inputs={},
+            inventory="",
+        )
         loom = Loom(
             run_id=run.id,
             request=request,

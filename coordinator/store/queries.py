@@ -1,18 +1,29 @@
-"""Finds the project's SQL: the schema step by step, the queries one by one by name."""
+"""Finds the project's SQL: the schema statement by statement, the queries one by one by name."""
 
 from __future__ import annotations
 
 import re
+import sqlite3
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def schema(after: int, version: int) -> str:
-    """What takes a store of version `after` to `version`; 0 is an empty file."""
+def schema(after: int, version: int) -> Iterator[str]:
+    """The statements that take a store of version `after` to `version`; 0 is an empty file.
+
+    One by one: `executescript` would commit the transaction they belong in.
+    """
     folder = files(__package__).joinpath("schema")
-    return "\n".join(folder.joinpath(f"{step}.sql").read_text("utf-8") for step in range(after + 1, version + 1))
+    for step in range(after + 1, version + 1):
+        statement = ""
+        for line in folder.joinpath(f"{step}.sql").read_text("utf-8").splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                yield statement
+                statement = ""
 
 
 @cache

@@ -1,7 +1,7 @@
 -- Each query has a name; the loader in queries.py finds it by that.
 
 -- name: insert_run
-INSERT INTO runs (id, created_at, request) VALUES (:id, :at, :request);
+INSERT INTO runs (id, created_at, request, inputs, inventory) VALUES (:id, :at, :request, :inputs, :inventory);
 
 -- name: insert_job
 INSERT INTO jobs (run_id, platform, build_id) VALUES (:run_id, :platform, :build_id);
@@ -19,14 +19,42 @@ RETURNING *;
 -- name: insert_event
 INSERT INTO events (run_id, at, what, data) VALUES (:run_id, :at, :what, :data);
 
+-- name: take_lease
+INSERT INTO leases (run_id, token, holder, pid, started, boot_id, beat_at)
+VALUES (:run_id, :token, :holder, :pid, :started, :boot_id, :at)
+ON CONFLICT (run_id) DO UPDATE SET
+    token = excluded.token, holder = excluded.holder, pid = excluded.pid, started = excluded.started,
+    boot_id = excluded.boot_id, beat_at = excluded.beat_at;
+
+-- name: beat
+UPDATE leases SET beat_at = :at WHERE run_id = :run_id;
+
+-- name: end_lease
+DELETE FROM leases WHERE run_id = :run_id;
+
+-- name: lease
+SELECT * FROM leases WHERE run_id = :run_id;
+
 -- name: run
 SELECT * FROM runs WHERE id = :id;
 
 -- name: runs_by_prefix
-SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix ORDER BY created_at DESC LIMIT 2;
+SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix LIMIT 2;
 
 -- name: recent_runs
-SELECT id FROM runs ORDER BY created_at DESC, id LIMIT :limit;
+-- In the order they were begun: a clock may have been set back since.
+SELECT id FROM runs ORDER BY rowid DESC LIMIT :limit;
+
+-- name: newest_unfinished
+SELECT id FROM runs WHERE finished_at IS NULL ORDER BY rowid DESC LIMIT 1;
+
+-- name: previous_run
+SELECT before.id FROM runs JOIN runs AS before
+ON json_extract(before.request, '$.tags[0]') = json_extract(runs.request, '$.tags[0]') AND before.rowid < runs.rowid
+WHERE runs.id = :id ORDER BY before.rowid DESC LIMIT 1;
+
+-- name: events_of_run
+SELECT at, what, data FROM events WHERE run_id = :run_id ORDER BY id;
 
 -- name: jobs_of_run
 SELECT * FROM jobs WHERE run_id = :run_id ORDER BY id;
@@ -41,7 +69,7 @@ SELECT * FROM tags WHERE run_id = :run_id ORDER BY rowid;
 SELECT state, platform, run_id FROM jobs WHERE id = :id;
 
 -- name: attempt_state
-SELECT attempts.state, attempts.number, jobs.platform, jobs.run_id
+SELECT attempts.state, attempts.number, attempts.winning, attempts.job_id, jobs.platform, jobs.run_id
 FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE attempts.id = :id;
 
 -- name: set_job_state
@@ -61,8 +89,14 @@ UPDATE runs SET target_state = :state, index_digest = coalesce(nullif(:digest, '
 -- name: set_tag_moved
 UPDATE tags SET moved = 1 WHERE run_id = :run_id AND reference = :reference;
 
+-- name: ask_cancel
+UPDATE runs SET cancel_asked = 1 WHERE id = :id AND finished_at IS NULL AND cancel_asked = 0;
+
 -- name: finish_run
 UPDATE runs SET finished_at = :at, exit_code = :exit_code WHERE id = :id;
+
+-- name: delete_run
+DELETE FROM runs WHERE id = :id AND finished_at IS NOT NULL;
 
 -- name: sightings
 SELECT * FROM facts;

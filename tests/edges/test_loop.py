@@ -14,6 +14,7 @@ from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.runner.loop import drive
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 AMD64, ARM64, ARMV7 = parse("linux/amd64"), parse("linux/arm64"), parse("linux/arm/v7")
@@ -76,7 +77,7 @@ class World:
             TargetState.TAGGING: TargetEvent.PUBLISH,
         }
         while (state := self.store.run("r").target_state) in steps:
-            self.store.move_target("r", steps[state])
+            self.store.move_target("r", steps[state], digest="sha256:i")
             self._commit()
 
 
@@ -84,7 +85,7 @@ class World:
 def store(tmp_path: Path):
     ticks = count(1)
     with Store(tmp_path / "archloom.db", lambda: float(next(ticks))) as opened:
-        opened.create_run("r", {}, {AMD64: "a", ARM64: "b"})
+        opened.create_run("r", {}, {AMD64: "a", ARM64: "b"}, driver=this_driver("u@m", "t"), inputs={}, inventory="")
         yield opened
 
 
@@ -150,7 +151,9 @@ async def test_fail_fast_stops_the_others(tmp_path):
     able = {**ABLE, ARMV7: [Candidate("beast", Mode.EMULATED)]}
     events: list = []
     with Store(tmp_path / "archloom.db", lambda: 1.0) as store:
-        store.create_run("r", {"fail_fast": True}, {AMD64: "a", ARM64: "b", ARMV7: "c"})
+        build_ids = {AMD64: "a", ARM64: "b", ARMV7: "c"}
+        driver = this_driver("u@m", "t")
+        store.create_run("r", {"fail_fast": True}, build_ids, driver=driver, inputs={}, inventory="")
         world = Stopping(store)
 
         run = await drive("r", store, world, able, {"beast": 2}, events.append)

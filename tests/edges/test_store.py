@@ -23,11 +23,13 @@ from coordinator.domain.states import (
     TargetEvent,
 )
 from coordinator.errors import LostError, UsageError
+from coordinator.store.processes import this_driver
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
 
 ARM64 = parse("linux/arm64")
 AMD64 = parse("linux/amd64")
+DRIVER = this_driver("u@m", "token")
 
 
 @pytest.fixture
@@ -38,12 +40,13 @@ def store(tmp_path: Path):
 
 
 def start(store: Store, run_id: str = "7f3a"):
-    return store.create_run(run_id, {"tags": ["nas/app:1"]}, {AMD64: "b" * 64, ARM64: "a" * 64})
+    build_ids = {AMD64: "b" * 64, ARM64: "a" * 64}
+    return store.create_run(run_id, {"tags": ["nas/app:1"]}, build_ids, driver=DRIVER, inputs={}, inventory="")
 
 
 def fill(store: Store, prefix: str):
     for n in range(2000):
-        store.create_run(f"{prefix}{n}", {"filler": "x" * 4000}, {ARM64: "a"})
+        store.create_run(f"{prefix}{n}", {"filler": "x" * 4000}, {ARM64: "a"}, driver=DRIVER, inputs={}, inventory="")
 
 
 def test_a_new_run_has_a_pending_job_per_platform(store):
@@ -90,6 +93,8 @@ def test_a_job_has_one_winner(store):
     store.move_attempt(first.id, AttemptEvent.LOSE, code="connection")
     store.move_job(job.id, JobEvent.RETRY)
     second = store.assign(job.id, "pi4", Mode.NATIVE)
+    for event in (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED):
+        store.move_attempt(second.id, event)
     store.verify_job(job.id, {"digest": "sha256:1"}, winner=second.id)
 
     with sqlite3.connect(store.path) as db, pytest.raises(sqlite3.IntegrityError):
@@ -167,7 +172,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
     """Its runs stay, and the facts of hosts find room."""
     path = tmp_path / "archloom.db"
     db = sqlite3.connect(path)
-    db.executescript(f"{schema(0, 1)}; PRAGMA user_version = 1;")
+    db.executescript("".join(schema(0, 1)) + "PRAGMA user_version = 1;")
     db.execute("INSERT INTO runs (id, created_at, request) VALUES ('7f3a', 1.0, '{}')")
     db.commit()
     db.close()
@@ -176,7 +181,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path):
         store.missed_host("pi4", "ssh://pi4", "off", "")
         assert store.run("7f3a").created_at == 1.0
     db = sqlite3.connect(path)
-    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
     db.close()
 
 
@@ -216,7 +221,10 @@ def test_two_first_starts_meet(tmp_path):
         "import sys; from pathlib import Path\n"
         "from coordinator.store.sqlite import Store\n"
         "from coordinator.domain.platforms import parse\n"
-        "with Store(Path(sys.argv[1]), lambda: 0.0) as s: s.create_run(sys.argv[2], {}, {parse('linux/arm64'): 'x'})"
+        "from coordinator.store.processes import this_driver\n"
+        "with Store(Path(sys.argv[1]), lambda: 0.0) as s:\n"
+        "    build_ids, driver = {parse('linux/arm64'): 'x'}, this_driver('u@m', 't')\n"
+        "    s.create_run(sys.argv[2], {}, build_ids, driver=driver, inputs={}, inventory='')"
     )
     path = tmp_path / "archloom.db"
     started = [subprocess.Popen([sys.executable, "-c", script, str(path), f"run{n}"]) for n in range(6)]
