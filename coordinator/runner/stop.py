@@ -7,7 +7,7 @@ import contextlib
 
 from coordinator.domain import states
 from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent, TargetState
+from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
 from coordinator.runner.fate import forget, write_down
 from coordinator.runner.job_names import agent_job
@@ -30,7 +30,7 @@ async def stop(loom: Loom) -> None:
     for job in run.jobs:
         if not states.ended(job.state):
             loom.store.move_job(job.id, JobEvent.CANCEL)
-    if run.target_state is TargetState.OPEN:
+    if not states.ended(run.target_state):
         loom.store.move_target(run.id, TargetEvent.GIVE_UP)
     await asyncio.gather(*(_clear(loom, job, attempt) for job, attempt in live))
 

@@ -45,6 +45,16 @@ def test_every_state_has_a_row_and_every_step_leads_to_a_state():
         assert {after for row in table.values() for after in row.values()} <= set(kind)
 
 
+def test_a_run_can_be_stopped_wherever_it_is():
+    """What has not ended can be cancelled or given up in one step: a stopped run has nothing open."""
+    for table, stop in (
+        (states.ATTEMPT, AttemptEvent.CANCEL),
+        (states.JOB, JobEvent.CANCEL),
+        (states.TARGET, TargetEvent.GIVE_UP),
+    ):
+        assert all(states.ended(row[stop]) for row in table.values() if row)
+
+
 def test_a_lost_push_never_leads_to_a_rebuild():
     """From BUILT on, no step goes back to SENDING or BUILDING."""
     seen, edge = {AttemptState.BUILT}, [AttemptState.BUILT]
