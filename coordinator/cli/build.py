@@ -26,6 +26,7 @@ from coordinator.report.watch import Progress, watching
 @click.option("--metadata-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON.")
 @click.option("--iidfile", type=click.Path(dir_okay=False, path_type=Path), help="Write the digest to a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@click.option("--fail-fast", is_flag=True, help="Stop the other platforms as soon as one has failed or is lost.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.pass_context
 def command(
@@ -37,6 +38,7 @@ def command(
     metadata_file: Path | None,
     iidfile: Path | None,
     as_json: bool,
+    fail_fast: bool,
     dry_run: bool,
     **words: Any,  # noqa: ANN401 - the request flags, as click gives them
 ) -> None:
@@ -57,7 +59,7 @@ def command(
     surroundings = around()
     target = target_from(flags, surroundings.environ)
     inventory = open_inventory(flags.inventory, surroundings)
-    request = flags.request(target)
+    request = flags.request(target, fail_fast=fail_fast)
     with (
         watching(Progress.QUIET if quiet else Progress(progress), sys.stderr) as shown,
         recorded(shown, surroundings.clock) as watch,

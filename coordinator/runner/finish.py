@@ -11,7 +11,7 @@ from typing import Any
 from coordinator.domain.events import RunEnded
 from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Platform
-from coordinator.domain.run import Build, Publish, Push, Run, Send, Verify
+from coordinator.domain.run import Build, Cancel, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import TargetState
 from coordinator.errors import ArchloomError, Exit, InterruptedRunError, RegistryError
@@ -22,7 +22,7 @@ from coordinator.runner.loop import Work, drive
 from coordinator.runner.publish import index_of, publish
 from coordinator.runner.push import push
 from coordinator.runner.send import send
-from coordinator.runner.stop import stop
+from coordinator.runner.stop import cancel, stop
 from coordinator.runner.verify import verify
 
 
@@ -119,6 +119,8 @@ def _performer(loom: Loom) -> Callable[[Work], Coroutine[Any, Any, None]]:
                 await push(loom, attempt_id)
             case Verify(attempt_id):
                 await verify(loom, attempt_id)
+            case Cancel(attempt_id):
+                await cancel(loom, attempt_id)
             case Publish():
                 await publish(loom, loom.run_id)
 

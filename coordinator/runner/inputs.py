@@ -11,10 +11,10 @@ from pathlib import Path
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain import references
-from coordinator.domain.build_id import BuildInputs, build_id, context_digest
+from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
 from coordinator.domain.descriptors import Manifest
 from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
-from coordinator.domain.dockerfile_stages import Dockerfile, parse
+from coordinator.domain.dockerfile_stages import Dockerfile, declared, parse
 from coordinator.domain.dockerignore import Matcher, compile_ignore
 from coordinator.domain.index import parse_index, resolve
 from coordinator.domain.platforms import Platform
@@ -152,8 +152,8 @@ def _build_id(
             dockerfile=dockerfile.text,
             stage=target.stage,
             platform=platform,
-            build_args=target.build_args,
-            labels=target.labels,
+            build_args=counted(without_proxies(target.build_args, declared(dockerfile)), target.volatile),
+            labels=counted(target.labels, target.volatile),
             frontend=frontend.manifest.digest if frontend else "",
             bases=tuple(_base_digest(use, bases[use.text]) for use in uses if use.text in bases),
             nonce=nonce,

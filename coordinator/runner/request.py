@@ -12,12 +12,16 @@ from coordinator.domain.target import Emulate, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform."""
+    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform.
+
+    `fail_fast`: one platform that ends badly stops the others.
+    """
 
     target: Target
     emulate: Emulate = Emulate.AUTO
     on: tuple[str, ...] = ()
     pinned: Mapping[Platform, str] = field(default_factory=dict)
+    fail_fast: bool = False
 
     @property
     def asked(self) -> Asked:
@@ -34,8 +38,10 @@ class BuildRequest:
             "stage": target.stage,
             "build_args": dict(target.build_args),
             "labels": dict(target.labels),
+            "volatile": list(target.volatile),
             "no_cache": target.no_cache,
             "pull": target.pull,
             "emulate": self.emulate.value,
             "on": list(self.asked.words),
+            "fail_fast": self.fail_fast,
         }
