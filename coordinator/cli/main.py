@@ -16,7 +16,7 @@ COMMANDS = {
     "plan": "Show which host would build what, and why.",
     "boards": "Show the hosts and what they can build.",
     "image": "Look at an image in a registry.",
-    "runs": "List the latest runs.",
+    "runs": "List the latest runs; forget old ones.",
     "logs": "Show the log of a run, of one PLATFORM or of all.",
     "attach": "Show a run from its beginning until it ends.",
     "wait": "Wait until runs have ended.",
