@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 from coordinator.domain.inventory import Inventory, builtin
+from coordinator.domain.run import Run
+from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.logs import state_folder, store_path
 from coordinator.store.sqlite import Store
@@ -39,6 +41,20 @@ def open_inventory(given: str | None, here: Around) -> Inventory:
 
     path = find(given, here.environ, here.folder, here.home)
     return builtin() if path is None else load(path)
+
+
+def inventory_of(run: Run, given: str | None, here: Around) -> Inventory:
+    """The inventory this run began with, as it is now, or another that is given."""
+    from coordinator.config.load import load
+
+    if given is not None:
+        return open_inventory(given, here)
+    if not run.inventory:
+        return builtin()
+    path = Path(run.inventory)
+    if not path.is_file():
+        raise UsageError(f"the inventory of run {run.id} is not there any more: {path}", hint="give another: -i FILE")
+    return load(path)
 
 
 def open_store(here: Around) -> Store:

@@ -21,6 +21,13 @@ _READER_GONE = 128 + 13
 def guarded(action: Callable[[], int]) -> int:
     """The exit code of this action, or of what went wrong in it, which is shown. Only SystemExit is raised."""
     try:
+        return _shown(action)
+    finally:
+        _forget_unread()
+
+
+def _shown(action: Callable[[], int]) -> int:
+    try:
         code = action()
         give("", end="")  # at exit it would be too late to be quiet about a reader that is gone
     except SystemExit:
@@ -57,6 +64,14 @@ def _reader_gone() -> bool:
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return gone
+
+
+def _forget_unread() -> None:
+    """What nobody reads from stderr any more, its terminal being gone, would fail the exit of a run that went well."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

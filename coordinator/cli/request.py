@@ -31,16 +31,18 @@ class Flags:
     target: str
     build_arg: tuple[str, ...]
     label: tuple[str, ...]
+    volatile: tuple[str, ...]
     no_cache: bool
     pull: bool
     inventory: str | None
     emulate: str
     on: tuple[str, ...]
 
-    def request(self, target: Target) -> BuildRequest:
+    def request(self, target: Target, *, fail_fast: bool = False) -> BuildRequest:
         """The request to build this target where these flags allow it."""
         on, pinned = read_on(self.on)
-        return BuildRequest(target=target, emulate=Emulate(self.emulate), on=on, pinned=pinned)
+        emulate = Emulate(self.emulate)
+        return BuildRequest(target=target, emulate=emulate, on=on, pinned=pinned, fail_fast=fail_fast)
 
 
 def request_flags(command: F) -> F:
@@ -53,6 +55,13 @@ def request_flags(command: F) -> F:
         click.option("--target", default="", metavar="STAGE", help="Stage of the Dockerfile to build."),
         click.option("--build-arg", multiple=True, metavar="K=V", help="Value of an ARG; K alone reads it from here."),
         click.option("--label", multiple=True, metavar="K=V", help="Label of the image."),
+        click.option(
+            "--volatile",
+            multiple=True,
+            metavar="NAME",
+            help="A build arg or label, such as BUILD_DATE, that is no reason to build: where nothing else "
+            "has changed, the image keeps its old value.",
+        ),
         click.option("--no-cache", is_flag=True, help="Build every step anew and reuse nothing."),
         click.option("--pull", is_flag=True, help="Accepted: bases are always resolved afresh."),
         click.option("-i", "--inventory", metavar="FILE", help="Hosts to build on. (env: ARCHLOOM_INVENTORY)"),
@@ -88,6 +97,7 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
         stage=flags.target,
         build_args=_build_args(flags.build_arg, environ),
         labels=_labels(flags.label),
+        volatile=_volatile(flags),
         no_cache=flags.no_cache,
         pull=flags.pull,
     )
@@ -159,3 +169,22 @@ def _labels(words: tuple[str, ...]) -> dict[str, str]:
         if not word.partition("=")[0]:
             raise UsageError(f"invalid --label '{word}'", hint="write --label NAME=VALUE")
     return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def _volatile(flags: Flags) -> tuple[str, ...]:
+    given = tuple(dict.fromkeys(word.partition("=")[0] for word in (*flags.build_arg, *flags.label)))
+    for name in flags.volatile:
+        if name not in given:
+            message = f"--volatile '{name}' names no --build-arg and no --label of this build"
+            raise UsageError(message, hint=_meant(name, given))
+    return tuple(dict.fromkeys(flags.volatile))
+
+
+def _meant(name: str, given: tuple[str, ...]) -> str:
+    from difflib import get_close_matches
+
+    if not given:
+        return f"give it a value too: --build-arg {name or 'NAME'}=…"
+    near = {one.lower(): one for one in given}
+    close = get_close_matches(name.partition("=")[0].lower(), near, n=1)
+    return f"did you mean {near[close[0]]}?" if close else f"there is {', '.join(given)}"

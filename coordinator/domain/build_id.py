@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
@@ -12,6 +12,9 @@ from coordinator.domain.platforms import Platform
 
 # Changed whenever the same inputs have to give another id: a builder that behaves otherwise, or another meaning here.
 _FORMAT = 1
+# BuildKit hands these to RUN without an ARG, in any case of letters, and keeps them out of its cache's keys.
+# https://docs.docker.com/reference/dockerfile/#predefined-args
+_PROXIES = frozenset({"ALL_PROXY", "FTP_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 
 
 class EntryKind(StrEnum):
@@ -44,15 +47,16 @@ class BuildInputs:
     `context` is a `context_digest`; `dockerfile` its text as the user wrote it; `bases` are the digests behind its uses
     of images, in the file's order: the child's where it is wanted for the target's platform, the index's where for the
     build platform's. `frontend` is the digest behind `# syntax`, `secrets` are ids, never values. `nonce` is the run's
-    where something may differ that is not in here, and empty otherwise.
+    where something may differ that is not in here, and empty otherwise. An argument or label whose value is `None`
+    has one that does not count.
     """
 
     context: str
     dockerfile: str
     stage: str
     platform: Platform
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str | None] = field(default_factory=dict)
     bases: tuple[str, ...] = ()
     named_contexts: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
@@ -65,6 +69,19 @@ def build_id(inputs: BuildInputs) -> str:
     """64 hex digits: sha256 over the inputs as canonical JSON. The order of mappings does not matter."""
     fields = {**asdict(inputs), "platform": str(inputs.platform), "secrets": sorted(set(inputs.secrets))}
     return hashlib.sha256(_canonical({"format": _FORMAT, **fields})).hexdigest()
+
+
+def counted(values: Mapping[str, str], volatile: Collection[str]) -> dict[str, str | None]:
+    """Arguments or labels as an id knows them: of the volatile ones, that they are given and not what.
+
+    Their names stay in it: who does not call `BUILD_DATE` volatile is not given an image with anybody's date.
+    """
+    return {name: None if name in volatile else value for name, value in values.items()}
+
+
+def without_proxies(build_args: Mapping[str, str], declared: Collection[str]) -> dict[str, str]:
+    """The arguments a result can depend on: how a build reaches the network is none, unless an ARG asks for it."""
+    return {name: value for name, value in build_args.items() if name.upper() not in _PROXIES or name in declared}
 
 
 def pin_tag(build_id: str, platform: Platform) -> str:

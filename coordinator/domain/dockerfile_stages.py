@@ -119,6 +119,13 @@ def arguments_of(instruction: Instruction, escape: str) -> Iterator[Argument]:
         yield Argument(name, default if equals else None, instruction.line)
 
 
+def declared(dockerfile: Dockerfile) -> frozenset[str]:
+    """The names of every ARG, in whatever stage."""
+    inside = (one for stage in dockerfile.stages for one in stage.instructions if one.keyword == "arg")
+    found = (argument for one in inside for argument in arguments_of(one, dockerfile.escape))
+    return frozenset(argument.name for argument in (*dockerfile.arguments, *found))
+
+
 def find_stage(dockerfile: Dockerfile, name: str) -> Stage:
     """The stage `--target` names, whatever the case; the last one for an empty name. Raises UsageError."""
     if not name:

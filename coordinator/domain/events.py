@@ -51,6 +51,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """The job is not built in this run, and why."""
+
+    platform: Platform
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assigned:
     place: Place
     reason: str
@@ -121,5 +129,16 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    Notice | RunStarted | Reused | Waiting | Assigned | Phase | StepLine | AttemptEnded | Verified | TagMoved | RunEnded
+    Notice
+    | RunStarted
+    | Reused
+    | Waiting
+    | Skipped
+    | Assigned
+    | Phase
+    | StepLine
+    | AttemptEnded
+    | Verified
+    | TagMoved
+    | RunEnded
 )

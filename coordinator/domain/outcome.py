@@ -14,9 +14,15 @@ def complaint(run: Run, tags: str) -> ArchloomError | None:
     bad = [job for job in run.jobs if job.state is not JobState.VERIFIED]
     if not bad:
         return None
-    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {', '.join(map(_said, bad))}; {tags} not touched"
-    hint = f"the whole log: archloom logs {run.id} {bad[0].platform}"
-    match worst([_exit(job) for job in bad]):
+    cause = run.stopped_by
+    # What was stopped because of another job is no cause of its own.
+    by_itself = [job for job in bad if cause is None or job.state in (JobState.FAILED, JobState.LOST)]
+    said = ", ".join(map(_said, by_itself))
+    if cause is not None and (stopped := [job for job in bad if job not in by_itself]):
+        said = f"{said}; {', '.join(map(_said, stopped))} because of {cause.platform} (--fail-fast)"
+    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {said}; {tags} not touched"
+    hint = f"the whole log: archloom logs {run.id} {(cause or bad[0]).platform}"
+    match worst([_exit(job) for job in by_itself]):
         case Exit.REGISTRY:
             return RegistryError(message, hint=hint)
         case Exit.BUILD_FAILED:

@@ -11,6 +11,14 @@ from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
 
+_ON_ITS_HOST = (
+    AttemptState.ASSIGNED,
+    AttemptState.SENDING,
+    AttemptState.BUILDING,
+    AttemptState.BUILT,
+    AttemptState.PUSHING,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -27,6 +35,11 @@ class Attempt:
     digest: str = ""
     started_at: float = 0.0
     ended_at: float | None = None
+
+    @property
+    def on_its_host(self) -> bool:
+        """Whether the host still has something to do for it."""
+        return self.state in _ON_ITS_HOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +102,26 @@ class Run:
         tags = self.request.get("tags")
         return tuple(map(str, tags)) if isinstance(tags, list) else ()
 
+    @property
+    def stopped_by(self) -> Job | None:
+        """With `--fail-fast`: the job that ended badly and for good, the first to end where there are several."""
+        if not self.request.get("fail_fast"):
+            return None
+        bad = (job for job in self.jobs if job.state in (JobState.FAILED, JobState.LOST))
+        return min(bad, key=_ended_at, default=None)
+
+    @property
+    def why_stopped(self) -> str:
+        """What the other jobs are told, empty where none is stopped."""
+        cause = self.stopped_by
+        return f"{cause.platform} {cause.state} (--fail-fast)" if cause else ""
+
     def job(self, job_id: int) -> Job:
         return next(job for job in self.jobs if job.id == job_id)
+
+
+def _ended_at(job: Job) -> float:
+    return job.attempt.ended_at or 0.0 if job.attempt else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +161,13 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """The attempt is not wanted any more, because of another job."""
+
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class SettleJob:
     """Nothing to do but to write down what the attempts' end means for the job."""
 
@@ -147,7 +185,7 @@ class Publish:
     """Index, then tags; the action itself goes through INDEXED and TAGGING."""
 
 
-Action: TypeAlias = Assign | Send | Build | Push | Verify | SettleJob | SettleTarget | Publish
+Action: TypeAlias = Assign | Send | Build | Push | Verify | Cancel | SettleJob | SettleTarget | Publish
 
 
 def next_actions(run: Run) -> tuple[Action, ...]:
@@ -156,8 +194,9 @@ def next_actions(run: Run) -> tuple[Action, ...]:
     An action stays in the answer while it is under way; whoever drives the run starts each once.
     """
     actions: list[Action] = []
+    stopped = run.stopped_by is not None
     for job in run.jobs:
-        action = _for_job(job)
+        action = (_to_stop(job) if stopped else None) or _for_job(job)
         if action is not None:
             actions.append(action)
     if not actions:
@@ -165,6 +204,15 @@ def next_actions(run: Run) -> tuple[Action, ...]:
         if target is not None:
             actions.append(target)
     return tuple(actions)
+
+
+def _to_stop(job: Job) -> Action | None:
+    """A push that has arrived is still verified: its pin spares the next run the build."""
+    if job.state is JobState.PENDING:
+        return SettleJob(job.id, JobEvent.SKIP)
+    if job.state is JobState.ACTIVE and job.attempts[-1].on_its_host:
+        return Cancel(job.attempts[-1].id)
+    return None
 
 
 def _for_job(job: Job) -> Action | None:

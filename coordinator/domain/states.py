@@ -127,9 +127,9 @@ JOB: dict[JobState, dict[JobEvent, JobState]] = {
 _T, _TE = TargetState, TargetEvent
 TARGET: dict[TargetState, dict[TargetEvent, TargetState]] = {
     _T.OPEN: {_TE.COMPLETE: _T.READY, _TE.GIVE_UP: _T.INCOMPLETE},
-    _T.READY: {_TE.INDEX: _T.INDEXED},
-    _T.INDEXED: {_TE.TAG: _T.TAGGING},
-    _T.TAGGING: {_TE.PUBLISH: _T.PUBLISHED, _TE.DISAGREE: _T.CONFLICT},
+    _T.READY: {_TE.INDEX: _T.INDEXED, _TE.GIVE_UP: _T.INCOMPLETE},
+    _T.INDEXED: {_TE.TAG: _T.TAGGING, _TE.GIVE_UP: _T.INCOMPLETE},
+    _T.TAGGING: {_TE.PUBLISH: _T.PUBLISHED, _TE.DISAGREE: _T.CONFLICT, _TE.GIVE_UP: _T.INCOMPLETE},
     _T.PUBLISHED: {},
     _T.INCOMPLETE: {},
     _T.CONFLICT: {},

@@ -20,7 +20,10 @@ class Emulate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`context` is an absolute folder; `dockerfile` an absolute path; `tags` has at least one, each with a tag."""
+    """`context` is an absolute folder; `dockerfile` an absolute path; `tags` has at least one, each with a tag.
+
+    `volatile` names build arguments and labels whose values are no reason to build again.
+    """
 
     name: str
     context: str
@@ -30,6 +33,7 @@ class Target:
     stage: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    volatile: tuple[str, ...] = ()
     no_cache: bool = False
     pull: bool = False
 

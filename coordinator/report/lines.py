@@ -14,6 +14,7 @@ from coordinator.domain.events import (
     Reused,
     RunEnded,
     RunStarted,
+    Skipped,
     StepLine,
     TagMoved,
     Verified,
@@ -63,12 +64,14 @@ def lines(event: Event) -> list[str]:
             return _of_job(event)
 
 
-def _of_job(event: Reused | Waiting | Assigned | Phase | StepLine | AttemptEnded | Verified) -> list[str]:
+def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | AttemptEnded | Verified) -> list[str]:
     match event:
         case Reused():
             return [f"{event.platform!s:<{_PLATFORM_WIDTH}} reused {short(event.digest)} (pin {event.pin})"]
         case Waiting(platform, reason):
             return [f"{platform!s:<{_PLATFORM_WIDTH}} waits: {reason}"]
+        case Skipped(platform, reason):
+            return [f"{platform!s:<{_PLATFORM_WIDTH}} SKIPPED: {reason}"]
         case Assigned(place, text) | StepLine(place, text):
             return [f"{prefix(place)}{visible(text)}"]
         case Phase(place, name, text):

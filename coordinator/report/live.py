@@ -23,6 +23,7 @@ from coordinator.domain.events import (
     Reused,
     RunEnded,
     RunStarted,
+    Skipped,
     StepLine,
     TagMoved,
     Verified,
@@ -32,7 +33,7 @@ from coordinator.domain.platforms import Platform
 from coordinator.report.lines import lines, short, visible
 
 _FRAMES_PER_S = 8
-_STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow"}
+_STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "skipped": "yellow"}
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterato
 
 def _kept(event: Event) -> list[str]:
     match event:
-        case Notice() | RunStarted() | AttemptEnded() | TagMoved():
+        case Notice() | RunStarted() | Skipped() | AttemptEnded() | TagMoved():
             return lines(event)
         case _:
             return []
@@ -117,8 +118,6 @@ def _show(board: _Board, event: Event) -> None:
     match event:
         case RunStarted():
             board.rows = {platform: _Row() for platform in event.platforms}
-        case Reused():
-            board.end(event.platform, "done", f"reused {short(event.digest)}")
         case Waiting(platform, reason):
             board.rows.setdefault(platform, _Row()).step = f"waits: {reason}"
         case Assigned(place, reason):
@@ -128,11 +127,21 @@ def _show(board: _Board, event: Event) -> None:
         case StepLine(place, _, step):
             row = board.place(place)
             row.step = step or row.step
+        case Reused() | Skipped() | AttemptEnded() | Verified():
+            _show_end(board, event)
+        case Notice() | TagMoved() | RunEnded():
+            pass
+
+
+def _show_end(board: _Board, event: Reused | Skipped | AttemptEnded | Verified) -> None:
+    match event:
+        case Reused():
+            board.end(event.platform, "done", f"reused {short(event.digest)}")
+        case Skipped(platform, reason):
+            board.end(platform, "skipped", f"skipped: {reason}")
         case AttemptEnded():
             board.place(event.place)
             board.end(event.place.platform, event.state, f"{event.state} {event.message}")
         case Verified():
             board.place(event.place)
             board.end(event.place.platform, "done", f"verified {short(event.digest)}")
-        case Notice() | TagMoved() | RunEnded():
-            pass

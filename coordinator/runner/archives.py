@@ -11,6 +11,7 @@ from coordinator.errors import LostError
 from coordinator.hosts.results import HeldImage
 from coordinator.image.base import BaseImage, base_archive, read_base
 from coordinator.image.carry import carry_image
+from coordinator.runner.inputs import Inputs
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom
 from coordinator.runner.repository import Repository
@@ -21,7 +22,9 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
     """The digest of the child in the target's first repository; `tell` gets bytes done and in all, of the archive."""
     client = await loom.farm.reached_again(attempt.host)
     name = agent_job(loom.run_id, job, attempt)
-    bases = job_bases(loom.inputs, job.platform, loom.farm.facts[attempt.host].native)
+    # Known bases spare layers; a run that is gone on with may not have them any more.
+    inputs = loom.gathered if isinstance(loom.gathered, Inputs) else None
+    bases = job_bases(inputs, job.platform, loom.farm.facts_of(attempt.host).native) if inputs else ()
     sink = Repository(loom.registries, loom.request.target.repositories[0], bases, loom.layers)
     loom.around.state.mkdir(parents=True, exist_ok=True)
     async with aclosing(client.image(name)) as archive:
@@ -50,7 +53,7 @@ async def bases_in(
     lacking = [wanted[held] for held in await client.lacking(name) if held in wanted]
     if not lacking:
         return
-    images = [(base.held, await _image(loom, base, loom.farm.facts[attempt.host])) for base in lacking]
+    images = [(base.held, await _image(loom, base, loom.farm.facts_of(attempt.host))) for base in lacking]
     tell("sent as archives")
     async with aclosing(base_archive(images)) as chunks:
         await client.load(name, chunks)

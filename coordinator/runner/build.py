@@ -41,10 +41,11 @@ async def build(loom: Loom, attempt_id: int) -> None:
 async def _start(loom: Loom, client: AgentClient, job: Job, attempt: Attempt) -> None:
     """Waits for a slot, and says once for whom."""
     name = agent_job(loom.run_id, job, attempt)
+    slots = loom.farm.slots_of(attempt.host)
     told = ""
     while True:
         try:
-            await client.start(name, holder=f"{loom.around.holder} {name}", slots=loom.farm.slots[attempt.host])
+            await client.start(name, holder=f"{loom.around.holder} {name}", slots=slots)
         except HostBusyError as busy:
             if busy.holder != told:
                 told = busy.holder
@@ -58,7 +59,7 @@ def _holder(loom: Loom, host: str, busy: HostBusyError) -> str:
     who = busy.holder or "another archloom"
     if not busy.since:
         return who
-    host_time = loom.around.clock() + (loom.farm.facts[host].clock_offset or 0.0)
+    host_time = loom.around.clock() + (loom.farm.facts_of(host).clock_offset or 0.0)
     return f"{who} for {max(0.0, host_time - busy.since):.0f} s"
 
 

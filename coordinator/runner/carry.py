@@ -47,7 +47,7 @@ async def bases_in(
 
 async def _either(loom: Loom, host: str, tunnel: Callable[[], Awaitable[T]], archive: Callable[[], Awaitable[T]]) -> T:
     """The one place that chooses. A host whose tunnel turns out to lead nowhere uses archives to the end of the run."""
-    if host not in loom.walled and loom.farm.facts[host].reaches_tunnel:
+    if host not in loom.walled and loom.farm.facts_of(host).reaches_tunnel:
         try:
             return await tunnel()
         except LostError as error:

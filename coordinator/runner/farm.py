@@ -75,6 +75,17 @@ class Farm:
         """How many jobs each probed host takes from us at once: `jobs`, or one, and more on an emulator with cores."""
         return {name: slots_of(self._hosts[name], facts) for name, facts in self.facts.items()}
 
+    def facts_of(self, name: str) -> Facts:
+        """What this host is. Raises LostError for one that gave no answer to this run's probe."""
+        try:
+            return self.facts[name]
+        except KeyError:
+            raise LostError(f"host '{name}' did not answer when this run was taken up", code="unreachable") from None
+
+    def slots_of(self, name: str) -> int:
+        """How many jobs this host takes from us at once. Raises LostError as `facts_of` does."""
+        return slots_of(self._hosts[name], self.facts_of(name))
+
     @property
     def hosts(self) -> Mapping[str, Host]:
         """Every host of the inventory, by name and in its order."""
@@ -82,6 +93,8 @@ class Farm:
 
     async def client(self, name: str) -> AgentClient:
         """The agent on this host, connected; anew where the connection was lost. Raises LostError."""
+        if name not in self._hosts:
+            raise LostError(f"host '{name}' is not in the inventory any more", code="unreachable")
         async with self._locks[name]:
             last = self._clients.get(name)
             if last is not None and not last.lost:
@@ -127,10 +140,10 @@ class Farm:
             return shared
 
     @contextlib.asynccontextmanager
-    async def sweeping(self, has_ended: Callable[[str], bool]) -> AsyncIterator[None]:
+    async def sweeping(self, unwanted: Callable[[str], bool]) -> AsyncIterator[None]:
         """Removes from every probed host what no run can want any more, beside what the block does.
 
-        `has_ended` tells of our own runs by id.
+        `unwanted` tells of our own jobs, by their names on hosts.
         """
         sweeps = [
             asyncio.create_task(
@@ -138,7 +151,7 @@ class Farm:
                     self._clients[name],
                     self._hosts[name],
                     self._around.clock() + (facts.clock_offset or 0.0),
-                    has_ended,
+                    unwanted,
                 )
             )
             for name, facts in self.facts.items()

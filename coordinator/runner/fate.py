@@ -71,6 +71,7 @@ def write_down(
     """Commits the end and tells it; the host is not asked."""
     state = loom.store.move_attempt(attempt.id, event, code=code, message=message)
     codes = (*job.codes[:-1], code)
+    again = event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN
     loom.emit(
         AttemptEnded(
             place=place(job, attempt),
@@ -79,6 +80,6 @@ def write_down(
             message=message,
             step=steps.failing_step if steps else "",
             tail=steps.tail if steps else (),
-            again=event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN,
+            again=again and loom.store.run(loom.run_id).stopped_by is None,
         )
     )

@@ -8,21 +8,23 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.domain.events import RunEnded
+from coordinator.domain.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Platform
-from coordinator.domain.run import Build, Publish, Push, Run, Send, Verify
+from coordinator.domain.run import Build, Cancel, Job, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import TargetState
-from coordinator.errors import ArchloomError, Exit, InterruptedRunError, RegistryError
+from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.runner.build import build
-from coordinator.runner.child import from_stored
+from coordinator.runner.child import StoredChild, from_stored
+from coordinator.runner.driving import driving
+from coordinator.runner.logs import log_folder
 from coordinator.runner.loom import Loom
 from coordinator.runner.loop import Work, drive
 from coordinator.runner.publish import index_of, publish
 from coordinator.runner.push import push
 from coordinator.runner.send import send
-from coordinator.runner.stop import stop
+from coordinator.runner.stop import cancel, stop
 from coordinator.runner.verify import verify
 
 
@@ -43,39 +45,97 @@ class Published:
         return {str(job.platform): from_stored(job.child).mode.value for job in self.run.jobs if job.child}
 
 
-async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], begun: float) -> Published:
-    """Drives the run to its end. Raises ArchloomError for one that is not published; it says which tags moved.
+def tell_of_run(loom: Loom, run: Run) -> None:
+    """The first event of a run, and again the first of one that is gone on with: what it has already follows."""
+    loom.emit(
+        RunStarted(
+            run=run.id,
+            tags=tuple(str(tag) for tag in loom.request.target.tags),
+            platforms=tuple(job.platform for job in run.jobs),
+            log_folder=str(log_folder(loom.around.state, run.id)),
+        )
+    )
+    for job in run.jobs:
+        if job.child is not None:
+            _tell_of_child(loom, job, from_stored(job.child))
 
-    `begun` is when the user asked, in epoch seconds.
-    """
-    tags = tuple(str(tag) for tag in loom.request.target.tags)
-    published: Published | None = None
-    failure: ArchloomError | None = None
-    code = Exit.BUG
-    try:
-        run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
-        published = _published(run, ", ".join(tags))
-    except asyncio.CancelledError:
-        code = Exit.INTERRUPTED
-        moved = [tag.reference for tag in loom.store.run(loom.run_id).tags if tag.moved]
-        said = f"{', '.join(moved)} moved already" if moved else f"{', '.join(tags)} not touched"
-        failure = InterruptedRunError(f"interrupted; {said}")
-        raise failure from None
-    except ArchloomError as error:
-        code, failure = error.exit_code, error
-        raise
+
+def _tell_of_child(loom: Loom, job: Job, child: StoredChild) -> None:
+    digest = child.digests[0]
+    if job.reused:
+        loom.emit(Reused(platform=job.platform, digest=digest, pin=child.pin))
     else:
-        code = Exit.DONE
-        return published
+        here = Place(platform=job.platform, host=child.host, mode=child.mode)
+        loom.emit(Verified(place=here, digest=digest, pin=child.pin, seconds=child.seconds))
+
+
+async def finish(
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], begun: float, ended: list[Published | ArchloomError]
+) -> None:
+    """Drives the run to its end, and puts into `ended` how that was: an error, which says which tags moved, for a run
+    that is not published.
+
+    `begun` is when the user asked, in epoch seconds. Raises HeldError where another coordinator has taken the run
+    over: then nothing of it is touched any more.
+    """
+    try:
+        outcome = await _outcome(loom, chosen)
+    except HeldError:
+        raise
+    except BaseException:
+        await _write_down(loom, None, begun)
+        raise
+    await _write_down(loom, outcome, begun)
+    ended.append(outcome)
+
+
+async def abandon(loom: Loom, begun: float) -> None:
+    """Ends the run as one that was interrupted; nothing more is built."""
+    await _write_down(loom, _interrupted(loom, f"run {loom.run_id} was cancelled"), begun)
+
+
+async def _outcome(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]]) -> Published | ArchloomError:
+    try:
+        async with driving(loom):
+            run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
+        return _published(run, _tags(loom))
+    except asyncio.CancelledError:
+        return _interrupted(loom, "interrupted")
+    except InterruptedRunError as error:
+        return _interrupted(loom, error.message)
+    except HeldError:
+        raise
+    except ArchloomError as error:
+        return error
+
+
+def _interrupted(loom: Loom, message: str) -> InterruptedRunError:
+    moved = [tag.reference for tag in loom.store.run(loom.run_id).tags if tag.moved]
+    said = f"{', '.join(moved)} moved already" if moved else f"{_tags(loom)} not touched"
+    return InterruptedRunError(f"{message}; {said}")
+
+
+def _tags(loom: Loom) -> str:
+    return ", ".join(map(str, loom.request.target.tags))
+
+
+async def _write_down(loom: Loom, outcome: Published | ArchloomError | None, begun: float) -> None:
+    """`None` is a bug of ours."""
+    match outcome:
+        case Published():
+            code = Exit.DONE
+        case ArchloomError():
+            code = outcome.exit_code
+        case None:
+            code = Exit.BUG
+    try:
+        if code is not Exit.DONE:
+            # A second Ctrl-C cuts the clean-up short; how the run ended stands.
+            with contextlib.suppress(asyncio.CancelledError):
+                await stop(loom)
     finally:
-        try:
-            if code is not Exit.DONE:
-                # A second Ctrl-C cuts the clean-up short; why the run ended is being told already.
-                with contextlib.suppress(asyncio.CancelledError):
-                    await stop(loom)
-        finally:
-            loom.store.finish(loom.run_id, code)
-            _tell_of_end(loom, published or failure, code, begun)
+        loom.store.finish(loom.run_id, code)
+        _tell_of_end(loom, outcome, code, begun)
 
 
 def _tell_of_end(loom: Loom, outcome: Published | ArchloomError | None, code: Exit, begun: float) -> None:
@@ -119,6 +179,8 @@ def _performer(loom: Loom) -> Callable[[Work], Coroutine[Any, Any, None]]:
                 await push(loom, attempt_id)
             case Verify(attempt_id):
                 await verify(loom, attempt_id)
+            case Cancel(attempt_id):
+                await cancel(loom, attempt_id)
             case Publish():
                 await publish(loom, loom.run_id)
 

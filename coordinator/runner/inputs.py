@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain import references
-from coordinator.domain.build_id import BuildInputs, build_id, context_digest
+from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
 from coordinator.domain.descriptors import Manifest
 from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
-from coordinator.domain.dockerfile_stages import Dockerfile, parse
+from coordinator.domain.dockerfile_stages import Dockerfile, declared, parse
 from coordinator.domain.dockerignore import Matcher, compile_ignore
 from coordinator.domain.index import parse_index, resolve
 from coordinator.domain.platforms import Platform
@@ -56,17 +58,55 @@ class Base:
 class Inputs:
     """`bases` by the text the Dockerfile uses; what could not be resolved is not in it, and is left to the engine.
 
-    `unstable` are the reasons why nothing may be reused.
+    `unstable` are the reasons why nothing may be reused; `nonce` then makes the build ids those of this run alone.
     """
 
     dockerfile: Dockerfile
     dockerfile_path: str
     context: ContextManifest
+    context_digest: str
     offer: ContextOffer
     uses: Mapping[Platform, Sequence[BaseUse]]
     bases: Mapping[str, Base]
     unstable: tuple[str, ...]
+    nonce: str
     build_ids: Mapping[Platform, str]
+
+    def to_json(self) -> dict[str, object]:
+        """What a later coordinator gathers the same from, and tells by what has changed since."""
+        return {
+            "context": self.context_digest,
+            "dockerfile": _text_digest(self.dockerfile),
+            "bases": {text: base.manifest.digest for text, base in self.bases.items()},
+            "nonce": self.nonce,
+        }
+
+    def changed_since(self, earlier: Earlier) -> str:
+        """In words, what is not as it was; empty where it is all the same."""
+        now = Earlier.from_json(self.to_json())
+        changes = {
+            f"files of the context {self.context.root} have changed": now.context != earlier.context,
+            f"{self.dockerfile.path} has changed": now.dockerfile != earlier.dockerfile,
+            "bases are not to be had any more": now.bases != earlier.bases,
+        }
+        return " and ".join(change for change, happened in changes.items() if happened)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What an earlier coordinator gathered for the same request; bases by the Dockerfile's text, as digests."""
+
+    context: str
+    dockerfile: str
+    bases: Mapping[str, str]
+    nonce: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Earlier:
+        """What `Inputs.to_json` wrote."""
+        return cls(
+            context=data["context"], dockerfile=data["dockerfile"], bases=dict(data["bases"]), nonce=data["nonce"]
+        )
 
 
 def read_dockerfile(target: Target) -> Dockerfile:
@@ -79,8 +119,12 @@ def read_dockerfile(target: Target) -> Dockerfile:
     return parse(text, str(path))
 
 
-async def gather(target: Target, dockerfile: Dockerfile, registries: Registries) -> Inputs:
+async def gather(
+    target: Target, dockerfile: Dockerfile, registries: Registries, earlier: Earlier | None = None
+) -> Inputs:
     """Everything the builds depend on, read and resolved. Raises UsageError for what the user has to mend.
+
+    `earlier` is what was gathered for this request before: then the bases are those, wherever their tags lead now.
 
     A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
     nothing proves that the next build would find the same.
@@ -91,7 +135,7 @@ async def gather(target: Target, dockerfile: Dockerfile, registries: Registries)
     images = (*wanted, *syntax)
     context, resolved = await asyncio.gather(
         scan(Path(target.context), _ignore(target)),
-        asyncio.gather(*(_resolve(text, registries) for text in images)),
+        asyncio.gather(*(_resolve(text, registries, earlier) for text in images)),
     )
     answers = dict(zip(images, resolved, strict=True))
     bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
@@ -100,17 +144,20 @@ async def gather(target: Target, dockerfile: Dockerfile, registries: Registries)
         *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
-    nonce = secrets.token_hex(16) if unstable else ""
+    nonce = (earlier.nonce if earlier else secrets.token_hex(16)) if unstable else ""
+    digest = context_digest(context.entries)
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path=_path_in_context(target),
         context=context,
+        context_digest=digest,
         offer=await offer(context),
         uses=uses,
         bases=bases,
         unstable=unstable,
+        nonce=nonce,
         build_ids={
-            platform: _build_id(target, dockerfile, context, platform, uses[platform], bases, nonce)
+            platform: _build_id(target, dockerfile, digest, platform, uses[platform], bases, nonce)
             for platform in target.platforms
         },
     )
@@ -139,7 +186,7 @@ def _network(target: Target, dockerfile: Dockerfile, platform: Platform) -> tupl
 def _build_id(
     target: Target,
     dockerfile: Dockerfile,
-    context: ContextManifest,
+    context: str,
     platform: Platform,
     uses: Sequence[BaseUse],
     bases: Mapping[str, Base],
@@ -148,12 +195,12 @@ def _build_id(
     frontend = bases.get(dockerfile.syntax)
     return build_id(
         BuildInputs(
-            context=context_digest(context.entries),
+            context=context,
             dockerfile=dockerfile.text,
             stage=target.stage,
             platform=platform,
-            build_args=target.build_args,
-            labels=target.labels,
+            build_args=counted(without_proxies(target.build_args, declared(dockerfile)), target.volatile),
+            labels=counted(target.labels, target.volatile),
             frontend=frontend.manifest.digest if frontend else "",
             bases=tuple(_base_digest(use, bases[use.text]) for use in uses if use.text in bases),
             nonce=nonce,
@@ -166,19 +213,26 @@ def _base_digest(use: BaseUse, base: Base) -> str:
     return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
 
 
-async def _resolve(text: str, registries: Registries) -> Base | str:
+async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -> Base | str:
     """The base, or why it is not known."""
     reference = references.parse(text)
+    wanted = reference.target
+    if earlier is not None:
+        if text not in earlier.bases:
+            return "it could not be when this run began"
+        wanted = earlier.bases[text]
     try:
         async with asyncio.timeout(_REACH_TIMEOUT_S):
             registry = await registries.registry(reference.registry)
-            return Base(
-                reference=reference, manifest=await registry.get_manifest(reference.repository, reference.target)
-            )
+            return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, wanted))
     except TimeoutError:
         return f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
     except ArchloomError as error:
         return error.message
+
+
+def _text_digest(dockerfile: Dockerfile) -> str:
+    return hashlib.sha256(dockerfile.text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _ignore(target: Target) -> Matcher:

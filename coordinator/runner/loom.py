@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from coordinator.domain import lease
 from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Event, Place
 from coordinator.domain.facts import Driver
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Attempt, Job, Run
+from coordinator.errors import LostError, UsageError
 from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
@@ -21,15 +23,17 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loom:
-    """`drivers` says how each host's engine is made to build each platform.
+    """`holds` the lease of the run; `drivers` says how each host's engine is made to build each platform.
 
-    `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose tunnel led
-    nowhere, and `layers` the blobs of layers that went through here, by repository and uncompressed digest.
+    `gathered` is what the run builds from, or why that cannot be had any more: a run that is gone on with may need it
+    no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose
+    tunnel led nowhere, and `layers` the blobs of layers that went through here, by repository and uncompressed digest.
     """
 
     run_id: str
+    holds: lease.Driver
     request: BuildRequest
-    inputs: Inputs
+    gathered: Inputs | UsageError
     around: Around
     store: Store
     registries: Registries
@@ -40,6 +44,20 @@ class Loom:
     push_losses: dict[int, int] = field(default_factory=dict)
     walled: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Raises LostError `changed` where what was asked for cannot be built from here any more."""
+        if isinstance(self.gathered, UsageError):
+            raise LostError(self.gathered.message, hint=self.gathered.hint, code="changed")
+        return self.gathered
+
+    def driver(self, platform: Platform, host: str) -> Driver:
+        """Raises LostError where the host has left the plan since the job was given to it."""
+        try:
+            return self.drivers[platform, host]
+        except KeyError:
+            raise LostError(f"host '{host}' does not take {platform} any more", code="left") from None
 
     def find(self, attempt_id: int) -> tuple[Run, Job, Attempt]:
         """The attempt as it is stored now, with its job and run."""

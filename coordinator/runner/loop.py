@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from coordinator.domain.events import Assigned, Event, Place, Waiting
+from coordinator.domain.events import Assigned, Event, Place, Skipped, Waiting
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import (
     Action,
     Assign,
     Build,
+    Cancel,
+    Job,
     Publish,
     Push,
     Run,
@@ -24,7 +26,7 @@ from coordinator.domain.schedule import Candidate, assign, hopeless
 from coordinator.domain.states import JobEvent
 from coordinator.store.sqlite import Store
 
-Work = Send | Build | Push | Verify | Publish
+Work = Send | Build | Push | Verify | Cancel | Publish
 
 
 async def drive(
@@ -48,7 +50,8 @@ async def drive(
             _tell_who_waits(run, told, emit)
             for action in next_actions(run):
                 if isinstance(action, Work) and action not in under_way:
-                    under_way[action] = asyncio.ensure_future(perform(action))
+                    given_up = _given_up(action, under_way)
+                    under_way[action] = asyncio.ensure_future(_perform(action, perform, given_up))
             if not under_way:
                 return run
             await asyncio.wait(under_way.values(), return_when=asyncio.FIRST_COMPLETED)
@@ -62,6 +65,25 @@ async def drive(
         await asyncio.gather(*under_way.values(), return_exceptions=True)
 
 
+def _given_up(action: Work, under_way: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    """The work on an attempt that is cancelled, which is no longer under way: whoever cancels it sees to its end."""
+    if not isinstance(action, Cancel):
+        return []
+    works = [Send(action.attempt_id), Build(action.attempt_id), Push(action.attempt_id)]
+    return [under_way.pop(work) for work in works if work in under_way]
+
+
+async def _perform(
+    action: Work, perform: Callable[[Work], Awaitable[None]], given_up: Sequence[asyncio.Task[None]]
+) -> None:
+    for task in given_up:
+        task.cancel()
+    for ended in await asyncio.gather(*given_up, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
+    await perform(action)
+
+
 def _decide(
     run: Run,
     store: Store,
@@ -71,24 +93,33 @@ def _decide(
 ) -> Run:
     """Commits every decision that needs no work, until none is left."""
     while True:
-        decided = False
-        for action in next_actions(run):
-            match action:
-                case SettleJob(job_id, event):
-                    store.move_job(job_id, event)
-                    decided = True
-                case SettleTarget(event):
-                    store.move_target(run.id, event)
-                    decided = True
-                case Assign() | Send() | Build() | Push() | Verify() | Publish():
-                    pass
-        for job in hopeless(run, candidates):
-            store.move_job(job.id, JobEvent.LOSE)
-            decided = True
-        if not decided:
+        if not (_settle(run, store, emit) or _lose(hopeless(run, candidates), store)):
             _assign(run, store, candidates, slots, emit)
             return store.run(run.id)
         run = store.run(run.id)
+
+
+def _settle(run: Run, store: Store, emit: Callable[[Event], None]) -> bool:
+    decided = False
+    for action in next_actions(run):
+        match action:
+            case SettleJob(job_id, event):
+                store.move_job(job_id, event)
+                if event is JobEvent.SKIP:
+                    emit(Skipped(run.job(job_id).platform, run.why_stopped))
+                decided = True
+            case SettleTarget(event):
+                store.move_target(run.id, event)
+                decided = True
+            case Assign() | Send() | Build() | Push() | Verify() | Cancel() | Publish():
+                pass
+    return decided
+
+
+def _lose(jobs: Sequence[Job], store: Store) -> bool:
+    for job in jobs:
+        store.move_job(job.id, JobEvent.LOSE)
+    return bool(jobs)
 
 
 def _assign(

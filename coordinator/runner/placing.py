@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -52,9 +52,9 @@ class Candidates:
     drivers: Mapping[tuple[Platform, str], Driver]
 
 
-def candidates(plan: Plan) -> Candidates:
-    """Hosts for the platforms that have to be built. Raises NoHostError or LostError where one has none."""
-    problem = plan.complaint()
+def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
+    """Hosts for the plan's platforms. Raises NoHostError or LostError where one that is needed has none."""
+    problem = Plan(tuple(one for one in plan.placements if one.platform in needed)).complaint()
     if problem is not None:
         raise problem
     drivers = {(one.platform, choice.host): choice.driver for one in plan.placements for choice in one.choices}

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from coordinator.domain.asked import Asked
+from coordinator.domain import platforms, references
+from coordinator.domain.asked import Asked, read_on
 from coordinator.domain.platforms import Platform
 from coordinator.domain.target import Emulate, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform."""
+    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform.
+
+    `fail_fast`: one platform that ends badly stops the others.
+    """
 
     target: Target
     emulate: Emulate = Emulate.AUTO
     on: tuple[str, ...] = ()
     pinned: Mapping[Platform, str] = field(default_factory=dict)
+    fail_fast: bool = False
 
     @property
     def asked(self) -> Asked:
@@ -34,8 +40,34 @@ class BuildRequest:
             "stage": target.stage,
             "build_args": dict(target.build_args),
             "labels": dict(target.labels),
+            "volatile": list(target.volatile),
             "no_cache": target.no_cache,
             "pull": target.pull,
             "emulate": self.emulate.value,
             "on": list(self.asked.words),
+            "fail_fast": self.fail_fast,
         }
+
+
+def from_stored(data: Mapping[str, Any]) -> BuildRequest:
+    """The request that `to_json` wrote."""
+    on, pinned = read_on(data["on"])
+    return BuildRequest(
+        target=Target(
+            name="default",
+            context=data["context"],
+            dockerfile=data["dockerfile"],
+            tags=tuple(references.parse(tag) for tag in data["tags"]),
+            platforms=tuple(platforms.parse(platform) for platform in data["platforms"]),
+            stage=data["stage"],
+            build_args=data["build_args"],
+            labels=data["labels"],
+            no_cache=data["no_cache"],
+            pull=data["pull"],
+            volatile=tuple(data.get("volatile", ())),
+        ),
+        fail_fast=bool(data.get("fail_fast")),
+        emulate=Emulate(data["emulate"]),
+        on=on,
+        pinned=pinned,
+    )

@@ -37,7 +37,7 @@ async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
     here = place(job, attempt)
     name = agent_job(loom.run_id, job, attempt)
     client = await loom.farm.client(attempt.host)
-    bases = job_bases(loom.inputs, job.platform, loom.farm.facts[attempt.host].native)
+    bases = job_bases(loom.inputs, job.platform, loom.farm.facts_of(attempt.host).native)
     await client.create(name, spec(loom, job, attempt, bases))
     # Side by side: either spends much of its time waiting for the host's small answers.
     await _all(_context(loom, client, name, here), *([_bases(loom, job, attempt, bases)] if bases else []))

@@ -1,30 +1,27 @@
-"""One build, from the request to the tag."""
+"""One build, from the request to the tag: what is asked becomes a run, and the run is driven to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.events import Event, Notice, Reused, RunStarted
+from coordinator.domain.events import Event, Notice, Reused
 from coordinator.domain.inventory import Inventory
-from coordinator.domain.plan import check_names
+from coordinator.domain.plan import Plan, check_names
 from coordinator.domain.platforms import Platform
-from coordinator.domain.references import Reference
 from coordinator.domain.run import Run
-from coordinator.errors import ArchloomError, InterruptedRunError
-from coordinator.registry.broker import Broker
+from coordinator.domain.states import JobEvent
+from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.child import StoredChild
-from coordinator.runner.farm import Farm
-from coordinator.runner.finish import Published, finish
-from coordinator.runner.inputs import Inputs, gather, read_dockerfile
-from coordinator.runner.interrupt import interruptible
-from coordinator.runner.logs import log_folder, store_path
-from coordinator.runner.loom import Loom
-from coordinator.runner.memory import Memory
+from coordinator.runner.finish import Published, finish, tell_of_run
+from coordinator.runner.history import open_history
+from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
+from coordinator.runner.interrupt import Ended, to_the_end
+from coordinator.runner.job_names import run_of
 from coordinator.runner.placing import (
     candidates,
     plan_for,
@@ -33,129 +30,126 @@ from coordinator.runner.placing import (
     wanted,
     with_platforms,
 )
-from coordinator.runner.probe import Probing
 from coordinator.runner.registries import Registries
 from coordinator.runner.request import BuildRequest
 from coordinator.runner.reuse import reusable
 from coordinator.runner.space import spaces
-from coordinator.runner.upstream import Upstream
+from coordinator.runner.workplace import Workplace, workplace
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 Emit = Callable[[Event], None]
 
 
-async def build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Published:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """What makes a run another try of run `run`: the same inputs, and only `platforms` are built."""
+
+    run: str
+    earlier: Earlier
+    platforms: frozenset[Platform]
+
+
+async def build(
+    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None = None
+) -> Published:
     """Builds what is asked and moves the tags. Raises ArchloomError with the exit code; its message says of the tags
     whether any has moved.
-
-    The first Ctrl-C cancels the builds on their hosts and then raises InterruptedRunError; the second does not wait.
     """
-    done: list[Published | ArchloomError] = []
-    work = asyncio.create_task(_build(request, inventory, around, emit, done))
-
-    def stopping() -> None:
-        emit(Notice("stopping: builds are cancelled on their hosts; Ctrl-C again stops without waiting"))
-
-    async with interruptible(work, stopping):
-        try:
-            await work
-        except asyncio.CancelledError:
-            # Once the run has ended, only its clean-up can be interrupted: how it ended stands.
-            if not done:
-                raise InterruptedRunError(f"interrupted; {_named(request.target.tags)} not touched") from None
-    if isinstance(done[0], ArchloomError):
-        raise done[0]
-    return done[0]
+    untouched = f"{', '.join(map(str, request.target.tags))} not touched"
+    return await to_the_end(lambda ended: _build(request, inventory, around, emit, again, ended), untouched, emit)
 
 
 async def _build(
-    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, done: list[Published | ArchloomError]
+    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None, ended: Ended
 ) -> None:
     begun = around.clock()
     check_names(request.asked.names, inventory.hosts)
     tell_of_inventory(inventory, emit)
-    async with AsyncExitStack() as stack:
-        credentials = DockerCredentials(around.environ, around.home)
-        registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
-        broker = await stack.enter_async_context(Broker(Upstream(registries)))
-        farm = await stack.enter_async_context(Farm(inventory, around, broker))
-        dockerfile = read_dockerfile(request.target)
-        store = stack.enter_context(Store(store_path(around.state), around.clock))
-        memory = Memory(store, around.clock)
-        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
-        request = await with_platforms(request, inventory, probing, emit)
-        for repository in request.target.repositories:
-            await (await registries.registry(repository.registry)).check_push(repository.repository)
-        inputs = await gather(request.target, dockerfile, registries)
-        _tell_of_inputs(inputs, emit)
-        reused = await _reuse(request, inputs, registries)
-        left = [platform for platform in request.target.platforms if platform not in reused]
-        jobs = wanted(dockerfile, left, await spaces(inputs, left, registries))
-        found = await probing.to_place(jobs, request.asked)
-        plan = plan_for(request, inventory, found, farm, jobs)
-        chosen = candidates(plan)
-        tell_who_is_left_out(plan, emit)
-        await stack.enter_async_context(farm.sweeping(store.has_ended))
-        run = store.create_run(
-            secrets.token_hex(4),
-            request.to_json(),
-            inputs.build_ids,
-            driver=this_driver(around.holder, secrets.token_hex(16)),
-            inputs={},
-            inventory="",
-        )
-        loom = Loom(
-            run_id=run.id,
-            request=request,
-            inputs=inputs,
-            around=around,
-            store=store,
-            registries=registries,
-            broker=broker,
-            farm=farm,
-            drivers=chosen.drivers,
-            emit=emit,
-        )
-        _begin(loom, run, reused)
-        try:
-            done.append(await finish(loom, chosen.by_platform, begun))
-        except ArchloomError as error:
-            done.append(error)
-            raise
+    with open_history(around, emit) as store:
+        async with workplace(inventory, around, store, emit) as here:
+            request = await with_platforms(request, inventory, here.probing, emit)
+            await _check_push(request, here.registries)
+            inputs = await _gather(request, here, again)
+            platforms = request.target.platforms
+            # A nonce is of one run: nothing can have its build ids yet.
+            reused = (
+                {}
+                if inputs.unstable and not again
+                else await find_reusable(request, inputs, platforms, here.registries)
+            )
+            left = [one for one in platforms if one not in reused and (not again or one in again.platforms)]
+            plan = await planned(request, inputs, left, here)
+            chosen = candidates(plan, needed=left)
+            tell_who_is_left_out(plan, emit)
+            async with here.farm.sweeping(lambda name: store.has_ended(run_of(name))):
+                driver = this_driver(around.holder, secrets.token_hex(8))
+                run = store.create_run(
+                    secrets.token_hex(4),
+                    request.to_json(),
+                    inputs.build_ids,
+                    driver=driver,
+                    inputs=inputs.to_json(),
+                    inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
+                )
+                loom = here.loom(run.id, driver, request, inputs, chosen.drivers)
+                tell_of_run(loom, run)
+                take_reused(store, run, reused, emit)
+                _skip(store, run, {*reused, *left})
+                await finish(loom, chosen.by_platform, begun, ended)
 
 
-async def _reuse(request: BuildRequest, inputs: Inputs, registries: Registries) -> dict[Platform, StoredChild]:
-    """The platforms the first repository has already, verified."""
-    if inputs.unstable:
-        return {}
+async def _check_push(request: BuildRequest, registries: Registries) -> None:
+    for repository in request.target.repositories:
+        await (await registries.registry(repository.registry)).check_push(repository.repository)
+
+
+async def _gather(request: BuildRequest, here: Workplace, again: Again | None) -> Inputs:
+    dockerfile = read_dockerfile(request.target)
+    inputs = await gather(request.target, dockerfile, here.registries, again.earlier if again else None)
+    changed = inputs.changed_since(again.earlier) if again else ""
+    if again and changed:
+        raise UsageError(
+            f"{changed} since run {again.run}: what is there now would be something else",
+            hint="build it: archloom build; what has not changed is reused",
+            code="changed",
+        )
+    for reason in inputs.unstable:
+        here.emit(Notice(f"nothing is reused: {reason}"))
+    if inputs.context.skipped:
+        here.emit(Notice(f"left out, not files or folders: {', '.join(inputs.context.skipped)}"))
+    return inputs
+
+
+async def find_reusable(
+    request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], registries: Registries
+) -> dict[Platform, StoredChild]:
+    """Those of the platforms that the first repository has already, verified."""
     first = request.target.repositories[0]
     registry = await registries.registry(first.registry)
-    asked = inputs.build_ids.items()
     found = await asyncio.gather(
-        *(reusable(registry, first.repository, platform, build_id, request.emulate) for platform, build_id in asked)
+        *(reusable(registry, first.repository, one, inputs.build_ids[one], request.emulate) for one in platforms)
     )
-    return {platform: child for (platform, _), child in zip(asked, found, strict=True) if child is not None}
+    return {platform: child for platform, child in zip(platforms, found, strict=True) if child is not None}
 
 
-def _named(tags: Sequence[Reference]) -> str:
-    return ", ".join(map(str, tags))
+async def planned(request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], here: Workplace) -> Plan:
+    """Who may build these platforms; hosts that matter are probed, and nothing is complained of."""
+    jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), here.registries))
+    found = await here.probing.to_place(jobs, request.asked)
+    return plan_for(request, here.inventory, found, here.farm, jobs)
 
 
-def _tell_of_inputs(inputs: Inputs, emit: Emit) -> None:
-    for reason in inputs.unstable:
-        emit(Notice(f"nothing is reused: {reason}"))
-    if inputs.context.skipped:
-        emit(Notice(f"left out, not files or folders: {', '.join(inputs.context.skipped)}"))
-
-
-def _begin(loom: Loom, run: Run, reused: Mapping[Platform, StoredChild]) -> None:
-    target = loom.request.target
-    tags = tuple(str(tag) for tag in target.tags)
-    folder = str(log_folder(loom.around.state, run.id))
-    loom.emit(RunStarted(run=run.id, tags=tags, platforms=target.platforms, log_folder=folder))
+def take_reused(store: Store, run: Run, reused: Mapping[Platform, StoredChild], emit: Emit) -> None:
+    """Commits the children the registry has: their jobs touch no host."""
     for job in run.jobs:
         child = reused.get(job.platform)
         if child is not None:
-            loom.store.verify_job(job.id, child.to_json(), winner=None)
-            loom.emit(Reused(platform=job.platform, digest=child.digests[0], pin=child.pin))
+            store.verify_job(job.id, child.to_json(), winner=None)
+            emit(Reused(platform=job.platform, digest=child.digests[0], pin=child.pin))
+
+
+def _skip(store: Store, run: Run, taken: Iterable[Platform]) -> None:
+    for job in run.jobs:
+        if job.platform not in taken:
+            store.move_job(job.id, JobEvent.SKIP)

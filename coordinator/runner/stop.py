@@ -7,7 +7,7 @@ import contextlib
 
 from coordinator.domain import states
 from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent, TargetState
+from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
 from coordinator.runner.fate import forget, write_down
 from coordinator.runner.job_names import agent_job
@@ -30,9 +30,17 @@ async def stop(loom: Loom) -> None:
     for job in run.jobs:
         if not states.ended(job.state):
             loom.store.move_job(job.id, JobEvent.CANCEL)
-    if run.target_state is TargetState.OPEN:
+    if not states.ended(run.target_state):
         loom.store.move_target(run.id, TargetEvent.GIVE_UP)
     await asyncio.gather(*(_clear(loom, job, attempt) for job, attempt in live))
+
+
+async def cancel(loom: Loom, attempt_id: int) -> None:
+    """Takes an attempt that nobody needs any more to its end, and leaves nothing of it. Safe to repeat."""
+    run, job, attempt = loom.find(attempt_id)
+    if attempt.on_its_host:
+        write_down(loom, job, attempt, AttemptEvent.CANCEL, "", run.why_stopped)
+        await _clear(loom, job, attempt)
 
 
 async def _clear(loom: Loom, job: Job, attempt: Attempt) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from coordinator.domain.inventory import Host
 from coordinator.errors import ArchloomError
 from coordinator.hosts.agent import AgentClient
-from coordinator.runner.job_names import run_of
 
 _RUNNING = "BUILDING"
 _PATIENCE_S = 20.0
 
 
-async def sweep(client: AgentClient, host: Host, host_time: float, has_ended: Callable[[str], bool]) -> None:
-    """Forgets jobs of our own ended runs, and anybody's that ended or never began longer than `keep_built` ago.
+async def sweep(client: AgentClient, host: Host, host_time: float, unwanted: Callable[[str], bool]) -> None:
+    """Forgets our own jobs that are unwanted, and anybody's that ended or never began longer than `keep_built` ago.
 
     Of others, a job that runs is never touched. A host that fails here is used all the same: the next run sweeps again.
     """
@@ -26,6 +25,6 @@ async def sweep(client: AgentClient, host: Host, host_time: float, has_ended: Ca
                 one.job
                 for one in await client.jobs()
                 # One that still runs for a run that is over was lost with its host, and builds for nobody.
-                if has_ended(run_of(one.job)) or (one.state != _RUNNING and host_time - one.since > host.keep_built)
+                if unwanted(one.job) or (one.state != _RUNNING and host_time - one.since > host.keep_built)
             ]
             await asyncio.gather(*map(client.forget, old))

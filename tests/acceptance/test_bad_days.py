@@ -74,6 +74,35 @@ def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection
             assert ran(tag, platform, "cat", "/a") == "one\n"
 
 
+@pytest.mark.usefixtures("emulation", "nothing_left")
+def test_fail_fast_stops_the_others_and_leaves_nothing(registry, home, tmp_path):
+    """Exit 4 without waiting: what builds is cancelled on its host, what waits is skipped, and both are told why."""
+    base = base_image(registry, "linux/amd64", "linux/arm64", "linux/arm/v7", repository="main/base7")
+    seconds = str(secrets.randbelow(10**9) + 10**8)
+    folder = context(
+        tmp_path / "fast",
+        f"FROM {base.reference}\nARG TARGETARCH\n"
+        f'RUN if [ "$TARGETARCH" = amd64 ]; then sleep 3; exit 3; fi; echo begun; sleep {seconds}\n',
+    )
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text("emulators: {here: {host: local, jobs: 2}}\n")
+    tag = f"{registry.address}/main/fast:1"
+    words = ("--platform", "linux/amd64,linux/arm64,linux/arm/v7", "-i", str(inventory))
+
+    done = home.run("build", str(folder), "-t", tag, *words, "--fail-fast")
+
+    assert done.returncode == 4, done.stderr
+    said = done.stderr.splitlines()
+    assert "linux/arm64    here emulated CANCELLED: linux/amd64 failed (--fail-fast)" in said
+    assert "linux/arm/v7   SKIPPED: linux/amd64 failed (--fail-fast)" in said
+    assert said[-2] == (
+        "error: 3 of 3 platforms not built: linux/amd64 failed; linux/arm64 cancelled, linux/arm/v7 skipped "
+        f"because of linux/amd64 (--fail-fast); {tag} not touched"
+    )
+    assert subprocess.run(["pgrep", "-f", f"sleep {seconds}"], check=False, capture_output=True).stdout == b""
+    assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
+
+
 def test_a_denied_push_is_said_before_anything_is_built(password_registry, home, hello):
     """Exit 6 with the login command; no build has begun."""
     done = home.run("build", str(hello), "-t", f"{password_registry.address}/team/app:1", "--platform", "linux/amd64")

@@ -72,6 +72,28 @@ def test_the_same_build_again_touches_no_host(registry, home, hello):
     assert second["archloom"]["platforms"]["linux/amd64"]["host"] == ""
 
 
+def test_another_volatile_date_is_no_reason_to_build(registry, home, tmp_path):
+    """The image keeps the date it was built at, which reached the build; without --volatile it is built again."""
+    base = base_image(registry, "linux/amd64", repository="main/base4")
+    folder = context(tmp_path / "dated", f"FROM {base.reference}\nARG BUILD_DATE\nRUN echo $BUILD_DATE >/date\n")
+    tag = f"{registry.address}/main/dated:1"
+
+    def built(date: str, *more: str) -> tuple[str, bool, str]:
+        words = ("-t", tag, "--platform", "linux/amd64", "--build-arg", f"BUILD_DATE={date}", "--json", *more)
+        result = json.loads(good(home.run("build", str(folder), *words)).stdout)
+        with pulled(tag, "linux/amd64"):
+            baked = ran(tag, "linux/amd64", "cat", "/date").strip()
+        return result["containerimage.digest"], result["archloom"]["platforms"]["linux/amd64"]["reused"], baked
+
+    first = built("monday", "--volatile", "BUILD_DATE")
+    second = built("tuesday", "--volatile", "BUILD_DATE")
+    third = built("wednesday")
+
+    assert first[1:] == (False, "monday")
+    assert second == (first[0], True, "monday")
+    assert third[1:] == (False, "wednesday")
+
+
 @pytest.mark.usefixtures("emulation", "nothing_left")
 @pytest.mark.parametrize("engine_path", ["docker", "api", "buildx"])
 def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, home, tmp_path, engine_path):

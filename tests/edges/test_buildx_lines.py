@@ -74,6 +74,7 @@ def test_a_build_arg_without_a_value_is_read_from_the_environment(tmp_path):
         target="",
         build_arg=("TOKEN", "GONE"),
         label=(),
+        volatile=(),
         no_cache=False,
         pull=False,
         inventory=None,

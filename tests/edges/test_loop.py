@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.domain.events import Skipped
 from coordinator.domain.platforms import Mode, parse
-from coordinator.domain.run import Build, Publish, Push, Send, Verify
+from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.runner.loop import drive
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
-AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
+AMD64, ARM64, ARMV7 = parse("linux/amd64"), parse("linux/arm64"), parse("linux/arm/v7")
 ABLE = {AMD64: [Candidate("beast", Mode.NATIVE)], ARM64: [Candidate("beast", Mode.EMULATED)]}
 
 
@@ -115,6 +116,53 @@ async def test_a_platform_without_a_host_is_lost_and_waited_for_by_nobody(store)
     run = await drive("r", store, World(store), {AMD64: ABLE[AMD64]}, {"beast": 1}, [].append)
 
     assert [job.state for job in run.jobs] == [JobState.VERIFIED, JobState.LOST]
+
+
+class Stopping(World):
+    """linux/amd64 fails once linux/arm64 builds, and that build ends only when it is cancelled."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, failing=("linux/amd64",))
+        self.builds = asyncio.Event()
+        self.cleared: list[int] = []
+
+    async def __call__(self, action) -> None:
+        match action:
+            case Build(attempt_id) if attempt_id == 2:
+                self.builds.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.done.append("left alone")
+            case Build():
+                await self.builds.wait()
+                await super().__call__(action)
+            case Cancel(attempt_id):
+                self.done.append("cancelled")
+                self.store.move_attempt(attempt_id, AttemptEvent.CANCEL)
+                await asyncio.sleep(0)
+                self.cleared.append(attempt_id)
+            case _:
+                await super().__call__(action)
+
+
+async def test_fail_fast_stops_the_others(tmp_path):
+    """The work on an attempt is over before its host is told, and the run before that is done; who waits is skipped."""
+    able = {**ABLE, ARMV7: [Candidate("beast", Mode.EMULATED)]}
+    events: list = []
+    with Store(tmp_path / "archloom.db", lambda: 1.0) as store:
+        build_ids = {AMD64: "a", ARM64: "b", ARMV7: "c"}
+        driver = this_driver("u@m", "t")
+        store.create_run("r", {"fail_fast": True}, build_ids, driver=driver, inputs={}, inventory="")
+        world = Stopping(store)
+
+        run = await drive("r", store, world, able, {"beast": 2}, events.append)
+
+    assert [job.state for job in run.jobs] == [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED]
+    assert run.target_state is TargetState.INCOMPLETE
+    assert world.done == ["build linux/amd64", "left alone", "cancelled"]
+    assert world.cleared == [2]
+    assert events[-1] == Skipped(ARMV7, "linux/amd64 failed (--fail-fast)")
 
 
 @pytest.mark.parametrize("crash_at", range(1, 14))

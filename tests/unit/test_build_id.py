@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.build_id import BuildInputs, ContextEntry, EntryKind, build_id, context_digest, pin_tag
+from coordinator.domain.build_id import (
+    BuildInputs,
+    ContextEntry,
+    EntryKind,
+    build_id,
+    context_digest,
+    counted,
+    pin_tag,
+    without_proxies,
+)
 from coordinator.domain.platforms import parse
 
 INPUTS = BuildInputs(
@@ -70,6 +79,41 @@ def test_different_arguments_are_different_builds(one: dict[str, str], other: di
     same = build_id(replace(INPUTS, build_args=one)) == build_id(replace(INPUTS, build_args=other))
 
     assert same == (one == other)
+
+
+@given(MAPPINGS, st.data())
+def test_a_volatile_value_does_not_count_and_its_name_does(args: dict[str, str], data: st.DataObject):
+    """Other values of volatile names give the same id; any other change of the mapping another one."""
+    volatile = data.draw(st.sets(st.sampled_from(sorted(args)))) if args else set()
+    other = {name: data.draw(st.text()) if name in volatile else value for name, value in args.items()}
+
+    ids = [build_id(replace(INPUTS, build_args=counted(one, volatile))) for one in (args, other)]
+
+    assert ids[0] == ids[1]
+    assert (ids[0] == build_id(replace(INPUTS, build_args=args))) == (not volatile)
+
+
+@given(MAPPINGS)
+def test_nothing_volatile_is_the_id_there_always_was(values: dict[str, str]):
+    """Ids in registries stay good: without a volatile name the mappings are what was given."""
+    assert counted(values, ()) == values
+
+
+def test_a_label_and_an_argument_of_one_volatile_name_are_different_builds():
+    """What is not compared is the value, not what was asked for."""
+    given = counted({"REVISION": "1"}, ("REVISION",))
+
+    assert build_id(replace(INPUTS, build_args=given)) != build_id(replace(INPUTS, labels=given))
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "No_Proxy", "ftp_proxy", "ALL_PROXY"])
+def test_a_proxy_is_how_a_build_reaches_the_network_and_not_what_it_makes(name: str):
+    """As in BuildKit's cache: it counts where the Dockerfile has an ARG for it, in this spelling."""
+    args = {name: "http://proxy:3128", "A": "1"}
+
+    assert without_proxies(args, ()) == {"A": "1"}
+    assert without_proxies(args, {name}) == args
+    assert without_proxies(args, {name.swapcase()}) == {"A": "1"}
 
 
 def test_ids_are_what_they_were():

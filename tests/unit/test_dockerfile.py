@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain import references
 from coordinator.domain.dockerfile import BaseUse, Dockerfile, held_name, network_inputs, parse, pin, plan_bases
+from coordinator.domain.dockerfile_stages import declared
 from coordinator.domain.platforms import Platform
 from coordinator.domain.platforms import parse as platform_of
 from coordinator.errors import UsageError
@@ -226,3 +227,10 @@ def test_held_names_are_references(text: str, digest: str):
 def test_held_names_say_what_they_hold(text: str, name: str):
     """The registry is part of the path, spelled so that a path may have it."""
     assert held_name(text, DIGEST) == name
+
+
+def test_every_declared_argument_is_found():
+    """Before the first FROM and in any stage, several in one ARG, with and without a default."""
+    text = "ARG A\nFROM a AS one\nARG B=1 C\nENV D=1\nFROM one\narg \\\n  E='x y'\n"
+
+    assert declared(parse(text)) == {"A", "B", "C", "E"}

@@ -16,6 +16,7 @@ from coordinator.domain.events import (
     Reused,
     RunEnded,
     RunStarted,
+    Skipped,
     StepLine,
     TagMoved,
     Verified,
@@ -51,6 +52,7 @@ EVENTS = [
     FAILED,
     Verified(place=PLACE, digest=DIGEST, pin="archloom-1", seconds=2.0),
     TagMoved(reference="nas/app:1", digest=DIGEST, previous=""),
+    Skipped(PLACE.platform, "linux/amd64 failed (--fail-fast)"),
     ENDED,
 ]
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain import states
+from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.retry import MOST_ATTEMPTS
 from coordinator.domain.run import (
     Assign,
     Attempt,
     Build,
+    Cancel,
     Job,
     Publish,
     Push,
@@ -25,6 +28,7 @@ from coordinator.domain.run import (
     next_actions,
 )
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.errors import Exit
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")]
 LOST_CODES = ["connection", "engine", "disk", "memory", "emulator", "reboot", "vanished", "tunnel", "registry"]
@@ -39,6 +43,16 @@ def test_every_state_has_a_row_and_every_step_leads_to_a_state():
     ):
         assert set(table) == set(kind)
         assert {after for row in table.values() for after in row.values()} <= set(kind)
+
+
+def test_a_run_can_be_stopped_wherever_it_is():
+    """What has not ended can be cancelled or given up in one step: a stopped run has nothing open."""
+    for table, stop in (
+        (states.ATTEMPT, AttemptEvent.CANCEL),
+        (states.JOB, JobEvent.CANCEL),
+        (states.TARGET, TargetEvent.GIVE_UP),
+    ):
+        assert all(states.ended(row[stop]) for row in table.values() if row)
 
 
 def test_a_lost_push_never_leads_to_a_rebuild():
@@ -102,6 +116,9 @@ def one_step(run: Run, action, choose) -> Run:
                 TargetState.TAGGING: choose([TargetEvent.PUBLISH, TargetEvent.DISAGREE]),
             }[run.target_state]
             return replace(run, target_state=states.after(states.TARGET, run.target_state, event))
+        case Cancel(attempt_id):
+            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
+            return with_attempt(run, moved(attempt, AttemptEvent.CANCEL))
         case Verify(attempt_id):
             attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
             if choose([True, True, True, False]):
@@ -161,3 +178,81 @@ def test_a_failed_build_is_not_tried_again_and_a_lost_one_is():
     refused = with_attempt(run, replace(attempt, state=AttemptState.LOST, code="registry"))
     assert next_actions(full) == (SettleJob(0, JobEvent.RETRY),)
     assert next_actions(refused) == (SettleJob(0, JobEvent.LOSE),)
+
+
+def stopping(count: int) -> Run:
+    return replace(fresh(count), request={"fail_fast": True})
+
+
+@given(st.data(), st.integers(1, 4))
+def test_with_fail_fast_one_bad_end_is_the_end_of_all(data, count):
+    """From then on nothing is begun, built or pushed; what runs is cancelled, what waits is skipped."""
+    run = stopping(count)
+    for _ in range(count * 40):
+        actions = next_actions(run)
+        if not actions:
+            break
+        cause = run.stopped_by
+        assert not any(isinstance(one, Cancel) for one in actions) or cause
+        if cause:
+            assert not any(isinstance(one, Assign | Send | Build | Push | Publish) for one in actions)
+        run = one_step(run, data.draw(st.sampled_from(actions)), lambda options: data.draw(st.sampled_from(options)))
+        if cause:
+            assert run.job(cause.id) == cause
+
+    assert next_actions(run) == ()
+    assert all(states.ended(job.state) for job in run.jobs)
+    assert not any(attempt.on_its_host for job in run.jobs for attempt in job.attempts)
+    if not run.stopped_by:
+        assert JobState.SKIPPED not in {job.state for job in run.jobs}
+
+
+@given(st.data(), st.integers(1, 4))
+def test_without_fail_fast_nothing_is_stopped(data, count):
+    """A bad end is that job's own; nobody else's attempt is cancelled and no job is skipped."""
+    run = fresh(count)
+    while actions := next_actions(run):
+        assert run.stopped_by is None
+        assert not any(isinstance(one, Cancel) for one in actions)
+        assert JobEvent.SKIP not in [one.event for one in actions if isinstance(one, SettleJob)]
+        run = one_step(run, data.draw(st.sampled_from(actions)), lambda options: data.draw(st.sampled_from(options)))
+
+
+@pytest.mark.parametrize(
+    ("state", "action"),
+    [
+        (AttemptState.ASSIGNED, Cancel),
+        (AttemptState.BUILDING, Cancel),
+        (AttemptState.PUSHING, Cancel),
+        (AttemptState.PUSHED, Verify),
+    ],
+)
+def test_fail_fast_cancels_what_a_host_still_works_on(state, action):
+    """What has been pushed already is verified all the same: it spares the next run a build."""
+    run = stopping(2)
+    run = with_job(run, replace(run.job(0), state=JobState.LOST))
+    run = one_step(run, Assign(1), lambda options: options[0])
+    run = with_attempt(run, replace(run.job(1).attempts[0], state=state))
+
+    assert next_actions(run) == (action(run.job(1).attempts[0].id),)
+    assert run.why_stopped == "linux/amd64 lost (--fail-fast)"
+
+
+def test_the_cause_of_a_stop_speaks_for_the_run():
+    """Its exit code and its log; of the others it is said what became of them and because of whom."""
+    run = stopping(3)
+    for number, (state, code) in enumerate(
+        [(JobState.CANCELLED, ""), (JobState.SKIPPED, ""), (JobState.FAILED, "build")]
+    ):
+        run = one_step(run, Assign(number), lambda options: options[0])
+        attempt = replace(run.job(number).attempts[0], code=code, ended_at=float(number))
+        run = with_job(run, replace(run.job(number), state=state, attempts=(attempt,)))
+
+    error = complaint(run, "nas/app:1")
+
+    assert error.exit_code is Exit.BUILD_FAILED
+    assert error.message == (
+        "3 of 3 platforms not built: linux/arm/v7 failed; linux/amd64 cancelled, linux/arm64 skipped "
+        "because of linux/arm/v7 (--fail-fast); nas/app:1 not touched"
+    )
+    assert error.hint == "the whole log: archloom logs r linux/arm/v7"

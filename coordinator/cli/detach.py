@@ -1,0 +1,69 @@
+"""A run in a process of its own session: it goes on when the terminal, the shell or the connection is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+from coordinator.cli.output import give, give_json, say
+from coordinator.domain.events import Notice, RunStarted
+from coordinator.report.lines import lines
+from coordinator.report.rawjson import from_json_line
+
+
+def detached(work: Callable[[], int], *, as_json: bool) -> int:
+    """Does `work`, which reports to stderr as rawjson, in a process of its own, and leaves it when its run has begun.
+
+    Prints the run's id. What goes wrong before is shown as it would be here, and its exit code returned.
+    """
+    reading, writing = os.pipe()
+    # No thread has been started yet, and no loop: the copy can do all that this process could.
+    driver = os.fork()
+    if driver == 0:
+        os.close(reading)
+        _drive(work, writing)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as report:
+        return _leave(report, driver, as_json=as_json)
+
+
+def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
+    try:
+        for line in report:
+            _, event = from_json_line(line) or (0.0, None)
+            match event:
+                case RunStarted(run=run):
+                    give_json({"run": run}) if as_json else give(run)
+                    say(f"it goes on by itself: archloom attach {run}")
+                    return 0
+                case None:
+                    say(line.rstrip("\n"))
+                case Notice():
+                    say("\n".join(lines(event)))
+                case _:
+                    pass
+    except KeyboardInterrupt:
+        os.kill(driver, signal.SIGINT)
+        os.waitpid(driver, 0)
+        raise
+    return os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1])
+
+
+def _drive(work: Callable[[], int], report: int) -> None:
+    """Never returns."""
+    from coordinator.cli.failures import guarded
+
+    code = 1
+    with contextlib.suppress(BaseException):
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number, target in ((0, nowhere), (1, nowhere), (2, report)):
+            os.dup2(target, number)
+        os.close(report)
+        code = guarded(work)
+        sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,110 @@
+"""What `build`, `resume` and `retry` share: how a run is shown while it is driven, and what programs get of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from coordinator.cli.output import give, give_json
+from coordinator.errors import UsageError
+from coordinator.report.record import recorded
+from coordinator.report.watch import Progress, Watch, watching
+from coordinator.runner.around import Around
+
+if TYPE_CHECKING:
+    from coordinator.runner.finish import Published
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How the user wants to hear of the run; the words of the command line, as click gives them."""
+
+    quiet: bool
+    progress: str
+    metadata_file: Path | None
+    iidfile: Path | None
+    as_json: bool
+    detach: bool
+
+    @classmethod
+    def taken_from(cls, words: dict[str, Any]) -> Wish:
+        """The wish among these words, which are without it afterwards."""
+        return cls(**{field.name: words.pop(field.name) for field in fields(cls)})
+
+
+def result_flags(command: F) -> F:
+    """The flags that `Wish` is made of."""
+    file = click.Path(dir_okay=False, path_type=Path)
+    options = [
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
+        click.option(
+            "--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report."
+        ),
+        click.option("--metadata-file", type=file, help="Write the result as JSON."),
+        click.option("--iidfile", type=file, help="Write the digest to a file."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
+        click.option("-d", "--detach", is_flag=True, help="Print the run's id as soon as it has begun, and leave it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def drive(wish: Wish, here: Around, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
+    """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
+    for path in (wish.metadata_file, wish.iidfile):
+        _check_writable(path)
+    if wish.detach:
+        from coordinator.cli.detach import detached
+
+        return detached(lambda: _drive(wish, Progress.RAWJSON, here, work), as_json=wish.as_json)
+    return _drive(wish, Progress.QUIET if wish.quiet else Progress(wish.progress), here, work)
+
+
+def _drive(
+    wish: Wish, progress: Progress, here: Around, work: Callable[[Watch], Coroutine[Any, Any, Published]]
+) -> int:
+    from coordinator.report.metadata import metadata
+
+    with watching(progress, sys.stderr) as shown, recorded(shown, here.clock) as watch:
+        published = asyncio.run(work(watch))
+    result = metadata(published.run, published.descriptor)
+    if wish.as_json:
+        give_json(result)
+    elif wish.quiet:
+        give(published.digest)
+    # After what is printed: the tag has moved, and whoever asked must hear of it even when a file cannot be written.
+    _write(wish.metadata_file, json.dumps(result, indent=2) + "\n")
+    _write(wish.iidfile, published.digest)
+    return 0
+
+
+def _check_writable(path: Path | None) -> None:
+    """A result that cannot be written is said before an hour of building, not after."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder", hint="name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: permission denied", hint="name a file you may write")
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            message = f"published, but {path} could not be written: {error.strerror}"
+            raise UsageError(message, hint="archloom image inspect shows what was published") from error

@@ -1,0 +1,41 @@
+"""`archloom resume`: a run whose coordinator is gone goes on where it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from coordinator.cli.driving import Wish, drive, result_flags
+from coordinator.domain.run import Run
+from coordinator.domain.states import TargetState
+from coordinator.errors import UsageError
+
+
+@click.command(epilog="\b\nExample:\n  archloom resume")
+@click.argument("run", required=False)
+@click.option("-i", "--inventory", metavar="FILE", help="Hosts to go on with. Default: those it began with.")
+@result_flags
+def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
+    """Go on with RUN, or with the newest that has not ended."""
+    from coordinator.cli.around import around, inventory_of, open_store
+    from coordinator.runner.resume import resume
+
+    wish = Wish(**words)
+    here = around()
+    with open_store(here) as store:
+        found = store.find_run(run) if run else store.newest_unfinished()
+    if found is None:
+        raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
+    _check_unfinished(found)
+    hosts = inventory_of(found, inventory, here)
+    return drive(wish, here, lambda watch: resume(found, hosts, here, watch))
+
+
+def _check_unfinished(run: Run) -> None:
+    if run.finished_at is None:
+        return
+    if run.target_state is TargetState.PUBLISHED:
+        raise UsageError(f"run {run.id} has ended: it is published", hint="archloom build builds it anew")
+    ended = "was cancelled" if run.cancel_asked else f"has ended (exit {run.exit_code})"
+    raise UsageError(f"run {run.id} {ended}", hint=f"what is missing of it is built by: archloom retry {run.id}")

@@ -1,0 +1,88 @@
+"""What every run works in, begun now or gone on with: registries, broker, hosts, what is known of them, the store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from coordinator.config.credentials import DockerCredentials
+from coordinator.domain import lease
+from coordinator.domain.events import Event
+from coordinator.domain.facts import Driver
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.platforms import Platform
+from coordinator.errors import UsageError
+from coordinator.registry.broker import Broker
+from coordinator.runner.around import Around
+from coordinator.runner.farm import Farm
+from coordinator.runner.inputs import Inputs
+from coordinator.runner.loom import Loom
+from coordinator.runner.memory import Memory
+from coordinator.runner.probe import Probing
+from coordinator.runner.registries import Registries
+from coordinator.runner.request import BuildRequest
+from coordinator.runner.upstream import Upstream
+from coordinator.store.sqlite import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Open as long as the block of `workplace` runs."""
+
+    inventory: Inventory
+    around: Around
+    store: Store
+    registries: Registries
+    broker: Broker
+    farm: Farm
+    probing: Probing
+    emit: Callable[[Event], None]
+
+    def loom(
+        self,
+        run_id: str,
+        holds: lease.Driver,
+        request: BuildRequest,
+        gathered: Inputs | UsageError,
+        drivers: Mapping[tuple[Platform, str], Driver],
+    ) -> Loom:
+        """What the actions of this run work with."""
+        return Loom(
+            run_id=run_id,
+            holds=holds,
+            request=request,
+            gathered=gathered,
+            around=self.around,
+            store=self.store,
+            registries=self.registries,
+            broker=self.broker,
+            farm=self.farm,
+            drivers=drivers,
+            emit=self.emit,
+        )
+
+
+@contextlib.asynccontextmanager
+async def workplace(
+    inventory: Inventory, around: Around, store: Store, emit: Callable[[Event], None]
+) -> AsyncIterator[Workplace]:
+    """Connections are opened when they are first needed."""
+    async with AsyncExitStack() as stack:
+        credentials = DockerCredentials(around.environ, around.home)
+        registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
+        broker = await stack.enter_async_context(Broker(Upstream(registries)))
+        farm = await stack.enter_async_context(Farm(inventory, around, broker))
+        memory = Memory(store, around.clock)
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        yield Workplace(
+            inventory=inventory,
+            around=around,
+            store=store,
+            registries=registries,
+            broker=broker,
+            farm=farm,
+            probing=probing,
+            emit=emit,
+        )

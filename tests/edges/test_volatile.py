@@ -1,0 +1,104 @@
+"""`--volatile`: what it takes, what it refuses, and what becomes of the build ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.cli.main import run
+from coordinator.config.credentials import DockerCredentials
+from coordinator.domain.platforms import parse
+from coordinator.domain.references import parse as parse_reference
+from coordinator.domain.target import Target
+from coordinator.runner.inputs import gather, read_dockerfile
+from coordinator.runner.registries import Registries
+from coordinator.runner.request import BuildRequest
+
+ARM64 = parse("linux/arm64")
+CREATED = "org.opencontainers.image.created"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG BUILD_DATE\nARG http_proxy\nCOPY Dockerfile /\n")
+    return tmp_path
+
+
+def target(folder: Path, **more) -> Target:
+    return Target(
+        name="default",
+        context=str(folder),
+        dockerfile=str(folder / "Dockerfile"),
+        tags=(parse_reference("nas.lan:5000/app:1"),),
+        platforms=(ARM64,),
+        **more,
+    )
+
+
+async def id_of(asked: Target) -> str:
+    async with Registries({}, DockerCredentials({}, Path(asked.context))) as registries:
+        inputs = await gather(asked, read_dockerfile(asked), registries)
+    assert inputs.unstable == ()
+    return inputs.build_ids[ARM64]
+
+
+def dated(folder: Path, date: str, *volatile: str) -> Target:
+    return target(folder, build_args={"BUILD_DATE": date}, labels={CREATED: date}, volatile=volatile)
+
+
+async def test_only_what_is_named_is_left_out(folder):
+    """Another date is the same build where both the argument and the label are volatile, and another one elsewhere."""
+    both = {await id_of(dated(folder, date, "BUILD_DATE", CREATED)) for date in "12"}
+    one = {await id_of(dated(folder, date, "BUILD_DATE")) for date in "12"}
+    none = {await id_of(dated(folder, date)) for date in "12"}
+
+    assert [len(both), len(one), len(none)] == [1, 2, 2]
+    assert len(both | one | none) == 5
+
+
+async def test_a_volatile_value_is_no_excuse_for_another_change(folder):
+    """What the values are used in still counts: the Dockerfile, the context, every other argument."""
+    before = await id_of(dated(folder, "1", "BUILD_DATE", CREATED))
+    (folder / "main.py").write_text("x")
+
+    assert await id_of(dated(folder, "1", "BUILD_DATE", CREATED)) != before
+
+
+async def test_a_proxy_counts_only_where_an_arg_asks_for_it(folder):
+    """The farm may move behind another proxy without building everything again."""
+    without = await id_of(target(folder))
+
+    assert await id_of(target(folder, build_args={"HTTPS_PROXY": "http://a:1"})) == without
+    assert await id_of(target(folder, build_args={"http_proxy": "http://a:1"})) != without
+
+
+def test_the_request_keeps_the_names_and_the_build_its_values(folder):
+    """What is stored is enough to ask the same again."""
+    stored = BuildRequest(target=dated(folder, "1", "BUILD_DATE", CREATED)).to_json()
+
+    assert stored["volatile"] == ["BUILD_DATE", CREATED]
+    assert stored["build_args"] == {"BUILD_DATE": "1"}
+    assert stored["labels"] == {CREATED: "1"}
+
+
+@pytest.mark.parametrize("command", ["build", "plan"])
+@pytest.mark.parametrize(
+    ("name", "flags", "hint"),
+    [
+        ("BUILD_DAT", ("--build-arg", "BUILD_DATE=1"), "did you mean BUILD_DATE?"),
+        ("build_date", ("--build-arg", "BUILD_DATE"), "did you mean BUILD_DATE?"),
+        ("BUILD_DATE=1", ("--label", "BUILD_DATE=1"), "did you mean BUILD_DATE?"),
+        ("created", ("--label", f"{CREATED}=1", "--build-arg", "A=1"), f"there is A, {CREATED}"),
+        ("REVISION", (), "give it a value too: --build-arg REVISION=…"),
+        ("", (), "give it a value too: --build-arg NAME=…"),
+    ],
+)
+def test_a_name_nobody_gave_a_value_is_refused(folder, capsys, command, name, flags, hint):
+    """A typing error must not turn reuse off, or on, in silence."""
+    words = [command, str(folder), "-t", "nas.lan:5000/app:1", *flags, "--volatile", name]
+
+    assert run(words) == 2
+
+    message = f"--volatile '{name}' names no --build-arg and no --label of this build"
+    assert capsys.readouterr().err == f"error: {message}\nhint: {hint}\n"
