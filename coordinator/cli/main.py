@@ -19,7 +19,7 @@ COMMANDS = {
     "resume": "Go on with a run whose coordinator is gone.",
     "retry": "Build again what a run did not, and publish.",
     "cancel": "End a run, whoever drives it.",
-    "runs": "List the latest runs.",
+    "runs": "List the latest runs; forget old ones.",
     "logs": "Show the log of a run, of one PLATFORM or of all.",
     "attach": "Show a run from its beginning until it ends.",
     "wait": "Wait until runs have ended.",

@@ -74,6 +74,15 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """The phase of this name is over and well. One that goes wrong ends with its attempt, or begins again."""
+
+    place: Place
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StepLine:
     """One line of the build's own log. `step` is the step's title where the line begins or ends one, else empty."""
 
@@ -136,6 +145,7 @@ Event: TypeAlias = (
     | Skipped
     | Assigned
     | Phase
+    | PhaseEnded
     | StepLine
     | AttemptEnded
     | Verified

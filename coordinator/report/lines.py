@@ -10,6 +10,7 @@ from coordinator.domain.events import (
     Event,
     Notice,
     Phase,
+    PhaseEnded,
     Place,
     Reused,
     RunEnded,
@@ -60,6 +61,8 @@ def lines(event: Event) -> list[str]:
             return [f"tag {event.reference} → {short(event.digest)}{was}"]
         case RunEnded():
             return [closing(event)] if event.exit_code == 0 else []
+        case PhaseEnded():
+            return []
         case _:
             return _of_job(event)
 

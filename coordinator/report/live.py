@@ -19,6 +19,7 @@ from coordinator.domain.events import (
     Event,
     Notice,
     Phase,
+    PhaseEnded,
     Place,
     Reused,
     RunEnded,
@@ -129,7 +130,7 @@ def _show(board: _Board, event: Event) -> None:
             row.step = step or row.step
         case Reused() | Skipped() | AttemptEnded() | Verified():
             _show_end(board, event)
-        case Notice() | TagMoved() | RunEnded():
+        case Notice() | PhaseEnded() | TagMoved() | RunEnded():
             pass
 
 

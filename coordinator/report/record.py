@@ -6,8 +6,6 @@ A line is what `--progress rawjson` prints, with `at`. A run that is driven agai
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -36,17 +34,18 @@ def recorded(shown: Watch, clock: Callable[[], float], most_bytes: int = MOST_BY
 
         def watch(event: Event) -> None:
             nonlocal record
-            shown(event)
             at = clock()
             if record is not None:
                 record.keep(at, event)
-                return
-            early.append((at, event))
-            if isinstance(event, RunStarted):
-                record = _Record(Path(event.log_folder), shown, most_bytes)
-                stack.callback(record.close)
-                for one in early:
-                    record.keep(*one)
+            else:
+                early.append((at, event))
+                if isinstance(event, RunStarted):
+                    record = _Record(Path(event.log_folder), shown, most_bytes)
+                    stack.callback(record.close)
+                    for one in early:
+                        record.keep(*one)
+            # A terminal that is stopped holds up what is shown, not what is recorded of it.
+            shown(event)
 
         yield watch
 
@@ -119,5 +118,5 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _write(file: BinaryIO, line: bytes) -> None:
-    if file.write(line) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    while line:
+        line = line[file.write(line) :]

@@ -18,6 +18,7 @@ from coordinator.runner.fate import cancelled, failed, lost
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.logs import kept_log, log_path
 from coordinator.runner.loom import Loom, place
+from coordinator.runner.phases import phase
 
 _ASK_AGAIN_S = 1.0
 
@@ -30,8 +31,8 @@ async def build(loom: Loom, attempt_id: int) -> None:
     try:
         client = await loom.farm.client(attempt.host)
         await _start(loom, client, job, attempt)
-        loom.emit(Phase(here, "build"))
-        ended = await _follow(loom, client, job, attempt, steps)
+        with phase(loom, here, "build"):
+            ended = await _follow(loom, client, job, attempt, steps)
     except LostError as error:
         await lost(loom, job, attempt, error.code or "connection", error.message)
         return

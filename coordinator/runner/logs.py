@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from coordinator.domain.events import Event, Notice
 from coordinator.domain.platforms import Platform
+
+# Of a build that prints for ever, enough to see how it began and what it said last.
+MOST_BYTES, LAST_BYTES = 32 * 2**20, 2**20
+_LONG = b"\n[archloom: this log is long; what comes now is kept in part, and written when the build ends]\n"
 
 
 def state_folder(environ: Mapping[str, str], home: Path) -> Path:
@@ -21,8 +26,13 @@ def store_path(state: Path) -> Path:
     return state / "archloom.db"
 
 
+def runs_folder(state: Path) -> Path:
+    return state / "runs"
+
+
 def log_folder(state: Path, run_id: str) -> Path:
-    return state / "runs" / run_id
+    """What is kept of one run: the logs of its attempts, its record, what it was built from."""
+    return runs_folder(state) / run_id
 
 
 def log_path(state: Path, run_id: str, platform: Platform, attempt: int) -> Path:
@@ -31,25 +41,68 @@ def log_path(state: Path, run_id: str, platform: Platform, attempt: int) -> Path
 
 
 @contextlib.contextmanager
-def kept_log(path: Path, emit: Callable[[Event], None]) -> Iterator[Callable[[str], None]]:
-    """Keeps a log as it comes. A disk that takes no more costs the rest of the log, not the build."""
+def kept_log(
+    path: Path, emit: Callable[[Event], None], most_bytes: int = MOST_BYTES, last_bytes: int = LAST_BYTES
+) -> Iterator[Callable[[str], None]]:
+    """Keeps a log as it comes: the first `most_bytes`, and of what follows the last `last_bytes` when it ends.
+
+    A disk that takes no more costs the rest of the log, not the build.
+    """
     with contextlib.ExitStack() as stack:
-        file: TextIO | None = None
+        log: _Log | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("w", encoding="utf-8", errors="replace", newline=""))
+            # Without a buffer: it is there for whoever follows, and a full disk is not tried once more at the end.
+            log = _Log(stack.enter_context(path.open("wb", buffering=0)), most_bytes, last_bytes)
         except OSError as error:
             emit(Notice(f"the log is not kept: {path}: {error.strerror}"))
 
-        def keep(text: str) -> None:
-            nonlocal file
-            if file is None:
-                return
-            try:
-                file.write(text)
-                file.flush()
-            except OSError as error:
-                file = None
-                emit(Notice(f"the rest of the log is not kept: {path}: {error.strerror}"))
+        def attempt(write: Callable[[_Log], None]) -> None:
+            nonlocal log
+            if log is not None:
+                try:
+                    write(log)
+                except OSError as error:
+                    log = None
+                    emit(Notice(f"the rest of the log is not kept: {path}: {error.strerror}"))
 
-        yield keep
+        try:
+            yield lambda text: attempt(lambda log: log.keep(text.encode("utf-8", "replace")))
+        finally:
+            attempt(_Log.end)
+
+
+class _Log:
+    """Its beginning in the file, its end in memory until there is no more."""
+
+    def __init__(self, file: BinaryIO, most_bytes: int, last_bytes: int) -> None:
+        self._file = file
+        self._room = most_bytes
+        self._last_bytes = last_bytes
+        self._last: deque[bytes] = deque()
+        self._held = 0
+        self._left_out = 0
+
+    def keep(self, data: bytes) -> None:
+        begins, rest = data[: self._room], data[self._room :]
+        self._write(begins)
+        self._room -= len(begins)
+        if not rest:
+            return
+        if not self._held:
+            self._write(_LONG)
+        self._last.append(rest)
+        self._held += len(rest)
+        while self._held - len(self._last[0]) >= self._last_bytes:
+            self._held -= len(self._last[0])
+            self._left_out += len(self._last.popleft())
+
+    def end(self) -> None:
+        if self._left_out:
+            self._write(f"[archloom: {self._left_out} bytes are not kept]\n".encode())
+        self._write(b"".join(self._last))
+        self._last.clear()
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[self._file.write(data) :]

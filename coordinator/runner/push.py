@@ -11,6 +11,7 @@ from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.carry import image_out
 from coordinator.runner.fate import lost
 from coordinator.runner.loom import Loom, place
+from coordinator.runner.phases import phase
 
 _MOST_PUSHES = 3
 _PAUSE_S = 1.0
@@ -45,24 +46,22 @@ async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> Non
 
 async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
     """The digest of the manifest as it came through here."""
-    progress = _Progress(loom, place(job, attempt))
-    progress.tell(f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else "")
-    return await image_out(loom, job, attempt, progress)
+    here = place(job, attempt)
+    told = f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else ""
+    with phase(loom, here, "push", told):
+        return await image_out(loom, job, attempt, _Progress(loom, here, told))
 
 
 class _Progress:
     """Tells tenths, each once: an engine reports every few kilobytes."""
 
-    def __init__(self, loom: Loom, here: Place) -> None:
+    def __init__(self, loom: Loom, here: Place, told: str) -> None:
         self._loom = loom
         self._here = here
-        self._told: str | None = None
+        self._told = told
 
     def __call__(self, done: int, total: int) -> None:
-        if total:
-            self.tell(f"{10 * (10 * done // total)} %")
-
-    def tell(self, text: str) -> None:
+        text = f"{10 * (10 * done // total)} %" if total else self._told
         if text != self._told:
             self._told = text
             self._loom.emit(Phase(self._here, "push", text))

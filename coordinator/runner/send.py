@@ -15,6 +15,7 @@ from coordinator.runner.carry import bases_in
 from coordinator.runner.fate import lost
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.loom import Loom, place
+from coordinator.runner.phases import phase
 from coordinator.runner.spec import JobBase, job_bases, spec
 
 
@@ -55,19 +56,19 @@ async def _all(*works: Coroutine[object, object, None]) -> None:
 
 
 async def _context(loom: Loom, client: AgentClient, name: str, here: Place) -> None:
-    loom.emit(Phase(here, "context"))
     # Within this machine bytes cost less than the time to pack them.
     pack = not loom.farm.hosts[here.host].address.is_local
-    await client.send_context(
-        name, loom.inputs.offer, lambda lacking: loom.emit(Phase(here, "context", _told(lacking))), pack=pack
-    )
+    with phase(loom, here, "context"):
+        await client.send_context(
+            name, loom.inputs.offer, lambda lacking: loom.emit(Phase(here, "context", _told(lacking))), pack=pack
+        )
 
 
 async def _bases(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> None:
     here = place(job, attempt)
-    loom.emit(Phase(here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))))
     try:
-        await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
+        with phase(loom, here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))):
+            await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
     except ArchloomError as error:
         raise _of_registry(error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.domain.build_id import pin_tag
-from coordinator.domain.events import Phase, Verified
+from coordinator.domain.events import Verified
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child
 from coordinator.registry.tags import set_tag
@@ -11,6 +11,7 @@ from coordinator.runner.child import StoredChild
 from coordinator.runner.fate import failed, forget, lost
 from coordinator.runner.labels import own_labels
 from coordinator.runner.loom import Loom, place
+from coordinator.runner.phases import phase
 
 _NOT_WHAT_WAS_ASKED = frozenset({"mismatch", "malformed", "schema1"})
 
@@ -19,15 +20,15 @@ async def verify(loom: Loom, attempt_id: int) -> None:
     """Takes the attempt from PUSHED to the job's verdict. Safe to repeat: reading and pinning twice changes nothing."""
     _, job, attempt = loom.find(attempt_id)
     here = place(job, attempt)
-    loom.emit(Phase(here, "verify"))
     repository = loom.request.target.repositories[0]
     registry = await loom.registries.registry(repository.registry)
     pin = pin_tag(job.build_id, job.platform)
     labels = own_labels(job.build_id, attempt.mode)
     try:
-        child = await read_child(registry, repository.repository, attempt.digest, job.platform, labels)
-        manifest = await registry.get_manifest(repository.repository, child.digest)
-        await set_tag(registry, repository.repository, pin, manifest)
+        with phase(loom, here, "verify"):
+            child = await read_child(registry, repository.repository, attempt.digest, job.platform, labels)
+            manifest = await registry.get_manifest(repository.repository, child.digest)
+            await set_tag(registry, repository.repository, pin, manifest)
     except RegistryError as error:
         if error.code in _NOT_WHAT_WAS_ASKED:
             await failed(loom, job, attempt, error.code, error.message)

@@ -1,0 +1,67 @@
+"""`archloom runs prune`: old runs are forgotten, with their logs and records. Images and tags are not touched."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from coordinator.cli.around import around, open_store
+from coordinator.cli.output import give, give_json, say
+from coordinator.config import scalars
+from coordinator.domain.keeping import too_many, too_old
+from coordinator.domain.run import Run
+from coordinator.errors import UsageError
+from coordinator.report.tables import moment, size, table
+from coordinator.report.watch import Progress, watching
+from coordinator.runner.keeping import drop_folders, measure_folders, stray_folders
+
+_DEFAULT_AGE = "30d"
+_LONGEST_S = 100 * 366 * 86400.0
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return scalars.duration(value, shortest=0, longest=_LONGEST_S)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from error
+
+
+@click.command(epilog="\b\nExample:\n  archloom runs prune --older-than 90d")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Forget all but the latest N that have ended.")
+@click.option(
+    "--older-than", callback=_seconds, metavar="AGE", help=f"Forget those that ended before. Default: {_DEFAULT_AGE}."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be forgotten, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_json: bool) -> None:
+    """Forget old runs, with their logs. A run that has not ended stays; so do images and tags."""
+    if keep is not None and older_than is not None:
+        raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
+    here = around()
+    now = here.clock()
+    age = scalars.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
+    with open_store(here) as store, watching(Progress.PLAIN, sys.stderr) as watch:
+        runs = store.runs(-1)
+        old = too_old(runs, now - age) if keep is None else too_many(runs, keep)
+        stray = stray_folders(here.state, store, now if keep is not None else now - age)
+        names = [run.id for run in old]
+        if dry_run:
+            freed = measure_folders(here.state, [*names, *stray])
+        else:
+            # Forgotten first: what is left of one that is not deleted to the end is nobody's, and goes the next time.
+            names = list(store.prune(names))
+            freed = drop_folders(here.state, [*names, *stray], watch)
+    if as_json:
+        give_json({"runs": names, "bytes": freed, "dry_run": dry_run})
+        return
+    if dry_run and old:
+        give(table(("run", "begun", "tags"), [_row(run) for run in old]))
+    many = "run" if len(names) == 1 else "runs"
+    say(f"{len(names)} {many}, {size(freed)} {'would be ' if dry_run else ''}forgotten")
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    return (run.id, moment(run.created_at), " ".join(run.asked_tags))

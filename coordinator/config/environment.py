@@ -1,0 +1,22 @@
+"""Settings of this machine's user that are not of an inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordinator.config import scalars
+from coordinator.errors import UsageError
+
+LOG_BUDGET = "ARCHLOOM_LOG_BUDGET"
+_DEFAULT_LOG_BUDGET = 2**30
+
+
+def log_budget(environ: Mapping[str, str]) -> int:
+    """Bytes that the logs and records of all runs may have. Raises UsageError for what is no size."""
+    written = environ.get(LOG_BUDGET, "").strip()
+    if not written:
+        return _DEFAULT_LOG_BUDGET
+    try:
+        return scalars.size(written)
+    except ValueError as error:
+        raise UsageError(f"{LOG_BUDGET}: {error}", hint=f"export {LOG_BUDGET}=2GB", code="config") from error
