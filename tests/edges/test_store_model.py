@@ -268,7 +268,7 @@ def _verdict(job: Job, winner: Attempt | None) -> bool | None:
 def _machine(name: str, make: Callable[[Path, Callable[[], float]], Store], *, shared: bool) -> type:
     machine = type(name, (Coordinators,), {"make": staticmethod(make), "shared": shared})
     case: type = machine.TestCase
-    case.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=50, stateful_step_count=40)
     return case
 
 
