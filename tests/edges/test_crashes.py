@@ -16,7 +16,8 @@ from coordinator.domain.index import Child, assemble
 from coordinator.domain.platforms import parse
 from coordinator.domain.run import Run
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
-from tests.edges.simulated_shell import OLD, OTHERS, Scenario, World, descriptor, image_of
+from tests.edges.simulated_shell import play
+from tests.edges.simulated_world import OLD, OTHERS, Scenario, World, descriptor, image_of
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7")]
 HOSTS = ("beast", "pi4", "pi5")
@@ -60,7 +61,7 @@ def played(scenario: Scenario) -> tuple[World, Run]:
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         world = World(scenario, Path(folder, "archloom.db"))
-        return world, asyncio.run(world.go())
+        return world, asyncio.run(play(world))
 
 
 def check(world: World, run: Run) -> None:
