@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.errors import ArchloomError
+from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import DISPENSABLE, explained, from_the_future, translated
+from coordinator.store.troubles import DISPENSABLE, explained, translated
 
 VERSION = 3
 PATIENCE_S = 10.0
@@ -35,6 +36,8 @@ class Database:
         self._done: list[tuple[str, dict[str, object]]] | None = None
         with translated(path):
             if path is not None:
+                if kind := mounts.shared_by_machines(path):
+                    raise troubles.shared_by_machines(path, kind)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
@@ -139,7 +142,7 @@ class Database:
     def _check_version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
-            raise from_the_future(self._path, found, VERSION)
+            raise troubles.from_the_future(self._path, found, VERSION)
         return found
 
 

@@ -37,6 +37,14 @@ def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
     )
 
 
+def shared_by_machines(path: Path, kind: str) -> UsageError:
+    return UsageError(
+        f"the state folder {path.parent} is on {kind}, which other machines may mount too: SQLite is not safe there",
+        hint="give a folder on a disk of this machine with XDG_STATE_HOME",
+        code="shared",
+    )
+
+
 def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
     """The error as a person is told it."""
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
