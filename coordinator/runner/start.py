@@ -92,7 +92,7 @@ async def _build(
                     inputs=inputs.to_json(),
                     inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
                 )
-                loom = here.loom(run.id, driver, request, inputs, chosen.drivers)
+                loom = here.loom(run.id, driver, request, inputs, chosen.builders)
                 tell_of_run(loom, run)
                 take_reused(store, run, reused, emit)
                 _skip(store, run, {*reused, *left})
