@@ -52,7 +52,7 @@ async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit,
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
                 loom = here.loom(run.id, driver, request, taken.gathered, taken.builders)
-                tell_of_run(loom, store.run(run.id))
+                tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
                     finishing = True
@@ -82,7 +82,7 @@ async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
         return _Taken(gathered=gathered, by_platform={}, builders={})
     pending = [job.platform for job in left if job.state is JobState.PENDING]
     reused = await find_reusable(request, gathered, pending, here.registries)
-    take_reused(here.store, run, reused, here.emit)
+    take_reused(here.store, run, reused)
     plan = await planned(request, gathered, [job.platform for job in left if job.platform not in reused], here)
     # A job that is on a host needs no other, unless it is lost there.
     chosen = candidates(plan, needed=pending)
