@@ -15,7 +15,7 @@ from typing import Any
 from coordinator.errors import ArchloomError
 from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import DISPENSABLE, explained, translated
+from coordinator.store.troubles import LOSABLE, explained, translated
 
 VERSION = 3
 PATIENCE_S = 10.0
@@ -49,6 +49,13 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+    def check(self) -> None:
+        """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
+        with translated(self._path):
+            said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise troubles.damaged(self._path, "database disk image is malformed")
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
@@ -109,7 +116,7 @@ class Database:
     def _go_on_in_memory(self, error: sqlite3.Error) -> None:
         """What is committed is copied, what is under way is done again. Raises `error` where there is no going on."""
         trouble = explained(self._path, error)
-        if self._on_loss is None or trouble.code not in DISPENSABLE:
+        if self._on_loss is None or trouble.code not in LOSABLE:
             raise error
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
