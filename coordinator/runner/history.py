@@ -25,10 +25,11 @@ def open_history(around: Around, emit: Callable[[Event], None]) -> Iterator[Stor
 
     with contextlib.ExitStack() as stack:
         try:
-            store = Store(store_path(around.state), around.clock, on_loss=told)
+            store = stack.enter_context(Store(store_path(around.state), around.clock, on_loss=told))
+            store.check()
         except ArchloomError as error:
             if error.code not in DISPENSABLE:
                 raise
             told(error)
-            store = Store(None, around.clock)
-        yield stack.enter_context(store)
+            store = stack.enter_context(Store(None, around.clock))
+        yield store

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.errors import ArchloomError
+from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import DISPENSABLE, explained, from_the_future, translated
+from coordinator.store.troubles import LOSABLE, explained, translated
 
 VERSION = 3
 PATIENCE_S = 10.0
@@ -35,6 +36,8 @@ class Database:
         self._done: list[tuple[str, dict[str, object]]] | None = None
         with translated(path):
             if path is not None:
+                if kind := mounts.shared_by_machines(path):
+                    raise troubles.shared_by_machines(path, kind)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
@@ -46,6 +49,13 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+    def check(self) -> None:
+        """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
+        with translated(self._path):
+            said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise troubles.damaged(self._path, "database disk image is malformed")
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
@@ -106,7 +116,7 @@ class Database:
     def _go_on_in_memory(self, error: sqlite3.Error) -> None:
         """What is committed is copied, what is under way is done again. Raises `error` where there is no going on."""
         trouble = explained(self._path, error)
-        if self._on_loss is None or trouble.code not in DISPENSABLE:
+        if self._on_loss is None or trouble.code not in LOSABLE:
             raise error
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
@@ -139,7 +149,7 @@ class Database:
     def _check_version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
-            raise from_the_future(self._path, found, VERSION)
+            raise troubles.from_the_future(self._path, found, VERSION)
         return found
 
 

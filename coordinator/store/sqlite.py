@@ -66,6 +66,10 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def check(self) -> None:
+        """Raises UsageError `corrupt` where the file is damaged, which else only those learn who come upon it."""
+        self._db.check()
+
     def create_run(
         self,
         run_id: str,

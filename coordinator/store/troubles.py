@@ -11,9 +11,11 @@ from pathlib import Path
 
 from coordinator.errors import ArchloomError, LostError, UsageError
 
-# The codes of troubles with the file alone: what does not need it for good can go on. A store of a newer archloom
+# The codes of troubles in which a file takes no changes, but what it holds can be read.
+LOSABLE = frozenset({"readonly", "disk", "locked"})
+# The codes of those that somebody can go on from who needs nothing of what the file holds. A store of a newer archloom
 # (`future`) and a folder that other machines write too (`shared`) are for the user to decide about.
-DISPENSABLE = frozenset({"readonly", "corrupt", "disk", "locked"})
+DISPENSABLE = LOSABLE | {"corrupt"}
 _ELSEWHERE = "give another state folder with XDG_STATE_HOME"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -37,6 +39,18 @@ def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
     )
 
 
+def shared_by_machines(path: Path, kind: str) -> UsageError:
+    return UsageError(
+        f"the state folder {path.parent} is on {kind}, which other machines may mount too: SQLite is not safe there",
+        hint="give a folder on a disk of this machine with XDG_STATE_HOME",
+        code="shared",
+    )
+
+
+def damaged(path: Path | None, why: object) -> UsageError:
+    return UsageError(f"{path} is not a readable store: {why}", hint=_put_away(path), code="corrupt")
+
+
 def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
     """The error as a person is told it."""
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
@@ -49,7 +63,7 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
         case "READONLY" | "CANTOPEN" | "PERM":
             return UsageError(f"cannot write {path}: {error}", hint=_ELSEWHERE, code="readonly")
         case "CORRUPT" | "NOTADB" | "ERROR":  # the last where somebody else's tables are in it
-            return UsageError(f"{path} is not a readable store: {error}", hint=_put_away(path), code="corrupt")
+            return damaged(path, error)
         case _:
             return ArchloomError(f"the store {path} failed: {error}")
 
@@ -57,11 +71,10 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
 def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
     if error.errno in _FULL:
         return _full(path, error.strerror)
-    hint = _ELSEWHERE
-    if isinstance(error, PermissionError) and path is not None:
-        hint = f'make it yours: sudo chown -R "$USER" {_quoted(path.parent)}; or {_ELSEWHERE}'
-    where = error.filename or path
-    return UsageError(f"cannot use the state folder: {where}: {error.strerror}", hint=hint, code="readonly")
+    hint, folder = _ELSEWHERE, path.parent if path else ""
+    if isinstance(error, PermissionError):
+        hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_ELSEWHERE}'
+    return UsageError(f"cannot use the state folder {folder}: {error.strerror}", hint=hint, code="readonly")
 
 
 def _full(path: Path | None, why: object) -> LostError:
@@ -77,5 +90,5 @@ def _put_away(path: Path | None) -> str:
     return f"put it away, history starts anew: mkdir -p {folder} && mv {_quoted(path)}* {folder}"
 
 
-def _quoted(path: Path | None) -> str:
+def _quoted(path: object) -> str:
     return shlex.quote(str(path))

@@ -157,6 +157,7 @@ class Coordinators(RuleBasedStateMachine):
             None if held else HeldError, lambda: store.release(name) if end is None else store.finish(name, end)
         )
         if held:
+            del self.held[seat % len(self.seats)][name]
             model.told += 1
             finished_at = None if end is None else self.now
             model.run = replace(model.run, lease=None, finished_at=finished_at, exit_code=end)
@@ -268,7 +269,7 @@ def _verdict(job: Job, winner: Attempt | None) -> bool | None:
 def _machine(name: str, make: Callable[[Path, Callable[[], float]], Store], *, shared: bool) -> type:
     machine = type(name, (Coordinators,), {"make": staticmethod(make), "shared": shared})
     case: type = machine.TestCase
-    case.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+    case.settings = settings(max_examples=30, stateful_step_count=40)
     return case
 
 
