@@ -47,24 +47,29 @@ _MOST_PUSHES = 3
 
 
 async def play(world: World) -> Run:
-    """The run, through all its coordinators, to its end."""
-    frozen: list[Store] = []
-    for number, steps in enumerate((*world.scenario.deaths, None)):
-        with contextlib.ExitStack() as stack:
-            store = Store(world.path, world.clock)
-            if not (world.scenario.frozen and steps is not None):
-                stack.enter_context(store)
-            else:
-                frozen.append(store)
-            if await Coordinator(world, store, Life(world, steps), number, frozen).live():
+    """The run, through all its coordinators, to its end; then those that sleep wake up."""
+    sleepers: list[tuple[Store, asyncio.Future[bool]]] = []
+    with contextlib.ExitStack() as stack:
+        for number, steps in enumerate((*world.scenario.deaths, None)):
+            store = stack.enter_context(Store(world.path, world.clock))
+            life = Life(world, steps)
+            frozen = [store for store, _ in sleepers]
+            work = asyncio.ensure_future(Coordinator(world, store, life, number, frozen).live())
+            while not work.done() and not life.asleep:
+                await asyncio.sleep(0)
+            if not life.asleep and work.result():
                 break
-        for _ in range(world.scenario.pauses[number]):
-            world.tick()
-    for sleeper in frozen:
-        refused(sleeper)
-        sleeper.__exit__()
-    with Store(world.path, world.clock) as store:
-        return store.run(RUN)
+            for _ in range(world.scenario.pauses[number]):
+                world.tick()
+            sleepers += [(store, work)] if life.asleep else []
+        run = store.run(RUN)
+        world.supersede()
+        world.awake.set()
+        await asyncio.gather(*(work for _, work in sleepers))
+        for sleeper, _ in sleepers:
+            refused(sleeper)
+        assert store.run(RUN) == run
+        return run
 
 
 def refused(sleeper: Store) -> None:
@@ -94,6 +99,7 @@ class Coordinator:
         self.late = list(world.scenario.late)
         self.loom = SimpleNamespace(
             run_id=RUN,
+            driver=self.driver,
             store=store,
             request=BuildRequest(target=world.target),
             registries=SimpleNamespace(registry=self._registry),
@@ -111,6 +117,8 @@ class Coordinator:
                     await self._drive()
         except CrashError:
             return False
+        except HeldError:
+            assert self.life.asleep
         return True
 
     @contextlib.contextmanager
@@ -167,9 +175,11 @@ class Coordinator:
                 return 130
             while self.late and self.late[0][0] <= self.world.time:
                 self._report_late(self.late.pop(0)[1])
-            await asyncio.sleep(0)
+            await self.life.rest()
         try:
             run = work.result()
+        except HeldError:
+            raise
         except ArchloomError as error:
             return error.exit_code
         return 0 if run.target_state is TargetState.PUBLISHED else 4

@@ -26,6 +26,7 @@ from coordinator.store.sqlite import Store
 RUN = "r"
 REPOSITORY = Reference("nas.lan", "app")
 OLD = Manifest(raw=b"old", media_type=OCI_MANIFEST, digest=sha256(b"old"))
+NEWER = Manifest(raw=b"newer", media_type=OCI_MANIFEST, digest=sha256(b"newer"))
 OTHERS = Manifest(raw=b"others", media_type=OCI_MANIFEST, digest=sha256(b"others"))
 # A run that takes longer goes round in circles.
 _LONGEST = 5000
@@ -42,7 +43,8 @@ class Scenario:
     `builds` says how many ticks a platform's build takes, and whether it ends well. `silent` are hosts that answer
     nothing from one tick to another, `wiped` those that lose all they have, `bad_pushes` the pushes (counted over all)
     that break off. `deaths` are the steps each coordinator has, `pauses` the ticks until the next one comes; the one
-    after the last death lives. `frozen`: a dead one is only stopped, and wakes up while the next one drives.
+    after the last death lives. `frozen`: they do not die but fall asleep, and wake up when the run has ended without
+    them and a later one has moved its tags.
     """
 
     builds: Mapping[Platform, tuple[int, bool]]
@@ -77,12 +79,13 @@ class SimulatedJob:
 
 
 class Life:
-    """One coordinator: dies after `steps` of them, or never."""
+    """One coordinator: dies after `steps` of them, or falls asleep then, or neither."""
 
     def __init__(self, world: World, steps: int | None) -> None:
         self.world = world
         self.steps = steps
         self.dead = False
+        self.asleep = False
 
     def alive(self) -> None:
         if self.dead:
@@ -93,13 +96,21 @@ class Life:
         self.world.tick()
         if self.steps is not None:
             self.steps -= 1
-            if self.steps <= 0:
+            if self.steps <= 0 and self.world.scenario.frozen:
+                self.asleep = True
+            elif self.steps <= 0:
                 self.dead = True
                 raise CrashError
 
     async def pause(self) -> None:
         self.step()
+        await self.rest()
+
+    async def rest(self) -> None:
+        """A moment for the others; for as long as it takes where it is asleep."""
         await asyncio.sleep(0)
+        if self.asleep:
+            await self.world.awake.wait()
         self.alive()
 
 
@@ -113,10 +124,11 @@ class World:
         self.jobs: dict[str, dict[str, SimulatedJob]] = {host: {} for host in scenario.hosts}
         self.manifests: dict[str, Manifest] = {}
         self.tags: dict[str, str] = dict.fromkeys(scenario.tags, OLD.digest)
-        self.manifests |= {one.digest: one for one in (OLD, OTHERS)}
+        self.manifests |= {one.digest: one for one in (OLD, NEWER, OTHERS)}
         self.started: Counter[str] = Counter()
         self.harmed: Counter[str] = Counter()
         self.pushes = 0
+        self.awake = asyncio.Event()
         self.store: Store | None = None
         self.target = Target(
             name="default",
@@ -136,7 +148,7 @@ class World:
             if at == self.time:
                 self.jobs[host].clear()
                 self.harmed[host] += 1
-        if self.time == self.scenario.others_move_a_tag_at:
+        if self.time == self.scenario.others_move_a_tag_at and not self.awake.is_set():
             self.tags[self.scenario.tags[0]] = OTHERS.digest
 
     def is_silent(self, host: str) -> bool:
@@ -149,9 +161,14 @@ class World:
             raise LostError(f"{host} does not know {name}", code="unknown_job")
         return self.jobs[host][name]
 
+    def supersede(self) -> None:
+        """The run is over, and a later one has moved every tag."""
+        self.tags_at_the_end = dict(self.tags)
+        self.tags |= dict.fromkeys(self.scenario.tags, NEWER.digest)
+
     def put(self, tag: str, manifest: Manifest) -> None:
         """A tag the user asked for moves only when every platform is verified, and to an index that is there."""
-        if tag in self.tags:
+        if tag in self.scenario.tags:
             assert self.store is not None
             run = self.store.run(RUN)
             assert run.target_state is TargetState.TAGGING
@@ -199,14 +216,13 @@ class SimulatedClient:
         job = self.world.job(self.host, name)
         if job.ends_at is None:
             job.ends_at = self.world.time + self.world.scenario.builds[job.platform][0]
-            self.world.started[name] += 1
+            self.world.started[name] += not self.world.awake.is_set()
         await self.life.pause()
 
     async def ended(self, name: str) -> AttemptEvent | None:
         """How the job ended, None while it runs."""
         await self.life.pause()
-        job = self.world.job(self.host, name)
-        assert job.ends_at is not None
+        job = self._begun(name)
         if job.cancelled:
             return AttemptEvent.CANCEL
         if self.world.time < job.ends_at:
@@ -215,9 +231,18 @@ class SimulatedClient:
 
     async def built(self, name: str) -> None:
         await self.life.pause()
+        job = self._begun(name)
+        if job.ends_at > self.world.time:
+            assert self.world.awake.is_set()
+            raise LostError(f"{name} has built nothing", code="not_built")
+
+    def _begun(self, name: str) -> SimulatedJob:
         job = self.world.job(self.host, name)
-        assert job.ends_at is not None
-        assert job.ends_at <= self.world.time
+        if job.ends_at is None:
+            # Another one that woke up too late has made it anew: the next run sweeps it away.
+            assert self.world.awake.is_set()
+            raise LostError(f"{name} was never started", code="unknown_job")
+        return job
 
     async def cancel(self, name: str) -> None:
         if name in self.jobs:
@@ -239,7 +264,10 @@ class SimulatedRegistry:
     async def head_manifest(self, repository: str, reference: str) -> Manifest | None:
         assert repository == REPOSITORY.repository
         await self.life.pause()
-        return self.world.manifests.get(reference if is_digest(reference) else self.world.tags.get(reference, ""))
+        found = self.world.manifests.get(reference if is_digest(reference) else self.world.tags.get(reference, ""))
+        # An answer may be old when it is read.
+        await self.life.pause()
+        return found
 
     async def get_manifest(self, repository: str, reference: str) -> Manifest:
         found = await self.head_manifest(repository, reference)
@@ -248,7 +276,6 @@ class SimulatedRegistry:
 
     async def put_manifest(self, repository: str, reference: str, raw: bytes, media_type: str) -> None:
         assert repository == REPOSITORY.repository
-        await self.life.pause()
         manifest = Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
         self.world.manifests[manifest.digest] = manifest
         if not is_digest(reference):

@@ -17,7 +17,7 @@ from coordinator.domain.platforms import parse
 from coordinator.domain.run import Run
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
 from tests.edges.simulated_shell import play
-from tests.edges.simulated_world import OLD, OTHERS, Scenario, World, descriptor, image_of
+from tests.edges.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7")]
 HOSTS = ("beast", "pi4", "pi5")
@@ -80,7 +80,8 @@ def check(world: World, run: Run) -> None:
 
 
 def check_tags(world: World, run: Run) -> None:
-    tags = {world.tags[tag] for tag in world.scenario.tags}
+    assert {world.tags[tag] for tag in world.scenario.tags} == {NEWER.digest}, "moved by one that woke up too late"
+    tags = {world.tags_at_the_end[tag] for tag in world.scenario.tags}
     if run.target_state is TargetState.PUBLISHED:
         children = [Child(platform=one, descriptor=descriptor(one, image_of(one))) for one in world.scenario.builds]
         assert run.exit_code == 0
@@ -140,12 +141,17 @@ def test_whatever_happens_thousands_of_times(scenario: Scenario):
     check(*played(scenario))
 
 
-@pytest.mark.parametrize("steps", range(1, 60))
-def test_a_death_at_every_step_of_one_run(steps: int):
+@pytest.mark.parametrize("steps", range(1, 85))
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_death_at_every_step_of_one_run(steps, frozen):
     """Two platforms, two tags: at each step once, and again right after the next one has taken over."""
-    builds = dict.fromkeys(PLATFORMS[:2], (3, True))
     scenario = Scenario(
-        builds=builds, hosts={"beast": 2}, tags=("1", "latest"), deaths=(steps, 1, 2), pauses=(0, 0, 0, 0)
+        builds=dict.fromkeys(PLATFORMS[:2], (3, True)),
+        hosts={"beast": 2},
+        tags=("1", "latest"),
+        deaths=(steps, 1, 2),
+        pauses=(0, 0, 0, 0),
+        frozen=frozen,
     )
 
     ends_as_it_would_have(scenario)
