@@ -20,9 +20,10 @@ from coordinator.runner.around import Around
 from coordinator.runner.child import StoredChild
 from coordinator.runner.farm import Farm
 from coordinator.runner.finish import Published, finish
+from coordinator.runner.history import open_history
 from coordinator.runner.inputs import Inputs, gather, read_dockerfile
 from coordinator.runner.interrupt import interruptible
-from coordinator.runner.logs import log_folder, store_path
+from coordinator.runner.logs import log_folder
 from coordinator.runner.loom import Loom
 from coordinator.runner.memory import Memory
 from coordinator.runner.placing import (
@@ -40,7 +41,6 @@ from coordinator.runner.reuse import reusable
 from coordinator.runner.space import spaces
 from coordinator.runner.upstream import Upstream
 from coordinator.store.processes import this_driver
-from coordinator.store.sqlite import Store
 
 Emit = Callable[[Event], None]
 
@@ -81,7 +81,7 @@ async def _build(
         broker = await stack.enter_async_context(Broker(Upstream(registries)))
         farm = await stack.enter_async_context(Farm(inventory, around, broker))
         dockerfile = read_dockerfile(request.target)
-        store = stack.enter_context(Store(store_path(around.state), around.clock))
+        store = stack.enter_context(open_history(around, emit))
         memory = Memory(store, around.clock)
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
         request = await with_platforms(request, inventory, probing, emit)
