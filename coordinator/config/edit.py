@@ -111,10 +111,11 @@ def scalar(text: str) -> str:
     """The text as a YAML value, in quotes only where it would be taken for something else."""
     if _PLAIN.match(text):
         try:
-            root = yaml_source.parse(f"k: {text}", "").root
+            # In braces a colon may mean more than outside.
+            root = yaml_source.parse(f"k: {text}\nin: {{k: {text}, l: 1}}", "").root
         except UsageError:
             root = None
-        if root is not None and root.data == {"k": text}:
+        if root is not None and root.data == {"k": text, "in": {"k": text, "l": 1}}:
             return text
     return json.dumps(text, ensure_ascii=False)
 

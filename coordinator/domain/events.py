@@ -27,10 +27,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
+    """`resumed`: another coordinator had begun it. What it has already follows."""
+
     run: str
     tags: tuple[str, ...]
     platforms: tuple[Platform, ...]
     log_folder: str
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ _ZSTD = (23,)
 _OLD_CLI_API = (1, 41)
 
 
-class Driver(StrEnum):
+class Builder(StrEnum):
     """How an engine is made to build, in order of preference. The legacy builder is not among them."""
 
     BUILDX = "buildx"
@@ -30,7 +30,7 @@ class Driver(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A container engine that answers. `id` names it for all users of the machine; `drivers` may be empty."""
+    """A container engine that answers. `id` names it for all users of the machine; `builders` may be empty."""
 
     platform: Platform
     kind: str
@@ -39,7 +39,7 @@ class Engine:
     id: str
     root: str
     store: str
-    drivers: tuple[Driver, ...]
+    builders: tuple[Builder, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Facts:
                 "id": engine.id,
                 "root": engine.root,
                 "store": engine.store,
-                "drivers": [driver.value for driver in engine.drivers],
+                "builders": [builder.value for builder in engine.builders],
             }
             if engine
             else None,
@@ -187,27 +187,27 @@ def _engine(observation: Reading) -> Engine | None:
         id=engine.text("id"),
         root=engine.text("root"),
         store=engine.text("store"),
-        drivers=_drivers(observation),
+        builders=_builders(observation),
     )
 
 
-def _drivers(observation: Reading) -> tuple[Driver, ...]:
+def _builders(observation: Reading) -> tuple[Builder, ...]:
     engine = observation.at("engine")
     if not problems.has_buildkit(engine):
         return ()
     clis = list(observation.at("clis"))
     oldest = problems.version(engine.text("min_api"))
     able = {
-        Driver.BUILDX: any(cli.text("buildx") for cli in clis),
-        Driver.DOCKER: oldest <= _OLD_CLI_API
+        Builder.BUILDX: any(cli.text("buildx") for cli in clis),
+        Builder.DOCKER: oldest <= _OLD_CLI_API
         and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
-        Driver.API: True,
+        Builder.API: True,
     }
-    return tuple(driver for driver in Driver if able[driver])
+    return tuple(builder for builder in Builder if able[builder])
 
 
 def _of_drivers(observation: Reading, engine: Engine | None) -> list[Problem]:
-    if engine is None or engine.drivers != (Driver.API,):
+    if engine is None or engine.builders != (Builder.API,):
         return []
     versions = ", ".join(cli.text("version") for cli in observation.at("clis"))
     what = f"docker {versions} has no buildx" if versions else "there is no docker command line"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from coordinator.domain.facts import Driver, Facts
+from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.inventory import Host, HostState, Kind, Use
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.problems import GIB, SAME_MACHINE, SMALL_MEMORY
@@ -89,7 +89,7 @@ class Choice:
 
     host: str
     mode: Mode
-    driver: Driver
+    builder: Builder
     reason: str
 
 
@@ -109,8 +109,8 @@ def fit(
         refused = _by_room(wanted, host, found)
     if refused is not None or mode is None:
         return refused or _not_run(wanted.platform, host, found)
-    driver = _driver(wanted, host, found)
-    return driver if isinstance(driver, Rejection) else Choice(host.name, mode, driver, _reason(mode))
+    builder = _builder(wanted, host, found)
+    return builder if isinstance(builder, Rejection) else Choice(host.name, mode, builder, _reason(mode))
 
 
 def _unreachable(platform: Platform, host: Host, found: Unreachable, emulate: Emulate) -> Rejection:
@@ -185,15 +185,15 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
     return None
 
 
-def _driver(wanted: Wanted, host: Host, facts: Facts) -> Driver | Rejection:
-    drivers = facts.engine.drivers if facts.engine else ()
-    able = [one for one in drivers if host.engine in {"auto", one}]
+def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
+    builders = facts.engine.builders if facts.engine else ()
+    able = [one for one in builders if host.engine in {"auto", one}]
     if not able:
-        reason = f"the inventory says engine: {host.engine}, and it has {_list(drivers)}"
+        reason = f"the inventory says engine: {host.engine}, and it has {_list(builders)}"
         return Rejection(host.name, Why.ENGINE, reason, f"write engine: auto for {host.name} in the inventory")
     for one in able:
         # The Engine API fetches a frontend image with a session, which only a command line opens.
-        if one is not Driver.API or wanted.frontend is Frontend.BUILTIN:
+        if one is not Builder.API or wanted.frontend is Frontend.BUILTIN:
             return one
     reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
     return Rejection(host.name, Why.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx")

@@ -197,7 +197,7 @@ def _hint(missing: Sequence[Placement]) -> str:
 
 def _placement_json(one: Placement) -> dict[str, object]:
     choices: list[dict[str, object]] = [
-        {"host": choice.host, "mode": choice.mode.value, "engine": choice.driver.value, "reason": choice.reason}
+        {"host": choice.host, "mode": choice.mode.value, "engine": choice.builder.value, "reason": choice.reason}
         for choice in one.choices
     ]
     return {

@@ -53,7 +53,8 @@ def lines(event: Event) -> list[str]:
         case RunStarted():
             count = len(event.platforms)
             many = "platform" if count == 1 else "platforms"
-            return [f"run {event.run}: {', '.join(event.tags)}, {count} {many}"]
+            again = " goes on" if event.resumed else ""
+            return [f"run {event.run}{again}: {', '.join(event.tags)}, {count} {many}"]
         case TagMoved() if event.previous == event.digest:
             return [f"tag {event.reference} is {short(event.digest)} already"]
         case TagMoved():

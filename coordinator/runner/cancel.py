@@ -41,7 +41,7 @@ async def cancel(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
         gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
         async with workplace(inventory, around, store, emit) as here:
             loom = here.loom(run.id, driver, from_stored(held.request), gone, {})
-            tell_of_run(loom, held)
+            tell_of_run(loom, held, resumed=True)
             await abandon(loom, around.clock())
             # Its driver may have died before it tidied up behind what was done.
             await asyncio.gather(*(forget(loom, job, attempt) for job in held.jobs for attempt in job.attempts))

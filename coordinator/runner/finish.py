@@ -45,14 +45,15 @@ class Published:
         return {str(job.platform): from_stored(job.child).mode.value for job in self.run.jobs if job.child}
 
 
-def tell_of_run(loom: Loom, run: Run) -> None:
-    """The first event of a run, and again the first of one that is gone on with: what it has already follows."""
+def tell_of_run(loom: Loom, run: Run, *, resumed: bool) -> None:
+    """The first event of a run, and again the first of one that is taken up; the children it has follow."""
     loom.emit(
         RunStarted(
             run=run.id,
             tags=tuple(str(tag) for tag in loom.request.target.tags),
             platforms=tuple(job.platform for job in run.jobs),
             log_folder=str(log_folder(loom.around.state, run.id)),
+            resumed=resumed,
         )
     )
     for job in run.jobs:

@@ -1,4 +1,4 @@
-"""The store of a build, which may go on without one: what it costs is history, not the image."""
+"""The store of a build, which goes on without one: what a store that fails costs is history, not the image."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from coordinator.errors import ArchloomError
 from coordinator.runner.around import Around
 from coordinator.runner.logs import store_path
 from coordinator.store.sqlite import Store
-
-# A newer archloom's store, and a folder that other machines write too, are for the user to decide about.
-_DISPENSABLE = frozenset({"readonly", "corrupt", "disk", "locked"})
+from coordinator.store.troubles import DISPENSABLE
 
 
 @contextlib.contextmanager
 def open_history(around: Around, emit: Callable[[Event], None]) -> Iterator[Store]:
-    """The store; where its file cannot be used, a private one in memory after a notice that says why."""
+    """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
+
+    Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
+    """
+
+    def told(error: ArchloomError) -> None:
+        emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
+
     with contextlib.ExitStack() as stack:
         try:
-            store = stack.enter_context(Store(store_path(around.state), around.clock))
+            store = stack.enter_context(Store(store_path(around.state), around.clock, on_loss=told))
+            store.check()
         except ArchloomError as error:
-            if error.code not in _DISPENSABLE:
+            if error.code not in DISPENSABLE:
                 raise
-            emit(Notice(f"no history is kept, and this run cannot be resumed: {error.message}"))
+            told(error)
             store = stack.enter_context(Store(None, around.clock))
         yield store

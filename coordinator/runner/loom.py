@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from coordinator.domain import lease
 from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Event, Place
-from coordinator.domain.facts import Driver
+from coordinator.domain.facts import Builder
+from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.errors import LostError, UsageError
@@ -23,7 +23,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loom:
-    """`holds` the lease of the run; `drivers` says how each host's engine is made to build each platform.
+    """`driver` holds the lease of the run; `builders` says how each host's engine is made to build each platform.
 
     `gathered` is what the run builds from, or why that cannot be had any more: a run that is gone on with may need it
     no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose
@@ -31,7 +31,7 @@ class Loom:
     """
 
     run_id: str
-    holds: lease.Driver
+    driver: Driver
     request: BuildRequest
     gathered: Inputs | UsageError
     around: Around
@@ -39,7 +39,7 @@ class Loom:
     registries: Registries
     broker: Broker
     farm: Farm
-    drivers: Mapping[tuple[Platform, str], Driver]
+    builders: Mapping[tuple[Platform, str], Builder]
     emit: Callable[[Event], None]
     push_losses: dict[int, int] = field(default_factory=dict)
     walled: set[str] = field(default_factory=set)
@@ -52,10 +52,10 @@ class Loom:
             raise LostError(self.gathered.message, hint=self.gathered.hint, code="changed")
         return self.gathered
 
-    def driver(self, platform: Platform, host: str) -> Driver:
+    def builder(self, platform: Platform, host: str) -> Builder:
         """Raises LostError where the host has left the plan since the job was given to it."""
         try:
-            return self.drivers[platform, host]
+            return self.builders[platform, host]
         except KeyError:
             raise LostError(f"host '{host}' does not take {platform} any more", code="left") from None
 

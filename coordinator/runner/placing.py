@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from coordinator.domain.dockerfile_stages import Dockerfile
 from coordinator.domain.events import Event, Notice
-from coordinator.domain.facts import Driver, Facts
+from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.left_out import left_out
@@ -49,7 +49,7 @@ class Candidates:
     """The hosts for each platform, best first, and how each one's engine is made to build it."""
 
     by_platform: Mapping[Platform, Sequence[Candidate]]
-    drivers: Mapping[tuple[Platform, str], Driver]
+    builders: Mapping[tuple[Platform, str], Builder]
 
 
 def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
@@ -57,8 +57,8 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
     problem = Plan(tuple(one for one in plan.placements if one.platform in needed)).complaint()
     if problem is not None:
         raise problem
-    drivers = {(one.platform, choice.host): choice.driver for one in plan.placements for choice in one.choices}
-    return Candidates(plan.candidates, drivers)
+    builders = {(one.platform, choice.host): choice.builder for one in plan.placements for choice in one.choices}
+    return Candidates(plan.candidates, builders)
 
 
 def wanted(

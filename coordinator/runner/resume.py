@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coordinator.domain import states
 from coordinator.domain.events import Notice
-from coordinator.domain.facts import Driver
+from coordinator.domain.facts import Builder
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
@@ -51,8 +51,8 @@ async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit,
             async with workplace(inventory, around, store, emit) as here:
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
-                loom = here.loom(run.id, driver, request, taken.gathered, taken.drivers)
-                tell_of_run(loom, store.run(run.id))
+                loom = here.loom(run.id, driver, request, taken.gathered, taken.builders)
+                tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
                     finishing = True
@@ -68,7 +68,7 @@ class _Taken:
 
     gathered: Inputs | UsageError
     by_platform: Mapping[Platform, Sequence[Candidate]]
-    drivers: Mapping[tuple[Platform, str], Driver]
+    builders: Mapping[tuple[Platform, str], Builder]
 
 
 async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
@@ -79,15 +79,15 @@ async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
     left = [job for job in run.jobs if not states.ended(job.state)]
     if isinstance(gathered, UsageError):
         _refuse_or_tell(run, left, gathered, here)
-        return _Taken(gathered=gathered, by_platform={}, drivers={})
+        return _Taken(gathered=gathered, by_platform={}, builders={})
     pending = [job.platform for job in left if job.state is JobState.PENDING]
     reused = await find_reusable(request, gathered, pending, here.registries)
-    take_reused(here.store, run, reused, here.emit)
+    take_reused(here.store, run, reused)
     plan = await planned(request, gathered, [job.platform for job in left if job.platform not in reused], here)
     # A job that is on a host needs no other, unless it is lost there.
     chosen = candidates(plan, needed=pending)
     tell_who_is_left_out(plan, here.emit)
-    return _Taken(gathered=gathered, by_platform=chosen.by_platform, drivers=chosen.drivers)
+    return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
 
 
 async def _gathered(run: Run, request: BuildRequest, here: Workplace) -> Inputs | UsageError:

@@ -53,7 +53,7 @@ def spec(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> 
     return {
         "format": _FORMAT,
         "platform": str(job.platform),
-        "engine": loom.driver(job.platform, attempt.host).value,
+        "engine": loom.builder(job.platform, attempt.host).value,
         "dockerfile": pin(loom.inputs.dockerfile, {base.use.position: base.held for base in bases}),
         "dockerfile_path": loom.inputs.dockerfile_path,
         "ignore_file": ".dockerignore",

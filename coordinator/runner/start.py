@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.domain.events import Event, Notice, Reused
+from coordinator.domain.events import Event, Notice
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.plan import Plan, check_names
 from coordinator.domain.platforms import Platform
@@ -97,10 +97,10 @@ async def _build(
                     inputs=inputs.to_json(),
                     inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
                 )
-                loom = here.loom(run.id, driver, request, inputs, chosen.drivers)
-                tell_of_run(loom, run)
-                take_reused(store, run, reused, emit)
+                loom = here.loom(run.id, driver, request, inputs, chosen.builders)
+                take_reused(store, run, reused)
                 _skip(store, run, {*reused, *left})
+                tell_of_run(loom, store.run(run.id), resumed=False)
                 await finish(loom, chosen.by_platform, begun, ended)
 
 
@@ -145,13 +145,12 @@ async def planned(request: BuildRequest, inputs: Inputs, platforms: Collection[P
     return plan_for(request, here.inventory, found, here.farm, jobs)
 
 
-def take_reused(store: Store, run: Run, reused: Mapping[Platform, StoredChild], emit: Emit) -> None:
+def take_reused(store: Store, run: Run, reused: Mapping[Platform, StoredChild]) -> None:
     """Commits the children the registry has: their jobs touch no host."""
     for job in run.jobs:
         child = reused.get(job.platform)
         if child is not None:
             store.verify_job(job.id, child.to_json(), winner=None)
-            emit(Reused(platform=job.platform, digest=child.digests[0], pin=child.pin))
 
 
 def _skip(store: Store, run: Run, taken: Iterable[Platform]) -> None:

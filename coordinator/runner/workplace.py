@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain import lease
 from coordinator.domain.events import Event
-from coordinator.domain.facts import Driver
+from coordinator.domain.facts import Builder
 from coordinator.domain.inventory import Inventory
+from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Platform
 from coordinator.errors import UsageError
 from coordinator.registry.broker import Broker
@@ -43,15 +43,15 @@ class Workplace:
     def loom(
         self,
         run_id: str,
-        holds: lease.Driver,
+        driver: Driver,
         request: BuildRequest,
         gathered: Inputs | UsageError,
-        drivers: Mapping[tuple[Platform, str], Driver],
+        builders: Mapping[tuple[Platform, str], Builder],
     ) -> Loom:
         """What the actions of this run work with."""
         return Loom(
             run_id=run_id,
-            holds=holds,
+            driver=driver,
             request=request,
             gathered=gathered,
             around=self.around,
@@ -59,7 +59,7 @@ class Workplace:
             registries=self.registries,
             broker=self.broker,
             farm=self.farm,
-            drivers=drivers,
+            builders=builders,
             emit=self.emit,
         )
 

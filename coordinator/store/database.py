@@ -8,32 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from coordinator.errors import ArchloomError
+from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import from_the_future, translated
+from coordinator.store.troubles import LOSABLE, explained, translated
 
 VERSION = 3
-_BUSY_TIMEOUT_S = 10.0
+PATIENCE_S = 10.0
 
 
 class Database:
     """Queries of `queries.sql` by name. Without a path it is a private one in memory.
 
-    Everything raises ArchloomError where the file cannot be used; `troubles` says which.
+    Raises ArchloomError where the file cannot be used. With `on_loss`, a file that takes no more changes is told to it
+    once instead, and a private copy in memory takes its place: the transaction under way is done there, and all others.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, patience_s: float, on_loss: Callable[[ArchloomError], None] | None) -> None:
         self._path = path
+        self._on_loss = on_loss
         self._queries = queries()
+        # The queries of the transaction under way, to be done again in memory; None where there is none.
+        self._done: list[tuple[str, dict[str, object]]] | None = None
         with translated(path):
             if path is not None:
+                if kind := mounts.shared_by_machines(path):
+                    raise troubles.shared_by_machines(path, kind)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.touch(mode=0o600)
-            self._connection = sqlite3.connect(path or ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-            self._connection.row_factory = sqlite3.Row
+            self._connection = _connected(path or ":memory:", patience_s)
             try:
                 self._prepare()
             except BaseException:
@@ -42,6 +49,13 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+    def check(self) -> None:
+        """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
+        with translated(self._path):
+            said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise troubles.damaged(self._path, "database disk image is malformed")
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
@@ -60,34 +74,70 @@ class Database:
 
     def do(self, name: str, **values: object) -> int:
         """How many rows were changed."""
-        with translated(self._path):
-            return self._connection.execute(self._queries[name], values).rowcount
+        return self._query(name, values).rowcount
 
     def all(self, name: str, **values: object) -> list[Any]:
         """The rows, whose columns have no static type."""
         with translated(self._path):
-            return self._connection.execute(self._queries[name], values).fetchall()
+            return self._query(name, values).fetchall()
 
     def row(self, name: str, **values: object) -> Any:  # noqa: ANN401 - see all
         """The one row there must be."""
         return self.all(name, **values)[0]
 
+    def _query(self, name: str, values: dict[str, object]) -> sqlite3.Cursor:
+        cursor = self._execute(self._queries[name], values)
+        if self._done is not None:
+            self._done.append((name, values))
+        return cursor
+
+    def _execute(self, statement: str, values: dict[str, object]) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            self._go_on_in_memory(error)
+            return self._connection.execute(statement, values)
+
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        self._connection.execute(begin)
+        self._execute(begin, {})
+        self._done = []
         try:
             yield
-            self._connection.execute("COMMIT")
+            self._execute("COMMIT", {})
         except BaseException:
             # A full disk has rolled back already.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        finally:
+            self._done = None
+
+    def _go_on_in_memory(self, error: sqlite3.Error) -> None:
+        """What is committed is copied, what is under way is done again. Raises `error` where there is no going on."""
+        trouble = explained(self._path, error)
+        if self._on_loss is None or trouble.code not in LOSABLE:
+            raise error
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        spare = _connected(":memory:", PATIENCE_S)
+        try:
+            self._connection.backup(spare)
+        except sqlite3.Error:
+            spare.close()
+            raise error from None
+        self._connection.close()
+        self._connection = spare
+        if self._done is not None:
+            spare.execute("BEGIN")
+            for name, values in self._done:
+                spare.execute(self._queries[name], values).fetchall()
+        tell, self._on_loss = self._on_loss, None
+        tell(trouble)
 
     def _prepare(self) -> None:
         # Before anything else: a store from the future is left as it is.
         self._check_version()
-        self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.execute("PRAGMA journal_mode = WAL")
         if self._check_version() < VERSION:
             with self._transaction("BEGIN IMMEDIATE"):
@@ -99,5 +149,12 @@ class Database:
     def _check_version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
-            raise from_the_future(self._path, found, VERSION)
+            raise troubles.from_the_future(self._path, found, VERSION)
         return found
+
+
+def _connected(path: Path | str, patience_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection

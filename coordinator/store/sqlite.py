@@ -28,21 +28,32 @@ from coordinator.domain.states import (
     TargetEvent,
     TargetState,
 )
-from coordinator.errors import HeldError, UsageError
+from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store import rows
-from coordinator.store.database import Database
+from coordinator.store.database import PATIENCE_S, Database
 
 # What is remembered of a host that nobody has asked for this long is of no use.
 _FORGOTTEN_S = 90 * 86400.0
 
 
 class Store:
-    """One open store; without a path a private one in memory. `clock` gives epoch seconds."""
+    """One open store; without a path a private one in memory. `clock` gives epoch seconds.
 
-    def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
+    `patience_s` is how long a lock of somebody else's is waited for. With `on_loss`, a file that takes no more changes
+    ends nothing: it is told to it once, and the store goes on in memory.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        clock: Callable[[], float],
+        *,
+        patience_s: float = PATIENCE_S,
+        on_loss: Callable[[ArchloomError], None] | None = None,
+    ) -> None:
         self.path = path
         self._clock = clock
-        self._db = Database(path)
+        self._db = Database(path, patience_s, on_loss)
         # The token of each run this object drives.
         self._driven: dict[str, str] = {}
 
@@ -50,7 +61,14 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._db.close()
+
+    def check(self) -> None:
+        """Raises UsageError `corrupt` where the file is damaged, which else only those learn who come upon it."""
+        self._db.check()
 
     def create_run(
         self,
@@ -169,7 +187,7 @@ class Store:
     def assign(self, job_id: int, host: str, mode: Mode) -> Attempt:
         """Gives a pending job a host: the job is ACTIVE with a new ASSIGNED attempt."""
         with self._drive_job(job_id) as job:
-            self._move_job(job_id, job, JobEvent.ASSIGN)
+            self._step_job(job_id, job, JobEvent.ASSIGN)
             return rows.attempt(self._db.row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock()))
 
     def move_attempt(
@@ -204,7 +222,11 @@ class Store:
     def move_job(self, job_id: int, event: JobEvent) -> JobState:
         """The job's next state, committed. What is reported of one that has ended is dropped: it stays."""
         with self._drive_job(job_id) as job:
-            return self._move_job(job_id, job, event)
+            before = JobState(job["state"])
+            if states.ended(before):
+                self._drop(job, event)
+                return before
+            return self._step_job(job_id, job, event)
 
     def verify_job(self, job_id: int, child: Mapping[str, object], *, winner: int | None) -> bool:
         """The job has its child: from attempt `winner`, which is PUSHED, or reused where that is None.
@@ -213,19 +235,13 @@ class Store:
         """
         event = JobEvent.REUSE if winner is None else JobEvent.VERIFY
         with self._drive_job(job_id) as job:
-            if winner is not None and not states.ended(JobState(job["state"])):
-                attempt = self._db.row("attempt_state", id=winner)
-                if states.ended(AttemptState(attempt["state"])):
-                    self._drop(job, event, attempt=str(attempt["number"]))
-                    return False
-                if attempt["job_id"] != job_id or attempt["state"] != AttemptState.PUSHED:
-                    raise ForbiddenTransitionError(
-                        f"attempt {winner} in state '{attempt['state']}' cannot win job {job_id}"
-                    )
-                self._db.do("set_winner", id=winner)
-            stands = not states.ended(JobState(job["state"]))
-            self._move_job(job_id, job, event, child=json.dumps(child))
-            return stands
+            if states.ended(JobState(job["state"])):
+                self._drop(job, event)
+                return False
+            if winner is not None and not self._win(job_id, job, winner):
+                return False
+            self._step_job(job_id, job, event, json.dumps(child))
+            return True
 
     def move_target(self, run_id: str, event: TargetEvent, *, digest: str = "") -> TargetState:
         """The target's next state, committed; `digest` is the index's, once it is known."""
@@ -334,11 +350,18 @@ class Store:
             found = self._db.all(query, **values)
             return self.run(found[0]["id"]) if found else None
 
-    def _move_job(self, job_id: int, job: Any, event: JobEvent, child: str | None = None) -> JobState:  # noqa: ANN401
+    def _win(self, job_id: int, job: Any, winner: int) -> bool:  # noqa: ANN401
+        attempt = self._db.row("attempt_state", id=winner)
+        if states.ended(AttemptState(attempt["state"])):
+            self._drop(job, JobEvent.VERIFY, attempt=str(attempt["number"]))
+            return False
+        if attempt["job_id"] != job_id or attempt["state"] != AttemptState.PUSHED:
+            raise ForbiddenTransitionError(f"attempt {winner}, '{attempt['state']}', cannot win job {job_id}")
+        self._db.do("set_winner", id=winner)
+        return True
+
+    def _step_job(self, job_id: int, job: Any, event: JobEvent, child: str | None = None) -> JobState:  # noqa: ANN401
         before = JobState(job["state"])
-        if states.ended(before):
-            self._drop(job, event)
-            return before
         state = states.after(states.JOB, before, event)
         self._db.do("set_job_state", id=job_id, state=state, child=child, reused=int(event is JobEvent.REUSE))
         self._tell(job["run_id"], f"job {job['platform']} {before} {event} {state}")

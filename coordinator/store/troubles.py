@@ -1,18 +1,21 @@
-"""What SQLite and the file system say when a store cannot be used, translated into what a person can do about it.
-
-The `code` of each error tells the causes apart: `readonly`, `corrupt`, `disk`, `locked`, `future`.
-"""
+"""What SQLite and the file system say when a store cannot be used, translated into what a person can do about it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.errors import ArchloomError, LostError, UsageError
 
+# The codes of troubles in which a file takes no changes, but what it holds can be read.
+LOSABLE = frozenset({"readonly", "disk", "locked"})
+# The codes of those that somebody can go on from who needs nothing of what the file holds. A store of a newer archloom
+# (`future`) and a folder that other machines write too (`shared`) are for the user to decide about.
+DISPENSABLE = LOSABLE | {"corrupt"}
 _ELSEWHERE = "give another state folder with XDG_STATE_HOME"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -25,7 +28,7 @@ def translated(path: Path | None) -> Iterator[None]:
     except OSError as error:
         raise _of_folder(path, error) from error
     except sqlite3.Error as error:
-        raise _of_database(path, error) from error
+        raise explained(path, error) from error
 
 
 def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
@@ -36,28 +39,56 @@ def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
     )
 
 
-def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
-    where = error.filename or path
-    if error.errno in _FULL:
-        return _full(path, error.strerror)
-    return UsageError(f"cannot use the state folder: {where}: {error.strerror}", hint=_ELSEWHERE, code="readonly")
+def shared_by_machines(path: Path, kind: str) -> UsageError:
+    return UsageError(
+        f"the state folder {path.parent} is on {kind}, which other machines may mount too: SQLite is not safe there",
+        hint="give a folder on a disk of this machine with XDG_STATE_HOME",
+        code="shared",
+    )
 
 
-def _of_database(path: Path | None, error: sqlite3.Error) -> ArchloomError:
+def damaged(path: Path | None, why: object) -> UsageError:
+    return UsageError(f"{path} is not a readable store: {why}", hint=_put_away(path), code="corrupt")
+
+
+def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
+    """The error as a person is told it."""
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
     match name.split("_")[1] if name.startswith("SQLITE_") else "":
         case "FULL" | "IOERR":
             return _full(path, error)
         case "BUSY" | "LOCKED":
-            return LostError(f"{path} is locked by another archloom", hint="try again in a moment", code="locked")
+            hint = f"try again when it is done; this names it: fuser -v {_quoted(path)}"
+            return LostError(f"{path} is locked by another program", hint=hint, code="locked")
         case "READONLY" | "CANTOPEN" | "PERM":
             return UsageError(f"cannot write {path}: {error}", hint=_ELSEWHERE, code="readonly")
-        case "CORRUPT" | "NOTADB":
-            hint = f"move it away, history starts anew: mv {path} {path}.bad"
-            return UsageError(f"{path} is not a readable store: {error}", hint=hint, code="corrupt")
+        case "CORRUPT" | "NOTADB" | "ERROR":  # the last where somebody else's tables are in it
+            return damaged(path, error)
         case _:
             return ArchloomError(f"the store {path} failed: {error}")
 
 
+def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
+    if error.errno in _FULL:
+        return _full(path, error.strerror)
+    hint, folder = _ELSEWHERE, path.parent if path else ""
+    if isinstance(error, PermissionError):
+        hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_ELSEWHERE}'
+    return UsageError(f"cannot use the state folder {folder}: {error.strerror}", hint=hint, code="readonly")
+
+
 def _full(path: Path | None, why: object) -> LostError:
-    return LostError(f"the disk with {path} is full or failing ({why})", hint="free some space", code="disk")
+    hint = "make room" if path is None else f"make room: df -h {_quoted(path.parent)}"
+    return LostError(f"the disk with {path} is full or failing ({why})", hint=hint, code="disk")
+
+
+def _put_away(path: Path | None) -> str:
+    """Its journal goes with it: beside a new file it would be taken for that one's."""
+    if path is None:
+        return ""
+    folder = _quoted(path.parent / "bad")
+    return f"put it away, history starts anew: mkdir -p {folder} && mv {_quoted(path)}* {folder}"
+
+
+def _quoted(path: object) -> str:
+    return shlex.quote(str(path))

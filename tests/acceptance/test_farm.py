@@ -166,3 +166,29 @@ def test_a_cable_that_is_pulled_in_a_push_costs_a_retry(boards, home, registry, 
     assert process.returncode == 0, "".join(said) + rest
     assert "again, try 2" in rest
     assert rest.count("native   build") == 0
+
+
+def test_a_board_that_was_away_when_the_coordinator_died_is_asked_first(boards, home, app, registry):
+    """What it built while nobody could look is pushed; no other host gets the job, and nothing is built again."""
+    board = boards["pi-b"]
+    tag = f"{registry.address}/farm/away:1"
+    process = home.start(
+        "build", str(app("RUN echo begun; sleep 5")), "-t", tag, "--platform", "linux/amd64", "--on", "pi-b"
+    )
+    assert process.stderr is not None
+    assert any(re.search(r"\d begun", line) for line in process.stderr)
+    board.unplug()
+    process.kill()
+    process.communicate()
+    board.run("until ls /home/*/.local/state/archloom-agent/*/jobs/*/result.json; do sleep 0.2; done")
+    seen_away = home.run("boards", "pi-b", "--refresh")
+    board.plug()
+
+    done = good(home.run("resume", "--json"))
+
+    assert "unreachable" in seen_away.stdout
+    run = json.loads(good(home.run("runs", "--json")).stdout)[0]
+    tries = run["platforms"]["linux/amd64"]["attempts"]
+    assert [(one["host"], one["state"]) for one in tries] == [("pi-b", "pushed")]
+    assert json.loads(done.stdout)["archloom"]["platforms"]["linux/amd64"]["attempts"] == 1
+    assert "jobs/" not in board.run("ls -d /home/*/.local/state/archloom-agent/*/jobs/* 2>/dev/null; true")

@@ -19,7 +19,9 @@ class Ways:
         self.told: list[object] = []
         self._code = code
         facts = {"pi5": SimpleNamespace(reaches_tunnel=reaches)}
-        self.loom = SimpleNamespace(walled=set(), farm=SimpleNamespace(facts=facts), emit=self.told.append)
+        self.loom = SimpleNamespace(
+            walled=set(), farm=SimpleNamespace(facts_of=facts.__getitem__), emit=self.told.append
+        )
 
     def way(self, name: str, code: str) -> Callable[[], Awaitable[str]]:
         async def go() -> str:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.config import yaml_source
@@ -226,7 +226,6 @@ def test_any_document_is_an_inventory_or_a_usage_error(document):
 
 
 @given(st.text())
-@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_text_is_an_inventory_or_a_usage_error(text):
     """What is not even YAML is told off with its place."""
     assert read_or_refused(text)

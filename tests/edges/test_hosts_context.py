@@ -79,7 +79,7 @@ def random_tree(root: Path, seed: int) -> None:
         folder.chmod(choose.choice([0o755, 0o555, 0o700, 0o2775]))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), pack=st.booleans())
 def test_any_tree_arrives_as_it_is(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, seed: int, *, pack: bool):
     """Byte for byte, with modes, times and links; the host then has the same context by its digest."""

@@ -258,7 +258,7 @@ MACHINES = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(MACHINES, min_size=1, max_size=12))
 def test_any_machines_make_an_inventory(machines):
     """Whatever they are called: the text loads, each machine is there once, and nothing is lost without a note."""
@@ -272,7 +272,7 @@ def test_any_machines_make_an_inventory(machines):
     assert sum("left out" in note for note in made.notes) >= left_out
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.text(alphabet="[]:=#;\"' \n\tapi01.-{}$!@\\", max_size=60), st.sampled_from(["h", "h.yaml", "h.ini", "h.json"])
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.facts import Driver, Facts, read_facts
+from coordinator.domain.facts import Builder, Facts, read_facts
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.problems import Severity, version
 
@@ -177,10 +177,10 @@ def test_a_slow_probe_does_not_make_a_clock_wrong():
 
 
 @pytest.mark.parametrize(
-    ("min_api", "drivers"),
-    [("1.12", (Driver.DOCKER, Driver.API)), ("1.40", (Driver.DOCKER, Driver.API)), ("1.44", (Driver.API,))],
+    ("min_api", "builders"),
+    [("1.12", (Builder.DOCKER, Builder.API)), ("1.40", (Builder.DOCKER, Builder.API)), ("1.44", (Builder.API,))],
 )
-def test_a_cli_that_the_engine_is_too_new_for_is_no_driver(min_api, drivers):
+def test_a_cli_that_the_engine_is_too_new_for_is_no_builder(min_api, builders):
     """Docker 29.0 refuses what a 20.10 command line speaks."""
     seen = observation("engine-too-old") | {
         "clis": [{"path": "/usr/bin/docker", "version": "20.10.24", "buildx": None}]
@@ -190,11 +190,11 @@ def test_a_cli_that_the_engine_is_too_new_for_is_no_driver(min_api, drivers):
     found = read(seen)
 
     assert found.engine is not None
-    assert found.engine.drivers == drivers
+    assert found.engine.builders == builders
 
 
 def test_podman_behind_dockers_socket_is_refused_by_name():
-    """Its build has no BuildKit, so it is not one of the drivers."""
+    """Its build has no BuildKit, so it is not one of the builders."""
     seen = observation("amd64-without-binfmt")
     seen["engine"] = {**seen["engine"], "kind": "podman"}
 

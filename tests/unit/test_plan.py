@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.facts import Driver, Facts
+from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.inventory import HostState, Kind, Use
 from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
 from coordinator.domain.platforms import Mode, parse
@@ -81,8 +81,8 @@ def test_what_holds_for_every_plan(farm, platforms, emulate, data):
             assert facts.mode(placement.platform) is choice.mode
             assert facts.blocking is None
             assert facts.engine is not None
-            assert choice.driver in facts.engine.drivers
-            assert taken.engine in {"auto", choice.driver}
+            assert choice.builder in facts.engine.builders
+            assert taken.engine in {"auto", choice.builder}
             assert taken.state is HostState.ACTIVE
             assert not on or choice.host in on
             if choice.mode is Mode.EMULATED:
@@ -168,7 +168,7 @@ def test_a_platform_can_be_given_to_a_host():
 
     assert [choice.host for choice in made.placements[1].choices] == ["a"]
     assert made.placements[1].rejections[0].why is Why.NOT_ASKED
-    assert made.choice(ARMV7, "a").driver is Driver.BUILDX
+    assert made.choice(ARMV7, "a").builder is Builder.BUILDX
 
 
 def test_a_context_larger_than_the_room_is_not_sent():

@@ -116,7 +116,7 @@ def _facts(look: Look) -> Iterator[tuple[str, str]]:
         yield mode, _platforms(facts, mode)
     engine = facts.engine
     if engine:
-        yield "builds by", ", ".join(engine.drivers)
+        yield "builds by", ", ".join(engine.builders)
         yield "engine API", engine.api
         yield "engine id", engine.id
         yield "images in", f"{engine.root} ({engine.store})"

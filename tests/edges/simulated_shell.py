@@ -1,0 +1,269 @@
+"""A shell without machines: coordinators that die anywhere, and the next ones that go on from the store.
+
+Only the decisions, the loop, the store, publishing and stopping are the real ones; the world is simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.domain import states
+from coordinator.domain.build_id import pin_tag
+from coordinator.domain.descriptors import sha256
+from coordinator.domain.index import Child
+from coordinator.domain.lease import Driver
+from coordinator.domain.platforms import Mode
+from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
+from coordinator.domain.schedule import Candidate
+from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
+from coordinator.errors import ArchloomError, HeldError, LostError
+from coordinator.registry.tags import set_tag
+from coordinator.runner.child import StoredChild
+from coordinator.runner.job_names import agent_job
+from coordinator.runner.loop import drive
+from coordinator.runner.publish import publish
+from coordinator.runner.request import BuildRequest
+from coordinator.runner.stop import cancel, stop
+from coordinator.store.sqlite import Store
+from tests.edges.simulated_world import (
+    RUN,
+    CrashError,
+    Life,
+    SimulatedClient,
+    SimulatedRegistry,
+    World,
+    descriptor,
+    image_of,
+)
+
+_PATIENCE = 4
+_MOST_PUSHES = 3
+
+
+async def play(world: World) -> Run:
+    """The run, through all its coordinators, to its end."""
+    frozen: list[Store] = []
+    for number, steps in enumerate((*world.scenario.deaths, None)):
+        with contextlib.ExitStack() as stack:
+            store = Store(world.path, world.clock)
+            if not (world.scenario.frozen and steps is not None):
+                stack.enter_context(store)
+            else:
+                frozen.append(store)
+            if await Coordinator(world, store, Life(world, steps), number, frozen).live():
+                break
+        for _ in range(world.scenario.pauses[number]):
+            world.tick()
+    for sleeper in frozen:
+        refused(sleeper)
+        sleeper.__exit__()
+    with Store(world.path, world.clock) as store:
+        return store.run(RUN)
+
+
+def refused(sleeper: Store) -> None:
+    """One that wakes up when another has taken over changes nothing of the run."""
+    run = sleeper.run(RUN)
+    writes = [lambda: sleeper.finish(RUN, 0), lambda: sleeper.tag_moved(RUN, "x"), lambda: sleeper.release(RUN)]
+    writes += [lambda job=job: sleeper.move_job(job.id, states.JobEvent.CANCEL) for job in run.jobs]
+    for write in writes:
+        with pytest.raises(HeldError) as error:
+            write()
+        assert error.value.code == "taken"
+    assert sleeper.run(RUN) == run
+
+
+class Coordinator:
+    """One life of the shell."""
+
+    def __init__(self, world: World, store: Store, life: Life, number: int, frozen: list[Store]) -> None:
+        self.world = world
+        self.store = world.store = store
+        self.life = life
+        self.frozen = [one for one in frozen if one is not store]
+        self.driver = Driver(token=f"t{number}", holder="u@m", pid=number, started="", boot_id="")
+        self.registry = SimulatedRegistry(world, life)
+        self.push_losses: Counter[int] = Counter()
+        self.under_way: set[object] = set()
+        self.late = list(world.scenario.late)
+        self.loom = SimpleNamespace(
+            run_id=RUN,
+            store=store,
+            request=BuildRequest(target=world.target),
+            registries=SimpleNamespace(registry=self._registry),
+            farm=SimpleNamespace(client=self._client),
+            emit=[].append,
+        )
+        self.loom.find = self.find
+
+    async def live(self) -> bool:
+        """Whether the run has come to its end; False where the coordinator has died before."""
+        try:
+            with self._mortal():
+                self._begin()
+                if self.store.run(RUN).finished_at is None:
+                    await self._drive()
+        except CrashError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _mortal(self) -> Iterator[None]:
+        """A dead coordinator commits nothing, and one may die right after each commit."""
+        commit = self.store._db.change
+
+        @contextlib.contextmanager
+        def change() -> Iterator[None]:
+            self.life.alive()
+            with commit():
+                yield
+            self.life.step()
+
+        self.store._db.change = change
+        try:
+            yield
+        finally:
+            self.store._db.change = commit
+
+    def _begin(self) -> None:
+        if not self.store.runs():
+            request = {**BuildRequest(target=self.world.target, fail_fast=self.world.scenario.fail_fast).to_json()}
+            build_ids = {platform: sha256(str(platform).encode())[7:] for platform in self.world.scenario.builds}
+            self.store.create_run(RUN, request, build_ids, driver=self.driver, inputs={}, inventory="")
+        elif self.store.run(RUN).finished_at is None:
+            self.store.drive(RUN, self.driver, lambda _: False)
+            for sleeper in self.frozen:
+                refused(sleeper)
+
+    async def _drive(self) -> None:
+        hosts = self.world.scenario.hosts
+        able = {platform: [Candidate(host, Mode.NATIVE) for host in hosts] for platform in self.world.scenario.builds}
+        work = asyncio.ensure_future(drive(RUN, self.store, self._perform, able, hosts, self.loom.emit))
+        try:
+            code = await self._watch(work)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        if self.store.run(RUN).target_state is TargetState.PUBLISHED:
+            # The wish to cancel came when nothing was left to be cancelled.
+            code = 0
+        if code:
+            await stop(self.loom)
+        self.store.finish(RUN, code)
+
+    async def _watch(self, work: asyncio.Future[Run]) -> int:
+        """The exit code. Hears of a wish to cancel, and of reports that come too late, between any two steps."""
+        cancel_at = self.world.scenario.cancel_at
+        while not work.done():
+            if cancel_at is not None and self.world.time >= cancel_at and not self.store.cancel_asked(RUN):
+                self.store.ask_cancel(RUN)
+            if self.store.cancel_asked(RUN):
+                return 130
+            while self.late and self.late[0][0] <= self.world.time:
+                self._report_late(self.late.pop(0)[1])
+            await asyncio.sleep(0)
+        try:
+            run = work.result()
+        except ArchloomError as error:
+            return error.exit_code
+        return 0 if run.target_state is TargetState.PUBLISHED else 4
+
+    def _report_late(self, event: AttemptEvent) -> None:
+        """What is said of an attempt that has ended or won is dropped."""
+        run = self.store.run(RUN)
+        for job in run.jobs:
+            for attempt in job.attempts:
+                if states.ended(attempt.state) or job.state is JobState.VERIFIED:
+                    assert self.store.move_attempt(attempt.id, event, code="late") == attempt.state
+                    assert not self.store.verify_job(job.id, {}, winner=attempt.id)
+        assert self.store.run(RUN) == run
+
+    def find(self, attempt_id: int) -> tuple[Run, Job, Attempt]:
+        run = self.store.run(RUN)
+        return next((run, job, one) for job in run.jobs for one in job.attempts if one.id == attempt_id)
+
+    async def _perform(self, action) -> None:
+        key = getattr(action, "attempt_id", RUN)
+        assert key not in self.under_way, f"{action} while another action on it is under way"
+        self.under_way.add(key)
+        try:
+            await self._do(action)
+        except LostError as error:
+            self.store.move_attempt(action.attempt_id, AttemptEvent.LOSE, code=error.code, message=error.message)
+        finally:
+            self.under_way.discard(key)
+
+    async def _do(self, action) -> None:
+        match action:
+            case Send(attempt_id):
+                await self._send(attempt_id)
+            case Build(attempt_id):
+                await self._build(attempt_id)
+            case Push(attempt_id):
+                await self._push(attempt_id)
+            case Verify(attempt_id):
+                await self._verify(attempt_id)
+            case Cancel(attempt_id):
+                await cancel(self.loom, attempt_id)
+            case Publish():
+                await publish(self.loom, RUN)
+
+    async def _send(self, attempt_id: int) -> None:
+        _, job, attempt = self.find(attempt_id)
+        if attempt.state is AttemptState.ASSIGNED:
+            self.store.move_attempt(attempt_id, AttemptEvent.SEND)
+        await (await self._client(attempt.host)).create(agent_job(RUN, job, attempt), job.platform)
+        self.store.move_attempt(attempt_id, AttemptEvent.SENT)
+
+    async def _build(self, attempt_id: int) -> None:
+        _, job, attempt = self.find(attempt_id)
+        name = agent_job(RUN, job, attempt)
+        await (await self._client(attempt.host)).start(name)
+        while (ended := await (await self._client(attempt.host)).ended(name)) is None:
+            pass
+        self.store.move_attempt(attempt_id, ended, code="" if ended is AttemptEvent.BUILT else "build")
+
+    async def _push(self, attempt_id: int) -> None:
+        _, job, attempt = self.find(attempt_id)
+        if attempt.state is AttemptState.BUILT:
+            self.store.move_attempt(attempt_id, AttemptEvent.PUSH)
+        client = await self._client(attempt.host)
+        await client.built(agent_job(RUN, job, attempt))
+        self.world.pushes += 1
+        broke_off = self.world.pushes in self.world.scenario.bad_pushes
+        image = image_of(job.platform)
+        await self.registry.put_manifest("app", image.digest, image.raw, image.media_type)
+        if broke_off:
+            self.push_losses[attempt_id] += 1
+            if self.push_losses[attempt_id] == _MOST_PUSHES:
+                raise LostError("it broke off", code="push")
+            self.store.move_attempt(attempt_id, AttemptEvent.PUSH_LOST)
+        else:
+            self.store.move_attempt(attempt_id, AttemptEvent.PUSHED, digest=image.digest)
+
+    async def _verify(self, attempt_id: int) -> None:
+        _, job, attempt = self.find(attempt_id)
+        image = await self.registry.get_manifest("app", attempt.digest)
+        pin = pin_tag(job.build_id, job.platform)
+        await set_tag(self.registry, "app", pin, image)
+        child = Child(platform=job.platform, descriptor=descriptor(job.platform, image))
+        stored = StoredChild(child=child, config_digest="", pin=pin, mode=attempt.mode, host=attempt.host)
+        assert self.store.verify_job(job.id, stored.to_json(), winner=attempt_id)
+        with contextlib.suppress(LostError):
+            await (await self._client(attempt.host)).forget(agent_job(RUN, job, attempt))
+
+    async def _client(self, host: str) -> SimulatedClient:
+        for _ in range(_PATIENCE):
+            await self.life.pause()
+            if not self.world.is_silent(host):
+                return SimulatedClient(self.world, self.life, host)
+        raise LostError(f"{host} does not answer", code="connection")
+
+    async def _registry(self, _: str) -> SimulatedRegistry:
+        return self.registry

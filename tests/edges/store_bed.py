@@ -1,0 +1,84 @@
+"""The stores that are held to one contract, on a clock that a test moves.
+
+A further implementation joins the tables below and owes nothing else: the contract uses what a Store offers, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from coordinator.domain.lease import Driver
+from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.run import Attempt, Run
+from coordinator.domain.states import AttemptEvent
+from coordinator.store.processes import this_driver
+from coordinator.store.sqlite import Store
+
+AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
+OURS, THEIRS = this_driver("ada@here", "ours"), this_driver("bob@there", "theirs")
+TO_PUSHED = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
+CHILD = {"digest": "sha256:c"}
+
+# Each makes a store in a folder of its own; those that are shared see the same data when they are made there again.
+SHARED: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
+    "file": lambda folder, clock: Store(folder / "archloom.db", clock),
+}
+PRIVATE: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
+    "memory": lambda _, clock: Store(None, clock),
+}
+
+
+@dataclass
+class Bed:
+    """Opens stores over the same data, each as another coordinator would."""
+
+    folder: Path
+    make: Callable[[Path, Callable[[], float]], Store]
+    stack: ExitStack
+    now: float = 1000.0
+
+    def open(self) -> Store:
+        return self.stack.enter_context(self.make(self.folder, lambda: self.now))
+
+
+@pytest.fixture(params=SHARED)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bed]:
+    """A store that several coordinators open."""
+    with ExitStack() as stack:
+        yield Bed(tmp_path, SHARED[request.param], stack)
+
+
+@pytest.fixture(params=SHARED | PRIVATE)
+def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bed]:
+    """A store that is opened once."""
+    with ExitStack() as stack:
+        yield Bed(tmp_path, (SHARED | PRIVATE)[request.param], stack)
+
+
+@pytest.fixture
+def store(bed: Bed) -> Store:
+    return bed.open()
+
+
+def create(store: Store, run_id: str = "7f3a", tag: str = "nas/app:1", driver: Driver = OURS) -> Run:
+    """A run of two platforms."""
+    build_ids = {AMD64: "b" * 64, ARM64: "a" * 64}
+    inputs = {"bases": {"alpine": "sha256:b"}}
+    return store.create_run(run_id, {"tags": [tag]}, build_ids, driver=driver, inputs=inputs, inventory="/farm.yaml")
+
+
+def assigned(store: Store, job_id: int, *events: AttemptEvent, host: str = "pi5") -> Attempt:
+    """A new attempt of the job, after these steps."""
+    attempt = store.assign(job_id, host, Mode.NATIVE)
+    for event in events:
+        store.move_attempt(attempt.id, event)
+    return attempt
+
+
+def told(store: Store, run_id: str = "7f3a") -> list[str]:
+    return [event.what for event in store.events(run_id)]

@@ -1,0 +1,80 @@
+"""Ways to keep a store from being used, by real means."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from coordinator.store.sqlite import Store
+from tests.edges.store_bed import create
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+
+def opened(path: Path | None, **more) -> Store:
+    return Store(path, lambda: 1000.0, **more)
+
+
+def filled(path: Path) -> None:
+    """A store with a run, and enough besides that its middle can be spoilt."""
+    with opened(path) as store:
+        create(store)
+        for number in range(100):
+            create(store, f"run{number}", "x" * 2000)
+
+
+@contextmanager
+def mounted(folder: Path, *words: str) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", *words, str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with (folder / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(b"x" * 4096)
+
+
+LOCKS = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute(f"PRAGMA locking_mode = {sys.argv[2]}")
+db.execute(f"BEGIN {sys.argv[2] if sys.argv[2] == 'EXCLUSIVE' else 'IMMEDIATE'}")
+db.execute("UPDATE runs SET inventory = inventory").fetchall()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked(path: Path, mode: str = "NORMAL") -> Iterator[None]:
+    """Another process holds the write lock, in the mode EXCLUSIVE also against readers."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKS, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield
+        process.communicate()
+
+
+@contextmanager
+def fills_up(path: Path) -> Iterator[Callable[[], None]]:
+    with mounted(path.parent, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+        yield lambda: fill(path.parent)
+
+
+@contextmanager
+def gets_locked(path: Path) -> Iterator[Callable[[], None]]:
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(locked(path))
