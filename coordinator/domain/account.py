@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain import states
@@ -68,12 +68,23 @@ def _of_run(known: Known) -> tuple[Entry, ...]:
 
 def _of_job(job: Job, now: Known, before: Known | None) -> JobAccount:
     earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
-    entries = _entries(job, now)
+    entries = (*_plan(job, now), *_entries(job, now))
     return JobAccount(
         job=job,
         why=_why(job, now, before.run if before else None, earlier),
         entries=beside(entries, _entries(earlier, before) if before and earlier else ()),
     )
+
+
+def _plan(job: Job, now: Known) -> Iterator[Entry]:
+    """Who was to build it and who was not, those with the same reason together."""
+    hosts: dict[tuple[str, str, str], list[str]] = {}
+    for row in now.origin.kept.plan if now.origin.kept else ():
+        if row.platform == str(job.platform):
+            hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
+    for (verdict, mode, reason), names in hosts.items():
+        who = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
+        yield Entry(at=now.run.created_at, kind=Kind.NOTE, name="plan", text=f"plan: {who}: {reason}")
 
 
 def _entries(job: Job, known: Known) -> tuple[Entry, ...]:

@@ -11,6 +11,7 @@ from math import inf
 from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.dockerfile import context_takers, parse
 from coordinator.domain.dockerfile_copies import Taker
+from coordinator.domain.plan import Row
 from coordinator.domain.platforms import Platform
 from coordinator.errors import UsageError
 
@@ -19,13 +20,15 @@ _OPTIONS = {"stage": "--target", "no_cache": "--no-cache", "emulate": "--emulate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What is kept of a run's inputs beside the store's digests. `bases` are digests by platform and image."""
+    """What is kept of a run's inputs beside the store's digests. `bases` are digests by platform and image, `plan` has
+    the platforms that were to be built."""
 
     context: tuple[ContextEntry, ...] = field(repr=False)
     dockerfile: str = field(repr=False)
     dockerfile_path: str
     bases: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)
     unstable: tuple[str, ...] = ()
+    plan: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

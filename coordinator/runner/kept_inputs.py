@@ -13,6 +13,7 @@ from typing import Any
 from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.changes import Kept, Origin
 from coordinator.domain.events import Event, Notice
+from coordinator.domain.plan import Plan, Row
 from coordinator.domain.platforms import parse
 from coordinator.domain.run import Run
 from coordinator.errors import UsageError
@@ -25,11 +26,12 @@ _VERSION = 1
 _DIGITS = 16
 
 
-async def keep_inputs(state: Path, run_id: str, inputs: Inputs, emit: Callable[[Event], None]) -> None:
-    """Writes the manifest of the context, the Dockerfile and the bases. A disk that takes them not costs only that."""
+async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit: Callable[[Event], None]) -> None:
+    """Writes the manifest of the context, the Dockerfile, the bases and the plan. A disk that does not take them costs
+    only that."""
     path = log_folder(state, run_id) / _FILE_NAME
     try:
-        await asyncio.to_thread(_write, path, inputs)
+        await asyncio.to_thread(_write, path, inputs, plan)
     except OSError as error:
         emit(Notice(f"what this run is built from is not kept: {path}: {error.strerror}"))
 
@@ -39,7 +41,7 @@ def origin_of(state: Path, run: Run) -> Origin:
     return Origin(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
 
 
-def _write(path: Path, inputs: Inputs) -> None:
+def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     data = {
         "version": _VERSION,
         "context": [[one.path, one.kind, one.mode, one.digest[:_DIGITS], one.link] for one in inputs.context.entries],
@@ -52,6 +54,7 @@ def _write(path: Path, inputs: Inputs) -> None:
             for platform, uses in inputs.uses.items()
         },
         "unstable": inputs.unstable,
+        "plan": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in plan.rows],
     }
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # What is not UTF-8 in a path is a surrogate, and its escape ASCII. No time in it: the same inputs, the same file.
@@ -73,6 +76,7 @@ def _read(path: Path) -> Kept | None:
             dockerfile_path=data["dockerfile_path"],
             bases={parse(platform): images for platform, images in data["bases"].items()},
             unstable=tuple(data["unstable"]),
+            plan=tuple(Row(*row) for row in data["plan"]),
         )
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, UsageError):
         return None

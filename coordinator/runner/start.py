@@ -88,7 +88,7 @@ async def _build(
             async with here.farm.sweeping(lambda name: store.has_ended(run_of(name))):
                 driver, run_id = this_driver(around.holder, secrets.token_hex(8)), secrets.token_hex(4)
                 # Before there is a run: what is interrupted here leaves none behind.
-                await keep_inputs(around.state, run_id, inputs, emit)
+                await keep_inputs(around.state, run_id, inputs, plan, emit)
                 run = store.create_run(
                     run_id,
                     request.to_json(),

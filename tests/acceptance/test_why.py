@@ -50,5 +50,6 @@ def test_why_a_run_built_what_it_built(registry, home, tmp_path):
     assert "from pin archloom-" in entry["text"]
     assert entry["text"].endswith(": no host was touched")
     text = good(home.run("why", second, "linux/amd64")).stdout
+    assert "plan: local builds (native): " in text
     assert f"changed since run {first}:\n  --build-arg WORD: none → b\n  COPY . /app/ ← src/main.py\n" in text
     assert f"[2/4] {step}" in text

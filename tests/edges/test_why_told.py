@@ -15,6 +15,8 @@ from coordinator.domain.changes import Kept, Origin
 from coordinator.domain.dockerfile import parse
 from coordinator.domain.dockerignore import compile_ignore
 from coordinator.domain.events import Event, Notice
+from coordinator.domain.fit import Rejection, Why
+from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetState
 from coordinator.runner.inputs import Inputs
@@ -22,6 +24,15 @@ from coordinator.runner.kept_inputs import keep_inputs, origin_of
 from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
+PLAN = Plan(
+    (
+        Placement(
+            AMD64,
+            (),
+            (Rejection("pi4", Why.PLATFORM, "512 MiB of memory"), Rejection("pi3", Why.PLATFORM, "512 MiB of memory")),
+        ),
+    )
+)
 
 
 @pytest.fixture
@@ -128,7 +139,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
     Path(os.fsdecode(bytes(folder) + b"/\xff")).write_text("2")
     inputs = await inputs_of(folder)
 
-    await keep_inputs(tmp_path / "state", "7f3a", inputs, lambda _: None)
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
 
     found = origin_of(tmp_path / "state", RUN)
     assert (found.request, found.inputs) == (RUN.request, RUN.inputs)
@@ -137,10 +148,11 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
         (one.path, one.kind, one.mode, one.link) for one in inputs.context.entries
     ]
     assert len({one.digest for one in found.kept.context if one.digest}) == 2
+    assert found.kept.plan == PLAN.rows
     assert (found.kept.dockerfile, found.kept.unstable) == ("FROM scratch\n", ("--no-cache was given",))
     (path,) = (tmp_path / "state" / "runs" / "7f3a").iterdir()
     first = path.read_bytes()
-    await keep_inputs(tmp_path / "state", "7f3a", inputs, lambda _: None)
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
     assert path.read_bytes() == first
 
 
@@ -150,7 +162,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
 )
 async def test_what_is_damaged_is_as_good_as_gone(tmp_path, damage):
     """Nobody is bothered with it."""
-    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), lambda _: None)
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, lambda _: None)
     (path,) = (tmp_path / "runs" / "7f3a").iterdir()
     path.write_bytes(damage(path.read_bytes()))
 
@@ -166,7 +178,7 @@ async def test_a_disk_that_takes_nothing_costs_only_that(tmp_path):
     (tmp_path / "runs" / "7f3a" / "inputs.json.gz").symlink_to("/dev/full")
     told: list[Event] = []
 
-    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), told.append)
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, told.append)
 
     path = tmp_path / "runs" / "7f3a" / "inputs.json.gz"
     assert told == [Notice(f"what this run is built from is not kept: {path}: No space left on device")]
