@@ -30,11 +30,11 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Platform
 from coordinator.domain.progress import LineKind, LogLine, StepReader
+from coordinator.domain.references import short
 
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5
 _AWAY = "connection lost"
-_SHORT_DIGEST = len("sha256:") + 12
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
@@ -75,11 +75,6 @@ def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, 
     """Each entry with the same of another run: the second wait beside the second wait, a step by its instruction."""
     found = dict(_keyed(before))
     return tuple((entry, found.get(key)) for key, entry in _keyed(now))
-
-
-def short(digest: str) -> str:
-    """Enough of a digest to recognise it."""
-    return digest[:_SHORT_DIGEST]
 
 
 def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[Kind, str, int], Entry]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from coordinator.domain.references import short
 from coordinator.domain.run import Attempt, Job, StoredEvent
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
-from coordinator.domain.story import Entry, Kind, short
+from coordinator.domain.story import Entry, Kind
 
 # A phase is as long as the attempt is in this state.
 _PHASES = {

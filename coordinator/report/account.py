@@ -7,10 +7,11 @@ from itertools import groupby
 
 from coordinator.domain.account import Account, JobAccount
 from coordinator.domain.changes import Change, Kind
+from coordinator.domain.references import short
 from coordinator.domain.run import Run
 from coordinator.domain.story import Entry
 from coordinator.domain.story import Kind as EntryKind
-from coordinator.report.lines import short, visible
+from coordinator.report.lines import visible
 from coordinator.report.tables import table
 
 _MOST_FILES = 8

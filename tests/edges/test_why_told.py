@@ -98,6 +98,17 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     assert "linux/arm64: pending: no host has it yet" in done.stdout
 
 
+def test_a_terminal_of_another_encoding_is_no_bug(bed):
+    """What it cannot show is spelled out."""
+    bed.begin("aaaa")
+    bed.tell("aaaa", Notice("tag moved → sha256:1"))
+
+    done = bed.home.run("why", "aaaa", environment={"PYTHONIOENCODING": "ascii"})
+
+    assert done.returncode == 0, done.stderr
+    assert r"tag moved \u2192 sha256:1" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
