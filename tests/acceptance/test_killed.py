@@ -1,0 +1,194 @@
+"""SIGKILL at every committed state of a real build: the run goes on to the same index, and nothing is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from tests.acceptance.archloom import Home, context, good
+from tests.services.busybox import busybox
+from tests.services.images import base_image
+from tests.services.judges import skopeo_raw
+from tests.services.missing import ROOT
+from tests.services.registry import Registry
+from tests.services.ssh_home import ssh_home
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.usefixtures("emulation", "nothing_left")]
+
+BOTH = ("linux/amd64", "linux/arm64")
+KILLED = -9
+# More than a run of two platforms has; a run that was never left alone would go round in circles.
+MOST_COMMITS = 100
+_UPLOADED = re.compile(r"/v2/(?P<repository>[^?]+)/blobs/uploads/[^?]+\?.*digest=(?P<digest>sha256:[0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """One context, built again and again into repositories of their own, so that nothing is reused but layers."""
+
+    home: Home
+    registry: Registry
+    folder: Path
+
+    def words(self, repository: str) -> tuple[str, ...]:
+        tags = [f"{self.registry.address}/{repository}:{tag}" for tag in ("1", "latest")]
+        flags = (word for tag in tags for word in ("-t", tag))
+        return ("build", str(self.folder), *flags, "--platform", ",".join(BOTH), "--json")
+
+    def dying(self, commits: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command, which kills itself after so many commits of the run."""
+        return subprocess.run(
+            [sys.executable, "-m", "tests.acceptance.dying", str(commits), *words],
+            cwd=ROOT,
+            env=self.home.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def newest(self) -> dict[str, Any]:
+        return json.loads(good(self.home.run("runs", "--json")).stdout)[0]
+
+    def uploads(self, repository: str) -> Counter[str]:
+        """How often each blob was uploaded to the repository, to its end."""
+        found: Counter[str] = Counter()
+        for line in self.registry.log.read_text("utf-8").splitlines():
+            entry = json.loads(line) if line.startswith("{") else {}
+            match = _UPLOADED.match(unquote(entry.get("http.request.uri", "")))
+            if match and match["repository"] == repository and entry.get("http.response.status") == 201:
+                found[match["digest"]] += 1
+        return found
+
+    @property
+    def left_on_the_host(self) -> list[Path]:
+        return list((self.home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
+
+
+@pytest.fixture
+def bed(own_registry, home, tmp_path) -> Bed:
+    # No layer is the same for both platforms: two pushes at once may both send what neither sees yet. And none is of a
+    # base: the engine may have packed it otherwise than whoever made it, and then sends it without asking.
+    shell = 'SHELL ["/busybox", "sh", "-c"]\n'
+    steps = f"ARG TARGETARCH\nCOPY $TARGETARCH /busybox\n{shell}RUN /busybox uname -m >/machine\n"
+    files = {platform.split("/")[1]: busybox(platform).read_bytes() for platform in BOTH}
+    folder = context(tmp_path / "app", f"FROM scratch\n{steps}RUN echo {token_hex(8)} $TARGETARCH >/made\n", files)
+    for name in files:
+        (folder / name).chmod(0o755)
+    return Bed(home, own_registry(), folder)
+
+
+def test_killed_at_every_commit(bed: Bed):
+    """Same index digest, no finished platform rebuilt, no layer sent twice, nothing left over."""
+    reference = json.loads(good(bed.home.run(*bed.words("reference"))).stdout)["containerimage.digest"]
+    for commits in count(1):
+        assert commits < MOST_COMMITS
+        repository = f"killed/{commits}"
+        died = bed.dying(commits, *bed.words(repository))
+        if died.returncode == 0:
+            break
+        assert died.returncode == KILLED, died.stderr
+        run = bed.newest()
+        assert run["exit_code"] is None or run["state"] == "published"
+
+        if run["exit_code"] is None:
+            resumed = json.loads(good(bed.home.run("resume", run["run"], "--json")).stdout)
+            assert resumed["containerimage.digest"] == reference, f"killed after commit {commits}"
+            assert resumed["archloom"]["run"] == run["run"]
+
+        judge(bed, run["run"], repository, reference, f"killed after commit {commits} ({run['state']})")
+    assert commits > 20
+
+
+def test_each_coordinator_is_killed_after_a_few_commits(bed: Bed):
+    """They come one after the other, and none makes more than five commits: the run still ends, the same."""
+    reference = json.loads(good(bed.home.run(*bed.words("reference"))).stdout)["containerimage.digest"]
+    died = bed.dying(5, *bed.words("chain"))
+    run = bed.newest()["run"]
+    deaths = 0
+    while died.returncode == KILLED and bed.newest()["exit_code"] is None:
+        deaths += 1
+        assert deaths < MOST_COMMITS
+        died = bed.dying(5, "resume", run)
+
+    assert died.returncode in (0, KILLED), died.stderr
+    assert deaths > 3
+    judge(bed, run, "chain", reference, "killed after every fifth commit")
+
+
+def test_a_board_goes_on_building_for_nobody(home, farm, registry, tmp_path):
+    """Its coordinator is killed; what it has built when the next one comes is pushed, and its log is whole."""
+    board = farm["pi-a"]
+    ssh_home(home.folder, board)
+    (home.folder / "inventory.yaml").write_text("boards: {pi-a: ssh://pi-a}\n")
+    base = base_image(registry, "linux/amd64", repository="killed/base")
+    folder = context(
+        tmp_path / "alone", f"FROM {base.reference}\nRUN echo begun; sleep 4; echo ended; echo {token_hex(8)} >/made\n"
+    )
+    tag = f"{registry.address}/killed/alone:1"
+    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith("begun") and "RUN" not in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    jobs = board.home / ".local/state/archloom-agent"
+    assert not list(jobs.glob("*/jobs/*/result.json")), "it has ended before its coordinator was gone"
+    eventually(lambda: list(jobs.glob("*/jobs/*/result.json")))
+
+    done = good(home.run("resume"))
+
+    assert "published" in done.stderr
+    [run] = json.loads(good(home.run("runs", "--json")).stdout)
+    [job] = run["platforms"].values()
+    assert [(one["host"], one["state"]) for one in job["attempts"]] == [("pi-a", "pushed")]
+    log = good(home.run("logs", run["run"], "linux/amd64")).stdout
+    assert [len(re.findall(rf"(?m)^#\d+ [\d.]+ {word}$", log)) for word in ("begun", "ended")] == [1, 1]
+    eventually(lambda: not list(jobs.glob("*/jobs/[a-z0-9]*")))
+    images = board.docker("images", "--format", "{{.Repository}}")
+    assert "archloom/" not in images
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    """Fails after a minute."""
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> None:
+    shown = bed.newest()
+    assert (shown["run"], shown["state"], shown["exit_code"]) == (run, "published", 0), when
+    for job in shown["platforms"].values():
+        assert [one["state"] for one in job["attempts"]] == ["pushed"], when
+    for tag in ("1", "latest"):
+        assert digest_of(f"{bed.registry.address}/{repository}:{tag}") == reference, when
+    assert max(bed.uploads(repository).values()) == 1, when
+    assert bed.left_on_the_host == [], when
+    # An agent notices that its coordinator is gone by the end of its input.
+    eventually(lambda: not processes_of(bed.home))
+
+
+def processes_of(home: Home) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", str(home.folder)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+def digest_of(tag: str) -> str:
+    return f"sha256:{hashlib.sha256(skopeo_raw(tag)).hexdigest()}"
