@@ -14,7 +14,7 @@ from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
 from coordinator.runner.logs import log_folder
-from coordinator.runner.waiting import abandoned, ended_badly, stands
+from coordinator.runner.onlooking import abandoned, ended_badly, stands
 
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")

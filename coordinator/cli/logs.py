@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,12 +13,12 @@ from coordinator.domain import platforms, states
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.standing import Standing
 from coordinator.domain.states import AttemptState
-from coordinator.errors import Exit, UsageError
+from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
 from coordinator.runner.around import Around
 from coordinator.runner.logs import log_folder, log_path
-from coordinator.runner.waiting import abandoned, stands
+from coordinator.runner.onlooking import abandoned, jobs_of, stands
 from coordinator.store.sqlite import Store
 
 _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
@@ -35,7 +34,6 @@ def command(run: str, platform: str | None, *, follow: bool) -> int:
     with open_store(here) as store:
         found = store.find_run(run)
         shown = _Shown(here.state, found.id, platforms.parse(platform) if platform else None)
-        shown.jobs(found)  # a platform it has not is said before anything is shown
         try:
             found = _show(shown, found, here, store, follow=follow)
         except KeyboardInterrupt:
@@ -70,20 +68,12 @@ class _Shown:
         self._reused: set[int] = set()
         self._latest = 0
 
-    def jobs(self, run: Run) -> Sequence[Job]:
-        """Those that are asked for."""
-        found = [job for job in run.jobs if self._platform in (None, job.platform)]
-        if not found:
-            has = ", ".join(str(job.platform) for job in run.jobs)
-            raise UsageError(f"run {run.id} has no {self._platform}", hint=f"it has {has}")
-        return found
-
     def is_under_way(self, run: Run) -> bool:
-        return any(not states.ended(job.state) for job in self.jobs(run))
+        return any(not states.ended(job.state) for job in jobs_of(run, self._platform))
 
     def show(self, run: Run, *, to_the_end: bool) -> None:
         """Whatever is new; of logs that are not shown any further also a last line that does not end."""
-        for job in self.jobs(run):
+        for job in jobs_of(run, self._platform):
             for attempt in job.attempts:
                 self._attempt(job, attempt, to_the_end=to_the_end)
             if job.reused and job.id not in self._reused:

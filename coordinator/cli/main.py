@@ -23,6 +23,7 @@ COMMANDS = {
     "logs": "Show the log of a run, of one PLATFORM or of all.",
     "attach": "Show a run from its beginning until it ends.",
     "wait": "Wait until runs have ended.",
+    "why": "Tell what a run did, how long it took, and what had changed.",
     "inventory": "Check the inventory, or print its JSON schema.",
 }
 _HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...

@@ -20,8 +20,10 @@ def say(text: str) -> None:
 
 def give(text: str, *, end: str = "\n") -> None:
     """Data, for whatever stdout is, at once."""
+    encoding = sys.stdout.encoding or "utf-8"
     with _translated():
-        print(text, end=end, flush=True)  # noqa: T201
+        # A terminal that cannot show an arrow is no reason to show nothing.
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)  # noqa: T201
 
 
 def give_bytes(data: bytes) -> None:

@@ -35,15 +35,22 @@ class Scope:
 
 def network_reasons(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[int, str]]:
     """Line and reason for each such ADD of the last stage of the chain; the stages before it lend their variables."""
+    for instruction, values in in_scope(chain, scope):
+        if instruction.keyword == "add":
+            yield from ((instruction.line, why) for why in _unpinned(instruction, scope, values))
+
+
+def in_scope(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[Instruction, Mapping[str, str]]]:
+    """The instructions of the last stage of the chain, with the variables each of them sees."""
     values: dict[str, str] = {}
     for stage in chain:
         for instruction in stage.instructions:
+            if stage is chain[-1]:
+                yield instruction, values
             if instruction.keyword == "arg":
                 _declare(instruction, scope, values)
             elif instruction.keyword == "env":
                 _set(instruction, scope, values)
-            elif instruction.keyword == "add" and stage is chain[-1]:
-                yield from ((instruction.line, why) for why in _unpinned(instruction, scope, values))
 
 
 def _declare(instruction: Instruction, scope: Scope, values: dict[str, str]) -> None:

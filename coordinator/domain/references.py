@@ -18,6 +18,7 @@ _HOST = re.compile(
 )
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
 _LONGEST_NAME = 255
+_SHORT_DIGEST = len("sha256:") + 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Reference:
 def is_digest(text: str) -> bool:
     """Whether this is a whole sha256 digest in canonical spelling."""
     return _DIGEST.match(text) is not None
+
+
+def short(digest: str) -> str:
+    """Enough of a digest to recognise it."""
+    return digest[:_SHORT_DIGEST]
 
 
 def parse(text: str) -> Reference:

@@ -22,11 +22,11 @@ from coordinator.domain.events import (
     Waiting,
 )
 from coordinator.domain.platforms import Mode
+from coordinator.domain.references import short
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PLATFORM_WIDTH = len("linux/arm64/v9")
 _MODE_WIDTH = len("emulated")
-_SHORT_DIGEST = len("sha256:") + 12
 
 
 def visible(text: str) -> str:
@@ -38,11 +38,6 @@ def visible(text: str) -> str:
 def prefix(place: Place) -> str:
     """`linux/arm/v7   pi4 native  `: what every line of a job begins with."""
     return f"{place.platform!s:<{_PLATFORM_WIDTH}} {place.host} {place.mode:<{_MODE_WIDTH}} "
-
-
-def short(digest: str) -> str:
-    """Enough of a digest to recognise it."""
-    return digest[:_SHORT_DIGEST]
 
 
 def lines(event: Event) -> list[str]:

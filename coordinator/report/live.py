@@ -31,7 +31,8 @@ from coordinator.domain.events import (
     Waiting,
 )
 from coordinator.domain.platforms import Platform
-from coordinator.report.lines import lines, short, visible
+from coordinator.domain.references import short
+from coordinator.report.lines import lines, visible
 
 _FRAMES_PER_S = 8
 _STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "skipped": "yellow"}

@@ -202,13 +202,14 @@ def _build_id(
             build_args=counted(without_proxies(target.build_args, declared(dockerfile)), target.volatile),
             labels=counted(target.labels, target.volatile),
             frontend=frontend.manifest.digest if frontend else "",
-            bases=tuple(_base_digest(use, bases[use.text]) for use in uses if use.text in bases),
+            bases=tuple(base_digest(use, bases[use.text]) for use in uses if use.text in bases),
             nonce=nonce,
         )
     )
 
 
-def _base_digest(use: BaseUse, base: Base) -> str:
+def base_digest(use: BaseUse, base: Base) -> str:
+    """What a build id has of this use of a base."""
     # The index's for a stage that runs on whichever host builds: the id must not depend on which one does.
     return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
 

@@ -22,6 +22,8 @@ from coordinator.runner.history import open_history
 from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
 from coordinator.runner.interrupt import Ended, to_the_end
 from coordinator.runner.job_names import run_of
+from coordinator.runner.keeping import make_room
+from coordinator.runner.kept_inputs import keep_inputs
 from coordinator.runner.placing import (
     candidates,
     plan_for,
@@ -67,6 +69,7 @@ async def _build(
     check_names(request.asked.names, inventory.hosts)
     tell_of_inventory(inventory, emit)
     with open_history(around, emit) as store:
+        make_room(around, store, emit)
         async with workplace(inventory, around, store, emit) as here:
             request = await with_platforms(request, inventory, here.probing, emit)
             await _check_push(request, here.registries)
@@ -83,9 +86,11 @@ async def _build(
             chosen = candidates(plan, needed=left)
             tell_who_is_left_out(plan, emit)
             async with here.farm.sweeping(lambda name: store.has_ended(run_of(name))):
-                driver = this_driver(around.holder, secrets.token_hex(8))
+                driver, run_id = this_driver(around.holder, secrets.token_hex(8)), secrets.token_hex(4)
+                # Before there is a run: what is interrupted here leaves none behind.
+                await keep_inputs(around.state, run_id, inputs, plan, emit)
                 run = store.create_run(
-                    secrets.token_hex(4),
+                    run_id,
                     request.to_json(),
                     inputs.build_ids,
                     driver=driver,

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from coordinator.domain import states
 from coordinator.domain.known import Sighting
-from coordinator.domain.lease import Driver, Lease
+from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.run import Attempt, Run, StoredEvent
 from coordinator.domain.states import (
@@ -28,9 +27,10 @@ from coordinator.domain.states import (
     TargetEvent,
     TargetState,
 )
-from coordinator.errors import ArchloomError, HeldError, UsageError
+from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import PATIENCE_S, Database
+from coordinator.store.leases import Leases
 
 # What is remembered of a host that nobody has asked for this long is of no use.
 _FORGOTTEN_S = 90 * 86400.0
@@ -54,8 +54,7 @@ class Store:
         self.path = path
         self._clock = clock
         self._db = Database(path, patience_s, on_loss)
-        # The token of each run this object drives.
-        self._driven: dict[str, str] = {}
+        self._leases = Leases(self._db, clock, self._tell)
 
     def __enter__(self) -> Self:
         return self
@@ -92,9 +91,8 @@ class Store:
             )
             for platform, build_id in build_ids.items():
                 self._db.do("insert_job", run_id=run_id, platform=str(platform), build_id=build_id)
-            self._take(run_id, driver)
+            self._leases.take(run_id, driver)
             self._tell(run_id, "run created", holder=driver.holder)
-        self._driven[run_id] = driver.token
         return self.run(run_id)
 
     def drive(self, run_id: str, driver: Driver, runs: Callable[[Driver], bool | None]) -> Run:
@@ -108,22 +106,20 @@ class Store:
             if run.finished_at is not None:
                 hint = f"it ended with exit code {run.exit_code}; list runs with: archloom runs"
                 raise UsageError(f"run {run_id} has ended already", hint=hint, code="ended")
-            self._take_over(run, driver, runs)
-        self._driven[run_id] = driver.token
+            self._leases.take_over(run, driver, runs)
         return self.run(run_id)
 
     def beat(self, run_id: str, driver: Driver) -> None:
         """The driver is still there. Raises HeldError `taken` where another has the run now."""
         with self._db.change():
-            self._hold(run_id, driver.token)
-            self._db.do("beat", run_id=run_id, at=self._clock())
+            self._leases.hold(run_id, driver.token)
+            self._leases.beat(run_id)
 
     def release(self, run_id: str) -> None:
         """Gives the run back unfinished, for whoever drives it next."""
         with self._drive(run_id):
-            self._db.do("end_lease", run_id=run_id)
+            self._leases.end(run_id)
             self._tell(run_id, "run released")
-        del self._driven[run_id]
 
     def ask_cancel(self, run_id: str) -> None:
         """Asks whoever drives the run to cancel it. A run that has ended is left as it is."""
@@ -146,7 +142,7 @@ class Store:
                 rows.job(one, attempts.get(one["id"], [])) for one in self._db.all("jobs_of_run", run_id=run_id)
             )
             tags = tuple(rows.tag_move(one) for one in self._db.all("tags_of_run", run_id=run_id))
-            return rows.run(row, self._lease(run_id), jobs, tags)
+            return rows.run(row, self._leases.of(run_id), jobs, tags)
 
     def runs(self, limit: int = 20) -> tuple[Run, ...]:
         """The latest runs, newest first."""
@@ -265,10 +261,9 @@ class Store:
     def finish(self, run_id: str, exit_code: int) -> None:
         """The run is over, and with it the lease."""
         with self._drive(run_id):
-            self._db.do("end_lease", run_id=run_id)
+            self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, f"run ended {exit_code}")
-        del self._driven[run_id]
 
     def sightings(self) -> dict[tuple[str, str], Sighting]:
         """What is remembered of hosts, by name and address."""
@@ -298,7 +293,7 @@ class Store:
     def _drive(self, run_id: str) -> Iterator[None]:
         """A change of a run that this object drives."""
         with self._db.change():
-            self._hold(run_id, self._driven.get(run_id, ""))
+            self._leases.hold(run_id)
             yield
 
     @contextlib.contextmanager
@@ -306,38 +301,6 @@ class Store:
         """The same; gives the row of the job."""
         with self._drive(self._db.row("job_state", id=job_id)["run_id"]):
             yield self._db.row("job_state", id=job_id)
-
-    def _hold(self, run_id: str, token: str) -> None:
-        lease = self._lease(run_id)
-        if lease is None:
-            hint = f"take it up with: archloom resume {run_id}"
-            raise HeldError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
-        if lease.driver.token != token:
-            by = lease.driver.holder
-            raise HeldError(
-                f"run {run_id} was taken over by {by}", hint=f"watch it: archloom attach {run_id}", code="taken"
-            )
-
-    def _take_over(self, run: Run, driver: Driver, runs: Callable[[Driver], bool | None]) -> None:
-        lease, now = run.lease, self._clock()
-        if lease is not None and lease.driver.token != driver.token:
-            silent = f"{max(0.0, now - lease.beat_at):.0f} s"
-            if not lease.is_stale(now, runs(lease.driver)):
-                raise HeldError(
-                    f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), heard of {silent} ago",
-                    hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
-                    code="held",
-                )
-            self._tell(run.id, "run taken over", holder=driver.holder, before=lease.driver.holder, silent=silent)
-        else:
-            self._tell(run.id, "run taken up", holder=driver.holder)
-        self._take(run.id, driver)
-
-    def _take(self, run_id: str, driver: Driver) -> None:
-        self._db.do("take_lease", run_id=run_id, at=self._clock(), **asdict(driver))
-
-    def _lease(self, run_id: str) -> Lease | None:
-        return next(map(rows.lease, self._db.all("lease", run_id=run_id)), None)
 
     def _known(self, run_id: str) -> Any:  # noqa: ANN401 - a row's columns have no static type
         found = self._db.all("run", id=run_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 import pytest
 
 from tests.acceptance.archloom import context, good
@@ -42,3 +44,33 @@ def test_the_end_of_a_failed_run_is_told_again(registry, home, tmp_path):
 
     assert (failed.returncode, again.returncode) == (4, 4)
     assert again.stderr == failed.stderr
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_run_that_was_left_and_gone_on_with_is_one_story(registry, home, tmp_path):
+    """Whoever follows hears that its driver is gone, and how to go on; its record goes on with the next one."""
+    base = base_image(registry, "linux/amd64", repository="attach/base")
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo {token_hex(4)} begun; sleep 3\n")
+    build = home.start("build", str(folder), "-t", f"{registry.address}/attach/left:1", "--platform", "linux/amd64")
+    while not (first := build.stderr.readline()).startswith("run "):
+        pass
+    run = first.split()[1].rstrip(":")
+    attached = home.start("attach", run)
+    while " begun" not in attached.stderr.readline():
+        pass
+
+    build.kill()
+    build.communicate()
+    _, said = attached.communicate(timeout=60)
+    resumed = good(home.run("resume", run))
+    after = good(home.run("attach", run))
+    why = good(home.run("why", run)).stdout
+
+    assert attached.returncode == 5
+    assert f"error: nobody drives run {run} any more: " in said
+    assert f"hint: go on with it: archloom resume {run}" in said
+    assert first in after.stderr
+    assert after.stderr.endswith(resumed.stderr)
+    assert "the run is gone on with" in why
+    assert "gone on with by " in why or "taken over by " in why
+    assert why.count(" RUN echo ") == 1

@@ -255,4 +255,4 @@ async def test_without_a_store_hosts_are_asked_all_the_same(bed):
             found = await probing.all(["pi4", "beast"])
 
     assert isinstance(found["beast"], Facts)
-    assert bed.told == [f"nothing is remembered of the hosts: cannot use the state folder: {state}: File exists"]
+    assert bed.told == [f"nothing is remembered of the hosts: cannot use the state folder {state}: File exists"]

@@ -94,8 +94,11 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
             with pytest.raises(LostError, match="is full or failing") as caught:
                 create(store, "another")
         assert caught.value.hint == f"make room: df -h {path.parent}"
+        with pytest.raises(LostError):
+            store.finish("7f3a", 0)
         assert store.runs() == (before,)
         (path.parent / "filler").unlink()
+        store.finish("7f3a", 0)
         create(store, "another")
 
 

@@ -157,7 +157,6 @@ class Coordinators(RuleBasedStateMachine):
             None if held else HeldError, lambda: store.release(name) if end is None else store.finish(name, end)
         )
         if held:
-            del self.held[seat % len(self.seats)][name]
             model.told += 1
             finished_at = None if end is None else self.now
             model.run = replace(model.run, lease=None, finished_at=finished_at, exit_code=end)

@@ -20,7 +20,7 @@ from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.around import Around
 from coordinator.runner.history import open_history
 from tests.edges.store_bed import assigned, create
-from tests.edges.trouble_bed import fill, filled, locked, mounted, needs_root, opened
+from tests.edges.trouble_bed import fill, filled, locked, mounted, needs_root, no_database, opened, read_only
 from tests.services.missing import ROOT, program
 
 
@@ -32,26 +32,11 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    filled(path)
-    with mounted(path.parent, "--bind", str(path.parent)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
-        yield
-
-
-@contextmanager
 def full(path: Path) -> Iterator[None]:
     with mounted(path.parent, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
         filled(path)
         fill(path.parent)
         yield
-
-
-@contextmanager
-def no_database(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database" * 500)
-    yield
 
 
 @contextmanager

@@ -45,6 +45,21 @@ def fill(folder: Path) -> None:
             filler.write(b"x" * 4096)
 
 
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    filled(path)
+    with mounted(path.parent, "--bind", str(path.parent)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
+        yield
+
+
+@contextmanager
+def no_database(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database" * 500)
+    yield
+
+
 LOCKS = """
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)

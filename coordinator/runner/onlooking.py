@@ -1,4 +1,4 @@
-"""What is told of a run to whoever waits for it and does not drive it."""
+"""What is told of a run to whoever asks about it and does not drive it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ from collections.abc import Callable
 
 from coordinator.domain.ages import ago
 from coordinator.domain.outcome import complaint
-from coordinator.domain.run import Run
+from coordinator.domain.platforms import Platform
+from coordinator.domain.run import Job, Run
 from coordinator.domain.standing import Standing, standing
-from coordinator.errors import ArchloomError, Exit, LostError, of_exit
+from coordinator.errors import ArchloomError, Exit, LostError, UsageError, of_exit
 from coordinator.store.processes import runs
 
 
 def stands(run: Run, clock: Callable[[], float]) -> Standing:
     """How the run stands now, as far as this machine can tell."""
     return standing(run, clock(), runs)
+
+
+def jobs_of(run: Run, platform: Platform | None) -> tuple[Job, ...]:
+    """The jobs of the run, or the one of this platform. Raises UsageError where it has none."""
+    found = tuple(job for job in run.jobs if platform in (None, job.platform))
+    if not found:
+        has = ", ".join(str(job.platform) for job in run.jobs)
+        raise UsageError(f"run {run.id} has no {platform}", hint=f"it has {has}")
+    return found
 
 
 def abandoned(run: Run, clock: Callable[[], float]) -> LostError:

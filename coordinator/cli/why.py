@@ -1,0 +1,49 @@
+"""`archloom why`: what a run did for each platform, how long it took, and what had changed since the run before."""
+
+from __future__ import annotations
+
+import click
+
+from coordinator.cli.around import around, open_store
+from coordinator.cli.output import give, give_json
+from coordinator.domain import platforms
+from coordinator.domain.account import Known, account
+from coordinator.domain.run import Run
+from coordinator.report.account import account_json, account_text
+from coordinator.report.record import RecordReader
+from coordinator.runner.around import Around
+from coordinator.runner.inputs import BUILD_PLATFORM
+from coordinator.runner.kept_inputs import origin_of
+from coordinator.runner.logs import log_folder
+from coordinator.runner.onlooking import jobs_of
+from coordinator.store.sqlite import Store
+
+
+@click.command(epilog="\b\nExample:\n  archloom why 7f3a linux/arm64")
+@click.argument("run")
+@click.argument("platform", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
+def command(run: str, platform: str | None, *, as_json: bool) -> None:
+    """Tell why a run did what it did: every decision, wait, step and error in
+    order, with seconds, beside the run before of the same tag."""
+    here = around()
+    with open_store(here) as store:
+        found = store.find_run(run)
+        jobs = jobs_of(found, platforms.parse(platform) if platform else None)
+        previous = store.previous(found)
+        now = _known(found, store, here)
+        before = _known(previous, store, here) if previous else None
+    told = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
+    if as_json:
+        give_json(account_json(told))
+    else:
+        give(account_text(told))
+
+
+def _known(run: Run, store: Store, here: Around) -> Known:
+    return Known(
+        run=run,
+        committed=store.events(run.id),
+        recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),
+        origin=origin_of(here.state, run),
+    )

@@ -1,0 +1,110 @@
+"""The account of a run: the story of its jobs beside that of the run before, and what had changed between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from coordinator.domain import states
+from coordinator.domain.changes import Change, Origin, changes
+from coordinator.domain.events import Event, Notice
+from coordinator.domain.platforms import Platform
+from coordinator.domain.run import Job, Run, StoredEvent
+from coordinator.domain.states import JobState
+from coordinator.domain.story import Entry, Kind, beside, story
+from coordinator.domain.story_of_store import story_of_job, story_of_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
+
+    run: Run
+    committed: Sequence[StoredEvent] = field(default=(), repr=False)
+    recorded: Sequence[tuple[float, Event]] = field(default=(), repr=False)
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAccount:
+    """`why` says why the job was built, or was not; each entry stands beside the same of the run before."""
+
+    job: Job
+    why: str
+    entries: tuple[tuple[Entry, Entry | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """`before` is the run before of the same first tag; without one there are no `changes`."""
+
+    run: Run
+    before: Run | None
+    changes: tuple[Change, ...]
+    entries: tuple[Entry, ...]
+    jobs: tuple[JobAccount, ...]
+
+
+def account(now: Known, before: Known | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
+    """The account of these platforms of the run. `build_platform` stands for whichever host builds."""
+    jobs = [job for job in now.run.jobs if job.platform in platforms]
+    return Account(
+        run=now.run,
+        before=before.run if before else None,
+        changes=changes(before.origin, now.origin, platforms, build_platform) if before else (),
+        entries=_of_run(now),
+        jobs=tuple(_of_job(job, now, before) for job in jobs),
+    )
+
+
+def _of_run(known: Known) -> tuple[Entry, ...]:
+    notices = (
+        Entry(at=at, kind=Kind.NOTE, name="notice", text=event.text)
+        for at, event in known.recorded
+        if isinstance(event, Notice)
+    )
+    return tuple(sorted((*story_of_run(known.committed), *notices), key=lambda entry: entry.at))
+
+
+def _of_job(job: Job, now: Known, before: Known | None) -> JobAccount:
+    earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
+    entries = (*_plan(job, now), *_entries(job, now))
+    return JobAccount(
+        job=job,
+        why=_why(job, now, before.run if before else None, earlier),
+        entries=beside(entries, _entries(earlier, before) if before and earlier else ()),
+    )
+
+
+def _plan(job: Job, now: Known) -> Iterator[Entry]:
+    """Who was to build it and who was not, those with the same reason together."""
+    hosts: dict[tuple[str, str, str], list[str]] = {}
+    for row in now.origin.kept.plan if now.origin.kept else ():
+        if row.platform == str(job.platform):
+            hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
+    for (verdict, mode, reason), names in hosts.items():
+        who = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
+        yield Entry(at=now.run.created_at, kind=Kind.NOTE, name="plan", text=f"plan: {who}: {reason}")
+
+
+def _entries(job: Job, known: Known) -> tuple[Entry, ...]:
+    return story(known.recorded, job.platform) or story_of_job(job, known.committed)
+
+
+def _why(job: Job, now: Known, before: Run | None, earlier: Job | None) -> str:
+    unstable = now.origin.kept.unstable if now.origin.kept else ()
+    if job.reused:
+        return "reused, since nothing it depends on has changed since that was built"
+    if not job.attempts:
+        return "no host has had it" if states.ended(job.state) else "no host has it yet"
+    if unstable:
+        return f"built, since nothing is reused: {'; '.join(unstable)}"
+    if before is None:
+        return "built; no earlier run of this tag is known here"
+    if earlier is None:
+        return f"built; run {before.id} did not have it"
+    if earlier.build_id != job.build_id:
+        return f"built, since what it depends on has changed since run {before.id}"
+    if earlier.state is not JobState.VERIFIED:
+        return f"built, since run {before.id} did not finish it"
+    return f"built again, since the registry did not have what run {before.id} made of the same, or not acceptably"

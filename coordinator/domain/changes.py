@@ -1,0 +1,200 @@
+"""What two runs of one target were built from, and what is not the same."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+
+from coordinator.domain.build_id import ContextEntry, EntryKind
+from coordinator.domain.dockerfile import context_takers, parse
+from coordinator.domain.dockerfile_copies import Taker
+from coordinator.domain.plan import Row
+from coordinator.domain.platforms import Platform
+from coordinator.errors import UsageError
+
+_OPTIONS = {"stage": "--target", "no_cache": "--no-cache", "emulate": "--emulate"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What is kept of a run's inputs beside the store's digests. `bases` are digests by platform and image, `plan` has
+    the platforms that were to be built."""
+
+    context: tuple[ContextEntry, ...] = field(repr=False)
+    dockerfile: str = field(repr=False)
+    dockerfile_path: str
+    bases: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)
+    unstable: tuple[str, ...] = ()
+    plan: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a run was asked (`request`), what that was resolved to (`inputs`), and `kept`, which may be gone."""
+
+    request: Mapping[str, object]
+    inputs: Mapping[str, object]
+    kept: Kept | None = None
+
+
+class Kind(StrEnum):
+    BASE = "base"
+    DOCKERFILE = "dockerfile"
+    ARGUMENT = "build_arg"
+    LABEL = "label"
+    OPTION = "option"
+    FILE = "file"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """`what` is an image, a path or a name; `before` and `now` what it was and is, None where it was not there.
+
+    Of a Dockerfile these are the lines that changed. `takers` are the instructions that take a file of the context,
+    None where that cannot be told; `same` the platforms whose own image of a base that moved is the same as before.
+    """
+
+    kind: Kind
+    what: str
+    before: str | None = None
+    now: str | None = None
+    takers: tuple[str, ...] | None = None
+    same: tuple[Platform, ...] = ()
+    volatile: bool = False
+
+
+def changes(before: Origin, now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> tuple[Change, ...]:
+    """What changed from one run to the next, what weighs most first. Where too little is kept, that it did."""
+    return (
+        *_bases(before, now),
+        *_dockerfile(before, now),
+        *_named(Kind.ARGUMENT, "build_args", before, now),
+        *_named(Kind.LABEL, "labels", before, now),
+        *_options(before, now),
+        *_files(before, now, platforms, build_platform),
+    )
+
+
+def _bases(before: Origin, now: Origin) -> Iterator[Change]:
+    old, new = _mapping(before.inputs, "bases"), _mapping(now.inputs, "bases")
+    for image in sorted(old.keys() & new.keys()):
+        if old[image] != new[image]:
+            same = tuple(
+                platform for platform, images in _of_platforms(now) if _is_same(before, platform, image, images)
+            )
+            yield Change(kind=Kind.BASE, what=image, before=old[image], now=new[image], same=same)
+
+
+def _of_platforms(origin: Origin) -> Sequence[tuple[Platform, Mapping[str, str]]]:
+    return tuple(origin.kept.bases.items()) if origin.kept else ()
+
+
+def _is_same(before: Origin, platform: Platform, image: str, images: Mapping[str, str]) -> bool:
+    """An index moves with every platform in it, and need not with this one."""
+    earlier = dict(_of_platforms(before)).get(platform, {})
+    return image in images and images[image] == earlier.get(image)
+
+
+def _dockerfile(before: Origin, now: Origin) -> Iterator[Change]:
+    if before.inputs.get("dockerfile") == now.inputs.get("dockerfile"):
+        return
+    name = now.kept.dockerfile_path if now.kept else "Dockerfile"
+    if before.kept is None or now.kept is None:
+        yield Change(kind=Kind.DOCKERFILE, what=name)
+        return
+    lines = list(difflib.ndiff(before.kept.dockerfile.splitlines(), now.kept.dockerfile.splitlines()))
+    yield Change(kind=Kind.DOCKERFILE, what=name, before=_lines(lines, "- "), now=_lines(lines, "+ "))
+
+
+def _lines(lines: Sequence[str], mark: str) -> str:
+    return "\n".join(line.removeprefix(mark) for line in lines if line.startswith(mark))
+
+
+def _named(kind: Kind, key: str, before: Origin, now: Origin) -> Iterator[Change]:
+    old, new = _mapping(before.request, key), _mapping(now.request, key)
+    volatile = now.request.get("volatile")
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            left_out = isinstance(volatile, list) and name in volatile
+            yield Change(kind=kind, what=name, before=old.get(name), now=new.get(name), volatile=left_out)
+
+
+def _options(before: Origin, now: Origin) -> Iterator[Change]:
+    for key, option in _OPTIONS.items():
+        old, new = before.request.get(key), now.request.get(key)
+        if (old or None) != (new or None):
+            yield Change(kind=Kind.OPTION, what=option, before=_said(old), now=_said(new))
+
+
+def _said(value: object) -> str | None:
+    return str(value) if value else None
+
+
+def _files(before: Origin, now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> Iterator[Change]:
+    if before.inputs.get("context") == now.inputs.get("context"):
+        return
+    if before.kept is None or now.kept is None:
+        yield Change(kind=Kind.CONTEXT, what=str(now.request.get("context", "")))
+        return
+    takers = _takers(now, platforms, build_platform)
+    found: list[tuple[float, Change]] = []
+    for path, was, is_now in _changed_files(before.kept, now.kept):
+        by = tuple(taker for taker in takers or () if taker.takes(path))
+        # What the Dockerfile says is told already.
+        if by or path != now.kept.dockerfile_path:
+            names = None if takers is None else tuple(dict.fromkeys(taker.text for taker in by))
+            change = Change(kind=Kind.FILE, what=path, before=was, now=is_now, takers=names)
+            found.append((by[0].line if by else inf, change))
+    # From the first instruction that takes a file on nothing is cached.
+    yield from (change for _, change in sorted(found, key=lambda item: (item[0], item[1].what)))
+
+
+def _changed_files(before: Kept, now: Kept) -> Iterator[tuple[str, str | None, str | None]]:
+    old, new = ({entry.path: entry for entry in kept.context} for kept in (before, now))
+    for path in old.keys() | new.keys():
+        was, is_now = _shown(old.get(path), new.get(path)), _shown(new.get(path), old.get(path))
+        if was != is_now:
+            yield path, was, is_now
+
+
+def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> Sequence[Taker] | None:
+    """Those of all platforms: which stages are built may depend on it. `None` where the file cannot be read here."""
+    kept, stage = now.kept, now.request.get("stage")
+    if kept is None:
+        return None
+    try:
+        dockerfile = parse(kept.dockerfile, kept.dockerfile_path)
+        return tuple(
+            taker
+            for platform in platforms
+            for taker in context_takers(
+                dockerfile,
+                stage=stage if isinstance(stage, str) else "",
+                platform=platform,
+                build_platform=build_platform,
+                build_args=_mapping(now.request, "build_args"),
+            )
+        )
+    except UsageError:  # another version read it in another way
+        return None
+
+
+def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None:
+    """What a person tells two entries apart by: what it is, where it leads, else its mode, else its content."""
+    if entry is None:
+        return None
+    if other is not None and entry.kind is other.kind:
+        if entry.kind is EntryKind.SYMLINK:
+            return entry.link
+        if entry.mode != other.mode:
+            return f"mode {entry.mode:o}"
+    return entry.digest if entry.kind is EntryKind.FILE else entry.kind.value
+
+
+def _mapping(data: Mapping[str, object], key: str) -> Mapping[str, str]:
+    found = data.get(key)
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,281 @@
+"""The story of a job: every decision, wait, phase, step and error of it, in order, with seconds.
+
+It is told from the recorded events of its run. A run that was gone on with has told some of them twice: the log of a
+build that is joined again is read from its beginning, and what was verified before is said again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from coordinator.domain.events import (
+    Assigned,
+    AttemptEnded,
+    Event,
+    Notice,
+    Phase,
+    PhaseEnded,
+    Reused,
+    RunEnded,
+    RunStarted,
+    Skipped,
+    StepLine,
+    TagMoved,
+    Verified,
+    Waiting,
+)
+from coordinator.domain.platforms import Platform
+from coordinator.domain.progress import LineKind, LogLine, StepReader
+from coordinator.domain.references import short
+
+# A step of the builder's own that is quicker than this is of no interest.
+_NOTABLE_S = 0.5
+_AWAY = "connection lost"
+_POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
+_FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
+
+
+class Kind(StrEnum):
+    """`error`: of an attempt; `end`: of the job."""
+
+    NOTE = "note"
+    WAIT = "wait"
+    PHASE = "phase"
+    STEP = "step"
+    ERROR = "error"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """`at` is in epoch seconds; `name` is what entries of two runs are set beside each other by; `seconds` is None for
+    what takes no time or is not over."""
+
+    at: float
+    kind: Kind
+    name: str
+    text: str
+    seconds: float | None = None
+    cached: bool = False
+
+
+def story(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[Entry, ...]:
+    """The entries of this platform's job. `events` are those of the whole run, in their order."""
+    telling = _Telling(platform)
+    for at, event in events:
+        telling.hear(at, event)
+    return telling.told()
+
+
+def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, Entry | None], ...]:
+    """Each entry with the same of another run: the second wait beside the second wait, a step by its instruction."""
+    found = dict(_keyed(before))
+    return tuple((entry, found.get(key)) for key, entry in _keyed(now))
+
+
+def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[Kind, str, int], Entry]]:
+    seen: Counter[tuple[Kind, str]] = Counter()
+    for entry in entries:
+        seen[entry.kind, entry.name] += 1
+        yield (entry.kind, entry.name, seen[entry.kind, entry.name]), entry
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An entry that may not be over."""
+
+    at: float
+    kind: Kind
+    name: str
+    text: str
+    seconds: float | None = None
+    cached: bool = False
+
+    def close(self, at: float) -> None:
+        self.seconds = max(0.0, at - self.at)
+
+    def entry(self) -> Entry:
+        return Entry(
+            at=self.at, kind=self.kind, name=self.name, text=self.text, seconds=self.seconds, cached=self.cached
+        )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One try on one host as it goes on: what is open of it."""
+
+    phases: dict[str, _Draft] = field(default_factory=dict)
+    steps: dict[int, _Draft] = field(default_factory=dict)
+    over: list[_Draft] = field(default_factory=list)
+    reader: StepReader = field(default_factory=StepReader)
+
+
+@dataclass(slots=True)
+class _Telling:
+    platform: Platform
+    drafts: list[_Draft] = field(default_factory=list)
+    wait: _Draft | None = None
+    attempts: int = 0
+    attempt: _Attempt = field(default_factory=_Attempt)
+    begun: bool = False
+    ended: bool = False
+
+    def hear(self, at: float, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._started(at)
+            case RunEnded():
+                self._close(at)
+            case Notice() | TagMoved():
+                pass
+            case Waiting() | Skipped() | Reused():
+                if event.platform == self.platform:
+                    self._of_job(at, event)
+            case _:
+                if event.place.platform == self.platform:
+                    self._on_a_host(at, event)
+
+    def told(self) -> tuple[Entry, ...]:
+        drafts = sorted((*self.drafts, *self._under_way()), key=lambda draft: draft.at)
+        return tuple(draft.entry() for draft in drafts)
+
+    def _started(self, at: float) -> None:
+        if self.begun and not self.ended:
+            self._close_wait(at)
+            self._add(at, Kind.NOTE, "resumed", "the run is gone on with")
+        self.begun = True
+
+    def _of_job(self, at: float, event: Waiting | Skipped | Reused) -> None:
+        self._close_wait(at)
+        match event:
+            case Waiting(_, reason):
+                self.wait = self._add(at, Kind.WAIT, "wait", f"waits: {reason}")
+            case Skipped(_, reason):
+                self._end(at, f"not built: {reason}")
+            case Reused():
+                self._end(at, f"reused {short(event.digest)} from pin {event.pin}: no host was touched")
+
+    def _on_a_host(self, at: float, event: Assigned | Phase | PhaseEnded | StepLine | AttemptEnded | Verified) -> None:
+        self._close_wait(at)
+        match event:
+            case Assigned(place):
+                self.attempts += 1
+                self.attempt = _Attempt()
+                self._add(at, Kind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
+            case Phase(_, name, text):
+                self._phase(at, name, text)
+            case PhaseEnded(_, name):
+                if name in self.attempt.phases:
+                    # By when it began: the driver that tells of its end may not have seen that.
+                    self.attempt.phases.pop(name).close(at)
+            case StepLine(_, text):
+                for line in self.attempt.reader.feed(f"{text}\n"):
+                    self._step(at, line)
+            case AttemptEnded():
+                self._failed(at, event)
+            case Verified():
+                self._close(at)
+                self._end(at, f"verified {short(event.digest)} in {event.seconds:.1f} s (pin {event.pin})")
+
+    def _phase(self, at: float, name: str, text: str) -> None:
+        found = self.attempt.phases.get(name)
+        if name == _AWAY:
+            self._add(at, Kind.NOTE, "connection", f"{name}: {text}")
+        elif found is None:
+            self._open(at, name, text)
+        elif name == "build":
+            self._joined(at, text)
+        elif not text or text.startswith("again"):
+            # What went before was lost, or its driver died.
+            found.close(at)
+            found.text = f"{name}: cut off"
+            self._open(at, name, text)
+        elif name == "context":
+            found.text = f"{name}: {text}"
+
+    def _joined(self, at: float, text: str) -> None:
+        """The build went on while nobody heard of it."""
+        if text:
+            self._add(at, Kind.NOTE, "connection", text)
+            return
+        # By another driver, which reads its log from the beginning.
+        again = [*self.attempt.steps.values(), *self.attempt.over]
+        self.drafts = [draft for draft in self.drafts if not any(draft is one for one in again)]
+        self.attempt = _Attempt(phases=self.attempt.phases)
+
+    def _open(self, at: float, name: str, text: str) -> None:
+        self.attempt.phases[name] = self._add(at, Kind.PHASE, name, f"{name}: {text}" if text else name)
+
+    def _step(self, at: float, line: LogLine) -> None:
+        match line.kind:
+            case LineKind.STARTED:
+                self.attempt.steps[line.number] = _Draft(at, Kind.STEP, _named(line.step), line.step)
+            case LineKind.DONE | LineKind.CACHED | LineKind.ERROR | LineKind.CANCELED:
+                step = self.attempt.steps.pop(line.number, None)
+                if step is not None:
+                    self._stepped(at, step, line)
+            case LineKind.RESUMED | LineKind.OUTPUT | LineKind.OTHER:
+                pass
+
+    def _stepped(self, at: float, step: _Draft, line: LogLine) -> None:
+        step.close(at)
+        step.cached = line.kind is LineKind.CACHED
+        if step.cached:
+            step.seconds = None
+        elif line.seconds is not None:
+            step.seconds = line.seconds
+        if line.kind is LineKind.ERROR:
+            step.text = f"{step.text}: failed"
+        if line.total or line.kind is LineKind.ERROR or (step.seconds or 0.0) >= _NOTABLE_S:
+            self.attempt.over.append(step)
+            self.drafts.append(step)
+
+    def _failed(self, at: float, event: AttemptEnded) -> None:
+        self._close(at)
+        code = f" ({event.code})" if event.code else ""
+        where = f" at {event.step}" if event.step else ""
+        why = f": {event.message}" if event.message != event.state else ""
+        again = "; it is tried again" if event.again else ""
+        self._add(at, Kind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
+        self.attempt = _Attempt()
+
+    def _end(self, at: float, text: str) -> None:
+        if not self.ended:
+            self._add(at, Kind.END, "end", text)
+            self.ended = True
+
+    def _close(self, at: float) -> None:
+        """Nothing is under way any more."""
+        self._close_wait(at)
+        for step in self._under_way():
+            step.close(at)
+            step.text = f"{step.text}: not finished"
+            self.drafts.append(step)
+        for phase in self.attempt.phases.values():
+            phase.close(at)
+        self.attempt.steps.clear()
+        self.attempt.phases.clear()
+
+    def _under_way(self) -> list[_Draft]:
+        """The steps of the Dockerfile that have begun and not ended."""
+        return [step for step in self.attempt.steps.values() if _POSITION.match(step.text)]
+
+    def _close_wait(self, at: float) -> None:
+        if self.wait is not None:
+            self.wait.close(at)
+            self.wait = None
+
+    def _add(self, at: float, kind: Kind, name: str, text: str) -> _Draft:
+        draft = _Draft(at, kind, name, text)
+        self.drafts.append(draft)
+        return draft
+
+
+def _named(title: str) -> str:
+    """The step's stage and instruction, without its number. A FROM is one: its image has another digest tomorrow."""
+    name = _POSITION.sub(lambda match: f"{match[1]} " if match[1] else "", title, count=1)
+    return _FROM.sub(r"\1", name)

@@ -1,0 +1,106 @@
+"""What the store alone knows of a run: less than its record, and still there when that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from coordinator.domain.references import short
+from coordinator.domain.run import Attempt, Job, StoredEvent
+from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
+from coordinator.domain.story import Entry, Kind
+
+# A phase is as long as the attempt is in this state.
+_PHASES = {
+    AttemptState.SENDING: "send",
+    AttemptState.BUILDING: "build",
+    AttemptState.PUSHING: "push",
+    AttemptState.PUSHED: "verify",
+}
+_BADLY = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
+
+
+def story_of_run(events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
+    """Who drove the run, and what became of it."""
+    told = ((event, _of_run(event.what, event.data)) for event in events)
+    return tuple(Entry(at=event.at, kind=Kind.NOTE, name="run", text=text) for event, text in told if text)
+
+
+def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
+    """The entries of a job, from what was committed of it."""
+    entries = [entry for attempt in job.attempts for entry in _of_attempt(job, attempt, events)]
+    for event in events:
+        match event.what.split():
+            case ["job", platform, _, change, state] if platform == str(job.platform):
+                entries += _ended(job, event.at, change, state)
+            case _:
+                pass
+    return tuple(sorted(entries, key=lambda entry: entry.at))
+
+
+def _of_run(what: str, data: Mapping[str, str]) -> str:
+    holder = data.get("holder", "")
+    match what.split():
+        case ["run", "created"]:
+            return f"begun by {holder}" if holder else "begun"
+        case ["run", "taken", "up"]:
+            return f"gone on with by {holder}"
+        case ["run", "taken", "over"]:
+            return f"taken over by {holder} from {data.get('before', '')}, silent for {data.get('silent', '')}"
+        case ["run", "released"]:
+            return "left by its driver"
+        case ["cancel", "asked"]:
+            return "somebody asked to cancel it"
+        case ["tag", reference, "moved"]:
+            return f"tag {reference} moved"
+        case ["run", "ended", code]:
+            return f"ended with exit code {code}"
+        case _:
+            return ""
+
+
+def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> Iterator[Entry]:
+    text = f"attempt {attempt.number} on {attempt.host} ({attempt.mode})"
+    yield Entry(at=attempt.started_at, kind=Kind.NOTE, name="attempt", text=text)
+    since = attempt.started_at
+    for event in events:
+        match event.what.split():
+            case ["attempt", platform, number, before, change, _] if (platform, number) == (
+                str(job.platform),
+                str(attempt.number),
+            ) and change != "dropped":
+                yield from _phase(before, since, event.at)
+                yield from _badly(change, event)
+                since = event.at
+            case ["job", platform, _, JobEvent.VERIFY, _] if platform == str(job.platform):
+                if attempt.state is AttemptState.PUSHED:
+                    yield from _phase(AttemptState.PUSHED, since, event.at)
+            case _:
+                pass
+
+
+def _phase(state: str, since: float, at: float) -> Iterator[Entry]:
+    name = next((name for one, name in _PHASES.items() if one == state), "")
+    if name:
+        yield Entry(at=since, kind=Kind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
+
+
+def _badly(change: str, event: StoredEvent) -> Iterator[Entry]:
+    if change in _BADLY:
+        code = f" ({event.data['code']})" if "code" in event.data else ""
+        text = f"{change}{code}: {event.data.get('message', '')}"
+        yield Entry(at=event.at, kind=Kind.ERROR, name="attempt", text=text.rstrip(": "))
+
+
+def _ended(job: Job, at: float, change: str, state: str) -> Iterator[Entry]:
+    pin = str((job.child or {}).get("pin", ""))
+    digest = short(str((job.child or {}).get("digest", "")))
+    match state:
+        case JobState.VERIFIED if change == JobEvent.REUSE:
+            text = f"reused {digest} from pin {pin}: no host was touched"
+        case JobState.VERIFIED:
+            text = f"verified {digest} (pin {pin})"
+        case JobState.FAILED | JobState.LOST | JobState.CANCELLED | JobState.SKIPPED:
+            text = state
+        case _:
+            return
+    yield Entry(at=at, kind=Kind.END, name="end", text=text)

@@ -1,0 +1,207 @@
+"""The account of a run for people, and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from coordinator.domain.account import Account, JobAccount
+from coordinator.domain.changes import Change, Kind
+from coordinator.domain.references import short
+from coordinator.domain.run import Run
+from coordinator.domain.story import Entry
+from coordinator.domain.story import Kind as EntryKind
+from coordinator.report.lines import visible
+from coordinator.report.tables import table
+
+_MOST_FILES = 8
+_MOST_LINES = 10
+_LONGEST = 100
+_FLAGS = {Kind.ARGUMENT: "--build-arg", Kind.LABEL: "--label", Kind.OPTION: ""}
+
+
+def account_text(account: Account) -> str:
+    """Plain text of several lines: how the runs ended, what changed, the run, and a table for each job."""
+    parts = [_heads(account)]
+    if account.before:
+        changed = [f"  {line}" for line in change_lines(account.changes)]
+        head = (
+            f"changed since run {account.before.id}:" if changed else f"nothing changed since run {account.before.id}"
+        )
+        parts.append([head, *changed])
+    began = account.run.created_at
+    parts.append(["the run:", *(f"  {_after(entry, began):>8}  {visible(entry.text)}" for entry in account.entries)])
+    parts += [_of_job(one, account) for one in account.jobs]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def account_json(account: Account) -> dict[str, object]:
+    """Times are seconds since the run began; `before` is what the run before took for the same."""
+    began = account.run.created_at
+    return {
+        "run": account.run.id,
+        "tags": list(account.run.asked_tags),
+        "state": account.run.target_state,
+        "exit_code": account.run.exit_code,
+        "created_at": began,
+        "before": account.before.id if account.before else None,
+        "changes": [_change_json(change) for change in account.changes],
+        "entries": [_entry_json(entry, began) for entry in account.entries],
+        "platforms": {
+            str(one.job.platform): {
+                "state": one.job.state,
+                "build_id": one.job.build_id,
+                "reused": one.job.reused,
+                "why": one.why,
+                "entries": [
+                    {**_entry_json(entry, began), "before": _took_json(before)} for entry, before in one.entries
+                ],
+            }
+            for one in account.jobs
+        },
+    }
+
+
+def change_lines(changes: Iterable[Change]) -> Iterator[str]:
+    """What changed, a line each; files under the instruction that takes them."""
+    for is_file, group in groupby(changes, lambda change: change.kind is Kind.FILE):
+        if is_file:
+            yield from _files(list(group))
+        else:
+            for change in group:
+                yield from _change(change)
+
+
+def _heads(account: Account) -> list[str]:
+    heads = [f"run {account.run.id}: {', '.join(account.run.asked_tags)}: {_ended(account.run)}"]
+    if account.before:
+        heads.append(f"before it run {account.before.id}: {_ended(account.before)}")
+    return heads
+
+
+def _ended(run: Run) -> str:
+    if run.finished_at is None:
+        return f"{run.target_state}, not over"
+    code = f" (exit {run.exit_code})" if run.exit_code else ""
+    return f"{run.target_state}{code} in {run.finished_at - run.created_at:.1f} s"
+
+
+def _of_job(one: JobAccount, account: Account) -> list[str]:
+    began = account.run.created_at
+    head = f"{one.job.platform}: {one.job.state}: {one.why}"
+    if not one.entries:
+        return [head]
+    rows = [
+        (_after(entry, began), _text(entry), _took(entry), _took(before) if before else "")
+        for entry, before in one.entries
+    ]
+    if account.before is None:
+        return [head, table(("at", "what", "took"), [row[:3] for row in rows])]
+    return [head, table(("at", "what", "took", "before"), rows)]
+
+
+def _text(entry: Entry) -> str:
+    text = visible(entry.text)
+    text = text if len(text) <= _LONGEST or entry.kind is EntryKind.ERROR else f"{text[: _LONGEST - 1]}…"
+    return f"  {text}" if entry.kind is EntryKind.STEP else text
+
+
+def _after(entry: Entry, began: float) -> str:
+    return f"{max(0.0, entry.at - began):.1f} s"
+
+
+def _took(entry: Entry) -> str:
+    if entry.cached:
+        return "cached"
+    return "" if entry.seconds is None else f"{entry.seconds:.1f} s"
+
+
+def _change(change: Change) -> Iterator[str]:
+    match change.kind:
+        case Kind.BASE:
+            same = f" ({', '.join(map(str, change.same))} in it is the same)" if change.same else ""
+            yield f"base {change.what} moved {short(change.before or '')} → {short(change.now or '')}{same}"
+        case Kind.DOCKERFILE:
+            yield f"{visible(change.what)}{'' if change.now is None else ':'}"
+            yield from _lines("-", change.before)
+            yield from _lines("+", change.now)
+        case Kind.CONTEXT:
+            yield f"files of {visible(change.what)}; which ones is not kept"
+        case Kind.FILE:
+            yield from _files([change])
+        case Kind.ARGUMENT | Kind.LABEL | Kind.OPTION:
+            name = f"{_FLAGS[change.kind]} {change.what}".strip()
+            why = " (volatile: no reason to build again)" if change.volatile else ""
+            yield visible(f"{name}: {_value(change.before)} → {_value(change.now)}{why}")
+
+
+def _value(value: str | None) -> str:
+    return "none" if value is None else repr(value) if not value or value != value.strip() else value
+
+
+def _lines(mark: str, text: str | None) -> Iterator[str]:
+    lines = text.split("\n") if text else []
+    for line in lines[:_MOST_LINES]:
+        yield f"  {mark} {visible(line)}"
+    if len(lines) > _MOST_LINES:
+        yield f"  {mark} … {len(lines) - _MOST_LINES} more"
+
+
+def _files(changes: Sequence[Change]) -> Iterator[str]:
+    """A file stands at the first instruction that takes it: from there on nothing is cached."""
+    by: dict[str | None, list[str]] = {}
+    for change in changes:
+        first = None if change.takers is None else next(iter(change.takers), "")
+        by.setdefault(first, []).append(_file(change))
+    for first in sorted(by, key=lambda first: (first == "", first is None)):
+        files = _several(by[first])
+        if first:
+            yield f"{visible(first)} ← {files}"
+        elif first is None:
+            yield f"context ← {files}"
+        else:
+            yield f"no COPY or ADD takes {files}: a line in .dockerignore, and it is no reason to build again"
+
+
+def _several(files: Sequence[str]) -> str:
+    more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
+    return ", ".join(files[:_MOST_FILES]) + more
+
+
+def _file(change: Change) -> str:
+    name = visible(change.what)
+    if change.before is None:
+        return f"{name} (new)"
+    if change.now is None:
+        return f"{name} (gone)"
+    if change.now.startswith("mode "):
+        return f"{name} ({change.before} → {change.now.removeprefix('mode ')})"
+    return name
+
+
+def _change_json(change: Change) -> dict[str, object]:
+    return {
+        "kind": change.kind,
+        "what": change.what,
+        "before": change.before,
+        "now": change.now,
+        "takers": None if change.takers is None else list(change.takers),
+        "same": list(map(str, change.same)),
+        "volatile": change.volatile,
+    }
+
+
+def _entry_json(entry: Entry, began: float) -> dict[str, object]:
+    return {
+        "at": round(max(0.0, entry.at - began), 3),
+        "kind": entry.kind,
+        "name": entry.name,
+        "text": entry.text,
+        **_took_json(entry),
+    }
+
+
+def _took_json(entry: Entry | None) -> dict[str, object]:
+    if entry is None:
+        return {"seconds": None, "cached": False}
+    return {"seconds": None if entry.seconds is None else round(entry.seconds, 3), "cached": entry.cached}

@@ -1,0 +1,70 @@
+"""One driver a run: who has the lease, who may take it, and who has lost it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Protocol
+
+from coordinator.domain.lease import Driver, Lease
+from coordinator.domain.run import Run
+from coordinator.errors import HeldError
+from coordinator.store import rows
+from coordinator.store.database import Database
+
+
+class Tell(Protocol):
+    """Writes an event of a run down, in the transaction under way."""
+
+    def __call__(self, run_id: str, what: str, **data: str) -> None: ...
+
+
+class Leases:
+    """The leases of one store, and which of them its user holds. Everything happens in the caller's transaction."""
+
+    def __init__(self, db: Database, clock: Callable[[], float], tell: Tell) -> None:
+        self._db = db
+        self._clock = clock
+        self._tell = tell
+        # The token of each run that was taken from here. They only ever compare: one whose transaction was undone, or
+        # whose lease has ended since, matches nothing.
+        self._ours: dict[str, str] = {}
+
+    def of(self, run_id: str) -> Lease | None:
+        return next(map(rows.lease, self._db.all("lease", run_id=run_id)), None)
+
+    def take(self, run_id: str, driver: Driver) -> None:
+        self._db.do("take_lease", run_id=run_id, at=self._clock(), **asdict(driver))
+        self._ours[run_id] = driver.token
+
+    def take_over(self, run: Run, driver: Driver, runs: Callable[[Driver], bool | None]) -> None:
+        """Raises HeldError `held` where another driver has the run and its lease is not stale."""
+        lease, now = run.lease, self._clock()
+        if lease is None or lease.driver.token == driver.token:
+            self._tell(run.id, "run taken up", holder=driver.holder)
+        else:
+            silent = f"{max(0.0, now - lease.beat_at):.0f} s"
+            if not lease.is_stale(now, runs(lease.driver)):
+                raise HeldError(
+                    f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), heard of {silent} ago",
+                    hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
+                    code="held",
+                )
+            self._tell(run.id, "run taken over", holder=driver.holder, before=lease.driver.holder, silent=silent)
+        self.take(run.id, driver)
+
+    def hold(self, run_id: str, token: str | None = None) -> None:
+        """Raises HeldError `taken` where the lease is not the one of this token, by default the one taken here."""
+        lease = self.of(run_id)
+        if lease is None:
+            hint = f"take it up with: archloom resume {run_id}"
+            raise HeldError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
+        if lease.driver.token != (self._ours.get(run_id) if token is None else token):
+            hint = f"watch it with: archloom attach {run_id}"
+            raise HeldError(f"run {run_id} was taken over by {lease.driver.holder}", hint=hint, code="taken")
+
+    def beat(self, run_id: str) -> None:
+        self._db.do("beat", run_id=run_id, at=self._clock())
+
+    def end(self, run_id: str) -> None:
+        self._db.do("end_lease", run_id=run_id)

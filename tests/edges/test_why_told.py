@@ -1,0 +1,195 @@
+"""`archloom why`, over a state folder that the test fills, and what a run keeps of its inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coordinator.context.offer import offer
+from coordinator.context.tree import scan
+from coordinator.domain.changes import Kept, Origin
+from coordinator.domain.dockerfile import parse
+from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.events import Event, Notice
+from coordinator.domain.fit import Rejection, Why
+from coordinator.domain.plan import Placement, Plan
+from coordinator.domain.run import Run
+from coordinator.domain.states import TargetState
+from coordinator.runner.inputs import Inputs
+from coordinator.runner.kept_inputs import keep_inputs, origin_of
+from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
+
+RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
+PLAN = Plan(
+    (
+        Placement(
+            AMD64,
+            (),
+            (Rejection("pi4", Why.PLATFORM, "512 MiB of memory"), Rejection("pi3", Why.PLATFORM, "512 MiB of memory")),
+        ),
+    )
+)
+
+
+@pytest.fixture
+def bed(tmp_path):
+    with state_bed(tmp_path / "home") as opened:
+        yield opened
+
+
+def test_the_account_of_a_run(bed):
+    """How it ended and the one before it, who drove it, and each job with its seconds beside those of that one."""
+    bed.at = 1000.0
+    bed.begin("aaaa")
+    bed.fail("aaaa")
+    bed.at = 1060.0
+    bed.begin("bbbb")
+    bed.publish("bbbb")
+
+    done = bed.home.run("why", "bbbb")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"run bbbb: {TAG}: published in 0.0 s",
+        "before it run aaaa: incomplete (exit 4) in 0.0 s",
+        "",
+        "nothing changed since run aaaa",
+        "",
+        "the run:",
+        "     0.0 s  begun by ann@desk",
+        "     0.0 s  ended with exit code 0",
+        "",
+        "linux/amd64: verified: built, since run aaaa did not finish it",
+        "AT     WHAT                                                    TOOK   BEFORE",
+        "0.0 s  attempt 1 on pi5 (native)",
+        "0.0 s    [2/2] RUN make: not finished                          0.0 s",
+        "0.0 s  verified sha256:abababababab in 2.0 s (pin archloom-1)",
+    ]
+
+
+def test_without_a_record_the_store_tells(bed):
+    """The phases are coarser then."""
+    bed.at = 1000.0
+    bed.begin("aaaa")
+    bed.publish("aaaa")
+    shutil.rmtree(bed.home.state / "runs")
+
+    told = json.loads(bed.home.run("why", "aaaa", "--json").stdout)
+
+    entries = told["platforms"]["linux/amd64"]["entries"]
+    assert [entry["name"] for entry in entries] == ["attempt", "send", "build", "push", "verify", "end"]
+    assert entries[-1]["text"].startswith("verified sha256:abababababab")
+    assert told["before"] is None
+
+
+def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
+    """Nobody has to wait for its end."""
+    bed.begin("aaaa", platforms=(AMD64, ARM64))
+    bed.assign("aaaa")
+
+    done = bed.home.run("why", "aaaa")
+
+    assert done.returncode == 0
+    assert "open, not over" in done.stdout
+    assert "linux/arm64: pending: no host has it yet" in done.stdout
+
+
+def test_a_terminal_of_another_encoding_is_no_bug(bed):
+    """What it cannot show is spelled out."""
+    bed.begin("aaaa")
+    bed.tell("aaaa", Notice("tag moved → sha256:1"))
+
+    done = bed.home.run("why", "aaaa", environment={"PYTHONIOENCODING": "ascii"})
+
+    assert done.returncode == 0, done.stderr
+    assert r"tag moved \u2192 sha256:1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["zz"], "error: there is no run 'zz'\nhint: list them with: archloom runs\n"),
+        (["aaaa", "linux/arm64"], "error: run aaaa has no linux/arm64\nhint: it has linux/amd64\n"),
+    ],
+)
+def test_what_is_not_there(bed, words, says):
+    """Exit 2, with what there is."""
+    bed.begin("aaaa")
+
+    done = bed.home.run("why", *words)
+
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", says)
+
+
+async def inputs_of(folder: Path) -> Inputs:
+    context = await scan(folder, compile_ignore("", ""))
+    return Inputs(
+        dockerfile=parse("FROM scratch\n", "/app/Dockerfile"),
+        dockerfile_path="Dockerfile",
+        context=context,
+        context_digest="x",
+        offer=await offer(context),
+        uses={AMD64: ()},
+        bases={},
+        unstable=("--no-cache was given",),
+        nonce="n",
+        build_ids={AMD64: "1"},
+    )
+
+
+async def test_what_a_run_was_built_from_is_kept(tmp_path):
+    """Every path with its mode and content, whatever its name; the same inputs make the same file."""
+    folder = tmp_path / "context"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a").write_text("1")
+    (folder / "link").symlink_to("sub/a")
+    Path(os.fsdecode(bytes(folder) + b"/\xff")).write_text("2")
+    inputs = await inputs_of(folder)
+
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
+
+    found = origin_of(tmp_path / "state", RUN)
+    assert (found.request, found.inputs) == (RUN.request, RUN.inputs)
+    assert found.kept is not None
+    assert [(one.path, one.kind, one.mode, one.link) for one in found.kept.context] == [
+        (one.path, one.kind, one.mode, one.link) for one in inputs.context.entries
+    ]
+    assert len({one.digest for one in found.kept.context if one.digest}) == 2
+    assert found.kept.plan == PLAN.rows
+    assert (found.kept.dockerfile, found.kept.unstable) == ("FROM scratch\n", ("--no-cache was given",))
+    (path,) = (tmp_path / "state" / "runs" / "7f3a").iterdir()
+    first = path.read_bytes()
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-20], lambda _: b"", lambda data: b"x" + data, lambda data: data[:30] + b"zz" + data[32:]],
+)
+async def test_what_is_damaged_is_as_good_as_gone(tmp_path, damage):
+    """Nobody is bothered with it."""
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, lambda _: None)
+    (path,) = (tmp_path / "runs" / "7f3a").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+
+    kept = origin_of(tmp_path, RUN).kept
+
+    assert kept is None or isinstance(kept, Kept)
+    assert isinstance(origin_of(tmp_path, RUN), Origin)
+
+
+async def test_a_disk_that_takes_nothing_costs_only_that(tmp_path):
+    """It is said, and the build goes on."""
+    (tmp_path / "runs" / "7f3a").mkdir(parents=True)
+    (tmp_path / "runs" / "7f3a" / "inputs.json.gz").symlink_to("/dev/full")
+    told: list[Event] = []
+
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, told.append)
+
+    path = tmp_path / "runs" / "7f3a" / "inputs.json.gz"
+    assert told == [Notice(f"what this run is built from is not kept: {path}: No space left on device")]

@@ -1,0 +1,96 @@
+"""The account of a run beside the run before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coordinator.domain.account import Known, account
+from coordinator.domain.changes import Kept, Origin
+from coordinator.domain.plan import Row
+from coordinator.domain.platforms import Mode, Platform, parse
+from coordinator.domain.run import Attempt, Job, Run
+from coordinator.domain.states import AttemptState, JobState, TargetState
+from coordinator.report.account import account_text
+from coordinator.report.rawjson import from_json_line
+
+CASES = Path(__file__).parent.parent / "cases" / "story"
+ARM64 = parse("linux/arm64")
+ATTEMPT = Attempt(id=1, job_id=1, number=1, host="pi5", mode=Mode.NATIVE, state=AttemptState.PUSHED)
+JOB = Job(id=1, platform=ARM64, state=JobState.VERIFIED, build_id="1", attempts=(ATTEMPT,))
+ORIGIN = Origin(request={}, inputs={})
+KEPT = Kept(context=(), dockerfile="", dockerfile_path="Dockerfile")
+
+
+def run(name: str, *jobs: Job) -> Run:
+    return Run(
+        id=name,
+        request={"tags": ["nas.lan:5000/app:1"]},
+        target_state=TargetState.PUBLISHED,
+        index_digest="sha256:1",
+        jobs=jobs,
+        created_at=1000.0,
+        finished_at=1021.4,
+        exit_code=0,
+    )
+
+
+def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Known:
+    lines = (CASES / case / "events.jsonl").read_bytes().splitlines() if case else []
+    recorded = [found for line in lines if (found := from_json_line(line))]
+    return Known(run=run(name, *jobs), recorded=recorded, origin=origin)
+
+
+def told(now: Known, before: Known | None):
+    return account(now, before, [ARM64], Platform("host", "any"))
+
+
+def test_a_run_stands_beside_the_one_before():
+    """Each phase and step with its seconds then and now; what only one of them had stands alone."""
+    plan = (
+        Row("linux/arm64", "pi5", "native", "builds", "its own platform"),
+        Row("linux/arm64", "pi4", "", "no", "512 MiB of memory"),
+        Row("linux/arm64", "pi3", "", "no", "512 MiB of memory"),
+        Row("linux/amd64", "beast", "native", "builds", "its own platform"),
+    )
+    now = known("7f3a", JOB, case="built", origin=replace(ORIGIN, kept=replace(KEPT, plan=plan)))
+    before = known("5c1d", replace(JOB, build_id="2"), case="failed")
+
+    text = account_text(told(now, before))
+
+    assert text == (CASES.parent / "account.txt").read_text("utf-8").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("job", "kept", "before", "why"),
+    [
+        (replace(JOB, reused=True), None, JOB, "reused, since nothing it depends on has changed since that was built"),
+        (JOB, None, None, "built; no earlier run of this tag is known here"),
+        (JOB, None, replace(JOB, build_id="2"), "built, since what it depends on has changed since run 5c1d"),
+        (JOB, None, replace(JOB, state=JobState.LOST), "built, since run 5c1d did not finish it"),
+        (JOB, None, replace(JOB, platform=parse("linux/amd64")), "built; run 5c1d did not have it"),
+        (
+            JOB,
+            None,
+            JOB,
+            "built again, since the registry did not have what run 5c1d made of the same, or not acceptably",
+        ),
+        (JOB, replace(KEPT, unstable=("a", "b")), JOB, "built, since nothing is reused: a; b"),
+        (replace(JOB, attempts=(), state=JobState.LOST), None, JOB, "no host has had it"),
+        (replace(JOB, attempts=(), state=JobState.PENDING), None, JOB, "no host has it yet"),
+    ],
+)
+def test_why_a_job_was_built(job, kept, before, why):
+    """Or was not."""
+    found = told(known("7f3a", job, origin=replace(ORIGIN, kept=kept)), known("5c1d", before) if before else None)
+
+    assert [one.why for one in found.jobs] == [why]
+
+
+def test_only_what_is_asked_for_is_told():
+    """One platform of many."""
+    other = replace(JOB, id=2, platform=parse("linux/amd64"))
+
+    assert [one.job.platform for one in told(known("7f3a", JOB, other), None).jobs] == [ARM64]

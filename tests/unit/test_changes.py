@@ -1,0 +1,140 @@
+"""What had changed between two runs of a tag."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.build_id import ContextEntry, EntryKind
+from coordinator.domain.changes import Change, Kept, Kind, Origin, changes
+from coordinator.domain.platforms import Platform, parse
+from coordinator.report.account import change_lines
+
+AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
+HOST = Platform("host", "any")
+OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def file(path: str, digest: str = "1", mode: int = 0o644) -> ContextEntry:
+    return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, digest=digest)
+
+
+KEPT = Kept(
+    context=(file("Dockerfile"), file("README.md"), file("run.sh"), file("src/main.py"), file("src/old.py")),
+    dockerfile="FROM alpine:3.20\nRUN apk add make\nCOPY src /src\nCOPY run.sh /\n",
+    dockerfile_path="Dockerfile",
+    bases={AMD64: {"alpine:3.20": OLD}, ARM64: {"alpine:3.20": OLD}},
+)
+BEFORE = Origin(
+    request={"build_args": {"A": "1"}, "labels": {"l": "x"}, "stage": "", "context": "/home/ann/app"},
+    inputs={"context": "c1", "dockerfile": "d1", "bases": {"alpine:3.20": OLD}},
+    kept=KEPT,
+)
+
+
+def told(before: Origin, now: Origin) -> list[str]:
+    return list(change_lines(changes(before, now, [AMD64, ARM64], HOST)))
+
+
+def with_inputs(origin: Origin = BEFORE, **changed: object) -> Origin:
+    return replace(origin, inputs={**origin.inputs, **changed})
+
+
+def with_request(**changed: object) -> Origin:
+    return replace(BEFORE, request={**BEFORE.request, **changed})
+
+
+def test_files_stand_at_the_instruction_that_takes_them():
+    """New, changed and gone ones, other modes; and what no instruction takes is no reason to build at all."""
+    context = (
+        file("Dockerfile", "2"),
+        file("README.md", "2"),
+        file("run.sh", "1", 0o755),
+        file("src/main.py", "2"),
+        file("src/new.py"),
+    )
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, context=context)), context="c2")
+
+    assert told(BEFORE, now) == [
+        "COPY src /src ← src/main.py, src/new.py (new), src/old.py (gone)",
+        "COPY run.sh / ← run.sh (mode 644 → 755)",
+        "no COPY or ADD takes README.md: a line in .dockerignore, and it is no reason to build again",
+    ]
+
+
+def test_many_files_are_counted():
+    """A few are named."""
+    context = (*KEPT.context, *(file(f"src/{number:03}") for number in range(100)))
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, context=context)), context="c2")
+
+    (line,) = told(BEFORE, now)
+
+    assert line.startswith("COPY src /src ← src/000 (new), ")
+    assert line.endswith(" and 92 more")
+
+
+def test_a_base_that_moved():
+    """Its index moves with every platform in it; one may have stayed as it was."""
+    moved = replace(KEPT, bases={AMD64: {"alpine:3.20": NEW}, ARM64: {"alpine:3.20": OLD}})
+    now = with_inputs(bases={"alpine:3.20": NEW})
+
+    assert told(BEFORE, replace(now, kept=moved)) == [
+        "base alpine:3.20 moved sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb (linux/arm64 in it is the same)"
+    ]
+    assert told(BEFORE, replace(now, kept=None)) == ["base alpine:3.20 moved sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb"]
+
+
+def test_lines_of_the_dockerfile():
+    """What was there, what is there now."""
+    now = replace(BEFORE, kept=replace(KEPT, dockerfile=KEPT.dockerfile.replace("add make", "add make gcc")))
+
+    assert told(BEFORE, with_inputs(now, dockerfile="d2")) == [
+        "Dockerfile:",
+        "  - RUN apk add make",
+        "  + RUN apk add make gcc",
+    ]
+
+
+def test_arguments_labels_and_options():
+    """By their flags; what is volatile says that it is no reason."""
+    assert told(BEFORE, with_request(build_args={"A": "2", "B": ""}, labels={})) == [
+        "--build-arg A: 1 → 2",
+        "--build-arg B: none → ''",
+        "--label l: x → none",
+    ]
+    assert told(BEFORE, with_request(build_args={"A": "2"}, volatile=["A"])) == [
+        "--build-arg A: 1 → 2 (volatile: no reason to build again)"
+    ]
+    assert told(BEFORE, with_request(stage="test", no_cache=True)) == [
+        "--target: none → test",
+        "--no-cache: none → True",
+    ]
+
+
+def test_what_is_not_kept_is_not_made_up():
+    """The store knows by their digests that the context and the Dockerfile are others, and no more."""
+    now = with_inputs(replace(BEFORE, kept=None), context="c2", dockerfile="d2")
+
+    assert told(BEFORE, now) == ["Dockerfile", "files of /home/ann/app; which ones is not kept"]
+
+
+def test_a_dockerfile_that_cannot_be_read_here_tells_of_no_takers():
+    """Another version wrote it down."""
+    kept = replace(KEPT, dockerfile="FRUM x\n", context=(*KEPT.context[:-1], file("src/old.py", "2")))
+
+    assert told(BEFORE, with_inputs(replace(BEFORE, kept=kept), context="c2")) == ["context ← src/old.py"]
+
+
+@given(
+    st.lists(st.builds(file, st.sampled_from(["a", "b", "c/d"]), st.sampled_from("12")), unique_by=lambda one: one.path)
+)
+def test_a_run_has_not_changed_since_itself(context):
+    """Whatever it was built from."""
+    origin = with_inputs(replace(BEFORE, kept=replace(KEPT, context=tuple(context))), context="other")
+
+    assert changes(origin, origin, [AMD64], HOST) == ()
+    assert all(
+        change.kind is Kind.FILE for change in changes(BEFORE, origin, [AMD64], HOST) if isinstance(change, Change)
+    )

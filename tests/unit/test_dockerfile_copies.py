@@ -1,0 +1,108 @@
+"""Which instruction takes a file of the context."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.dockerfile import context_takers, parse
+from coordinator.domain.dockerfile_copies import Taker
+from coordinator.domain.platforms import parse as platform
+
+FILE = r"""
+FROM a AS build
+ARG SRC=src
+COPY go.mod go.sum ./
+COPY ${SRC}/*.go /x/
+COPY ["my file", "/y"]
+RUN --mount=type=bind,source=web,target=/w --mount=type=cache,target=/c make all
+FROM other AS unused
+COPY unused.txt /
+FROM c
+COPY --from=build /x /x
+ADD https://example.org/z git@example.org:a/b.git /z
+ADD --chown=1:1 ./conf.d /etc/
+COPY --parents lib/**/*.py /
+COPY <<EOF /a
+EOF
+"""
+
+
+def takers(text: str, **args: str) -> tuple[Taker, ...]:
+    return context_takers(
+        parse(text), stage="", platform=platform("linux/arm64"), build_platform=platform("linux/amd64"), build_args=args
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "by"),
+    [
+        ("go.mod", ["COPY go.mod go.sum ./"]),
+        ("src/main.go", ["COPY ${SRC}/*.go /x/"]),
+        ("src/deep/main.go", []),
+        ("src/main.c", []),
+        ("my file", ['COPY ["my file", "/y"]']),
+        ("web/index/a.html", ["RUN make all"]),
+        ("webx", []),
+        ("conf.d/sites/a", ["ADD ./conf.d /etc/"]),
+        ("lib/a.py", ["COPY lib/**/*.py /"]),
+        ("lib/a/b/c.py", ["COPY lib/**/*.py /"]),
+        ("lib/a/b/c.txt", []),
+        ("unused.txt", []),
+        ("z", []),
+    ],
+)
+def test_who_takes_a_file(path, by):
+    """By name, pattern or folder, with variables; not of stages that are not built, nor what is not of the context."""
+    found = [taker.text for taker in takers(FILE) if taker.takes(path)]
+
+    assert found == by
+
+
+def test_an_argument_decides():
+    """What was given on the command line stands before the default."""
+    text = "FROM a\nARG SRC=src\nCOPY ${SRC} /\n"
+
+    assert [taker.sources for taker in takers(text)] == [("src",)]
+    assert [taker.sources for taker in takers(text, SRC="other")] == [("other",)]
+
+
+@pytest.mark.parametrize("source", [".", "./", "/", "", "..", "../..", "*", "**"])
+def test_everything(source):
+    """A context has nothing above it."""
+    assert Taker("", 1, (source,)).takes("a/b")
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "takes"),
+    [
+        ("a?c", "abc", True),
+        ("a?c", "a/c", False),
+        ("a[0-9]", "a5/x", True),
+        ("a[^0-9]", "a5", False),
+        (r"a\*", "a*", True),
+        (r"a\*", "ab", False),
+        ("a.c", "abc", False),
+        ("[z-a]", "z", False),
+        ("a[", "a[", True),
+        ("../a", "a", True),
+    ],
+)
+def test_patterns(source, path, takes):
+    """As Go's filepath.Match reads them."""
+    assert Taker("", 1, (source,)).takes(path) is takes
+
+
+@given(st.text(), st.text())
+def test_no_pattern_is_too_odd(source, path):
+    """Whatever stands in a file."""
+    assert Taker("", 1, (source,)).takes(path) in (True, False)
+
+
+def test_a_long_instruction_is_cut():
+    """It names the instruction, it does not repeat it."""
+    (taker,) = takers("FROM a\nCOPY " + "x" * 100 + " /\n")
+
+    assert len(taker.text) == 60
+    assert taker.text.endswith("…")
