@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from coordinator.domain.references import parse as parse_reference
 from coordinator.domain.target import Target
 from coordinator.runner.inputs import gather, read_dockerfile
 from coordinator.runner.registries import Registries
-from coordinator.runner.request import BuildRequest
+from coordinator.runner.request import BuildRequest, from_stored
 
 ARM64 = parse("linux/arm64")
 CREATED = "org.opencontainers.image.created"
@@ -75,11 +76,13 @@ async def test_a_proxy_counts_only_where_an_arg_asks_for_it(folder):
 
 def test_the_request_keeps_the_names_and_the_build_its_values(folder):
     """What is stored is enough to ask the same again."""
-    stored = BuildRequest(target=dated(folder, "1", "BUILD_DATE", CREATED)).to_json()
+    request = BuildRequest(target=dated(folder, "1", "BUILD_DATE", CREATED), fail_fast=True)
+
+    stored = request.to_json()
 
     assert stored["volatile"] == ["BUILD_DATE", CREATED]
     assert stored["build_args"] == {"BUILD_DATE": "1"}
-    assert stored["labels"] == {CREATED: "1"}
+    assert from_stored(json.loads(json.dumps(stored))) == request
 
 
 @pytest.mark.parametrize("command", ["build", "plan"])
