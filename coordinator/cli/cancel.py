@@ -7,10 +7,14 @@ import sys
 
 import click
 
+from coordinator.domain.run import Run
+from coordinator.errors import Exit, UsageError
+
 
 @click.command(epilog="\b\nExample:\n  archloom cancel 7f3a")
 @click.argument("run")
-def command(run: str) -> None:
+@click.option("-i", "--inventory", metavar="FILE", help="Its hosts, where nobody drives it. Default: its own.")
+def command(run: str, *, inventory: str | None) -> None:
     """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
     from coordinator.cli.around import around, inventory_of, open_store
     from coordinator.cli.output import say
@@ -21,7 +25,16 @@ def command(run: str) -> None:
     here = around()
     with open_store(here) as store:
         found = store.find_run(run)
-    hosts = inventory_of(found, None, here)
+    if found.finished_at is not None:
+        raise _over(found, "already")
     with watching(Progress.QUIET, sys.stderr) as shown, recorded(shown, here.clock) as watch:
-        asyncio.run(cancel(found, hosts, here, watch))
-    say(f"run {found.id} is cancelled")
+        ended = asyncio.run(cancel(found.id, lambda: inventory_of(found, inventory, here), here, watch))
+    if ended.exit_code != Exit.INTERRUPTED:
+        raise _over(ended, "before it could be cancelled")
+    moved = ", ".join(tag.reference for tag in ended.tags if tag.moved)
+    say(f"run {ended.id} is cancelled{f'; {moved} moved already' if moved else ''}")
+
+
+def _over(run: Run, when: str) -> UsageError:
+    how = run.target_state if run.exit_code == Exit.DONE else f"exit {run.exit_code}"
+    return UsageError(f"run {run.id} has ended {when}: {how}", hint=f"what it did: archloom why {run.id}")

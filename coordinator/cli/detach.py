@@ -11,6 +11,7 @@ from io import TextIOWrapper
 
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.events import Notice, RunStarted
+from coordinator.errors import LostError
 from coordinator.report.lines import lines
 from coordinator.report.rawjson import from_json_line
 
@@ -50,7 +51,11 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
         os.kill(driver, signal.SIGINT)
         os.waitpid(driver, 0)
         raise
-    return os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1])
+    if code < 0:
+        killed = signal.Signals(-code).name
+        raise LostError(f"the process that was to drive the run was ended by {killed}", hint="say it again")
+    return code
 
 
 def _drive(work: Callable[[], int], report: int) -> None:

@@ -21,7 +21,7 @@ def complaint(run: Run, tags: str) -> ArchloomError | None:
     if cause is not None and (stopped := [job for job in bad if job not in by_itself]):
         said = f"{said}; {', '.join(map(_said, stopped))} because of {cause.platform} (--fail-fast)"
     message = f"{len(bad)} of {len(run.jobs)} platforms not built: {said}; {tags} not touched"
-    hint = f"the whole log: archloom logs {run.id} {(cause or bad[0]).platform}"
+    hint = _hint(run, cause or next((job for job in by_itself if job.attempts), None))
     match worst([_exit(job) for job in by_itself]):
         case Exit.REGISTRY:
             return RegistryError(message, hint=hint)
@@ -29,6 +29,13 @@ def complaint(run: Run, tags: str) -> ArchloomError | None:
             return BuildFailedError(message, hint=hint)
         case _:
             return LostError(message, hint=hint)
+
+
+def _hint(run: Run, shown: Job | None) -> str:
+    """`shown` is the job whose log tells most, `None` where nothing was begun."""
+    if shown is None:
+        return f"what is missing is built by: archloom retry {run.id}"
+    return f"the whole log: archloom logs {run.id} {shown.platform}"
 
 
 def _said(job: Job) -> str:

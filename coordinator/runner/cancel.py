@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 from coordinator.domain.inventory import Inventory
+from coordinator.domain.lease import Driver
 from coordinator.domain.run import Run
 from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.fate import forget
-from coordinator.runner.finish import abandon, tell_of_run
+from coordinator.runner.finish import end_cancelled, tell_of_run
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.logs import store_path
 from coordinator.runner.request import from_stored
 from coordinator.runner.start import Emit
@@ -19,42 +22,53 @@ from coordinator.store.processes import runs, this_driver
 from coordinator.store.sqlite import Store
 
 _LOOK_S = 0.2
-# A driver hears it within a second, and gives its hosts twenty to let go.
-_PATIENCE_S = 45.0
+# A driver hears it within a second, and gives its hosts forty to let go.
+_PATIENCE_S = 60.0
 
 
-async def cancel(run: Run, inventory: Inventory, around: Around, emit: Emit) -> None:
-    """Returns when the run has ended and nothing of it is left on hosts that answer.
+async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Around, emit: Emit) -> Run:
+    """The run as it ended, which may be otherwise: it was published just then. Nothing is left on hosts that answer.
 
-    Raises UsageError for a run that has ended, and LostError where its driver does not let go of it.
+    `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
     """
-    if run.finished_at is not None:
-        raise UsageError(f"run {run.id} has ended already", hint=f"archloom why {run.id} says how")
     with Store(store_path(around.state), around.clock) as store:
-        store.ask_cancel(run.id)
+        store.ask_cancel(run_id)
         driver = this_driver(around.holder, secrets.token_hex(8))
-        try:
-            held = store.drive(run.id, driver, runs)
-        except HeldError as error:
-            await _wait(run, store, error)
-            return
-        gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
-        async with workplace(inventory, around, store, emit) as here:
-            loom = here.loom(run.id, driver, from_stored(held.request), gone, {})
-            tell_of_run(loom, held, resumed=True)
-            await abandon(loom, around.clock())
-            # Its driver may have died before it tidied up behind what was done.
-            await asyncio.gather(*(forget(loom, job, attempt) for job in held.jobs for attempt in job.attempts))
+        held = await _taken(run_id, driver, store)
+        if held is not None:
+            try:
+                await _end(held, hosts(), driver, store, around, emit)
+            finally:
+                if not store.has_ended(run_id):
+                    store.release(run_id)
+        return store.run(run_id)
 
 
-async def _wait(run: Run, store: Store, held: HeldError) -> None:
+async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
+    """The run once nobody drives it any more; `None` where its driver has ended it."""
+    while_held = ""
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            while not store.has_ended(run.id):  # noqa: ASYNC110 - another process ends it
+            while not store.has_ended(run_id):
+                try:
+                    return store.drive(run_id, driver, runs)
+                except HeldError as error:
+                    while_held = error.message
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
-        raise LostError(
-            f"run {run.id} was asked to end, and still goes on: {held.message}",
-            hint="end that process, then say it again",
-            code="held",
-        ) from None
+        message = f"run {run_id} was asked to end, and still goes on: {while_held}"
+        raise LostError(message, hint="end that process, then say it again", code="held") from None
+    return None
+
+
+async def _end(run: Run, inventory: Inventory, driver: Driver, store: Store, around: Around, emit: Emit) -> None:
+    gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
+    async with (
+        HeldLease(store, run.id, driver, heeds_cancel=False) as lease,
+        workplace(inventory, around, store, emit) as here,
+    ):
+        loom = here.loom(run.id, lease, from_stored(run.request), gone, {})
+        tell_of_run(loom, run, resumed=True)
+        await end_cancelled(loom, around.clock())
+        # Its driver may have died before it tidied up behind what was done.
+        await asyncio.gather(*(forget(loom, job, attempt) for job in run.jobs for attempt in job.attempts))

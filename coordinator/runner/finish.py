@@ -17,7 +17,6 @@ from coordinator.domain.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.runner.build import build
 from coordinator.runner.child import StoredChild, from_stored
-from coordinator.runner.driving import driving
 from coordinator.runner.logs import log_folder
 from coordinator.runner.loom import Loom
 from coordinator.runner.loop import Work, drive
@@ -26,6 +25,8 @@ from coordinator.runner.push import push
 from coordinator.runner.send import send
 from coordinator.runner.stop import cancel, stop
 from coordinator.runner.verify import verify
+
+_PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,14 @@ class Published:
     def modes(self) -> dict[str, str]:
         """How each platform was built, in this run or in the one it was reused from."""
         return {str(job.platform): from_stored(job.child).mode.value for job in self.run.jobs if job.child}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended, once it has; `awaited` since it is driven to its end."""
+
+    value: Published | ArchloomError | None = None
+    awaited: bool = False
 
 
 def tell_of_run(loom: Loom, run: Run, *, resumed: bool) -> None:
@@ -70,50 +79,60 @@ def _tell_of_child(loom: Loom, job: Job, child: StoredChild) -> None:
         loom.emit(Verified(place=here, digest=digest, pin=child.pin, seconds=child.seconds))
 
 
-async def finish(
-    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], begun: float, ended: list[Published | ArchloomError]
-) -> None:
-    """Drives the run to its end, and puts into `ended` how that was: an error, which says which tags moved, for a run
-    that is not published.
+async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], begun: float, outcome: Outcome) -> None:
+    """Drives the run to its end and tells the outcome: an error, which says which tags moved, for a run that is not
+    published.
 
     `begun` is when the user asked, in epoch seconds. Raises HeldError where another coordinator has taken the run
     over: then nothing of it is touched any more.
     """
+    outcome.awaited = True
     try:
-        outcome = await _outcome(loom, chosen)
+        value = await _driven(loom, chosen)
     except HeldError:
         raise
     except BaseException:
         await _write_down(loom, None, begun)
         raise
-    await _write_down(loom, outcome, begun)
-    ended.append(outcome)
+    await _write_down(loom, value, begun)
+    outcome.value = value
 
 
-async def abandon(loom: Loom, begun: float) -> None:
-    """Ends the run as one that was interrupted; nothing more is built."""
-    await _write_down(loom, _interrupted(loom, f"run {loom.run_id} was cancelled"), begun)
+async def end_cancelled(loom: Loom, begun: float) -> None:
+    """Ends a run that nobody drives as one that was cancelled; one that was published already stays that."""
+    error = InterruptedRunError(f"run {loom.run_id} was cancelled", code="cancelled")
+    await _write_down(loom, _outcome(loom, error), begun)
 
 
-async def _outcome(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]]) -> Published | ArchloomError:
+async def _driven(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]]) -> Published | ArchloomError:
     try:
-        async with driving(loom):
-            run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
+        run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
         return _published(run, _tags(loom))
     except asyncio.CancelledError:
-        return _interrupted(loom, "interrupted")
-    except InterruptedRunError as error:
-        return _interrupted(loom, error.message)
+        why = loom.lease.why or InterruptedRunError("interrupted")
+        if isinstance(why, HeldError) or not isinstance(why, ArchloomError):
+            raise why from None
+        return _outcome(loom, why)
     except HeldError:
         raise
     except ArchloomError as error:
-        return error
+        return _outcome(loom, error)
 
 
-def _interrupted(loom: Loom, message: str) -> InterruptedRunError:
-    moved = [tag.reference for tag in loom.store.run(loom.run_id).tags if tag.moved]
-    said = f"{', '.join(moved)} moved already" if moved else f"{_tags(loom)} not touched"
-    return InterruptedRunError(f"{message}; {said}")
+def _outcome(loom: Loom, error: ArchloomError) -> Published | ArchloomError:
+    """What this error means for the run, which may have been published just before; and which tags have moved."""
+    run = loom.store.run(loom.run_id)
+    if run.target_state is TargetState.PUBLISHED:
+        return _published(run, _tags(loom))
+    moved = ", ".join(tag.reference for tag in run.tags if tag.moved)
+    told, hint = error.message, error.hint
+    if moved:
+        told = f"{told}; {moved} moved already"
+    elif isinstance(error, InterruptedRunError):
+        told = f"{told}; {_tags(loom)} not touched"
+    if run.target_state in _PUBLISHING:
+        hint = f"{hint}\nwhat was built is kept; to publish it: archloom retry {run.id}".lstrip()
+    return type(error)(told, hint=hint, code=error.code)
 
 
 def _tags(loom: Loom) -> str:

@@ -22,7 +22,7 @@ from coordinator.domain.index import parse_index, resolve
 from coordinator.domain.platforms import Platform
 from coordinator.domain.references import Reference
 from coordinator.domain.target import Target
-from coordinator.errors import ArchloomError, UsageError
+from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.runner.registries import Registries
 
 # Stands for the platform of whichever host builds: the build id must not know it, the host's job must.
@@ -87,8 +87,7 @@ class Inputs:
         changes = {
             f"files of the context {self.context.root} have changed": now.context != earlier.context,
             f"{self.dockerfile.path} has changed": now.dockerfile != earlier.dockerfile,
-            "bases are not to be had any more": now.bases != earlier.bases,
-        }
+        } | {f"base {text} is not in its registry any more": text not in now.bases for text in earlier.bases}
         return " and ".join(change for change, happened in changes.items() if happened)
 
 
@@ -124,7 +123,8 @@ async def gather(
 ) -> Inputs:
     """Everything the builds depend on, read and resolved. Raises UsageError for what the user has to mend.
 
-    `earlier` is what was gathered for this request before: then the bases are those, wherever their tags lead now.
+    `earlier` is what was gathered for this request before: then the bases are those, wherever their tags lead now, and
+    a registry that does not answer for one is an error.
 
     A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
     nothing proves that the next build would find the same.
@@ -227,8 +227,14 @@ async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -
             registry = await registries.registry(reference.registry)
             return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, wanted))
     except TimeoutError:
-        return f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
+        silent = f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
+        if earlier is not None:
+            raise LostError(silent, hint="is it running?", code="unreachable") from None
+        return silent
     except ArchloomError as error:
+        # What was there must be there again; only the registry's word that it is gone says more than "not now".
+        if earlier is not None and error.code != "not_found":
+            raise
         return error.message
 
 

@@ -6,32 +6,29 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
 
 from coordinator.domain.events import Event, Notice
 from coordinator.errors import ArchloomError, InterruptedRunError
-from coordinator.runner.finish import Published
-
-# How the run ended, once it has: what is left then is clean-up, and that cannot change it.
-Ended: TypeAlias = list[Published | ArchloomError]
+from coordinator.runner.finish import Outcome, Published
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _PRESS_S = 0.1
 
 
 async def to_the_end(
-    work: Callable[[Ended], Awaitable[None]], untouched: str, emit: Callable[[Event], None]
+    work: Callable[[Outcome], Awaitable[None]], stopped: InterruptedRunError, emit: Callable[[Event], None]
 ) -> Published:
-    """Does `work`, which says how its run ended. Raises that where it is an error.
+    """Does `work`, which tells the outcome of its run. Raises that where it is an error.
 
-    The first Ctrl-C cancels the builds on their hosts and then raises InterruptedRunError; the second does not wait.
-    `untouched` says of the tags what is true before there is a run. SIGHUP leaves the run going, for whoever attaches.
+    The first Ctrl-C ends the run, its builds are cancelled on their hosts; the second does not wait for that. Before
+    the run is driven it raises `stopped`. SIGHUP leaves the run going, for whoever attaches.
     """
-    ended: Ended = []
-    task = asyncio.ensure_future(work(ended))
+    outcome = Outcome()
+    task = asyncio.ensure_future(work(outcome))
 
     def stopping() -> None:
-        emit(Notice("stopping: builds are cancelled on their hosts; Ctrl-C again stops without waiting"))
+        cancels = ": builds are cancelled on their hosts; Ctrl-C again stops without waiting"
+        emit(Notice(f"stopping{cancels if outcome.awaited else ''}"))
 
     def left() -> None:
         emit(Notice("the terminal is gone, the run goes on"))
@@ -40,11 +37,15 @@ async def to_the_end(
         try:
             await task
         except asyncio.CancelledError:
-            if not ended:
-                raise InterruptedRunError(f"interrupted; {untouched}") from None
-    if isinstance(ended[0], ArchloomError):
-        raise ended[0]
-    return ended[0]
+            if outcome.value is None:
+                raise stopped from None
+        except ArchloomError:
+            # Once the run has ended there is only clean-up, and that changes nothing of how it ended.
+            if outcome.value is None:
+                raise
+    if isinstance(outcome.value, Published):
+        return outcome.value
+    raise outcome.value or RuntimeError("a run has ended without an outcome")
 
 
 @contextlib.asynccontextmanager

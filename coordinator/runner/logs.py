@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,14 +47,16 @@ def kept_log(
 ) -> Iterator[Callable[[str], None]]:
     """Keeps a log as it comes: the first `most_bytes`, and of what follows the last `last_bytes` when it ends.
 
-    A disk that takes no more costs the rest of the log, not the build.
+    A log that is told once more from its beginning, for a run that is resumed, is kept on where it stopped. A disk that
+    takes no more costs the rest of the log, not the build.
     """
     with contextlib.ExitStack() as stack:
         log: _Log | None = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Without a buffer: it is there for whoever follows, and a full disk is not tried once more at the end.
-            log = _Log(stack.enter_context(path.open("wb", buffering=0)), most_bytes, last_bytes)
+            path.touch()
+            log = _Log(stack.enter_context(path.open("r+b", buffering=0)), most_bytes, last_bytes)
         except OSError as error:
             emit(Notice(f"the log is not kept: {path}: {error.strerror}"))
 
@@ -77,13 +80,18 @@ class _Log:
 
     def __init__(self, file: BinaryIO, most_bytes: int, last_bytes: int) -> None:
         self._file = file
-        self._room = most_bytes
+        # What is there is what comes first now: of what was beyond, nobody knows where it stood.
+        self._known = file.truncate(min(file.seek(0, SEEK_END), most_bytes))
+        file.seek(self._known)
+        self._room = most_bytes - self._known
         self._last_bytes = last_bytes
         self._last: deque[bytes] = deque()
         self._held = 0
         self._left_out = 0
 
     def keep(self, data: bytes) -> None:
+        known, data = data[: self._known], data[self._known :]
+        self._known -= len(known)
         begins, rest = data[: self._room], data[self._room :]
         self._write(begins)
         self._room -= len(begins)

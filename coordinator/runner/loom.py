@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Event, Place
 from coordinator.domain.facts import Builder
-from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.errors import LostError, UsageError
@@ -16,6 +15,7 @@ from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
 from coordinator.runner.inputs import Inputs
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.registries import Registries
 from coordinator.runner.request import BuildRequest
 from coordinator.store.sqlite import Store
@@ -23,7 +23,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loom:
-    """`driver` holds the lease of the run; `builders` says how each host's engine is made to build each platform.
+    """`lease` is kept while the run is driven; `builders` says how each host's engine is made to build each platform.
 
     `gathered` is what the run builds from, or why that cannot be had any more: a run that is gone on with may need it
     no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose
@@ -31,7 +31,7 @@ class Loom:
     """
 
     run_id: str
-    driver: Driver
+    lease: HeldLease
     request: BuildRequest
     gathered: Inputs | UsageError
     around: Around

@@ -94,7 +94,7 @@ async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
         raise _conflict(loom, run_id, tag, f"was {previous or 'not there'} when this run began to publish", before)
     if before != index.digest:
         # Who slept while it waited for that answer may have been replaced, and what it knows of the tag be old.
-        loom.store.beat(run_id, loom.driver)
+        loom.lease.beat()
         await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
     after = await _digest(registry, tag)
     if after != index.digest:

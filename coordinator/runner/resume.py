@@ -14,12 +14,13 @@ from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptState, JobState
-from coordinator.errors import UsageError
+from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.runner.around import Around
-from coordinator.runner.finish import Published, finish, tell_of_run
+from coordinator.runner.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.interrupt import Ended, to_the_end
+from coordinator.runner.interrupt import to_the_end
 from coordinator.runner.job_names import agent_job, run_of
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.logs import store_path
 from coordinator.runner.placing import candidates, tell_who_is_left_out
 from coordinator.runner.request import BuildRequest, from_stored
@@ -36,29 +37,28 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
     where what it was asked to build is not here any more and is needed: then it stays as it is.
     """
     tags = ", ".join(map(str, from_stored(run.request).target.tags))
-    return await to_the_end(
-        lambda ended: _resume(run.id, inventory, around, emit, ended), f"{tags} as run {run.id} left it", emit
+    stopped = InterruptedRunError(
+        f"interrupted; run {run.id} and {tags} are as they were", hint=f"archloom resume {run.id}"
     )
+    return await to_the_end(lambda outcome: _resume(run.id, inventory, around, emit, outcome), stopped, emit)
 
 
-async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, ended: Ended) -> None:
+async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
     begun = around.clock()
     with Store(store_path(around.state), around.clock) as store:
         driver = this_driver(around.holder, secrets.token_hex(8))
         run = store.drive(run_id, driver, runs)
-        finishing = False
         try:
-            async with workplace(inventory, around, store, emit) as here:
+            async with HeldLease(store, run_id, driver) as lease, workplace(inventory, around, store, emit) as here:
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
-                loom = here.loom(run.id, driver, request, taken.gathered, taken.builders)
+                loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
                 tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
-                    finishing = True
-                    await finish(loom, taken.by_platform, begun, ended)
+                    await finish(loom, taken.by_platform, begun, outcome)
         finally:
-            if not finishing:
+            if not outcome.awaited:
                 store.release(run_id)
 
 

@@ -14,16 +14,17 @@ from coordinator.domain.plan import Plan, check_names
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Run
 from coordinator.domain.states import JobEvent
-from coordinator.errors import UsageError
+from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.child import StoredChild
-from coordinator.runner.finish import Published, finish, tell_of_run
+from coordinator.runner.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.history import open_history
 from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.interrupt import Ended, to_the_end
+from coordinator.runner.interrupt import to_the_end
 from coordinator.runner.job_names import run_of
 from coordinator.runner.keeping import make_room
 from coordinator.runner.kept_inputs import keep_inputs
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.placing import (
     candidates,
     plan_for,
@@ -59,11 +60,12 @@ async def build(
     whether any has moved.
     """
     untouched = f"{', '.join(map(str, request.target.tags))} not touched"
-    return await to_the_end(lambda ended: _build(request, inventory, around, emit, again, ended), untouched, emit)
+    stopped = InterruptedRunError(f"interrupted; {untouched}")
+    return await to_the_end(lambda outcome: _build(request, inventory, around, emit, again, outcome), stopped, emit)
 
 
 async def _build(
-    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None, ended: Ended
+    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None, outcome: Outcome
 ) -> None:
     begun = around.clock()
     check_names(request.asked.names, inventory.hosts)
@@ -97,11 +99,12 @@ async def _build(
                     inputs=inputs.to_json(),
                     inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
                 )
-                loom = here.loom(run.id, driver, request, inputs, chosen.builders)
-                take_reused(store, run, reused)
-                _skip(store, run, {*reused, *left})
-                tell_of_run(loom, store.run(run.id), resumed=False)
-                await finish(loom, chosen.by_platform, begun, ended)
+                async with HeldLease(store, run.id, driver) as lease:
+                    take_reused(store, run, reused)
+                    _skip(store, run, {*reused, *left})
+                    loom = here.loom(run.id, lease, request, inputs, chosen.builders)
+                    tell_of_run(loom, store.run(run.id), resumed=False)
+                    await finish(loom, chosen.by_platform, begun, outcome)
 
 
 async def _check_push(request: BuildRequest, registries: Registries) -> None:

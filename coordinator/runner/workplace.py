@@ -11,13 +11,13 @@ from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.events import Event
 from coordinator.domain.facts import Builder
 from coordinator.domain.inventory import Inventory
-from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Platform
 from coordinator.errors import UsageError
 from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.farm import Farm
 from coordinator.runner.inputs import Inputs
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.loom import Loom
 from coordinator.runner.memory import Memory
 from coordinator.runner.probe import Probing
@@ -43,7 +43,7 @@ class Workplace:
     def loom(
         self,
         run_id: str,
-        driver: Driver,
+        lease: HeldLease,
         request: BuildRequest,
         gathered: Inputs | UsageError,
         builders: Mapping[tuple[Platform, str], Builder],
@@ -51,7 +51,7 @@ class Workplace:
         """What the actions of this run work with."""
         return Loom(
             run_id=run_id,
-            driver=driver,
+            lease=lease,
             request=request,
             gathered=gathered,
             around=self.around,

@@ -1,0 +1,74 @@
+"""The lease of a run, kept while it is driven; whoever asks for the run's end is heard meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from coordinator.domain.lease import BEAT_S, Driver
+from coordinator.errors import ArchloomError, HeldError, InterruptedRunError
+from coordinator.store.sqlite import Store
+
+_LISTEN_S = 1.0
+
+
+class HeldLease:
+    """Keeps the lease that `driver` took, for as long as the block runs.
+
+    Cancels the block, once, when another coordinator has taken the run over (`why` is HeldError then), or after
+    `archloom cancel` (InterruptedRunError). The block ends with that instead of CancelledError, unless it has dealt
+    with it itself.
+    """
+
+    def __init__(self, store: Store, run_id: str, driver: Driver, *, heeds_cancel: bool = True) -> None:
+        self.why: Exception | None = None
+        self._store = store
+        self._run_id = run_id
+        self._driver = driver
+        self._heeds_cancel = heeds_cancel
+
+    async def __aenter__(self) -> Self:
+        work = asyncio.current_task()
+        if work is None:
+            raise RuntimeError("a lease is kept beside a task")
+        self._work = work
+        self._keeping = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        if isinstance(error, asyncio.CancelledError) and self.why is not None:
+            raise self.why from None
+
+    def beat(self) -> None:
+        """Raises HeldError where another coordinator has the run now."""
+        self._store.beat(self._run_id, self._driver)
+
+    async def _keep(self) -> None:
+        time = asyncio.get_running_loop().time
+        beat_at = time() + BEAT_S
+        while True:
+            await asyncio.sleep(_LISTEN_S)
+            try:
+                if self._heeds_cancel and self.why is None and self._store.cancel_asked(self._run_id):
+                    self._end(InterruptedRunError(f"run {self._run_id} was cancelled", code="cancelled"))
+                if time() >= beat_at:
+                    self.beat()
+                    beat_at = time() + BEAT_S
+            except HeldError as error:
+                self._end(error)
+                return
+            except ArchloomError:
+                # A disk that is full for a moment: the next beat may pass, and the next commit complains if not.
+                beat_at = time() + _LISTEN_S
+            except Exception as error:  # noqa: BLE001 - a run must not go on without its lease being kept
+                self._end(error)
+                return
+
+    def _end(self, why: Exception) -> None:
+        self.why = why
+        self._work.cancel()
