@@ -26,6 +26,7 @@ from coordinator.errors import ArchloomError, HeldError, LostError
 from coordinator.registry.tags import set_tag
 from coordinator.runner.child import StoredChild
 from coordinator.runner.job_names import agent_job
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.loop import drive
 from coordinator.runner.publish import publish
 from coordinator.runner.request import BuildRequest
@@ -99,7 +100,7 @@ class Coordinator:
         self.late = list(world.scenario.late)
         self.loom = SimpleNamespace(
             run_id=RUN,
-            driver=self.driver,
+            lease=HeldLease(store, RUN, self.driver),
             store=store,
             request=BuildRequest(target=world.target),
             registries=SimpleNamespace(registry=self._registry),
