@@ -101,7 +101,7 @@ def told(run: Run) -> object:
 
 
 @given(scenarios(calm=True))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_a_run_whose_coordinators_die_ends_as_it_would_have(scenario: Scenario):
     """The same children, the same index, the same exit code; nothing is built twice."""
     ends_as_it_would_have(scenario)
@@ -109,7 +109,7 @@ def test_a_run_whose_coordinators_die_ends_as_it_would_have(scenario: Scenario):
 
 @pytest.mark.slow
 @given(scenarios(calm=True))
-@settings(max_examples=3000)
+@settings(max_examples=1500)
 def test_wherever_they_die_thousands_of_times(scenario: Scenario):
     """The same, at thousands of points."""
     ends_as_it_would_have(scenario)
@@ -127,7 +127,7 @@ def ends_as_it_would_have(scenario: Scenario) -> None:
 
 
 @given(scenarios(calm=False))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_whatever_happens_a_run_ends_and_the_tag_does_not_lie(scenario: Scenario):
     """Lost boards, lost pushes, late reports, cancelling, a tag moved by others, and coordinators that die or sleep."""
     check(*played(scenario))
@@ -135,7 +135,7 @@ def test_whatever_happens_a_run_ends_and_the_tag_does_not_lie(scenario: Scenario
 
 @pytest.mark.slow
 @given(scenarios(calm=False))
-@settings(max_examples=5000)
+@settings(max_examples=2500)
 def test_whatever_happens_thousands_of_times(scenario: Scenario):
     """The same, in thousands of worlds."""
     check(*played(scenario))
