@@ -22,6 +22,7 @@ from coordinator.runner.interrupt import to_the_end
 from coordinator.runner.job_names import agent_job, run_of
 from coordinator.runner.lease import HeldLease
 from coordinator.runner.logs import store_path
+from coordinator.runner.perform import performer
 from coordinator.runner.placing import candidates, tell_who_is_left_out
 from coordinator.runner.request import BuildRequest, from_stored
 from coordinator.runner.start import Emit, find_reusable, planned, take_reused
@@ -56,7 +57,7 @@ async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit,
                 tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
-                    await finish(loom, taken.by_platform, begun, outcome)
+                    await finish(loom, taken.by_platform, performer(loom), begun, outcome)
         finally:
             if not outcome.awaited:
                 store.release(run_id)

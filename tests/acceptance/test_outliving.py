@@ -18,6 +18,7 @@ import pytest
 from tests.acceptance.archloom import Home, context, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
+from tests.services.registry import plain
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("emulation", "nothing_left")]
 
@@ -196,6 +197,48 @@ def test_cancel_ends_a_run_that_somebody_drives(home, slow, tag):
     assert again.returncode == 2
     assert "has ended already" in again.stderr
     assert "was cancelled" in home.run("resume", run).stderr
+
+
+def test_cancel_needs_no_inventory_where_somebody_drives(home, slow, tag):
+    """Whoever drives it knows its hosts; where nobody does, others can be given."""
+    (home.folder / "inventory.yaml").write_text(ONE_AT_A_TIME)
+    process = home.start("build", str(slow(100)), "-t", tag, "--platform", "linux/amd64")
+    follow(process, BEGUN)
+    (home.folder / "inventory.yaml").rename(home.folder / "moved.yaml")
+
+    good(home.run("cancel", run_of(home)["run"]))
+
+    assert process.wait(timeout=30) == 130
+    process.communicate()
+    again = home.start("build", str(slow(100)), "-i", "moved.yaml", "-t", tag, "--platform", "linux/amd64")
+    follow(again, BEGUN)
+    kill(again)
+    (home.folder / "moved.yaml").rename(home.folder / "hosts.yaml")
+    run = run_of(home)["run"]
+    refused = home.run("cancel", run)
+    assert refused.returncode == 2
+    assert "give another: -i FILE" in refused.stderr
+    good(home.run("cancel", run, "-i", "hosts.yaml"))
+    assert run_of(home)["exit_code"] == 130
+
+
+def test_a_registry_that_is_down_leaves_a_run_as_it_is(home, tmp_path):
+    """Its word decides what the bases were; while it has none, nothing is refused for good."""
+    with plain(tmp_path / "registry") as registry:
+        base = base_image(registry, "linux/amd64", repository="base")
+        folder = context(
+            tmp_path / "app", SLOW.format(base=base.reference, seconds=2, token=token_hex(4)), {"word": "w"}
+        )
+        process = home.start("build", str(folder), "-t", f"{registry.address}/app:1", "--platform", "linux/amd64")
+        follow(process, BEGUN)
+        kill(process)
+
+    done = home.run("resume")
+
+    assert done.returncode == 6, done.stderr
+    assert f"cannot reach registry {registry.address}" in done.stderr
+    assert run_of(home)["finished_at"] is None
+    good(home.run("cancel", run_of(home)["run"]))
 
 
 def test_cancel_ends_a_run_that_nobody_drives_and_retry_builds_the_rest(home, slow, tag):
