@@ -27,6 +27,7 @@ from coordinator.registry.tags import set_tag
 from coordinator.runner.child import StoredChild
 from coordinator.runner.finish import Outcome, finish
 from coordinator.runner.job_names import agent_job
+from coordinator.runner.lease import HeldLease
 from coordinator.runner.publish import publish
 from coordinator.runner.request import BuildRequest
 from coordinator.runner.stop import cancel
@@ -97,7 +98,7 @@ class Coordinator:
         self.push_losses: Counter[int] = Counter()
         self.under_way: set[object] = set()
         self.late = list(world.scenario.late)
-        self.lease = SimpleNamespace(why=None, beat=lambda: store.beat(RUN, self.driver))
+        self.lease = HeldLease(store, RUN, self.driver)
         self.loom = SimpleNamespace(
             run_id=RUN,
             lease=self.lease,
