@@ -30,7 +30,8 @@ class Database:
 
     def __init__(self, path: Path | None, patience_s: float, on_loss: Callable[[ArchloomError], None] | None) -> None:
         self._path = path
-        self._on_loss = on_loss
+        # Until there is a whole store to be copied, a file that takes no changes is an error like any other.
+        self._on_loss: Callable[[ArchloomError], None] | None = None
         self._queries = queries()
         # The queries of the transaction under way, to be done again in memory; None where there is none.
         self._done: list[tuple[str, dict[str, object]]] | None = None
@@ -46,6 +47,7 @@ class Database:
             except BaseException:
                 self._connection.close()
                 raise
+        self._on_loss = on_loss
 
     def close(self) -> None:
         self._connection.close()

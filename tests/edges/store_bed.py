@@ -5,8 +5,9 @@ A further implementation joins the tables below and owes nothing else: the contr
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from coordinator.domain.run import Attempt, Run
 from coordinator.domain.states import AttemptEvent
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
+from tests.services.missing import ROOT
 
+CASES = ROOT / "tests" / "cases" / "store"
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 OURS, THEIRS = this_driver("ada@here", "ours"), this_driver("bob@there", "theirs")
 TO_PUSHED = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
@@ -82,3 +85,12 @@ def assigned(store: Store, job_id: int, *events: AttemptEvent, host: str = "pi5"
 
 def told(store: Store, run_id: str = "7f3a") -> list[str]:
     return [event.what for event in store.events(run_id)]
+
+
+def old_store(path: Path, version: int) -> Path:
+    """A file as archloom left it when its store had this version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((CASES / f"{version}.sql").read_text("utf-8"))
+        db.execute("PRAGMA journal_mode = WAL")
+    path.chmod(0o600)
+    return path

@@ -18,24 +18,14 @@ from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobS
 from coordinator.store.database import VERSION
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create
+from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, old_store
 from tests.services.missing import ROOT
 
-CASES = ROOT / "tests" / "cases" / "store"
 MADE = ("attempts", "events", "facts", "jobs", "leases", "runs", "tags")
 
 
 def opened(path: Path) -> Store:
     return Store(path, lambda: 1000.0)
-
-
-def old_store(path: Path, version: int) -> Path:
-    """A file as archloom left it when its store had this version."""
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript((CASES / f"{version}.sql").read_text("utf-8"))
-        db.execute("PRAGMA journal_mode = WAL")
-    path.chmod(0o600)
-    return path
 
 
 def contents(path: Path) -> dict[str, list[dict[str, object]]]:
