@@ -15,7 +15,7 @@ from typing import Any
 from coordinator.errors import ArchloomError
 from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import LOSABLE, explained, translated
+from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
 VERSION = 3
 PATIENCE_S = 10.0
@@ -43,7 +43,8 @@ class Database:
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
             try:
-                self._prepare()
+                with foreign(path):
+                    self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
@@ -54,7 +55,7 @@ class Database:
 
     def check(self) -> None:
         """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
-        with translated(self._path):
+        with translated(self._path), foreign(self._path):
             said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
             raise troubles.damaged(self._path, "database disk image is malformed")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from coordinator.domain.states import AttemptEvent, JobEvent
-from coordinator.errors import ArchloomError, HeldError, LostError
+from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.errors import ArchloomError, Exit, HeldError, LostError
 from coordinator.store.sqlite import Store
+from coordinator.store.troubles import DISPENSABLE
 from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create
 from tests.edges.trouble_bed import fills_up, gets_locked, needs_root, opened
 
@@ -115,3 +118,19 @@ def test_a_defect_is_no_trouble_of_the_file(path):
             store.finish("7f3a", 0)
 
     assert lost == []
+
+
+def test_a_mistake_in_our_sql_is_not_blamed_on_the_file(path):
+    """A statement that does not fit the tables of an open store is a bug: nobody is told to put a good file away, and
+    history is not given up for it."""
+    lost: list[ArchloomError] = []
+    with opened(path, on_loss=lost.append) as store:
+        create(store)
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("ALTER TABLE tags RENAME COLUMN previous TO before")
+        with pytest.raises(ArchloomError, match="no column named previous") as caught:
+            store.expect_tag("7f3a", "nas/app:1", "")
+        store.move_target("7f3a", TargetEvent.GIVE_UP)
+
+    assert (caught.value.exit_code, caught.value.hint, lost) == (Exit.BUG, "", [])
+    assert caught.value.code not in DISPENSABLE
