@@ -8,9 +8,14 @@ from typing import Protocol
 
 from coordinator.domain.lease import Driver, Lease
 from coordinator.domain.run import Run
-from coordinator.errors import HeldError
+from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import Database
+
+
+def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomError:
+    """The refusal of what a run that is over cannot do any more."""
+    return kind(f"run {run_id} has ended already", hint=f"archloom why {run_id} says how", code=code)
 
 
 class Tell(Protocol):
@@ -38,7 +43,10 @@ class Leases:
         self._ours[run_id] = driver.token
 
     def take_over(self, run: Run, driver: Driver, runs: Callable[[Driver], bool | None]) -> None:
-        """Raises HeldError `held` where another driver has the run and its lease is not stale."""
+        """Raises HeldError `held` where another driver has the run and its lease is not stale, and UsageError `ended`
+        for one that is over."""
+        if run.finished_at is not None:
+            raise has_ended(run.id, UsageError, "ended")
         lease, now = run.lease, self._clock()
         if lease is None or lease.driver.token == driver.token:
             self._tell(run.id, "run taken up", holder=driver.holder)
@@ -57,6 +65,8 @@ class Leases:
         """Raises HeldError `taken` where the lease is not the one of this token, by default the one taken here."""
         lease = self.of(run_id)
         if lease is None:
+            if self._db.row("run", id=run_id)["finished_at"] is not None:
+                raise has_ended(run_id, HeldError, "taken")
             hint = f"take it up with: archloom resume {run_id}"
             raise HeldError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
         if lease.driver.token != (self._ours.get(run_id) if token is None else token):

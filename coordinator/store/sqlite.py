@@ -102,11 +102,7 @@ class Store:
         Raises HeldError `held` where another drives it, UsageError for a run that has ended or is unknown.
         """
         with self._db.change():
-            run = self.run(run_id)
-            if run.finished_at is not None:
-                hint = f"it ended with exit code {run.exit_code}; list runs with: archloom runs"
-                raise UsageError(f"run {run_id} has ended already", hint=hint, code="ended")
-            self._leases.take_over(run, driver, runs)
+            self._leases.take_over(self.run(run_id), driver, runs)
         return self.run(run_id)
 
     def beat(self, run_id: str, driver: Driver) -> None:

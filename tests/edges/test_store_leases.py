@@ -131,18 +131,25 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("end", ["finish", "release"])
-def test_a_run_that_was_let_go_is_not_changed(store, end, write):
-    """Not even by who had it: a write after the end is a report that came too late."""
+@pytest.mark.parametrize(
+    ("end", "said", "hint"),
+    [
+        ("finish", "run 7f3a has ended already", "archloom why 7f3a says how"),
+        ("release", "run 7f3a is not driven from here any more", "take it up with: archloom resume 7f3a"),
+    ],
+)
+def test_a_run_that_was_let_go_is_not_changed(store, write, end, said, hint):
+    """Not even by who had it: a write after the end is a report that came too late. Only what can be resumed is said
+    to be."""
     run = create(store)
     attempt = assigned(store, run.jobs[0].id, *TO_PUSHED)
     writes(store, run, attempt)[end]()
     before = store.run("7f3a")
 
-    with pytest.raises(HeldError, match="not driven from here") as caught:
+    with pytest.raises(HeldError) as caught:
         writes(store, run, attempt)[write]()
 
-    assert caught.value.code == "taken"
+    assert (caught.value.message, caught.value.hint, caught.value.code) == (said, hint, "taken")
     assert store.run("7f3a") == before
 
 
@@ -199,14 +206,14 @@ def test_each_driving_has_a_token_of_its_own(shared):
 
 
 def test_a_finished_run_is_not_driven_again(shared):
-    """It is said how it ended."""
+    """Where it is said how it ended is said."""
     one, other = shared.open(), shared.open()
     create(one)
     one.finish("7f3a", 4)
 
     with pytest.raises(UsageError, match="run 7f3a has ended already") as caught:
         other.drive("7f3a", THEIRS, gone)
-    assert "exit code 4" in caught.value.hint
+    assert caught.value.hint == "archloom why 7f3a says how"
     with pytest.raises(UsageError, match="no run 'nope'"):
         other.drive("nope", THEIRS, gone)
 
