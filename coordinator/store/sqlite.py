@@ -255,7 +255,7 @@ class Store:
             self._tell(run_id, f"tag {reference} moved")
 
     def finish(self, run_id: str, exit_code: int) -> None:
-        """The run is over, and with it the lease."""
+        """The run is over, its target having ended before, and with it the lease."""
         with self._drive(run_id):
             self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)

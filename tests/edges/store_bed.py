@@ -16,7 +16,7 @@ import pytest
 from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.run import Attempt, Run
-from coordinator.domain.states import AttemptEvent
+from coordinator.domain.states import AttemptEvent, TargetEvent
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.services.missing import ROOT
@@ -81,6 +81,12 @@ def assigned(store: Store, job_id: int, *events: AttemptEvent, host: str = "pi5"
     for event in events:
         store.move_attempt(attempt.id, event)
     return attempt
+
+
+def end(store: Store, run_id: str = "7f3a", exit_code: int = 4) -> None:
+    """The run is given up."""
+    store.move_target(run_id, TargetEvent.GIVE_UP)
+    store.finish(run_id, exit_code)
 
 
 def told(store: Store, run_id: str = "7f3a") -> list[str]:

@@ -10,7 +10,7 @@ from coordinator.domain.lease import STALE_S, Lease
 from coordinator.domain.platforms import Mode
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import Exit, HeldError, UsageError
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, told
+from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
 
 def lives(_):
@@ -103,7 +103,7 @@ def writes(store, run, attempt):
         "move_target": lambda: store.move_target("7f3a", TargetEvent.GIVE_UP),
         "expect_tag": lambda: store.expect_tag("7f3a", "nas/app:1", ""),
         "tag_moved": lambda: store.tag_moved("7f3a", "nas/app:1"),
-        "finish": lambda: store.finish("7f3a", 0),
+        "finish": lambda: store.finish("7f3a", 4),
         "release": lambda: store.release("7f3a"),
         "beat": lambda: store.beat("7f3a", OURS),
     }
@@ -132,18 +132,19 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize(
-    ("end", "said", "hint"),
+    ("leave", "said", "hint"),
     [
         ("finish", "run 7f3a has ended already", "archloom why 7f3a says how"),
         ("release", "run 7f3a is not driven from here any more", "take it up with: archloom resume 7f3a"),
     ],
 )
-def test_a_run_that_was_let_go_is_not_changed(store, write, end, said, hint):
+def test_a_run_that_was_let_go_is_not_changed(store, write, leave, said, hint):
     """Not even by who had it: a write after the end is a report that came too late. Only what can be resumed is said
     to be."""
     run = create(store)
     attempt = assigned(store, run.jobs[0].id, *TO_PUSHED)
-    writes(store, run, attempt)[end]()
+    store.move_target("7f3a", TargetEvent.GIVE_UP)
+    writes(store, run, attempt)[leave]()
     before = store.run("7f3a")
 
     with pytest.raises(HeldError) as caught:
@@ -202,14 +203,14 @@ def test_each_driving_has_a_token_of_its_own(shared):
 
     with pytest.raises(HeldError):
         one.finish("7f3a", 0)
-    other.finish("7f3a", 0)
+    end(other)
 
 
 def test_a_finished_run_is_not_driven_again(shared):
     """Where it is said how it ended is said."""
     one, other = shared.open(), shared.open()
     create(one)
-    one.finish("7f3a", 4)
+    end(one)
 
     with pytest.raises(UsageError, match="run 7f3a has ended already") as caught:
         other.drive("7f3a", THEIRS, gone)
@@ -230,7 +231,7 @@ def test_anybody_may_ask_for_a_run_to_be_cancelled(shared):
     assert one.cancel_asked("7f3a")
     assert one.run("7f3a").cancel_asked
     assert told(one) == ["run created", "cancel asked"]
-    one.finish("7f3a", Exit.INTERRUPTED)
+    end(one, "7f3a", Exit.INTERRUPTED)
     before = one.run("7f3a")
     other.ask_cancel("7f3a")
     assert one.run("7f3a") == before

@@ -16,7 +16,7 @@ from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError, Exit, HeldError, LostError
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
-from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create
+from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end
 from tests.edges.trouble_bed import fills_up, gets_locked, needs_root, opened
 
 
@@ -44,7 +44,7 @@ def story(store: Store) -> Iterator[None]:
     store.move_job(other.id, JobEvent.SKIP)
     yield
     store.expect_tag("7f3a", "nas/app:1", "")
-    store.finish("7f3a", 0)
+    end(store)
 
 
 @pytest.mark.parametrize(("trouble", "code"), LATER)
@@ -91,6 +91,7 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
     """Where nobody asked to go on without, every write says so, and what was committed before can be read."""
     with fills_up(path) as begins, opened(path) as store:
         create(store)
+        store.move_target("7f3a", TargetEvent.GIVE_UP)
         before = store.run("7f3a")
         begins()
         for _ in range(2):
@@ -98,10 +99,10 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
                 create(store, "another")
         assert caught.value.hint == f"make room: df -h {path.parent}"
         with pytest.raises(LostError):
-            store.finish("7f3a", 0)
+            store.finish("7f3a", 4)
         assert store.runs() == (before,)
         (path.parent / "filler").unlink()
-        store.finish("7f3a", 0)
+        store.finish("7f3a", 4)
         create(store, "another")
 
 

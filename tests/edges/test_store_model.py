@@ -25,7 +25,7 @@ from coordinator.domain.states import (
     JobState,
     TargetEvent,
 )
-from coordinator.errors import HeldError, UsageError
+from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED
 
@@ -153,10 +153,11 @@ class Coordinators(RuleBasedStateMachine):
     def leave(self, pick: int, seat: int, end: int | None) -> None:
         store, model, held = self._pick(pick, seat)
         name = model.run.id
-        self._expect(
-            None if held else HeldError, lambda: store.release(name) if end is None else store.finish(name, end)
-        )
-        if held:
+        error: type[Exception] | None = None if held else HeldError
+        if held and end is not None and not states.ended(model.run.target_state):
+            error = ArchloomError
+        self._expect(error, lambda: store.release(name) if end is None else store.finish(name, end))
+        if error is None:
             model.told += 1
             finished_at = None if end is None else self.now
             model.run = replace(model.run, lease=None, finished_at=finished_at, exit_code=end)

@@ -21,7 +21,7 @@ from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.around import Around
 from coordinator.runner.history import open_history
 from coordinator.store.database import VERSION
-from tests.edges.store_bed import assigned, create, old_store
+from tests.edges.store_bed import assigned, create, end, old_store
 from tests.edges.trouble_bed import (
     files_end_at,
     fill,
@@ -128,7 +128,7 @@ def test_a_build_goes_on_without_history(path, trouble, code, message, hint):
         with open_history(around(path), notices.append) as store:
             attempt = assigned(store, create(store, "mine").jobs[0].id)
             assert store.move_attempt(attempt.id, AttemptEvent.SEND) is AttemptState.SENDING
-            store.finish("mine", 0)
+            end(store, "mine")
             assert store.has_ended("mine")
         after = path.read_bytes() if path.is_file() else None
 
