@@ -15,7 +15,7 @@ from coordinator.runner.logs import store_path
 from coordinator.runner.request import from_stored
 from coordinator.runner.start import Emit
 from coordinator.runner.workplace import workplace
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 _LOOK_S = 0.2
@@ -34,7 +34,7 @@ async def cancel(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
         store.ask_cancel(run.id)
         driver = this_driver(around.holder, secrets.token_hex(8))
         try:
-            held = store.drive(run.id, driver, runs)
+            held = store.drive(run.id, driver)
         except HeldError as error:
             await _wait(run, store, error)
             return

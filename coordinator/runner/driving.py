@@ -45,7 +45,7 @@ async def _keep(loom: Loom, work: asyncio.Task[object]) -> ArchloomError:
                 why: ArchloomError = InterruptedRunError(f"run {loom.run_id} was cancelled", code="cancelled")
                 break
             if time() >= beat_at:
-                loom.store.beat(loom.run_id, loom.driver)
+                loom.store.beat(loom.run_id)
                 beat_at = time() + BEAT_S
         except HeldError as error:
             why = error

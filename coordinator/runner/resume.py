@@ -25,7 +25,7 @@ from coordinator.runner.placing import candidates, tell_who_is_left_out
 from coordinator.runner.request import BuildRequest, from_stored
 from coordinator.runner.start import Emit, find_reusable, planned, take_reused
 from coordinator.runner.workplace import Workplace, workplace
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
@@ -45,7 +45,7 @@ async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit,
     begun = around.clock()
     with Store(store_path(around.state), around.clock) as store:
         driver = this_driver(around.holder, secrets.token_hex(8))
-        run = store.drive(run_id, driver, runs)
+        run = store.drive(run_id, driver)
         finishing = False
         try:
             async with workplace(inventory, around, store, emit) as here:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,25 +28,32 @@ TO_PUSHED = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEv
 CHILD = {"digest": "sha256:c"}
 
 # Each makes a store in a folder of its own; those that are shared see the same data when they are made there again.
-SHARED: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
-    "file": lambda folder, clock: Store(folder / "archloom.db", clock),
+Make = Callable[[Path, Callable[[], float], Callable[[Driver], bool | None]], Store]
+SHARED: dict[str, Make] = {
+    "file": lambda folder, clock, is_alive: Store(folder / "archloom.db", clock, is_alive=is_alive),
 }
-PRIVATE: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
-    "memory": lambda _, clock: Store(None, clock),
+PRIVATE: dict[str, Make] = {
+    "memory": lambda _, clock, is_alive: Store(None, clock, is_alive=is_alive),
 }
 
 
 @dataclass
 class Bed:
-    """Opens stores over the same data, each as another coordinator would."""
+    """Opens stores over the same data, each as another coordinator would, to whom other drivers are `alive` or not."""
 
     folder: Path
-    make: Callable[[Path, Callable[[], float]], Store]
+    make: Make
     stack: ExitStack
     now: float = 1000.0
+    alive: bool | None = True
+    asked: list[Driver] = field(default_factory=list)
 
     def open(self) -> Store:
-        return self.stack.enter_context(self.make(self.folder, lambda: self.now))
+        return self.stack.enter_context(self.make(self.folder, lambda: self.now, self._is_alive))
+
+    def _is_alive(self, driver: Driver) -> bool | None:
+        self.asked.append(driver)
+        return self.alive
 
 
 @pytest.fixture(params=SHARED)

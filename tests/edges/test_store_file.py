@@ -102,7 +102,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), Sighting(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
-        store.drive(open_.id, THEIRS, lambda _: True)
+        store.drive(open_.id, THEIRS)
         end(store, open_.id, 130)
         assert store.prune([run.id for run in store.runs()]) == (open_.id, failed.id, published.id)
 
@@ -191,11 +191,11 @@ TAKE_OVER = """
 import sys
 from pathlib import Path
 from coordinator.errors import HeldError
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 with Store(Path(sys.argv[1]), lambda: 0.0) as store:
     try:
-        store.drive("7f3a", this_driver("u@m", sys.argv[2]), runs)
+        store.drive("7f3a", this_driver("u@m", sys.argv[2]))
         print("mine", flush=True)
     except HeldError as refused:
         print(refused.code, flush=True)

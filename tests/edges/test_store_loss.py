@@ -113,8 +113,8 @@ def test_a_defect_is_no_trouble_of_the_file(path):
         create(store)
         with pytest.raises(ArchloomError, match="UNIQUE"):
             create(store)
-        with opened(path) as other:
-            other.drive("7f3a", THEIRS, lambda _: False)
+        with opened(path, is_alive=lambda _: False) as other:
+            other.drive("7f3a", THEIRS)
         with pytest.raises(HeldError):
             store.finish("7f3a", 0)
 
