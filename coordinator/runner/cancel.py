@@ -11,7 +11,7 @@ from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.fate import forget
 from coordinator.runner.finish import abandon, tell_of_run
-from coordinator.runner.logs import store_path
+from coordinator.runner.history import open_store
 from coordinator.runner.request import from_stored
 from coordinator.runner.start import Emit
 from coordinator.runner.workplace import workplace
@@ -30,7 +30,7 @@ async def cancel(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
     """
     if run.finished_at is not None:
         raise UsageError(f"run {run.id} has ended already", hint=f"archloom why {run.id} says how")
-    with Store(store_path(around.state), around.clock) as store:
+    with open_store(around) as store:
         store.ask_cancel(run.id)
         driver = this_driver(around.holder, secrets.token_hex(8))
         try:

@@ -17,16 +17,15 @@ from coordinator.domain.states import AttemptState, JobState
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.finish import Published, finish, tell_of_run
+from coordinator.runner.history import open_store
 from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
 from coordinator.runner.interrupt import Ended, to_the_end
 from coordinator.runner.job_names import agent_job, run_of
-from coordinator.runner.logs import store_path
 from coordinator.runner.placing import candidates, tell_who_is_left_out
 from coordinator.runner.request import BuildRequest, from_stored
 from coordinator.runner.start import Emit, find_reusable, planned, take_reused
 from coordinator.runner.workplace import Workplace, workplace
 from coordinator.store.processes import this_driver
-from coordinator.store.sqlite import Store
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
@@ -43,7 +42,7 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
 
 async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, ended: Ended) -> None:
     begun = around.clock()
-    with Store(store_path(around.state), around.clock) as store:
+    with open_store(around) as store:
         driver = this_driver(around.holder, secrets.token_hex(8))
         run = store.drive(run_id, driver)
         finishing = False
