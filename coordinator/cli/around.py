@@ -11,9 +11,11 @@ from pathlib import Path
 from coordinator.domain.inventory import Inventory, builtin
 from coordinator.domain.run import Run
 from coordinator.errors import UsageError
+from coordinator.runner import history
 from coordinator.runner.around import Around
-from coordinator.runner.logs import state_folder, store_path
-from coordinator.store.sqlite import Store
+from coordinator.runner.logs import state_folder
+
+open_store = history.open_store
 
 
 def around() -> Around:
@@ -55,7 +57,3 @@ def inventory_of(run: Run, given: str | None, here: Around) -> Inventory:
     if not path.is_file():
         raise UsageError(f"the inventory of run {run.id} is not there any more: {path}", hint="give another: -i FILE")
     return load(path)
-
-
-def open_store(here: Around) -> Store:
-    return Store(store_path(here.state), here.clock)

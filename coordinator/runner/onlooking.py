@@ -10,12 +10,12 @@ from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
 from coordinator.domain.standing import Standing, standing
 from coordinator.errors import ArchloomError, Exit, LostError, UsageError, of_exit
-from coordinator.store.processes import runs
+from coordinator.store.processes import is_alive
 
 
 def stands(run: Run, clock: Callable[[], float]) -> Standing:
     """How the run stands now, as far as this machine can tell."""
-    return standing(run, clock(), runs)
+    return standing(run, clock(), is_alive)
 
 
 def jobs_of(run: Run, platform: Platform | None) -> tuple[Job, ...]:

@@ -100,7 +100,7 @@ async def _build(
                     inputs=inputs.to_json(),
                     inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
                 )
-                async with HeldLease(store, run.id, driver) as lease:
+                async with HeldLease(store, run.id) as lease:
                     take_reused(store, run, reused)
                     _skip(store, run, {*reused, *left})
                     loom = here.loom(run.id, lease, request, inputs, chosen.builders)

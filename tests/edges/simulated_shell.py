@@ -52,7 +52,7 @@ async def play(world: World) -> Run:
     sleepers: list[tuple[Store, asyncio.Future[bool]]] = []
     with contextlib.ExitStack() as stack:
         for number, steps in enumerate((*world.scenario.deaths, None)):
-            store = stack.enter_context(Store(world.path, world.clock))
+            store = stack.enter_context(Store(world.path, world.clock, is_alive=lambda _: False))
             life = Life(world, steps)
             frozen = [store for store, _ in sleepers]
             work = asyncio.ensure_future(Coordinator(world, store, life, number, frozen).live())
@@ -98,7 +98,7 @@ class Coordinator:
         self.push_losses: Counter[int] = Counter()
         self.under_way: set[object] = set()
         self.late = list(world.scenario.late)
-        self.lease = HeldLease(store, RUN, self.driver)
+        self.lease = HeldLease(store, RUN)
         self.loom = SimpleNamespace(
             run_id=RUN,
             lease=self.lease,
@@ -148,7 +148,7 @@ class Coordinator:
             build_ids = {platform: sha256(str(platform).encode())[7:] for platform in self.world.scenario.builds}
             self.store.create_run(RUN, request, build_ids, driver=self.driver, inputs={}, inventory="")
         elif self.store.run(RUN).finished_at is None:
-            self.store.drive(RUN, self.driver, lambda _: False)
+            self.store.drive(RUN, self.driver)
             for sleeper in self.frozen:
                 refused(sleeper)
 
