@@ -14,8 +14,9 @@ _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    print(text, file=sys.stderr)  # noqa: T201
+    """A line for the person at the terminal; where that is gone, nobody is left to be told."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201
 
 
 def give(text: str, *, end: str = "\n") -> None:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from coordinator.domain.events import AttemptEnded, Event
 from coordinator.report.lines import lines
@@ -28,7 +28,11 @@ Watch = Callable[[Event], None]
 
 @contextlib.contextmanager
 def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Watch]:
-    """A report on `stream` for as long as the block runs. `clock` counts the seconds of what is shown under way."""
+    """A report on `stream` for as long as the block runs. `clock` counts the seconds of what is shown under way.
+
+    It goes silent when nobody reads any more: a reader that leaves ends no build.
+    """
+    stream = cast("TextIO", _Lasting(stream))
     if progress is Progress.AUTO and stream.isatty():
         progress = Progress.TTY
     match progress:
@@ -46,16 +50,33 @@ def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = ti
 
 
 def _printing(stream: TextIO, texts: Callable[[Event], list[str]]) -> Watch:
-    """Goes silent when nobody reads any more: a reader that leaves ends no build."""
-    gone = False
-
     def watch(event: Event) -> None:
-        nonlocal gone
-        if not gone:
-            try:
-                stream.writelines(f"{text}\n" for text in texts(event))
-                stream.flush()
-            except OSError:
-                gone = True
+        stream.write("".join(f"{text}\n" for text in texts(event)))
+        stream.flush()
 
     return watch
+
+
+class _Lasting:
+    """A stream that takes everything, also when its terminal is closed or its pipe has no reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        self._do(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._do(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what only asks is the stream's own
+        return getattr(self._stream, name)
+
+    def _do(self, action: Callable[[], object]) -> None:
+        if not self._gone:
+            try:
+                action()
+            except OSError:
+                self._gone = True

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
+import pytest
 from rich.console import Console
 
 from coordinator.domain.events import (
@@ -137,18 +143,37 @@ def test_a_narrow_terminal_keeps_the_platforms():
     assert "linux/arm/v7  beast  emulated" in console.file.getvalue()
 
 
-class Gone(io.StringIO):
-    """A terminal that is closed."""
+@contextmanager
+def open_terminal() -> Iterator[tuple[TextIO, int]]:
+    """A stream to a real terminal, and the end of it that a window holds."""
+    ours, theirs = pty.openpty()
+    stream = os.fdopen(theirs, "w", encoding="utf-8")
+    try:
+        yield stream, ours
+    finally:
+        with suppress(OSError):  # what is still in its buffer has no reader
+            stream.close()
 
-    def flush(self) -> None:
-        raise BrokenPipeError
 
-
-def test_a_reader_that_leaves_ends_nothing():
-    """The terminal is a viewer: when it is gone the report is silent, and the run goes on."""
-    with watching(Progress.PLAIN, Gone()) as watch:
-        for event in EVENTS:
+@pytest.mark.parametrize("progress", list(Progress))
+@pytest.mark.parametrize("seen", range(len(EVENTS) + 1))
+def test_a_terminal_that_is_closed_ends_nothing(progress, seen):
+    """The terminal is a viewer: whenever it is gone the report is silent, and the run goes on to its end."""
+    with open_terminal() as (stream, window), watching(progress, stream) as watch:
+        for event in EVENTS[:seen]:
             watch(event)
+        os.close(window)
+        for event in EVENTS[seen:]:
+            watch(event)
+
+
+def test_a_terminal_that_is_closed_before_anything_is_shown():
+    """As when a command is begun by a terminal that closes at once."""
+    with open_terminal() as (stream, window):
+        os.close(window)
+        with watching(Progress.TTY, stream) as watch:
+            for event in EVENTS:
+                watch(event)
 
 
 def test_the_live_view_keeps_failures_and_the_closing_line():
