@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.domain.account import Known, account
 from coordinator.domain.changes import Kept, Origin
+from coordinator.domain.events import Notice, Skipped, Waiting
 from coordinator.domain.plan import Row
 from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Job, Run
@@ -61,6 +62,22 @@ def test_a_run_stands_beside_the_one_before():
     text = account_text(told(now, before))
 
     assert text == (CASES.parent / "account.txt").read_text("utf-8").rstrip("\n")
+
+
+def test_nothing_of_an_account_can_drive_the_terminal():
+    """What a host is called, what a build printed, what a registry said: control characters are spelled out."""
+    rude = "\x1b[2J\x07\n"
+    plan = (Row("linux/arm64", rude, "", "no", rude),)
+    kept = replace(KEPT, dockerfile=rude, dockerfile_path=rude, plan=plan, unstable=(rude,))
+    origin = Origin(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
+    before = Origin(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
+    recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
+    now = Known(run=run("7f3a", JOB), recorded=recorded, origin=origin)
+
+    text = account_text(told(now, known("5c1d", JOB, origin=before)))
+
+    assert not [char for char in text if not char.isprintable() and char != "\n"]
+    assert text.count(r"\x1b[2J\x07\n") >= 8
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,36 @@ def test_a_build_cannot_drive_the_terminal():
     assert said.endswith(r"#5 0.1 red \x1b[2Jgone\x07")
 
 
+RUDE = "\x1b]0;mine\x07[bold]\x1b[2J\x9b2J\u202e"
+RUDE_PLACE = Place(platform=PLACE.platform, host=RUDE, mode=Mode.NATIVE)
+# Who else uses a board, what a file is called, what a registry answers: nobody here wrote any of it.
+RUDE_EVENTS = [
+    Notice(RUDE),
+    Waiting(PLACE.platform, RUDE),
+    Assigned(RUDE_PLACE, RUDE),
+    Phase(RUDE_PLACE, RUDE, RUDE),
+    StepLine(RUDE_PLACE, RUDE, RUDE),
+    Reused(platform=PLACE.platform, digest=RUDE, pin=RUDE),
+    Verified(place=RUDE_PLACE, digest=RUDE, pin=RUDE, seconds=1.0),
+    TagMoved(reference=RUDE, digest=RUDE, previous=RUDE),
+    AttemptEnded(place=RUDE_PLACE, state=RUDE, code=RUDE, message=RUDE, step=RUDE, tail=(RUDE,)),
+    Skipped(PLACE.platform, RUDE),
+    RunEnded(run=RUDE, exit_code=0, digest=RUDE, tags=(RUDE,), platforms={RUDE: "emulated"}),
+]
+
+
+@pytest.mark.parametrize("event", RUDE_EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("progress", [Progress.PLAIN, Progress.TTY])
+def test_nothing_that_is_told_can_drive_the_terminal(progress, event):
+    """Whoever wrote it: control characters are spelled out, and what looks like markup is text."""
+    stream = io.StringIO()
+    with watching(progress, stream) as watch:
+        watch(event)
+
+    assert not [char for char in stream.getvalue() if not char.isprintable() and char != "\n"]
+    assert r"\x1b]0;mine\x07[bold]\x1b[2J" in stream.getvalue().replace("\n", "")
+
+
 def test_a_narrow_terminal_keeps_the_platforms():
     """What is cut is the step: two platforms never look the same."""
     console = Console(width=50, file=io.StringIO(), force_terminal=True)
