@@ -7,10 +7,10 @@ import click
 from coordinator.cli.around import around, open_store
 from coordinator.cli.output import give, give_json
 from coordinator.domain import platforms
-from coordinator.domain.account import Known, account
 from coordinator.domain.run import Run
-from coordinator.report.account import account_json, account_text
+from coordinator.domain.why.account import Evidence, account
 from coordinator.report.record import RecordReader
+from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around
 from coordinator.runner.inputs import BUILD_PLATFORM
 from coordinator.runner.kept_inputs import origin_of
@@ -40,8 +40,8 @@ def command(run: str, platform: str | None, *, as_json: bool) -> None:
         give(account_text(told))
 
 
-def _known(run: Run, store: Store, here: Around) -> Known:
-    return Known(
+def _known(run: Run, store: Store, here: Around) -> Evidence:
+    return Evidence(
         run=run,
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),

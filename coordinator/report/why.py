@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from coordinator.domain.account import Account, JobAccount
-from coordinator.domain.changes import Change, Kind
 from coordinator.domain.references import short
 from coordinator.domain.run import Run
-from coordinator.domain.story import Entry
-from coordinator.domain.story import Kind as EntryKind
+from coordinator.domain.why.account import Account, JobAccount
+from coordinator.domain.why.changes import Change, ChangeKind
+from coordinator.domain.why.story import Entry, StoryKind
 from coordinator.report.tables import table
 from coordinator.report.visible import visible
 
 _MOST_FILES = 8
 _MOST_LINES = 10
 _LONGEST = 100
-_FLAGS = {Kind.ARGUMENT: "--build-arg", Kind.LABEL: "--label", Kind.OPTION: ""}
+_FLAGS = {ChangeKind.ARGUMENT: "--build-arg", ChangeKind.LABEL: "--label", ChangeKind.OPTION: ""}
 
 
 def account_text(account: Account) -> str:
@@ -69,7 +68,7 @@ def change_lines(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _changed(changes: Iterable[Change]) -> Iterator[str]:
-    for is_file, group in groupby(changes, lambda change: change.kind is Kind.FILE):
+    for is_file, group in groupby(changes, lambda change: change.kind is ChangeKind.FILE):
         if is_file:
             yield from _files(list(group))
         else:
@@ -107,8 +106,8 @@ def _of_job(one: JobAccount, account: Account) -> list[str]:
 
 def _text(entry: Entry) -> str:
     text = visible(entry.text)
-    text = text if len(text) <= _LONGEST or entry.kind is EntryKind.ERROR else f"{text[: _LONGEST - 1]}…"
-    return f"  {text}" if entry.kind is EntryKind.STEP else text
+    text = text if len(text) <= _LONGEST or entry.kind is StoryKind.ERROR else f"{text[: _LONGEST - 1]}…"
+    return f"  {text}" if entry.kind is StoryKind.STEP else text
 
 
 def _after(entry: Entry, began: float) -> str:
@@ -123,18 +122,18 @@ def _took(entry: Entry) -> str:
 
 def _change(change: Change) -> Iterator[str]:
     match change.kind:
-        case Kind.BASE:
+        case ChangeKind.BASE:
             same = f" ({', '.join(map(str, change.same))} in it is the same)" if change.same else ""
             yield f"base {change.what} moved {short(change.before or '')} → {short(change.now or '')}{same}"
-        case Kind.DOCKERFILE:
+        case ChangeKind.DOCKERFILE:
             yield f"{change.what}{'' if change.now is None else ':'}"
             yield from _lines("-", change.before)
             yield from _lines("+", change.now)
-        case Kind.CONTEXT:
+        case ChangeKind.CONTEXT:
             yield f"files of {change.what}; which ones is not kept"
-        case Kind.FILE:
+        case ChangeKind.FILE:
             yield from _files([change])
-        case Kind.ARGUMENT | Kind.LABEL | Kind.OPTION:
+        case ChangeKind.ARGUMENT | ChangeKind.LABEL | ChangeKind.OPTION:
             name = f"{_FLAGS[change.kind]} {change.what}".strip()
             why = " (volatile: no reason to build again)" if change.volatile else ""
             yield f"{name}: {_value(change.before)} → {_value(change.now)}{why}"
