@@ -11,14 +11,14 @@ from coordinator.cli.around import around, open_store
 from coordinator.cli.output import show
 from coordinator.domain.run import Run
 from coordinator.domain.standing import Standing
-from coordinator.errors import Exit, LostError, worst
+from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
 from coordinator.runner.onlooking import abandoned, stands
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")
 @click.argument("run", nargs=-1, required=True)
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 5).")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 124).")
 def command(run: tuple[str, ...], timeout: float | None) -> int:
     """Wait until runs have ended, without a word.
 
@@ -47,8 +47,8 @@ def _exit(run: Run) -> Exit:
     return Exit(run.exit_code) if run.exit_code in set(Exit) else Exit.BUG
 
 
-def _late(left: Sequence[str], timeout: float) -> LostError:
+def _late(left: Sequence[str], timeout: float) -> TimedOutError:
     verb = "has" if len(left) == 1 else "have"
-    return LostError(
+    return TimedOutError(
         f"{', '.join(left)} {verb} not ended in {timeout:g} s", hint=f"look at it: archloom attach {left[0]}"
     )

@@ -27,8 +27,8 @@ Watch = Callable[[Event], None]
 
 
 @contextlib.contextmanager
-def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Watch]:
-    """A report on `stream` for as long as the block runs. `clock` counts the seconds of what is shown under way.
+def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.time) -> Iterator[Watch]:
+    """A report on `stream` for as long as the block runs. `clock` gives epoch seconds.
 
     It goes silent when nobody reads any more: a reader that leaves ends no build.
     """
@@ -44,7 +44,7 @@ def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = ti
         case Progress.PLAIN | Progress.AUTO:
             yield _printing(stream, lines)
         case Progress.RAWJSON:
-            yield _printing(stream, lambda event: [to_json_line(event)])
+            yield _printing(stream, lambda event: [to_json_line(event, clock())])
         case Progress.QUIET:
             yield _printing(stream, lambda event: lines(event) if isinstance(event, AttemptEnded) else [])
 

@@ -71,12 +71,13 @@ def test_a_run_that_has_ended_is_shown_too(bed):
 
 
 def test_rawjson_is_what_build_prints(bed):
-    """One object per event."""
+    """One object per event, with the time it was then: line by line what is recorded."""
     bed.begin("7f3a81c0")
     bed.publish("7f3a81c0")
 
     done = bed.home.run("attach", "7f3a", "--progress", "rawjson")
 
+    assert done.stderr == (bed.home.state / "runs" / "7f3a81c0" / "events.jsonl").read_text()
     names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert names == ["run_started", "assigned", "step_line", "verified", "run_ended"]
 
@@ -184,13 +185,13 @@ def test_wait_is_silent_and_ends_with_the_worst(bed):
 
 
 def test_wait_gives_up_when_it_is_told_to(bed):
-    """`--timeout` is in seconds."""
+    """`--timeout` is in seconds; the exit code is that of timeout(1), and of no run."""
     bed.begin("7f3a81c0")
 
     done = bed.home.run("wait", "7f3a", "--timeout", "0.3")
 
     assert (done.returncode, done.stderr) == (
-        5,
+        124,
         "error: 7f3a81c0 has not ended in 0.3 s\nhint: look at it: archloom attach 7f3a81c0\n",
     )
 

@@ -89,14 +89,15 @@ def test_the_last_line_of_a_good_run_tells_it_all():
 
 
 def test_rawjson_is_one_object_per_event_with_the_place_spread_out():
-    """A program reads platform, host and mode beside the event's own fields."""
+    """A program reads when it was, platform, host and mode beside the event's own fields."""
     for event in EVENTS:
-        assert json.loads(to_json_line(event))["event"]
+        assert json.loads(to_json_line(event, 1.5))["event"]
 
-    step = json.loads(to_json_line(EVENTS[6]))
+    step = json.loads(to_json_line(EVENTS[6], 1790000000.12345))
 
     assert step == {
         "event": "step_line",
+        "at": 1790000000.123,
         "platform": "linux/arm/v7",
         "host": "beast",
         "mode": "emulated",
