@@ -196,6 +196,23 @@ def test_wait_gives_up_when_it_is_told_to(bed):
     )
 
 
+@pytest.mark.parametrize("command", ["attach", "wait", "logs", "why"])
+def test_the_newest_run_where_none_is_named(bed, command):
+    """As it is with `resume` and `retry`; where there is none, that is said."""
+    none = bed.home.run(command)
+    bed.begin("7f3a81c0")
+    bed.publish("7f3a81c0")
+    bed.begin("81c07f3a")
+    bed.fail("81c07f3a")
+
+    named, newest = bed.home.run(command, "81c0"), bed.home.run(command)
+
+    assert (none.returncode, none.stdout) == (2, "")
+    assert none.stderr == "error: there is no run yet\nhint: archloom build makes one\n"
+    assert (newest.returncode, newest.stdout, newest.stderr) == (named.returncode, named.stdout, named.stderr)
+    assert newest.returncode == (0 if command in ("logs", "why") else 4)
+
+
 @pytest.mark.parametrize("words", [("attach",), ("wait",), ("logs",)])
 @pytest.mark.parametrize(("run", "says"), [("zz", "there is no run 'zz'"), ("7", "more than one run begins with '7'")])
 def test_a_run_that_is_not_meant_or_not_there(bed, words, run, says):
