@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.archloom import COMMAND, Home, context, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
 from tests.services.registry import plain
+from tests.services.terminal import terminal
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("emulation", "nothing_left")]
 
@@ -315,3 +316,16 @@ def test_a_run_goes_on_when_its_terminal_is_gone(home, slow, tag):
 
     assert process.wait(timeout=60) == 0
     assert run_of(home)["state"] == "published"
+
+
+def test_a_run_goes_on_when_its_window_is_closed(home, slow, tag):
+    """The live view's terminal is gone while it draws: the tag is moved, and the run ends as it would have."""
+    words = [COMMAND, "build", str(slow(2)), "-t", tag, "--platform", "linux/amd64"]
+    with terminal(words, home.environment, home.folder) as shown:
+        shown.expect("RUN echo begun")
+        shown.hang_up()
+        assert shown.wait() == 0
+
+    assert run_of(home)["state"] == "published"
+    with pulled(tag, "linux/amd64"):
+        assert ran(tag, "linux/amd64") == "one\n"
