@@ -40,8 +40,7 @@ def main(folder: Path, commits: int) -> None:
             steps = pushes(store)
             told = compare(lambda: next(steps), synced, runs=commits)
             print(f"a state: {in_ms(told)}")
-            driver = this_driver("bench", "bench")
-            told = compare(lambda: store.beat("bench", driver), synced, runs=commits)
+            told = compare(lambda: store.beat("bench"), synced, runs=commits)
             print(f"a heartbeat: {in_ms(told)}")
         with Store(None, time.time) as store:
             steps = pushes(store)

@@ -21,6 +21,7 @@ class Exit(IntEnum):
     LOST = 5
     REGISTRY = 6
     HELD = 7
+    TIMED_OUT = 124  # as timeout(1) has it
     INTERRUPTED = 130
 
 
@@ -75,6 +76,12 @@ class HeldError(ArchloomError):
     exit_code = Exit.HELD
 
 
+class TimedOutError(ArchloomError):
+    """What was waited for did not come in the time that was given; nothing is known to be wrong."""
+
+    exit_code = Exit.TIMED_OUT
+
+
 class InterruptedRunError(ArchloomError):
     """The user stopped the run."""
 
@@ -90,6 +97,7 @@ _PRECEDENCE = (
     Exit.BUILD_FAILED,
     Exit.LOST,
     Exit.NO_HOST,
+    Exit.TIMED_OUT,
 )
 
 

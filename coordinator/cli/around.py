@@ -11,9 +11,12 @@ from pathlib import Path
 from coordinator.domain.inventory import Inventory, builtin
 from coordinator.domain.run import Run
 from coordinator.errors import UsageError
+from coordinator.runner import history
 from coordinator.runner.around import Around
-from coordinator.runner.logs import state_folder, store_path
+from coordinator.runner.logs import state_folder
 from coordinator.store.sqlite import Store
+
+open_store = history.open_store
 
 
 def around() -> Around:
@@ -57,5 +60,16 @@ def inventory_of(run: Run, given: str | None, here: Around) -> Inventory:
     return load(path)
 
 
-def open_store(here: Around) -> Store:
-    return Store(store_path(here.state), here.clock)
+def run_named(prefix: str | None, store: Store) -> Run:
+    """The run whose id begins so; the newest where none is named."""
+    if prefix is not None:
+        return store.find_run(prefix)
+    newest = store.runs(limit=1)
+    if not newest:
+        raise UsageError("there is no run yet", hint="archloom build makes one")
+    return newest[0]
+
+
+def told_apart(run: str | None, platform: str | None) -> tuple[str | None, str | None]:
+    """RUN and PLATFORM of a command line that may lack either: a run has no id with a slash in it."""
+    return (None, run) if run and platform is None and "/" in run else (run, platform)

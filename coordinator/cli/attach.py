@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.around import around, open_store
+from coordinator.cli.around import around, open_store, run_named
 from coordinator.cli.output import say
 from coordinator.domain.standing import Standing
 from coordinator.errors import Exit
@@ -18,17 +18,17 @@ from coordinator.runner.onlooking import abandoned, ended_badly, stands
 
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")
-@click.argument("run")
+@click.argument("run", required=False)
 @click.option("--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report.")
-def command(run: str, progress: str) -> int:
-    """Show a run from its beginning until it ends.
+def command(run: str | None, progress: str) -> int:
+    """Show RUN, or the newest, from its beginning until it ends.
 
     Ends with the run's own exit code. Ctrl-C leaves the run alone.
     """
     here = around()
     moment = Moment(here.clock)
     with open_store(here) as store:
-        name = store.find_run(run).id
+        name = run_named(run, store).id
         reader = RecordReader(log_folder(here.state, name))
         try:
             with watching(Progress(progress), sys.stderr, moment) as watch:

@@ -76,7 +76,7 @@ def _drive(
 ) -> int:
     from coordinator.report.metadata import metadata
 
-    with watching(progress, sys.stderr) as shown, recorded(shown, here.clock) as watch:
+    with watching(progress, sys.stderr, here.clock) as shown, recorded(shown, here.clock) as watch:
         published = asyncio.run(work(watch))
     result = metadata(published.run, published.descriptor)
     if wish.as_json:

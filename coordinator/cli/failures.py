@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,9 +35,8 @@ def _shown(action: Callable[[], int]) -> int:
         if isinstance(error, BrokenPipeError) and _reader_gone():
             return _READER_GONE
         errors = [_ours(leaf) for leaf in _leaves(error)]
-        with contextlib.suppress(BrokenPipeError):
-            for one in errors:
-                show(one)
+        for one in errors:
+            show(one)
         return worst([one.exit_code for one in errors])
     return code
 

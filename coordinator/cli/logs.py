@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.around import around, open_store
-from coordinator.cli.output import give, give_bytes
+from coordinator.cli.around import around, open_store, run_named, told_apart
+from coordinator.cli.output import give, give_bytes, say
 from coordinator.domain import platforms, states
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.standing import Standing
@@ -25,14 +25,15 @@ _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, Attemp
 
 
 @click.command(epilog="\b\nExample:\n  archloom logs 7f3a linux/arm64 -f")
-@click.argument("run")
+@click.argument("run", required=False)
 @click.argument("platform", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the builds have ended.")
-def command(run: str, platform: str | None, *, follow: bool) -> int:
-    """Show the log of a run, of one PLATFORM or of all."""
+def command(run: str | None, platform: str | None, *, follow: bool) -> int:
+    """Show the log of RUN, or of the newest, of one PLATFORM or of all."""
     here = around()
+    run, platform = told_apart(run, platform)
     with open_store(here) as store:
-        found = store.find_run(run)
+        found = run_named(run, store)
         shown = _Shown(here.state, found.id, platforms.parse(platform) if platform else None)
         try:
             found = _show(shown, found, here, store, follow=follow)
@@ -66,6 +67,7 @@ class _Shown:
         self._platform = platform
         self._tails: dict[int, Tail] = {}
         self._reused: set[int] = set()
+        self._several = False
         self._latest = 0
 
     def is_under_way(self, run: Run) -> bool:
@@ -73,34 +75,35 @@ class _Shown:
 
     def show(self, run: Run, *, to_the_end: bool) -> None:
         """Whatever is new; of logs that are not shown any further also a last line that does not end."""
-        for job in jobs_of(run, self._platform):
+        jobs = jobs_of(run, self._platform)
+        self._several = len(jobs) > 1 or any(len(job.attempts) > 1 for job in jobs)
+        for job in jobs:
             for attempt in job.attempts:
                 self._attempt(job, attempt, to_the_end=to_the_end)
             if job.reused and job.id not in self._reused:
                 self._reused.add(job.id)
-                give(f"==> {job.platform}: reused, nothing was built")
+                say(f"{job.platform}: reused, nothing was built")
 
     def _attempt(self, job: Job, attempt: Attempt, *, to_the_end: bool) -> None:
-        head = f"==> {job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
+        whose = f"{job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
         tail = self._tails.get(attempt.id)
         if tail is None:
             tail = Tail(log_path(self._state, self._run_id, job.platform, attempt.number))
             if not (to_the_end or tail.path.is_file()):
                 return
             self._tails[attempt.id] = tail
-            self._latest = attempt.id
-            give(f"{head}: {attempt.state}")
         for lines in tail.new():
-            self._give(attempt, head, lines)
+            self._give(attempt, whose, lines)
         if to_the_end and tail.rest:
-            self._give(attempt, head, tail.rest + b"\n")
+            self._give(attempt, whose, tail.rest + b"\n")
         if to_the_end and not tail.path.is_file():
-            give(self._why_none(attempt))
+            say(f"{whose}: {self._why_none(attempt)}")
 
-    def _give(self, attempt: Attempt, head: str, lines: bytes) -> None:
-        if self._latest != attempt.id:
-            self._latest = attempt.id
-            give(head)
+    def _give(self, attempt: Attempt, whose: str, lines: bytes) -> None:
+        """As `tail` does: whose lines they are is said where there are several logs, whenever it changes."""
+        if self._several and self._latest != attempt.id:
+            give(f"==> {whose} <==")
+        self._latest = attempt.id
         give_bytes(lines)
 
     def _why_none(self, attempt: Attempt) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from coordinator.errors import ArchloomError, UsageError
+from coordinator.report.visible import visible_text
 
 _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
-    print(text, file=sys.stderr)  # noqa: T201
+    """Lines for the person at the terminal; where that is gone, nobody is left to be told."""
+    _tell(visible_text(text))
 
 
 def give(text: str, *, end: str = "\n") -> None:
@@ -44,9 +45,9 @@ def give_json(value: object) -> None:
 def show(error: ArchloomError) -> None:
     """`error: …` and `hint: …` on stderr, in colour where that is wanted."""
     red, bold, plain = (_RED, _BOLD, _PLAIN) if in_colour(sys.stderr, os.environ) else ("", "", "")
-    say(f"{red}error:{plain} {_indented(error.message, 2)}")
+    _tell(f"{red}error:{plain} {_indented(error.message, 2)}")
     if error.hint:
-        say(f"{bold}hint:{plain} {_indented(error.hint, 6)}")
+        _tell(f"{bold}hint:{plain} {_indented(error.hint, 6)}")
 
 
 def in_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -67,5 +68,10 @@ def _translated() -> Iterator[None]:
         raise UsageError(message, hint="what was done is done; archloom runs tells") from error
 
 
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)  # noqa: T201
+
+
 def _indented(text: str, width: int) -> str:
-    return text.replace("\n", "\n" + " " * width)
+    return visible_text(text).replace("\n", "\n" + " " * width)

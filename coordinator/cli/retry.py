@@ -8,7 +8,6 @@ import click
 
 from coordinator.cli.driving import Wish, drive, result_flags
 from coordinator.domain import platforms
-from coordinator.errors import UsageError
 
 
 @click.command(epilog="\b\nExample:\n  archloom retry 7f3a linux/arm64")
@@ -18,7 +17,7 @@ from coordinator.errors import UsageError
 @result_flags
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
-    from coordinator.cli.around import around, inventory_of, open_store
+    from coordinator.cli.around import around, inventory_of, open_store, run_named
     from coordinator.runner.retry import retry
 
     if run and "/" in run:  # a platform: no run has such an id
@@ -26,10 +25,7 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
     wish = Wish(**words)
     here = around()
     with open_store(here) as store:
-        newest = store.runs(limit=1)
-        if not run and not newest:
-            raise UsageError("there is no run to try again", hint="archloom build makes one")
-        found = store.find_run(run) if run else newest[0]
+        found = run_named(run, store)
     wanted = platforms.parse_list(platform)
     hosts = inventory_of(found, inventory, here)
     return drive(wish, here, lambda watch: retry(found, wanted, hosts, here, watch))

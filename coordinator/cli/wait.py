@@ -7,27 +7,27 @@ from collections.abc import Sequence
 
 import click
 
-from coordinator.cli.around import around, open_store
+from coordinator.cli.around import around, open_store, run_named
 from coordinator.cli.output import show
 from coordinator.domain.run import Run
 from coordinator.domain.standing import Standing
-from coordinator.errors import Exit, LostError, worst
+from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
 from coordinator.runner.onlooking import abandoned, stands
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")
-@click.argument("run", nargs=-1, required=True)
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 5).")
+@click.argument("run", nargs=-1)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 124).")
 def command(run: tuple[str, ...], timeout: float | None) -> int:
-    """Wait until runs have ended, without a word.
+    """Wait until each RUN, or the newest, has ended, without a word.
 
     Ends with the run's own exit code, of several with the worst.
     """
     here = around()
     began = time.monotonic()
     with open_store(here) as store:
-        names = list(dict.fromkeys(store.find_run(prefix).id for prefix in run))
+        names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))
         while True:
             found = [(one, stands(one, here.clock)) for one in map(store.run, names)]
             left = [one.id for one, stand in found if stand is Standing.UNDER_WAY]
@@ -47,8 +47,8 @@ def _exit(run: Run) -> Exit:
     return Exit(run.exit_code) if run.exit_code in set(Exit) else Exit.BUG
 
 
-def _late(left: Sequence[str], timeout: float) -> LostError:
+def _late(left: Sequence[str], timeout: float) -> TimedOutError:
     verb = "has" if len(left) == 1 else "have"
-    return LostError(
+    return TimedOutError(
         f"{', '.join(left)} {verb} not ended in {timeout:g} s", hint=f"look at it: archloom attach {left[0]}"
     )

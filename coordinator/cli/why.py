@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.around import around, open_store
+from coordinator.cli.around import around, open_store, run_named, told_apart
 from coordinator.cli.output import give, give_json
 from coordinator.domain import platforms
-from coordinator.domain.account import Known, account
 from coordinator.domain.run import Run
-from coordinator.report.account import account_json, account_text
+from coordinator.domain.why.account import Evidence, account
 from coordinator.report.record import RecordReader
+from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around
 from coordinator.runner.inputs import BUILD_PLATFORM
 from coordinator.runner.kept_inputs import origin_of
@@ -20,15 +20,16 @@ from coordinator.store.sqlite import Store
 
 
 @click.command(epilog="\b\nExample:\n  archloom why 7f3a linux/arm64")
-@click.argument("run")
+@click.argument("run", required=False)
 @click.argument("platform", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
-def command(run: str, platform: str | None, *, as_json: bool) -> None:
-    """Tell why a run did what it did: every decision, wait, step and error in
-    order, with seconds, beside the run before of the same tag."""
+def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
+    """Tell why RUN, or the newest, did what it did: every decision, wait, step
+    and error in order, with seconds, beside the run before of the same tag."""
     here = around()
+    run, platform = told_apart(run, platform)
     with open_store(here) as store:
-        found = store.find_run(run)
+        found = run_named(run, store)
         jobs = jobs_of(found, platforms.parse(platform) if platform else None)
         previous = store.previous(found)
         now = _known(found, store, here)
@@ -40,8 +41,8 @@ def command(run: str, platform: str | None, *, as_json: bool) -> None:
         give(account_text(told))
 
 
-def _known(run: Run, store: Store, here: Around) -> Known:
-    return Known(
+def _known(run: Run, store: Store, here: Around) -> Evidence:
+    return Evidence(
         run=run,
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),

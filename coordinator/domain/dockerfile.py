@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from coordinator.domain import platforms, references
-from coordinator.domain.dockerfile_copies import Taker, takers
 from coordinator.domain.dockerfile_network import Scope, network_reasons
 from coordinator.domain.dockerfile_pins import held_name, pin
 from coordinator.domain.dockerfile_stages import Dockerfile, ImageWord, Place, Stage, find_stage, parse, stage_named
@@ -25,7 +24,7 @@ from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand
 from coordinator.domain.platforms import Platform
 from coordinator.errors import UsageError
 
-__all__ = ["BaseUse", "Dockerfile", "context_takers", "held_name", "network_inputs", "parse", "pin", "plan_bases"]
+__all__ = ["BaseUse", "Dockerfile", "held_name", "network_inputs", "parse", "pin", "plan_bases", "scoped_chains"]
 
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
@@ -95,30 +94,26 @@ def network_inputs(
 
     That is a URL without `--checksum` and a Git repository without a commit, in the stages that `stage` needs.
     """
-    plan = _plan(dockerfile, stage, platform, build_platform, build_args)
-    chains = ((one, _chain(plan, one)) for one in plan.needed)
+    chains = scoped_chains(
+        dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
+    )
     return tuple(
-        f"{dockerfile.path}:{line}: {why}"
-        for one, chain in sorted(chains, key=lambda item: item[0].index)
-        for line, why in network_reasons(chain, Scope(plan.values, build_args, dockerfile.escape))
+        f"{dockerfile.path}:{line}: {why}" for chain, scope in chains for line, why in network_reasons(chain, scope)
     )
 
 
-def context_takers(
+def scoped_chains(
     dockerfile: Dockerfile,
     *,
     stage: str,
     platform: Platform,
     build_platform: Platform,
     build_args: Mapping[str, str],
-) -> tuple[Taker, ...]:
-    """Every instruction of the stages that `stage` needs which takes files of the context, in the order of the file."""
+) -> tuple[tuple[tuple[Stage, ...], Scope], ...]:
+    """The stages that `stage` needs, in the order of the file: each behind those it goes on from, with its scope."""
     plan = _plan(dockerfile, stage, platform, build_platform, build_args)
-    return tuple(
-        taker
-        for one in sorted(plan.needed, key=lambda one: one.index)
-        for taker in takers(_chain(plan, one), Scope(plan.values, build_args, dockerfile.escape))
-    )
+    scope = Scope(plan.values, build_args, dockerfile.escape)
+    return tuple((_chain(plan, one), scope) for one in sorted(plan.needed, key=lambda one: one.index))
 
 
 def _plan(

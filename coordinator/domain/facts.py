@@ -168,7 +168,7 @@ def read_facts(host: str, observation: Mapping[str, object], *, now: float, roun
             *problems.of_engine(seen),
             *problems.of_clock(offset, round_trip / 2),
             *problems.of_machine(seen),
-            *_of_drivers(seen, engine),
+            *_of_builders(seen, engine),
             *oddities,
         ),
     )
@@ -206,7 +206,7 @@ def _builders(observation: Reading) -> tuple[Builder, ...]:
     return tuple(builder for builder in Builder if able[builder])
 
 
-def _of_drivers(observation: Reading, engine: Engine | None) -> list[Problem]:
+def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
     if engine is None or engine.builders != (Builder.API,):
         return []
     versions = ", ".join(cli.text("version") for cli in observation.at("clis"))

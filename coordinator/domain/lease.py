@@ -30,13 +30,13 @@ class Lease:
     driver: Driver
     beat_at: float
 
-    def is_stale(self, now: float, runs: bool | None) -> bool:  # noqa: FBT001 - what is known, not a switch
-        """Whether another may take the run. `runs` is whether the driver's process lives, None where nobody can tell.
+    def is_stale(self, now: float, alive: bool | None) -> bool:  # noqa: FBT001 - what is known, not a switch
+        """Whether another may take the run. `alive` is whether the driver's process lives, None where nobody can tell.
 
         A process that lives is not dead because it is slow; one that is gone needs no waiting for. Only where nobody
         can tell does the heartbeat decide. One from the future tells as little as an old one: the clock was set back,
         and whoever lives beats again within BEAT_S.
         """
-        if runs is not None:
-            return not runs
+        if alive is not None:
+            return not alive
         return abs(now - self.beat_at) > STALE_S

@@ -10,6 +10,7 @@ from coordinator.domain.lease import Lease
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.errors import UsageError
 
 _ON_ITS_HOST = (
     AttemptState.ASSIGNED,
@@ -118,6 +119,14 @@ class Run:
 
     def job(self, job_id: int) -> Job:
         return next(job for job in self.jobs if job.id == job_id)
+
+    def job_of(self, platform: Platform) -> Job:
+        """The job of a platform that a person named. Raises UsageError where the run has none."""
+        found = next((job for job in self.jobs if job.platform == platform), None)
+        if found is None:
+            has = ", ".join(str(job.platform) for job in self.jobs)
+            raise UsageError(f"run {self.id} has no {platform}", hint=f"it has {has}")
+        return found
 
 
 def _ended_at(job: Job) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from coordinator.domain.events import (
     Assigned,
     AttemptEnded,
@@ -23,16 +21,10 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Mode
 from coordinator.domain.references import short
+from coordinator.report.visible import visible
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PLATFORM_WIDTH = len("linux/arm64/v9")
 _MODE_WIDTH = len("emulated")
-
-
-def visible(text: str) -> str:
-    """The text without colours, and with every other control character spelled out: a build writes what it likes."""
-    plain = _COLOUR.sub("", text)
-    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in plain)
 
 
 def prefix(place: Place) -> str:
@@ -41,7 +33,11 @@ def prefix(place: Place) -> str:
 
 
 def lines(event: Event) -> list[str]:
-    """The event as plain lines, without a line's end."""
+    """The event as plain lines, fit for a terminal, without a line's end."""
+    return [visible(line) for line in _lines(event)]
+
+
+def _lines(event: Event) -> list[str]:
     match event:
         case Notice(text):
             return [f"note: {text}"]
@@ -72,7 +68,7 @@ def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | At
         case Skipped(platform, reason):
             return [f"{platform!s:<{_PLATFORM_WIDTH}} SKIPPED: {reason}"]
         case Assigned(place, text) | StepLine(place, text):
-            return [f"{prefix(place)}{visible(text)}"]
+            return [f"{prefix(place)}{text}"]
         case Phase(place, name, text):
             return [f"{prefix(place)}{name}{': ' if text else ''}{text}"]
         case AttemptEnded():
@@ -93,7 +89,7 @@ def _ended(event: AttemptEnded) -> list[str]:
     at = f" at {event.step}" if event.step else ""
     code = f" ({event.code})" if event.code else ""
     again = "; trying again" if event.again else ""
-    head = visible(f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}")
+    head = f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}"
     if not event.tail:
         return [head]
-    return [head, f"  last {len(event.tail)} lines:", *(f"  | {visible(line)}" for line in event.tail)]
+    return [head, f"  last {len(event.tail)} lines:", *(f"  | {line}" for line in event.tail)]

@@ -32,7 +32,8 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Platform
 from coordinator.domain.references import short
-from coordinator.report.lines import lines, visible
+from coordinator.report.lines import lines
+from coordinator.report.visible import visible
 
 _FRAMES_PER_S = 8
 _STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "skipped": "yellow"}
@@ -63,15 +64,15 @@ class _Board:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table = Table.grid(padding=(0, 2), expand=True)
         now = self.clock()
-        cells = [(str(platform), row.host, row.mode, row.elapsed(now)) for platform, row in self.rows.items()]
+        cells = [(str(platform), visible(row.host), row.mode, row.elapsed(now)) for platform, row in self.rows.items()]
         for column in range(4):
             # As wide as it needs to be: what is cut on a narrow terminal is the step.
             width = max((len(row[column]) for row in cells), default=0)
             table.add_column(no_wrap=True, min_width=width, justify="right" if column == 3 else "left")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for platform, row in self.rows.items():
-            step = Text(visible(row.step), style=_STYLE.get(row.state, ""))
-            table.add_row(str(platform), row.host, row.mode, row.elapsed(now), step)
+        for row, words in zip(self.rows.values(), cells, strict=True):
+            # As texts: a word may look like rich's own markup.
+            table.add_row(*map(Text, words), Text(visible(row.step), style=_STYLE.get(row.state, "")))
         yield table
 
     def place(self, place: Place) -> _Row:

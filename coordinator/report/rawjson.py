@@ -14,24 +14,21 @@ from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.errors import UsageError
 
 
-def to_json_line(event: Event, at: float | None = None) -> str:
-    """`{"event": "step_line", "platform": "linux/arm64", "host": "pi5", "mode": "native", "text": …}`.
-
-    `at`, in epoch seconds, stands second where it is given.
-    """
-    when = {} if at is None else {"at": round(at, 3)}
-    return json.dumps({"event": _name(type(event)), **when, **_spread(event)}, ensure_ascii=False)
+def to_json_line(event: Event, at: float) -> str:
+    """`{"event": "step_line", "at": 1790000000.123, "platform": "linux/arm64", "host": "pi5", …}`; `at` is in epoch
+    seconds."""
+    return json.dumps({"event": _name(type(event)), "at": round(at, 3), **_spread(event)}, ensure_ascii=False)
 
 
 def from_json_line(line: str | bytes) -> tuple[float, Event] | None:
-    """The event of a line and when it was, 0.0 where it does not say.
+    """When the event of a line was, and the event.
 
     `None` for what is no such line: an event or a value of a newer version, or a line that was cut off.
     """
     try:
         found = json.loads(line)
         kind, hints = _kinds()[found["event"]]
-        return float(found.get("at", 0.0)), kind(**_gathered(hints, found))
+        return float(found["at"]), kind(**_gathered(hints, found))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
 

@@ -1,6 +1,6 @@
 """The recorded event stream of a run: a file of its own, written by whoever drives it and read by all who ask later.
 
-A line is what `--progress rawjson` prints, with `at`. A run that is driven again goes on in the same file.
+A line is what `--progress rawjson` prints. A run that is driven again goes on in the same file.
 """
 
 from __future__ import annotations

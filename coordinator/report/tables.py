@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from coordinator.report.visible import visible
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart under their upper-case heads; the last column is as wide as it likes."""
-    cells = [[word.upper() for word in head], *rows]
+    """Columns two spaces apart under their upper-case heads; the last column is as wide as it likes.
+
+    What hosts and registries said may be in it: control characters are spelled out.
+    """
+    cells = [[word.upper() for word in head], *([visible(word) for word in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in cells

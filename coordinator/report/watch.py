@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from coordinator.domain.events import AttemptEnded, Event
 from coordinator.report.lines import lines
@@ -27,8 +27,12 @@ Watch = Callable[[Event], None]
 
 
 @contextlib.contextmanager
-def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Watch]:
-    """A report on `stream` for as long as the block runs. `clock` counts the seconds of what is shown under way."""
+def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.time) -> Iterator[Watch]:
+    """A report on `stream` for as long as the block runs. `clock` gives epoch seconds.
+
+    It goes silent when nobody reads any more: a reader that leaves ends no build.
+    """
+    stream = cast("TextIO", _Lasting(stream))
     if progress is Progress.AUTO and stream.isatty():
         progress = Progress.TTY
     match progress:
@@ -40,22 +44,39 @@ def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = ti
         case Progress.PLAIN | Progress.AUTO:
             yield _printing(stream, lines)
         case Progress.RAWJSON:
-            yield _printing(stream, lambda event: [to_json_line(event)])
+            yield _printing(stream, lambda event: [to_json_line(event, clock())])
         case Progress.QUIET:
             yield _printing(stream, lambda event: lines(event) if isinstance(event, AttemptEnded) else [])
 
 
 def _printing(stream: TextIO, texts: Callable[[Event], list[str]]) -> Watch:
-    """Goes silent when nobody reads any more: a reader that leaves ends no build."""
-    gone = False
-
     def watch(event: Event) -> None:
-        nonlocal gone
-        if not gone:
-            try:
-                stream.writelines(f"{text}\n" for text in texts(event))
-                stream.flush()
-            except OSError:
-                gone = True
+        stream.write("".join(f"{text}\n" for text in texts(event)))
+        stream.flush()
 
     return watch
+
+
+class _Lasting:
+    """A stream that takes everything, also when its terminal is closed or its pipe has no reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        self._do(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._do(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what only asks is the stream's own
+        return getattr(self._stream, name)
+
+    def _do(self, action: Callable[[], object]) -> None:
+        if not self._gone:
+            try:
+                action()
+            except OSError:
+                self._gone = True

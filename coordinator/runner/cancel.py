@@ -13,12 +13,12 @@ from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.fate import forget
 from coordinator.runner.finish import end_cancelled, tell_of_run
+from coordinator.runner.history import open_store
 from coordinator.runner.lease import HeldLease
-from coordinator.runner.logs import store_path
 from coordinator.runner.request import from_stored
 from coordinator.runner.start import Emit
 from coordinator.runner.workplace import workplace
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
 _LOOK_S = 0.2
@@ -31,13 +31,13 @@ async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Around, em
 
     `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
     """
-    with Store(store_path(around.state), around.clock) as store:
+    with open_store(around) as store:
         store.ask_cancel(run_id)
         driver = this_driver(around.holder, secrets.token_hex(8))
         held = await _taken(run_id, driver, store)
         if held is not None:
             try:
-                await _end(held, hosts(), driver, store, around, emit)
+                await _end(held, hosts(), store, around, emit)
             finally:
                 if not store.has_ended(run_id):
                     store.release(run_id)
@@ -51,7 +51,7 @@ async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
         async with asyncio.timeout(_PATIENCE_S):
             while not store.has_ended(run_id):
                 try:
-                    return store.drive(run_id, driver, runs)
+                    return store.drive(run_id, driver)
                 except HeldError as error:
                     while_held = error.message
                 await asyncio.sleep(_LOOK_S)
@@ -61,10 +61,10 @@ async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
     return None
 
 
-async def _end(run: Run, inventory: Inventory, driver: Driver, store: Store, around: Around, emit: Emit) -> None:
+async def _end(run: Run, inventory: Inventory, store: Store, around: Around, emit: Emit) -> None:
     gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
     async with (
-        HeldLease(store, run.id, driver, heeds_cancel=False) as lease,
+        HeldLease(store, run.id, heeds_cancel=False) as lease,
         workplace(inventory, around, store, emit) as here,
     ):
         loom = here.loom(run.id, lease, from_stored(run.request), gone, {})

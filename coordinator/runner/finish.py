@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from coordinator.domain.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Platform
-from coordinator.domain.run import Build, Cancel, Job, Publish, Push, Run, Send, Verify
+from coordinator.domain.run import Job, Run
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
-from coordinator.runner.build import build
 from coordinator.runner.child import StoredChild, from_stored
 from coordinator.runner.logs import log_folder
 from coordinator.runner.loom import Loom
-from coordinator.runner.loop import Work, drive
-from coordinator.runner.publish import index_of, publish
-from coordinator.runner.push import push
-from coordinator.runner.send import send
-from coordinator.runner.stop import cancel, stop
-from coordinator.runner.verify import verify
+from coordinator.runner.loop import Perform, drive
+from coordinator.runner.publish import index_of
+from coordinator.runner.stop import stop
 
 _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
 
@@ -79,16 +74,18 @@ def _tell_of_child(loom: Loom, job: Job, child: StoredChild) -> None:
         loom.emit(Verified(place=here, digest=digest, pin=child.pin, seconds=child.seconds))
 
 
-async def finish(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], begun: float, outcome: Outcome) -> None:
+async def finish(
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Perform, begun: float, outcome: Outcome
+) -> None:
     """Drives the run to its end and tells the outcome: an error, which says which tags moved, for a run that is not
     published.
 
-    `begun` is when the user asked, in epoch seconds. Raises HeldError where another coordinator has taken the run
-    over: then nothing of it is touched any more.
+    `perform` does an action as `loop.drive` asks it to; `begun` is when the user asked, in epoch seconds. Raises
+    HeldError where another coordinator has taken the run over: then nothing of it is touched any more.
     """
     outcome.awaited = True
     try:
-        value = await _driven(loom, chosen)
+        value = await _driven(loom, chosen, perform)
     except HeldError:
         raise
     except BaseException:
@@ -104,9 +101,11 @@ async def end_cancelled(loom: Loom, begun: float) -> None:
     await _write_down(loom, _outcome(loom, error), begun)
 
 
-async def _driven(loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]]) -> Published | ArchloomError:
+async def _driven(
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Perform
+) -> Published | ArchloomError:
     try:
-        run = await drive(loom.run_id, loom.store, _performer(loom), chosen, loom.farm.slots, loom.emit)
+        run = await drive(loom.run_id, loom.store, perform, chosen, loom.farm.slots, loom.emit)
         return _published(run, _tags(loom))
     except asyncio.CancelledError:
         why = loom.lease.why or InterruptedRunError("interrupted")
@@ -186,22 +185,3 @@ def _published(run: Run, tags: str) -> Published:
     return Published(
         run=run, descriptor={"mediaType": index.media_type, "digest": index.digest, "size": len(index.raw)}
     )
-
-
-def _performer(loom: Loom) -> Callable[[Work], Coroutine[Any, Any, None]]:
-    async def perform(action: Work) -> None:
-        match action:
-            case Send(attempt_id):
-                await send(loom, attempt_id)
-            case Build(attempt_id):
-                await build(loom, attempt_id)
-            case Push(attempt_id):
-                await push(loom, attempt_id)
-            case Verify(attempt_id):
-                await verify(loom, attempt_id)
-            case Cancel(attempt_id):
-                await cancel(loom, attempt_id)
-            case Publish():
-                await publish(loom, loom.run_id)
-
-    return perform

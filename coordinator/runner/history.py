@@ -13,6 +13,11 @@ from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 
 
+def open_store(around: Around, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
+    """The one in the state folder."""
+    return Store(store_path(around.state), around.clock, on_loss=on_loss)
+
+
 @contextlib.contextmanager
 def open_history(around: Around, emit: Callable[[Event], None]) -> Iterator[Store]:
     """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
@@ -25,7 +30,7 @@ def open_history(around: Around, emit: Callable[[Event], None]) -> Iterator[Stor
 
     with contextlib.ExitStack() as stack:
         try:
-            store = stack.enter_context(Store(store_path(around.state), around.clock, on_loss=told))
+            store = stack.enter_context(open_store(around, told))
             store.check()
         except ArchloomError as error:
             if error.code not in DISPENSABLE:

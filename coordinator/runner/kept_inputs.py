@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.changes import Kept, Origin
 from coordinator.domain.events import Event, Notice
 from coordinator.domain.plan import Plan, Row
 from coordinator.domain.platforms import parse
 from coordinator.domain.run import Run
+from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.errors import UsageError
 from coordinator.runner.inputs import Inputs, base_digest
 from coordinator.runner.logs import log_folder
@@ -61,13 +61,13 @@ def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode("ascii"), compresslevel=1, mtime=0))
 
 
-def _read(path: Path) -> Kept | None:
+def _read(path: Path) -> KeptInputs | None:
     """`None` for what is not there, was cut off, or is of a newer version."""
     try:
         data: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
         if data["version"] != _VERSION:
             return None
-        return Kept(
+        return KeptInputs(
             context=tuple(
                 ContextEntry(path=name, kind=EntryKind(kind), mode=mode, digest=digest, link=link)
                 for name, kind, mode, digest, link in data["context"]

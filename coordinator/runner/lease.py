@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.lease import BEAT_S, Driver
+from coordinator.domain.lease import BEAT_S
 from coordinator.errors import ArchloomError, HeldError, InterruptedRunError
 from coordinator.store.sqlite import Store
 
@@ -14,18 +14,17 @@ _LISTEN_S = 1.0
 
 
 class HeldLease:
-    """Keeps the lease that `driver` took, for as long as the block runs.
+    """Keeps the lease that `store` has taken, for as long as the block runs.
 
     Cancels the block, once, when another coordinator has taken the run over (`why` is HeldError then), or after
     `archloom cancel` (InterruptedRunError). The block ends with that instead of CancelledError, unless it has dealt
     with it itself.
     """
 
-    def __init__(self, store: Store, run_id: str, driver: Driver, *, heeds_cancel: bool = True) -> None:
+    def __init__(self, store: Store, run_id: str, *, heeds_cancel: bool = True) -> None:
         self.why: Exception | None = None
         self._store = store
         self._run_id = run_id
-        self._driver = driver
         self._heeds_cancel = heeds_cancel
 
     async def __aenter__(self) -> Self:
@@ -46,7 +45,7 @@ class HeldLease:
 
     def beat(self) -> None:
         """Raises HeldError where another coordinator has the run now."""
-        self._store.beat(self._run_id, self._driver)
+        self._store.beat(self._run_id)
 
     async def _keep(self) -> None:
         time = asyncio.get_running_loop().time

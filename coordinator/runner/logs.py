@@ -81,8 +81,10 @@ class _Log:
     def __init__(self, file: BinaryIO, most_bytes: int, last_bytes: int) -> None:
         self._file = file
         # What is there is what comes first now: of what was beyond, nobody knows where it stood.
-        self._known = file.truncate(min(file.seek(0, SEEK_END), most_bytes))
-        file.seek(self._known)
+        self._known = file.seek(0, SEEK_END)
+        if self._known > most_bytes:
+            self._known = file.truncate(most_bytes)
+            file.seek(most_bytes)
         self._room = most_bytes - self._known
         self._last_bytes = last_bytes
         self._last: deque[bytes] = deque()

@@ -11,7 +11,7 @@ from coordinator.domain.inventory import Host
 from coordinator.domain.known import Known, Sighting, recall
 from coordinator.errors import ArchloomError
 from coordinator.runner.around import Around
-from coordinator.runner.logs import store_path
+from coordinator.runner.history import open_store
 from coordinator.store.sqlite import Store
 
 
@@ -54,7 +54,7 @@ def open_memory(around: Around, emit: Callable[[Event], None]) -> Iterator[Memor
     with contextlib.ExitStack() as stack:
         store = None
         try:
-            store = stack.enter_context(Store(store_path(around.state), around.clock))
+            store = stack.enter_context(open_store(around))
         except ArchloomError as error:
             emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
         yield Memory(store, around.clock)

@@ -9,22 +9,18 @@ from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
 from coordinator.domain.standing import Standing, standing
-from coordinator.errors import ArchloomError, Exit, LostError, UsageError, of_exit
-from coordinator.store.processes import runs
+from coordinator.errors import ArchloomError, Exit, LostError, of_exit
+from coordinator.store.processes import is_alive
 
 
 def stands(run: Run, clock: Callable[[], float]) -> Standing:
     """How the run stands now, as far as this machine can tell."""
-    return standing(run, clock(), runs)
+    return standing(run, clock(), is_alive)
 
 
 def jobs_of(run: Run, platform: Platform | None) -> tuple[Job, ...]:
     """The jobs of the run, or the one of this platform. Raises UsageError where it has none."""
-    found = tuple(job for job in run.jobs if platform in (None, job.platform))
-    if not found:
-        has = ", ".join(str(job.platform) for job in run.jobs)
-        raise UsageError(f"run {run.id} has no {platform}", hint=f"it has {has}")
-    return found
+    return run.jobs if platform is None else (run.job_of(platform),)
 
 
 def abandoned(run: Run, clock: Callable[[], float]) -> LostError:

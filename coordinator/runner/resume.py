@@ -17,17 +17,17 @@ from coordinator.domain.states import AttemptState, JobState
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.finish import Outcome, Published, finish, tell_of_run
+from coordinator.runner.history import open_store
 from coordinator.runner.inputs import Earlier, Inputs, gather, read_dockerfile
 from coordinator.runner.interrupt import to_the_end
 from coordinator.runner.job_names import agent_job, run_of
 from coordinator.runner.lease import HeldLease
-from coordinator.runner.logs import store_path
+from coordinator.runner.perform import performer
 from coordinator.runner.placing import candidates, tell_who_is_left_out
 from coordinator.runner.request import BuildRequest, from_stored
 from coordinator.runner.start import Emit, find_reusable, planned, take_reused
 from coordinator.runner.workplace import Workplace, workplace
-from coordinator.store.processes import runs, this_driver
-from coordinator.store.sqlite import Store
+from coordinator.store.processes import this_driver
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
@@ -45,18 +45,18 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
 
 async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
     begun = around.clock()
-    with Store(store_path(around.state), around.clock) as store:
+    with open_store(around) as store:
         driver = this_driver(around.holder, secrets.token_hex(8))
-        run = store.drive(run_id, driver, runs)
+        run = store.drive(run_id, driver)
         try:
-            async with HeldLease(store, run_id, driver) as lease, workplace(inventory, around, store, emit) as here:
+            async with HeldLease(store, run.id) as lease, workplace(inventory, around, store, emit) as here:
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
                 loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
                 tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
-                    await finish(loom, taken.by_platform, begun, outcome)
+                    await finish(loom, taken.by_platform, performer(loom), begun, outcome)
         finally:
             if not outcome.awaited:
                 store.release(run_id)

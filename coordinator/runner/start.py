@@ -25,6 +25,7 @@ from coordinator.runner.job_names import run_of
 from coordinator.runner.keeping import make_room
 from coordinator.runner.kept_inputs import keep_inputs
 from coordinator.runner.lease import HeldLease
+from coordinator.runner.perform import performer
 from coordinator.runner.placing import (
     candidates,
     plan_for,
@@ -99,12 +100,12 @@ async def _build(
                     inputs=inputs.to_json(),
                     inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
                 )
-                async with HeldLease(store, run.id, driver) as lease:
+                async with HeldLease(store, run.id) as lease:
                     take_reused(store, run, reused)
                     _skip(store, run, {*reused, *left})
                     loom = here.loom(run.id, lease, request, inputs, chosen.builders)
                     tell_of_run(loom, store.run(run.id), resumed=False)
-                    await finish(loom, chosen.by_platform, begun, outcome)
+                    await finish(loom, chosen.by_platform, performer(loom), begun, outcome)
 
 
 async def _check_push(request: BuildRequest, registries: Registries) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from coordinator.errors import ArchloomError
 from coordinator.store import mounts, troubles
 from coordinator.store.queries import queries, schema
-from coordinator.store.troubles import LOSABLE, explained, translated
+from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
 VERSION = 3
 PATIENCE_S = 10.0
@@ -30,7 +30,8 @@ class Database:
 
     def __init__(self, path: Path | None, patience_s: float, on_loss: Callable[[ArchloomError], None] | None) -> None:
         self._path = path
-        self._on_loss = on_loss
+        # Until there is a whole store to be copied, a file that takes no changes is an error like any other.
+        self._on_loss: Callable[[ArchloomError], None] | None = None
         self._queries = queries()
         # The queries of the transaction under way, to be done again in memory; None where there is none.
         self._done: list[tuple[str, dict[str, object]]] | None = None
@@ -42,17 +43,19 @@ class Database:
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
             try:
-                self._prepare()
+                with foreign(path):
+                    self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
+        self._on_loss = on_loss
 
     def close(self) -> None:
         self._connection.close()
 
     def check(self) -> None:
         """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
-        with translated(self._path):
+        with translated(self._path), foreign(self._path):
             said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
             raise troubles.damaged(self._path, "database disk image is malformed")

@@ -8,9 +8,14 @@ from typing import Protocol
 
 from coordinator.domain.lease import Driver, Lease
 from coordinator.domain.run import Run
-from coordinator.errors import HeldError
+from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import Database
+
+
+def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomError:
+    """The refusal of what a run that is over cannot do any more."""
+    return kind(f"run {run_id} has ended already", hint=f"archloom why {run_id} says how", code=code)
 
 
 class Tell(Protocol):
@@ -22,9 +27,12 @@ class Tell(Protocol):
 class Leases:
     """The leases of one store, and which of them its user holds. Everything happens in the caller's transaction."""
 
-    def __init__(self, db: Database, clock: Callable[[], float], tell: Tell) -> None:
+    def __init__(
+        self, db: Database, clock: Callable[[], float], is_alive: Callable[[Driver], bool | None], tell: Tell
+    ) -> None:
         self._db = db
         self._clock = clock
+        self._is_alive = is_alive
         self._tell = tell
         # The token of each run that was taken from here. They only ever compare: one whose transaction was undone, or
         # whose lease has ended since, matches nothing.
@@ -37,14 +45,17 @@ class Leases:
         self._db.do("take_lease", run_id=run_id, at=self._clock(), **asdict(driver))
         self._ours[run_id] = driver.token
 
-    def take_over(self, run: Run, driver: Driver, runs: Callable[[Driver], bool | None]) -> None:
-        """Raises HeldError `held` where another driver has the run and its lease is not stale."""
+    def take_over(self, run: Run, driver: Driver) -> None:
+        """Raises HeldError `held` where another driver has the run and its lease is not stale, and UsageError `ended`
+        for one that is over."""
+        if run.finished_at is not None:
+            raise has_ended(run.id, UsageError, "ended")
         lease, now = run.lease, self._clock()
         if lease is None or lease.driver.token == driver.token:
             self._tell(run.id, "run taken up", holder=driver.holder)
         else:
             silent = f"{max(0.0, now - lease.beat_at):.0f} s"
-            if not lease.is_stale(now, runs(lease.driver)):
+            if not lease.is_stale(now, self._is_alive(lease.driver)):
                 raise HeldError(
                     f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), heard of {silent} ago",
                     hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
@@ -53,13 +64,15 @@ class Leases:
             self._tell(run.id, "run taken over", holder=driver.holder, before=lease.driver.holder, silent=silent)
         self.take(run.id, driver)
 
-    def hold(self, run_id: str, token: str | None = None) -> None:
-        """Raises HeldError `taken` where the lease is not the one of this token, by default the one taken here."""
+    def hold(self, run_id: str) -> None:
+        """Raises HeldError `taken` where the lease is not the one taken here."""
         lease = self.of(run_id)
         if lease is None:
+            if self._db.row("run", id=run_id)["finished_at"] is not None:
+                raise has_ended(run_id, HeldError, "taken")
             hint = f"take it up with: archloom resume {run_id}"
             raise HeldError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
-        if lease.driver.token != (self._ours.get(run_id) if token is None else token):
+        if lease.driver.token != self._ours.get(run_id):
             hint = f"watch it with: archloom attach {run_id}"
             raise HeldError(f"run {run_id} was taken over by {lease.driver.holder}", hint=hint, code="taken")
 

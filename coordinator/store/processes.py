@@ -20,7 +20,7 @@ def this_driver(holder: str, token: str) -> Driver:
     return Driver(token=token, holder=holder, pid=pid, started=_started(pid) or "", boot_id=_boot_id())
 
 
-def runs(driver: Driver) -> bool | None:
+def is_alive(driver: Driver) -> bool | None:
     """Whether the driver's very process lives; None where that cannot be told from here: another machine, another
     boot, a container, a kernel without /proc."""
     if not driver.boot_id or driver.boot_id != _boot_id():

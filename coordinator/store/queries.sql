@@ -42,8 +42,8 @@ SELECT * FROM runs WHERE id = :id;
 SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix LIMIT 2;
 
 -- name: recent_runs
--- In the order they were begun: a clock may have been set back since.
-SELECT id FROM runs ORDER BY rowid DESC LIMIT :limit;
+-- In the order they were begun: a clock may have been set back since. A limit below 0 is none.
+SELECT id FROM runs ORDER BY rowid DESC LIMIT coalesce(:limit, -1);
 
 -- name: newest_unfinished
 SELECT id FROM runs WHERE finished_at IS NULL ORDER BY rowid DESC LIMIT 1;

@@ -31,6 +31,7 @@ from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import PATIENCE_S, Database
 from coordinator.store.leases import Leases
+from coordinator.store.processes import is_alive
 
 # What is remembered of a host that nobody has asked for this long is of no use.
 _FORGOTTEN_S = 90 * 86400.0
@@ -39,8 +40,9 @@ _FORGOTTEN_S = 90 * 86400.0
 class Store:
     """One open store; without a path a private one in memory. `clock` gives epoch seconds.
 
-    `patience_s` is how long a lock of somebody else's is waited for. With `on_loss`, a file that takes no more changes
-    ends nothing: it is told to it once, and the store goes on in memory.
+    `is_alive` says whether a driver's process lives, None where nobody can tell. `patience_s` is how long a lock of
+    somebody else's is waited for. With `on_loss`, a file that takes no more changes ends nothing: it is told to it
+    once, and the store goes on in memory.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class Store:
         path: Path | None,
         clock: Callable[[], float],
         *,
+        is_alive: Callable[[Driver], bool | None] = is_alive,
         patience_s: float = PATIENCE_S,
         on_loss: Callable[[ArchloomError], None] | None = None,
     ) -> None:
         self.path = path
         self._clock = clock
         self._db = Database(path, patience_s, on_loss)
-        self._leases = Leases(self._db, clock, self._tell)
+        self._leases = Leases(self._db, clock, is_alive, self._tell)
 
     def __enter__(self) -> Self:
         return self
@@ -95,24 +98,18 @@ class Store:
             self._tell(run_id, "run created", holder=driver.holder)
         return self.run(run_id)
 
-    def drive(self, run_id: str, driver: Driver, runs: Callable[[Driver], bool | None]) -> Run:
-        """Takes the lease of an unfinished run, also a stale one of somebody else's. `runs` says whether a driver's
-        process lives.
+    def drive(self, run_id: str, driver: Driver) -> Run:
+        """Takes the lease of an unfinished run, also a stale one of somebody else's.
 
         Raises HeldError `held` where another drives it, UsageError for a run that has ended or is unknown.
         """
         with self._db.change():
-            run = self.run(run_id)
-            if run.finished_at is not None:
-                hint = f"it ended with exit code {run.exit_code}; list runs with: archloom runs"
-                raise UsageError(f"run {run_id} has ended already", hint=hint, code="ended")
-            self._leases.take_over(run, driver, runs)
+            self._leases.take_over(self.run(run_id), driver)
         return self.run(run_id)
 
-    def beat(self, run_id: str, driver: Driver) -> None:
+    def beat(self, run_id: str) -> None:
         """The driver is still there. Raises HeldError `taken` where another has the run now."""
-        with self._db.change():
-            self._leases.hold(run_id, driver.token)
+        with self._drive(run_id):
             self._leases.beat(run_id)
 
     def release(self, run_id: str) -> None:
@@ -144,8 +141,8 @@ class Store:
             tags = tuple(rows.tag_move(one) for one in self._db.all("tags_of_run", run_id=run_id))
             return rows.run(row, self._leases.of(run_id), jobs, tags)
 
-    def runs(self, limit: int = 20) -> tuple[Run, ...]:
-        """The latest runs, newest first."""
+    def runs(self, limit: int | None = 20) -> tuple[Run, ...]:
+        """The latest runs, newest first; all of them without a limit."""
         with self._db.snapshot():
             return tuple(self.run(row["id"]) for row in self._db.all("recent_runs", limit=limit))
 
@@ -259,7 +256,7 @@ class Store:
             self._tell(run_id, f"tag {reference} moved")
 
     def finish(self, run_id: str, exit_code: int) -> None:
-        """The run is over, and with it the lease."""
+        """The run is over, its target having ended before, and with it the lease."""
         with self._drive(run_id):
             self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)

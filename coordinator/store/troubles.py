@@ -31,6 +31,18 @@ def translated(path: Path | None) -> Iterator[None]:
         raise explained(path, error) from error
 
 
+@contextlib.contextmanager
+def foreign(path: Path | None) -> Iterator[None]:
+    """Raises UsageError `corrupt` where a statement does not fit the tables of a file that is being opened: somebody
+    else's. Once it is open, they are ours, and what does not fit is a mistake of ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_ERROR":
+            raise
+        raise damaged(path, error) from error
+
+
 def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
     return UsageError(
         f"{path} was written by a newer archloom (store version {found}, this one reads {known})",
@@ -62,7 +74,7 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
             return LostError(f"{path} is locked by another program", hint=hint, code="locked")
         case "READONLY" | "CANTOPEN" | "PERM":
             return UsageError(f"cannot write {path}: {error}", hint=_ELSEWHERE, code="readonly")
-        case "CORRUPT" | "NOTADB" | "ERROR":  # the last where somebody else's tables are in it
+        case "CORRUPT" | "NOTADB":
             return damaged(path, error)
         case _:
             return ArchloomError(f"the store {path} failed: {error}")

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.archloom import COMMAND, Home, context, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
+from tests.services.registry import plain
+from tests.services.terminal import terminal
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("emulation", "nothing_left")]
 
@@ -198,6 +200,48 @@ def test_cancel_ends_a_run_that_somebody_drives(home, slow, tag):
     assert "was cancelled" in home.run("resume", run).stderr
 
 
+def test_cancel_needs_no_inventory_where_somebody_drives(home, slow, tag):
+    """Whoever drives it knows its hosts; where nobody does, others can be given."""
+    (home.folder / "inventory.yaml").write_text(ONE_AT_A_TIME)
+    process = home.start("build", str(slow(100)), "-t", tag, "--platform", "linux/amd64")
+    follow(process, BEGUN)
+    (home.folder / "inventory.yaml").rename(home.folder / "moved.yaml")
+
+    good(home.run("cancel", run_of(home)["run"]))
+
+    assert process.wait(timeout=30) == 130
+    process.communicate()
+    again = home.start("build", str(slow(100)), "-i", "moved.yaml", "-t", tag, "--platform", "linux/amd64")
+    follow(again, BEGUN)
+    kill(again)
+    (home.folder / "moved.yaml").rename(home.folder / "hosts.yaml")
+    run = run_of(home)["run"]
+    refused = home.run("cancel", run)
+    assert refused.returncode == 2
+    assert "give another: -i FILE" in refused.stderr
+    good(home.run("cancel", run, "-i", "hosts.yaml"))
+    assert run_of(home)["exit_code"] == 130
+
+
+def test_a_registry_that_is_down_leaves_a_run_as_it_is(home, tmp_path):
+    """Its word decides what the bases were; while it has none, nothing is refused for good."""
+    with plain(tmp_path / "registry") as registry:
+        base = base_image(registry, "linux/amd64", repository="base")
+        folder = context(
+            tmp_path / "app", SLOW.format(base=base.reference, seconds=2, token=token_hex(4)), {"word": "w"}
+        )
+        process = home.start("build", str(folder), "-t", f"{registry.address}/app:1", "--platform", "linux/amd64")
+        follow(process, BEGUN)
+        kill(process)
+
+    done = home.run("resume")
+
+    assert done.returncode == 6, done.stderr
+    assert f"cannot reach registry {registry.address}" in done.stderr
+    assert run_of(home)["finished_at"] is None
+    good(home.run("cancel", run_of(home)["run"]))
+
+
 def test_cancel_ends_a_run_that_nobody_drives_and_retry_builds_the_rest(home, slow, tag):
     """Its build is ended on its host; another try reuses what was verified."""
     (home.folder / "inventory.yaml").write_text(ONE_AT_A_TIME)
@@ -272,3 +316,16 @@ def test_a_run_goes_on_when_its_terminal_is_gone(home, slow, tag):
 
     assert process.wait(timeout=60) == 0
     assert run_of(home)["state"] == "published"
+
+
+def test_a_run_goes_on_when_its_window_is_closed(home, slow, tag):
+    """The live view's terminal is gone while it draws: the tag is moved, and the run ends as it would have."""
+    words = [COMMAND, "build", str(slow(2)), "-t", tag, "--platform", "linux/amd64"]
+    with terminal(words, home.environment, home.folder) as shown:
+        shown.expect("RUN echo begun")
+        shown.hang_up()
+        assert shown.wait() == 0
+
+    assert run_of(home)["state"] == "published"
+    with pulled(tag, "linux/amd64"):
+        assert ran(tag, "linux/amd64") == "one\n"

@@ -21,16 +21,16 @@ from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode
 from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
-from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
-from coordinator.errors import ArchloomError, HeldError, LostError
+from coordinator.domain.states import AttemptEvent, AttemptState, JobState
+from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.registry.tags import set_tag
 from coordinator.runner.child import StoredChild
+from coordinator.runner.finish import Outcome, finish
 from coordinator.runner.job_names import agent_job
 from coordinator.runner.lease import HeldLease
-from coordinator.runner.loop import drive
 from coordinator.runner.publish import publish
 from coordinator.runner.request import BuildRequest
-from coordinator.runner.stop import cancel, stop
+from coordinator.runner.stop import cancel
 from coordinator.store.sqlite import Store
 from tests.edges.simulated_world import (
     RUN,
@@ -52,7 +52,7 @@ async def play(world: World) -> Run:
     sleepers: list[tuple[Store, asyncio.Future[bool]]] = []
     with contextlib.ExitStack() as stack:
         for number, steps in enumerate((*world.scenario.deaths, None)):
-            store = stack.enter_context(Store(world.path, world.clock))
+            store = stack.enter_context(Store(world.path, world.clock, is_alive=lambda _: False))
             life = Life(world, steps)
             frozen = [store for store, _ in sleepers]
             work = asyncio.ensure_future(Coordinator(world, store, life, number, frozen).live())
@@ -98,13 +98,15 @@ class Coordinator:
         self.push_losses: Counter[int] = Counter()
         self.under_way: set[object] = set()
         self.late = list(world.scenario.late)
+        self.lease = HeldLease(store, RUN)
         self.loom = SimpleNamespace(
             run_id=RUN,
-            lease=HeldLease(store, RUN, self.driver),
+            lease=self.lease,
+            around=SimpleNamespace(clock=store._clock),
             store=store,
             request=BuildRequest(target=world.target),
             registries=SimpleNamespace(registry=self._registry),
-            farm=SimpleNamespace(client=self._client),
+            farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts),
             emit=[].append,
         )
         self.loom.find = self.find
@@ -146,44 +148,34 @@ class Coordinator:
             build_ids = {platform: sha256(str(platform).encode())[7:] for platform in self.world.scenario.builds}
             self.store.create_run(RUN, request, build_ids, driver=self.driver, inputs={}, inventory="")
         elif self.store.run(RUN).finished_at is None:
-            self.store.drive(RUN, self.driver, lambda _: False)
+            self.store.drive(RUN, self.driver)
             for sleeper in self.frozen:
                 refused(sleeper)
 
     async def _drive(self) -> None:
         hosts = self.world.scenario.hosts
         able = {platform: [Candidate(host, Mode.NATIVE) for host in hosts] for platform in self.world.scenario.builds}
-        work = asyncio.ensure_future(drive(RUN, self.store, self._perform, able, hosts, self.loom.emit))
+        work = asyncio.ensure_future(finish(self.loom, able, self._perform, 0.0, Outcome()))
+        await asyncio.sleep(0)  # the run is driven from here on
         try:
-            code = await self._watch(work)
+            await self._watch(work)
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-        if self.store.run(RUN).target_state is TargetState.PUBLISHED:
-            # The wish to cancel came when nothing was left to be cancelled.
-            code = 0
-        if code:
-            await stop(self.loom)
-        self.store.finish(RUN, code)
 
-    async def _watch(self, work: asyncio.Future[Run]) -> int:
-        """The exit code. Hears of a wish to cancel, and of reports that come too late, between any two steps."""
+    async def _watch(self, work: asyncio.Future[None]) -> None:
+        """Hears of a wish to cancel, and of reports that come too late, between any two steps."""
         cancel_at = self.world.scenario.cancel_at
         while not work.done():
             if cancel_at is not None and self.world.time >= cancel_at and not self.store.cancel_asked(RUN):
                 self.store.ask_cancel(RUN)
-            if self.store.cancel_asked(RUN):
-                return 130
+            if self.lease.why is None and self.store.cancel_asked(RUN):
+                self.lease.why = InterruptedRunError("cancelled")
+                work.cancel()
             while self.late and self.late[0][0] <= self.world.time:
                 self._report_late(self.late.pop(0)[1])
             await self.life.rest()
-        try:
-            run = work.result()
-        except HeldError:
-            raise
-        except ArchloomError as error:
-            return error.exit_code
-        return 0 if run.target_state is TargetState.PUBLISHED else 4
+        work.result()
 
     def _report_late(self, event: AttemptEvent) -> None:
         """What is said of an attempt that has ended or won is dropped."""

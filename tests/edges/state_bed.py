@@ -94,8 +94,11 @@ class StateBed:
         return Place(platform=job.platform, host=job.attempts[-1].host, mode=job.attempts[-1].mode)
 
     def publish(self, run_id: str) -> None:
-        """The run of one job ends well."""
-        attempt = self.assign(run_id)
+        """The run of one job is built and ends well."""
+        self.complete(run_id, self.assign(run_id))
+
+    def complete(self, run_id: str, attempt: int) -> None:
+        """The run ends well by this attempt of its one job."""
         for event in _GOOD:
             self.store.move_attempt(attempt, event, digest=DIGEST)
         place = self.place(run_id)

@@ -5,9 +5,10 @@ A further implementation joins the tables below and owes nothing else: the contr
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,35 +16,44 @@ import pytest
 from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.run import Attempt, Run
-from coordinator.domain.states import AttemptEvent
+from coordinator.domain.states import AttemptEvent, TargetEvent
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
+from tests.services.missing import ROOT
 
+CASES = ROOT / "tests" / "cases" / "store"
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 OURS, THEIRS = this_driver("ada@here", "ours"), this_driver("bob@there", "theirs")
 TO_PUSHED = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
 CHILD = {"digest": "sha256:c"}
 
 # Each makes a store in a folder of its own; those that are shared see the same data when they are made there again.
-SHARED: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
-    "file": lambda folder, clock: Store(folder / "archloom.db", clock),
+Make = Callable[[Path, Callable[[], float], Callable[[Driver], bool | None]], Store]
+SHARED: dict[str, Make] = {
+    "file": lambda folder, clock, is_alive: Store(folder / "archloom.db", clock, is_alive=is_alive),
 }
-PRIVATE: dict[str, Callable[[Path, Callable[[], float]], Store]] = {
-    "memory": lambda _, clock: Store(None, clock),
+PRIVATE: dict[str, Make] = {
+    "memory": lambda _, clock, is_alive: Store(None, clock, is_alive=is_alive),
 }
 
 
 @dataclass
 class Bed:
-    """Opens stores over the same data, each as another coordinator would."""
+    """Opens stores over the same data, each as another coordinator would, to whom other drivers are `alive` or not."""
 
     folder: Path
-    make: Callable[[Path, Callable[[], float]], Store]
+    make: Make
     stack: ExitStack
     now: float = 1000.0
+    alive: bool | None = True
+    asked: list[Driver] = field(default_factory=list)
 
     def open(self) -> Store:
-        return self.stack.enter_context(self.make(self.folder, lambda: self.now))
+        return self.stack.enter_context(self.make(self.folder, lambda: self.now, self._is_alive))
+
+    def _is_alive(self, driver: Driver) -> bool | None:
+        self.asked.append(driver)
+        return self.alive
 
 
 @pytest.fixture(params=SHARED)
@@ -80,5 +90,20 @@ def assigned(store: Store, job_id: int, *events: AttemptEvent, host: str = "pi5"
     return attempt
 
 
+def end(store: Store, run_id: str = "7f3a", exit_code: int = 4) -> None:
+    """The run is given up."""
+    store.move_target(run_id, TargetEvent.GIVE_UP)
+    store.finish(run_id, exit_code)
+
+
 def told(store: Store, run_id: str = "7f3a") -> list[str]:
     return [event.what for event in store.events(run_id)]
+
+
+def old_store(path: Path, version: int) -> Path:
+    """A file as archloom left it when its store had this version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((CASES / f"{version}.sql").read_text("utf-8"))
+        db.execute("PRAGMA journal_mode = WAL")
+    path.chmod(0o600)
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from dataclasses import replace
@@ -70,12 +71,13 @@ def test_a_run_that_has_ended_is_shown_too(bed):
 
 
 def test_rawjson_is_what_build_prints(bed):
-    """One object per event."""
+    """One object per event, with the time it was then: line by line what is recorded."""
     bed.begin("7f3a81c0")
     bed.publish("7f3a81c0")
 
     done = bed.home.run("attach", "7f3a", "--progress", "rawjson")
 
+    assert done.stderr == (bed.home.state / "runs" / "7f3a81c0" / "events.jsonl").read_text()
     names = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert names == ["run_started", "assigned", "step_line", "verified", "run_ended"]
 
@@ -146,17 +148,24 @@ def test_ctrl_c_leaves_the_run_alone(bed):
     assert bed.store.run("7f3a81c0").finished_at is None
 
 
+def plain(shown: str) -> str:
+    """Without colours and the moves of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
 def test_the_live_view_tells_the_seconds_of_the_run(bed):
     """Not those since somebody looked."""
     bed.at = 1000.0
     bed.begin("7f3a81c0")
     bed.at = 1060.0
-    bed.publish("7f3a81c0")
+    attempt = bed.assign("7f3a81c0")
+    bed.at = 1102.5
+    bed.complete("7f3a81c0", attempt)
 
     with terminal([COMMAND, "attach", "7f3a"], bed.home.environment, bed.home.folder) as shown:
         assert shown.end() == 0
 
-    assert "0.0 s" in shown.shown
+    assert re.search(r"linux/amd64 +pi5 +native +42\.5 s +verified", plain(shown.shown))
     assert shown.shown.rstrip().endswith("in 3.0 s")
 
 
@@ -176,15 +185,32 @@ def test_wait_is_silent_and_ends_with_the_worst(bed):
 
 
 def test_wait_gives_up_when_it_is_told_to(bed):
-    """`--timeout` is in seconds."""
+    """`--timeout` is in seconds; the exit code is that of timeout(1), and of no run."""
     bed.begin("7f3a81c0")
 
     done = bed.home.run("wait", "7f3a", "--timeout", "0.3")
 
     assert (done.returncode, done.stderr) == (
-        5,
+        124,
         "error: 7f3a81c0 has not ended in 0.3 s\nhint: look at it: archloom attach 7f3a81c0\n",
     )
+
+
+@pytest.mark.parametrize("command", ["attach", "wait", "logs", "why"])
+def test_the_newest_run_where_none_is_named(bed, command):
+    """As it is with `resume` and `retry`; where there is none, that is said."""
+    none = bed.home.run(command)
+    bed.begin("7f3a81c0")
+    bed.publish("7f3a81c0")
+    bed.begin("81c07f3a")
+    bed.fail("81c07f3a")
+
+    named, newest = bed.home.run(command, "81c0"), bed.home.run(command)
+
+    assert (none.returncode, none.stdout) == (2, "")
+    assert none.stderr == "error: there is no run yet\nhint: archloom build makes one\n"
+    assert (newest.returncode, newest.stdout, newest.stderr) == (named.returncode, named.stdout, named.stderr)
+    assert newest.returncode == (0 if command in ("logs", "why") else 4)
 
 
 @pytest.mark.parametrize("words", [("attach",), ("wait",), ("logs",)])

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from coordinator.domain.lease import Driver
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import is_alive, this_driver
 from tests.services.missing import ROOT, program
 
 NAME = """
@@ -26,12 +26,12 @@ sys.stdin.read()
 LOOKS = """
 import json, os, sys
 from coordinator.domain.lease import Driver
-from coordinator.store.processes import runs
+from coordinator.store.processes import is_alive
 driver = Driver(**json.loads(sys.argv[1]))
-assert runs(driver)
+assert is_alive(driver)
 os.setgid(65534)
 os.setuid(65534)
-print(runs(driver))
+print(is_alive(driver))
 """
 
 
@@ -49,31 +49,31 @@ def test_this_process_lives():
     driver = this_driver("ada@here", "token")
 
     assert (driver.token, driver.holder, driver.pid) == ("token", "ada@here", os.getpid())
-    assert runs(driver) is True
+    assert is_alive(driver) is True
 
 
 def test_another_process_lives_until_it_ends():
     """And is gone then, also where its parent has not taken notice yet: a zombie drives nothing."""
     process, driver = started()
-    assert runs(driver) is True
+    assert is_alive(driver) is True
 
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
 
-    assert runs(driver) is False
+    assert is_alive(driver) is False
     process.communicate()
-    assert runs(driver) is False
+    assert is_alive(driver) is False
 
 
 def test_a_pid_that_was_given_again_is_another_process():
     """The start time tells them apart."""
-    assert runs(replace(this_driver("u@m", "t"), started="1")) is False
+    assert is_alive(replace(this_driver("u@m", "t"), started="1")) is False
 
 
 @pytest.mark.parametrize("boot_id", ["", "another boot pid:[4026531836]"])
 def test_of_another_boot_nothing_can_be_told(boot_id):
     """The same pid on another machine, or before a reboot, is no evidence for either."""
-    assert runs(replace(this_driver("u@m", "t"), boot_id=boot_id)) is None
+    assert is_alive(replace(this_driver("u@m", "t"), boot_id=boot_id)) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace needs root")
@@ -82,7 +82,7 @@ def test_of_another_container_nothing_can_be_told():
     pid, nor alive because we have."""
     process, driver = started(program("unshare"), "--pid", "--fork", "--mount-proc")
 
-    assert runs(driver) is None
+    assert is_alive(driver) is None
     process.communicate()
 
 

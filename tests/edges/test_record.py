@@ -61,11 +61,11 @@ def test_a_reader_goes_on_where_it_stopped(tmp_path):
     write([started(tmp_path)])
     assert [event for _, event in reader.new()] == [started(tmp_path)]
     with (tmp_path / FILE_NAME).open("a") as file:
-        file.write('{"event": "notice", "te')
+        file.write('{"event": "notice", "at": 1.5, "te')
         file.flush()
         assert list(reader.new()) == []
         file.write('xt": "whole"}\n')
-    assert list(reader.new()) == [(0.0, Notice("whole"))]
+    assert list(reader.new()) == [(1.5, Notice("whole"))]
     assert list(reader.new()) == []
 
 

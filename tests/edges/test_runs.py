@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from coordinator.domain.states import TargetEvent
 from tests.edges.state_bed import StateBed, dead_driver, state_bed
 
 
@@ -22,6 +23,7 @@ def bed(tmp_path):
         opened.fail("bbbb")
         opened.at = 102 * 86400.0
         opened.begin("cccc", tag="ann/tool:1")
+        opened.store.move_target("cccc", TargetEvent.GIVE_UP)
         opened.store.finish("cccc", 130)
         opened.at = 103 * 86400.0
         opened.begin("dddd", driver=dead_driver())
@@ -47,7 +49,7 @@ def test_who_drives_a_run_or_that_nobody_does(bed):
     assert [row.split()[0] for row in rows] == ["RUN", "eeee", "dddd", "cccc", "bbbb", "aaaa"]
     assert "open, driven by ann@desk" in rows[1]
     assert "interrupted: archloom resume dddd" in rows[2]
-    assert "open (exit 130)" in rows[3]
+    assert "incomplete (exit 130)" in rows[3]
     assert "incomplete (exit 4)" in rows[4]
     assert "published" in rows[5]
 

@@ -18,7 +18,7 @@ from coordinator.domain.states import (
     TargetState,
 )
 from coordinator.errors import UsageError
-from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, TO_PUSHED, assigned, create, told
+from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, TO_PUSHED, assigned, create, end, told
 
 
 def test_a_new_run_has_a_pending_job_per_platform(store):
@@ -183,7 +183,7 @@ def test_a_run_ends_once_with_its_exit_code(bed, store):
     assert not store.has_ended("7f3a")
     bed.now = 1060.0
 
-    store.finish("7f3a", 4)
+    end(store)
 
     run = store.run("7f3a")
     assert (run.finished_at, run.exit_code, run.lease) == (1060.0, 4, None)
@@ -207,7 +207,7 @@ def test_the_newest_unfinished_run_is_found(store):
     assert store.newest_unfinished() is None
     for name in ("one", "two", "three"):
         create(store, name)
-    store.finish("three", 0)
+    end(store, "three")
 
     assert store.newest_unfinished() == store.run("two")
     store.release("two")
@@ -253,7 +253,7 @@ def test_finished_runs_are_pruned_with_all_that_is_theirs(store):
         job = create(store, name).jobs[0]
         assigned(store, job.id)
         store.expect_tag(name, "nas/app:1", "")
-    store.finish("old", 0)
+    end(store, "old")
 
     assert store.prune(["old", "open", "nope"]) == ("old",)
 

@@ -18,24 +18,14 @@ from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobS
 from coordinator.store.database import VERSION
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create
+from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
 from tests.services.missing import ROOT
 
-CASES = ROOT / "tests" / "cases" / "store"
 MADE = ("attempts", "events", "facts", "jobs", "leases", "runs", "tags")
 
 
 def opened(path: Path) -> Store:
     return Store(path, lambda: 1000.0)
-
-
-def old_store(path: Path, version: int) -> Path:
-    """A file as archloom left it when its store had this version."""
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript((CASES / f"{version}.sql").read_text("utf-8"))
-        db.execute("PRAGMA journal_mode = WAL")
-    path.chmod(0o600)
-    return path
 
 
 def contents(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -112,8 +102,8 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), Sighting(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
-        store.drive(open_.id, THEIRS, lambda _: True)
-        store.finish(open_.id, 130)
+        store.drive(open_.id, THEIRS)
+        end(store, open_.id, 130)
         assert store.prune([run.id for run in store.runs()]) == (open_.id, failed.id, published.id)
 
 
@@ -201,11 +191,11 @@ TAKE_OVER = """
 import sys
 from pathlib import Path
 from coordinator.errors import HeldError
-from coordinator.store.processes import runs, this_driver
+from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 with Store(Path(sys.argv[1]), lambda: 0.0) as store:
     try:
-        store.drive("7f3a", this_driver("u@m", sys.argv[2]), runs)
+        store.drive("7f3a", this_driver("u@m", sys.argv[2]))
         print("mine", flush=True)
     except HeldError as refused:
         print(refused.code, flush=True)
@@ -248,6 +238,7 @@ def ended(table) -> set[str]:
         ("attempt_ended", ended(states.ATTEMPT)),
         ("job_ended", ended(states.JOB)),
         ("target_ended", ended(states.TARGET)),
+        ("target_undecided", ended(states.TARGET)),
     ],
 )
 def test_the_database_knows_which_states_are_ends(tmp_path, trigger, wanted):
@@ -269,8 +260,7 @@ def finished_run(store: Store) -> None:
     store.verify_job(one.id, CHILD, winner=winner.id)
     assigned(store, other.id, AttemptEvent.SEND, AttemptEvent.FAIL)
     store.move_job(other.id, JobEvent.FAIL)
-    store.move_target("7f3a", TargetEvent.GIVE_UP)
-    store.finish("7f3a", 4)
+    end(store)
 
 
 LEASE = "INSERT INTO leases VALUES ('{run}', 't', 'h', 1, '', '', 0.0)"
@@ -292,7 +282,8 @@ LEASE = "INSERT INTO leases VALUES ('{run}', 't', 'h', 1, '', '', 0.0)"
         ("UPDATE runs SET target_state = 'published' WHERE id = 'open'", "what is published has an index"),
         ("UPDATE runs SET target_state = 'open' WHERE id = 'given up'", "a target that has ended"),
         ("UPDATE runs SET index_digest = 'x' WHERE id = 'given up'", "a target that has ended"),
-        ("UPDATE runs SET finished_at = 1.0 WHERE id = 'open'", "nobody drives a finished run"),
+        ("UPDATE runs SET finished_at = 1.0 WHERE id = 'given up'", "nobody drives a finished run"),
+        ("UPDATE runs SET finished_at = 1.0 WHERE id = 'released'", "a run ends with its target"),
         (LEASE.format(run="7f3a"), "nobody drives a finished run"),
         (LEASE.format(run="open"), "UNIQUE"),
         (LEASE.format(run="nope"), "FOREIGN KEY"),
@@ -308,6 +299,8 @@ def test_the_database_refuses_what_no_program_may_do(tmp_path, statement, refuse
         assigned(store, job.id)
         create(store, "given up")
         store.move_target("given up", TargetEvent.GIVE_UP)
+        create(store, "released")
+        store.release("released")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA foreign_keys = ON")
         # A second attempt that was pushed, of a job that has a winner.

@@ -10,19 +10,7 @@ from coordinator.domain.lease import STALE_S, Lease
 from coordinator.domain.platforms import Mode
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import Exit, HeldError, UsageError
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, told
-
-
-def lives(_):
-    return True
-
-
-def gone(_):
-    return False
-
-
-def unknown(_):
-    return None
+from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
 
 def test_a_run_is_driven_from_its_first_moment(store):
@@ -39,7 +27,7 @@ def test_a_driven_run_is_refused_to_another(shared):
     shared.now += 12.0
 
     with pytest.raises(HeldError, match=r"run 7f3a is driven by ada@here .pid .*, heard of 12 s ago") as caught:
-        other.drive("7f3a", THEIRS, lives)
+        other.drive("7f3a", THEIRS)
 
     assert caught.value.code == "held"
     assert caught.value.exit_code == Exit.HELD
@@ -48,47 +36,44 @@ def test_a_driven_run_is_refused_to_another(shared):
 
 
 @pytest.mark.parametrize(
-    ("runs", "silent", "taken"),
+    ("alive", "silent", "taken"),
     [
-        (gone, 0.0, True),
-        (lives, 1e6, False),
-        (unknown, STALE_S, False),
-        (unknown, STALE_S + 1.0, True),
-        (unknown, -STALE_S - 1.0, True),
+        (False, 0.0, True),
+        (True, 1e6, False),
+        (None, STALE_S, False),
+        (None, STALE_S + 1.0, True),
+        (None, -STALE_S - 1.0, True),
     ],
 )
-def test_a_stale_lease_is_taken_over(shared, runs, silent, taken):
+def test_a_stale_lease_is_taken_over(shared, alive, silent, taken):
     """At once where the process is gone, never where it lives, by the heartbeat where nobody can tell."""
     one, other = shared.open(), shared.open()
     create(one)
     shared.now += silent
-    asked = []
-
-    def ask(driver):
-        asked.append(driver)
-        return runs(driver)
+    shared.alive = alive
 
     if taken:
-        run = other.drive("7f3a", THEIRS, ask)
+        run = other.drive("7f3a", THEIRS)
         assert run.lease == Lease(driver=THEIRS, beat_at=shared.now)
         event = other.events("7f3a")[-1]
         assert event.what == "run taken over"
         assert event.data == {"holder": "bob@there", "before": "ada@here", "silent": f"{max(silent, 0):.0f} s"}
     else:
         with pytest.raises(HeldError):
-            other.drive("7f3a", THEIRS, ask)
-    assert asked == [OURS]
+            other.drive("7f3a", THEIRS)
+    assert shared.asked == [OURS]
 
 
 def test_beats_keep_the_lease(shared):
     """A driver nobody can look at keeps its run as long as it beats."""
     one, other = shared.open(), shared.open()
     create(one)
+    shared.alive = None
     for _ in range(5):
         shared.now += STALE_S - 1.0
-        one.beat("7f3a", OURS)
+        one.beat("7f3a")
         with pytest.raises(HeldError):
-            other.drive("7f3a", THEIRS, unknown)
+            other.drive("7f3a", THEIRS)
 
     assert told(one) == ["run created"]
 
@@ -103,9 +88,9 @@ def writes(store, run, attempt):
         "move_target": lambda: store.move_target("7f3a", TargetEvent.GIVE_UP),
         "expect_tag": lambda: store.expect_tag("7f3a", "nas/app:1", ""),
         "tag_moved": lambda: store.tag_moved("7f3a", "nas/app:1"),
-        "finish": lambda: store.finish("7f3a", 0),
+        "finish": lambda: store.finish("7f3a", 4),
         "release": lambda: store.release("7f3a"),
-        "beat": lambda: store.beat("7f3a", OURS),
+        "beat": lambda: store.beat("7f3a"),
     }
 
 
@@ -118,7 +103,8 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
     one, other = shared.open(), shared.open()
     run = create(one)
     attempt = assigned(one, run.jobs[0].id, *TO_PUSHED)
-    other.drive("7f3a", THEIRS, gone)
+    shared.alive = False
+    other.drive("7f3a", THEIRS)
     before, events = other.run("7f3a"), other.events("7f3a")
 
     with pytest.raises(HeldError, match="run 7f3a was taken over by bob@there") as caught:
@@ -131,22 +117,30 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("end", ["finish", "release"])
-def test_a_run_that_was_let_go_is_not_changed(store, end, write):
-    """Not even by who had it: a write after the end is a report that came too late."""
+@pytest.mark.parametrize(
+    ("leave", "said", "hint"),
+    [
+        ("finish", "run 7f3a has ended already", "archloom why 7f3a says how"),
+        ("release", "run 7f3a is not driven from here any more", "take it up with: archloom resume 7f3a"),
+    ],
+)
+def test_a_run_that_was_let_go_is_not_changed(store, write, leave, said, hint):
+    """Not even by who had it: a write after the end is a report that came too late. Only what can be resumed is said
+    to be."""
     run = create(store)
     attempt = assigned(store, run.jobs[0].id, *TO_PUSHED)
-    writes(store, run, attempt)[end]()
+    store.move_target("7f3a", TargetEvent.GIVE_UP)
+    writes(store, run, attempt)[leave]()
     before = store.run("7f3a")
 
-    with pytest.raises(HeldError, match="not driven from here") as caught:
+    with pytest.raises(HeldError) as caught:
         writes(store, run, attempt)[write]()
 
-    assert caught.value.code == "taken"
+    assert (caught.value.message, caught.value.hint, caught.value.code) == (said, hint, "taken")
     assert store.run("7f3a") == before
 
 
-@pytest.mark.parametrize("write", [name for name in WRITES if name != "beat"])
+@pytest.mark.parametrize("write", WRITES)
 def test_whoever_only_looks_on_changes_nothing(shared, write):
     """A store that never took the run cannot write to it, though it is the same process."""
     one, other = shared.open(), shared.open()
@@ -167,7 +161,7 @@ def test_a_released_run_is_free_at_once(shared):
     one.release("7f3a")
 
     assert one.run("7f3a").lease is None
-    run = other.drive("7f3a", THEIRS, lives)
+    run = other.drive("7f3a", THEIRS)
 
     assert run.lease == Lease(driver=THEIRS, beat_at=1000.0)
     assert told(one)[-2:] == ["run released", "run taken up"]
@@ -179,7 +173,7 @@ def test_driving_again_with_the_same_token_is_no_takeover(bed, store):
     create(store)
     bed.now += 5.0
 
-    assert store.drive("7f3a", OURS, lives).lease == Lease(driver=OURS, beat_at=1005.0)
+    assert store.drive("7f3a", OURS).lease == Lease(driver=OURS, beat_at=1005.0)
     assert "run taken over" not in told(store)
 
 
@@ -189,26 +183,27 @@ def test_each_driving_has_a_token_of_its_own(shared):
     create(one)
     again = replace(OURS, token="again")
     with pytest.raises(HeldError):
-        other.drive("7f3a", again, lives)
+        other.drive("7f3a", again)
 
-    other.drive("7f3a", again, gone)
+    shared.alive = False
+    other.drive("7f3a", again)
 
     with pytest.raises(HeldError):
         one.finish("7f3a", 0)
-    other.finish("7f3a", 0)
+    end(other)
 
 
 def test_a_finished_run_is_not_driven_again(shared):
-    """It is said how it ended."""
+    """Where it is said how it ended is said."""
     one, other = shared.open(), shared.open()
     create(one)
-    one.finish("7f3a", 4)
+    end(one)
 
     with pytest.raises(UsageError, match="run 7f3a has ended already") as caught:
-        other.drive("7f3a", THEIRS, gone)
-    assert "exit code 4" in caught.value.hint
+        other.drive("7f3a", THEIRS)
+    assert caught.value.hint == "archloom why 7f3a says how"
     with pytest.raises(UsageError, match="no run 'nope'"):
-        other.drive("nope", THEIRS, gone)
+        other.drive("nope", THEIRS)
 
 
 def test_anybody_may_ask_for_a_run_to_be_cancelled(shared):
@@ -223,7 +218,7 @@ def test_anybody_may_ask_for_a_run_to_be_cancelled(shared):
     assert one.cancel_asked("7f3a")
     assert one.run("7f3a").cancel_asked
     assert told(one) == ["run created", "cancel asked"]
-    one.finish("7f3a", Exit.INTERRUPTED)
+    end(one, "7f3a", Exit.INTERRUPTED)
     before = one.run("7f3a")
     other.ask_cancel("7f3a")
     assert one.run("7f3a") == before

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from coordinator.domain.states import AttemptEvent, JobEvent
-from coordinator.errors import ArchloomError, HeldError, LostError
+from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.errors import ArchloomError, Exit, HeldError, LostError
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create
+from coordinator.store.troubles import DISPENSABLE
+from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end
 from tests.edges.trouble_bed import fills_up, gets_locked, needs_root, opened
 
 
@@ -41,7 +44,7 @@ def story(store: Store) -> Iterator[None]:
     store.move_job(other.id, JobEvent.SKIP)
     yield
     store.expect_tag("7f3a", "nas/app:1", "")
-    store.finish("7f3a", 0)
+    end(store)
 
 
 @pytest.mark.parametrize(("trouble", "code"), LATER)
@@ -88,6 +91,7 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
     """Where nobody asked to go on without, every write says so, and what was committed before can be read."""
     with fills_up(path) as begins, opened(path) as store:
         create(store)
+        store.move_target("7f3a", TargetEvent.GIVE_UP)
         before = store.run("7f3a")
         begins()
         for _ in range(2):
@@ -95,10 +99,10 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
                 create(store, "another")
         assert caught.value.hint == f"make room: df -h {path.parent}"
         with pytest.raises(LostError):
-            store.finish("7f3a", 0)
+            store.finish("7f3a", 4)
         assert store.runs() == (before,)
         (path.parent / "filler").unlink()
-        store.finish("7f3a", 0)
+        store.finish("7f3a", 4)
         create(store, "another")
 
 
@@ -109,9 +113,25 @@ def test_a_defect_is_no_trouble_of_the_file(path):
         create(store)
         with pytest.raises(ArchloomError, match="UNIQUE"):
             create(store)
-        with opened(path) as other:
-            other.drive("7f3a", THEIRS, lambda _: False)
+        with opened(path, is_alive=lambda _: False) as other:
+            other.drive("7f3a", THEIRS)
         with pytest.raises(HeldError):
             store.finish("7f3a", 0)
 
     assert lost == []
+
+
+def test_a_mistake_in_our_sql_is_not_blamed_on_the_file(path):
+    """A statement that does not fit the tables of an open store is a bug: nobody is told to put a good file away, and
+    history is not given up for it."""
+    lost: list[ArchloomError] = []
+    with opened(path, on_loss=lost.append) as store:
+        create(store)
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("ALTER TABLE tags RENAME COLUMN previous TO before")
+        with pytest.raises(ArchloomError, match="no column named previous") as caught:
+            store.expect_tag("7f3a", "nas/app:1", "")
+        store.move_target("7f3a", TargetEvent.GIVE_UP)
+
+    assert (caught.value.exit_code, caught.value.hint, lost) == (Exit.BUG, "", [])
+    assert caught.value.code not in DISPENSABLE

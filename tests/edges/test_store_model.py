@@ -25,9 +25,9 @@ from coordinator.domain.states import (
     JobState,
     TargetEvent,
 )
-from coordinator.errors import HeldError, UsageError
+from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED
+from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED, Make
 
 TOKENS = st.sampled_from(["t1", "t2"])
 # Which run, and which of the coordinators.
@@ -58,12 +58,13 @@ class Model:
 class Coordinators(RuleBasedStateMachine):
     """Two that share a store, or one alone. `make` opens a store in a folder, as `store_bed` has it."""
 
-    make: Callable[[Path, Callable[[], float]], Store]
+    make: Make
     shared: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
+        self.alive: bool | None = True
         self.names = (f"run{number}" for number in count())
         self.models: dict[str, Model] = {}
         self.folder = tempfile.TemporaryDirectory()
@@ -77,7 +78,7 @@ class Coordinators(RuleBasedStateMachine):
         self.folder.cleanup()
 
     def _open(self) -> Store:
-        return type(self).make(Path(self.folder.name), lambda: self.now)
+        return type(self).make(Path(self.folder.name), lambda: self.now, lambda _: self.alive)
 
     def _pick(self, pick: int, seat: int) -> tuple[Store, Model, bool]:
         """A store, what the model knows of a run, and whether this coordinator drives it."""
@@ -124,39 +125,38 @@ class Coordinators(RuleBasedStateMachine):
         self.held[seat][name] = token
 
     @a_run_is_there
-    @rule(pick=RUNS, seat=SEATS, token=TOKENS, runs=st.sampled_from([True, False, None]))
-    def drive(self, pick: int, seat: int, token: str, runs: bool | None) -> None:  # noqa: FBT001
+    @rule(pick=RUNS, seat=SEATS, token=TOKENS, alive=st.sampled_from([True, False, None]))
+    def drive(self, pick: int, seat: int, token: str, alive: bool | None) -> None:  # noqa: FBT001
         store, model, _ = self._pick(pick, seat)
-        lease, error = model.run.lease, None
+        self.alive, lease, error = alive, model.run.lease, None
         if model.run.finished_at is not None:
             error = UsageError
-        elif lease is not None and lease.driver.token != token and not lease.is_stale(self.now, runs):
+        elif lease is not None and lease.driver.token != token and not lease.is_stale(self.now, alive):
             error = HeldError
-        self._expect(error, lambda: store.drive(model.run.id, driver(token), lambda _: runs))
+        self._expect(error, lambda: store.drive(model.run.id, driver(token)))
         if error is None:
             model.run = replace(model.run, lease=Lease(driver=driver(token), beat_at=self.now))
             model.told += 1
             self.held[seat % len(self.seats)][model.run.id] = token
 
     @a_run_is_there
-    @rule(pick=RUNS, seat=SEATS, token=TOKENS)
-    def beat(self, pick: int, seat: int, token: str) -> None:
-        store, model, _ = self._pick(pick, seat)
-        lease = model.run.lease
-        beats = lease is not None and lease.driver.token == token
-        self._expect(None if beats else HeldError, lambda: store.beat(model.run.id, driver(token)))
-        if beats:
-            model.run = replace(model.run, lease=replace(lease, beat_at=self.now))
+    @rule(pick=RUNS, seat=SEATS)
+    def beat(self, pick: int, seat: int) -> None:
+        store, model, held = self._pick(pick, seat)
+        self._expect(None if held else HeldError, lambda: store.beat(model.run.id))
+        if held:
+            model.run = replace(model.run, lease=replace(model.run.lease, beat_at=self.now))
 
     @a_run_is_there
     @rule(pick=RUNS, seat=SEATS, end=st.sampled_from([None, 0, 4]))
     def leave(self, pick: int, seat: int, end: int | None) -> None:
         store, model, held = self._pick(pick, seat)
         name = model.run.id
-        self._expect(
-            None if held else HeldError, lambda: store.release(name) if end is None else store.finish(name, end)
-        )
-        if held:
+        error: type[Exception] | None = None if held else HeldError
+        if held and end is not None and not states.ended(model.run.target_state):
+            error = ArchloomError
+        self._expect(error, lambda: store.release(name) if end is None else store.finish(name, end))
+        if error is None:
             model.told += 1
             finished_at = None if end is None else self.now
             model.run = replace(model.run, lease=None, finished_at=finished_at, exit_code=end)
@@ -250,7 +250,7 @@ class Coordinators(RuleBasedStateMachine):
         runs = [model.run for model in self.models.values()]
         unfinished = [run for run in runs if run.finished_at is None]
         for store in self.seats:
-            assert store.runs(1000) == tuple(reversed(runs))
+            assert store.runs(limit=None) == tuple(reversed(runs))
             assert store.newest_unfinished() == (unfinished[-1] if unfinished else None)
             assert [store.previous(run) for run in runs] == [None, *runs][: len(runs)]
             assert [len(store.events(run.id)) for run in runs] == [model.told for model in self.models.values()]
@@ -265,7 +265,7 @@ def _verdict(job: Job, winner: Attempt | None) -> bool | None:
     return True if job.state is JobState.ACTIVE and winner.state is AttemptState.PUSHED else None
 
 
-def _machine(name: str, make: Callable[[Path, Callable[[], float]], Store], *, shared: bool) -> type:
+def _machine(name: str, make: Make, *, shared: bool) -> type:
     machine = type(name, (Coordinators,), {"make": staticmethod(make), "shared": shared})
     case: type = machine.TestCase
     case.settings = settings(max_examples=30, stateful_step_count=40)

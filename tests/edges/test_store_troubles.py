@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,8 +20,19 @@ from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.around import Around
 from coordinator.runner.history import open_history
-from tests.edges.store_bed import assigned, create
-from tests.edges.trouble_bed import fill, filled, locked, mounted, needs_root, no_database, opened, read_only
+from coordinator.store.database import VERSION
+from tests.edges.store_bed import assigned, create, end, old_store
+from tests.edges.trouble_bed import (
+    files_end_at,
+    fill,
+    filled,
+    locked,
+    mounted,
+    needs_root,
+    no_database,
+    opened,
+    read_only,
+)
 from tests.services.missing import ROOT, program
 
 
@@ -116,7 +128,7 @@ def test_a_build_goes_on_without_history(path, trouble, code, message, hint):
         with open_history(around(path), notices.append) as store:
             attempt = assigned(store, create(store, "mine").jobs[0].id)
             assert store.move_attempt(attempt.id, AttemptEvent.SEND) is AttemptState.SENDING
-            store.finish("mine", 0)
+            end(store, "mine")
             assert store.has_ended("mine")
         after = path.read_bytes() if path.is_file() else None
 
@@ -125,6 +137,28 @@ def test_a_build_goes_on_without_history(path, trouble, code, message, hint):
     assert message in notice.text
     assert hint in notice.text
     assert after == before
+
+
+@pytest.mark.parametrize("version", range(VERSION))
+def test_a_disk_that_is_full_from_the_first_byte_on_costs_history_and_nothing_else(path, version):
+    """Wherever it ends: before there is a store, in the middle of making one or of updating an older one, or after."""
+    told, sizes = 0, range(0, 200_000, 2000)
+    for size in sizes:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path.parent.mkdir(parents=True)
+        if version:
+            old_store(path, version)
+        notices: list[Notice] = []
+        with files_end_at(size), open_history(around(path), notices.append) as store:
+            attempt = assigned(store, create(store, "mine").jobs[0].id)
+            assert store.move_attempt(attempt.id, AttemptEvent.SEND) is AttemptState.SENDING
+        assert all("is full or failing" in notice.text and "make room: df -h " in notice.text for notice in notices)
+        assert len(notices) <= 1
+        told += len(notices)
+        with opened(path) as store:
+            kept = [run.id for run in store.runs() if run.id != "mine"]
+            assert len(kept) == (3 if version else 0)
+    assert 0 < told < len(sizes)
 
 
 def around(path: Path) -> Around:

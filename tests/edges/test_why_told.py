@@ -11,7 +11,6 @@ import pytest
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
-from coordinator.domain.changes import Kept, Origin
 from coordinator.domain.dockerfile import parse
 from coordinator.domain.dockerignore import compile_ignore
 from coordinator.domain.events import Event, Notice
@@ -19,6 +18,7 @@ from coordinator.domain.fit import Rejection, Why
 from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetState
+from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs import Inputs
 from coordinator.runner.kept_inputs import keep_inputs, origin_of
 from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
@@ -179,7 +179,7 @@ async def test_what_is_damaged_is_as_good_as_gone(tmp_path, damage):
 
     kept = origin_of(tmp_path, RUN).kept
 
-    assert kept is None or isinstance(kept, Kept)
+    assert kept is None or isinstance(kept, KeptInputs)
     assert isinstance(origin_of(tmp_path, RUN), Origin)
 
 

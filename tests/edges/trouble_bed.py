@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -87,6 +88,17 @@ def locked(path: Path, mode: str = "NORMAL") -> Iterator[None]:
 def fills_up(path: Path) -> Iterator[Callable[[], None]]:
     with mounted(path.parent, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
         yield lambda: fill(path.parent)
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes: to who writes it, as good as a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 @contextmanager

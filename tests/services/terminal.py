@@ -44,6 +44,17 @@ class Terminal:
         until = time.monotonic() + PATIENCE
         while self._read(until):
             pass
+        return self.wait()
+
+    def hang_up(self) -> None:
+        """Closes the window: SIGHUP, and nobody reads any more."""
+        # Its number stays taken, so that it is closed once.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, self._fd)
+        os.close(nowhere)
+
+    def wait(self) -> int:
+        """The exit code, once there is one."""
         return self._process.wait(PATIENCE)
 
     def _read(self, until: float) -> bool:

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.account import Known, account
-from coordinator.domain.changes import Kept, Origin
+from coordinator.domain.events import Notice, Skipped, Waiting
 from coordinator.domain.plan import Row
 from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.states import AttemptState, JobState, TargetState
-from coordinator.report.account import account_text
+from coordinator.domain.why.account import Evidence, account
+from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.rawjson import from_json_line
+from coordinator.report.why import account_text
 
 CASES = Path(__file__).parent.parent / "cases" / "story"
 ARM64 = parse("linux/arm64")
 ATTEMPT = Attempt(id=1, job_id=1, number=1, host="pi5", mode=Mode.NATIVE, state=AttemptState.PUSHED)
 JOB = Job(id=1, platform=ARM64, state=JobState.VERIFIED, build_id="1", attempts=(ATTEMPT,))
 ORIGIN = Origin(request={}, inputs={})
-KEPT = Kept(context=(), dockerfile="", dockerfile_path="Dockerfile")
+KEPT = KeptInputs(context=(), dockerfile="", dockerfile_path="Dockerfile")
 
 
 def run(name: str, *jobs: Job) -> Run:
@@ -37,13 +38,13 @@ def run(name: str, *jobs: Job) -> Run:
     )
 
 
-def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Known:
+def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Evidence:
     lines = (CASES / case / "events.jsonl").read_bytes().splitlines() if case else []
     recorded = [found for line in lines if (found := from_json_line(line))]
-    return Known(run=run(name, *jobs), recorded=recorded, origin=origin)
+    return Evidence(run=run(name, *jobs), recorded=recorded, origin=origin)
 
 
-def told(now: Known, before: Known | None):
+def told(now: Evidence, before: Evidence | None):
     return account(now, before, [ARM64], Platform("host", "any"))
 
 
@@ -61,6 +62,22 @@ def test_a_run_stands_beside_the_one_before():
     text = account_text(told(now, before))
 
     assert text == (CASES.parent / "account.txt").read_text("utf-8").rstrip("\n")
+
+
+def test_nothing_of_an_account_can_drive_the_terminal():
+    """What a host is called, what a build printed, what a registry said: control characters are spelled out."""
+    rude = "\x1b[2J\x07\n"
+    plan = (Row("linux/arm64", rude, "", "no", rude),)
+    kept = replace(KEPT, dockerfile=rude, dockerfile_path=rude, plan=plan, unstable=(rude,))
+    origin = Origin(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
+    before = Origin(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
+    recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
+    now = Evidence(run=run("7f3a", JOB), recorded=recorded, origin=origin)
+
+    text = account_text(told(now, known("5c1d", JOB, origin=before)))
+
+    assert not [char for char in text if not char.isprintable() and char != "\n"]
+    assert text.count(r"\x1b[2J\x07\n") >= 8
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.changes import Change, Kept, Kind, Origin, changes
 from coordinator.domain.platforms import Platform, parse
-from coordinator.report.account import change_lines
+from coordinator.domain.why.changes import Change, ChangeKind, changes
+from coordinator.domain.why.origin import KeptInputs, Origin
+from coordinator.report.why import change_lines
 
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 HOST = Platform("host", "any")
@@ -21,7 +22,7 @@ def file(path: str, digest: str = "1", mode: int = 0o644) -> ContextEntry:
     return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, digest=digest)
 
 
-KEPT = Kept(
+KEPT = KeptInputs(
     context=(file("Dockerfile"), file("README.md"), file("run.sh"), file("src/main.py"), file("src/old.py")),
     dockerfile="FROM alpine:3.20\nRUN apk add make\nCOPY src /src\nCOPY run.sh /\n",
     dockerfile_path="Dockerfile",
@@ -136,5 +137,7 @@ def test_a_run_has_not_changed_since_itself(context):
 
     assert changes(origin, origin, [AMD64], HOST) == ()
     assert all(
-        change.kind is Kind.FILE for change in changes(BEFORE, origin, [AMD64], HOST) if isinstance(change, Change)
+        change.kind is ChangeKind.FILE
+        for change in changes(BEFORE, origin, [AMD64], HOST)
+        if isinstance(change, Change)
     )

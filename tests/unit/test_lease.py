@@ -18,8 +18,8 @@ def lease(beat_at: float) -> Lease:
 @given(TIMES, TIMES)
 def test_what_is_known_of_the_process_decides(beat_at, now):
     """Alive is never stale, gone is stale at once, whatever the clock says."""
-    assert not lease(beat_at).is_stale(now, runs=True)
-    assert lease(beat_at).is_stale(now, runs=False)
+    assert not lease(beat_at).is_stale(now, alive=True)
+    assert lease(beat_at).is_stale(now, alive=False)
 
 
 @given(TIMES, st.floats(0.0, STALE_S))

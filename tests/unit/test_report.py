@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
+import pytest
 from rich.console import Console
 
 from coordinator.domain.events import (
@@ -83,14 +89,15 @@ def test_the_last_line_of_a_good_run_tells_it_all():
 
 
 def test_rawjson_is_one_object_per_event_with_the_place_spread_out():
-    """A program reads platform, host and mode beside the event's own fields."""
+    """A program reads when it was, platform, host and mode beside the event's own fields."""
     for event in EVENTS:
-        assert json.loads(to_json_line(event))["event"]
+        assert json.loads(to_json_line(event, 1.5))["event"]
 
-    step = json.loads(to_json_line(EVENTS[6]))
+    step = json.loads(to_json_line(EVENTS[6], 1790000000.12345))
 
     assert step == {
         "event": "step_line",
+        "at": 1790000000.123,
         "platform": "linux/arm/v7",
         "host": "beast",
         "mode": "emulated",
@@ -127,6 +134,36 @@ def test_a_build_cannot_drive_the_terminal():
     assert said.endswith(r"#5 0.1 red \x1b[2Jgone\x07")
 
 
+RUDE = "\x1b]0;mine\x07[bold]\x1b[2J\x9b2J\u202e"
+RUDE_PLACE = Place(platform=PLACE.platform, host=RUDE, mode=Mode.NATIVE)
+# Who else uses a board, what a file is called, what a registry answers: nobody here wrote any of it.
+RUDE_EVENTS = [
+    Notice(RUDE),
+    Waiting(PLACE.platform, RUDE),
+    Assigned(RUDE_PLACE, RUDE),
+    Phase(RUDE_PLACE, RUDE, RUDE),
+    StepLine(RUDE_PLACE, RUDE, RUDE),
+    Reused(platform=PLACE.platform, digest=RUDE, pin=RUDE),
+    Verified(place=RUDE_PLACE, digest=RUDE, pin=RUDE, seconds=1.0),
+    TagMoved(reference=RUDE, digest=RUDE, previous=RUDE),
+    AttemptEnded(place=RUDE_PLACE, state=RUDE, code=RUDE, message=RUDE, step=RUDE, tail=(RUDE,)),
+    Skipped(PLACE.platform, RUDE),
+    RunEnded(run=RUDE, exit_code=0, digest=RUDE, tags=(RUDE,), platforms={RUDE: "emulated"}),
+]
+
+
+@pytest.mark.parametrize("event", RUDE_EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("progress", [Progress.PLAIN, Progress.TTY])
+def test_nothing_that_is_told_can_drive_the_terminal(progress, event):
+    """Whoever wrote it: control characters are spelled out, and what looks like markup is text."""
+    stream = io.StringIO()
+    with watching(progress, stream) as watch:
+        watch(event)
+
+    assert not [char for char in stream.getvalue() if not char.isprintable() and char != "\n"]
+    assert r"\x1b]0;mine\x07[bold]\x1b[2J" in stream.getvalue().replace("\n", "")
+
+
 def test_a_narrow_terminal_keeps_the_platforms():
     """What is cut is the step: two platforms never look the same."""
     console = Console(width=50, file=io.StringIO(), force_terminal=True)
@@ -137,18 +174,37 @@ def test_a_narrow_terminal_keeps_the_platforms():
     assert "linux/arm/v7  beast  emulated" in console.file.getvalue()
 
 
-class Gone(io.StringIO):
-    """A terminal that is closed."""
+@contextmanager
+def open_terminal() -> Iterator[tuple[TextIO, int]]:
+    """A stream to a real terminal, and the end of it that a window holds."""
+    ours, theirs = pty.openpty()
+    stream = os.fdopen(theirs, "w", encoding="utf-8")
+    try:
+        yield stream, ours
+    finally:
+        with suppress(OSError):  # what is still in its buffer has no reader
+            stream.close()
 
-    def flush(self) -> None:
-        raise BrokenPipeError
 
-
-def test_a_reader_that_leaves_ends_nothing():
-    """The terminal is a viewer: when it is gone the report is silent, and the run goes on."""
-    with watching(Progress.PLAIN, Gone()) as watch:
-        for event in EVENTS:
+@pytest.mark.parametrize("progress", list(Progress))
+@pytest.mark.parametrize("seen", range(len(EVENTS) + 1))
+def test_a_terminal_that_is_closed_ends_nothing(progress, seen):
+    """The terminal is a viewer: whenever it is gone the report is silent, and the run goes on to its end."""
+    with open_terminal() as (stream, window), watching(progress, stream) as watch:
+        for event in EVENTS[:seen]:
             watch(event)
+        os.close(window)
+        for event in EVENTS[seen:]:
+            watch(event)
+
+
+def test_a_terminal_that_is_closed_before_anything_is_shown():
+    """As when a command is begun by a terminal that closes at once."""
+    with open_terminal() as (stream, window):
+        os.close(window)
+        with watching(Progress.TTY, stream) as watch:
+            for event in EVENTS:
+                watch(event)
 
 
 def test_the_live_view_keeps_failures_and_the_closing_line():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.platforms import parse
-from coordinator.domain.story import Entry, Kind, beside, story
+from coordinator.domain.why.story import Entry, StoryKind, beside, story
 from coordinator.report.rawjson import from_json_line
 
 CASES = Path(__file__).parent.parent / "cases" / "story"
@@ -57,21 +57,25 @@ def test_a_story_can_be_told_at_any_moment(case, data):
 
     assert list(entries) == sorted(entries, key=lambda entry: entry.at)
     assert all(entry.seconds is None or entry.seconds >= 0 for entry in entries)
-    assert sum(entry.kind is Kind.END for entry in entries) <= 1
+    assert sum(entry.kind is StoryKind.END for entry in entries) <= 1
 
 
-def entry(kind: Kind, name: str, seconds: float) -> Entry:
+def entry(kind: StoryKind, name: str, seconds: float) -> Entry:
     return Entry(at=0.0, kind=kind, name=name, text=name, seconds=seconds)
 
 
 def test_entries_stand_beside_those_of_the_run_before():
     """The second wait beside the second wait, a step beside its own instruction wherever that stood."""
     now = (
-        entry(Kind.WAIT, "wait", 1),
-        entry(Kind.WAIT, "wait", 2),
-        entry(Kind.STEP, "RUN b", 3),
-        entry(Kind.STEP, "RUN c", 4),
+        entry(StoryKind.WAIT, "wait", 1),
+        entry(StoryKind.WAIT, "wait", 2),
+        entry(StoryKind.STEP, "RUN b", 3),
+        entry(StoryKind.STEP, "RUN c", 4),
     )
-    before = (entry(Kind.STEP, "RUN b", 30), entry(Kind.WAIT, "wait", 10), entry(Kind.PHASE, "RUN c", 40))
+    before = (
+        entry(StoryKind.STEP, "RUN b", 30),
+        entry(StoryKind.WAIT, "wait", 10),
+        entry(StoryKind.PHASE, "RUN c", 40),
+    )
 
     assert [other.seconds if other else None for _, other in beside(now, before)] == [10, None, 30, None]

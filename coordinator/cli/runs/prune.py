@@ -44,7 +44,7 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
     now = here.clock()
     age = scalars.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
     with open_store(here) as store, watching(Progress.PLAIN, sys.stderr) as watch:
-        runs = store.runs(-1)
+        runs = store.runs(limit=None)
         old = too_old(runs, now - age) if keep is None else too_many(runs, keep)
         stray = stray_folders(here.state, store, now if keep is not None else now - age)
         names = [run.id for run in old]

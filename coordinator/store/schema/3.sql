@@ -50,6 +50,10 @@ CREATE TRIGGER run_finishes BEFORE UPDATE ON runs
 WHEN NEW.finished_at IS NOT NULL AND EXISTS (SELECT 1 FROM leases WHERE run_id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'nobody drives a finished run'); END;
 
+CREATE TRIGGER target_undecided BEFORE UPDATE ON runs
+WHEN NEW.finished_at IS NOT NULL AND NEW.target_state NOT IN ('published', 'incomplete', 'conflict')
+BEGIN SELECT RAISE(ABORT, 'a run ends with its target'); END;
+
 CREATE TRIGGER lease_of_finished BEFORE INSERT ON leases
 WHEN (SELECT finished_at FROM runs WHERE id = NEW.run_id) IS NOT NULL
 BEGIN SELECT RAISE(ABORT, 'nobody drives a finished run'); END;

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from coordinator.domain.dockerfile import Dockerfile, scoped_chains
 from coordinator.domain.dockerfile_network import Scope, in_scope
 from coordinator.domain.dockerfile_stages import Stage
 from coordinator.domain.dockerfile_syntax import Instruction, json_words
+from coordinator.domain.platforms import Platform
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)
 _LONGEST = 60
@@ -34,8 +36,23 @@ class Taker:
         return any(_pattern(source).match(f"{path}/") for source in self.sources)
 
 
-def takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
-    """The instructions of the last stage of the chain that take something of the context."""
+def takers(
+    dockerfile: Dockerfile,
+    *,
+    stage: str,
+    platform: Platform,
+    build_platform: Platform,
+    build_args: Mapping[str, str],
+) -> tuple[Taker, ...]:
+    """Every instruction of the stages that `stage` needs which takes files of the context, in the order of the file."""
+    chains = scoped_chains(
+        dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
+    )
+    return tuple(taker for chain, scope in chains for taker in _takers(chain, scope))
+
+
+def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
+    """Those of the last stage of the chain."""
     for instruction, values in in_scope(chain, scope):
         match instruction.keyword:
             case "copy" | "add":

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from coordinator.domain.account import Account, JobAccount
-from coordinator.domain.changes import Change, Kind
 from coordinator.domain.references import short
 from coordinator.domain.run import Run
-from coordinator.domain.story import Entry
-from coordinator.domain.story import Kind as EntryKind
-from coordinator.report.lines import visible
+from coordinator.domain.why.account import Account, JobAccount
+from coordinator.domain.why.changes import Change, ChangeKind
+from coordinator.domain.why.story import Entry, StoryKind
 from coordinator.report.tables import table
+from coordinator.report.visible import visible
 
 _MOST_FILES = 8
 _MOST_LINES = 10
 _LONGEST = 100
-_FLAGS = {Kind.ARGUMENT: "--build-arg", Kind.LABEL: "--label", Kind.OPTION: ""}
+_FLAGS = {ChangeKind.ARGUMENT: "--build-arg", ChangeKind.LABEL: "--label", ChangeKind.OPTION: ""}
 
 
 def account_text(account: Account) -> str:
-    """Plain text of several lines: how the runs ended, what changed, the run, and a table for each job."""
+    """Plain text of several lines, fit for a terminal: how the runs ended, what changed, the run, and a table for
+    each job."""
     parts = [_heads(account)]
     if account.before:
         changed = [f"  {line}" for line in change_lines(account.changes)]
@@ -30,9 +30,9 @@ def account_text(account: Account) -> str:
         )
         parts.append([head, *changed])
     began = account.run.created_at
-    parts.append(["the run:", *(f"  {_after(entry, began):>8}  {visible(entry.text)}" for entry in account.entries)])
+    parts.append(["the run:", *(f"  {_after(entry, began):>8}  {entry.text}" for entry in account.entries)])
     parts += [_of_job(one, account) for one in account.jobs]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(map(visible, part)) for part in parts)
 
 
 def account_json(account: Account) -> dict[str, object]:
@@ -63,8 +63,12 @@ def account_json(account: Account) -> dict[str, object]:
 
 
 def change_lines(changes: Iterable[Change]) -> Iterator[str]:
-    """What changed, a line each; files under the instruction that takes them."""
-    for is_file, group in groupby(changes, lambda change: change.kind is Kind.FILE):
+    """What changed, a line each, fit for a terminal; files under the instruction that takes them."""
+    return map(visible, _changed(changes))
+
+
+def _changed(changes: Iterable[Change]) -> Iterator[str]:
+    for is_file, group in groupby(changes, lambda change: change.kind is ChangeKind.FILE):
         if is_file:
             yield from _files(list(group))
         else:
@@ -96,14 +100,14 @@ def _of_job(one: JobAccount, account: Account) -> list[str]:
         for entry, before in one.entries
     ]
     if account.before is None:
-        return [head, table(("at", "what", "took"), [row[:3] for row in rows])]
-    return [head, table(("at", "what", "took", "before"), rows)]
+        return [head, *table(("at", "what", "took"), [row[:3] for row in rows]).split("\n")]
+    return [head, *table(("at", "what", "took", "before"), rows).split("\n")]
 
 
 def _text(entry: Entry) -> str:
     text = visible(entry.text)
-    text = text if len(text) <= _LONGEST or entry.kind is EntryKind.ERROR else f"{text[: _LONGEST - 1]}…"
-    return f"  {text}" if entry.kind is EntryKind.STEP else text
+    text = text if len(text) <= _LONGEST or entry.kind is StoryKind.ERROR else f"{text[: _LONGEST - 1]}…"
+    return f"  {text}" if entry.kind is StoryKind.STEP else text
 
 
 def _after(entry: Entry, began: float) -> str:
@@ -118,21 +122,21 @@ def _took(entry: Entry) -> str:
 
 def _change(change: Change) -> Iterator[str]:
     match change.kind:
-        case Kind.BASE:
+        case ChangeKind.BASE:
             same = f" ({', '.join(map(str, change.same))} in it is the same)" if change.same else ""
             yield f"base {change.what} moved {short(change.before or '')} → {short(change.now or '')}{same}"
-        case Kind.DOCKERFILE:
-            yield f"{visible(change.what)}{'' if change.now is None else ':'}"
+        case ChangeKind.DOCKERFILE:
+            yield f"{change.what}{'' if change.now is None else ':'}"
             yield from _lines("-", change.before)
             yield from _lines("+", change.now)
-        case Kind.CONTEXT:
-            yield f"files of {visible(change.what)}; which ones is not kept"
-        case Kind.FILE:
+        case ChangeKind.CONTEXT:
+            yield f"files of {change.what}; which ones is not kept"
+        case ChangeKind.FILE:
             yield from _files([change])
-        case Kind.ARGUMENT | Kind.LABEL | Kind.OPTION:
+        case ChangeKind.ARGUMENT | ChangeKind.LABEL | ChangeKind.OPTION:
             name = f"{_FLAGS[change.kind]} {change.what}".strip()
             why = " (volatile: no reason to build again)" if change.volatile else ""
-            yield visible(f"{name}: {_value(change.before)} → {_value(change.now)}{why}")
+            yield f"{name}: {_value(change.before)} → {_value(change.now)}{why}"
 
 
 def _value(value: str | None) -> str:
@@ -142,7 +146,7 @@ def _value(value: str | None) -> str:
 def _lines(mark: str, text: str | None) -> Iterator[str]:
     lines = text.split("\n") if text else []
     for line in lines[:_MOST_LINES]:
-        yield f"  {mark} {visible(line)}"
+        yield f"  {mark} {line}"
     if len(lines) > _MOST_LINES:
         yield f"  {mark} … {len(lines) - _MOST_LINES} more"
 
@@ -156,7 +160,7 @@ def _files(changes: Sequence[Change]) -> Iterator[str]:
     for first in sorted(by, key=lambda first: (first == "", first is None)):
         files = _several(by[first])
         if first:
-            yield f"{visible(first)} ← {files}"
+            yield f"{first} ← {files}"
         elif first is None:
             yield f"context ← {files}"
         else:
@@ -169,14 +173,13 @@ def _several(files: Sequence[str]) -> str:
 
 
 def _file(change: Change) -> str:
-    name = visible(change.what)
     if change.before is None:
-        return f"{name} (new)"
+        return f"{change.what} (new)"
     if change.now is None:
-        return f"{name} (gone)"
+        return f"{change.what} (gone)"
     if change.now.startswith("mode "):
-        return f"{name} ({change.before} → {change.now.removeprefix('mode ')})"
-    return name
+        return f"{change.what} ({change.before} → {change.now.removeprefix('mode ')})"
+    return change.what
 
 
 def _change_json(change: Change) -> dict[str, object]:

@@ -39,7 +39,7 @@ _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
 
-class Kind(StrEnum):
+class StoryKind(StrEnum):
     """`error`: of an attempt; `end`: of the job."""
 
     NOTE = "note"
@@ -56,7 +56,7 @@ class Entry:
     what takes no time or is not over."""
 
     at: float
-    kind: Kind
+    kind: StoryKind
     name: str
     text: str
     seconds: float | None = None
@@ -77,8 +77,8 @@ def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, 
     return tuple((entry, found.get(key)) for key, entry in _keyed(now))
 
 
-def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[Kind, str, int], Entry]]:
-    seen: Counter[tuple[Kind, str]] = Counter()
+def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[StoryKind, str, int], Entry]]:
+    seen: Counter[tuple[StoryKind, str]] = Counter()
     for entry in entries:
         seen[entry.kind, entry.name] += 1
         yield (entry.kind, entry.name, seen[entry.kind, entry.name]), entry
@@ -89,7 +89,7 @@ class _Draft:
     """An entry that may not be over."""
 
     at: float
-    kind: Kind
+    kind: StoryKind
     name: str
     text: str
     seconds: float | None = None
@@ -146,14 +146,14 @@ class _Telling:
     def _started(self, at: float) -> None:
         if self.begun and not self.ended:
             self._close_wait(at)
-            self._add(at, Kind.NOTE, "resumed", "the run is gone on with")
+            self._add(at, StoryKind.NOTE, "resumed", "the run is gone on with")
         self.begun = True
 
     def _of_job(self, at: float, event: Waiting | Skipped | Reused) -> None:
         self._close_wait(at)
         match event:
             case Waiting(_, reason):
-                self.wait = self._add(at, Kind.WAIT, "wait", f"waits: {reason}")
+                self.wait = self._add(at, StoryKind.WAIT, "wait", f"waits: {reason}")
             case Skipped(_, reason):
                 self._end(at, f"not built: {reason}")
             case Reused():
@@ -165,7 +165,7 @@ class _Telling:
             case Assigned(place):
                 self.attempts += 1
                 self.attempt = _Attempt()
-                self._add(at, Kind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
+                self._add(at, StoryKind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
             case Phase(_, name, text):
                 self._phase(at, name, text)
             case PhaseEnded(_, name):
@@ -184,7 +184,7 @@ class _Telling:
     def _phase(self, at: float, name: str, text: str) -> None:
         found = self.attempt.phases.get(name)
         if name == _AWAY:
-            self._add(at, Kind.NOTE, "connection", f"{name}: {text}")
+            self._add(at, StoryKind.NOTE, "connection", f"{name}: {text}")
         elif found is None:
             self._open(at, name, text)
         elif name == "build":
@@ -200,7 +200,7 @@ class _Telling:
     def _joined(self, at: float, text: str) -> None:
         """The build went on while nobody heard of it."""
         if text:
-            self._add(at, Kind.NOTE, "connection", text)
+            self._add(at, StoryKind.NOTE, "connection", text)
             return
         # By another driver, which reads its log from the beginning.
         again = [*self.attempt.steps.values(), *self.attempt.over]
@@ -208,12 +208,12 @@ class _Telling:
         self.attempt = _Attempt(phases=self.attempt.phases)
 
     def _open(self, at: float, name: str, text: str) -> None:
-        self.attempt.phases[name] = self._add(at, Kind.PHASE, name, f"{name}: {text}" if text else name)
+        self.attempt.phases[name] = self._add(at, StoryKind.PHASE, name, f"{name}: {text}" if text else name)
 
     def _step(self, at: float, line: LogLine) -> None:
         match line.kind:
             case LineKind.STARTED:
-                self.attempt.steps[line.number] = _Draft(at, Kind.STEP, _named(line.step), line.step)
+                self.attempt.steps[line.number] = _Draft(at, StoryKind.STEP, _named(line.step), line.step)
             case LineKind.DONE | LineKind.CACHED | LineKind.ERROR | LineKind.CANCELED:
                 step = self.attempt.steps.pop(line.number, None)
                 if step is not None:
@@ -240,12 +240,12 @@ class _Telling:
         where = f" at {event.step}" if event.step else ""
         why = f": {event.message}" if event.message != event.state else ""
         again = "; it is tried again" if event.again else ""
-        self._add(at, Kind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
+        self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
         self.attempt = _Attempt()
 
     def _end(self, at: float, text: str) -> None:
         if not self.ended:
-            self._add(at, Kind.END, "end", text)
+            self._add(at, StoryKind.END, "end", text)
             self.ended = True
 
     def _close(self, at: float) -> None:
@@ -269,7 +269,7 @@ class _Telling:
             self.wait.close(at)
             self.wait = None
 
-    def _add(self, at: float, kind: Kind, name: str, text: str) -> _Draft:
+    def _add(self, at: float, kind: StoryKind, name: str, text: str) -> _Draft:
         draft = _Draft(at, kind, name, text)
         self.drafts.append(draft)
         return draft

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain import states
-from coordinator.domain.changes import Change, Origin, changes
 from coordinator.domain.events import Event, Notice
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run, StoredEvent
 from coordinator.domain.states import JobState
-from coordinator.domain.story import Entry, Kind, beside, story
-from coordinator.domain.story_of_store import story_of_job, story_of_run
+from coordinator.domain.why.changes import Change, changes
+from coordinator.domain.why.committed import story_of_job, story_of_run
+from coordinator.domain.why.origin import Origin
+from coordinator.domain.why.story import Entry, StoryKind, beside, story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Evidence:
     """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
 
     run: Run
@@ -45,7 +46,7 @@ class Account:
     jobs: tuple[JobAccount, ...]
 
 
-def account(now: Known, before: Known | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
+def account(now: Evidence, before: Evidence | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
     """The account of these platforms of the run. `build_platform` stands for whichever host builds."""
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return Account(
@@ -57,16 +58,16 @@ def account(now: Known, before: Known | None, platforms: Sequence[Platform], bui
     )
 
 
-def _of_run(known: Known) -> tuple[Entry, ...]:
+def _of_run(known: Evidence) -> tuple[Entry, ...]:
     notices = (
-        Entry(at=at, kind=Kind.NOTE, name="notice", text=event.text)
+        Entry(at=at, kind=StoryKind.NOTE, name="notice", text=event.text)
         for at, event in known.recorded
         if isinstance(event, Notice)
     )
     return tuple(sorted((*story_of_run(known.committed), *notices), key=lambda entry: entry.at))
 
 
-def _of_job(job: Job, now: Known, before: Known | None) -> JobAccount:
+def _of_job(job: Job, now: Evidence, before: Evidence | None) -> JobAccount:
     earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
     entries = (*_plan(job, now), *_entries(job, now))
     return JobAccount(
@@ -76,7 +77,7 @@ def _of_job(job: Job, now: Known, before: Known | None) -> JobAccount:
     )
 
 
-def _plan(job: Job, now: Known) -> Iterator[Entry]:
+def _plan(job: Job, now: Evidence) -> Iterator[Entry]:
     """Who was to build it and who was not, those with the same reason together."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
     for row in now.origin.kept.plan if now.origin.kept else ():
@@ -84,14 +85,14 @@ def _plan(job: Job, now: Known) -> Iterator[Entry]:
             hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
     for (verdict, mode, reason), names in hosts.items():
         who = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
-        yield Entry(at=now.run.created_at, kind=Kind.NOTE, name="plan", text=f"plan: {who}: {reason}")
+        yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {who}: {reason}")
 
 
-def _entries(job: Job, known: Known) -> tuple[Entry, ...]:
+def _entries(job: Job, known: Evidence) -> tuple[Entry, ...]:
     return story(known.recorded, job.platform) or story_of_job(job, known.committed)
 
 
-def _why(job: Job, now: Known, before: Run | None, earlier: Job | None) -> str:
+def _why(job: Job, now: Evidence, before: Run | None, earlier: Job | None) -> str:
     unstable = now.origin.kept.unstable if now.origin.kept else ()
     if job.reused:
         return "reused, since nothing it depends on has changed since that was built"

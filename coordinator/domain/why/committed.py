@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from coordinator.domain.references import short
 from coordinator.domain.run import Attempt, Job, StoredEvent
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
-from coordinator.domain.story import Entry, Kind
+from coordinator.domain.why.story import Entry, StoryKind
 
 # A phase is as long as the attempt is in this state.
 _PHASES = {
@@ -22,7 +22,7 @@ _BADLY = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, A
 def story_of_run(events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
     """Who drove the run, and what became of it."""
     told = ((event, _of_run(event.what, event.data)) for event in events)
-    return tuple(Entry(at=event.at, kind=Kind.NOTE, name="run", text=text) for event, text in told if text)
+    return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in told if text)
 
 
 def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
@@ -60,7 +60,7 @@ def _of_run(what: str, data: Mapping[str, str]) -> str:
 
 def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> Iterator[Entry]:
     text = f"attempt {attempt.number} on {attempt.host} ({attempt.mode})"
-    yield Entry(at=attempt.started_at, kind=Kind.NOTE, name="attempt", text=text)
+    yield Entry(at=attempt.started_at, kind=StoryKind.NOTE, name="attempt", text=text)
     since = attempt.started_at
     for event in events:
         match event.what.split():
@@ -81,14 +81,14 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
 def _phase(state: str, since: float, at: float) -> Iterator[Entry]:
     name = next((name for one, name in _PHASES.items() if one == state), "")
     if name:
-        yield Entry(at=since, kind=Kind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
+        yield Entry(at=since, kind=StoryKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
 
 
 def _badly(change: str, event: StoredEvent) -> Iterator[Entry]:
     if change in _BADLY:
         code = f" ({event.data['code']})" if "code" in event.data else ""
         text = f"{change}{code}: {event.data.get('message', '')}"
-        yield Entry(at=event.at, kind=Kind.ERROR, name="attempt", text=text.rstrip(": "))
+        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=text.rstrip(": "))
 
 
 def _ended(job: Job, at: float, change: str, state: str) -> Iterator[Entry]:
@@ -103,4 +103,4 @@ def _ended(job: Job, at: float, change: str, state: str) -> Iterator[Entry]:
             text = state
         case _:
             return
-    yield Entry(at=at, kind=Kind.END, name="end", text=text)
+    yield Entry(at=at, kind=StoryKind.END, name="end", text=text)

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.dockerfile import context_takers, parse
-from coordinator.domain.dockerfile_copies import Taker
-from coordinator.domain.plan import Row
+from coordinator.domain.dockerfile import parse
 from coordinator.domain.platforms import Platform
+from coordinator.domain.why.origin import KeptInputs, Origin
+from coordinator.domain.why.takers import Taker, takers
 from coordinator.errors import UsageError
 
 _OPTIONS = {"stage": "--target", "no_cache": "--no-cache", "emulate": "--emulate"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """What is kept of a run's inputs beside the store's digests. `bases` are digests by platform and image, `plan` has
-    the platforms that were to be built."""
-
-    context: tuple[ContextEntry, ...] = field(repr=False)
-    dockerfile: str = field(repr=False)
-    dockerfile_path: str
-    bases: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)
-    unstable: tuple[str, ...] = ()
-    plan: tuple[Row, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What a run was asked (`request`), what that was resolved to (`inputs`), and `kept`, which may be gone."""
-
-    request: Mapping[str, object]
-    inputs: Mapping[str, object]
-    kept: Kept | None = None
-
-
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     BASE = "base"
     DOCKERFILE = "dockerfile"
     ARGUMENT = "build_arg"
@@ -58,7 +36,7 @@ class Change:
     None where that cannot be told; `same` the platforms whose own image of a base that moved is the same as before.
     """
 
-    kind: Kind
+    kind: ChangeKind
     what: str
     before: str | None = None
     now: str | None = None
@@ -72,8 +50,8 @@ def changes(before: Origin, now: Origin, platforms: Sequence[Platform], build_pl
     return (
         *_bases(before, now),
         *_dockerfile(before, now),
-        *_named(Kind.ARGUMENT, "build_args", before, now),
-        *_named(Kind.LABEL, "labels", before, now),
+        *_named(ChangeKind.ARGUMENT, "build_args", before, now),
+        *_named(ChangeKind.LABEL, "labels", before, now),
         *_options(before, now),
         *_files(before, now, platforms, build_platform),
     )
@@ -86,7 +64,7 @@ def _bases(before: Origin, now: Origin) -> Iterator[Change]:
             same = tuple(
                 platform for platform, images in _of_platforms(now) if _is_same(before, platform, image, images)
             )
-            yield Change(kind=Kind.BASE, what=image, before=old[image], now=new[image], same=same)
+            yield Change(kind=ChangeKind.BASE, what=image, before=old[image], now=new[image], same=same)
 
 
 def _of_platforms(origin: Origin) -> Sequence[tuple[Platform, Mapping[str, str]]]:
@@ -104,17 +82,17 @@ def _dockerfile(before: Origin, now: Origin) -> Iterator[Change]:
         return
     name = now.kept.dockerfile_path if now.kept else "Dockerfile"
     if before.kept is None or now.kept is None:
-        yield Change(kind=Kind.DOCKERFILE, what=name)
+        yield Change(kind=ChangeKind.DOCKERFILE, what=name)
         return
     lines = list(difflib.ndiff(before.kept.dockerfile.splitlines(), now.kept.dockerfile.splitlines()))
-    yield Change(kind=Kind.DOCKERFILE, what=name, before=_lines(lines, "- "), now=_lines(lines, "+ "))
+    yield Change(kind=ChangeKind.DOCKERFILE, what=name, before=_lines(lines, "- "), now=_lines(lines, "+ "))
 
 
 def _lines(lines: Sequence[str], mark: str) -> str:
     return "\n".join(line.removeprefix(mark) for line in lines if line.startswith(mark))
 
 
-def _named(kind: Kind, key: str, before: Origin, now: Origin) -> Iterator[Change]:
+def _named(kind: ChangeKind, key: str, before: Origin, now: Origin) -> Iterator[Change]:
     old, new = _mapping(before.request, key), _mapping(now.request, key)
     volatile = now.request.get("volatile")
     for name in sorted(old.keys() | new.keys()):
@@ -127,7 +105,7 @@ def _options(before: Origin, now: Origin) -> Iterator[Change]:
     for key, option in _OPTIONS.items():
         old, new = before.request.get(key), now.request.get(key)
         if (old or None) != (new or None):
-            yield Change(kind=Kind.OPTION, what=option, before=_said(old), now=_said(new))
+            yield Change(kind=ChangeKind.OPTION, what=option, before=_said(old), now=_said(new))
 
 
 def _said(value: object) -> str | None:
@@ -138,22 +116,22 @@ def _files(before: Origin, now: Origin, platforms: Sequence[Platform], build_pla
     if before.inputs.get("context") == now.inputs.get("context"):
         return
     if before.kept is None or now.kept is None:
-        yield Change(kind=Kind.CONTEXT, what=str(now.request.get("context", "")))
+        yield Change(kind=ChangeKind.CONTEXT, what=str(now.request.get("context", "")))
         return
-    takers = _takers(now, platforms, build_platform)
+    known = _takers(now, platforms, build_platform)
     found: list[tuple[float, Change]] = []
     for path, was, is_now in _changed_files(before.kept, now.kept):
-        by = tuple(taker for taker in takers or () if taker.takes(path))
+        by = tuple(taker for taker in known or () if taker.takes(path))
         # What the Dockerfile says is told already.
         if by or path != now.kept.dockerfile_path:
-            names = None if takers is None else tuple(dict.fromkeys(taker.text for taker in by))
-            change = Change(kind=Kind.FILE, what=path, before=was, now=is_now, takers=names)
+            names = None if known is None else tuple(dict.fromkeys(taker.text for taker in by))
+            change = Change(kind=ChangeKind.FILE, what=path, before=was, now=is_now, takers=names)
             found.append((by[0].line if by else inf, change))
     # From the first instruction that takes a file on nothing is cached.
     yield from (change for _, change in sorted(found, key=lambda item: (item[0], item[1].what)))
 
 
-def _changed_files(before: Kept, now: Kept) -> Iterator[tuple[str, str | None, str | None]]:
+def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, str | None, str | None]]:
     old, new = ({entry.path: entry for entry in kept.context} for kept in (before, now))
     for path in old.keys() | new.keys():
         was, is_now = _shown(old.get(path), new.get(path)), _shown(new.get(path), old.get(path))
@@ -171,7 +149,7 @@ def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform
         return tuple(
             taker
             for platform in platforms
-            for taker in context_takers(
+            for taker in takers(
                 dockerfile,
                 stage=stage if isinstance(stage, str) else "",
                 platform=platform,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.dockerfile import context_takers, parse
-from coordinator.domain.dockerfile_copies import Taker
+from coordinator.domain.dockerfile import parse
 from coordinator.domain.platforms import parse as platform
+from coordinator.domain.why.takers import Taker, takers
 
 FILE = r"""
 FROM a AS build
@@ -29,8 +29,8 @@ EOF
 """
 
 
-def takers(text: str, **args: str) -> tuple[Taker, ...]:
-    return context_takers(
+def takers_of(text: str, **args: str) -> tuple[Taker, ...]:
+    return takers(
         parse(text), stage="", platform=platform("linux/arm64"), build_platform=platform("linux/amd64"), build_args=args
     )
 
@@ -55,7 +55,7 @@ def takers(text: str, **args: str) -> tuple[Taker, ...]:
 )
 def test_who_takes_a_file(path, by):
     """By name, pattern or folder, with variables; not of stages that are not built, nor what is not of the context."""
-    found = [taker.text for taker in takers(FILE) if taker.takes(path)]
+    found = [taker.text for taker in takers_of(FILE) if taker.takes(path)]
 
     assert found == by
 
@@ -64,8 +64,8 @@ def test_an_argument_decides():
     """What was given on the command line stands before the default."""
     text = "FROM a\nARG SRC=src\nCOPY ${SRC} /\n"
 
-    assert [taker.sources for taker in takers(text)] == [("src",)]
-    assert [taker.sources for taker in takers(text, SRC="other")] == [("other",)]
+    assert [taker.sources for taker in takers_of(text)] == [("src",)]
+    assert [taker.sources for taker in takers_of(text, SRC="other")] == [("other",)]
 
 
 @pytest.mark.parametrize("source", [".", "./", "/", "", "..", "../..", "*", "**"])
@@ -102,7 +102,7 @@ def test_no_pattern_is_too_odd(source, path):
 
 def test_a_long_instruction_is_cut():
     """It names the instruction, it does not repeat it."""
-    (taker,) = takers("FROM a\nCOPY " + "x" * 100 + " /\n")
+    (taker,) = takers_of("FROM a\nCOPY " + "x" * 100 + " /\n")
 
     assert len(taker.text) == 60
     assert taker.text.endswith("…")
