@@ -38,8 +38,8 @@ class Known:
 async def serve(registry: str, repositories: list[str]) -> None:
     """The broker until stdin ends. A door for each repository; each is told with the port as one JSON line."""
     from coordinator.registry.broker import Broker
-    from coordinator.runner.registries import Registries
-    from coordinator.runner.upstream import Upstream
+    from coordinator.runner.registries.registries import Registries
+    from coordinator.runner.registries.upstream import Upstream
 
     async with Registries({}, Known()) as registries, Broker(Upstream(registries)) as broker:
         server = await asyncio.start_server(broker, "127.0.0.1", 0)

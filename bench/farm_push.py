@@ -28,8 +28,8 @@ from coordinator.hosts.ssh.boot import AgentFile
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport
 from coordinator.registry.broker import Broker
-from coordinator.runner.registries import Registries
-from coordinator.runner.upstream import Upstream
+from coordinator.runner.registries.registries import Registries
+from coordinator.runner.registries.upstream import Upstream
 from tests.services.board_spec import BoardSpec
 
 CIPHERS = {"aes128-gcm@openssh.com": "AES in hardware", "chacha20-poly1305@openssh.com": "ChaCha20"}

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from coordinator.domain.events import Event
 from coordinator.domain.inventory import Address, Host, Inventory, Kind
 from coordinator.runner.around import Around
-from coordinator.runner.farm import Farm
-from coordinator.runner.memory import open_memory
-from coordinator.runner.probe import Found, Probing
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.memory import open_memory
+from coordinator.runner.farm.probe import Found, Probing
 from tests.services.fleet import Behaviour, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 

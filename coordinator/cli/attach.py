@@ -13,8 +13,8 @@ from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
-from coordinator.runner.logs import log_folder
-from coordinator.runner.onlooking import abandoned, ended_badly, stands
+from coordinator.runner.commands.onlooking import abandoned, ended_badly, stands
+from coordinator.runner.state.logs import log_folder
 
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator import __version__
 from coordinator.errors import ArchloomError
-from coordinator.runner.logs import state_folder
+from coordinator.runner.state.logs import state_folder
 
 
 def bug(error: BaseException) -> ArchloomError:

@@ -34,7 +34,7 @@ def command(
         return None
 
     from coordinator.cli.around import around, open_inventory
-    from coordinator.runner.start import build
+    from coordinator.runner.commands.build import build
 
     flags = Flags(**words)
     surroundings = around()

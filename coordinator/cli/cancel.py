@@ -20,7 +20,7 @@ def command(run: str, *, inventory: str | None) -> None:
     from coordinator.cli.output import say
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
-    from coordinator.runner.cancel import cancel
+    from coordinator.runner.commands.cancel import cancel
 
     here = around()
     with open_store(here) as store:

@@ -20,7 +20,7 @@ from coordinator.report.watch import Progress, Watch, watching
 from coordinator.runner.around import Around
 
 if TYPE_CHECKING:
-    from coordinator.runner.finish import Published
+    from coordinator.runner.drive.finish import Published
 
 F = TypeVar("F", bound=Callable[..., Any])
 

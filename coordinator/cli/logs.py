@@ -17,8 +17,8 @@ from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
 from coordinator.runner.around import Around
-from coordinator.runner.logs import log_folder, log_path
-from coordinator.runner.onlooking import abandoned, jobs_of, stands
+from coordinator.runner.commands.onlooking import abandoned, jobs_of, stands
+from coordinator.runner.state.logs import log_folder, log_path
 from coordinator.store.sqlite import Store
 
 _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})

@@ -13,9 +13,9 @@ from coordinator.cli.buildx_flags import foreign_flags
 from coordinator.domain import platforms, references
 from coordinator.domain.asked import read_on
 from coordinator.domain.platforms import Platform
+from coordinator.domain.request import BuildRequest
 from coordinator.domain.target import Emulate, Target
 from coordinator.errors import UsageError
-from coordinator.runner.request import BuildRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,7 +19,7 @@ from coordinator.errors import UsageError
 def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Go on with RUN, or with the newest that has not ended."""
     from coordinator.cli.around import around, inventory_of, open_store
-    from coordinator.runner.resume import resume
+    from coordinator.runner.commands.resume import resume
 
     wish = Wish(**words)
     here = around()

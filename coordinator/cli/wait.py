@@ -13,7 +13,7 @@ from coordinator.domain.run import Run
 from coordinator.domain.standing import Standing
 from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
-from coordinator.runner.onlooking import abandoned, stands
+from coordinator.runner.commands.onlooking import abandoned, stands
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")

@@ -12,10 +12,10 @@ from coordinator.domain.why.account import Evidence, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around
-from coordinator.runner.inputs import BUILD_PLATFORM
-from coordinator.runner.kept_inputs import origin_of
-from coordinator.runner.logs import log_folder
-from coordinator.runner.onlooking import jobs_of
+from coordinator.runner.commands.onlooking import jobs_of
+from coordinator.runner.inputs.gather import BUILD_PLATFORM
+from coordinator.runner.inputs.kept import origin_of
+from coordinator.runner.state.logs import log_folder
 from coordinator.store.sqlite import Store
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -155,3 +155,5 @@ Event: TypeAlias = (
     | TagMoved
     | RunEnded
 )
+# Whoever is told what happens.
+Emit: TypeAlias = Callable[[Event], None]

@@ -16,6 +16,7 @@ from rich.text import Text
 from coordinator.domain.events import (
     Assigned,
     AttemptEnded,
+    Emit,
     Event,
     Notice,
     Phase,
@@ -87,7 +88,7 @@ class _Board:
 
 
 @contextlib.contextmanager
-def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[Event], None]]:
+def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Emit]:
     """A live view on `stream`, which is a terminal. The closing line stays when the view is gone.
 
     `clock` counts seconds, from whenever.

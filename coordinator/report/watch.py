@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, TextIO, cast
 
-from coordinator.domain.events import AttemptEnded, Event
+from coordinator.domain.events import AttemptEnded, Emit, Event
 from coordinator.report.lines import lines
 from coordinator.report.rawjson import to_json_line
 
@@ -23,7 +23,7 @@ class Progress(StrEnum):
     QUIET = "quiet"
 
 
-Watch = Callable[[Event], None]
+Watch = Emit
 
 
 @contextlib.contextmanager

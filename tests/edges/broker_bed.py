@@ -15,8 +15,8 @@ from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.broker import Broker
 from coordinator.registry.doors import Door
-from coordinator.runner.registries import Registries
-from coordinator.runner.upstream import Upstream
+from coordinator.runner.registries.registries import Registries
+from coordinator.runner.registries.upstream import Upstream
 from tests.edges.scripted_server import Asked, Reply, Scripted, scripted
 
 ANN = Credential(username="ann", password=Secret("secret"))

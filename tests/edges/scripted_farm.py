@@ -12,7 +12,7 @@ from coordinator.domain.facts import Facts
 from coordinator.domain.inventory import Host, Inventory
 from coordinator.errors import LostError
 from coordinator.hosts.results import Hello
-from coordinator.runner.farm import slots_of
+from coordinator.runner.farm.farm import slots_of
 from tests.unit.farms import observation
 
 DEAD = LostError(

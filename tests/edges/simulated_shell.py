@@ -15,22 +15,22 @@ import pytest
 
 from coordinator.domain import states
 from coordinator.domain.build_id import pin_tag
+from coordinator.domain.child import StoredChild
 from coordinator.domain.descriptors import sha256
 from coordinator.domain.index import Child
+from coordinator.domain.job_names import agent_job
 from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode
+from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState
 from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.registry.tags import set_tag
-from coordinator.runner.child import StoredChild
-from coordinator.runner.finish import Outcome, finish
-from coordinator.runner.job_names import agent_job
-from coordinator.runner.lease import HeldLease
-from coordinator.runner.publish import publish
-from coordinator.runner.request import BuildRequest
-from coordinator.runner.stop import cancel
+from coordinator.runner.actions.publish import publish
+from coordinator.runner.actions.stop import cancel
+from coordinator.runner.drive.finish import Outcome, finish
+from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 from tests.edges.simulated_world import (
     RUN,

@@ -16,7 +16,7 @@ from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.report.record import recorded
 from coordinator.report.watch import Watch
-from coordinator.runner.logs import log_folder, log_path, store_path
+from coordinator.runner.state.logs import log_folder, log_path, store_path
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.acceptance.archloom import Home

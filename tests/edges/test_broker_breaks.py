@@ -18,8 +18,8 @@ from coordinator.errors import RegistryError
 from coordinator.registry.broker import Broker
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.exchange import Connections
-from coordinator.runner.registries import Registries
-from coordinator.runner.upstream import Upstream
+from coordinator.runner.registries.registries import Registries
+from coordinator.runner.registries.upstream import Upstream
 from tests.edges.broker_bed import (
     LAYER,
     Bed,

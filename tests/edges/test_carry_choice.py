@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.errors import LostError
-from coordinator.runner.carry import _either
+from coordinator.runner.actions.carry import _either
 
 
 class Ways:

@@ -10,8 +10,8 @@ import pytest
 from coordinator.domain.events import Event, Notice
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
-from coordinator.runner.keeping import make_room
-from coordinator.runner.logs import kept_log
+from coordinator.runner.state.keeping import make_room
+from coordinator.runner.state.logs import kept_log
 from coordinator.store.sqlite import Store
 from tests.edges.state_bed import StateBed, state_bed
 

@@ -13,7 +13,7 @@ from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
-from coordinator.runner.loop import drive
+from coordinator.runner.drive.loop import drive
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 

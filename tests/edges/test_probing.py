@@ -18,8 +18,8 @@ from coordinator.domain.inventory import Address, Inventory, Kind
 from coordinator.domain.platforms import Mode
 from coordinator.domain.target import Emulate
 from coordinator.runner.around import Around
-from coordinator.runner.memory import Memory, open_memory
-from coordinator.runner.probe import Probing
+from coordinator.runner.farm.memory import Memory, open_memory
+from coordinator.runner.farm.probe import Probing
 from coordinator.store.sqlite import Store
 from tests.edges.scripted_farm import DEAD, DENIED, Script, ScriptedFarm
 from tests.unit.farms import ARM64, PLATFORMS, host

@@ -16,9 +16,9 @@ from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.platforms import Mode, parse
 from coordinator.runner.around import Around
-from coordinator.runner.farm import Farm
-from coordinator.runner.memory import open_memory
-from coordinator.runner.probe import Probing
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.memory import open_memory
+from coordinator.runner.farm.probe import Probing
 from tests.services.fleet import Behaviour, Board, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 

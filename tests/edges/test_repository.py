@@ -10,8 +10,8 @@ import pytest
 
 from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.references import parse
-from coordinator.runner.registries import Registries
-from coordinator.runner.repository import Repository
+from coordinator.runner.actions.repository import Repository
+from coordinator.runner.registries.registries import Registries
 from tests.edges.broker_bed import Known
 from tests.services.images import base_image
 

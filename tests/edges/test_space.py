@@ -13,9 +13,9 @@ from coordinator.domain.dockerignore import compile_ignore
 from coordinator.domain.platforms import parse
 from coordinator.domain.references import parse as parse_reference
 from coordinator.domain.target import Target
-from coordinator.runner.inputs import gather, read_dockerfile
-from coordinator.runner.registries import Registries
-from coordinator.runner.space import spaces
+from coordinator.runner.inputs.gather import gather, read_dockerfile
+from coordinator.runner.planning.space import spaces
+from coordinator.runner.registries.registries import Registries
 from tests.acceptance.archloom import context
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw

@@ -19,7 +19,7 @@ from coordinator.domain.events import Notice
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.around import Around
-from coordinator.runner.history import open_history
+from coordinator.runner.state.history import open_history
 from coordinator.store.database import VERSION
 from tests.edges.store_bed import assigned, create, end, old_store
 from tests.edges.trouble_bed import (

@@ -11,10 +11,10 @@ from coordinator.cli.main import run
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.platforms import parse
 from coordinator.domain.references import parse as parse_reference
+from coordinator.domain.request import BuildRequest, from_stored
 from coordinator.domain.target import Target
-from coordinator.runner.inputs import gather, read_dockerfile
-from coordinator.runner.registries import Registries
-from coordinator.runner.request import BuildRequest, from_stored
+from coordinator.runner.inputs.gather import gather, read_dockerfile
+from coordinator.runner.registries.registries import Registries
 
 ARM64 = parse("linux/arm64")
 CREATED = "org.opencontainers.image.created"

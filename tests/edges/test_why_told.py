@@ -19,8 +19,8 @@ from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
-from coordinator.runner.inputs import Inputs
-from coordinator.runner.kept_inputs import keep_inputs, origin_of
+from coordinator.runner.inputs.gather import Inputs
+from coordinator.runner.inputs.kept import keep_inputs, origin_of
 from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})

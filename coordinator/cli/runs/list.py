@@ -16,7 +16,7 @@ from coordinator.domain.standing import Standing
 from coordinator.domain.states import TargetState
 from coordinator.errors import Exit
 from coordinator.report.tables import moment, table
-from coordinator.runner.onlooking import stands
+from coordinator.runner.commands.onlooking import stands
 
 _EVERY = -1  # SQLite's limit that is none
 _STATES: dict[str, Callable[[Run, Standing], bool]] = {

@@ -14,7 +14,7 @@ from coordinator.domain.run import Run
 from coordinator.errors import UsageError
 from coordinator.report.tables import moment, size, table
 from coordinator.report.watch import Progress, watching
-from coordinator.runner.keeping import drop_folders, measure_folders, stray_folders
+from coordinator.runner.state.keeping import drop_folders, measure_folders, stray_folders
 
 _DEFAULT_AGE = "30d"
 _LONGEST_S = 100 * 366 * 86400.0

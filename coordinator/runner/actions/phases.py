@@ -1,0 +1,18 @@
+"""The phases of an attempt, told with how long each took."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from coordinator.domain.events import Phase, PhaseEnded, Place
+from coordinator.runner.actions.loom import Loom
+
+
+@contextlib.contextmanager
+def phase(loom: Loom, here: Place, name: str, text: str = "") -> Iterator[None]:
+    """Tells that a phase begins and, if the block ends well, that it is over."""
+    began = loom.around.clock()
+    loom.emit(Phase(here, name, text))
+    yield
+    loom.emit(PhaseEnded(here, name, max(0.0, loom.around.clock() - began)))

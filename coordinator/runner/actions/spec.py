@@ -1,0 +1,74 @@
+"""What a host is told to build: the job's spec, as `agents/README.md` has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.domain.dockerfile import BaseUse, held_name, pin
+from coordinator.domain.labels import own_labels
+from coordinator.domain.platforms import Platform
+from coordinator.domain.references import Reference
+from coordinator.domain.run import Attempt, Job
+from coordinator.runner.actions.loom import Loom
+from coordinator.runner.inputs.gather import BUILD_PLATFORM, Inputs
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobBase:
+    """One base of one job: under which name the host holds it, and under which the broker shows it."""
+
+    use: BaseUse
+    reference: Reference
+    platform: Platform
+    held: str
+    shown: str
+
+
+def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[JobBase, ...]:
+    """The resolved bases of this platform's job on a host that is natively `native`."""
+    found: list[JobBase] = []
+    for use in inputs.uses[platform]:
+        base = inputs.bases.get(use.text)
+        if base is not None:
+            wanted = native if use.platform == BUILD_PLATFORM else use.platform
+            digest = base.for_platform(wanted)
+            found.append(
+                JobBase(
+                    use=use,
+                    reference=base.reference.with_digest(digest),
+                    platform=wanted,
+                    held=held_name(use.text, digest),
+                    # Jobs that pull at once into one engine remove the name they pulled by when they have it.
+                    shown=f"{platform.architecture}{platform.variant}base{len(found)}",
+                )
+            )
+    return tuple(found)
+
+
+def spec(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> dict[str, object]:
+    target = loom.request.target
+    pulled = {base.held: base for base in bases}
+    return {
+        "format": _FORMAT,
+        "platform": str(job.platform),
+        "engine": loom.builder(job.platform, attempt.host).value,
+        "dockerfile": pin(loom.inputs.dockerfile, {base.use.position: base.held for base in bases}),
+        "dockerfile_path": loom.inputs.dockerfile_path,
+        "ignore_file": ".dockerignore",
+        "stage": target.stage,
+        "build_args": dict(target.build_args),
+        "labels": {**target.labels, **own_labels(job.build_id, attempt.mode)},
+        "no_cache": target.no_cache,
+        "image": f"archloom/{loom.run_id}:{job.platform.slug}-{attempt.number}",
+        "bases": [
+            {
+                "name": base.held,
+                "repository": base.shown,
+                "digest": base.reference.digest,
+                "platform": str(base.platform),
+            }
+            for base in pulled.values()
+        ],
+    }

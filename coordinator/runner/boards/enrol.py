@@ -1,0 +1,206 @@
+"""Enrolment: a host from its address to an entry of the inventory that works, or that says why it does not yet."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.config import addresses, yaml_source
+from coordinator.config.edit import Entry, find, with_host
+from coordinator.config.load import inventory, load
+from coordinator.config.locate import label
+from coordinator.config.rewrite import place, read_text, rewrite
+from coordinator.domain.events import Event
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable
+from coordinator.domain.inventory import Address, Host, Inventory, Kind
+from coordinator.errors import LostError, UsageError
+from coordinator.hosts.enrol_config import login_user, read_route
+from coordinator.hosts.enrol_trust import on_record
+from coordinator.runner.around import Around
+from coordinator.runner.boards.console import Console
+from coordinator.runner.boards.host_key import Question, command, settle
+from coordinator.runner.boards.let_in import Door, let_in
+from coordinator.runner.boards.look import look
+
+_NEW = """\
+# The hosts archloom may build on. `archloom inventory schema` lists every key there is.
+"""
+# Without a file this machine is used unasked; with one it is used where the file names it.
+_THIS_MACHINE = """
+# Emulators run through QEMU what no board can; this machine was one before there was this file.
+emulators:
+  local: local
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """What `boards add` was asked. `target` is as the user wrote it."""
+
+    target: str
+    name: str = ""
+    kind: Kind = Kind.BOARD
+    host_key: str = ""
+    yes: bool = False
+    inventory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The entry as it stands in `file` now, and what the host is. `was_there`: nothing had to be written."""
+
+    file: Path
+    host: Host
+    found: Facts | Unreachable
+    is_new_file: bool = False
+    was_there: bool = False
+
+
+def add(wanted: Addition, around: Around, console: Console) -> Added:
+    """Make the host usable by key and append it to the inventory, which is written last.
+
+    A host that answers and cannot build yet is added; one that cannot be reached raises LostError.
+    """
+    address = parsed(wanted.target)
+    file = place(wanted.inventory, around.environ, around.folder, around.home)
+    is_new = not file.exists()
+    entry = Entry(f"{wanted.kind}s", wanted.name or _name(address), wanted.target)
+    before = new_text(entry) if is_new else read_text(file)
+    there = _listed_already(before, file, entry) if address.is_local else None
+    if there is not None:
+        found = asyncio.run(_look(Inventory(hosts=(there,)), around))
+        return Added(file, there, found, was_there=True)
+    _check_free(before, file, entry, address)
+    host = _host(with_host(before, label(file), entry), file, entry.name)
+    if not address.is_local:
+        entry = dataclasses.replace(entry, host_key=_reach(wanted, host, around, console))
+
+    def edit(text: str) -> str:
+        return with_host(text or before, label(file), entry)
+
+    made = _inventory(edit(before), file)
+    host = _host(edit(before), file, entry.name)
+    console.say(f"{entry.name}: looking at it")
+    found = asyncio.run(_look(dataclasses.replace(made, hosts=(host,)), around))
+    try:
+        rewrite(file, edit)
+    except UsageError as error:
+        lines = "\n".join([f"{entry.section}:", *entry.lines()])
+        raise UsageError(error.message, hint=f"make it writable, or put these lines into it:\n{lines}") from error
+    return Added(file, host, found, is_new_file=is_new)
+
+
+def parsed(target: str) -> Address:
+    try:
+        return addresses.target(target)
+    except ValueError as error:
+        raise UsageError(str(error), code="usage") from error
+
+
+def new_text(entry: Entry) -> str:
+    """A file for this entry to go into: it keeps this machine as the emulator it was without one."""
+    if entry.target == addresses.LOCAL:
+        return _NEW
+    return _NEW + ("\nboards:\n" if entry.section == "boards" else "") + _THIS_MACHINE
+
+
+def _reach(wanted: Addition, host: Host, around: Around, console: Console) -> str:
+    """Its key, trusted, once the user can log in."""
+    route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
+    question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
+    key = settle(question, on_record(route), console)
+    let_in(Door(route, key, host.connect_timeout, wanted.yes), around, console)
+    return key.line
+
+
+def given(written: str) -> str:
+    """The value of `--host-key`, without what does not matter. Raises UsageError."""
+    try:
+        return addresses.host_key(written) if written else ""
+    except ValueError as error:
+        raise UsageError(f"--host-key: {error}", code="usage") from error
+
+
+async def _look(only: Inventory, around: Around) -> Facts | Unreachable:
+    """What the one host of this inventory is. Raises LostError where nothing answers."""
+    name = only.hosts[0].name
+    found = (await look(only, around, _ignore, (name,), refresh=True))[name].found
+    if isinstance(found, Unreachable) and not found.alive:
+        raise LostError(f"host '{name}': {found.message}", hint=found.hint)
+    return found
+
+
+def _ignore(_event: Event) -> None:
+    """There is one host, and who waits for it knows."""
+
+
+def _command(wanted: Addition) -> str:
+    words = ["boards", "add", wanted.target]
+    words += ["--name", wanted.name] if wanted.name else []
+    words += ["--emulator"] if wanted.kind is Kind.EMULATOR else []
+    return command(*words, inventory=wanted.inventory)
+
+
+def _name(address: Address) -> str:
+    """The alias, or the short name of the machine; an address is a name as it stands."""
+    if address.is_local:
+        return addresses.LOCAL
+    is_number = ":" in address.host or re.fullmatch(r"[0-9.]+", address.host)
+    word = address.host if is_number else address.host.partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", word).strip("-._")[:63].strip("-._") or "board"
+
+
+def _check_free(text: str, file: Path, entry: Entry, address: Address) -> None:
+    try:
+        addresses.host_name(entry.name)
+    except ValueError as error:
+        raise UsageError(f"--name: {error}", code="usage") from error
+    known = {
+        str(key): part.key.line for section in ("boards", "emulators") for key, part in _members(text, file, section)
+    }
+    if entry.name in known:
+        message = f"{label(file)}:{known[entry.name]}: there is a host {entry.name} already"
+        hint = f"name the new one with --name, or take that one out: archloom boards remove {entry.name}"
+        raise UsageError(message, hint=hint, code="config")
+    if not known:
+        return
+    for host in _inventory(text, file).hosts:
+        same = (address.host.lower(), address.port, address.user or host.address.user)
+        if same == (host.address.host.lower(), host.address.port, host.address.user):
+            line = find(text, label(file), host.name)[1]
+            hint = f"archloom boards {host.name} shows it"
+            raise UsageError(f"{label(file)}:{line}: {host.name} is this machine already", hint=hint, code="config")
+
+
+def _listed_already(text: str, file: Path, entry: Entry) -> Host | None:
+    """This machine, where it is listed as it should be: a file that `add` made has it."""
+    members = {str(key): part.item.data for key, part in _members(text, file, entry.section)}
+    return _host(text, file, entry.name) if members.get(entry.name) == addresses.LOCAL else None
+
+
+def _members(text: str, file: Path, section: str) -> list[tuple[str | int, yaml_source.Part]]:
+    return yaml_source.parse(text.removeprefix("\ufeff"), label(file)).members(section)
+
+
+def _inventory(text: str, file: Path) -> Inventory:
+    return inventory(yaml_source.parse(text.removeprefix("\ufeff"), label(file)), file)
+
+
+def _host(text: str, file: Path, name: str) -> Host:
+    host = _inventory(text, file).host(name)
+    if host is None:
+        raise UsageError(f"{label(file)} does not name {name} after it was added", code="config")
+    return host
+
+
+def listed(file: Path, name: str) -> Host:
+    """The host of this name in this file. Raises UsageError, with what was meant, where there is none."""
+    find(read_text(file), label(file), name)
+    host = load(file).host(name)
+    if host is None:
+        raise UsageError(f"there is no host {name} in {label(file)}", code="config")
+    return host

@@ -1,0 +1,116 @@
+"""Whether a host is the one that is meant: by known_hosts, by a fingerprint that was given, or by the user's word."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from coordinator.errors import InterruptedRunError, LostError, UsageError
+from coordinator.hosts.enrol_config import Route
+from coordinator.hosts.enrol_connect import fetch_key
+from coordinator.hosts.enrol_trust import HostKey, Record, Verdict
+from coordinator.runner.boards.console import Console
+
+# A host has several keys, and any of them may be the one whose fingerprint was given.
+_TYPES = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("ssh-rsa",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`given` is what `--host-key` says; `command` the command that says it again, to which the option is added."""
+
+    route: Route
+    given: str
+    command: str
+    timeout: float
+
+    def with_key(self, key: HostKey) -> str:
+        return f"{self.command} --host-key {key.fingerprint}"
+
+    @property
+    def compare(self) -> str:
+        return f"compare it with the board's own, on the board itself: {self.look}"
+
+    @property
+    def look(self) -> str:
+        return "for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done"
+
+
+def command(*words: str, inventory: str | None) -> str:
+    """A command line of ours to paste, for the same inventory."""
+    return shlex.join(["archloom", *words, *(["-i", inventory] if inventory else [])])
+
+
+def settle(question: Question, record: Record, console: Console) -> HostKey:
+    """The host's key, trusted for a reason that is said. Raises LostError or UsageError where there is none."""
+    route = question.route
+    if question.given:
+        key = given_key(question)
+        refuse_revoked(route, record, key)
+        console.say(f"{route.name}: the host key is the one that was given: {key}")
+        return key
+    key = fetch_key(route, question.timeout, tuple(one.type for one in record.keys))
+    match record.verdict(key):
+        case Verdict.KNOWN:
+            console.say(f"{route.name}: the host key is the one in known_hosts: {key}")
+        case Verdict.REVOKED:
+            refuse_revoked(route, record, key)
+        case Verdict.CHANGED:
+            was = ", ".join(str(one) for one in record.keys)
+            raise LostError(
+                f"{route.name} shows another host key than the one in known_hosts: {key}, expected {was}",
+                hint=f"either it was set up anew, or something else answers in its place\n{question.compare}\n"
+                f"where it is the same, go on with: {question.with_key(key)}",
+                code="host_key_changed",
+            )
+        case Verdict.UNKNOWN:
+            confirm(question, key, f"{route.name} is not in known_hosts. Its host key is", console)
+    return key
+
+
+def refuse_revoked(route: Route, record: Record, key: HostKey) -> None:
+    """Whoever vouches for it: known_hosts has the last word. Raises LostError."""
+    if record.verdict(key) is Verdict.REVOKED:
+        hint = "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
+        raise LostError(
+            f"{route.name} shows a key that known_hosts marks as revoked: {key}", hint=hint, code="host_key_revoked"
+        )
+
+
+def given_key(question: Question) -> HostKey:
+    """The host's key of this fingerprint. Raises UsageError, with what the host shows, where it has no such key."""
+    shown: list[HostKey] = []
+    for kinds in _TYPES:
+        key = fetch_key(question.route, question.timeout, kinds)
+        if is_key(question.given, key):
+            return key
+        if all(key.blob != one.blob for one in shown):
+            shown.append(key)
+    seen = ", ".join(str(key) for key in shown)
+    raise UsageError(
+        f"{question.route.name} shows the host key {seen}, expected {question.given}",
+        hint=question.compare,
+        code="host_key",
+    )
+
+
+def confirm(question: Question, key: HostKey, lead: str, console: Console) -> None:
+    """Shows the key, says how to compare it, and asks. `--yes` is no answer to this. Raises where it is not given."""
+    if not console.is_there:
+        raise UsageError(
+            f"{question.route.name} shows a host key that nobody has vouched for: {key}",
+            hint=f"{question.compare}\nwhere it is the same: {question.with_key(key)}",
+            code="host_key",
+        )
+    console.say(f"{lead}\n  {key}\nTo compare, on the board itself:\n  ssh-keygen -lf {key.file}")
+    if not console.agrees("Is it the same?"):
+        raise InterruptedRunError("the host key was not confirmed; nothing was changed")
+
+
+def is_key(written: str, key: HostKey) -> bool:
+    """Whether this `SHA256:…` or `TYPE BASE64` of the user's is the key."""
+    return written in {key.fingerprint, key.line}

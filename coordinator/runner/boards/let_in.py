@@ -1,0 +1,147 @@
+"""Login by key, made to work where it does not yet: the password is asked once, the key is installed and tried."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.errors import InterruptedRunError, LostError
+from coordinator.hosts.enrol_config import Route
+from coordinator.hosts.enrol_connect import (
+    Connection,
+    Login,
+    forwards_ports,
+    log_in,
+    log_in_by_password,
+    ssh_words,
+    told,
+)
+from coordinator.hosts.enrol_install import install, uninstall
+from coordinator.hosts.enrol_keys import Keyring, UserKey, create, keyring, short
+from coordinator.hosts.enrol_trust import HostKey
+from coordinator.runner.around import Around
+from coordinator.runner.boards.console import Console
+
+_BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A host, and the key it must show. `yes`: the user agrees to everything but host keys."""
+
+    route: Route
+    key: HostKey
+    timeout: float
+    yes: bool = False
+
+
+def let_in(door: Door, around: Around, console: Console) -> None:
+    """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
+
+    A key that was created for it stays.
+
+    What has to be asked is asked before anything is written, here or there.
+    """
+    keys = keyring(door.route)
+    try:
+        login = log_in(door.route, keys, door.key, door.timeout)
+        if login.connection is not None:
+            _tell_of_forwarding(login.connection, door.route, console)
+            login.connection.close()
+            by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
+            console.say(f"{door.route}: login works with {by}")
+            return
+        _install(door, login, keys, around, console)
+    finally:
+        keys.close()
+
+
+def _install(door: Door, login: Login, keys: Keyring, around: Around, console: Console) -> None:
+    route = door.route
+    _check_possible(door, login, keys, console)
+    path = route.identities[0] if route.chosen else around.home / ".ssh" / "id_ed25519"
+    if not keys.keys:
+        _agree_to_a_key(path, door, console)
+    password = console.password(f"Password of {route}: ")
+    connection = log_in_by_password(route, door.key, password, door.timeout)
+    try:
+        if keys.keys:
+            own = keys.keys[0]
+        else:
+            own = create(path)
+            console.say(f"created the key {own.source}")
+        added = install(connection, own.public, around.holder)
+        _prove(door, own, connection, around.holder if added else "")
+        _tell_of_forwarding(connection, route, console)
+    finally:
+        connection.close()
+    what = "installed" if added else "found"
+    console.say(f"{route}: {what} the key {own.source} in ~/.ssh/authorized_keys there; login works with it")
+
+
+def _tell_of_forwarding(connection: Connection, route: Route, console: Console) -> None:
+    if not forwards_ports(connection):
+        console.say(
+            f"{route}: its sshd forwards no ports, so images leave as archives, which takes longer\n"
+            "  hint: AllowTcpForwarding yes in /etc/ssh/sshd_config there, then: sudo systemctl reload ssh"
+        )
+
+
+def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> None:
+    """By a second connection. What was added by `holder` is taken away again where it does not help."""
+    try:
+        login = log_in(door.route, Keyring((own,)), door.key, door.timeout)
+    except LostError:
+        if holder:
+            with suppress(LostError):
+                uninstall(connection, own.public, holder)
+        raise
+    if login.connection is not None:
+        login.connection.close()
+        return
+    if holder:
+        uninstall(connection, own.public, holder)
+    raise LostError(
+        f"the key {own.source} stands in ~/.ssh/authorized_keys of {door.route}, and is not taken"
+        + ("; it was removed again" if holder else ""),
+        hint="on that host: chmod go-w ~ ~/.ssh, and see what sudo sshd -T says of pubkeyauthentication,\n"
+        "authorizedkeysfile and allowusers",
+        code="denied",
+    )
+
+
+def _check_possible(door: Door, login: Login, keys: Keyring, console: Console) -> None:
+    route = door.route
+    if not keys.keys and keys.locked:
+        file = short(keys.locked[0])
+        raise LostError(
+            f"the key {file} has a passphrase, and no ssh-agent holds it",
+            hint=f'ssh-add {file}\nwhere no agent runs, before that: eval "$(ssh-agent)"',
+            code="passphrase",
+        )
+    if not _BY_PASSWORD.intersection(login.allowed):
+        have = told(login.refused) if login.refused else ": you have none that could be offered"
+        public = keys.keys[0].public if keys.keys else "the line that ssh-keygen -t ed25519 makes"
+        ways = " or ".join(login.allowed) or "nothing we know"
+        raise LostError(
+            f"{route} lets in by {ways} alone, and took none of your keys{have}",
+            hint=f"is {route.user} the right user? Else add this to its ~/.ssh/authorized_keys there:\n{public}",
+            code="denied",
+        )
+    if not console.is_there:
+        what = f"took none of your keys{told(login.refused)}" if keys.keys else "asks for a key, and you have none"
+        make = "" if keys.keys else "ssh-keygen -t ed25519; "
+        raise LostError(
+            f"{route} {what}; nobody is here to type a password",
+            hint=f"run it in a terminal, or first: {make}ssh-copy-id {ssh_words(route)}",
+            code="denied",
+        )
+
+
+def _agree_to_a_key(path: Path, door: Door, console: Console) -> None:
+    if path.exists():
+        message = f"{path} is no key that can be used here: Ed25519, ECDSA and RSA can"
+        raise LostError(message, hint="put it into an ssh-agent: ssh-add, or make another: ssh-keygen -t ed25519")
+    if not door.yes and not console.agrees(f"You have no SSH key yet. Create {short(path)}, without a passphrase?"):
+        raise InterruptedRunError("no key was created; nothing was changed")

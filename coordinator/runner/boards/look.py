@@ -1,0 +1,90 @@
+"""A look at the hosts without building anything: what is remembered, where that is good enough, else a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.domain.entries import with_pins, without_twins
+from coordinator.domain.events import Emit
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable
+from coordinator.domain.inventory import Host, Inventory
+from coordinator.domain.known import Known
+from coordinator.runner.around import Around
+from coordinator.runner.farm.farm import Farm, slots_of
+from coordinator.runner.farm.memory import Memory, open_memory
+from coordinator.runner.farm.probe import Probing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """`age` is the outcome's, in seconds. `cached`: it is of an earlier look. `slots`: 0 where nothing is known.
+
+    `found.known` of a host that does not answer has facts that are `known_age` seconds old.
+    """
+
+    found: Facts | Unreachable
+    age: float = 0.0
+    cached: bool = False
+    slots: int = 0
+    known_age: float = 0.0
+
+
+async def look(
+    inventory: Inventory,
+    around: Around,
+    emit: Emit,
+    names: Sequence[str] = (),
+    *,
+    refresh: bool = False,
+) -> dict[str, Look]:
+    """The named hosts, or all, in the inventory's order.
+
+    Facts of a sound host are taken as they are for five minutes, and that a host is dead for one; all others are probed
+    again, at once. `refresh` probes whatever is remembered.
+    """
+    hosts = [host for host in inventory.hosts if not names or host.name in names]
+    with open_memory(around, emit) as memory:
+        now = around.clock()
+        known = {host.name: memory.known(host) for host in inventory.hosts}
+        cached = {} if refresh else {host.name: kept for host in hosts if (kept := _kept(host, known[host.name], now))}
+        async with Farm(inventory, around) as farm, Probing(farm, inventory, memory, around, emit) as probing:
+            probed = await probing.all(host.name for host in hosts if host.name not in cached)
+        return _judged(inventory, hosts, cached, probed, memory, known, around.clock())
+
+
+def _kept(host: Host, known: Known, now: float) -> Facts | Unreachable | None:
+    sighting = known.sighting
+    if known.is_silent(now):
+        return Unreachable(sighting.message, sighting.hint, known=known.facts)
+    return with_pins(host, known.facts) if known.facts and known.is_fresh(now) else None
+
+
+def _judged(
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    cached: dict[str, Facts | Unreachable],
+    probed: dict[str, Facts | Unreachable],
+    memory: Memory,
+    known: dict[str, Known],
+    now: float,
+) -> dict[str, Look]:
+    """With twins told apart, cached or not: an entry's other one may be of another moment."""
+    machines = {host.name: memory.known(host).sighting.machine for host in inventory.hosts}
+    others = {name: one.facts for name, one in known.items() if one.facts and one.is_fresh(now)}
+    found = without_twins(inventory, others | cached | probed, machines)
+    return {host.name: _look(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
+
+
+def _look(host: Host, found: Facts | Unreachable, known: Known, cached: bool, now: float) -> Look:  # noqa: FBT001
+    silent_at = known.sighting.silent_at
+    since = now - silent_at if isinstance(found, Unreachable) and silent_at is not None else known.age(now)
+    facts = found.known if isinstance(found, Unreachable) else found
+    return Look(
+        found=found,
+        age=since if cached else 0.0,
+        cached=cached,
+        slots=slots_of(host, facts) if facts else host.jobs or 0,
+        known_age=known.age(now),
+    )

@@ -1,0 +1,94 @@
+"""A host out of the inventory, and where that is asked, everything of archloom off the host first."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.config import yaml_source
+from coordinator.config.edit import SECTIONS, find, without_host
+from coordinator.config.locate import find as find_file
+from coordinator.config.locate import label
+from coordinator.config.rewrite import read_text, rewrite
+from coordinator.domain.inventory import Host, Inventory
+from coordinator.errors import InterruptedRunError, LostError, UsageError
+from coordinator.hosts.enrol_install import mark
+from coordinator.hosts.purge import Purged, purge
+from coordinator.runner.around import Around
+from coordinator.runner.boards.console import Console
+from coordinator.runner.boards.enrol import listed
+from coordinator.runner.boards.host_key import command
+from coordinator.runner.farm.farm import Farm
+
+_RUNNING = "BUILDING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What `boards remove` was asked."""
+
+    name: str
+    purge: bool = False
+    yes: bool = False
+    inventory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """`told` is what was deleted on the host, a line each; `is_last` whether no host is left in the file."""
+
+    file: Path
+    told: tuple[str, ...]
+    is_last: bool
+
+
+def remove(wanted: Removal, around: Around, console: Console) -> Removed:
+    """Purge where that is asked, then take the entry out. Raises UsageError or LostError; the entry is there then."""
+    path = find_file(wanted.inventory, around.environ, around.folder, around.home)
+    if path is None:
+        raise UsageError(f"there is no inventory file, so no host {wanted.name} in it", code="config")
+    text = read_text(path)
+    find(text, label(path), wanted.name)
+    told: tuple[str, ...] = ()
+    if wanted.purge:
+        told = asyncio.run(_purge(listed(path, wanted.name), wanted, around, console))
+    rewrite(path, lambda now: without_host(now, label(path), wanted.name), may_be_empty=True)
+    left = yaml_source.parse(read_text(path).removeprefix("\ufeff"), label(path))
+    return Removed(path, told, is_last=not any(left.members(section) for section in SECTIONS))
+
+
+async def _purge(host: Host, wanted: Removal, around: Around, console: Console) -> tuple[str, ...]:
+    async with Farm(Inventory(hosts=(host,)), around) as farm:
+        try:
+            client = await farm.client(host.name)
+            running = [one.job for one in await client.jobs() if one.state == _RUNNING]
+            _check_idle(host.name, running, wanted, console)
+            return _told(await purge(client.transport, mark(around.holder)))
+        except LostError as error:
+            again = command("boards", "remove", host.name, inventory=wanted.inventory)
+            hint = f"to leave what is on it, and take it out all the same: {again}"
+            raise LostError(error.message, hint=f"{error.hint}\n{hint}".lstrip("\n"), code=error.code) from error
+
+
+def _check_idle(name: str, running: list[str], wanted: Removal, console: Console) -> None:
+    """Asks before somebody's build is ended, whoever's it is."""
+    if not running or wanted.yes:
+        return
+    what = f"{name} builds now: {', '.join(running)}"
+    if not console.is_there:
+        again = command("boards", "remove", name, "--purge", "--yes", inventory=wanted.inventory)
+        raise LostError(what, hint=f"wait, or end them with: {again}", code="busy")
+    if not console.agrees(f"{what}\nEnd that?"):
+        raise InterruptedRunError("nothing was changed")
+
+
+def _told(purged: Purged) -> tuple[str, ...]:
+    counts = (
+        (purged.jobs, "job", ""),
+        (len(purged.images), "image name", ""),
+        (purged.keys, "line", " of authorized_keys"),
+    )
+    deleted = [f"{count} {what}{'' if count == 1 else 's'}{of}" for count, what, of in counts if count]
+    told = [f"deleted {one}" for one in (*deleted, *purged.files)]
+    return (*told, *(f"left {one}" for one in purged.kept))

@@ -1,0 +1,65 @@
+"""A host's new key, written into its entry after the user has compared it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.config.edit import with_host_key
+from coordinator.config.locate import find, label
+from coordinator.config.rewrite import rewrite
+from coordinator.domain.inventory import Host
+from coordinator.errors import UsageError
+from coordinator.hosts.enrol_config import Route, login_user, read_route
+from coordinator.hosts.enrol_connect import fetch_key
+from coordinator.hosts.enrol_trust import HostKey, Record, on_record, parse_key
+from coordinator.runner.around import Around
+from coordinator.runner.boards.console import Console
+from coordinator.runner.boards.enrol import given, listed
+from coordinator.runner.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """`key` is what the host shows; `is_new` whether the inventory had to be changed for it."""
+
+    key: HostKey
+    is_new: bool
+
+
+def trust(name: str, host_key: str, file: str | None, around: Around, console: Console) -> Trusted:
+    """Pin the key the host shows now. `~/.ssh/known_hosts` is left alone: the inventory decides over it.
+
+    Raises UsageError where nobody vouches for the key, LostError where the host cannot be reached.
+    """
+    path = find(file, around.environ, around.folder, around.home)
+    if path is None:
+        raise UsageError("there is no inventory file", hint="archloom boards add USER@HOST makes one", code="config")
+    host = listed(path, name)
+    if host.address.is_local:
+        raise UsageError(f"{name} is this machine, which shows no host key", code="usage")
+    route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
+    record = on_record(route)
+    question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
+    key = given_key(question) if question.given else fetch_key(route, host.connect_timeout, _types(host, record))
+    refuse_revoked(route, record, key)
+    if is_key(host.host_key, key) if host.host_key else key.blob in {one.blob for one in record.keys}:
+        return Trusted(key, is_new=False)
+    if not question.given:
+        confirm(question, key, f"{_before(host, route, record)}\nIt shows now", console)
+    rewrite(path, lambda text: with_host_key(text, label(path), name, key.line))
+    return Trusted(key, is_new=True)
+
+
+def _types(host: Host, record: Record) -> tuple[str, ...]:
+    """Hosts have several keys: that of the kind we know is the one to compare."""
+    pinned = parse_key(host.host_key)
+    return (pinned.type,) if pinned else tuple(one.type for one in record.keys)
+
+
+def _before(host: Host, route: Route, record: Record) -> str:
+    if host.host_key:
+        pinned = parse_key(host.host_key)
+        return f"{host.name} is pinned in the inventory to\n  {pinned or host.host_key}"
+    if record.keys:
+        return "\n".join([f"known_hosts has for {route.name}", *(f"  {one}" for one in record.keys)])
+    return f"Nothing is on record of the host key of {host.name}."

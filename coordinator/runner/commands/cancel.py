@@ -1,0 +1,74 @@
+"""A run that somebody wants no more: whoever drives it is asked, and where nobody does, we end it ourselves."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from coordinator.domain.events import Emit
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.lease import Driver
+from coordinator.domain.request import from_stored
+from coordinator.domain.run import Run
+from coordinator.errors import HeldError, LostError, UsageError
+from coordinator.runner.actions.fate import forget
+from coordinator.runner.around import Around
+from coordinator.runner.drive.finish import end_cancelled, tell_of_run
+from coordinator.runner.drive.workplace import workplace
+from coordinator.runner.state.history import open_store
+from coordinator.runner.state.lease import HeldLease
+from coordinator.store.processes import this_driver
+from coordinator.store.sqlite import Store
+
+_LOOK_S = 0.2
+# A driver hears it within a second, and gives its hosts forty to let go.
+_PATIENCE_S = 60.0
+
+
+async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Around, emit: Emit) -> Run:
+    """The run as it ended, which may be otherwise: it was published just then. Nothing is left on hosts that answer.
+
+    `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
+    """
+    with open_store(around) as store:
+        store.ask_cancel(run_id)
+        driver = this_driver(around.holder, secrets.token_hex(8))
+        held = await _taken(run_id, driver, store)
+        if held is not None:
+            try:
+                await _end(held, hosts(), store, around, emit)
+            finally:
+                if not store.has_ended(run_id):
+                    store.release(run_id)
+        return store.run(run_id)
+
+
+async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
+    """The run once nobody drives it any more; `None` where its driver has ended it."""
+    while_held = ""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            while not store.has_ended(run_id):
+                try:
+                    return store.drive(run_id, driver)
+                except HeldError as error:
+                    while_held = error.message
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        message = f"run {run_id} was asked to end, and still goes on: {while_held}"
+        raise LostError(message, hint="end that process, then say it again", code="held") from None
+    return None
+
+
+async def _end(run: Run, inventory: Inventory, store: Store, around: Around, emit: Emit) -> None:
+    gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
+    async with (
+        HeldLease(store, run.id, heeds_cancel=False) as lease,
+        workplace(inventory, around, store, emit) as here,
+    ):
+        loom = here.loom(run.id, lease, from_stored(run.request), gone, {})
+        tell_of_run(loom, run, resumed=True)
+        await end_cancelled(loom, around.clock())
+        # Its driver may have died before it tidied up behind what was done.
+        await asyncio.gather(*(forget(loom, job, attempt) for job in run.jobs for attempt in job.attempts))

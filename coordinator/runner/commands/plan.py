@@ -1,0 +1,32 @@
+"""Who would build what, and why: `archloom plan`."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from coordinator.domain.events import Emit
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.plan import Plan, check_names
+from coordinator.domain.request import BuildRequest
+from coordinator.domain.waiting import Need
+from coordinator.runner.around import Around
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.memory import open_memory
+from coordinator.runner.farm.probe import Probing
+from coordinator.runner.inputs.gather import read_dockerfile
+from coordinator.runner.planning.placing import plan_for, tell_of_inventory, wanted, with_platforms
+
+
+async def plan_build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Plan:
+    """The plan of this request; nothing is sent anywhere, and no registry is asked."""
+    tell_of_inventory(inventory, emit)
+    check_names(request.asked.names, inventory.hosts)
+    dockerfile = read_dockerfile(request.target)
+    async with AsyncExitStack() as stack:
+        memory = stack.enter_context(open_memory(around, emit))
+        farm = await stack.enter_async_context(Farm(inventory, around))
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        request = await with_platforms(request, inventory, probing, emit)
+        jobs = wanted(dockerfile, request.target.platforms)
+        found = await probing.to_place(jobs, request.asked, least=Need.SPARE)
+        return plan_for(request, inventory, found, farm, jobs)

@@ -1,0 +1,131 @@
+"""A run that its coordinator has left: taken up where the store says it was, and driven to its end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from coordinator.domain import states
+from coordinator.domain.events import Emit, Notice
+from coordinator.domain.facts import Builder
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.job_names import agent_job, run_of
+from coordinator.domain.platforms import Platform
+from coordinator.domain.request import BuildRequest, from_stored
+from coordinator.domain.run import Job, Run
+from coordinator.domain.schedule import Candidate
+from coordinator.domain.states import AttemptState, JobState
+from coordinator.errors import InterruptedRunError, UsageError
+from coordinator.runner.around import Around
+from coordinator.runner.commands.build import find_reusable, planned, take_reused
+from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
+from coordinator.runner.drive.interrupt import to_the_end
+from coordinator.runner.drive.perform import performer
+from coordinator.runner.drive.workplace import Workplace, workplace
+from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.runner.planning.placing import candidates, tell_who_is_left_out
+from coordinator.runner.state.history import open_store
+from coordinator.runner.state.lease import HeldLease
+from coordinator.store.processes import this_driver
+
+_NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
+
+
+async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> Published:
+    """Goes on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
+    where what it was asked to build is not here any more and is needed: then it stays as it is.
+    """
+    tags = ", ".join(map(str, from_stored(run.request).target.tags))
+    stopped = InterruptedRunError(
+        f"interrupted; run {run.id} and {tags} are as they were", hint=f"archloom resume {run.id}"
+    )
+    return await to_the_end(lambda outcome: _resume(run.id, inventory, around, emit, outcome), stopped, emit)
+
+
+async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
+    begun = around.clock()
+    with open_store(around) as store:
+        driver = this_driver(around.holder, secrets.token_hex(8))
+        run = store.drive(run_id, driver)
+        try:
+            async with HeldLease(store, run.id) as lease, workplace(inventory, around, store, emit) as here:
+                request = from_stored(run.request)
+                taken = await _take_up(run, request, here)
+                loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
+                tell_of_run(loom, store.run(run.id), resumed=True)
+                over = _over(run)
+                async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
+                    await finish(loom, taken.by_platform, performer(loom), begun, outcome)
+        finally:
+            if not outcome.awaited:
+                store.release(run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What a run goes on with: its inputs, or why they are gone, and the hosts for what is left of it."""
+
+    gathered: Inputs | UsageError
+    by_platform: Mapping[Platform, Sequence[Candidate]]
+    builders: Mapping[tuple[Platform, str], Builder]
+
+
+async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
+    """Hosts that hold something of the run are asked first: what they have built meanwhile is not built again."""
+    hosts = {attempt.host for job in run.jobs for attempt in job.attempts} & here.farm.hosts.keys()
+    await here.probing.all(hosts)
+    gathered = await _gathered(run, request, here)
+    left = [job for job in run.jobs if not states.ended(job.state)]
+    if isinstance(gathered, UsageError):
+        _refuse_or_tell(run, left, gathered, here)
+        return _Taken(gathered=gathered, by_platform={}, builders={})
+    pending = [job.platform for job in left if job.state is JobState.PENDING]
+    reused = await find_reusable(request, gathered, pending, here.registries)
+    take_reused(here.store, run, reused)
+    plan = await planned(request, gathered, [job.platform for job in left if job.platform not in reused], here)
+    # A job that is on a host needs no other, unless it is lost there.
+    chosen = candidates(plan, needed=pending)
+    tell_who_is_left_out(plan, here.emit)
+    return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
+
+
+async def _gathered(run: Run, request: BuildRequest, here: Workplace) -> Inputs | UsageError:
+    """What the run builds from, exactly as it began, or why that cannot be had any more."""
+    # A run that an older archloom began has not kept what it was made from.
+    earlier = Earlier.from_json(run.inputs) if run.inputs else None
+    try:
+        inputs = await gather(request.target, read_dockerfile(request.target), here.registries, earlier)
+    except UsageError as error:
+        return error
+    if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):
+        return inputs
+    changed = (earlier and inputs.changed_since(earlier)) or "what it is built from is not the same"
+    return UsageError(f"{changed} since run {run.id} began", code="changed")
+
+
+def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Workplace) -> None:
+    """What hosts have been sent is built as it was asked for; what they have not would be something else now."""
+    lacking = [job.platform for job in left if _needs_inputs(job)]
+    if lacking:
+        raise UsageError(
+            f"{why.message}, and {', '.join(map(str, lacking))} has still to be sent",
+            hint=f"put it back as it was, then: archloom resume {run.id}\n"
+            f"or build what is there now: archloom cancel {run.id}, then archloom build",
+            code="changed",
+        )
+    here.emit(Notice(f"{why.message}; what was asked for then is finished from what the hosts have"))
+
+
+def _needs_inputs(job: Job) -> bool:
+    return job.attempt is None or job.state is JobState.PENDING or job.attempt.state in _NOT_SENT
+
+
+def _over(run: Run) -> frozenset[str]:
+    """The names on hosts of what this run needs no more."""
+    return frozenset(
+        agent_job(run.id, job, attempt)
+        for job in run.jobs
+        for attempt in job.attempts
+        if states.ended(job.state) or states.ended(attempt.state)
+    )

@@ -1,0 +1,52 @@
+"""A run that ended without its tags, tried again: what failed or was lost is built, the rest is reused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from coordinator.domain.events import Emit
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.platforms import Platform
+from coordinator.domain.request import from_stored
+from coordinator.domain.run import Run
+from coordinator.domain.states import JobState, TargetState
+from coordinator.errors import UsageError
+from coordinator.runner.around import Around
+from coordinator.runner.commands.build import Again, build
+from coordinator.runner.drive.finish import Published
+from coordinator.runner.inputs.gather import Earlier
+
+
+async def retry(run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Around, emit: Emit) -> Published:
+    """A new run of what `run` was asked, from the same inputs. With `platforms`, only these of it are built.
+
+    Raises UsageError where there is nothing to try again, or where what was asked for is not here any more.
+    """
+    _check_ended(run)
+    if not run.inputs:
+        raise UsageError(f"run {run.id} was made by an older archloom, which kept too little of it", hint=_ANEW)
+    wanted = frozenset(platforms) or frozenset(job.platform for job in run.jobs)
+    _check_named(run, wanted)
+    again = Again(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
+    return await build(from_stored(run.request), inventory, around, emit, again)
+
+
+_ANEW = "build it anew with archloom build; what the registry has already is reused"
+
+
+def _check_ended(run: Run) -> None:
+    if run.finished_at is None:
+        raise UsageError(f"run {run.id} has not ended", hint=f"go on with it: archloom resume {run.id}")
+    if run.target_state is TargetState.PUBLISHED:
+        raise UsageError(f"run {run.id} is published: there is nothing to try again", hint=_ANEW)
+
+
+def _check_named(run: Run, wanted: Collection[Platform]) -> None:
+    has = {job.platform: job for job in run.jobs}
+    unknown = [platform for platform in wanted if platform not in has]
+    if unknown:
+        raise UsageError(f"run {run.id} has no {unknown[0]}", hint=f"it has {', '.join(map(str, has))}")
+    done = [platform for platform in wanted if has[platform].state is JobState.VERIFIED]
+    if len(done) == len(wanted) < len(has):
+        left = ", ".join(str(job.platform) for job in run.jobs if job.state is not JobState.VERIFIED)
+        raise UsageError(f"{', '.join(map(str, done))} of run {run.id} did not fail", hint=f"what did: {left}")

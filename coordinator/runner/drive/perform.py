@@ -1,0 +1,34 @@
+"""The one place where what may be done next becomes something that is done."""
+
+from __future__ import annotations
+
+from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.runner.actions.build import build
+from coordinator.runner.actions.loom import Loom
+from coordinator.runner.actions.publish import publish
+from coordinator.runner.actions.push import push
+from coordinator.runner.actions.send import send
+from coordinator.runner.actions.stop import cancel
+from coordinator.runner.actions.verify import verify
+from coordinator.runner.drive.loop import Perform, Work
+
+
+def performer(loom: Loom) -> Perform:
+    """Does each action for this run; its outcome is committed when it returns."""
+
+    async def perform(action: Work) -> None:
+        match action:
+            case Send(attempt_id):
+                await send(loom, attempt_id)
+            case Build(attempt_id):
+                await build(loom, attempt_id)
+            case Push(attempt_id):
+                await push(loom, attempt_id)
+            case Verify(attempt_id):
+                await verify(loom, attempt_id)
+            case Cancel(attempt_id):
+                await cancel(loom, attempt_id)
+            case Publish():
+                await publish(loom, loom.run_id)
+
+    return perform

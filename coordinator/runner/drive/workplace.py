@@ -1,0 +1,86 @@
+"""What every run works in, begun now or gone on with: registries, broker, hosts, what is known of them, the store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from coordinator.config.credentials import DockerCredentials
+from coordinator.domain.events import Emit
+from coordinator.domain.facts import Builder
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.platforms import Platform
+from coordinator.domain.request import BuildRequest
+from coordinator.errors import UsageError
+from coordinator.registry.broker import Broker
+from coordinator.runner.actions.loom import Loom
+from coordinator.runner.around import Around
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.memory import Memory
+from coordinator.runner.farm.probe import Probing
+from coordinator.runner.inputs.gather import Inputs
+from coordinator.runner.registries.registries import Registries
+from coordinator.runner.registries.upstream import Upstream
+from coordinator.runner.state.lease import HeldLease
+from coordinator.store.sqlite import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Open as long as the block of `workplace` runs."""
+
+    inventory: Inventory
+    around: Around
+    store: Store
+    registries: Registries
+    broker: Broker
+    farm: Farm
+    probing: Probing
+    emit: Emit
+
+    def loom(
+        self,
+        run_id: str,
+        lease: HeldLease,
+        request: BuildRequest,
+        gathered: Inputs | UsageError,
+        builders: Mapping[tuple[Platform, str], Builder],
+    ) -> Loom:
+        """What the actions of this run work with."""
+        return Loom(
+            run_id=run_id,
+            lease=lease,
+            request=request,
+            gathered=gathered,
+            around=self.around,
+            store=self.store,
+            registries=self.registries,
+            broker=self.broker,
+            farm=self.farm,
+            builders=builders,
+            emit=self.emit,
+        )
+
+
+@contextlib.asynccontextmanager
+async def workplace(inventory: Inventory, around: Around, store: Store, emit: Emit) -> AsyncIterator[Workplace]:
+    """Connections are opened when they are first needed."""
+    async with AsyncExitStack() as stack:
+        credentials = DockerCredentials(around.environ, around.home)
+        registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
+        broker = await stack.enter_async_context(Broker(Upstream(registries)))
+        farm = await stack.enter_async_context(Farm(inventory, around, broker))
+        memory = Memory(store, around.clock)
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        yield Workplace(
+            inventory=inventory,
+            around=around,
+            store=store,
+            registries=registries,
+            broker=broker,
+            farm=farm,
+            probing=probing,
+            emit=emit,
+        )

@@ -1,0 +1,64 @@
+"""What earlier runs found out about the hosts, and what this one finds out for the next."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+from coordinator.domain.events import Emit, Notice
+from coordinator.domain.facts import Facts
+from coordinator.domain.inventory import Host
+from coordinator.domain.known import Known, Sighting, recall
+from coordinator.errors import ArchloomError
+from coordinator.runner.around import Around
+from coordinator.runner.state.history import open_store
+from coordinator.store.sqlite import Store
+
+
+class Memory:
+    """Sightings of hosts in the store. Without a store, or with one that fails, nothing is remembered: that costs time,
+    never a build."""
+
+    def __init__(self, store: Store | None, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._sightings: dict[tuple[str, str], Sighting] = {}
+        if store is not None:
+            with contextlib.suppress(ArchloomError):
+                self._sightings = store.sightings()
+
+    def known(self, host: Host) -> Known:
+        return recall(host, self._sightings.get(_key(host)))
+
+    def saw(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:
+        """The facts of a host that has just answered."""
+        seen = Sighting(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
+        self._sightings[_key(host)] = seen
+        if self._store is not None:
+            with contextlib.suppress(ArchloomError):
+                self._store.saw_host(*_key(host), seen)
+        facts = recall(host, seen).facts
+        assert facts is not None  # noqa: S101 - there is an observation
+        return facts
+
+    def missed(self, host: Host, message: str, hint: str) -> None:
+        """The host is dead: nothing answered at its address."""
+        if self._store is not None:
+            with contextlib.suppress(ArchloomError):
+                self._store.missed_host(*_key(host), message, hint)
+
+
+@contextlib.contextmanager
+def open_memory(around: Around, emit: Emit) -> Iterator[Memory]:
+    """For commands that need no store otherwise: they do without one that cannot be used."""
+    with contextlib.ExitStack() as stack:
+        store = None
+        try:
+            store = stack.enter_context(open_store(around))
+        except ArchloomError as error:
+            emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
+        yield Memory(store, around.clock)
+
+
+def _key(host: Host) -> tuple[str, str]:
+    return host.name, str(host.address)

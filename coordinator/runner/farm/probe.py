@@ -1,0 +1,169 @@
+"""Probe: what every host is now, asked of all at once, and waited for no longer than it is worth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf, isinf
+from types import TracebackType
+from typing import Self
+
+from coordinator.domain.asked import Asked
+from coordinator.domain.entries import with_pins, without_twins
+from coordinator.domain.events import Emit, Notice
+from coordinator.domain.facts import Facts
+from coordinator.domain.fit import Unreachable, Wanted, without_asking
+from coordinator.domain.inventory import Host, Inventory
+from coordinator.domain.waiting import Need, needs, needs_to_name, waits_until
+from coordinator.errors import ArchloomError
+from coordinator.runner.around import Around
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.memory import Memory
+
+# After the banner; until then a host has its `connect_timeout`.
+_PROBE_TIMEOUT_S = 30.0
+# Whoever waits this long wants to know for whom; a dead host has had its time by then, and is told of otherwise.
+_TELL_S = 6.0
+# The transport's word for a host where nothing answers at all.
+_DEAD = "unreachable"
+
+Found = dict[str, Facts | Unreachable]
+
+
+class Probing:
+    """Hosts being asked, each once. What has come is there at any time, and nothing goes on after the block."""
+
+    def __init__(self, farm: Farm, inventory: Inventory, memory: Memory, around: Around, emit: Emit) -> None:
+        self._farm = farm
+        self._inventory = inventory
+        self._memory = memory
+        self._clock = around.clock
+        self._emit = emit
+        self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
+        self._left_alone: dict[str, Unreachable] = {}
+        self._machines: dict[str, str] = {}
+        # As they were before this run, whatever it finds out.
+        self._known = {host.name: memory.known(host) for host in inventory.hosts}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def all(self, names: Iterable[str]) -> Found:
+        """What each of these hosts is, however long it takes, and whatever is remembered of it."""
+        self._ask(names)
+        if self._tasks:
+            await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), Need.ONLY))
+        return self._found()
+
+    async def to_name_platforms(self) -> Found:
+        """As much as tells which platforms there are to build for."""
+        self._ask_unless_silent(list(self._farm.hosts), ())
+        return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
+
+    async def to_place(self, wanted: Sequence[Wanted], asked: Asked, least: Need = Need.NONE) -> Found:
+        """As much as a plan of these jobs needs. Every host is taken to be needed at `least` so much.
+
+        A host that did not answer within the last minute is not asked, unless it is named, or is the only one that
+        could take a job. Hosts that the inventory or `--on` rule out are not asked either.
+        """
+        self._ask_unless_silent(
+            [
+                host.name
+                for host in self._inventory.hosts
+                if any(
+                    without_asking(one.platform, host, asked.emulate, asked.on_for(one.platform)) is None
+                    for one in wanted
+                )
+            ],
+            asked.names,
+        )
+
+        def needed(found: Found) -> dict[str, Need]:
+            judged = needs(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
+            return {name: max(need, least) for name, need in judged.items()}
+
+        return await self._enough(needed)
+
+    def _ask(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._left_alone.pop(name, None)
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(self._probe(self._farm.hosts[name]))
+
+    def _ask_unless_silent(self, names: Sequence[str], anyway: Sequence[str]) -> None:
+        now = self._clock()
+        for name in names:
+            known = self._known[name]
+            if name not in self._tasks and known.is_silent(now) and name not in anyway:
+                self._left_alone[name] = Unreachable(known.silence(now), known.sighting.hint, known=known.facts)
+            else:
+                self._ask([name])
+
+    async def _enough(self, needed: Callable[[Found], Mapping[str, Need]]) -> Found:
+        await self._wait(needed)
+        found = self._found()
+        others = {name: one for name, one in found.items() if name not in self._left_alone}
+        last_hopes = [name for name, need in needed(others).items() if need is Need.ONLY and name in self._left_alone]
+        if last_hopes:
+            self._ask(last_hopes)
+            await self._wait(needed)
+            found = self._found()
+        slow = "it has not answered yet, and the others suffice"
+        for name in self._tasks.keys() - found.keys():
+            found[name] = Unreachable(slow, alive=True, known=self._known[name].facts)
+        return found
+
+    async def _wait(self, needed: Callable[[Found], Mapping[str, Need]]) -> None:
+        """Until the hosts that have not answered are not worth it."""
+        time = asyncio.get_running_loop().time
+        began, enough, tell_at = time(), inf, time() + _TELL_S
+        while silent := {name: task for name, task in self._tasks.items() if not task.done()}:
+            need = {name: needed_so for name, needed_so in needed(self._found()).items() if name in silent}
+            most = max(need.values(), default=Need.NONE)
+            if most < Need.MODE:
+                enough = min(enough, time())
+            until = waits_until(most, began, enough)
+            if time() >= until:
+                return
+            if time() >= tell_at:
+                tell_at = inf
+                waited = [name for name, needed_so in need.items() if needed_so is most]
+                self._emit(Notice(f"waiting for {', '.join(waited)} to answer"))
+            soonest = min(until, tell_at)
+            timeout = None if isinf(soonest) else max(0.0, soonest - time())
+            await asyncio.wait(silent.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    def _found(self) -> Found:
+        answers = {name: task.result() for name, task in self._tasks.items() if task.done()}
+        return without_twins(self._inventory, answers, self._machines) | self._left_alone
+
+    def _last(self) -> dict[str, Facts | None]:
+        return {name: known.facts for name, known in self._known.items()}
+
+    async def _probe(self, host: Host) -> Facts | Unreachable:
+        last = self._known[host.name].facts
+        try:
+            async with asyncio.timeout(host.connect_timeout + _PROBE_TIMEOUT_S):
+                client = await self._farm.client(host.name)
+                asked = self._clock()
+                observation = await client.probe()
+        except TimeoutError:
+            return Unreachable(f"no answer to the probe in {_PROBE_TIMEOUT_S:.0f} s", alive=True, known=last)
+        except ArchloomError as error:
+            # The lines that show it begin with the host's name.
+            message = error.message.removeprefix(f"host '{host.name}': ")
+            if error.code == _DEAD:
+                self._memory.missed(host, message, error.hint)
+            return Unreachable(message, error.hint, alive=error.code != _DEAD, known=last)
+        machine = f"{client.hello.machine_id} {client.hello.boot_id}"
+        facts = with_pins(host, self._memory.saw(host, observation, machine, self._clock() - asked))
+        self._machines[host.name] = machine
+        self._farm.facts[host.name] = facts
+        return facts

@@ -1,0 +1,260 @@
+"""What a run builds from, found once for all its platforms: Dockerfile, context, bases by digest, build ids."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordinator.context.offer import ContextOffer, offer
+from coordinator.context.tree import ContextManifest, scan
+from coordinator.domain import references
+from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
+from coordinator.domain.descriptors import Manifest
+from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
+from coordinator.domain.dockerfile_stages import Dockerfile, declared, parse
+from coordinator.domain.dockerignore import Matcher, compile_ignore
+from coordinator.domain.index import parse_index, resolve
+from coordinator.domain.platforms import Platform
+from coordinator.domain.references import Reference
+from coordinator.domain.target import Target
+from coordinator.errors import ArchloomError, LostError, UsageError
+from coordinator.runner.registries.registries import Registries
+
+# Stands for the platform of whichever host builds: the build id must not know it, the host's job must.
+BUILD_PLATFORM = Platform("host", "any")
+_REACH_TIMEOUT_S = 20.0
+_NO_CACHE = "--no-cache was given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base image as the registry had it when the run began: an index, or the image itself where there is none."""
+
+    reference: Reference
+    manifest: Manifest
+
+    def for_platform(self, platform: Platform) -> str:
+        """The digest of the image a client on `platform` gets. Raises UsageError where there is none."""
+        if not self.manifest.is_index:
+            return self.manifest.digest
+        entries = parse_index(self.manifest.raw, str(self.reference))
+        found = resolve(entries, platform)
+        if found is None:
+            has = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
+            raise UsageError(
+                f"base image {self.reference} has no {platform}",
+                hint=f"it has {has}: leave the platform out, or build from another base",
+                code="base",
+            )
+        return found.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """`bases` by the text the Dockerfile uses; what could not be resolved is not in it, and is left to the engine.
+
+    `unstable` are the reasons why nothing may be reused; `nonce` then makes the build ids those of this run alone.
+    """
+
+    dockerfile: Dockerfile
+    dockerfile_path: str
+    context: ContextManifest
+    context_digest: str
+    offer: ContextOffer
+    uses: Mapping[Platform, Sequence[BaseUse]]
+    bases: Mapping[str, Base]
+    unstable: tuple[str, ...]
+    nonce: str
+    build_ids: Mapping[Platform, str]
+
+    def to_json(self) -> dict[str, object]:
+        """What a later coordinator gathers the same from, and tells by what has changed since."""
+        return {
+            "context": self.context_digest,
+            "dockerfile": _text_digest(self.dockerfile),
+            "bases": {text: base.manifest.digest for text, base in self.bases.items()},
+            "nonce": self.nonce,
+        }
+
+    def changed_since(self, earlier: Earlier) -> str:
+        """In words, what is not as it was; empty where it is all the same."""
+        now = Earlier.from_json(self.to_json())
+        changes = {
+            f"files of the context {self.context.root} have changed": now.context != earlier.context,
+            f"{self.dockerfile.path} has changed": now.dockerfile != earlier.dockerfile,
+        } | {f"base {text} is not in its registry any more": text not in now.bases for text in earlier.bases}
+        return " and ".join(change for change, happened in changes.items() if happened)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What an earlier coordinator gathered for the same request; bases by the Dockerfile's text, as digests."""
+
+    context: str
+    dockerfile: str
+    bases: Mapping[str, str]
+    nonce: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Earlier:
+        """What `Inputs.to_json` wrote."""
+        return cls(
+            context=data["context"], dockerfile=data["dockerfile"], bases=dict(data["bases"]), nonce=data["nonce"]
+        )
+
+
+def read_dockerfile(target: Target) -> Dockerfile:
+    """The target's Dockerfile. Raises UsageError with file and line for what BuildKit would refuse."""
+    path = Path(target.dockerfile)
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="name another one with -f FILE") from error
+    return parse(text, str(path))
+
+
+async def gather(
+    target: Target, dockerfile: Dockerfile, registries: Registries, earlier: Earlier | None = None
+) -> Inputs:
+    """Everything the builds depend on, read and resolved. Raises UsageError for what the user has to mend.
+
+    `earlier` is what was gathered for this request before: then the bases are those, wherever their tags lead now, and
+    a registry that does not answer for one is an error.
+
+    A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
+    nothing proves that the next build would find the same.
+    """
+    uses = {platform: _uses(target, dockerfile, platform) for platform in target.platforms}
+    wanted = dict.fromkeys(use.text for found in uses.values() for use in found)
+    syntax = [dockerfile.syntax] if dockerfile.syntax else []
+    images = (*wanted, *syntax)
+    context, resolved = await asyncio.gather(
+        scan(Path(target.context), _ignore(target)),
+        asyncio.gather(*(_resolve(text, registries, earlier) for text in images)),
+    )
+    answers = dict(zip(images, resolved, strict=True))
+    bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
+    unstable = (
+        *(f"{text} could not be resolved: {why}" for text, why in answers.items() if isinstance(why, str)),
+        *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
+        *((_NO_CACHE,) if target.no_cache else ()),
+    )
+    nonce = (earlier.nonce if earlier else secrets.token_hex(16)) if unstable else ""
+    digest = context_digest(context.entries)
+    return Inputs(
+        dockerfile=dockerfile,
+        dockerfile_path=_path_in_context(target),
+        context=context,
+        context_digest=digest,
+        offer=await offer(context),
+        uses=uses,
+        bases=bases,
+        unstable=unstable,
+        nonce=nonce,
+        build_ids={
+            platform: _build_id(target, dockerfile, digest, platform, uses[platform], bases, nonce)
+            for platform in target.platforms
+        },
+    )
+
+
+def _uses(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[BaseUse, ...]:
+    return plan_bases(
+        dockerfile,
+        stage=target.stage,
+        platform=platform,
+        build_platform=BUILD_PLATFORM,
+        build_args=target.build_args,
+    )
+
+
+def _network(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[str, ...]:
+    return network_inputs(
+        dockerfile,
+        stage=target.stage,
+        platform=platform,
+        build_platform=BUILD_PLATFORM,
+        build_args=target.build_args,
+    )
+
+
+def _build_id(
+    target: Target,
+    dockerfile: Dockerfile,
+    context: str,
+    platform: Platform,
+    uses: Sequence[BaseUse],
+    bases: Mapping[str, Base],
+    nonce: str,
+) -> str:
+    frontend = bases.get(dockerfile.syntax)
+    return build_id(
+        BuildInputs(
+            context=context,
+            dockerfile=dockerfile.text,
+            stage=target.stage,
+            platform=platform,
+            build_args=counted(without_proxies(target.build_args, declared(dockerfile)), target.volatile),
+            labels=counted(target.labels, target.volatile),
+            frontend=frontend.manifest.digest if frontend else "",
+            bases=tuple(base_digest(use, bases[use.text]) for use in uses if use.text in bases),
+            nonce=nonce,
+        )
+    )
+
+
+def base_digest(use: BaseUse, base: Base) -> str:
+    """What a build id has of this use of a base."""
+    # The index's for a stage that runs on whichever host builds: the id must not depend on which one does.
+    return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
+
+
+async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -> Base | str:
+    """The base, or why it is not known."""
+    reference = references.parse(text)
+    wanted = reference.target
+    if earlier is not None:
+        if text not in earlier.bases:
+            return "it could not be when this run began"
+        wanted = earlier.bases[text]
+    try:
+        async with asyncio.timeout(_REACH_TIMEOUT_S):
+            registry = await registries.registry(reference.registry)
+            return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, wanted))
+    except TimeoutError:
+        silent = f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
+        if earlier is not None:
+            raise LostError(silent, hint="is it running?", code="unreachable") from None
+        return silent
+    except ArchloomError as error:
+        # What was there must be there again; only the registry's word that it is gone says more than "not now".
+        if earlier is not None and error.code != "not_found":
+            raise
+        return error.message
+
+
+def _text_digest(dockerfile: Dockerfile) -> str:
+    return hashlib.sha256(dockerfile.text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _ignore(target: Target) -> Matcher:
+    """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own; neither: nothing is ignored."""
+    for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
+        if path.is_file():
+            try:
+                text = path.read_text("utf-8-sig", errors="surrogateescape")
+            except OSError as error:
+                raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {path}") from error
+            return compile_ignore(text, str(path))
+    return compile_ignore("", "")
+
+
+def _path_in_context(target: Target) -> str:
+    """Where the Dockerfile lies in the context; a name of its own where it lies outside."""
+    path, context = Path(target.dockerfile), Path(target.context)
+    return path.relative_to(context).as_posix() if path.is_relative_to(context) else path.name

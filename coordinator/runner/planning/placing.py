@@ -1,0 +1,108 @@
+"""Which hosts a request may use: the platforms it is for, the plan, and what is left of it for the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from types import MappingProxyType
+
+from coordinator.domain.dockerfile_stages import Dockerfile
+from coordinator.domain.events import Emit, Notice
+from coordinator.domain.facts import Builder, Facts
+from coordinator.domain.fit import Frontend, Unreachable, Wanted
+from coordinator.domain.inventory import Inventory
+from coordinator.domain.left_out import left_out
+from coordinator.domain.plan import Plan, plan
+from coordinator.domain.platforms import Platform
+from coordinator.domain.request import BuildRequest
+from coordinator.domain.schedule import Candidate
+from coordinator.domain.waiting import naming_kind, natives
+from coordinator.errors import LostError
+from coordinator.runner.farm.farm import Farm
+from coordinator.runner.farm.probe import Probing
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The hosts for each platform, best first, and how each one's engine is made to build it."""
+
+    by_platform: Mapping[Platform, Sequence[Candidate]]
+    builders: Mapping[tuple[Platform, str], Builder]
+
+
+def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
+    """Hosts for the plan's platforms. Raises NoHostError or LostError where one that is needed has none."""
+    problem = Plan(tuple(one for one in plan.placements if one.platform in needed)).complaint()
+    if problem is not None:
+        raise problem
+    builders = {(one.platform, choice.host): choice.builder for one in plan.placements for choice in one.choices}
+    return Candidates(plan.candidates, builders)
+
+
+def wanted(
+    dockerfile: Dockerfile, platforms: Sequence[Platform], space: Mapping[Platform, int] = MappingProxyType({})
+) -> list[Wanted]:
+    """A job for each platform; `space` is what it takes at least of an engine's disk, in bytes, where that is known."""
+    frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
+    return [Wanted(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms]
+
+
+def plan_for(
+    request: BuildRequest,
+    inventory: Inventory,
+    found: Mapping[str, Facts | Unreachable],
+    farm: Farm,
+    jobs: Sequence[Wanted],
+) -> Plan:
+    """The plan for these jobs of the request, from what the probe found."""
+    asked = request.asked
+    return plan(jobs, inventory.hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=farm.slots)
+
+
+async def with_platforms(request: BuildRequest, inventory: Inventory, probing: Probing, emit: Emit) -> BuildRequest:
+    """Without --platform: what the boards run natively; where there are no boards, what the emulators do.
+
+    A board that is off counts with what it ran when it last answered: it changes who builds, not what is built.
+    """
+    if not request.target.platforms:
+        found = await probing.to_name_platforms()
+        request = replace(request, target=replace(request.target, platforms=_named_platforms(inventory, found, emit)))
+    request.asked.check_platforms(request.target.platforms)
+    return request
+
+
+def _named_platforms(
+    inventory: Inventory, found: Mapping[str, Facts | Unreachable], emit: Emit
+) -> tuple[Platform, ...]:
+    kind = naming_kind(inventory.hosts)
+    naming = {host.name: found[host.name] for host in inventory.hosts if host.kind is kind}
+    native = {platform for one in naming.values() for platform in natives(one)}
+    if not native:
+        why = "; ".join(f"{name}: {_silence(one)}" for name, one in naming.items())
+        raise LostError(
+            f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
+            hint="name them with --platform, and see archloom boards for what is wrong",
+        )
+    unknown = [name for name, one in naming.items() if not natives(one)]
+    if unknown:
+        emit(Notice(f"what {', '.join(unknown)} runs is not known, and not built for: name it with --platform"))
+    return tuple(sorted(native, key=attrgetter("sort_key")))
+
+
+def _silence(found: Facts | Unreachable) -> str:
+    if isinstance(found, Unreachable):
+        return found.message
+    return found.blocking.message if found.blocking else "it runs nothing natively"
+
+
+def tell_who_is_left_out(plan: Plan, emit: Emit) -> None:
+    """A line for each host that might have helped, were it in order."""
+    for line in left_out(plan):
+        emit(Notice(line))
+
+
+def tell_of_inventory(inventory: Inventory, emit: Emit) -> None:
+    """That there is no inventory is no error, and nothing to be silent about."""
+    if not inventory.source:
+        emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))

@@ -1,0 +1,49 @@
+"""Reuse: a child whose build id the registry already has, under its pin, is verified and taken as it is."""
+
+from __future__ import annotations
+
+from coordinator.domain import labels
+from coordinator.domain.build_id import pin_tag
+from coordinator.domain.child import StoredChild
+from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.target import Emulate
+from coordinator.errors import RegistryError
+from coordinator.image.child import read_child
+from coordinator.registry.client import Registry
+
+_NOT_OURS = frozenset({"mismatch", "malformed", "not_found", "schema1"})
+
+
+async def reusable(
+    registry: Registry, repository: str, platform: Platform, build_id: str, emulate: Emulate
+) -> StoredChild | None:
+    """The pinned child of this build id, verified; `None` when it has to be built.
+
+    The pin says which build it is and the image has to agree: its label names the same build id and the mode it was
+    built in, which must satisfy `--emulate`. Either alone proves nothing, since children inherit labels through FROM
+    and tags can be moved by hand. A pin that does not hold up is built again, and moved by that build.
+    """
+    pin = pin_tag(build_id, platform)
+    found = await registry.head_manifest(repository, pin)
+    if found is None:
+        return None
+    try:
+        child = await read_child(registry, repository, found.digest, platform, {labels.BUILD_ID: build_id})
+    except RegistryError as error:
+        if error.code in _NOT_OURS:
+            return None
+        raise
+    mode = child.labels.get(labels.MODE, "")
+    if mode not in _accepted(emulate):
+        return None
+    return StoredChild(child=child.child, config_digest=child.config_digest, pin=pin, mode=Mode(mode))
+
+
+def _accepted(emulate: Emulate) -> tuple[Mode, ...]:
+    match emulate:
+        case Emulate.AUTO:
+            return tuple(Mode)
+        case Emulate.NEVER:
+            return (Mode.NATIVE, Mode.COMPAT, Mode.CROSS)
+        case Emulate.ONLY:
+            return (Mode.EMULATED,)

@@ -1,0 +1,58 @@
+"""How much of an engine's disk a build takes at least: its context, and its bases as a registry holds them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from coordinator.domain.descriptors import Manifest, read_descriptor, read_json
+from coordinator.domain.platforms import Platform
+from coordinator.domain.references import HUB
+from coordinator.errors import ArchloomError
+from coordinator.runner.inputs.gather import BUILD_PLATFORM, Base, Inputs
+from coordinator.runner.registries.registries import Registries
+
+_PATIENCE_S = 5.0
+
+
+async def spaces(inputs: Inputs, platforms: Sequence[Platform], registries: Registries) -> dict[Platform, int]:
+    """Bytes by platform. What a registry does not tell in time counts nothing: this only spares a host a lost build."""
+    found = await asyncio.gather(*(_of_bases(inputs, platform, registries) for platform in platforms))
+    return {platform: inputs.context.size + bases for platform, bases in zip(platforms, found, strict=True)}
+
+
+async def _of_bases(inputs: Inputs, platform: Platform, registries: Registries) -> int:
+    wanted = {
+        (use.text, platform if use.platform == BUILD_PLATFORM else use.platform): inputs.bases[use.text]
+        for use in inputs.uses[platform]
+        if use.text in inputs.bases
+    }
+    sizes = await asyncio.gather(*(_of_base(base, which, registries) for (_, which), base in wanted.items()))
+    # Bases share layers, which an engine keeps once.
+    return sum({digest: size for layers in sizes for digest, size in layers.items()}.values())
+
+
+async def _of_base(base: Base, platform: Platform, registries: Registries) -> Mapping[str, int]:
+    """The layers' sizes by digest."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            manifest = await _image(base, platform, registries)
+            return {} if manifest is None else _layers(manifest)
+    except (ArchloomError, TimeoutError):
+        return {}
+
+
+async def _image(base: Base, platform: Platform, registries: Registries) -> Manifest | None:
+    if not base.manifest.is_index:
+        return base.manifest
+    # Docker Hub counts every image manifest that is fetched as a pull, and a build needs the few there are.
+    if base.reference.registry == HUB:
+        return None
+    registry = await registries.registry(base.reference.registry)
+    return await registry.get_manifest(base.reference.repository, base.for_platform(platform))
+
+
+def _layers(manifest: Manifest) -> dict[str, int]:
+    layers = read_json(manifest.raw, manifest.digest).get("layers")
+    entries = layers if isinstance(layers, list) else []
+    return {layer.digest: layer.size for layer in (read_descriptor(entry, manifest.digest) for entry in entries)}

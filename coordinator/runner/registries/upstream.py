@@ -1,0 +1,36 @@
+"""The registries as the broker wants them: the run's clients, asked by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordinator.domain.descriptors import Manifest
+from coordinator.domain.references import Reference
+from coordinator.registry.endpoint import Endpoint
+from coordinator.runner.registries.registries import Registries
+
+
+class Upstream:
+    """What `registry.call.Upstreams` asks for."""
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+
+    async def endpoint(self, registry: str) -> Endpoint:
+        return (await self._registries.registry(registry)).endpoint
+
+    async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Mapping[str, str]:
+        registry = await self._registries.registry(repository.registry)
+        return await registry.authorization(repository.repository, actions)
+
+    async def renewed(self, repository: Reference, actions: tuple[str, ...], challenge: str) -> Mapping[str, str]:
+        registry = await self._registries.registry(repository.registry)
+        return await registry.refresh_authorization(repository.repository, actions, challenge)
+
+    async def get_manifest(self, repository: Reference, digest: str) -> Manifest:
+        registry = await self._registries.registry(repository.registry)
+        return await registry.get_manifest(repository.repository, digest)
+
+    async def put_manifest(self, repository: Reference, manifest: Manifest) -> None:
+        registry = await self._registries.registry(repository.registry)
+        await registry.put_manifest(repository.repository, manifest.digest, manifest.raw, manifest.media_type)

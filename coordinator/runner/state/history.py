@@ -1,0 +1,40 @@
+"""The store of a build, which goes on without one: what a store that fails costs is history, not the image."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from coordinator.domain.events import Emit, Notice
+from coordinator.errors import ArchloomError
+from coordinator.runner.around import Around
+from coordinator.runner.state.logs import store_path
+from coordinator.store.sqlite import Store
+from coordinator.store.troubles import DISPENSABLE
+
+
+def open_store(around: Around, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
+    """The one in the state folder."""
+    return Store(store_path(around.state), around.clock, on_loss=on_loss)
+
+
+@contextlib.contextmanager
+def open_history(around: Around, emit: Emit) -> Iterator[Store]:
+    """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
+
+    Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
+    """
+
+    def told(error: ArchloomError) -> None:
+        emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
+
+    with contextlib.ExitStack() as stack:
+        try:
+            store = stack.enter_context(open_store(around, told))
+            store.check()
+        except ArchloomError as error:
+            if error.code not in DISPENSABLE:
+                raise
+            told(error)
+            store = stack.enter_context(Store(None, around.clock))
+        yield store
