@@ -15,7 +15,7 @@ from coordinator.runner.around import Around
 from coordinator.runner.inputs import BUILD_PLATFORM
 from coordinator.runner.kept_inputs import origin_of
 from coordinator.runner.logs import log_folder
-from coordinator.runner.onlooking import jobs_of
+from coordinator.runner.onlooking import jobs_of, status_of
 from coordinator.store.sqlite import Store
 
 
@@ -44,6 +44,7 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
 def _known(run: Run, store: Store, here: Around) -> Evidence:
     return Evidence(
         run=run,
+        status=status_of(run, here.clock),
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),
         origin=origin_of(here.state, run),

@@ -48,6 +48,9 @@ SELECT id FROM runs ORDER BY rowid DESC LIMIT :limit;
 -- name: newest_unfinished
 SELECT id FROM runs WHERE finished_at IS NULL ORDER BY rowid DESC LIMIT 1;
 
+-- name: all_runs
+SELECT * FROM runs ORDER BY rowid DESC;
+
 -- name: previous_run
 SELECT before.id FROM runs JOIN runs AS before
 ON json_extract(before.request, '$.tags[0]') = json_extract(runs.request, '$.tags[0]') AND before.rowid < runs.rowid

@@ -10,6 +10,7 @@ from coordinator.domain.events import Event, Notice
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run, StoredEvent
 from coordinator.domain.states import JobState
+from coordinator.domain.status import Status
 from coordinator.domain.why.changes import Change, changes
 from coordinator.domain.why.committed import story_of_job, story_of_run
 from coordinator.domain.why.origin import Origin
@@ -21,6 +22,7 @@ class Evidence:
     """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
 
     run: Run
+    status: Status
     committed: Sequence[StoredEvent] = field(default=(), repr=False)
     recorded: Sequence[tuple[float, Event]] = field(default=(), repr=False)
     origin: Origin
@@ -40,7 +42,9 @@ class Account:
     """`before` is the run before of the same first tag; without one there are no `changes`."""
 
     run: Run
+    status: Status
     before: Run | None
+    before_status: Status | None
     changes: tuple[Change, ...]
     entries: tuple[Entry, ...]
     jobs: tuple[JobAccount, ...]
@@ -51,7 +55,9 @@ def account(now: Evidence, before: Evidence | None, platforms: Sequence[Platform
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return Account(
         run=now.run,
+        status=now.status,
         before=before.run if before else None,
+        before_status=before.status if before else None,
         changes=changes(before.origin, now.origin, platforms, build_platform) if before else (),
         entries=_of_run(now),
         jobs=tuple(_of_job(job, now, before) for job in jobs),
