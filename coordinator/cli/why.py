@@ -25,7 +25,7 @@ from coordinator.store.sqlite import Store
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     """Tell why RUN, or the newest, did what it did: every decision, wait, step
-    and error in order, with seconds, beside the run before of the same tag."""
+    and error in order, with seconds, beside the run before of the same target."""
     here = around()
     run, platform = told_apart(run, platform)
     with open_store(here) as store:

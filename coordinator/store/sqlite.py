@@ -155,8 +155,11 @@ class Store:
         return self._first("newest_unfinished")
 
     def previous(self, run: Run) -> Run | None:
-        """The run before this one that had the same first tag."""
-        return self._first("previous_run", id=run.id)
+        """The run before this one of the same target."""
+        with self._db.snapshot():
+            earlier = self._heads("runs_before", id=run.id)
+            found = next((one.id for one in earlier if run.target_key and one.target_key == run.target_key), None)
+            return self.run(found) if found else None
 
     def find_runs(self, is_wanted: Callable[[Run], bool], limit: int) -> tuple[Run, ...]:
         """The latest runs that are wanted, newest first. `is_wanted` is shown them without their jobs and tag moves."""

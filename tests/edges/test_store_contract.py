@@ -225,9 +225,9 @@ def test_the_newest_unfinished_run_is_found(store):
     assert store.newest_unfinished() == store.run("two")
 
 
-def test_the_previous_run_is_the_one_before_with_the_same_first_tag(store):
-    """Other targets in between do not count, nor does what came later."""
-    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:1"), ("four", "app:1")):
+def test_the_previous_run_is_the_one_before_of_the_same_target(store):
+    """By whatever version it is tagged. Other targets in between do not count, nor does what came later."""
+    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:2"), ("four", "app:1")):
         create(store, name, tag)
     untagged = store.create_run("five", {}, {}, driver=OURS, inputs={}, inventory="")
 

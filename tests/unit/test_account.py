@@ -85,7 +85,7 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     ("job", "kept", "before", "why"),
     [
         (replace(JOB, reused=True), None, JOB, "reused, since nothing it depends on has changed since that was built"),
-        (JOB, None, None, "built; no earlier run of this tag is known here"),
+        (JOB, None, None, "built; no earlier run of this target is known here"),
         (JOB, None, replace(JOB, build_id="2"), "built, since what it depends on has changed since run 5c1d"),
         (JOB, None, replace(JOB, state=JobState.LOST), "built, since run 5c1d did not finish it"),
         (JOB, None, replace(JOB, platform=parse("linux/amd64")), "built; run 5c1d did not have it"),

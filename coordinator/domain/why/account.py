@@ -39,7 +39,7 @@ class JobAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`before` is the run before of the same first tag; without one there are no `changes`."""
+    """`before` is the run before of the same target; without one there are no `changes`."""
 
     run: Run
     status: Status
@@ -107,7 +107,7 @@ def _why(job: Job, now: Evidence, before: Run | None, earlier: Job | None) -> st
     if unstable:
         return f"built, since nothing is reused: {'; '.join(unstable)}"
     if before is None:
-        return "built; no earlier run of this tag is known here"
+        return "built; no earlier run of this target is known here"
     if earlier is None:
         return f"built; run {before.id} did not have it"
     if earlier.build_id != job.build_id:
