@@ -8,7 +8,7 @@ from coordinator.cli.around import around, open_store, run_named, told_apart
 from coordinator.cli.output import give, give_json
 from coordinator.domain import platforms
 from coordinator.domain.run import Run
-from coordinator.domain.why.account import Evidence, account
+from coordinator.domain.why.account import Sources, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around
@@ -41,8 +41,8 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
         give(account_text(told))
 
 
-def _known(run: Run, store: Store, here: Around) -> Evidence:
-    return Evidence(
+def _known(run: Run, store: Store, here: Around) -> Sources:
+    return Sources(
         run=run,
         status=status_of(run, here.clock),
         committed=store.events(run.id),

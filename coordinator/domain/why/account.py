@@ -18,7 +18,7 @@ from coordinator.domain.why.story import Entry, StoryKind, beside, story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Sources:
     """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
 
     run: Run
@@ -50,7 +50,7 @@ class Account:
     jobs: tuple[JobAccount, ...]
 
 
-def account(now: Evidence, before: Evidence | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
+def account(now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
     """The account of these platforms of the run. `build_platform` stands for whichever host builds."""
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return Account(
@@ -64,7 +64,7 @@ def account(now: Evidence, before: Evidence | None, platforms: Sequence[Platform
     )
 
 
-def _of_run(known: Evidence) -> tuple[Entry, ...]:
+def _of_run(known: Sources) -> tuple[Entry, ...]:
     notices = (
         Entry(at=at, kind=StoryKind.NOTE, name="notice", text=event.text)
         for at, event in known.recorded
@@ -73,7 +73,7 @@ def _of_run(known: Evidence) -> tuple[Entry, ...]:
     return tuple(sorted((*story_of_run(known.committed), *notices), key=lambda entry: entry.at))
 
 
-def _of_job(job: Job, now: Evidence, before: Evidence | None) -> JobAccount:
+def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
     earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
     entries = (*_plan(job, now), *_entries(job, now))
     return JobAccount(
@@ -83,7 +83,7 @@ def _of_job(job: Job, now: Evidence, before: Evidence | None) -> JobAccount:
     )
 
 
-def _plan(job: Job, now: Evidence) -> Iterator[Entry]:
+def _plan(job: Job, now: Sources) -> Iterator[Entry]:
     """Who was to build it and who was not, those with the same reason together."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
     for row in now.origin.kept.plan if now.origin.kept else ():
@@ -94,11 +94,11 @@ def _plan(job: Job, now: Evidence) -> Iterator[Entry]:
         yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {who}: {reason}")
 
 
-def _entries(job: Job, known: Evidence) -> tuple[Entry, ...]:
+def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
     return story(known.recorded, job.platform) or story_of_job(job, known.committed)
 
 
-def _why(job: Job, now: Evidence, before: Run | None, earlier: Job | None) -> str:
+def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str:
     unstable = now.origin.kept.unstable if now.origin.kept else ()
     if job.reused:
         return "reused, since nothing it depends on has changed since that was built"
