@@ -8,12 +8,11 @@ import click
 
 from coordinator.cli.around import around, open_store, run_named
 from coordinator.cli.output import say
-from coordinator.domain.standing import Standing
 from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
-from coordinator.runner.commands.onlooking import abandoned, ended_badly, stands
+from coordinator.runner.commands.onlooking import abandoned, ended_badly, status_of
 from coordinator.runner.state.logs import log_folder
 
 
@@ -32,12 +31,12 @@ def command(run: str | None, progress: str) -> int:
         reader = RecordReader(log_folder(here.state, name))
         try:
             with watching(Progress(progress), sys.stderr, moment) as watch:
-                ended = follow(reader, watch, moment, lambda: stands(store.run(name), here.clock))
+                ended = follow(reader, watch, moment, lambda: status_of(store.run(name), here.clock))
         except KeyboardInterrupt:
             say(f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}")
             return Exit.INTERRUPTED
         found = store.run(name)
-    if stands(found, here.clock) is not Standing.ENDED:
+    if not status_of(found, here.clock).is_over:
         raise abandoned(found, here.clock)
     problem = ended_badly(found, ended.message, ended.hint) if ended else ended_badly(found)
     if problem is not None:

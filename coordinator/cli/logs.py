@@ -11,13 +11,13 @@ from coordinator.cli.around import around, open_store, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
 from coordinator.domain import platforms, states
 from coordinator.domain.run import Attempt, Job, Run
-from coordinator.domain.standing import Standing
 from coordinator.domain.states import AttemptState
+from coordinator.domain.status import Status
 from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
 from coordinator.runner.around import Around
-from coordinator.runner.commands.onlooking import abandoned, jobs_of, stands
+from coordinator.runner.commands.onlooking import abandoned, jobs_of, status_of
 from coordinator.runner.state.logs import log_folder, log_path
 from coordinator.store.sqlite import Store
 
@@ -50,7 +50,7 @@ def _show(shown: _Shown, found: Run, here: Around, store: Store, *, follow: bool
     """Returns the run as it was when nothing more was to be shown."""
     while True:
         # Asked before the logs are read: what was written before the end is shown in any case.
-        goes_on = follow and shown.is_under_way(found) and stands(found, here.clock) is Standing.UNDER_WAY
+        goes_on = follow and shown.is_under_way(found) and status_of(found, here.clock) is Status.RUNNING
         shown.show(found, to_the_end=not goes_on)
         if not goes_on:
             return found

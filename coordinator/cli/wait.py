@@ -10,10 +10,10 @@ import click
 from coordinator.cli.around import around, open_store, run_named
 from coordinator.cli.output import show
 from coordinator.domain.run import Run
-from coordinator.domain.standing import Standing
+from coordinator.domain.status import Status
 from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
-from coordinator.runner.commands.onlooking import abandoned, stands
+from coordinator.runner.commands.onlooking import abandoned, status_of
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")
@@ -29,14 +29,14 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
     with open_store(here) as store:
         names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))
         while True:
-            found = [(one, stands(one, here.clock)) for one in map(store.run, names)]
-            left = [one.id for one, stand in found if stand is Standing.UNDER_WAY]
+            found = [(one, status_of(one, here.clock)) for one in map(store.run, names)]
+            left = [one.id for one, stand in found if stand is Status.RUNNING]
             if not left:
                 break
             if timeout is not None and time.monotonic() - began >= timeout:
                 raise _late(left, timeout)
             time.sleep(POLL_S)
-    gone = [abandoned(one, here.clock) for one, stand in found if stand is Standing.INTERRUPTED]
+    gone = [abandoned(one, here.clock) for one, stand in found if stand is Status.INTERRUPTED]
     for error in gone:
         show(error)
     return worst([*(error.exit_code for error in gone), *(_exit(one) for one, _ in found if one.finished_at)])

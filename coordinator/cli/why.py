@@ -8,11 +8,11 @@ from coordinator.cli.around import around, open_store, run_named, told_apart
 from coordinator.cli.output import give, give_json
 from coordinator.domain import platforms
 from coordinator.domain.run import Run
-from coordinator.domain.why.account import Evidence, account
+from coordinator.domain.why.account import Sources, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around
-from coordinator.runner.commands.onlooking import jobs_of
+from coordinator.runner.commands.onlooking import jobs_of, status_of
 from coordinator.runner.inputs.gather import BUILD_PLATFORM
 from coordinator.runner.inputs.kept import origin_of
 from coordinator.runner.state.logs import log_folder
@@ -25,7 +25,7 @@ from coordinator.store.sqlite import Store
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     """Tell why RUN, or the newest, did what it did: every decision, wait, step
-    and error in order, with seconds, beside the run before of the same tag."""
+    and error in order, with seconds, beside the run before of the same target."""
     here = around()
     run, platform = told_apart(run, platform)
     with open_store(here) as store:
@@ -41,9 +41,10 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
         give(account_text(told))
 
 
-def _known(run: Run, store: Store, here: Around) -> Evidence:
-    return Evidence(
+def _known(run: Run, store: Store, here: Around) -> Sources:
+    return Sources(
         run=run,
+        status=status_of(run, here.clock),
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),
         origin=origin_of(here.state, run),

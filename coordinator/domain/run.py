@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from coordinator.domain import references
 from coordinator.domain.lease import Lease
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
@@ -102,6 +103,16 @@ class Run:
         """The tags that were asked for, as they were asked for."""
         tags = self.request.get("tags")
         return tuple(map(str, tags)) if isinstance(tags, list) else ()
+
+    @property
+    def target_key(self) -> tuple[str, ...]:
+        """What the runs of one target share, by whatever version or commit they are tagged: the first tag's repository,
+        the stage and the Dockerfile's place in the context. Empty where nothing was to be published."""
+        if not self.asked_tags:
+            return ()
+        request = {name: str(self.request.get(name, "")) for name in ("context", "dockerfile", "stage")}
+        dockerfile = request["dockerfile"].removeprefix(f"{request['context']}/")
+        return (references.parse(self.asked_tags[0]).name, request["stage"], dockerfile)
 
     @property
     def stopped_by(self) -> Job | None:

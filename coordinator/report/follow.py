@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from coordinator.domain.events import RunEnded, RunStarted
-from coordinator.domain.standing import Standing
+from coordinator.domain.status import Status
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Watch
 
@@ -26,8 +26,8 @@ class Moment:
         return self._clock() if self.at is None else self.at
 
 
-def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[], Standing]) -> RunEnded | None:
-    """Tells what is recorded until `look` says that the run is not under way. Returns how the record says it ended."""
+def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[], Status]) -> RunEnded | None:
+    """Tells what is recorded until `look` says that the run goes on no more. Returns how the record says it ended."""
     ended: RunEnded | None = None
 
     def tell() -> None:
@@ -39,15 +39,15 @@ def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[]
         moment.at = None
 
     # Looked before the record is read: what was written before the run ended is told in any case.
-    standing = look()
+    status = look()
     tell()
-    patience = _LAST_WORDS_S if standing is Standing.UNDER_WAY else 0.0
-    while standing is Standing.UNDER_WAY:
+    patience = _LAST_WORDS_S if status is Status.RUNNING else 0.0
+    while status is Status.RUNNING:
         time.sleep(POLL_S)
-        standing = look()
+        status = look()
         tell()
     until = time.monotonic() + patience
-    while ended is None and standing is Standing.ENDED and time.monotonic() < until:
+    while ended is None and status.is_over and time.monotonic() < until:
         time.sleep(POLL_S)
         tell()
     return ended

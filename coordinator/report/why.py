@@ -7,6 +7,7 @@ from itertools import groupby
 
 from coordinator.domain.references import short
 from coordinator.domain.run import Run
+from coordinator.domain.status import Status
 from coordinator.domain.why.account import Account, JobAccount
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.story import Entry, StoryKind
@@ -41,7 +42,7 @@ def account_json(account: Account) -> dict[str, object]:
     return {
         "run": account.run.id,
         "tags": list(account.run.asked_tags),
-        "state": account.run.target_state,
+        "state": account.status,
         "exit_code": account.run.exit_code,
         "created_at": began,
         "before": account.before.id if account.before else None,
@@ -77,17 +78,17 @@ def _changed(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _heads(account: Account) -> list[str]:
-    heads = [f"run {account.run.id}: {', '.join(account.run.asked_tags)}: {_ended(account.run)}"]
-    if account.before:
-        heads.append(f"before it run {account.before.id}: {_ended(account.before)}")
+    heads = [f"run {account.run.id}: {', '.join(account.run.asked_tags)}: {_ended(account.run, account.status)}"]
+    if account.before and account.before_status:
+        heads.append(f"before it run {account.before.id}: {_ended(account.before, account.before_status)}")
     return heads
 
 
-def _ended(run: Run) -> str:
+def _ended(run: Run, status: Status) -> str:
     if run.finished_at is None:
-        return f"{run.target_state}, not over"
+        return status
     code = f" (exit {run.exit_code})" if run.exit_code else ""
-    return f"{run.target_state}{code} in {run.finished_at - run.created_at:.1f} s"
+    return f"{status}{code} in {run.finished_at - run.created_at:.1f} s"
 
 
 def _of_job(one: JobAccount, account: Account) -> list[str]:

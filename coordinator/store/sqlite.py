@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,8 +152,16 @@ class Store:
         return self._first("newest_unfinished")
 
     def previous(self, run: Run) -> Run | None:
-        """The run before this one that had the same first tag."""
-        return self._first("previous_run", id=run.id)
+        """The run before this one of the same target."""
+        with self._db.snapshot():
+            earlier = self._heads("runs_before", id=run.id)
+            found = next((one.id for one in earlier if run.target_key and one.target_key == run.target_key), None)
+            return self.run(found) if found else None
+
+    def find_runs(self, is_wanted: Callable[[Run], bool], limit: int) -> tuple[Run, ...]:
+        """The latest runs that are wanted, newest first. `is_wanted` is shown them without their jobs and tag moves."""
+        with self._db.snapshot():
+            return tuple(self.run(one.id) for one in islice(filter(is_wanted, self._heads("all_runs")), limit))
 
     def events(self, run_id: str) -> tuple[StoredEvent, ...]:
         """Everything that was committed of the run, in its order. Raises UsageError for an unknown id."""
@@ -304,6 +313,12 @@ class Store:
         if not found:
             raise UsageError(f"there is no run '{run_id}'", hint="list them with: archloom runs")
         return found[0]
+
+    def _heads(self, query: str, **values: object) -> Iterator[Run]:
+        """Runs without what other tables have of them but the lease: one query, however many there are."""
+        for row in self._db.all(query, **values):
+            lease = self._leases.of(row["id"]) if row["finished_at"] is None else None
+            yield rows.run(row, lease, (), ())
 
     def _first(self, query: str, **values: object) -> Run | None:
         with self._db.snapshot():

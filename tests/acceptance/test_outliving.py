@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_where_it_was(home, slow, tag):
     follow(process, rf"amd64.*{BEGUN}", rf"arm64.*{BEGUN}")
     kill(process)
     left = run_of(home)
-    assert (left["exit_code"], left["state"]) == (None, "open")
+    assert (left["exit_code"], left["state"]) == (None, "interrupted")
     eventually(lambda: len(list(results(home))) == 2)
 
     done = good(home.run("resume", "--json"))

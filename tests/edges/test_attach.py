@@ -12,8 +12,9 @@ import pytest
 
 from coordinator.domain.lease import Lease
 from coordinator.domain.run import Run
-from coordinator.domain.standing import Standing, standing
 from coordinator.domain.states import TargetState
+from coordinator.domain.status import Status, status
+from coordinator.errors import Exit
 from coordinator.store.processes import _started, this_driver
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import DIGEST, TAG, dead_driver, state_bed
@@ -239,23 +240,23 @@ def test_ctrl_c_ends_a_wait(bed):
     assert waiting.returncode == 130
 
 
-def test_how_a_run_stands():
-    """A run is driven by a process that lives, or that was heard of lately where nobody can tell."""
-    driver = dead_driver()
+def test_what_becomes_of_a_run():
+    """It is driven by a process that lives, or that was heard of lately where nobody can tell; its end is one word."""
     run = Run(id="1", request={}, target_state=TargetState.OPEN, index_digest="", jobs=())
-    leased = Run(
-        id="1",
-        request={},
-        target_state=TargetState.OPEN,
-        index_digest="",
-        jobs=(),
-        lease=Lease(driver=driver, beat_at=9.0),
-    )
-    ended = Run(id="1", request={}, target_state=TargetState.OPEN, index_digest="", jobs=(), finished_at=1.0)
+    leased = replace(run, lease=Lease(driver=dead_driver(), beat_at=9.0))
+    ended = replace(run, target_state=TargetState.INCOMPLETE, finished_at=1.0)
 
-    assert standing(run, 10.0, lambda _: True) is Standing.INTERRUPTED
-    assert standing(leased, 10.0, lambda _: True) is Standing.UNDER_WAY
-    assert standing(leased, 10.0, lambda _: None) is Standing.UNDER_WAY
-    assert standing(leased, 100.0, lambda _: None) is Standing.INTERRUPTED
-    assert standing(leased, 10.0, lambda _: False) is Standing.INTERRUPTED
-    assert standing(ended, 10.0, lambda _: True) is Standing.ENDED
+    assert status(run, 10.0, lambda _: True) is Status.INTERRUPTED
+    assert status(leased, 10.0, lambda _: True) is Status.RUNNING
+    assert status(leased, 10.0, lambda _: None) is Status.RUNNING
+    assert status(leased, 100.0, lambda _: None) is Status.INTERRUPTED
+    assert status(leased, 10.0, lambda _: False) is Status.INTERRUPTED
+    ends = {code: status(replace(ended, exit_code=code), 10.0, lambda _: True) for code in Exit}
+    assert {code: end for code, end in ends.items() if end is not Status.FAILED} == {
+        Exit.DONE: Status.PUBLISHED,
+        Exit.LOST: Status.LOST,
+        Exit.INTERRUPTED: Status.CANCELLED,
+    }
+    conflict = replace(ended, target_state=TargetState.CONFLICT, exit_code=Exit.REGISTRY)
+    assert status(conflict, 10.0, lambda _: True) is Status.CONFLICT
+    assert {one for one in Status if not one.is_over} == {Status.RUNNING, Status.INTERRUPTED}

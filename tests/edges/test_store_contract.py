@@ -202,6 +202,17 @@ def test_runs_are_listed_newest_first(bed, store):
     assert [run.id for run in store.runs(2)] == ["run3", "run2"]
 
 
+def test_the_latest_runs_that_are_wanted_are_found(store):
+    """Whoever chooses is shown all but jobs and tag moves; what is found is whole."""
+    for number in range(4):
+        create(store, f"run{number}", f"app:{number % 2}")
+    store.finish("run0", 0)
+
+    assert store.find_runs(lambda run: run.asked_tags == ("app:0",), 9) == (store.run("run2"), store.run("run0"))
+    assert store.find_runs(lambda run: run.lease is None, 9) == (store.run("run0"),)
+    assert store.find_runs(lambda _: True, 2) == store.runs(2)
+
+
 def test_the_newest_unfinished_run_is_found(store):
     """Whether somebody drives it or not; a finished one is passed over."""
     assert store.newest_unfinished() is None
@@ -214,9 +225,9 @@ def test_the_newest_unfinished_run_is_found(store):
     assert store.newest_unfinished() == store.run("two")
 
 
-def test_the_previous_run_is_the_one_before_with_the_same_first_tag(store):
-    """Other targets in between do not count, nor does what came later."""
-    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:1"), ("four", "app:1")):
+def test_the_previous_run_is_the_one_before_of_the_same_target(store):
+    """By whatever version it is tagged. Other targets in between do not count, nor does what came later."""
+    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:2"), ("four", "app:1")):
         create(store, name, tag)
     untagged = store.create_run("five", {}, {}, driver=OURS, inputs={}, inventory="")
 

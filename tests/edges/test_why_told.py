@@ -55,7 +55,7 @@ def test_the_account_of_a_run(bed):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"run bbbb: {TAG}: published in 0.0 s",
-        "before it run aaaa: incomplete (exit 4) in 0.0 s",
+        "before it run aaaa: failed (exit 4) in 0.0 s",
         "",
         "nothing changed since run aaaa",
         "",
@@ -94,7 +94,7 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     done = bed.home.run("why", "aaaa")
 
     assert done.returncode == 0
-    assert "open, not over" in done.stdout
+    assert "aaaa: nas.lan:5000/app:1: running\n" in done.stdout
     assert "linux/arm64: pending: no host has it yet" in done.stdout
 
 

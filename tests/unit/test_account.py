@@ -12,7 +12,8 @@ from coordinator.domain.plan import Row
 from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.states import AttemptState, JobState, TargetState
-from coordinator.domain.why.account import Evidence, account
+from coordinator.domain.status import Status
+from coordinator.domain.why.account import Sources, account
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.rawjson import from_json_line
 from coordinator.report.why import account_text
@@ -38,13 +39,13 @@ def run(name: str, *jobs: Job) -> Run:
     )
 
 
-def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Evidence:
+def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Sources:
     lines = (CASES / case / "events.jsonl").read_bytes().splitlines() if case else []
     recorded = [found for line in lines if (found := from_json_line(line))]
-    return Evidence(run=run(name, *jobs), recorded=recorded, origin=origin)
+    return Sources(run=run(name, *jobs), status=Status.PUBLISHED, recorded=recorded, origin=origin)
 
 
-def told(now: Evidence, before: Evidence | None):
+def told(now: Sources, before: Sources | None):
     return account(now, before, [ARM64], Platform("host", "any"))
 
 
@@ -72,7 +73,7 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     origin = Origin(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
     before = Origin(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
     recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
-    now = Evidence(run=run("7f3a", JOB), recorded=recorded, origin=origin)
+    now = Sources(run=run("7f3a", JOB), status=Status.PUBLISHED, recorded=recorded, origin=origin)
 
     text = account_text(told(now, known("5c1d", JOB, origin=before)))
 
@@ -84,7 +85,7 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     ("job", "kept", "before", "why"),
     [
         (replace(JOB, reused=True), None, JOB, "reused, since nothing it depends on has changed since that was built"),
-        (JOB, None, None, "built; no earlier run of this tag is known here"),
+        (JOB, None, None, "built; no earlier run of this target is known here"),
         (JOB, None, replace(JOB, build_id="2"), "built, since what it depends on has changed since run 5c1d"),
         (JOB, None, replace(JOB, state=JobState.LOST), "built, since run 5c1d did not finish it"),
         (JOB, None, replace(JOB, platform=parse("linux/amd64")), "built; run 5c1d did not have it"),

@@ -256,3 +256,26 @@ def test_the_cause_of_a_stop_speaks_for_the_run():
         "because of linux/arm/v7 (--fail-fast); nas/app:1 not touched"
     )
     assert error.hint == "the whole log: archloom logs r linux/arm/v7"
+
+
+@pytest.mark.parametrize(
+    ("request_", "same"),
+    [
+        ({"tags": ["nas.lan:5000/app:2", "ghcr.io/ann/app:2"]}, True),
+        ({"context": "/elsewhere", "dockerfile": "/elsewhere/Dockerfile"}, True),
+        ({"build_args": {"A": "b"}, "platforms": ["linux/arm64"]}, True),
+        ({"tags": ["nas.lan:5000/other:1"]}, False),
+        ({"stage": "test"}, False),
+        ({"dockerfile": "/app/deploy/Dockerfile"}, False),
+        ({"tags": []}, False),
+    ],
+)
+def test_which_runs_are_of_one_target(request_, same):
+    """Who tags by version or commit asks what changed since the last one; a checkout may lie elsewhere each time."""
+    one = {"tags": ["nas.lan:5000/app:1"], "context": "/app", "dockerfile": "/app/Dockerfile", "stage": ""}
+    runs = [
+        Run(id="1", request=asked, target_state=TargetState.OPEN, index_digest="", jobs=())
+        for asked in (one, {**one, **request_})
+    ]
+
+    assert (runs[0].target_key == runs[1].target_key) is same

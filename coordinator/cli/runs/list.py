@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -12,42 +12,41 @@ from coordinator.cli.around import around, open_store
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain import references
 from coordinator.domain.run import Run
-from coordinator.domain.standing import Standing
-from coordinator.domain.states import TargetState
-from coordinator.errors import Exit
+from coordinator.domain.status import Status
 from coordinator.report.tables import moment, table
-from coordinator.runner.commands.onlooking import stands
-
-_EVERY = -1  # SQLite's limit that is none
-_STATES: dict[str, Callable[[Run, Standing], bool]] = {
-    "open": lambda run, _: run.finished_at is None,
-    "running": lambda _, stand: stand is Standing.UNDER_WAY,
-    "interrupted": lambda _, stand: stand is Standing.INTERRUPTED,
-    "published": lambda run, _: run.exit_code == Exit.DONE,
-    "failed": lambda run, _: run.exit_code not in (None, Exit.DONE, Exit.INTERRUPTED),
-    "cancelled": lambda run, _: run.exit_code == Exit.INTERRUPTED,
-}
+from coordinator.runner.commands.onlooking import status_of
 
 
-@click.command(epilog="\b\nExample:\n  archloom runs --state failed --tag nas.lan:5000/app")
-@click.option("--state", type=click.Choice(list(_STATES)), help="Only these; open is running or interrupted.")
+@click.command(epilog="\b\nExample:\n  archloom runs --state failed --state lost --tag nas.lan:5000/app")
+@click.option(
+    "--state", multiple=True, type=click.Choice([one.value for one in Status]), help="Only these; may be repeated."
+)
 @click.option("--tag", metavar="REF", help="Only those of this tag, or of all tags of a repository.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
-def command(*, state: str | None, tag: str | None, limit: int, as_json: bool) -> None:
+def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
     here = around()
     wanted = references.parse(tag) if tag else None
+
+    def is_wanted(run: Run) -> bool:
+        return (wanted is None or _has(run, wanted)) and (not state or status_of(run, here.clock) in state)
+
     with open_store(here) as store:
-        latest = store.runs(limit if state is tag is None else _EVERY)
-    found = [(run, stands(run, here.clock)) for run in latest if wanted is None or _has(run, wanted)]
-    runs = [(run, stand) for run, stand in found if state is None or _STATES[state](run, stand)][:limit]
+        runs = [(run, status_of(run, here.clock)) for run in store.find_runs(is_wanted, limit)]
     if as_json:
-        give_json([_to_json(run, stand) for run, stand in runs])
+        give_json([_to_json(run, status) for run, status in runs])
     elif runs:
-        give(table(("run", "begun", "state", "platforms", "tags"), [_row(run, stand) for run, stand in runs]))
+        give(table(("run", "begun", "state", "platforms", "tags"), [_row(run, status) for run, status in runs]))
+        _hint([run.id for run, status in runs if status is Status.INTERRUPTED])
     else:
-        say("no such runs" if latest else "no runs yet")
+        say("no such runs" if state or tag else "no runs yet")
+
+
+def _hint(interrupted: Sequence[str]) -> None:
+    if interrupted:
+        which = "it" if len(interrupted) == 1 else "the latest that was interrupted"
+        say(f"hint: go on with {which}: archloom resume {interrupted[0]}")
 
 
 def _has(run: Run, wanted: references.Reference) -> bool:
@@ -55,31 +54,20 @@ def _has(run: Run, wanted: references.Reference) -> bool:
     return any(tag.name == wanted.name and wanted.tag in ("", tag.tag) for tag in tags)
 
 
-def _row(run: Run, stand: Standing) -> tuple[str, ...]:
+def _row(run: Run, status: Status) -> tuple[str, ...]:
     jobs = sorted(run.jobs, key=attrgetter("state"))
-    states = ", ".join(f"{len(list(group))} {state}" for state, group in groupby(jobs, attrgetter("state")))
-    return (run.id, moment(run.created_at), _state(run, stand), states, " ".join(run.asked_tags))
+    platforms = ", ".join(f"{len(list(group))} {state}" for state, group in groupby(jobs, attrgetter("state")))
+    by = f" ({run.lease.driver.holder})" if run.lease and status is Status.RUNNING else ""
+    return (run.id, moment(run.created_at), f"{status}{by}", platforms, " ".join(run.asked_tags))
 
 
-def _state(run: Run, stand: Standing) -> str:
-    match stand:
-        case Standing.ENDED:
-            return run.target_state if run.exit_code == Exit.DONE else f"{run.target_state} (exit {run.exit_code})"
-        case Standing.INTERRUPTED:
-            return f"interrupted: archloom resume {run.id}"
-        case Standing.UNDER_WAY:
-            reached = "open" if run.target_state is TargetState.OPEN else f"open ({run.target_state})"
-            return f"{reached}, driven by {run.lease.driver.holder}" if run.lease else reached
-
-
-def _to_json(run: Run, stand: Standing) -> dict[str, object]:
+def _to_json(run: Run, status: Status) -> dict[str, object]:
     return {
         "run": run.id,
         "created_at": run.created_at,
         "finished_at": run.finished_at,
         "exit_code": run.exit_code,
-        "state": run.target_state,
-        "standing": stand,
+        "state": status,
         "driver": {"holder": run.lease.driver.holder, "beat_at": run.lease.beat_at} if run.lease else None,
         "digest": run.index_digest,
         "tags": list(run.asked_tags),

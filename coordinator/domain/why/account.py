@@ -10,6 +10,7 @@ from coordinator.domain.events import Event, Notice
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run, StoredEvent
 from coordinator.domain.states import JobState
+from coordinator.domain.status import Status
 from coordinator.domain.why.changes import Change, changes
 from coordinator.domain.why.committed import story_of_job, story_of_run
 from coordinator.domain.why.origin import Origin
@@ -17,10 +18,11 @@ from coordinator.domain.why.story import Entry, StoryKind, beside, story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Sources:
     """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
 
     run: Run
+    status: Status
     committed: Sequence[StoredEvent] = field(default=(), repr=False)
     recorded: Sequence[tuple[float, Event]] = field(default=(), repr=False)
     origin: Origin
@@ -37,28 +39,32 @@ class JobAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`before` is the run before of the same first tag; without one there are no `changes`."""
+    """`before` is the run before of the same target; without one there are no `changes`."""
 
     run: Run
+    status: Status
     before: Run | None
+    before_status: Status | None
     changes: tuple[Change, ...]
     entries: tuple[Entry, ...]
     jobs: tuple[JobAccount, ...]
 
 
-def account(now: Evidence, before: Evidence | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
+def account(now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
     """The account of these platforms of the run. `build_platform` stands for whichever host builds."""
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return Account(
         run=now.run,
+        status=now.status,
         before=before.run if before else None,
+        before_status=before.status if before else None,
         changes=changes(before.origin, now.origin, platforms, build_platform) if before else (),
         entries=_of_run(now),
         jobs=tuple(_of_job(job, now, before) for job in jobs),
     )
 
 
-def _of_run(known: Evidence) -> tuple[Entry, ...]:
+def _of_run(known: Sources) -> tuple[Entry, ...]:
     notices = (
         Entry(at=at, kind=StoryKind.NOTE, name="notice", text=event.text)
         for at, event in known.recorded
@@ -67,7 +73,7 @@ def _of_run(known: Evidence) -> tuple[Entry, ...]:
     return tuple(sorted((*story_of_run(known.committed), *notices), key=lambda entry: entry.at))
 
 
-def _of_job(job: Job, now: Evidence, before: Evidence | None) -> JobAccount:
+def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
     earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
     entries = (*_plan(job, now), *_entries(job, now))
     return JobAccount(
@@ -77,7 +83,7 @@ def _of_job(job: Job, now: Evidence, before: Evidence | None) -> JobAccount:
     )
 
 
-def _plan(job: Job, now: Evidence) -> Iterator[Entry]:
+def _plan(job: Job, now: Sources) -> Iterator[Entry]:
     """Who was to build it and who was not, those with the same reason together."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
     for row in now.origin.kept.plan if now.origin.kept else ():
@@ -88,11 +94,11 @@ def _plan(job: Job, now: Evidence) -> Iterator[Entry]:
         yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {who}: {reason}")
 
 
-def _entries(job: Job, known: Evidence) -> tuple[Entry, ...]:
+def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
     return story(known.recorded, job.platform) or story_of_job(job, known.committed)
 
 
-def _why(job: Job, now: Evidence, before: Run | None, earlier: Job | None) -> str:
+def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str:
     unstable = now.origin.kept.unstable if now.origin.kept else ()
     if job.reused:
         return "reused, since nothing it depends on has changed since that was built"
@@ -101,7 +107,7 @@ def _why(job: Job, now: Evidence, before: Run | None, earlier: Job | None) -> st
     if unstable:
         return f"built, since nothing is reused: {'; '.join(unstable)}"
     if before is None:
-        return "built; no earlier run of this tag is known here"
+        return "built; no earlier run of this target is known here"
     if earlier is None:
         return f"built; run {before.id} did not have it"
     if earlier.build_id != job.build_id:

@@ -8,14 +8,14 @@ from coordinator.domain.ages import ago
 from coordinator.domain.outcome import complaint
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
-from coordinator.domain.standing import Standing, standing
+from coordinator.domain.status import Status, status
 from coordinator.errors import ArchloomError, Exit, LostError, of_exit
 from coordinator.store.processes import is_alive
 
 
-def stands(run: Run, clock: Callable[[], float]) -> Standing:
-    """How the run stands now, as far as this machine can tell."""
-    return standing(run, clock(), is_alive)
+def status_of(run: Run, clock: Callable[[], float]) -> Status:
+    """What has become of the run by now, as far as this machine can tell."""
+    return status(run, clock(), is_alive)
 
 
 def jobs_of(run: Run, platform: Platform | None) -> tuple[Job, ...]:
