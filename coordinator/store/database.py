@@ -14,6 +14,7 @@ from typing import Any
 
 from coordinator.errors import ArchloomError
 from coordinator.store import mounts, troubles
+from coordinator.store.folders import private_folder
 from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
@@ -39,7 +40,7 @@ class Database:
             if path is not None:
                 if kind := mounts.shared_by_machines(path):
                     raise troubles.shared_by_machines(path, kind)
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(path.parent)
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
             try:
@@ -142,6 +143,8 @@ class Database:
         # Before anything else: a store from the future is left as it is.
         self._check_version()
         self._connection.execute("PRAGMA journal_mode = WAL")
+        # Some builds of SQLite sync such a journal at checkpoints only.
+        self._connection.execute("PRAGMA synchronous = FULL")
         if self._check_version() < VERSION:
             with self._transaction("BEGIN IMMEDIATE"):
                 # Asked again: another first start may have been quicker.
