@@ -150,13 +150,28 @@ class Database:
                 # Asked again: another first start may have been quicker.
                 for statement in schema(self._check_version(), VERSION):
                     self._connection.execute(statement)
+                self._check_tables()
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        else:
+            self._check_tables()
+
+    def _check_tables(self) -> None:
+        """Somebody else's have other columns: then one of our queries does not compile."""
+        for query in self._queries.values():
+            self._connection.execute(f"EXPLAIN {query}", _Anything())
 
     def _check_version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
             raise troubles.from_the_future(self._path, found, VERSION)
         return found
+
+
+class _Anything(dict[str, object]):
+    """A value for every parameter."""
+
+    def __missing__(self, _: str) -> None:
+        return None
 
 
 def _connected(path: Path | str, patience_s: float) -> sqlite3.Connection:
