@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from coordinator.domain.lease import Lease
 from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.references import parse
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
 
@@ -118,6 +119,17 @@ class Run:
 
     def job(self, job_id: int) -> Job:
         return next(job for job in self.jobs if job.id == job_id)
+
+
+def subject(request: Mapping[str, object]) -> tuple[object, ...] | None:
+    """What a run builds, whatever it is called this time: the same for a tag that names a version or a commit.
+
+    None where it has no tag.
+    """
+    tags = request.get("tags")
+    if not isinstance(tags, list) or not tags:
+        return None
+    return parse(str(tags[0])).name, request.get("stage", ""), request.get("dockerfile", "")
 
 
 def _ended_at(job: Job) -> float:

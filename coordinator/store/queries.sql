@@ -48,10 +48,8 @@ SELECT id FROM runs ORDER BY rowid DESC LIMIT coalesce(:limit, -1);
 -- name: newest_unfinished
 SELECT id FROM runs WHERE finished_at IS NULL ORDER BY rowid DESC LIMIT 1;
 
--- name: previous_run
-SELECT before.id FROM runs JOIN runs AS before
-ON json_extract(before.request, '$.tags[0]') = json_extract(runs.request, '$.tags[0]') AND before.rowid < runs.rowid
-WHERE runs.id = :id ORDER BY before.rowid DESC LIMIT 1;
+-- name: requests_before
+SELECT id, request FROM runs WHERE rowid < (SELECT rowid FROM runs WHERE id = :id) ORDER BY rowid DESC;
 
 -- name: events_of_run
 SELECT at, what, data FROM events WHERE run_id = :run_id ORDER BY id;

@@ -17,7 +17,7 @@ from coordinator.domain import states
 from coordinator.domain.known import Sighting
 from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode, Platform
-from coordinator.domain.run import Attempt, Run, StoredEvent
+from coordinator.domain.run import Attempt, Run, StoredEvent, subject
 from coordinator.domain.states import (
     AttemptEvent,
     AttemptState,
@@ -151,8 +151,13 @@ class Store:
         return self._first("newest_unfinished")
 
     def previous(self, run: Run) -> Run | None:
-        """The run before this one that had the same first tag."""
-        return self._first("previous_run", id=run.id)
+        """The run before this one that built the same: stage and Dockerfile, for the repository of the first tag."""
+        wanted = subject(run.request)
+        with self._db.snapshot():
+            before = self._db.all("requests_before", id=run.id) if wanted else []
+            same = (row["id"] for row in before if subject(json.loads(row["request"])) == wanted)
+            found = next(same, None)
+            return self.run(found) if found else None
 
     def events(self, run_id: str) -> tuple[StoredEvent, ...]:
         """Everything that was committed of the run, in its order. Raises UsageError for an unknown id."""

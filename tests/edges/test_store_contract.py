@@ -214,15 +214,22 @@ def test_the_newest_unfinished_run_is_found(store):
     assert store.newest_unfinished() == store.run("two")
 
 
-def test_the_previous_run_is_the_one_before_with_the_same_first_tag(store):
-    """Other targets in between do not count, nor does what came later."""
-    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:1"), ("four", "app:1")):
+def test_the_previous_run_is_the_one_before_that_built_the_same(store):
+    """Whatever version its tag named. Other targets in between do not count, nor does what came later."""
+    for name, tag in (("one", "nas:5000/app:1"), ("two", "nas:5000/other:1"), ("three", "nas:5000/app:2")):
         create(store, name, tag)
+    for name, more in (("stage", {"stage": "test"}), ("file", {"dockerfile": "/src/Dockerfile.dev"})):
+        request = {"tags": ["nas:5000/app:2"], **more}
+        store.create_run(name, request, {}, driver=OURS, inputs={}, inventory="")
+    create(store, "four", "nas:5000/app:3")
     untagged = store.create_run("five", {}, {}, driver=OURS, inputs={}, inventory="")
 
     assert store.previous(store.run("three")) == store.run("one")
     assert store.previous(store.run("one")) is None
     assert store.previous(store.run("two")) is None
+    assert store.previous(store.run("stage")) is None
+    assert store.previous(store.run("file")) is None
+    assert store.previous(store.run("four")) == store.run("three")
     assert store.previous(untagged) is None
 
 

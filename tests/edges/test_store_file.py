@@ -115,7 +115,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
             AttemptState.BUILDING,
             None,
         ]
-        assert store.previous(open_) == published
+        assert store.previous(open_) == failed
         assert store.newest_unfinished() == open_
         assert store.events(failed.id)[-1].what == "run ended 4"
         known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), Sighting(observation=None, seen_at=0.0))
