@@ -15,6 +15,7 @@ import pytest
 from coordinator.domain import states
 from coordinator.domain.known import Sighting
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.steps import RunEnded
 from coordinator.store.database import VERSION
 from coordinator.store.folders import private_folder
 from coordinator.store.queries import schema
@@ -117,7 +118,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         ]
         assert store.previous(open_) == failed
         assert store.newest_unfinished() == open_
-        assert store.events(failed.id)[-1].what == "run ended 4"
+        assert store.events(failed.id)[-1].what == RunEnded(4)
         known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), Sighting(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
@@ -129,6 +130,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
 DYING = """
 import os, signal, sys
 from pathlib import Path
+from coordinator.domain.steps import RunEnded
 from coordinator.store.database import Database
 
 def dies_at(path, last):
