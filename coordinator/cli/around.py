@@ -12,11 +12,8 @@ from coordinator.domain.inventory import Inventory, builtin
 from coordinator.domain.run import Run
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
-from coordinator.runner.state import history
 from coordinator.runner.state.logs import state_folder
 from coordinator.store.sqlite import Store
-
-open_store = history.open_store
 
 
 def around() -> Around:

@@ -6,13 +6,14 @@ import sys
 
 import click
 
-from coordinator.cli.around import around, open_store, run_named
+from coordinator.cli.around import around, run_named
 from coordinator.cli.output import say
 from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
 from coordinator.runner.commands.onlooking import abandoned, ended_badly, status_of
+from coordinator.runner.state.history import open_store
 from coordinator.runner.state.logs import log_folder
 
 

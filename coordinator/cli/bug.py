@@ -11,6 +11,7 @@ from pathlib import Path
 from coordinator import __version__
 from coordinator.errors import ArchloomError
 from coordinator.runner.state.logs import state_folder
+from coordinator.store.folders import private_folder
 
 
 def bug(error: BaseException) -> ArchloomError:
@@ -20,7 +21,7 @@ def bug(error: BaseException) -> ArchloomError:
     """
     folder = state_folder(os.environ, Path.home()) / "bugs"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         path = _written(folder, error)
     except OSError:
         path = _written(Path(tempfile.gettempdir()), error)

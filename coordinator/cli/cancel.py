@@ -16,11 +16,12 @@ from coordinator.errors import Exit, UsageError
 @click.option("-i", "--inventory", metavar="FILE", help="Its hosts, where nobody drives it. Default: its own.")
 def command(run: str, *, inventory: str | None) -> None:
     """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
-    from coordinator.cli.around import around, inventory_of, open_store
+    from coordinator.cli.around import around, inventory_of
     from coordinator.cli.output import say
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
     from coordinator.runner.commands.cancel import cancel
+    from coordinator.runner.state.history import open_store
 
     here = around()
     with open_store(here) as store:

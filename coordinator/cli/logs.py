@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.around import around, open_store, run_named, told_apart
+from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
 from coordinator.domain import platforms, states
 from coordinator.domain.run import Attempt, Job, Run
@@ -18,6 +18,7 @@ from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
 from coordinator.runner.around import Around
 from coordinator.runner.commands.onlooking import abandoned, jobs_of, status_of
+from coordinator.runner.state.history import open_store
 from coordinator.runner.state.logs import log_folder, log_path
 from coordinator.store.sqlite import Store
 

@@ -18,8 +18,9 @@ from coordinator.errors import UsageError
 @result_flags
 def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Go on with RUN, or with the newest that has not ended."""
-    from coordinator.cli.around import around, inventory_of, open_store
+    from coordinator.cli.around import around, inventory_of
     from coordinator.runner.commands.resume import resume
+    from coordinator.runner.state.history import open_store
 
     wish = Wish(**words)
     here = around()

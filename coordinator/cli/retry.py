@@ -17,8 +17,9 @@ from coordinator.domain import platforms
 @result_flags
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
-    from coordinator.cli.around import around, inventory_of, open_store, run_named
+    from coordinator.cli.around import around, inventory_of, run_named
     from coordinator.runner.commands.retry import retry
+    from coordinator.runner.state.history import open_store
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import click
 
-from coordinator.cli.around import around, open_store, run_named
+from coordinator.cli.around import around, run_named
 from coordinator.cli.output import show
 from coordinator.domain.run import Run
 from coordinator.domain.status import Status
 from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
 from coordinator.runner.commands.onlooking import abandoned, status_of
+from coordinator.runner.state.history import open_store
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.around import around, open_store, run_named, told_apart
+from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_json
 from coordinator.domain import platforms
 from coordinator.domain.run import Run
@@ -15,6 +15,7 @@ from coordinator.runner.around import Around
 from coordinator.runner.commands.onlooking import jobs_of, status_of
 from coordinator.runner.inputs.gather import BUILD_PLATFORM
 from coordinator.runner.inputs.kept import origin_of
+from coordinator.runner.state.history import open_store
 from coordinator.runner.state.logs import log_folder
 from coordinator.store.sqlite import Store
 

@@ -11,6 +11,7 @@ from coordinator.domain.lease import Lease
 from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.steps import Step
 from coordinator.errors import UsageError
 
 _ON_ITS_HOST = (
@@ -146,10 +147,10 @@ def _ended_at(job: Job) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One committed step of a run, at epoch seconds: `job linux/arm64 pending assign active`."""
+    """One committed step of a run, at epoch seconds; `what` is None for one that another archloom wrote."""
 
     at: float
-    what: str
+    what: Step | None
     data: Mapping[str, str]
 
 

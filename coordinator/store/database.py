@@ -14,6 +14,7 @@ from typing import Any
 
 from coordinator.errors import ArchloomError
 from coordinator.store import mounts, troubles
+from coordinator.store.folders import private_folder
 from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
@@ -39,7 +40,7 @@ class Database:
             if path is not None:
                 if kind := mounts.shared_by_machines(path):
                     raise troubles.shared_by_machines(path, kind)
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(path.parent)
                 path.touch(mode=0o600)
             self._connection = _connected(path or ":memory:", patience_s)
             try:
@@ -142,18 +143,35 @@ class Database:
         # Before anything else: a store from the future is left as it is.
         self._check_version()
         self._connection.execute("PRAGMA journal_mode = WAL")
+        # Some builds of SQLite sync such a journal at checkpoints only.
+        self._connection.execute("PRAGMA synchronous = FULL")
         if self._check_version() < VERSION:
             with self._transaction("BEGIN IMMEDIATE"):
                 # Asked again: another first start may have been quicker.
                 for statement in schema(self._check_version(), VERSION):
                     self._connection.execute(statement)
+                self._check_tables()
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        else:
+            self._check_tables()
+
+    def _check_tables(self) -> None:
+        """Somebody else's have other columns: then one of our queries does not compile."""
+        for query in self._queries.values():
+            self._connection.execute(f"EXPLAIN {query}", _Anything())
 
     def _check_version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
             raise troubles.from_the_future(self._path, found, VERSION)
         return found
+
+
+class _Anything(dict[str, object]):
+    """A value for every parameter."""
+
+    def __missing__(self, _: str) -> None:
+        return None
 
 
 def _connected(path: Path | str, patience_s: float) -> sqlite3.Connection:

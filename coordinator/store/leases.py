@@ -8,6 +8,7 @@ from typing import Protocol
 
 from coordinator.domain.lease import Driver, Lease
 from coordinator.domain.run import Run
+from coordinator.domain.steps import RunStep, Step
 from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import Database
@@ -21,7 +22,7 @@ def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomErro
 class Tell(Protocol):
     """Writes an event of a run down, in the transaction under way."""
 
-    def __call__(self, run_id: str, what: str, **data: str) -> None: ...
+    def __call__(self, run_id: str, step: Step, **data: str) -> None: ...
 
 
 class Leases:
@@ -52,7 +53,7 @@ class Leases:
             raise has_ended(run.id, UsageError, "ended")
         lease, now = run.lease, self._clock()
         if lease is None or lease.driver.token == driver.token:
-            self._tell(run.id, "run taken up", holder=driver.holder)
+            self._tell(run.id, RunStep.TAKEN_UP, holder=driver.holder)
         else:
             silent = f"{max(0.0, now - lease.beat_at):.0f} s"
             if not lease.is_stale(now, self._is_alive(lease.driver)):
@@ -61,7 +62,7 @@ class Leases:
                     hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
                     code="held",
                 )
-            self._tell(run.id, "run taken over", holder=driver.holder, before=lease.driver.holder, silent=silent)
+            self._tell(run.id, RunStep.TAKEN_OVER, holder=driver.holder, before=lease.driver.holder, silent=silent)
         self.take(run.id, driver)
 
     def hold(self, run_id: str) -> None:

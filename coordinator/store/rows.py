@@ -10,6 +10,7 @@ from coordinator.domain.lease import Driver, Lease
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.run import Attempt, Job, Run, StoredEvent, TagMove
 from coordinator.domain.states import AttemptState, JobState, TargetState
+from coordinator.domain.steps import read
 
 
 def run(row: sqlite3.Row, lease: Lease | None, jobs: tuple[Job, ...], tags: tuple[TagMove, ...]) -> Run:
@@ -70,7 +71,7 @@ def lease(row: sqlite3.Row) -> Lease:
 
 
 def event(row: sqlite3.Row) -> StoredEvent:
-    return StoredEvent(at=row["at"], what=row["what"], data=json.loads(row["data"]))
+    return StoredEvent(at=row["at"], what=read(row["what"]), data=json.loads(row["data"]))
 
 
 def sighting(row: sqlite3.Row) -> Sighting:

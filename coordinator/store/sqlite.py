@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ from typing import Any, Self
 from coordinator.domain import states
 from coordinator.domain.known import Sighting
 from coordinator.domain.lease import Driver
-from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Run, StoredEvent
 from coordinator.domain.states import (
     AttemptEvent,
@@ -28,6 +29,7 @@ from coordinator.domain.states import (
     TargetEvent,
     TargetState,
 )
+from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved, TargetStep
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import PATIENCE_S, Database
@@ -96,7 +98,7 @@ class Store:
             for platform, build_id in build_ids.items():
                 self._db.do("insert_job", run_id=run_id, platform=str(platform), build_id=build_id)
             self._leases.take(run_id, driver)
-            self._tell(run_id, "run created", holder=driver.holder)
+            self._tell(run_id, RunStep.CREATED, holder=driver.holder)
         return self.run(run_id)
 
     def drive(self, run_id: str, driver: Driver) -> Run:
@@ -117,14 +119,14 @@ class Store:
         """Gives the run back unfinished, for whoever drives it next."""
         with self._drive(run_id):
             self._leases.end(run_id)
-            self._tell(run_id, "run released")
+            self._tell(run_id, RunStep.RELEASED)
 
     def ask_cancel(self, run_id: str) -> None:
         """Asks whoever drives the run to cancel it. A run that has ended is left as it is."""
         with self._db.change():
             self.run(run_id)
             if self._db.do("ask_cancel", id=run_id):
-                self._tell(run_id, "cancel asked")
+                self._tell(run_id, RunStep.CANCEL_ASKED)
 
     def cancel_asked(self, run_id: str) -> bool:
         return bool(self._known(run_id)["cancel_asked"])
@@ -203,9 +205,9 @@ class Store:
         with self._drive(found["run_id"]):
             row = self._db.row("attempt_state", id=attempt_id)
             before = AttemptState(row["state"])
-            name = f"attempt {row['platform']} {row['number']} {before}"
+            step = AttemptStep(parse(row["platform"]), row["number"], before, event, None)
             if row["winning"] or states.ended(before):
-                self._tell(row["run_id"], f"{name} dropped {event}", code=code, message=message)
+                self._tell(row["run_id"], step, code=code, message=message)
                 return before
             state = states.after(states.ATTEMPT, before, event)
             ended_at = self._clock() if states.ended(state) else None
@@ -218,7 +220,7 @@ class Store:
                 digest=digest,
                 ended_at=ended_at,
             )
-            self._tell(row["run_id"], f"{name} {event} {state}", code=code, message=message)
+            self._tell(row["run_id"], replace(step, after=state), code=code, message=message)
         return state
 
     def move_job(self, job_id: int, event: JobEvent) -> JobState:
@@ -251,7 +253,7 @@ class Store:
             before = TargetState(self._known(run_id)["target_state"])
             state = states.after(states.TARGET, before, event)
             self._db.do("set_target_state", id=run_id, state=state, digest=digest)
-            self._tell(run_id, f"target {before} {event} {state}", digest=digest)
+            self._tell(run_id, TargetStep(before, event, state), digest=digest)
         return state
 
     def expect_tag(self, run_id: str, reference: str, previous: str) -> None:
@@ -262,14 +264,14 @@ class Store:
     def tag_moved(self, run_id: str, reference: str) -> None:
         with self._drive(run_id):
             self._db.do("set_tag_moved", run_id=run_id, reference=reference)
-            self._tell(run_id, f"tag {reference} moved")
+            self._tell(run_id, TagMoved(reference))
 
     def finish(self, run_id: str, exit_code: int) -> None:
         """The run is over, its target having ended before, and with it the lease."""
         with self._drive(run_id):
             self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
-            self._tell(run_id, f"run ended {exit_code}")
+            self._tell(run_id, RunEnded(exit_code))
 
     def sightings(self) -> dict[tuple[str, str], Sighting]:
         """What is remembered of hosts, by name and address."""
@@ -339,12 +341,12 @@ class Store:
         before = JobState(job["state"])
         state = states.after(states.JOB, before, event)
         self._db.do("set_job_state", id=job_id, state=state, child=child, reused=int(event is JobEvent.REUSE))
-        self._tell(job["run_id"], f"job {job['platform']} {before} {event} {state}")
+        self._tell(job["run_id"], JobStep(parse(job["platform"]), before, event, state))
         return state
 
     def _drop(self, job: Any, event: JobEvent, **data: str) -> None:  # noqa: ANN401
-        self._tell(job["run_id"], f"job {job['platform']} {job['state']} dropped {event}", **data)
+        self._tell(job["run_id"], JobStep(parse(job["platform"]), JobState(job["state"]), event, None), **data)
 
-    def _tell(self, run_id: str, what: str, **data: str) -> None:
+    def _tell(self, run_id: str, step: Step, **data: str) -> None:
         kept = json.dumps({key: value for key, value in data.items() if value})
-        self._db.do("insert_event", run_id=run_id, at=self._clock(), what=what, data=kept)
+        self._db.do("insert_event", run_id=run_id, at=self._clock(), what=str(step), data=kept)

@@ -97,7 +97,7 @@ def end(store: Store, run_id: str = "7f3a", exit_code: int = 4) -> None:
 
 
 def told(store: Store, run_id: str = "7f3a") -> list[str]:
-    return [event.what for event in store.events(run_id)]
+    return [str(event.what) for event in store.events(run_id)]
 
 
 def old_store(path: Path, version: int) -> Path:

@@ -206,7 +206,7 @@ def test_the_latest_runs_that_are_wanted_are_found(store):
     """Whoever chooses is shown all but jobs and tag moves; what is found is whole."""
     for number in range(4):
         create(store, f"run{number}", f"app:{number % 2}")
-    store.finish("run0", 0)
+    end(store, "run0")
 
     assert store.find_runs(lambda run: run.asked_tags == ("app:0",), 9) == (store.run("run2"), store.run("run0"))
     assert store.find_runs(lambda run: run.lease is None, 9) == (store.run("run0"),)
@@ -227,13 +227,20 @@ def test_the_newest_unfinished_run_is_found(store):
 
 def test_the_previous_run_is_the_one_before_of_the_same_target(store):
     """By whatever version it is tagged. Other targets in between do not count, nor does what came later."""
-    for name, tag in (("one", "app:1"), ("two", "other:1"), ("three", "app:2"), ("four", "app:1")):
+    for name, tag in (("one", "nas:5000/app:1"), ("two", "nas:5000/other:1"), ("three", "nas:5000/app:2")):
         create(store, name, tag)
+    for name, more in (("stage", {"stage": "test"}), ("file", {"dockerfile": "/src/Dockerfile.dev"})):
+        request = {"tags": ["nas:5000/app:2"], **more}
+        store.create_run(name, request, {}, driver=OURS, inputs={}, inventory="")
+    create(store, "four", "nas:5000/app:3")
     untagged = store.create_run("five", {}, {}, driver=OURS, inputs={}, inventory="")
 
     assert store.previous(store.run("three")) == store.run("one")
     assert store.previous(store.run("one")) is None
     assert store.previous(store.run("two")) is None
+    assert store.previous(store.run("stage")) is None
+    assert store.previous(store.run("file")) is None
+    assert store.previous(store.run("four")) == store.run("three")
     assert store.previous(untagged) is None
 
 

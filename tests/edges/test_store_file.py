@@ -15,7 +15,9 @@ import pytest
 from coordinator.domain import states
 from coordinator.domain.known import Sighting
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.steps import RunEnded
 from coordinator.store.database import VERSION
+from coordinator.store.folders import private_folder
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
@@ -55,6 +57,24 @@ def test_nobody_else_reads_it(tmp_path):
 
     assert modes == {"archloom.db": 0o600, "archloom.db-wal": 0o600, "archloom.db-shm": 0o600}
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_folders_above_it_are_as_private(tmp_path):
+    """Whichever of archloom's files comes first makes them; those there were stay as their user has them."""
+    there = tmp_path / "there"
+    there.mkdir(mode=0o755)
+
+    private_folder(there / "state" / "archloom" / "runs" / "7f3a")
+
+    made = [there, *(one for one in there.rglob("*"))]
+    assert [one.stat().st_mode & 0o777 for one in made] == [0o755, 0o700, 0o700, 0o700, 0o700]
+    private_folder(there)
+
+
+def test_what_is_committed_is_on_the_disk(tmp_path):
+    """Whatever the SQLite at hand was built to do by default."""
+    with opened(tmp_path / "archloom.db") as store:
+        assert store._db._connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 @pytest.mark.parametrize("version", range(1, VERSION))
@@ -98,7 +118,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         ]
         assert store.previous(open_) == failed
         assert store.newest_unfinished() == open_
-        assert store.events(failed.id)[-1].what == "run ended 4"
+        assert store.events(failed.id)[-1].what == RunEnded(4)
         known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), Sighting(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
@@ -110,6 +130,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
 DYING = """
 import os, signal, sys
 from pathlib import Path
+from coordinator.domain.steps import RunEnded
 from coordinator.store.database import Database
 
 def dies_at(path, last):

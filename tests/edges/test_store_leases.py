@@ -9,6 +9,7 @@ import pytest
 from coordinator.domain.lease import STALE_S, Lease
 from coordinator.domain.platforms import Mode
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.domain.steps import RunStep
 from coordinator.errors import Exit, HeldError, UsageError
 from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
@@ -56,7 +57,7 @@ def test_a_stale_lease_is_taken_over(shared, alive, silent, taken):
         run = other.drive("7f3a", THEIRS)
         assert run.lease == Lease(driver=THEIRS, beat_at=shared.now)
         event = other.events("7f3a")[-1]
-        assert event.what == "run taken over"
+        assert event.what is RunStep.TAKEN_OVER
         assert event.data == {"holder": "bob@there", "before": "ada@here", "silent": f"{max(silent, 0):.0f} s"}
     else:
         with pytest.raises(HeldError):

@@ -78,6 +78,14 @@ def of_somebody_else(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def of_the_same_version(path: Path) -> Iterator[None]:
+    """Somebody else's too; other programs count the versions of their stores as well."""
+    with of_somebody_else(path), closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    yield
+
+
+@contextmanager
 def no_folder(path: Path) -> Iterator[None]:
     path.parent.parent.mkdir()
     path.parent.write_text("a file")
@@ -96,7 +104,8 @@ TROUBLES = {
     "no_database": (no_database, 2, "is not a readable store: file is not a database", "put it away"),
     "cut_short": (cut_short, 2, "is not a readable store: database disk image is malformed", "put it away"),
     "spoilt": (spoilt, 2, "is not a readable store: database disk image is malformed", "put it away"),
-    "of_somebody_else": (of_somebody_else, 2, "is not a readable store: no such column", "put it away"),
+    "of_somebody_else": (of_somebody_else, 2, "is not a readable store: table runs has no column", "put it away"),
+    "of_the_same_version": (of_the_same_version, 2, "is not a readable store: table runs has no column", "put it away"),
     "no_folder": (no_folder, 2, "cannot use the state folder", "give another state folder with XDG_STATE_HOME"),
     "a_folder": (a_folder, 2, "unable to open database file", "give another state folder with XDG_STATE_HOME"),
 }
@@ -166,7 +175,7 @@ def around(path: Path) -> Around:
     return Around(environ={}, home=folder, folder=folder, state=path.parent, clock=lambda: 1000.0, holder="ada@here")
 
 
-@pytest.mark.parametrize("trouble", [no_database, cut_short, spoilt, of_somebody_else])
+@pytest.mark.parametrize("trouble", [no_database, cut_short, spoilt, of_somebody_else, of_the_same_version])
 def test_the_advice_for_a_broken_store_works(path, trouble, capsys):
     """Pasted as it is, it puts the file and its journal away, and history starts anew."""
     with trouble(path):

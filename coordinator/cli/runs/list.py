@@ -8,13 +8,14 @@ from operator import attrgetter
 
 import click
 
-from coordinator.cli.around import around, open_store
+from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain import references
 from coordinator.domain.run import Run
 from coordinator.domain.status import Status
 from coordinator.report.tables import moment, table
 from coordinator.runner.commands.onlooking import status_of
+from coordinator.runner.state.history import open_store
 
 
 @click.command(epilog="\b\nExample:\n  archloom runs --state failed --state lost --tag nas.lan:5000/app")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.around import around, open_store
+from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.config import scalars
 from coordinator.domain.keeping import too_many, too_old
@@ -14,6 +14,7 @@ from coordinator.domain.run import Run
 from coordinator.errors import UsageError
 from coordinator.report.tables import moment, size, table
 from coordinator.report.watch import Progress, watching
+from coordinator.runner.state.history import open_store
 from coordinator.runner.state.keeping import drop_folders, measure_folders, stray_folders
 
 _DEFAULT_AGE = "30d"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from coordinator.domain.references import short
 from coordinator.domain.run import Attempt, Job, StoredEvent
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
+from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
 from coordinator.domain.why.story import Entry, StoryKind
 
 # A phase is as long as the attempt is in this state.
@@ -29,30 +30,30 @@ def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
     """The entries of a job, from what was committed of it."""
     entries = [entry for attempt in job.attempts for entry in _of_attempt(job, attempt, events)]
     for event in events:
-        match event.what.split():
-            case ["job", platform, _, change, state] if platform == str(job.platform):
+        match event.what:
+            case JobStep(job.platform, _, change, JobState() as state):
                 entries += _ended(job, event.at, change, state)
             case _:
                 pass
     return tuple(sorted(entries, key=lambda entry: entry.at))
 
 
-def _of_run(what: str, data: Mapping[str, str]) -> str:
+def _of_run(what: Step | None, data: Mapping[str, str]) -> str:
     holder = data.get("holder", "")
-    match what.split():
-        case ["run", "created"]:
+    match what:
+        case RunStep.CREATED:
             return f"begun by {holder}" if holder else "begun"
-        case ["run", "taken", "up"]:
+        case RunStep.TAKEN_UP:
             return f"gone on with by {holder}"
-        case ["run", "taken", "over"]:
+        case RunStep.TAKEN_OVER:
             return f"taken over by {holder} from {data.get('before', '')}, silent for {data.get('silent', '')}"
-        case ["run", "released"]:
+        case RunStep.RELEASED:
             return "left by its driver"
-        case ["cancel", "asked"]:
+        case RunStep.CANCEL_ASKED:
             return "somebody asked to cancel it"
-        case ["tag", reference, "moved"]:
+        case TagMoved(reference):
             return f"tag {reference} moved"
-        case ["run", "ended", code]:
+        case RunEnded(code):
             return f"ended with exit code {code}"
         case _:
             return ""
@@ -63,39 +64,36 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
     yield Entry(at=attempt.started_at, kind=StoryKind.NOTE, name="attempt", text=text)
     since = attempt.started_at
     for event in events:
-        match event.what.split():
-            case ["attempt", platform, number, before, change, _] if (platform, number) == (
-                str(job.platform),
-                str(attempt.number),
-            ) and change != "dropped":
+        match event.what:
+            case AttemptStep(job.platform, attempt.number, before, change, AttemptState()):
                 yield from _phase(before, since, event.at)
                 yield from _badly(change, event)
                 since = event.at
-            case ["job", platform, _, JobEvent.VERIFY, _] if platform == str(job.platform):
+            case JobStep(job.platform, _, JobEvent.VERIFY, JobState()):
                 if attempt.state is AttemptState.PUSHED:
                     yield from _phase(AttemptState.PUSHED, since, event.at)
             case _:
                 pass
 
 
-def _phase(state: str, since: float, at: float) -> Iterator[Entry]:
-    name = next((name for one, name in _PHASES.items() if one == state), "")
+def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
+    name = _PHASES.get(state, "")
     if name:
         yield Entry(at=since, kind=StoryKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
 
 
-def _badly(change: str, event: StoredEvent) -> Iterator[Entry]:
+def _badly(change: AttemptEvent, event: StoredEvent) -> Iterator[Entry]:
     if change in _BADLY:
         code = f" ({event.data['code']})" if "code" in event.data else ""
         text = f"{change}{code}: {event.data.get('message', '')}"
         yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=text.rstrip(": "))
 
 
-def _ended(job: Job, at: float, change: str, state: str) -> Iterator[Entry]:
+def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[Entry]:
     pin = str((job.child or {}).get("pin", ""))
     digest = short(str((job.child or {}).get("digest", "")))
     match state:
-        case JobState.VERIFIED if change == JobEvent.REUSE:
+        case JobState.VERIFIED if change is JobEvent.REUSE:
             text = f"reused {digest} from pin {pin}: no host was touched"
         case JobState.VERIFIED:
             text = f"verified {digest} (pin {pin})"

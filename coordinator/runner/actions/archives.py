@@ -16,6 +16,7 @@ from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.actions.spec import JobBase, job_bases
 from coordinator.runner.inputs.gather import Inputs
+from coordinator.store.folders import private_folder
 
 
 async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None]) -> str:
@@ -26,7 +27,7 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
     inputs = loom.gathered if isinstance(loom.gathered, Inputs) else None
     bases = job_bases(inputs, job.platform, loom.farm.facts_of(attempt.host).native) if inputs else ()
     sink = Repository(loom.registries, loom.request.target.repositories[0], bases, loom.layers)
-    loom.around.state.mkdir(parents=True, exist_ok=True)
+    private_folder(loom.around.state)
     async with aclosing(client.image(name)) as archive:
         held = await anext(archive)
         if not isinstance(held, HeldImage):

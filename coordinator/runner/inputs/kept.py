@@ -18,6 +18,7 @@ from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.errors import UsageError
 from coordinator.runner.inputs.gather import Inputs, base_digest
 from coordinator.runner.state.logs import log_folder
+from coordinator.store.folders import private_folder
 
 _FILE_NAME = "inputs.json.gz"
 _VERSION = 1
@@ -55,7 +56,7 @@ def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
         "unstable": inputs.unstable,
         "plan": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in plan.rows],
     }
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(path.parent)
     # What is not UTF-8 in a path is a surrogate, and its escape ASCII. No time in it: the same inputs, the same file.
     path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode("ascii"), compresslevel=1, mtime=0))
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from coordinator.domain.events import Emit, Notice
 from coordinator.domain.platforms import Platform
+from coordinator.store.folders import private_folder
 
 # Of a build that prints for ever, enough to see how it began and what it said last.
 MOST_BYTES, LAST_BYTES = 32 * 2**20, 2**20
@@ -53,7 +54,7 @@ def kept_log(
     with contextlib.ExitStack() as stack:
         log: _Log | None = None
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(path.parent)
             # Without a buffer: it is there for whoever follows, and a full disk is not tried once more at the end.
             path.touch()
             log = _Log(stack.enter_context(path.open("r+b", buffering=0)), most_bytes, last_bytes)

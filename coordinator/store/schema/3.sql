@@ -15,8 +15,6 @@ CREATE TABLE leases (
     beat_at REAL NOT NULL
 ) STRICT;
 
-CREATE INDEX runs_by_first_tag ON runs (json_extract(request, '$.tags[0]'));
-
 CREATE TRIGGER attempt_ended BEFORE UPDATE ON attempts
 WHEN OLD.winning = 1 OR OLD.state IN ('failed', 'lost', 'cancelled')
 BEGIN SELECT RAISE(ABORT, 'an attempt that has ended or won stays as it is'); END;

@@ -1,0 +1,119 @@
+"""The steps that are committed of a run: values here, each a line of text in the store (`str`, and back by `read`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+
+from coordinator.domain.platforms import Platform, parse
+from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.errors import UsageError
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
+
+
+class RunStep(StrEnum):
+    """Of the run as a whole: who drives it, and what is wanted of it."""
+
+    CREATED = "run created"
+    TAKEN_UP = "run taken up"
+    TAKEN_OVER = "run taken over"
+    RELEASED = "run released"
+    CANCEL_ASKED = "cancel asked"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    exit_code: int
+
+    def __str__(self) -> str:
+        return f"run ended {self.exit_code}"
+
+
+@dataclass(frozen=True, slots=True)
+class TagMoved:
+    reference: str
+
+    def __str__(self) -> str:
+        return f"tag {self.reference} moved"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStep:
+    before: TargetState
+    event: TargetEvent
+    after: TargetState
+
+    def __str__(self) -> str:
+        return f"target {self.before} {self.event} {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """Without `after` it was dropped: the job, or the attempt that was to win it, had ended before."""
+
+    platform: Platform
+    before: JobState
+    event: JobEvent
+    after: JobState | None
+
+    def __str__(self) -> str:
+        return f"job {self.platform} {_words(self.before, self.event, self.after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStep:
+    """Of the attempt of this number, which begins at 1. Without `after` it was dropped: the attempt had ended or won
+    before."""
+
+    platform: Platform
+    number: int
+    before: AttemptState
+    event: AttemptEvent
+    after: AttemptState | None
+
+    def __str__(self) -> str:
+        return f"attempt {self.platform} {self.number} {_words(self.before, self.event, self.after)}"
+
+
+Step: TypeAlias = RunStep | RunEnded | TagMoved | TargetStep | JobStep | AttemptStep
+
+
+def read(text: str) -> Step | None:
+    """The step whose text this is. None for one that this archloom does not know: another has written it."""
+    try:
+        return _read(text)
+    except (ValueError, UsageError):
+        return None
+
+
+def _read(text: str) -> Step:
+    match text.split(" "):
+        case ["run", "ended", code]:
+            return RunEnded(int(code))
+        case ["tag", reference, "moved"]:
+            return TagMoved(reference)
+        case ["target", before, event, after]:
+            return TargetStep(TargetState(before), TargetEvent(event), TargetState(after))
+        case ["job", platform, *words]:
+            return JobStep(parse(platform), *_read_words(words, JobState, JobEvent))
+        case ["attempt", platform, number, *words]:
+            return AttemptStep(parse(platform), int(number), *_read_words(words, AttemptState, AttemptEvent))
+        case _:
+            return RunStep(text)
+
+
+def _words(before: StrEnum, event: StrEnum, after: StrEnum | None) -> str:
+    return f"{before} dropped {event}" if after is None else f"{before} {event} {after}"
+
+
+def _read_words(words: list[str], states: type[S], events: type[E]) -> tuple[S, E, S | None]:
+    match words:
+        case [before, "dropped", event]:
+            return states(before), events(event), None
+        case [before, event, after]:
+            return states(before), events(event), states(after)
+        case _:
+            raise ValueError(words)
