@@ -14,6 +14,7 @@ from coordinator.domain.events import Event, Notice, RunStarted, StepLine
 from coordinator.report.rawjson import from_json_line, to_json_line
 from coordinator.report.tail import Tail
 from coordinator.report.watch import Watch
+from coordinator.store.folders import private_folder
 
 FILE_NAME = "events.jsonl"
 # What builds print is in their logs; a build that prints for ever must not fill the disk a second time.
@@ -79,7 +80,7 @@ class _Record:
         self._left_out = False
         self._file: BinaryIO | None = None
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder)
             self._file = _opened(self._path)
         except OSError as error:
             shown(Notice(f"this run is not recorded: {self._path}: {error.strerror}"))

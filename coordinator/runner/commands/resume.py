@@ -25,7 +25,7 @@ from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
 from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.runner.planning.placing import candidates, tell_who_is_left_out
-from coordinator.runner.state.history import open_store
+from coordinator.runner.state.history import open_store, without_history
 from coordinator.runner.state.lease import HeldLease
 from coordinator.store.processes import this_driver
 
@@ -45,7 +45,7 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
 
 async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
     begun = around.clock()
-    with open_store(around) as store:
+    with open_store(around, without_history(emit)) as store:
         driver = this_driver(around.holder, secrets.token_hex(8))
         run = store.drive(run_id, driver)
         try:

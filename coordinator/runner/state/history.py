@@ -18,16 +18,22 @@ def open_store(around: Around, on_loss: Callable[[ArchloomError], None] | None =
     return Store(store_path(around.state), around.clock, on_loss=on_loss)
 
 
+def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
+    """Tells, for `on_loss`, what a run goes on without."""
+
+    def told(error: ArchloomError) -> None:
+        emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
+
+    return told
+
+
 @contextlib.contextmanager
 def open_history(around: Around, emit: Emit) -> Iterator[Store]:
     """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
 
     Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
     """
-
-    def told(error: ArchloomError) -> None:
-        emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
-
+    told = without_history(emit)
     with contextlib.ExitStack() as stack:
         try:
             store = stack.enter_context(open_store(around, told))
