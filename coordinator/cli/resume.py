@@ -25,7 +25,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     wish = Wish(**words)
     here = around()
     with open_store(here) as store:
-        found = store.find_run(run) if run else store.newest_unfinished()
+        found = store.find_run(run) if run is not None else store.newest_unfinished()
     if found is None:
         raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
     _check_unfinished(found)

@@ -36,7 +36,7 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
     """Goes on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
     where what it was asked to build is not here any more and is needed: then it stays as it is.
     """
-    tags = ", ".join(map(str, from_stored(run.request).target.tags))
+    tags = ", ".join(run.asked_tags)
     stopped = InterruptedRunError(
         f"interrupted; run {run.id} and {tags} are as they were", hint=f"archloom resume {run.id}"
     )
