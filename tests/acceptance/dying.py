@@ -1,7 +1,8 @@
 """`archloom`, killed by nobody but itself: `dying.py N WORDS…` ends by SIGKILL right after the run's Nth commit.
 
-The commit that creates the run is the first. What is committed before, facts of hosts, is of no run; a run that is gone
-on with counts from the moment it is taken up.
+With `-N` it ends in place of that commit: what it would have written down is done, and nobody knows. The commit that
+creates the run is the first. What is committed before, facts of hosts, is of no run; a run that is gone on with counts
+from the moment it is taken up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from coordinator.store.database import Database
 from coordinator.store.sqlite import Store
 
 
-def die_after(commits: int) -> None:
+def die_at(commits: int, *, instead: bool) -> None:
     """Makes this process end so."""
     left: list[int] = []
     change, begin = Database.change, (Store.create_run, Store.drive)
@@ -27,6 +28,8 @@ def die_after(commits: int) -> None:
     def counted(self: Database) -> Iterator[None]:
         with change(self):
             yield
+            if left == [1] and instead:
+                os.kill(os.getpid(), signal.SIGKILL)
         if left:
             left[0] -= 1
             if not left[0]:
@@ -44,5 +47,6 @@ def die_after(commits: int) -> None:
 
 
 if __name__ == "__main__":
-    die_after(int(sys.argv[1]))
+    at = int(sys.argv[1])
+    die_at(abs(at), instead=at < 0)
     sys.exit(run(sys.argv[2:]))

@@ -92,13 +92,17 @@ def bed(own_registry, home, tmp_path) -> Bed:
     return Bed(home, own_registry(), folder)
 
 
-def test_killed_at_every_commit(bed: Bed):
-    """Same index digest, no finished platform rebuilt, no layer sent twice, nothing left over."""
+@pytest.mark.parametrize(("first", "sign"), [(1, 1), (2, -1)], ids=["after", "instead"])
+def test_killed_at_every_commit(bed: Bed, first: int, sign: int):
+    """Right after it, or in its place, when what it was to say is done.
+
+    Same index digest, no finished platform rebuilt, no layer sent twice, nothing left over.
+    """
     reference = json.loads(good(bed.home.run(*bed.words("reference"))).stdout)["containerimage.digest"]
-    for commits in count(1):
+    for commits in count(first):
         assert commits < MOST_COMMITS
         repository = f"killed/{commits}"
-        died = bed.dying(commits, *bed.words(repository))
+        died = bed.dying(sign * commits, *bed.words(repository))
         if died.returncode == 0:
             break
         assert died.returncode == KILLED, died.stderr
