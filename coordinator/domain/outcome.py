@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from coordinator.domain.run import Job, Run
 from coordinator.domain.states import JobState
-from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, worst
+from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, UsageError, worst
 
 _REGISTRY_CODES = frozenset({"registry", "mismatch", "malformed", "schema1"})
 
@@ -14,6 +16,8 @@ def complaint(run: Run, tags: str) -> ArchloomError | None:
     bad = [job for job in run.jobs if job.state is not JobState.VERIFIED]
     if not bad:
         return None
+    if all(job.state is JobState.SKIPPED for job in bad):
+        return _left_out(run, bad, tags)
     cause = run.stopped_by
     # What was stopped because of another job is no cause of its own.
     by_itself = [job for job in bad if cause is None or job.state in (JobState.FAILED, JobState.LOST)]
@@ -29,6 +33,14 @@ def complaint(run: Run, tags: str) -> ArchloomError | None:
             return BuildFailedError(message, hint=hint)
         case _:
             return LostError(message, hint=hint)
+
+
+def _left_out(run: Run, bad: Sequence[Job], tags: str) -> ArchloomError:
+    """Everything that was asked for is there, and less was asked for than the tags need."""
+    built = ", ".join(str(job.platform) for job in run.jobs if job.state is JobState.VERIFIED)
+    missing = ", ".join(str(job.platform) for job in bad)
+    message = f"{built} built and kept; {tags} not touched, for want of {missing}, which was left out"
+    return UsageError(message, hint=f"archloom retry {run.id}", code="left_out")
 
 
 def _hint(run: Run, shown: Job | None) -> str:

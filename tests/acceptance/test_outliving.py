@@ -140,7 +140,7 @@ def test_what_was_sent_is_built_as_it_was_asked_for(home, slow, tag):
 
     done = good(home.run("resume"))
 
-    assert f"files of the context {folder} have changed since run" in done.stderr
+    assert f"word of the context {folder} changed since run" in done.stderr
     with pulled(tag, "linux/amd64"):
         assert ran(tag, "linux/amd64") == "one\n"
 
@@ -158,7 +158,7 @@ def test_what_was_not_sent_yet_is_refused_with_the_choice(home, slow, tag):
     refused = home.run("resume")
 
     assert refused.returncode == 2, refused.stderr
-    assert "has still to be sent" in refused.stderr
+    assert f"word of the context {folder} changed since run {run} began; not sent yet: linux/" in refused.stderr
     assert f"archloom resume {run}" in refused.stderr
     assert f"archloom cancel {run}" in refused.stderr
     (folder / "word").write_text("one\n")
@@ -223,6 +223,42 @@ def test_cancel_needs_no_inventory_where_somebody_drives(home, slow, tag):
     assert run_of(home)["exit_code"] == 130
 
 
+def test_a_run_that_was_left_lying_moves_no_tag_back(home, slow, tag):
+    """A later one has published the tag since: that is said, and what to do; the tag stays."""
+    folder = slow(3)
+    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
+    follow(process, BEGUN)
+    kill(process)
+    (folder / "word").write_text("two\n")
+    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64"))
+    newer, older = (one["run"] for one in json.loads(good(home.run("runs", "--json")).stdout))
+
+    refused = home.run("resume")
+
+    assert refused.returncode == 2, refused.stderr
+    assert f"run {newer}, begun later than run {older}, has published {tag} since" in refused.stderr
+    assert f"archloom cancel {older}" in refused.stderr
+    with pulled(tag, "linux/amd64"):
+        assert ran(tag, "linux/amd64") == "two\n"
+    good(home.run("cancel", older))
+
+
+def test_another_inventory_does_not_begin_anew_what_a_host_builds(home, slow, tag):
+    """It is refused, and the run stays as it is; with its own hosts it goes on."""
+    (home.folder / "inventory.yaml").write_text(ONE_AT_A_TIME)
+    process = home.start("build", str(slow(3)), "-t", tag, "--platform", "linux/amd64")
+    follow(process, BEGUN)
+    kill(process)
+    (home.folder / "other.yaml").write_text("emulators: {there: local}\n")
+
+    refused = home.run("resume", "-i", "other.yaml")
+
+    assert refused.returncode == 2, refused.stderr
+    assert "host 'here' has linux/amd64 of run" in refused.stderr
+    good(home.run("resume"))
+    assert attempts(run_of(home)) == {"linux/amd64": ["pushed"]}
+
+
 def test_a_registry_that_is_down_leaves_a_run_as_it_is(home, tmp_path):
     """Its word decides what the bases were; while it has none, nothing is refused for good."""
     with plain(tmp_path / "registry") as registry:
@@ -277,8 +313,8 @@ def test_retry_of_one_platform_leaves_the_others(home, slow, tag):
     one = home.run("retry", "linux/amd64")
     both = good(home.run("retry", "--json"))
 
-    assert "1 of 2 platforms not built: linux/arm64 skipped" in one.stderr
-    assert one.returncode == 5
+    assert f"linux/amd64 built and kept; {tag} not touched, for want of linux/arm64" in one.stderr
+    assert one.returncode == 2
     platforms = json.loads(both.stdout)["archloom"]["platforms"]
     assert {name: job["reused"] for name, job in platforms.items()} == {"linux/amd64": True, "linux/arm64": False}
 

@@ -38,6 +38,7 @@ async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> Non
     if error.code == "not_built":
         await lost(loom, job, attempt, error.code, error.message)
     elif losses < _MOST_PUSHES:
+        loom.emit(Phase(place(job, attempt), "push", f"lost: {error.message}"))
         await asyncio.sleep(_PAUSE_S * losses)
         loom.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
     else:

@@ -24,7 +24,7 @@ from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
 from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.inputs.kept import keep_inputs
+from coordinator.runner.inputs.kept import changed_paths, keep_inputs
 from coordinator.runner.planning.placing import (
     candidates,
     plan_for,
@@ -73,7 +73,7 @@ async def _build(
         make_room(around, store, emit)
         async with workplace(inventory, around, store, emit) as here:
             request = await with_platforms(request, inventory, here.probing, emit)
-            await _check_push(request, here.registries)
+            await check_push(request, here.registries)
             inputs = await _gather(request, here, again)
             platforms = request.target.platforms
             # A nonce is of one run: nothing can have its build ids yet.
@@ -106,7 +106,8 @@ async def _build(
                     await finish(loom, chosen.by_platform, performer(loom), begun, outcome)
 
 
-async def _check_push(request: BuildRequest, registries: Registries) -> None:
+async def check_push(request: BuildRequest, registries: Registries) -> None:
+    """Asks every repository before anything is sent to a host. Raises RegistryError where one does not take it."""
     for repository in request.target.repositories:
         await (await registries.registry(repository.registry)).check_push(repository.repository)
 
@@ -114,13 +115,15 @@ async def _check_push(request: BuildRequest, registries: Registries) -> None:
 async def _gather(request: BuildRequest, here: Workplace, again: Again | None) -> Inputs:
     dockerfile = read_dockerfile(request.target)
     inputs = await gather(request.target, dockerfile, here.registries, again.earlier if again else None)
-    changed = inputs.changed_since(again.earlier) if again else ""
-    if again and changed:
-        raise UsageError(
-            f"{changed} since run {again.run}: what is there now would be something else",
-            hint="build it: archloom build; what has not changed is reused",
-            code="changed",
-        )
+    if again:
+        paths = changed_paths(here.around.state, again.run, inputs)
+        changed = inputs.changed_since(again.earlier, paths)
+        if changed:
+            raise UsageError(
+                f"{changed} since run {again.run} began: what is there now would be something else",
+                hint="build what is there now with archloom build and the same words; what has not changed is reused",
+                code="changed",
+            )
     for reason in inputs.unstable:
         here.emit(Notice(f"nothing is reused: {reason}"))
     if inputs.context.skipped:

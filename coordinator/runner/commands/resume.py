@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain import states
@@ -16,18 +16,20 @@ from coordinator.domain.request import BuildRequest, from_stored
 from coordinator.domain.run import Job, Run
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptState, JobState
-from coordinator.errors import InterruptedRunError, UsageError
+from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.runner.around import Around
-from coordinator.runner.commands.build import find_reusable, planned, take_reused
+from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
 from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.runner.inputs.kept import changed_paths
 from coordinator.runner.planning.placing import candidates, tell_who_is_left_out
 from coordinator.runner.state.history import open_store, without_history
 from coordinator.runner.state.lease import HeldLease
 from coordinator.store.processes import this_driver
+from coordinator.store.sqlite import Store
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
@@ -46,8 +48,8 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
 async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
     begun = around.clock()
     with open_store(around, without_history(emit)) as store:
-        driver = this_driver(around.holder, secrets.token_hex(8))
-        run = store.drive(run_id, driver)
+        _check_newest(store.run(run_id), store)
+        run = store.drive(run_id, this_driver(around.holder, secrets.token_hex(8)))
         try:
             async with HeldLease(store, run.id) as lease, workplace(inventory, around, store, emit) as here:
                 request = from_stored(run.request)
@@ -62,6 +64,22 @@ async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit,
                 store.release(run_id)
 
 
+def _check_newest(run: Run, store: Store) -> None:
+    """A tag that a later run has moved is not moved back by one that was left lying."""
+    mine = set(run.asked_tags)
+    later = store.find_runs(
+        lambda one: one.created_at > run.created_at and one.exit_code == Exit.DONE and bool(mine & {*one.asked_tags}), 1
+    )
+    if later and run.finished_at is None:
+        tags = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)
+        raise UsageError(
+            f"run {later[0].id}, begun later than run {run.id}, has published {tags} since",
+            hint=f"give this one up: archloom cancel {run.id}\n"
+            f"to have its image as {tags} all the same, then: archloom retry {run.id}",
+            code="superseded",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
     """What a run goes on with: its inputs, or why they are gone, and the hosts for what is left of it."""
@@ -73,8 +91,9 @@ class _Taken:
 
 async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
     """Hosts that hold something of the run are asked first: what they have built meanwhile is not built again."""
-    hosts = {attempt.host for job in run.jobs for attempt in job.attempts} & here.farm.hosts.keys()
-    await here.probing.all(hosts)
+    _check_hosts(run, here.farm.hosts.keys())
+    await check_push(request, here.registries)
+    await here.probing.all({attempt.host for job in run.jobs for attempt in job.attempts} & here.farm.hosts.keys())
     gathered = await _gathered(run, request, here)
     left = [job for job in run.jobs if not states.ended(job.state)]
     if isinstance(gathered, UsageError):
@@ -100,8 +119,20 @@ async def _gathered(run: Run, request: BuildRequest, here: Workplace) -> Inputs 
         return error
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):
         return inputs
-    changed = (earlier and inputs.changed_since(earlier)) or "what it is built from is not the same"
+    paths = changed_paths(here.around.state, run.id, inputs)
+    changed = (earlier and inputs.changed_since(earlier, paths)) or "what it is built from is not the same"
     return UsageError(f"{changed} since run {run.id} began", code="changed")
+
+
+def _check_hosts(run: Run, hosts: Collection[str]) -> None:
+    """What a host is at work on is not begun anew elsewhere only because another inventory was given."""
+    for job in run.jobs:
+        attempt = job.attempt
+        if attempt and not states.ended(attempt.state) and not states.ended(job.state) and attempt.host not in hosts:
+            raise UsageError(
+                f"host '{attempt.host}' has {job.platform} of run {run.id}, and is not in the inventory",
+                hint=f"name one that has it with -i FILE; or give the run up: archloom cancel {run.id}",
+            )
 
 
 def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Workplace) -> None:
@@ -109,8 +140,8 @@ def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Workpl
     lacking = [job.platform for job in left if _needs_inputs(job)]
     if lacking:
         raise UsageError(
-            f"{why.message}, and {', '.join(map(str, lacking))} has still to be sent",
-            hint=f"put it back as it was, then: archloom resume {run.id}\n"
+            f"{why.message}; not sent yet: {', '.join(map(str, lacking))}",
+            hint=f"put that back as it was, then: archloom resume {run.id}\n"
             f"or build what is there now: archloom cancel {run.id}, then archloom build",
             code="changed",
         )

@@ -36,7 +36,8 @@ _ANEW = "build it anew with archloom build; what the registry has already is reu
 
 def _check_ended(run: Run) -> None:
     if run.finished_at is None:
-        raise UsageError(f"run {run.id} has not ended", hint=f"go on with it: archloom resume {run.id}")
+        hint = f"wait for it: archloom wait {run.id}; where nobody drives it, go on with it: archloom resume {run.id}"
+        raise UsageError(f"run {run.id} has not ended", hint=hint)
     if run.target_state is TargetState.PUBLISHED:
         raise UsageError(f"run {run.id} is published: there is nothing to try again", hint=_ANEW)
 
@@ -45,4 +46,6 @@ def _check_named(run: Run, wanted: Collection[Platform]) -> None:
     done = [platform for platform in wanted if run.job_of(platform).state is JobState.VERIFIED]
     if len(done) == len(wanted) < len(run.jobs):
         left = ", ".join(str(job.platform) for job in run.jobs if job.state is not JobState.VERIFIED)
-        raise UsageError(f"{', '.join(map(str, done))} of run {run.id} did not fail", hint=f"what did: {left}")
+        raise UsageError(
+            f"{', '.join(map(str, done))} of run {run.id} needs no other try", hint=f"what is missing: {left}"
+        )

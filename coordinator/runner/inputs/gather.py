@@ -29,6 +29,7 @@ from coordinator.runner.registries.registries import Registries
 BUILD_PLATFORM = Platform("host", "any")
 _REACH_TIMEOUT_S = 20.0
 _NO_CACHE = "--no-cache was given"
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +82,18 @@ class Inputs:
             "nonce": self.nonce,
         }
 
-    def changed_since(self, earlier: Earlier) -> str:
-        """In words, what is not as it was; empty where it is all the same."""
+    def changed_since(self, earlier: Earlier, paths: Sequence[str]) -> str:
+        """In words, what is not as it was; empty where it is all the same. `paths` are files known to have changed."""
         now = Earlier.from_json(self.to_json())
-        changes = {
-            f"files of the context {self.context.root} have changed": now.context != earlier.context,
-            f"{self.dockerfile.path} has changed": now.dockerfile != earlier.dockerfile,
-        } | {f"base {text} is not in its registry any more": text not in now.bases for text in earlier.bases}
-        return " and ".join(change for change, happened in changes.items() if happened)
+        changes: list[str] = []
+        edited = now.dockerfile != earlier.dockerfile
+        others = [path for path in paths if not (edited and path == self.dockerfile_path)]
+        if edited:
+            changes.append(f"{self.dockerfile.path} has changed")
+        if now.context != earlier.context and (others or not paths):
+            changes.append(f"{_listed(others)} of the context {self.context.root} changed")
+        changes += [f"base {text} is not in its registry any more" for text in earlier.bases if text not in now.bases]
+        return " and ".join(changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +241,12 @@ async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -
         if earlier is not None and error.code != "not_found":
             raise
         return error.message
+
+
+def _listed(paths: Sequence[str]) -> str:
+    named = ", ".join(paths[:_MOST_NAMED]) or "files"
+    more = len(paths) - _MOST_NAMED
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def _text_digest(dockerfile: Dockerfile) -> str:

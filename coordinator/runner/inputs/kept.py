@@ -41,6 +41,20 @@ def origin_of(state: Path, run: Run) -> Origin:
     return Origin(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
 
 
+def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:
+    """The paths of the context that are not as that run had them, as far as it is known here."""
+    kept = _read(log_folder(state, run_id) / _FILE_NAME)
+    if kept is None:
+        return ()
+    before = {_shown(entry) for entry in kept.context}
+    now = {_shown(entry) for entry in inputs.context.entries}
+    return tuple(sorted({path for path, *_ in before ^ now}))
+
+
+def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str]:
+    return entry.path, entry.kind, entry.mode, entry.digest[:_DIGITS], entry.link
+
+
 def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     data = {
         "version": _VERSION,
