@@ -96,12 +96,27 @@ def test_nothing_of_an_account_can_drive_the_terminal():
             "built again, since the registry did not have what run 5c1d made of the same, or not acceptably",
         ),
         (JOB, replace(KEPT, unstable=("a", "b")), JOB, "built, since nothing is reused: a; b"),
+        (
+            replace(JOB, state=JobState.FAILED),
+            None,
+            replace(JOB, build_id="2"),
+            "tried, since what it depends on has changed since run 5c1d",
+        ),
+        (replace(JOB, state=JobState.LOST), replace(KEPT, unstable=("a",)), JOB, "tried, since nothing is reused: a"),
+        (replace(JOB, state=JobState.CANCELLED), None, None, "tried; no earlier run of this target is known here"),
+        (replace(JOB, state=JobState.ACTIVE), None, None, "being built; no earlier run of this target is known here"),
+        (
+            replace(JOB, state=JobState.PENDING),
+            None,
+            replace(JOB, state=JobState.LOST),
+            "being built, since run 5c1d did not finish it",
+        ),
         (replace(JOB, attempts=(), state=JobState.LOST), None, JOB, "no host has had it"),
         (replace(JOB, attempts=(), state=JobState.PENDING), None, JOB, "no host has it yet"),
     ],
 )
 def test_why_a_job_was_built(job, kept, before, why):
-    """Or was not."""
+    """Or was not, or is not yet: what did not come to be is never told as built."""
     found = told(known("7f3a", job, origin=replace(ORIGIN, kept=kept)), known("5c1d", before) if before else None)
 
     assert [one.why for one in found.jobs] == [why]

@@ -104,14 +104,22 @@ def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str
         return "reused, since nothing it depends on has changed since that was built"
     if not job.attempts:
         return "no host has had it" if states.ended(job.state) else "no host has it yet"
+    done = _done(job)
     if unstable:
-        return f"built, since nothing is reused: {'; '.join(unstable)}"
+        return f"{done}, since nothing is reused: {'; '.join(unstable)}"
     if before is None:
-        return "built; no earlier run of this target is known here"
+        return f"{done}; no earlier run of this target is known here"
     if earlier is None:
-        return f"built; run {before.id} did not have it"
+        return f"{done}; run {before.id} did not have it"
     if earlier.build_id != job.build_id:
-        return f"built, since what it depends on has changed since run {before.id}"
+        return f"{done}, since what it depends on has changed since run {before.id}"
     if earlier.state is not JobState.VERIFIED:
-        return f"built, since run {before.id} did not finish it"
-    return f"built again, since the registry did not have what run {before.id} made of the same, or not acceptably"
+        return f"{done}, since run {before.id} did not finish it"
+    return f"{done} again, since the registry did not have what run {before.id} made of the same, or not acceptably"
+
+
+def _done(job: Job) -> str:
+    """What hosts have made of it; the state stands before it."""
+    if job.state is JobState.VERIFIED:
+        return "built"
+    return "tried" if states.ended(job.state) else "being built"
