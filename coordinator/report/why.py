@@ -78,17 +78,19 @@ def _changed(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _heads(account: Account) -> list[str]:
-    heads = [f"run {account.run.id}: {', '.join(account.run.asked_tags)}: {_ended(account.run, account.status)}"]
+    tags = ", ".join(account.run.asked_tags)
+    heads = [f"run {account.run.id}: {tags}: {_ended(account.run, account.status, account.seconds)}"]
     if account.before and account.before_status:
-        heads.append(f"before it run {account.before.id}: {_ended(account.before, account.before_status)}")
+        ended = _ended(account.before, account.before_status, account.before_seconds)
+        heads.append(f"before it run {account.before.id}: {ended}")
     return heads
 
 
-def _ended(run: Run, status: Status) -> str:
-    if run.finished_at is None:
+def _ended(run: Run, status: Status, seconds: float | None) -> str:
+    if seconds is None:
         return status
     code = f" (exit {run.exit_code})" if run.exit_code else ""
-    return f"{status}{code} in {run.finished_at - run.created_at:.1f} s"
+    return f"{status}{code} in {seconds:.1f} s"
 
 
 def _of_job(one: JobAccount, account: Account) -> list[str]:

@@ -21,7 +21,7 @@ from coordinator.domain.states import TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
-from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
+from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, state_bed
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
 PLAN = Plan(
@@ -54,8 +54,8 @@ def test_the_account_of_a_run(bed):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"run bbbb: {TAG}: published in 0.0 s",
-        "before it run aaaa: failed (exit 4) in 0.0 s",
+        f"run bbbb: {TAG}: published in 3.0 s",
+        "before it run aaaa: failed (exit 4) in 3.0 s",
         "",
         "nothing changed since run aaaa",
         "",
@@ -68,6 +68,34 @@ def test_the_account_of_a_run(bed):
         "0.0 s  attempt 1 on pi5 (native)",
         "0.0 s    [2/2] RUN make: not finished                          0.0 s",
         "0.0 s  verified sha256:abababababab in 2.0 s (pin archloom-1)",
+    ]
+
+
+def test_a_run_is_told_in_the_words_of_the_build(bed):
+    """Whether its tag moved, and how long it took: the command began before its run did."""
+    bed.at = 1000.0
+    bed.begin("aaaa")
+    bed.store.expect_tag("aaaa", TAG, "")
+    bed.store.tag_moved("aaaa", TAG)
+    bed.publish("aaaa")
+    bed.begin("bbbb")
+    bed.store.expect_tag("bbbb", TAG, DIGEST)
+    bed.store.tag_moved("bbbb", TAG)
+    bed.publish("bbbb")
+    bed.begin("cccc")
+    bed.store.expect_tag("cccc", TAG, "sha256:" + "12" * 32)
+    bed.store.tag_moved("cccc", TAG)
+    bed.at = 1007.0
+    bed.publish("cccc")
+
+    told = [bed.home.run("why", run).stdout for run in ("aaaa", "bbbb", "cccc")]
+
+    assert f"  tag {TAG} → sha256:abababababab\n" in told[0]
+    assert f"  tag {TAG} is sha256:abababababab already\n" in told[1]
+    assert f"  tag {TAG} → sha256:abababababab (was sha256:121212121212)\n" in told[2]
+    assert told[2].splitlines()[:2] == [
+        f"run cccc: {TAG}: published in 7.0 s",
+        "before it run bbbb: published in 3.0 s",
     ]
 
 
