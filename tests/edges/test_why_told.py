@@ -17,7 +17,7 @@ from coordinator.domain.events import Event, Notice
 from coordinator.domain.fit import Rejection, Why
 from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
@@ -112,6 +112,17 @@ def test_without_a_record_the_store_tells(bed):
     assert [entry["name"] for entry in entries] == ["attempt", "send", "build", "push", "verify", "end"]
     assert entries[-1]["text"].startswith("verified sha256:abababababab")
     assert told["before"] is None
+
+
+def test_the_store_says_no_word_twice_either(bed):
+    """How an attempt ended is its reason where there is no other."""
+    bed.begin("aaaa")
+    bed.store.move_attempt(bed.assign("aaaa"), AttemptEvent.CANCEL, message="cancelled")
+    shutil.rmtree(bed.home.state / "runs")
+
+    told = json.loads(bed.home.run("why", "aaaa", "--json").stdout)
+
+    assert [entry["text"] for entry in told["platforms"]["linux/amd64"]["entries"]][1:] == ["cancelled"]
 
 
 def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordinator.domain.references import short
 from coordinator.domain.run import Attempt, Job, Run, StoredEvent
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
+from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
 from coordinator.domain.why.story import Entry, StoryKind
 
@@ -74,9 +74,9 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
     since = attempt.started_at
     for event in events:
         match event.what:
-            case AttemptStep(job.platform, attempt.number, before, change, AttemptState()):
+            case AttemptStep(job.platform, attempt.number, before, change, AttemptState() as after):
                 yield from _phase(before, since, event.at)
-                yield from _badly(change, event)
+                yield from _badly(change, after, event)
                 since = event.at
             case JobStep(job.platform, _, JobEvent.VERIFY, JobState()):
                 if attempt.state is AttemptState.PUSHED:
@@ -91,11 +91,13 @@ def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
         yield Entry(at=since, kind=StoryKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
 
 
-def _badly(change: AttemptEvent, event: StoredEvent) -> Iterator[Entry]:
+def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Iterator[Entry]:
     if change in _BADLY:
         code = f" ({event.data['code']})" if "code" in event.data else ""
-        text = f"{change}{code}: {event.data.get('message', '')}"
-        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=text.rstrip(": "))
+        message = event.data.get("message", "")
+        why = f": {message}" if message not in ("", after) else ""
+        what = after if ended(after) else change
+        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=f"{what}{code}{why}")
 
 
 def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[Entry]:

@@ -238,7 +238,7 @@ class _Telling:
         self._close(at)
         code = f" ({event.code})" if event.code else ""
         where = f" at {event.step}" if event.step else ""
-        why = f": {event.message}" if event.message != event.state else ""
+        why = f": {event.message}" if event.message not in ("", event.state) else ""
         again = "; it is tried again" if event.again else ""
         self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
         self.attempt = _Attempt()
