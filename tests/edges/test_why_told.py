@@ -21,7 +21,7 @@ from coordinator.domain.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
-from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, state_bed
+from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
 PLAN = Plan(
@@ -135,6 +135,17 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     assert done.returncode == 0
     assert "aaaa: nas.lan:5000/app:1: running\n" in done.stdout
     assert "linux/arm64: pending: no host has it yet" in done.stdout
+
+
+def test_an_interrupted_run_is_told_with_the_command_that_goes_on_with_it(bed):
+    """On stderr, as `archloom runs` does; a program reads the state."""
+    bed.begin("aaaa", driver=dead_driver())
+
+    told, read = bed.home.run("why", "aaaa"), bed.home.run("why", "aaaa", "--json")
+
+    assert told.stdout.startswith(f"run aaaa: {TAG}: interrupted\n")
+    assert told.stderr == "hint: go on with it: archloom resume aaaa\n"
+    assert (json.loads(read.stdout)["state"], read.stderr) == ("interrupted", "")
 
 
 def test_a_terminal_of_another_encoding_is_no_bug(bed):
