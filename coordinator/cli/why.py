@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from shutil import get_terminal_size
+
 import click
 
 from coordinator.cli.around import around, run_named, told_apart
@@ -40,7 +43,7 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     if as_json:
         give_json(account_json(told))
     else:
-        give(account_text(told))
+        give(account_text(told, get_terminal_size().columns if sys.stdout.isatty() else None))
         if told.status is Status.INTERRUPTED:
             say(f"hint: go on with it: archloom resume {found.id}")
 

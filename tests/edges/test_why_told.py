@@ -13,7 +13,7 @@ from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile import parse
 from coordinator.domain.dockerignore import compile_ignore
-from coordinator.domain.events import Event, Notice
+from coordinator.domain.events import Event, Notice, Waiting
 from coordinator.domain.fit import Rejection, Why
 from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
@@ -21,7 +21,9 @@ from coordinator.domain.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
+from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
+from tests.services.terminal import terminal
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
 PLAN = Plan(
@@ -64,9 +66,9 @@ def test_the_account_of_a_run(bed):
         "     0.0 s  ended with exit code 0",
         "",
         "linux/amd64: verified: built, since run aaaa did not finish it",
-        "AT     WHAT                                                    TOOK   BEFORE",
+        "AT     WHAT                            TOOK   BEFORE",
         "0.0 s  attempt 1 on pi5 (native)",
-        "0.0 s    [2/2] RUN make: not finished                          0.0 s",
+        "0.0 s    [2/2] RUN make: not finished  0.0 s",
         "0.0 s  verified sha256:abababababab in 2.0 s (pin archloom-1)",
     ]
 
@@ -135,6 +137,22 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     assert done.returncode == 0
     assert "aaaa: nas.lan:5000/app:1: running\n" in done.stdout
     assert "linux/arm64: pending: no host has it yet" in done.stdout
+
+
+def test_a_narrow_terminal_has_room_for_a_table(bed):
+    """As wide as it says it is; what goes to a pipe stays in one line."""
+    bed.begin("aaaa")
+    bed.tell("aaaa", Waiting(AMD64, "pi5 " * 20))
+    bed.assign("aaaa")
+    words = [COMMAND, "why", "aaaa"]
+
+    with terminal(words, environment={**bed.home.environment, "COLUMNS": "50"}, folder=bed.home.folder) as narrow:
+        assert narrow.end() == 0
+
+    table = narrow.shown[narrow.shown.index("AT ") :].splitlines()
+    assert max(map(len, table)) <= 50
+    assert sum(line.count("pi5") for line in table) == 21
+    assert f"waits: {'pi5 ' * 19}" in bed.home.run("why", "aaaa").stdout
 
 
 def test_an_interrupted_run_is_told_with_the_command_that_goes_on_with_it(bed):
