@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from shutil import get_terminal_size
+
 import click
 
 from coordinator.cli.around import around, run_named, told_apart
-from coordinator.cli.output import give, give_json
+from coordinator.cli.output import give, give_json, say
 from coordinator.domain import platforms
 from coordinator.domain.run import Run
+from coordinator.domain.status import Status
 from coordinator.domain.why.account import Sources, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
@@ -39,7 +43,9 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     if as_json:
         give_json(account_json(told))
     else:
-        give(account_text(told))
+        give(account_text(told, get_terminal_size().columns if sys.stdout.isatty() else None))
+        if told.status is Status.INTERRUPTED:
+            say(f"hint: go on with it: archloom resume {found.id}")
 
 
 def _known(run: Run, store: Store, here: Around) -> Sources:

@@ -85,11 +85,16 @@ def closing(event: RunEnded) -> str:
     return f"published {', '.join(event.tags)} {event.digest} for {platforms}{told} in {event.seconds:.1f} s"
 
 
+def why_ended(event: AttemptEnded) -> str:
+    """What stands behind the state, with its colon; nothing where that would only say the state again."""
+    return f": {event.message}" if event.message not in ("", event.state) else ""
+
+
 def _ended(event: AttemptEnded) -> list[str]:
     at = f" at {event.step}" if event.step else ""
     code = f" ({event.code})" if event.code else ""
     again = "; trying again" if event.again else ""
-    head = f"{prefix(event.place)}{event.state.upper()}{code}{at}: {event.message}{again}"
+    head = f"{prefix(event.place)}{event.state.upper()}{code}{at}{why_ended(event)}{again}"
     if not event.tail:
         return [head]
     return [head, f"  last {len(event.tail)} lines:", *(f"  | {line}" for line in event.tail)]

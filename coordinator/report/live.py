@@ -33,7 +33,7 @@ from coordinator.domain.events import (
 )
 from coordinator.domain.platforms import Platform
 from coordinator.domain.references import short
-from coordinator.report.lines import lines
+from coordinator.report.lines import lines, why_ended
 from coordinator.report.visible import visible
 
 _FRAMES_PER_S = 8
@@ -145,7 +145,7 @@ def _show_end(board: _Board, event: Reused | Skipped | AttemptEnded | Verified) 
             board.end(platform, "skipped", f"skipped: {reason}")
         case AttemptEnded():
             board.place(event.place)
-            board.end(event.place.platform, event.state, f"{event.state} {event.message}")
+            board.end(event.place.platform, event.state, f"{event.state}{why_ended(event)}")
         case Verified():
             board.place(event.place)
             board.end(event.place.platform, "done", f"verified {short(event.digest)}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from math import inf
+from textwrap import wrap
+from typing import NamedTuple
 
 from coordinator.domain.references import short
 from coordinator.domain.run import Run
@@ -11,18 +14,19 @@ from coordinator.domain.status import Status
 from coordinator.domain.why.account import Account, JobAccount
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.story import Entry, StoryKind
-from coordinator.report.tables import table
 from coordinator.report.visible import visible
 
 _MOST_FILES = 8
 _MOST_LINES = 10
 _LONGEST = 100
+# A narrower column of words is no help to anybody.
+_NARROWEST = 20
 _FLAGS = {ChangeKind.ARGUMENT: "--build-arg", ChangeKind.LABEL: "--label", ChangeKind.OPTION: ""}
 
 
-def account_text(account: Account) -> str:
+def account_text(account: Account, width: int | None = None) -> str:
     """Plain text of several lines, fit for a terminal: how the runs ended, what changed, the run, and a table for
-    each job."""
+    each job. The tables are kept within `width` columns, where the text goes to a terminal of so many."""
     parts = [_heads(account)]
     if account.before:
         changed = [f"  {line}" for line in change_lines(account.changes)]
@@ -32,7 +36,7 @@ def account_text(account: Account) -> str:
         parts.append([head, *changed])
     began = account.run.created_at
     parts.append(["the run:", *(f"  {_after(entry, began):>8}  {entry.text}" for entry in account.entries)])
-    parts += [_of_job(one, account) for one in account.jobs]
+    parts += [_of_job(one, account, width) for one in account.jobs]
     return "\n\n".join("\n".join(map(visible, part)) for part in parts)
 
 
@@ -78,31 +82,67 @@ def _changed(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _heads(account: Account) -> list[str]:
-    heads = [f"run {account.run.id}: {', '.join(account.run.asked_tags)}: {_ended(account.run, account.status)}"]
+    tags = ", ".join(account.run.asked_tags)
+    heads = [f"run {account.run.id}: {tags}: {_ended(account.run, account.status, account.seconds)}"]
     if account.before and account.before_status:
-        heads.append(f"before it run {account.before.id}: {_ended(account.before, account.before_status)}")
+        ended = _ended(account.before, account.before_status, account.before_seconds)
+        heads.append(f"before it run {account.before.id}: {ended}")
     return heads
 
 
-def _ended(run: Run, status: Status) -> str:
-    if run.finished_at is None:
+def _ended(run: Run, status: Status, seconds: float | None) -> str:
+    if seconds is None:
         return status
     code = f" (exit {run.exit_code})" if run.exit_code else ""
-    return f"{status}{code} in {run.finished_at - run.created_at:.1f} s"
+    return f"{status}{code} in {seconds:.1f} s"
 
 
-def _of_job(one: JobAccount, account: Account) -> list[str]:
+def _of_job(one: JobAccount, account: Account, width: int | None) -> list[str]:
     began = account.run.created_at
     head = f"{one.job.platform}: {one.job.state}: {one.why}"
     if not one.entries:
         return [head]
     rows = [
-        (_after(entry, began), _text(entry), _took(entry), _took(before) if before else "")
+        _Row(_after(entry, began), _text(entry), _took(entry), _took(before) if before else "")
         for entry, before in one.entries
     ]
-    if account.before is None:
-        return [head, *table(("at", "what", "took"), [row[:3] for row in rows]).split("\n")]
-    return [head, *table(("at", "what", "took", "before"), rows).split("\n")]
+    heads = _Row("AT", "WHAT", "TOOK", "BEFORE" if account.before else "")
+    return [head, *_table([heads, *rows], width)]
+
+
+class _Row(NamedTuple):
+    at: str
+    what: str
+    took: str
+    before: str
+
+    @property
+    def is_timed(self) -> bool:
+        return bool(self.took or self.before)
+
+
+def _table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
+    """What took no time has nothing beside it: it may be as long as it likes without moving the columns away."""
+    at, took = max(len(row.at) for row in rows), max(len(row.took) for row in rows)
+    what = max(len(row.what) for row in rows if row.is_timed)
+    room = inf
+    if width is not None:
+        beside = took + 2 + max(len(row.before) + 2 for row in rows)
+        room = max(_NARROWEST, width - at - 2)
+        what = min(what, max(_NARROWEST, width - at - 2 - beside))
+    for row in rows:
+        first, *more = _wrapped(row.what, what if row.is_timed else room)
+        yield f"{row.at:<{at}}  {first:<{what}}  {row.took:<{took}}  {row.before}".rstrip()
+        for line in more:
+            yield f"{'':<{at}}  {line}"
+
+
+def _wrapped(text: str, room: float) -> list[str]:
+    """At least one line, each as far in as the first."""
+    if len(text) <= room:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip(" ")))
+    return wrap(text.lstrip(" "), int(room), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _text(entry: Entry) -> str:

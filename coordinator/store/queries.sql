@@ -39,7 +39,7 @@ SELECT * FROM leases WHERE run_id = :run_id;
 SELECT * FROM runs WHERE id = :id;
 
 -- name: runs_by_prefix
-SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix LIMIT 2;
+SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix ORDER BY rowid DESC LIMIT :limit;
 
 -- name: recent_runs
 -- In the order they were begun: a clock may have been set back since. A limit below 0 is none.

@@ -38,6 +38,8 @@ from coordinator.store.processes import is_alive
 
 # What is remembered of a host that nobody has asked for this long is of no use.
 _FORGOTTEN_S = 90 * 86400.0
+# So many runs, the newest, are named to who meant one of them.
+_MOST_NAMED = 5
 
 
 class Store:
@@ -178,9 +180,10 @@ class Store:
 
     def find_run(self, prefix: str) -> Run:
         """The run whose id begins with `prefix`. Raises UsageError when there is none or more than one."""
-        found = self._db.all("runs_by_prefix", prefix=prefix) if prefix else []
+        found = self._db.all("runs_by_prefix", prefix=prefix, limit=_MOST_NAMED + 1) if prefix else []
         if len(found) > 1:
-            raise UsageError(f"more than one run begins with '{prefix}'", hint="list them with: archloom runs")
+            names = ", ".join(row["id"] for row in found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+            raise UsageError(f"more than one run begins with '{prefix}': {names}", hint="see them with: archloom runs")
         return self.run(found[0]["id"] if found else prefix)
 
     def prune(self, run_ids: Iterable[str]) -> tuple[str, ...]:

@@ -215,7 +215,13 @@ def test_the_newest_run_where_none_is_named(bed, command):
 
 
 @pytest.mark.parametrize("words", [("attach",), ("wait",), ("logs",)])
-@pytest.mark.parametrize(("run", "says"), [("zz", "there is no run 'zz'"), ("7", "more than one run begins with '7'")])
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ("zz", "there is no run 'zz'\nhint: list"),
+        ("7", "more than one run begins with '7': 7f3b81c0, 7f3a81c0\nhint: see"),
+    ],
+)
 def test_a_run_that_is_not_meant_or_not_there(bed, words, run, says):
     """Exit 2, and where to look."""
     bed.begin("7f3a81c0")
@@ -224,7 +230,7 @@ def test_a_run_that_is_not_meant_or_not_there(bed, words, run, says):
     done = bed.home.run(*words, run)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {says}\nhint: list them with: archloom runs\n"
+    assert done.stderr == f"error: {says} them with: archloom runs\n"
 
 
 def test_ctrl_c_ends_a_wait(bed):

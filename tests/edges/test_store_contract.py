@@ -250,7 +250,11 @@ def test_a_run_is_found_by_the_beginning_of_its_id(store):
     create(store, "7f00")
 
     assert store.find_run("7f3").id == "7f3a"
-    with pytest.raises(UsageError, match="more than one run begins with '7f'"):
+    with pytest.raises(UsageError, match=r"more than one run begins with '7f': 7f00, 7f3a$"):
+        store.find_run("7f")
+    for name in ("7f01", "7f02", "7f03", "7f04"):
+        create(store, name)
+    with pytest.raises(UsageError, match=r"'7f': 7f04, 7f03, 7f02, 7f01, 7f00, …$"):
         store.find_run("7f")
     for unknown in ("zz%", "", "7f3abc"):
         with pytest.raises(UsageError, match=f"no run '{unknown}'"):

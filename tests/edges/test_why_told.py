@@ -13,15 +13,17 @@ from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile import parse
 from coordinator.domain.dockerignore import compile_ignore
-from coordinator.domain.events import Event, Notice
+from coordinator.domain.events import Event, Notice, Waiting
 from coordinator.domain.fit import Rejection, Why
 from coordinator.domain.plan import Placement, Plan
 from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
-from tests.edges.state_bed import AMD64, ARM64, TAG, state_bed
+from tests.acceptance.archloom import COMMAND
+from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
+from tests.services.terminal import terminal
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
 PLAN = Plan(
@@ -54,8 +56,8 @@ def test_the_account_of_a_run(bed):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"run bbbb: {TAG}: published in 0.0 s",
-        "before it run aaaa: failed (exit 4) in 0.0 s",
+        f"run bbbb: {TAG}: published in 3.0 s",
+        "before it run aaaa: failed (exit 4) in 3.0 s",
         "",
         "nothing changed since run aaaa",
         "",
@@ -64,10 +66,38 @@ def test_the_account_of_a_run(bed):
         "     0.0 s  ended with exit code 0",
         "",
         "linux/amd64: verified: built, since run aaaa did not finish it",
-        "AT     WHAT                                                    TOOK   BEFORE",
+        "AT     WHAT                            TOOK   BEFORE",
         "0.0 s  attempt 1 on pi5 (native)",
-        "0.0 s    [2/2] RUN make: not finished                          0.0 s",
+        "0.0 s    [2/2] RUN make: not finished  0.0 s",
         "0.0 s  verified sha256:abababababab in 2.0 s (pin archloom-1)",
+    ]
+
+
+def test_a_run_is_told_in_the_words_of_the_build(bed):
+    """Whether its tag moved, and how long it took: the command began before its run did."""
+    bed.at = 1000.0
+    bed.begin("aaaa")
+    bed.store.expect_tag("aaaa", TAG, "")
+    bed.store.tag_moved("aaaa", TAG)
+    bed.publish("aaaa")
+    bed.begin("bbbb")
+    bed.store.expect_tag("bbbb", TAG, DIGEST)
+    bed.store.tag_moved("bbbb", TAG)
+    bed.publish("bbbb")
+    bed.begin("cccc")
+    bed.store.expect_tag("cccc", TAG, "sha256:" + "12" * 32)
+    bed.store.tag_moved("cccc", TAG)
+    bed.at = 1007.0
+    bed.publish("cccc")
+
+    told = [bed.home.run("why", run).stdout for run in ("aaaa", "bbbb", "cccc")]
+
+    assert f"  tag {TAG} → sha256:abababababab\n" in told[0]
+    assert f"  tag {TAG} is sha256:abababababab already\n" in told[1]
+    assert f"  tag {TAG} → sha256:abababababab (was sha256:121212121212)\n" in told[2]
+    assert told[2].splitlines()[:2] == [
+        f"run cccc: {TAG}: published in 7.0 s",
+        "before it run bbbb: published in 3.0 s",
     ]
 
 
@@ -86,6 +116,17 @@ def test_without_a_record_the_store_tells(bed):
     assert told["before"] is None
 
 
+def test_the_store_says_no_word_twice_either(bed):
+    """How an attempt ended is its reason where there is no other."""
+    bed.begin("aaaa")
+    bed.store.move_attempt(bed.assign("aaaa"), AttemptEvent.CANCEL, message="cancelled")
+    shutil.rmtree(bed.home.state / "runs")
+
+    told = json.loads(bed.home.run("why", "aaaa", "--json").stdout)
+
+    assert [entry["text"] for entry in told["platforms"]["linux/amd64"]["entries"]][1:] == ["cancelled"]
+
+
 def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     """Nobody has to wait for its end."""
     bed.begin("aaaa", platforms=(AMD64, ARM64))
@@ -96,6 +137,33 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
     assert done.returncode == 0
     assert "aaaa: nas.lan:5000/app:1: running\n" in done.stdout
     assert "linux/arm64: pending: no host has it yet" in done.stdout
+
+
+def test_a_narrow_terminal_has_room_for_a_table(bed):
+    """As wide as it says it is; what goes to a pipe stays in one line."""
+    bed.begin("aaaa")
+    bed.tell("aaaa", Waiting(AMD64, "pi5 " * 20))
+    bed.assign("aaaa")
+    words = [COMMAND, "why", "aaaa"]
+
+    with terminal(words, environment={**bed.home.environment, "COLUMNS": "50"}, folder=bed.home.folder) as narrow:
+        assert narrow.end() == 0
+
+    table = narrow.shown[narrow.shown.index("AT ") :].splitlines()
+    assert max(map(len, table)) <= 50
+    assert sum(line.count("pi5") for line in table) == 21
+    assert f"waits: {'pi5 ' * 19}" in bed.home.run("why", "aaaa").stdout
+
+
+def test_an_interrupted_run_is_told_with_the_command_that_goes_on_with_it(bed):
+    """On stderr, as `archloom runs` does; a program reads the state."""
+    bed.begin("aaaa", driver=dead_driver())
+
+    told, read = bed.home.run("why", "aaaa"), bed.home.run("why", "aaaa", "--json")
+
+    assert told.stdout.startswith(f"run aaaa: {TAG}: interrupted\n")
+    assert told.stderr == "hint: go on with it: archloom resume aaaa\n"
+    assert (json.loads(read.stdout)["state"], read.stderr) == ("interrupted", "")
 
 
 def test_a_terminal_of_another_encoding_is_no_bug(bed):

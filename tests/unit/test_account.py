@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.events import Notice, Skipped, Waiting
+from coordinator.domain.events import AttemptEnded, Notice, Skipped, Waiting
 from coordinator.domain.plan import Row
 from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.run import Attempt, Job, Run
@@ -49,8 +49,10 @@ def told(now: Sources, before: Sources | None):
     return account(now, before, [ARM64], Platform("host", "any"))
 
 
-def test_a_run_stands_beside_the_one_before():
-    """Each phase and step with its seconds then and now; what only one of them had stands alone."""
+@pytest.mark.parametrize(("golden", "width"), [("account.txt", None), ("account-narrow.txt", 60)])
+def test_a_run_stands_beside_the_one_before(golden, width):
+    """Each phase and step with its seconds then and now; what only one of them had stands alone. A table is never
+    wider than its terminal."""
     plan = (
         Row("linux/arm64", "pi5", "native", "builds", "its own platform"),
         Row("linux/arm64", "pi4", "", "no", "512 MiB of memory"),
@@ -60,9 +62,32 @@ def test_a_run_stands_beside_the_one_before():
     now = known("7f3a", JOB, case="built", origin=replace(ORIGIN, kept=replace(KEPT, plan=plan)))
     before = known("5c1d", replace(JOB, build_id="2"), case="failed")
 
-    text = account_text(told(now, before))
+    text = account_text(told(now, before), width)
 
-    assert text == (CASES.parent / "account.txt").read_text("utf-8").rstrip("\n")
+    assert text == (CASES.parent / golden).read_text("utf-8").rstrip("\n")
+    table = text[text.index("AT ") :]
+    assert width is None or max(map(len, table.splitlines())) <= width
+
+
+def test_a_long_message_leaves_the_columns_where_they_are():
+    """It stands whole, in a pipe on one line; in a terminal it is broken under its column."""
+    message = "failed to solve: " + "/very/long/path " * 20
+    case = known("7f3a", JOB, case="failed")
+    recorded = [
+        (at, replace(event, message=message) if isinstance(event, AttemptEnded) else event)
+        for at, event in case.recorded
+    ]
+    now = replace(case, recorded=recorded)
+
+    piped, narrow = (account_text(told(now, None), width).splitlines() for width in (None, 60))
+
+    (head,) = (line for line in piped if line.startswith("AT "))
+    assert head.index("TOOK") < 60
+    assert any(line.endswith(f"failed (build) at [3/3] RUN make: {message.rstrip()}") for line in piped)
+    table = narrow[next(n for n, line in enumerate(narrow) if line.startswith("AT ")) :]
+    assert max(map(len, table)) <= 60
+    assert "".join(table).count("/very/long/path") == 20
+    assert all(line[:7].isspace() for line in table if "/very" in line and "failed" not in line)
 
 
 def test_nothing_of_an_account_can_drive_the_terminal():
@@ -96,12 +121,27 @@ def test_nothing_of_an_account_can_drive_the_terminal():
             "built again, since the registry did not have what run 5c1d made of the same, or not acceptably",
         ),
         (JOB, replace(KEPT, unstable=("a", "b")), JOB, "built, since nothing is reused: a; b"),
+        (
+            replace(JOB, state=JobState.FAILED),
+            None,
+            replace(JOB, build_id="2"),
+            "tried, since what it depends on has changed since run 5c1d",
+        ),
+        (replace(JOB, state=JobState.LOST), replace(KEPT, unstable=("a",)), JOB, "tried, since nothing is reused: a"),
+        (replace(JOB, state=JobState.CANCELLED), None, None, "tried; no earlier run of this target is known here"),
+        (replace(JOB, state=JobState.ACTIVE), None, None, "being built; no earlier run of this target is known here"),
+        (
+            replace(JOB, state=JobState.PENDING),
+            None,
+            replace(JOB, state=JobState.LOST),
+            "being built, since run 5c1d did not finish it",
+        ),
         (replace(JOB, attempts=(), state=JobState.LOST), None, JOB, "no host has had it"),
         (replace(JOB, attempts=(), state=JobState.PENDING), None, JOB, "no host has it yet"),
     ],
 )
 def test_why_a_job_was_built(job, kept, before, why):
-    """Or was not."""
+    """Or was not, or is not yet: what did not come to be is never told as built."""
     found = told(known("7f3a", job, origin=replace(ORIGIN, kept=kept)), known("5c1d", before) if before else None)
 
     assert [one.why for one in found.jobs] == [why]

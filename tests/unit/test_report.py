@@ -216,3 +216,13 @@ def test_the_live_view_keeps_failures_and_the_closing_line():
 
     assert "cc: no" in stream.getvalue()
     assert stream.getvalue().rstrip().splitlines()[-1].endswith("in 12.3 s")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"), [("cancelled", ""), ("", ""), ("linux/amd64 failed", ": linux/amd64 failed")]
+)
+def test_a_word_is_not_said_twice(message, says):
+    """The state is the reason where there is no other."""
+    event = AttemptEnded(place=PLACE, state="cancelled", code="", message=message)
+
+    assert lines(event) == [f"linux/arm/v7   beast emulated CANCELLED{says}"]

@@ -28,7 +28,7 @@ from coordinator.runner.state.history import open_store
 def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
     here = around()
-    wanted = references.parse(tag) if tag else None
+    wanted = None if tag is None else references.parse(tag)
 
     def is_wanted(run: Run) -> bool:
         return (wanted is None or _has(run, wanted)) and (not state or status_of(run, here.clock) in state)

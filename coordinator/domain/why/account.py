@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain import states
-from coordinator.domain.events import Event, Notice
+from coordinator.domain.events import Event, Notice, RunEnded
 from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run, StoredEvent
 from coordinator.domain.states import JobState
@@ -39,12 +39,15 @@ class JobAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`before` is the run before of the same target; without one there are no `changes`."""
+    """`before` is the run before of the same target; without one there are no `changes`. `seconds` is None for a run
+    that is not over."""
 
     run: Run
     status: Status
+    seconds: float | None
     before: Run | None
     before_status: Status | None
+    before_seconds: float | None
     changes: tuple[Change, ...]
     entries: tuple[Entry, ...]
     jobs: tuple[JobAccount, ...]
@@ -56,12 +59,23 @@ def account(now: Sources, before: Sources | None, platforms: Sequence[Platform],
     return Account(
         run=now.run,
         status=now.status,
+        seconds=_seconds(now),
         before=before.run if before else None,
         before_status=before.status if before else None,
+        before_seconds=_seconds(before) if before else None,
         changes=changes(before.origin, now.origin, platforms, build_platform) if before else (),
         entries=_of_run(now),
         jobs=tuple(_of_job(job, now, before) for job in jobs),
     )
+
+
+def _seconds(known: Sources) -> float | None:
+    """As the build said it, which began before its run did; a run that was gone on with took longer than its last
+    driver says."""
+    if known.run.finished_at is None:
+        return None
+    told = (event.seconds for _, event in known.recorded if isinstance(event, RunEnded))
+    return max(known.run.finished_at - known.run.created_at, *told, 0.0)
 
 
 def _of_run(known: Sources) -> tuple[Entry, ...]:
@@ -70,7 +84,7 @@ def _of_run(known: Sources) -> tuple[Entry, ...]:
         for at, event in known.recorded
         if isinstance(event, Notice)
     )
-    return tuple(sorted((*story_of_run(known.committed), *notices), key=lambda entry: entry.at))
+    return tuple(sorted((*story_of_run(known.run, known.committed), *notices), key=lambda entry: entry.at))
 
 
 def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
@@ -104,14 +118,22 @@ def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str
         return "reused, since nothing it depends on has changed since that was built"
     if not job.attempts:
         return "no host has had it" if states.ended(job.state) else "no host has it yet"
+    done = _done(job)
     if unstable:
-        return f"built, since nothing is reused: {'; '.join(unstable)}"
+        return f"{done}, since nothing is reused: {'; '.join(unstable)}"
     if before is None:
-        return "built; no earlier run of this target is known here"
+        return f"{done}; no earlier run of this target is known here"
     if earlier is None:
-        return f"built; run {before.id} did not have it"
+        return f"{done}; run {before.id} did not have it"
     if earlier.build_id != job.build_id:
-        return f"built, since what it depends on has changed since run {before.id}"
+        return f"{done}, since what it depends on has changed since run {before.id}"
     if earlier.state is not JobState.VERIFIED:
-        return f"built, since run {before.id} did not finish it"
-    return f"built again, since the registry did not have what run {before.id} made of the same, or not acceptably"
+        return f"{done}, since run {before.id} did not finish it"
+    return f"{done} again, since the registry did not have what run {before.id} made of the same, or not acceptably"
+
+
+def _done(job: Job) -> str:
+    """What hosts have made of it; the state stands before it."""
+    if job.state is JobState.VERIFIED:
+        return "built"
+    return "tried" if states.ended(job.state) else "being built"

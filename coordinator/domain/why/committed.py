@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordinator.domain.references import short
-from coordinator.domain.run import Attempt, Job, StoredEvent
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState
+from coordinator.domain.run import Attempt, Job, Run, StoredEvent
+from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
 from coordinator.domain.why.story import Entry, StoryKind
 
@@ -20,9 +20,9 @@ _PHASES = {
 _BADLY = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
 
 
-def story_of_run(events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
+def story_of_run(run: Run, events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
     """Who drove the run, and what became of it."""
-    told = ((event, _of_run(event.what, event.data)) for event in events)
+    told = ((event, _of_run(run, event.what, event.data)) for event in events)
     return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in told if text)
 
 
@@ -38,7 +38,7 @@ def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: entry.at))
 
 
-def _of_run(what: Step | None, data: Mapping[str, str]) -> str:
+def _of_run(run: Run, what: Step | None, data: Mapping[str, str]) -> str:
     holder = data.get("holder", "")
     match what:
         case RunStep.CREATED:
@@ -52,11 +52,20 @@ def _of_run(what: Step | None, data: Mapping[str, str]) -> str:
         case RunStep.CANCEL_ASKED:
             return "somebody asked to cancel it"
         case TagMoved(reference):
-            return f"tag {reference} moved"
+            return _tag(run, reference)
         case RunEnded(code):
             return f"ended with exit code {code}"
         case _:
             return ""
+
+
+def _tag(run: Run, reference: str) -> str:
+    """In the words of the build."""
+    previous = next((tag.previous for tag in run.tags if tag.reference == reference), "")
+    if previous == run.index_digest:
+        return f"tag {reference} is {short(previous)} already"
+    was = f" (was {short(previous)})" if previous else ""
+    return f"tag {reference} → {short(run.index_digest)}{was}"
 
 
 def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> Iterator[Entry]:
@@ -65,9 +74,9 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
     since = attempt.started_at
     for event in events:
         match event.what:
-            case AttemptStep(job.platform, attempt.number, before, change, AttemptState()):
+            case AttemptStep(job.platform, attempt.number, before, change, AttemptState() as after):
                 yield from _phase(before, since, event.at)
-                yield from _badly(change, event)
+                yield from _badly(change, after, event)
                 since = event.at
             case JobStep(job.platform, _, JobEvent.VERIFY, JobState()):
                 if attempt.state is AttemptState.PUSHED:
@@ -82,11 +91,13 @@ def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
         yield Entry(at=since, kind=StoryKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
 
 
-def _badly(change: AttemptEvent, event: StoredEvent) -> Iterator[Entry]:
+def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Iterator[Entry]:
     if change in _BADLY:
         code = f" ({event.data['code']})" if "code" in event.data else ""
-        text = f"{change}{code}: {event.data.get('message', '')}"
-        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=text.rstrip(": "))
+        message = event.data.get("message", "")
+        why = f": {message}" if message not in ("", after) else ""
+        what = after if ended(after) else change
+        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=f"{what}{code}{why}")
 
 
 def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[Entry]:

@@ -34,6 +34,7 @@ from coordinator.domain.references import short
 
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5
+_BADLY = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
 _AWAY = "connection lost"
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
@@ -110,7 +111,7 @@ class _Attempt:
 
     phases: dict[str, _Draft] = field(default_factory=dict)
     steps: dict[int, _Draft] = field(default_factory=dict)
-    over: list[_Draft] = field(default_factory=list)
+    over: dict[int, _Draft] = field(default_factory=dict)
     reader: StepReader = field(default_factory=StepReader)
 
 
@@ -203,7 +204,7 @@ class _Telling:
             self._add(at, StoryKind.NOTE, "connection", text)
             return
         # By another driver, which reads its log from the beginning.
-        again = [*self.attempt.steps.values(), *self.attempt.over]
+        again = [*self.attempt.steps.values(), *self.attempt.over.values()]
         self.drafts = [draft for draft in self.drafts if not any(draft is one for one in again)]
         self.attempt = _Attempt(phases=self.attempt.phases)
 
@@ -218,6 +219,8 @@ class _Telling:
                 step = self.attempt.steps.pop(line.number, None)
                 if step is not None:
                     self._stepped(at, step, line)
+                elif line.kind in (LineKind.ERROR, LineKind.CANCELED):
+                    self._overturned(at, line)
             case LineKind.RESUMED | LineKind.OUTPUT | LineKind.OTHER:
                 pass
 
@@ -228,17 +231,24 @@ class _Telling:
             step.seconds = None
         elif line.seconds is not None:
             step.seconds = line.seconds
-        if line.kind is LineKind.ERROR:
-            step.text = f"{step.text}: failed"
+        step.text += _BADLY.get(line.kind, "")
         if line.total or line.kind is LineKind.ERROR or (step.seconds or 0.0) >= _NOTABLE_S:
-            self.attempt.over.append(step)
+            self.attempt.over[line.number] = step
             self.drafts.append(step)
+
+    def _overturned(self, at: float, line: LogLine) -> None:
+        """An engine may say CACHED of a step that it then runs: how the step ended counts."""
+        step = self.attempt.over.get(line.number)
+        if step is not None and step.cached:
+            step.cached = False
+            step.close(at)
+            step.text += _BADLY[line.kind]
 
     def _failed(self, at: float, event: AttemptEnded) -> None:
         self._close(at)
         code = f" ({event.code})" if event.code else ""
         where = f" at {event.step}" if event.step else ""
-        why = f": {event.message}" if event.message != event.state else ""
+        why = f": {event.message}" if event.message not in ("", event.state) else ""
         again = "; it is tried again" if event.again else ""
         self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
         self.attempt = _Attempt()
@@ -253,7 +263,7 @@ class _Telling:
         self._close_wait(at)
         for step in self._under_way():
             step.close(at)
-            step.text = f"{step.text}: not finished"
+            step.text += _BADLY[LineKind.CANCELED]
             self.drafts.append(step)
         for phase in self.attempt.phases.values():
             phase.close(at)
