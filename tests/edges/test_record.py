@@ -89,7 +89,7 @@ def test_without_a_folder_there_is_no_record(tmp_path):
     shown = write([started(folder), Waiting(ARM64, "busy")])
 
     assert [event.text for event in shown if isinstance(event, Notice)] == [
-        f"this run is not recorded: {folder}/{FILE_NAME}: Not a directory"
+        f"this run is not recorded: {folder}/{FILE_NAME}: File exists"
     ]
     assert list(RecordReader(folder).new()) == []
 
