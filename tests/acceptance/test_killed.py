@@ -8,14 +8,12 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
@@ -33,7 +31,6 @@ BOTH = ("linux/amd64", "linux/arm64")
 KILLED = -9
 # More than a run of two platforms has; a run that was never left alone would go round in circles.
 MOST_COMMITS = 100
-_UPLOADED = re.compile(r"/v2/(?P<repository>[^?]+)/blobs/uploads/[^?]+\?.*digest=(?P<digest>sha256:[0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,6 @@ class Bed:
 
     def newest(self) -> dict[str, Any]:
         return json.loads(good(self.home.run("runs", "--json")).stdout)[0]
-
-    def uploads(self, repository: str) -> Counter[str]:
-        """How often each blob was uploaded to the repository, to its end."""
-        found: Counter[str] = Counter()
-        for line in self.registry.log.read_text("utf-8").splitlines():
-            entry = json.loads(line) if line.startswith("{") else {}
-            match = _UPLOADED.match(unquote(entry.get("http.request.uri", "")))
-            if match and match["repository"] == repository and entry.get("http.response.status") == 201:
-                found[match["digest"]] += 1
-        return found
 
     @property
     def left_on_the_host(self) -> list[Path]:
@@ -183,7 +170,7 @@ def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> Non
         assert [one["state"] for one in job["attempts"]] == ["pushed"], when
     for tag in ("1", "latest"):
         assert digest_of(f"{bed.registry.address}/{repository}:{tag}") == reference, when
-    assert max(bed.uploads(repository).values()) == 1, when
+    assert max(bed.registry.uploads(repository).values()) == 1, when
     assert bed.left_on_the_host == [], when
     # An agent notices that its coordinator is gone by the end of its input.
     eventually(lambda: not processes_of(bed.home))

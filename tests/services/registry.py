@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from urllib.parse import unquote
 
 from tests.services.missing import program
 from tests.services.tokens import TokenServer
+
+_UPLOADED = re.compile(r"/v2/(?P<repository>[^?]+)/blobs/uploads/[^?]+\?.*digest=(?P<digest>sha256:[0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,16 @@ class Registry:
     @property
     def url(self) -> str:
         return f"http://{self.address}"
+
+    def uploads(self, repository: str) -> Counter[str]:
+        """How often each blob was uploaded to the repository, to its end. One that was mounted was not."""
+        found: Counter[str] = Counter()
+        for line in self.log.read_text("utf-8").splitlines():
+            entry = json.loads(line) if line.startswith("{") else {}
+            match = _UPLOADED.match(unquote(entry.get("http.request.uri", "")))
+            if match and match["repository"] == repository and entry.get("http.response.status") == 201:
+                found[match["digest"]] += 1
+        return found
 
 
 @contextmanager
