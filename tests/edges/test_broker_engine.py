@@ -97,10 +97,11 @@ async def in_the_way(registry: Registry, limit: int) -> AsyncIterator[tuple[int,
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Before the wait: the end of the test may cancel it.
+            down.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            down.transport.abort()
 
     async with listening(connection) as port:
         yield port, cuts
