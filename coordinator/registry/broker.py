@@ -14,7 +14,7 @@ import contextlib
 import json
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import PurePath
 from types import TracebackType
@@ -55,10 +55,18 @@ class Broker:
 
     @contextlib.contextmanager
     def door(
-        self, job: str, *, push: Reference | None = None, bases: Mapping[str, Reference] | None = None
+        self,
+        job: str,
+        *,
+        push: Reference | None = None,
+        bases: Mapping[str, Reference] | None = None,
+        mount_from: Sequence[Reference] = (),
     ) -> Iterator[Door]:
-        """A door for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …"""
-        door = Door(job=job, push=push, bases=bases or {})
+        """A door for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …
+
+        Layers of the bases `mount_from`, by digest, are mounted into `push` where its registry has them.
+        """
+        door = Door(job=job, push=push, bases=bases or {}, mount_from=mount_from)
         self._doors[job] = door
         try:
             yield door

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.descriptors import read_descriptor, read_json
+from coordinator.domain.descriptors import Manifest, read_descriptor, read_json
 from coordinator.domain.index import parse_index
 from coordinator.domain.references import is_digest
 from coordinator.registry.call import Call
@@ -21,7 +21,7 @@ async def answer(call: Call, reply: Reply) -> None:
         raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: the job's base is {call.repository.digest}")
     if call.kind == "manifests":
         manifest = await call.upstreams.get_manifest(call.repository, call.rest)
-        readable |= _named_by(manifest.raw, is_index=manifest.is_index)
+        readable |= named_by(manifest)
         headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}
         await reply.small(200, headers, manifest.raw)
     else:
@@ -36,10 +36,11 @@ async def answer(call: Call, reply: Reply) -> None:
             await reply.relay(exchange, headers)
 
 
-def _named_by(raw: bytes, *, is_index: bool) -> set[str]:
+def named_by(manifest: Manifest) -> set[str]:
+    """The digests that a base's manifest or index names."""
     what = "a base"
-    if is_index:
-        return {entry.digest for entry in parse_index(raw, what)}
-    document = read_json(raw, what)
+    if manifest.is_index:
+        return {entry.digest for entry in parse_index(manifest.raw, what)}
+    document = read_json(manifest.raw, what)
     layers = document.get("layers") or []
     return {read_descriptor(entry, what).digest for entry in (document.get("config"), *layers)}

@@ -11,6 +11,7 @@ from coordinator.domain.references import is_digest
 from coordinator.registry.call import Call
 from coordinator.registry.client import PUSH
 from coordinator.registry.doors import PushedManifest, RefusalError, Upload
+from coordinator.registry.mounts import mount
 from coordinator.registry.reply import Reply
 from coordinator.registry.wire import TooLargeError
 
@@ -32,12 +33,21 @@ async def answer(call: Call, reply: Reply) -> None:
 
 
 async def _head_blob(call: Call, reply: Reply) -> None:
+    # An engine packs a layer of a base again, and asks by the digest it pulled it by before it sends it.
+    if await _show_blob(call, reply) or (await mount(call) and await _show_blob(call, reply)):
+        return
+    raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
+
+
+async def _show_blob(call: Call, reply: Reply) -> bool:
+    """Whether the blob is there; then that is the answer."""
     url = await call.url(f"blobs/{call.rest}")
     async with call.ask("HEAD", url, PUSH) as exchange:
         head = await call.expect(exchange, (200, 404), f"look for a layer in {call.repository.name}")
-        if head.status == 404:
-            raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
-        await reply.relay(exchange, {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"})
+        if head.status == 200:
+            kind = "application/octet-stream"
+            await reply.relay(exchange, {"Docker-Content-Digest": call.rest, "Content-Type": kind})
+        return head.status == 200
 
 
 async def _upload(call: Call, reply: Reply) -> None:

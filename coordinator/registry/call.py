@@ -33,6 +33,8 @@ class Upstreams(Protocol):
 
     async def put_manifest(self, repository: Reference, manifest: Manifest) -> None: ...
 
+    async def mount_blob(self, repository: Reference, digest: str, source: Reference) -> bool: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Call:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain.references import Reference
@@ -50,6 +51,8 @@ class Upload:
 class Door:
     """One job's. `push` is the repository it may write, shown as `push`; `bases` are what it may read, by shown name.
 
+    `mount_from` are bases whose layers are mounted into `push`; `mountable` are these layers once they are known, by
+    digest, and none after the registry refused one.
     `pushed` is the manifest the job pushed by tag. `refusal` is the first thing a registry refused it for good, or
     the trouble with a registry that has not served it since.
     """
@@ -57,12 +60,15 @@ class Door:
     job: str
     push: Reference | None
     bases: Mapping[str, Reference]
+    mount_from: Sequence[Reference] = ()
     secret: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(24)))
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
     pushed: PushedManifest | None = None
     refusal: ArchloomError | None = None
     uploads: dict[str, Upload] = field(default_factory=dict)
     readable: dict[str, set[str]] = field(default_factory=dict)
+    mountable: Mapping[str, Reference] | None = None
+    mounting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def repository(self) -> str:

@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,23 +33,28 @@ class Base:
     children: Mapping[str, str]
 
 
-def base_image(registry: Registry, *platforms: str, repository: str = "base", tag: str = "1") -> Base:
-    """Pushes an OCI index of busybox images, each with a shell and the usual commands in /bin."""
+def base_image(
+    registry: Registry, *platforms: str, repository: str = "base", tag: str = "1", more: bytes = b""
+) -> Base:
+    """Pushes an OCI index of busybox images, each with a shell and the usual commands in /bin.
+
+    `more` is in the file `/more`, by a layer of its own.
+    """
     descriptors: list[dict[str, object]] = []
     children: dict[str, str] = {}
     for platform in platforms:
         names = ("os", "architecture", "variant")
         words = dict(zip(names, platform.split("/"), strict=False))
-        archive = _layer(busybox(platform))
-        layer = _push_blob(registry, repository, "application/vnd.oci.image.layer.v1.tar+gzip", archive)
-        diff_id = _digest(gzip.decompress(archive))
+        archives = [_layer(busybox(platform)), *([_file("more", more)] if more else [])]
+        layer_type = "application/vnd.oci.image.layer.v1.tar+gzip"
+        layers = [_push_blob(registry, repository, layer_type, archive) for archive in archives]
         config = {
             **words,
             "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(gzip.decompress(one)) for one in archives]},
         }
         described = _push_blob(registry, repository, "application/vnd.oci.image.config.v1+json", _json(config))
-        manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [layer]})
+        manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
         digest = push_manifest(registry, repository, _digest(manifest), MANIFEST, manifest)
         children[platform] = digest
         descriptors.append({"mediaType": MANIFEST, "digest": digest, "size": len(manifest), "platform": words})
@@ -84,11 +90,7 @@ def _send(registry: Registry, repository: str, method: str, url: str, body: byte
 @cache
 def _layer(binary: Path) -> bytes:
     """The same binary gives the same bytes."""
-    packed = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w") as tar,
-    ):
+    with _packed() as (tar, packed):
         for folder in ("bin", "tmp"):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
@@ -102,6 +104,26 @@ def _layer(binary: Path) -> bytes:
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(entry)
     return packed.getvalue()
+
+
+def _file(name: str, content: bytes) -> bytes:
+    with _packed() as (tar, packed):
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@contextmanager
+def _packed() -> Iterator[tuple[tarfile.TarFile, io.BytesIO]]:
+    """An archive, and its bytes when the block has ended."""
+    packed = io.BytesIO()
+    with (
+        # No engine packs as quickly as this: it gives the layer another digest when it packs it again.
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
+        yield tar, packed
 
 
 def _json(value: object) -> bytes:

@@ -14,8 +14,7 @@ from coordinator.image.base import BaseImage, base_archive, read_base
 from coordinator.image.carry import carry_image
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.repository import Repository
-from coordinator.runner.actions.spec import JobBase, job_bases
-from coordinator.runner.inputs.gather import Inputs
+from coordinator.runner.actions.spec import JobBase, known_bases
 from coordinator.store.folders import private_folder
 
 
@@ -23,9 +22,7 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
     """The digest of the child in the target's first repository; `tell` gets bytes done and in all, of the archive."""
     client = await loom.farm.reached_again(attempt.host)
     name = agent_job(loom.run_id, job, attempt)
-    # Known bases spare layers; a run that is gone on with may not have them any more.
-    inputs = loom.gathered if isinstance(loom.gathered, Inputs) else None
-    bases = job_bases(inputs, job.platform, loom.farm.facts_of(attempt.host).native) if inputs else ()
+    bases = known_bases(loom, job, attempt)
     sink = Repository(loom.registries, loom.request.target.repositories[0], bases, loom.layers)
     private_folder(loom.around.state)
     async with aclosing(client.image(name)) as archive:

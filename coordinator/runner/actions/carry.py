@@ -12,7 +12,7 @@ from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.actions import archives
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.refused import reason
-from coordinator.runner.actions.spec import JobBase
+from coordinator.runner.actions.spec import JobBase, known_bases
 
 T = TypeVar("T")
 
@@ -63,8 +63,9 @@ async def _push(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int
     """The digest of the manifest as it came through the broker."""
     name = agent_job(loom.run_id, job, attempt)
     client = await loom.farm.reached_again(attempt.host)
+    mount_from = [base.reference for base in known_bases(loom, job, attempt)]
     async with loom.farm.tunnel(attempt.host) as port:
-        with loom.broker.door(name, push=loom.request.target.repositories[0]) as door:
+        with loom.broker.door(name, push=loom.request.target.repositories[0], mount_from=mount_from) as door:
             try:
                 # A tag of its own: jobs that push at once from one engine share everything else of the name there.
                 await client.push(name, port, door.repository, name, door.secret.reveal(), tell)

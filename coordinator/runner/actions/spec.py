@@ -47,6 +47,13 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
     return tuple(found)
 
 
+def known_bases(loom: Loom, job: Job, attempt: Attempt) -> tuple[JobBase, ...]:
+    """The job's bases as far as they are known, which spare layers: a run that is gone on with may not have them."""
+    if not isinstance(loom.gathered, Inputs):
+        return ()
+    return job_bases(loom.gathered, job.platform, loom.farm.facts_of(attempt.host).native)
+
+
 def spec(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> dict[str, object]:
     target = loom.request.target
     pulled = {base.held: base for base in bases}

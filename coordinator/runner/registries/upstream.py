@@ -34,3 +34,7 @@ class Upstream:
     async def put_manifest(self, repository: Reference, manifest: Manifest) -> None:
         registry = await self._registries.registry(repository.registry)
         await registry.put_manifest(repository.repository, manifest.digest, manifest.raw, manifest.media_type)
+
+    async def mount_blob(self, repository: Reference, digest: str, source: Reference) -> bool:
+        registry = await self._registries.registry(repository.registry)
+        return await registry.mount_blob(repository.repository, digest, source.repository)

@@ -1,0 +1,42 @@
+"""Layers of a job's bases in the registry it pushes to: mounted there, so that no board sends them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from coordinator.domain.references import Reference
+from coordinator.errors import ArchloomError
+from coordinator.registry.broker_pull import named_by
+from coordinator.registry.call import Call
+
+
+async def mount(call: Call) -> bool:
+    """Whether the registry took the blob that is asked for over from a base of the job into the pushed repository.
+
+    No refusal is an error: the blob can still be sent.
+    """
+    door = call.door
+    # An engine asks for several layers at once, and the first answer may be that the registry does not mount.
+    async with door.mounting:
+        if door.mountable is None:
+            door.mountable = await _layers(call)
+        source = door.mountable.get(call.rest)
+        if source is None:
+            return False
+        mounted = False
+        with contextlib.suppress(ArchloomError):
+            mounted = await call.upstreams.mount_blob(call.repository, call.rest, source)
+        if not mounted:
+            door.mountable = {}
+        return mounted
+
+
+async def _layers(call: Call) -> dict[str, Reference]:
+    """What the bases' own manifests name: a board that guesses at other blobs of their repositories gets nothing."""
+    found: dict[str, Reference] = {}
+    for base in call.door.mount_from:
+        if base.registry == call.repository.registry:
+            with contextlib.suppress(ArchloomError):
+                manifest = await call.upstreams.get_manifest(base, base.digest)
+                found |= dict.fromkeys(named_by(manifest), base)
+    return found
