@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from tests.acceptance.archloom import Home, context, good
-from tests.services.busybox import busybox
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
 from tests.services.missing import ROOT
@@ -68,15 +67,13 @@ class Bed:
 
 @pytest.fixture
 def bed(own_registry, home, tmp_path) -> Bed:
-    # No layer is the same for both platforms: two pushes at once may both send what neither sees yet. And none is of a
-    # base: the engine may have packed it otherwise than whoever made it, and then sends it without asking.
-    shell = 'SHELL ["/busybox", "sh", "-c"]\n'
-    steps = f"ARG TARGETARCH\nCOPY $TARGETARCH /busybox\n{shell}RUN /busybox uname -m >/machine\n"
-    files = {platform.split("/")[1]: busybox(platform).read_bytes() for platform in BOTH}
-    folder = context(tmp_path / "app", f"FROM scratch\n{steps}RUN echo {token_hex(8)} $TARGETARCH >/made\n", files)
-    for name in files:
-        (folder / name).chmod(0o755)
-    return Bed(home, own_registry(), folder)
+    # No layer is the same for both platforms: two pushes at once may both send what neither sees yet.
+    running = own_registry()
+    base = base_image(running, *BOTH, repository="killed/base")
+    files = {platform.split("/")[1]: platform for platform in BOTH}
+    steps = "ARG TARGETARCH\nCOPY $TARGETARCH /platform\nRUN uname -m >/machine\n"
+    made = f"RUN echo {token_hex(8)} $TARGETARCH >/made\n"
+    return Bed(home, running, context(tmp_path / "app", f"FROM {base.reference}\n{steps}{made}", files))
 
 
 @pytest.mark.parametrize(("first", "sign"), [(1, 1), (2, -1)], ids=["after", "instead"])
