@@ -180,7 +180,8 @@ def test_a_board_that_was_away_when_the_coordinator_died_is_asked_first(boards, 
     board.unplug()
     process.kill()
     process.communicate()
-    board.run("until ls /home/*/.local/state/archloom-agent/*/jobs/*/result.json; do sleep 0.2; done")
+    away = json.loads(good(home.run("runs", "--json")).stdout)[0]["run"]
+    board.run(f"until ls /home/*/.local/state/archloom-agent/*/jobs/{away}-*/result.json; do sleep 0.2; done")
     seen_away = home.run("boards", "pi-b", "--refresh")
     board.plug()
 
@@ -191,4 +192,4 @@ def test_a_board_that_was_away_when_the_coordinator_died_is_asked_first(boards, 
     tries = run["platforms"]["linux/amd64"]["attempts"]
     assert [(one["host"], one["state"]) for one in tries] == [("pi-b", "pushed")]
     assert json.loads(done.stdout)["archloom"]["platforms"]["linux/amd64"]["attempts"] == 1
-    assert "jobs/" not in board.run("ls -d /home/*/.local/state/archloom-agent/*/jobs/* 2>/dev/null; true")
+    assert board.jobs_of(run["run"]) == []

@@ -135,9 +135,10 @@ def test_a_board_goes_on_building_for_nobody(home, farm, registry, tmp_path):
             break
     process.kill()
     process.communicate(timeout=60)
-    jobs = board.home / ".local/state/archloom-agent"
-    assert not list(jobs.glob("*/jobs/*/result.json")), "it has ended before its coordinator was gone"
-    eventually(lambda: list(jobs.glob("*/jobs/*/result.json")))
+    [begun] = json.loads(good(home.run("runs", "--json")).stdout)
+    [job_folder] = board.jobs_of(begun["run"])
+    assert not (job_folder / "result.json").exists(), "it has ended before its coordinator was gone"
+    eventually((job_folder / "result.json").exists)
 
     done = good(home.run("resume"))
 
@@ -147,9 +148,9 @@ def test_a_board_goes_on_building_for_nobody(home, farm, registry, tmp_path):
     assert [(one["host"], one["state"]) for one in job["attempts"]] == [("pi-a", "pushed")]
     log = good(home.run("logs", run["run"], "linux/amd64")).stdout
     assert [len(re.findall(rf"(?m)^#\d+ [\d.]+ {word}$", log)) for word in ("begun", "ended")] == [1, 1]
-    eventually(lambda: not list(jobs.glob("*/jobs/[a-z0-9]*")))
+    eventually(lambda: not board.jobs_of(run["run"]))
     images = board.docker("images", "--format", "{{.Repository}}")
-    assert "archloom/" not in images
+    assert f"archloom/{run['run']}" not in images
 
 
 def eventually(holds: Callable[[], object]) -> None:

@@ -108,7 +108,7 @@ def test_one_that_wakes_up_replaced_drops_out(registry, home, farm, tmp_path):
     assert digest_of(tag) == newer
     after = next(one for one in json.loads(good(home.run("runs", "--json")).stdout) if one["run"] == run["run"])
     assert (after["state"], after["exit_code"]) == ("published", 0)
-    until(lambda: not list((board.home / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*")))
+    until(lambda: not board.jobs_of(run["run"]))
 
 
 def elsewhere(home: Home, *words: str) -> tuple[subprocess.Popen[str], int]:

@@ -161,6 +161,10 @@ class Board:
         clean = ("env", "-i", f"PATH={board_disk.PATH}", "HOME=/root", "sh", "-c")
         return run("nsenter", f"--target={self.pid}", *spaces, *clean, command, stdin=stdin)
 
+    def jobs_of(self, run: str) -> list[Path]:
+        """The folders that this run's jobs have on the board. Others' may lie there until it is next used by them."""
+        return list(self.home.glob(f".local/state/archloom-agent/*/jobs/{run}-*"))
+
     def docker(self, *arguments: str) -> str:
         """What this machine's docker command prints when it talks to the board's engine, without SSH."""
         return run("docker", "--host", f"unix://{self.engine_socket}", *arguments)
