@@ -68,7 +68,8 @@ def _drive(work: Callable[[], int], report: int) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for number, target in ((0, nowhere), (1, nowhere), (2, report)):
             os.dup2(target, number)
-        os.close(report)
+        # A lock or a pipe of whoever called us would be held for as long as the run.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         code = guarded(work)
         sys.stderr.flush()
     os._exit(code)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
+# What a build's `echo begun` prints, which the line of its step is not.
+BEGUN = r"\d begun"
 COMMAND = str(Path(sys.executable).with_name("archloom"))
 
 
@@ -61,6 +67,27 @@ class Home:
 def good(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def follow(process: subprocess.Popen[str], *patterns: str) -> str:
+    """What the command says, until each of the patterns was found in a line. Fails where it ends before."""
+    assert process.stderr is not None
+    missing, seen = list(patterns), ""
+    for line in process.stderr:
+        seen += line
+        missing = [pattern for pattern in missing if not re.search(pattern, line)]
+        if not missing:
+            return seen
+    raise AssertionError(f"{missing} never came:\n{seen}")
+
+
+def eventually(found: Callable[[], T], seconds: float = 60.0) -> T:
+    """What `found` returns once it is true. Fails when it does not come to be."""
+    until = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < until, "it never came to be"
+        time.sleep(0.05)
+    return result
 
 
 def context(folder: Path, dockerfile: str, files: Mapping[str, str | bytes] | None = None) -> Path:

@@ -7,17 +7,14 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 
-from tests.acceptance.archloom import context, good
+from tests.acceptance.archloom import BEGUN, context, eventually, follow, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_raw
 from tests.services.registry import garbage_collect
 
-T = TypeVar("T")
 pytestmark = pytest.mark.engine
 
 
@@ -119,7 +116,7 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
     seconds = str(secrets.randbelow(10**9) + 10**8)
     folder = context(tmp_path / "long", f"FROM {base.reference}\nRUN echo begun; sleep {seconds}\n")
     process = home.start("build", str(folder), "-t", f"{registry.address}/main/long:1", "--platform", "linux/amd64")
-    seen = read_until(process, "begun")
+    seen = follow(process, BEGUN)
 
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
@@ -172,7 +169,7 @@ def test_a_second_ctrl_c_does_not_wait_and_the_next_run_cleans_up(registry, home
     base = base_image(registry, "linux/amd64", repository="main/base6")
     folder = context(tmp_path / "twice", f"FROM {base.reference}\nRUN echo begun {secrets.token_hex(8)}; sleep 60\n")
     process = home.start("build", str(folder), "-t", f"{registry.address}/main/twice:1", "--platform", "linux/amd64")
-    read_until(process, "begun")
+    follow(process, BEGUN)
 
     process.send_signal(signal.SIGINT)
     time.sleep(0.02)
@@ -184,7 +181,7 @@ def test_a_second_ctrl_c_does_not_wait_and_the_next_run_cleans_up(registry, home
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
     assert (run["exit_code"], run["platforms"]["linux/amd64"]["state"]) == (130, "cancelled")
     jobs = home.folder / ".local/state/archloom-agent"
-    wait_for(lambda: all((job / "result.json").exists() for job in jobs.glob("*/jobs/[a-z0-9]*")))
+    eventually(lambda: all((job / "result.json").exists() for job in jobs.glob("*/jobs/[a-z0-9]*")))
     good(home.run("build", str(hello), "-t", f"{registry.address}/main/next:1", "--platform", "linux/amd64"))
     assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
 
@@ -210,33 +207,13 @@ def test_what_a_dead_coordinator_left_is_swept_by_a_later_run(registry, home, he
     inventory.write_text("emulators: {here: {host: local, keep_built: 1s}}\n")
     words = ("--platform", "linux/amd64", "-i", str(inventory))
     process = home.start("build", str(folder), "-t", f"{registry.address}/main/orphan:1", *words)
-    read_until(process, "begun")
+    follow(process, BEGUN)
     process.kill()
     process.communicate(timeout=60)
     jobs = home.folder / ".local/state/archloom-agent"
-    ended = wait_for(lambda: list(jobs.glob("*/jobs/*/result.json")))
-    wait_for(lambda: time.time() - ended[0].stat().st_mtime > 1.5)
+    ended = eventually(lambda: list(jobs.glob("*/jobs/*/result.json")))
+    eventually(lambda: time.time() - ended[0].stat().st_mtime > 1.5)
 
     good(home.run("build", str(hello), "-t", f"{registry.address}/main/after:1", *words))
 
     assert not list(jobs.glob("*/jobs/[a-z0-9]*"))
-
-
-def wait_for(found: Callable[[], T]) -> T:
-    """What `found` returns once it is true. Fails after a minute."""
-    until = time.monotonic() + 60
-    while not (result := found()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return result
-
-
-def read_until(process: subprocess.Popen[str], word: str) -> str:
-    """What the command printed, up to the line of the build's own output that has this word."""
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if word in line and "echo" not in line:
-            break
-    return "".join(seen)

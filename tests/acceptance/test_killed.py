@@ -7,8 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.archloom import BEGUN, Home, context, eventually, follow, good
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
 from tests.services.missing import ROOT
@@ -129,10 +127,7 @@ def test_a_board_goes_on_building_for_nobody(home, farm, registry, tmp_path):
     )
     tag = f"{registry.address}/killed/alone:1"
     process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.rstrip().endswith("begun") and "RUN" not in line:
-            break
+    follow(process, BEGUN)
     process.kill()
     process.communicate(timeout=60)
     [begun] = json.loads(good(home.run("runs", "--json")).stdout)
@@ -151,14 +146,6 @@ def test_a_board_goes_on_building_for_nobody(home, farm, registry, tmp_path):
     eventually(lambda: not board.jobs_of(run["run"]))
     images = board.docker("images", "--format", "{{.Repository}}")
     assert f"archloom/{run['run']}" not in images
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    """Fails after a minute."""
-    until = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.archloom import COMMAND, Home, context, good
+from tests.acceptance.archloom import BEGUN, COMMAND, Home, context, eventually, follow, good
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
 from tests.services.registry import plain
@@ -24,7 +22,6 @@ from tests.services.terminal import terminal
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("emulation", "nothing_left")]
 
 BOTH = "linux/amd64,linux/arm64"
-BEGUN = r"\d begun"
 SLOW = """\
 FROM {base}
 COPY word /word
@@ -52,18 +49,6 @@ def tag(registry, request: pytest.FixtureRequest) -> str:
     return f"{registry.address}/main/{request.node.name.replace('_', '-')[:60].rstrip('-')}:1"
 
 
-def follow(process: subprocess.Popen[str], *words: str) -> str:
-    """What the process says, until each of the words was in a line."""
-    missing, seen = list(words), ""
-    assert process.stderr is not None
-    for line in process.stderr:
-        seen += line
-        missing = [word for word in missing if not re.search(word, line)]
-        if not missing:
-            return seen
-    raise AssertionError(f"{missing} never came:\n{seen}")
-
-
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate(timeout=30)
@@ -80,13 +65,6 @@ def attempts(run: dict[str, Any]) -> dict[str, list[str]]:
 
 def results(home: Home) -> Iterator[Path]:
     return (home.folder / ".local/state/archloom-agent").glob("*/jobs/*/result.json")
-
-
-def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "it never came to be"
-        time.sleep(0.05)
 
 
 def test_a_killed_run_goes_on_where_it_was(home, slow, tag):
@@ -328,6 +306,21 @@ def test_a_detached_run_goes_on_by_itself(home, slow, tag):
     assert run_of(home)["exit_code"] is None
     eventually(lambda: run_of(home)["exit_code"] is not None)
     assert run_of(home, run)["state"] == "published"
+
+
+def test_a_detached_run_keeps_nothing_of_its_caller(home, slow, tag):
+    """A pipe, or a lock, that the caller had open is free as soon as the command has returned."""
+    reading, writing = os.pipe()
+    words = [COMMAND, "build", str(slow(3)), "-t", tag, "--platform", "linux/amd64", "--detach"]
+    begun = subprocess.run(
+        words, cwd=home.folder, env=home.environment, capture_output=True, text=True, check=True, pass_fds=[writing]
+    )
+    os.close(writing)
+
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b""
+    assert run_of(home)["exit_code"] is None
+    good(home.run("wait", begun.stdout.strip()))
 
 
 def test_what_goes_wrong_before_a_detached_run_begins_is_shown(home, slow, tag):

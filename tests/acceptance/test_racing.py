@@ -7,21 +7,17 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from secrets import token_hex
-from typing import TypeVar
 
 import pytest
 
-from tests.acceptance.archloom import COMMAND, Home, context, good
+from tests.acceptance.archloom import BEGUN, COMMAND, Home, context, eventually, follow, good
 from tests.services.images import base_image
 from tests.services.judges import skopeo_inspect, skopeo_raw
 from tests.services.missing import missing
 from tests.services.ssh_home import ssh_home
 
-T = TypeVar("T")
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("emulation", "nothing_left")]
 
 BOTH = ("linux/amd64", "linux/arm64")
@@ -29,24 +25,6 @@ BOTH = ("linux/amd64", "linux/arm64")
 
 def digest_of(tag: str) -> str:
     return f"sha256:{hashlib.sha256(skopeo_raw(tag)).hexdigest()}"
-
-
-def until(found: Callable[[], T]) -> T:
-    """What `found` returns once it is true. Fails after a minute."""
-    late = time.monotonic() + 60
-    while not (result := found()):
-        assert time.monotonic() < late
-        time.sleep(0.05)
-    return result
-
-
-def read_until_begun(process: subprocess.Popen[str]) -> None:
-    """Up to the build's own word."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.rstrip().endswith("begun") and "RUN" not in line:
-            return
-    raise AssertionError("it never began")
 
 
 def slow(folder: Path, base: str, seconds: int) -> Path:
@@ -58,7 +36,7 @@ def test_of_several_that_resume_one_drives(registry, home, tmp_path):
     base = base_image(registry, "linux/amd64", repository="racing/base")
     tag = f"{registry.address}/racing/several:1"
     dead = home.start("build", str(slow(tmp_path / "app", base.reference, 6)), "-t", tag, "--platform", "linux/amd64")
-    read_until_begun(dead)
+    follow(dead, BEGUN)
     dead.kill()
     dead.communicate(timeout=60)
 
@@ -86,12 +64,12 @@ def test_one_that_wakes_up_replaced_drops_out(registry, home, farm, tmp_path):
     folder = slow(tmp_path / "app", base.reference, 3)
     words = ("build", str(folder), "-t", tag, "--platform", "linux/amd64")
     sleeper, pid = elsewhere(home, *words)
-    read_until_begun(sleeper)
+    follow(sleeper, BEGUN)
     os.kill(pid, signal.SIGSTOP)
     [run] = json.loads(good(home.run("runs", "--json")).stdout)
 
     refused = home.run("resume", run["run"])
-    taken = until(lambda: (done := home.run("resume", run["run"])).returncode != 7 and done)
+    taken = eventually(lambda: (done := home.run("resume", run["run"])).returncode != 7 and done)
     finished = digest_of(tag)
     (folder / "more").write_text("another one\n")
     good(home.run(*words))
@@ -108,7 +86,7 @@ def test_one_that_wakes_up_replaced_drops_out(registry, home, farm, tmp_path):
     assert digest_of(tag) == newer
     after = next(one for one in json.loads(good(home.run("runs", "--json")).stdout) if one["run"] == run["run"])
     assert (after["state"], after["exit_code"]) == ("published", 0)
-    until(lambda: not board.jobs_of(run["run"]))
+    eventually(lambda: not board.jobs_of(run["run"]))
 
 
 def elsewhere(home: Home, *words: str) -> tuple[subprocess.Popen[str], int]:
@@ -123,7 +101,7 @@ def elsewhere(home: Home, *words: str) -> tuple[subprocess.Popen[str], int]:
         start_new_session=True,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    found = until(lambda: process.poll() is not None or children.read_text())
+    found = eventually(lambda: process.poll() is not None or children.read_text())
     if found is True:
         missing(f"no other pid space can be made here: {process.communicate()[1].strip()}")
     return process, int(str(found))

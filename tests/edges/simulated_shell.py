@@ -197,6 +197,9 @@ class Coordinator:
         self.under_way.add(key)
         try:
             await self._do(action)
+        except AssertionError as error:
+            self.world.wrong.append(f"{action}: {error!r}")
+            raise
         except LostError as error:
             self.store.move_attempt(action.attempt_id, AttemptEvent.LOSE, code=error.code, message=error.message)
         finally:

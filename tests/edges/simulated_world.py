@@ -129,6 +129,8 @@ class World:
         self.harmed: Counter[str] = Counter()
         self.pushes = 0
         self.awake = asyncio.Event()
+        # What a coordinator did that none may: it must not go under in how that coordinator ends.
+        self.wrong: list[str] = []
         self.store: Store | None = None
         self.target = Target(
             name="default",

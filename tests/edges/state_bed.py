@@ -24,7 +24,7 @@ from tests.acceptance.archloom import Home
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 DIGEST = "sha256:" + "ab" * 32
 TAG = "nas.lan:5000/app:1"
-_GOOD = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
+GOOD = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
 
 
 def dead_driver() -> Driver:
@@ -99,7 +99,7 @@ class StateBed:
 
     def complete(self, run_id: str, attempt: int) -> None:
         """The run ends well by this attempt of its one job."""
-        for event in _GOOD:
+        for event in GOOD:
             self.store.move_attempt(attempt, event, digest=DIGEST)
         place = self.place(run_id)
         self.store.verify_job(self.store.run(run_id).jobs[0].id, {"mode": "native", "digest": DIGEST}, winner=attempt)

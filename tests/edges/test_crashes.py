@@ -65,6 +65,7 @@ def played(scenario: Scenario) -> tuple[World, Run]:
 
 
 def check(world: World, run: Run) -> None:
+    assert world.wrong == []
     assert run.finished_at is not None
     assert run.lease is None
     assert states.ended(run.target_state)

@@ -131,6 +131,32 @@ def test_a_log_that_is_a_little_too_long_is_whole(tmp_path):
     assert "not kept" not in path.read_text()
 
 
+@pytest.mark.parametrize("kept", ["", "a", "ab", "abc\nd", "abc\ndéf\n"])
+def test_a_log_that_is_told_again_goes_on_where_it_stopped(tmp_path, kept):
+    """Its first reader died in the middle; what is kept stays there until more comes, and nothing is in it twice."""
+    path = tmp_path / "log"
+    path.write_text(kept)
+
+    with kept_log(path, [].append) as keep:
+        assert path.read_text() == kept
+        for piece in ("ab", "c\nd", "éf\n", "ghi\n"):
+            keep(piece)
+
+    assert path.read_text() == "abc\ndéf\nghi\n"
+
+
+def test_a_long_log_that_is_told_again_is_kept_as_the_first_time(tmp_path):
+    """What is beyond its beginning is not gone on with: nobody knows where that stood."""
+    pieces = ["x" * 10 + "\n"] * 20
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    write(once, pieces, most_bytes=50, last_bytes=30)
+    write(twice, pieces[:12], most_bytes=50, last_bytes=30)
+
+    write(twice, pieces, most_bytes=50, last_bytes=30)
+
+    assert once.read_text() == twice.read_text()
+
+
 def test_a_disk_that_takes_no_more_costs_the_log_not_the_build(tmp_path):
     """It is said once."""
     path = tmp_path / "log"

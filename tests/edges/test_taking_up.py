@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.edges.state_bed import AMD64, ARM64, StateBed, dead_driver, state_bed
+from coordinator.domain.child import StoredChild
+from coordinator.domain.index import Child
+from coordinator.domain.platforms import Mode
+from coordinator.domain.references import parse
+from coordinator.domain.request import BuildRequest
+from coordinator.domain.states import TargetEvent
+from coordinator.domain.target import Target
+from tests.edges.simulated_world import descriptor, image_of
+from tests.edges.state_bed import AMD64, ARM64, DIGEST, GOOD, TAG, StateBed, dead_driver, state_bed
 
 
 @pytest.fixture
@@ -94,3 +102,24 @@ def test_what_has_ended_is_not_cancelled(bed):
 
     assert "has ended already: published" in refused(bed, "cancel", "aaaa")
     assert "has ended already: exit 4" in refused(bed, "cancel", "bbbb")
+
+
+def test_a_run_that_was_published_just_before_is_not_cancelled(bed):
+    """Its driver died after the last commit and before it could say so: the tags have moved, and the run says that."""
+    target = Target(
+        name="default", context="/src", dockerfile="/src/Dockerfile", tags=(parse(TAG),), platforms=(AMD64,)
+    )
+    request = BuildRequest(target=target).to_json()
+    bed.store.create_run("7f3a", request, {AMD64: "a" * 64}, driver=dead_driver(), inputs={}, inventory="")
+    attempt = bed.assign("7f3a")
+    for event in GOOD:
+        bed.store.move_attempt(attempt, event, digest=DIGEST)
+    child = Child(platform=AMD64, descriptor=descriptor(AMD64, image_of(AMD64)))
+    stored = StoredChild(child=child, config_digest="", pin="archloom-1", mode=Mode.NATIVE, host="pi5")
+    bed.store.verify_job(bed.store.run("7f3a").jobs[0].id, stored.to_json(), winner=attempt)
+    for step in (TargetEvent.COMPLETE, TargetEvent.INDEX, TargetEvent.TAG, TargetEvent.PUBLISH):
+        bed.store.move_target("7f3a", step, digest=DIGEST)
+
+    assert "has ended before it could be cancelled: published" in refused(bed, "cancel", "7f3a")
+    assert bed.store.run("7f3a").exit_code == 0
+    assert "7f3a" in bed.home.run("runs", "--state", "published").stdout

@@ -180,7 +180,9 @@ def _published(run: Run, tags: str) -> Published:
     if problem is not None:
         raise problem
     if run.target_state is not TargetState.PUBLISHED:
-        raise RegistryError(f"run {run.id} ended {run.target_state}", hint="build again", code="conflict")
+        raise RegistryError(
+            f"run {run.id} ended {run.target_state}", hint=f"archloom retry {run.id}", code=run.target_state
+        )
     index = index_of(run)
     return Published(
         run=run, descriptor={"mediaType": index.media_type, "digest": index.digest, "size": len(index.raw)}
