@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from agents.spec import Spec
 # The engine tells of every 512 KiB of every layer.
 _OFTEN = 0.25
 _WHOLE = frozenset({"Pushed", "Layer already exists"})
+_PUSHED = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: (\d+)\Z")
 _pushing: dict[str, threading.Lock] = {}
 
 Progress = Callable[[int, int], None]
@@ -104,11 +106,11 @@ def _send(
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any] | None:
-    aux = message.get("aux")
-    # Engines with containerd's store say other things there too.
-    if not isinstance(aux, dict) or "Digest" not in aux:
-        return None
-    return {"digest": str(aux["Digest"]), "size": int(aux.get("Size") or 0)}
+    """What the engine's last word on a push says; None for any other. An `aux` follows it where a graph driver keeps
+    images, and not where containerd does (Docker 26 to 28, at least), which says other things there.
+    """
+    found = _PUSHED.search(str(message.get("status", "")))
+    return {"digest": found[1], "size": int(found[2])} if found else None
 
 
 class Layers:
