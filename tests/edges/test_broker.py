@@ -175,7 +175,7 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
 
 @pytest.mark.parametrize("pieces", [1, 3, 200])
 async def test_a_tls_greeting_is_answered_in_clear(pieces):
-    """Engines try TLS first, and containerd's turn to HTTP only when the answer begins so; nothing waits or is reset."""
+    """Engines try TLS first, and containerd's turn to HTTP only for an answer that begins so; nothing waits."""
     greeting = client_hello()
     async with brokered() as (_, port), asyncio.timeout(4):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
