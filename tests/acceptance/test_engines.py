@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.archloom import BEGUN, Home, context, eventually, follow, good
+from tests.acceptance.leftovers import held, jobs, nothing_is_left
 from tests.services.boards import Board
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect
@@ -27,10 +28,11 @@ App = Callable[..., Path]
 
 
 @pytest.fixture
-def listed(home: Home, engines: Engines) -> Engines:
-    """All of them, as emulators too, in the user's inventory."""
+def listed(home: Home, engines: Engines, request: pytest.FixtureRequest) -> Engines:
+    """All of them, of which the user's inventory has the one the test is about, or all, as emulators."""
     ssh_home(home.folder, *engines.values())
-    lines = ["emulators:", *(f"  {name}: {{host: {name}, keep_built: 1s}}" for name in engines)]
+    names = [request.getfixturevalue("engine")] if "engine" in request.fixturenames else engines
+    lines = ["emulators:", *(f"  {name}: {{host: {name}, keep_built: 1s}}" for name in names)]
     (home.folder / "inventory.yaml").write_text("\n".join(lines) + "\n")
     return engines
 
@@ -46,21 +48,6 @@ def app(registry: Registry, tmp_path: Path) -> App:
         return context(tmp_path / f"app-{mark}", dockerfile, {"data": mark * 1000})
 
     return make
-
-
-def held(board: Board) -> list[str]:
-    """Names of ours in its engine."""
-    names = board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return [name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
-
-
-def jobs(board: Board) -> list[str]:
-    folders = board.home.glob(".local/state/archloom-agent/*/jobs/*")
-    return [path.name for path in folders if not path.name.startswith(".")]
-
-
-def nothing_is_left(board: Board) -> None:
-    assert (held(board), jobs(board)) == ([], [])
 
 
 def test_boards_of_all_engines_build_one_tag(listed, home, app, registry):
@@ -197,47 +184,3 @@ def test_a_purge_takes_what_was_built(listed, home, app, registry, engine):
     assert board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split() == ["mine/base:1"]
     assert board.run(f"find {board.spec.home} /run/lock -name '*archloom*'") == ""
     board.docker("rmi", "mine/base:1")
-
-
-def closed_files(app: App) -> Path:
-    """A context with a file and a folder that only root can open once they have their modes."""
-    folder = app("COPY rootfs /\nRUN stat -c '%a %s %n' /etc/shadow /srv /srv/kept >/modes\n")
-    for name, mode in (("etc/shadow", 0o000), ("srv/kept", 0o644)):
-        path = folder / "rootfs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("root:*:19000:0:::::")
-        path.chmod(mode)
-    (folder / "rootfs/srv").chmod(0o311)
-    return folder
-
-
-@pytest.mark.parametrize("way", ["auto", "api"])
-@pytest.mark.parametrize("store", ["overlay2", "containerd"])
-def test_what_a_login_cannot_open_is_refused_by_name(own_board, home, app, registry, way, store):
-    """Never published empty: not with exit 0, and not for a later run to reuse. Another board's login may open it."""
-    board = own_board(name="pi4", user="pi", system="sid", store=store)
-    ssh_home(home.folder, board)
-    (home.folder / "inventory.yaml").write_text(f"boards: {{pi4: {{host: pi4, engine: {way}}}}}\n")
-    folder = closed_files(app)
-    tag = f"{registry.address}/engines/closed-{way}-{store}:1"
-    words = ("build", str(folder), "-t", tag, "--platform", "linux/amd64")
-
-    refused = home.run(*words)
-    with (home.folder / "inventory.yaml").open("a") as listing:
-        listing.write(f"emulators: {{here: {{host: local, engine: {way.replace('auto', 'docker')}}}}}\n")
-    done = good(home.run(*words))
-
-    assert refused.returncode == 5
-    assert "LOST (unreadable): host 'pi4': 'rootfs/etc/shadow' (mode 0000) and 1 more" in refused.stderr
-    assert "cannot be opened by pi, the login here" in refused.stderr
-    assert "chmod u+r" in refused.stderr
-    assert "not touched" in refused.stderr
-    assert "here native" in done.stderr
-    with pulled(tag, "linux/amd64"):
-        assert ran(tag, "linux/amd64", "cat", "/modes").splitlines() == [
-            "0 19 /etc/shadow",
-            "311 4096 /srv",
-            "644 19 /srv/kept",
-        ]
-        assert ran(tag, "linux/amd64", "cat", "/etc/shadow").endswith("root:*:19000:0:::::")
-    nothing_is_left(board)

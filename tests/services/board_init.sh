@@ -47,7 +47,7 @@ if [ ! -e "$board/installed" ]; then
     chmod 750 "$BOARD_HOME"
     set -f
     for name in $BOARD_HIDDEN; do
-        find /usr/local/bin /usr/local/sbin /usr/bin /usr/sbin -name "$name" -delete
+        find /usr/local/bin /usr/local/sbin /usr/bin /usr/sbin /usr/libexec ! -type d -name "$name" -delete
     done
     set +f
     touch "$board/installed"
