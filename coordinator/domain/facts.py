@@ -18,6 +18,8 @@ _CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)
 _ZSTD = (23,)
 # What the newest of those CLIs speaks; Docker 29.0 to 29.2 accept nothing below 1.44.
 _OLD_CLI_API = (1, 41)
+# With containerd's store an engine before loses a context that comes by the API: https://github.com/moby/moby/issues/47717
+_STORED_CONTEXT = (27, 5)
 
 
 class Builder(StrEnum):
@@ -207,7 +209,8 @@ def _builders(observation: Reading) -> tuple[Builder, ...]:
         Builder.BUILDX: any(cli.text("buildx") and _meet(cli, engine) for cli in clis),
         Builder.DOCKER: problems.version(engine.text("min_api")) <= _OLD_CLI_API
         and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
-        Builder.API: True,
+        Builder.API: not engine.at("images").text("root")
+        or problems.version(engine.text("version")) >= _STORED_CONTEXT,
     }
     return tuple(builder for builder in Builder if able[builder])
 
@@ -221,7 +224,7 @@ def _meet(cli: Reading, engine: Reading) -> bool:
 
 
 def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
-    if engine is None or engine.builders != (Builder.API,):
+    if engine is None or set(engine.builders) - {Builder.API} or not problems.has_buildkit(observation.at("engine")):
         return []
     clis = [f"docker {cli.text('version')}" for cli in observation.at("clis")]
     plugins = [f"buildx {cli.text('buildx')}" for cli in observation.at("clis") if cli.text("buildx")]
@@ -233,6 +236,9 @@ def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
         what = f"{', '.join(clis)} has no buildx, and the engine wants API {least} at least"
     elif clis:
         what = f"{', '.join(clis)} has no buildx"
-    message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
     hint = f"sudo apt install {'--only-upgrade ' if plugins else ''}docker-buildx"
+    if not engine.builders:
+        message = f"{what}, and with containerd's store engine {engine.version} takes no build by its API before 27.5"
+        return [Problem("no_builder", message, hint, Severity.BLOCKING)]
+    message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
     return [Problem("no_buildx", message, hint, Severity.NOTE)]

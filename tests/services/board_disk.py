@@ -88,7 +88,7 @@ def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
     return {
         "PATH": PATH,
         "BOARD": str(folder),
-        "BOARD_SYSTEM": str(rootfs()) if spec.system else "/",
+        "BOARD_SYSTEM": str(rootfs(spec.system)) if spec.system else "/",
         "BOARD_USER": spec.user,
         "BOARD_HOME": spec.home,
         "BOARD_GROUPS": ",".join(spec.groups),

@@ -12,7 +12,7 @@ class BoardSpec:
     `user`: who logs in; any other than root is made, as a member of `groups`.
     `shell`: its login shell's name. `motd`: what that shell prints on stdout, without a line's end, for every command.
     `authorized`: the key of `Board.key` opens the door; `password`: so does this password, where there is one.
-    `system`: the files below its own: this machine's (''), or those of Debian `sid`, whose engine is today's.
+    `system`: the files below its own: this machine's (''), or a Debian suite's (`trixie`, `sid`) with its engine.
     `engine`: a container engine runs; a board without one is up much faster. `store`: its image store, by driver:
     `overlay2`, or `containerd` for containerd's (Docker 25 and newer). `containerd`: containerd is a service of its own
     beside the engine, as packages install it. `engine_environment`: what the engine is started with.

@@ -220,6 +220,32 @@ def test_a_buildx_that_the_engine_does_not_take_is_no_builder(spoken, min_api, b
         assert "buildx v0.12.1 and engine 29.1.0 have no API version in common" in note.message
 
 
+@pytest.mark.parametrize(
+    ("version", "stored", "buildx", "builders"),
+    [
+        ("26.1.5+dfsg1", True, "v0.13.1", (Builder.BUILDX,)),
+        ("26.1.5+dfsg1", False, "v0.13.1", (Builder.BUILDX, Builder.API)),
+        ("27.5.0", True, "v0.13.1", (Builder.BUILDX, Builder.API)),
+        ("27.4.1", True, None, ()),
+        ("27.5.0", True, None, (Builder.API,)),
+    ],
+)
+def test_an_engine_that_loses_contexts_is_not_driven_by_its_api(version, stored, buildx, builders):
+    """With containerd's store it does before 27.5: without buildx nothing can build there, and that blocks."""
+    seen = observation("engine-too-old") | {
+        "clis": [{"path": "/usr/bin/docker", "version": "26.1.5", "buildx": buildx}]
+    }
+    images = {"root": "/var/lib/containerd", "free": 5 << 30, "total": 10 << 30}
+    seen["engine"] = {**seen["engine"], "version": version, "api": "1.45", "images": images if stored else None}
+
+    found = read(seen)
+
+    assert found.engine is not None
+    assert found.engine.builders == builders
+    blocking = found.blocking.message if found.blocking else ""
+    assert ("takes no build by its API before 27.5" in blocking) is (not builders)
+
+
 @pytest.mark.parametrize(("free", "free_below"), [(9 << 30, 5 << 30), (5 << 30, 9 << 30)])
 def test_the_fuller_disk_of_an_engine_counts(free, free_below):
     """Images of a containerd that is a service lie outside of the engine's root, perhaps on another disk."""
