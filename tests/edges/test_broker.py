@@ -177,7 +177,7 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
 async def test_a_tls_greeting_is_answered_in_clear(pieces):
     """Engines try TLS first, and containerd's turn to HTTP only for an answer that begins so; nothing waits."""
     greeting = client_hello()
-    async with brokered() as (_, port), asyncio.timeout(4):
+    async with brokered() as (_, port), asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         size = -(-len(greeting) // pieces)
         for start in range(0, len(greeting), size):
@@ -194,7 +194,7 @@ async def test_a_tls_greeting_is_answered_in_clear(pieces):
 
 async def test_a_tls_greeting_that_ends_early_holds_nothing():
     """A client that leaves in the middle of its greeting is left."""
-    async with brokered() as (_, port), asyncio.timeout(4):
+    async with brokered() as (_, port), asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(client_hello()[:20])
         writer.write_eof()
