@@ -232,7 +232,7 @@ def test_a_board_behind_another_is_reached_through_it_only(own_board: Callable[.
         front.power_off()
         with pytest.raises(subprocess.CalledProcessError) as refused:
             run(*command, "-F", str(impatient), "inner", "true")
-        assert f"connect to host {front.address} port 22" in refused.value.stderr
+        assert "timed out" in refused.value.stderr
         front.power_on()
 
 

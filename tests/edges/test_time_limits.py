@@ -56,6 +56,22 @@ def test_goes_on(): pass
     os.kill(int(found[1][0]), signal.SIGKILL)
 
 
+def test_a_coroutine_that_hangs_is_named(tmp_path: Path) -> None:
+    """The stack is the loop's: the report says what each task waits for, and where."""
+    hanging = """
+import asyncio
+async def inner():
+    await asyncio.Event().wait()
+async def test_hangs():
+    await inner()
+"""
+    code, said = outcome_of(tmp_path, hanging, "--timeout=1")
+
+    assert code == 1
+    _, _, named = said.partition("tasks that waited when the time was over")
+    assert re.search(r"test_made\.py:6, test_hangs\n.*test_made\.py:4, inner\n.*Event\.wait\n", named)
+
+
 def test_what_comes_after_a_test_has_its_time_too(tmp_path: Path) -> None:
     """A fixture that hangs at the end of a test that has failed, and one that is waited for though it was ended."""
     hanging = """
