@@ -45,7 +45,7 @@ class Terminal:
         until = time.monotonic() + PATIENCE
         while self._read(until):
             pass
-        return self.ended()
+        return self.wait(PATIENCE)
 
     def hang_up(self) -> None:
         """Closes the window: SIGHUP, and nobody reads any more."""
@@ -54,12 +54,14 @@ class Terminal:
         os.dup2(nowhere, self._fd)
         os.close(nowhere)
 
-    def ended(self) -> int:
+    def wait(self, within: float = PATIENCE) -> int:
         """The exit code, once there is one."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(within)
 
     def _read(self, until: float) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], max(0.0, until - time.monotonic()))
+        left = until - time.monotonic()
+        assert left > 0, f"it went on and on:\n{self.shown}"
+        ready, _, _ = select.select([self._fd], [], [], left)
         assert ready, f"nothing more came:\n{self.shown}"
         try:
             data = os.read(self._fd, 65536)

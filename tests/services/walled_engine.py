@@ -48,6 +48,6 @@ def wait_for_engine(socket: Path, engine: Child, log: Path) -> None:
     """Returns when it answers there; fails with the end of its log."""
     deadline = time.monotonic() + PATIENCE
     command = [program("docker"), "-H", f"unix://{socket}", "version"]
-    while completed(command, capture_output=True).returncode:
+    while completed(command, capture_output=True, timeout=PATIENCE).returncode:
         assert engine.poll() is None, log.read_text("utf-8", "replace")[-2000:]
         assert time.monotonic() < deadline, log.read_text("utf-8", "replace")[-2000:]
