@@ -74,6 +74,7 @@ def bed(own_registry, home, tmp_path) -> Bed:
     return Bed(home, running, context(tmp_path / "app", f"FROM {base.reference}\n{steps}{made}", files))
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("first", "sign"), [(1, 1), (2, -1)], ids=["after", "instead"])
 def test_killed_at_every_commit(bed: Bed, first: int, sign: int):
     """Right after it, or in its place, when what it was to say is done.
