@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # A login shell's PATH is not what a command over SSH gets.
 _USUAL = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
@@ -17,6 +17,11 @@ _VERSION = re.compile(r"Docker version (\d+)\.(\d+)[^,\s]*")
 _BUILDKIT_SINCE, _BUILDX_SINCE = (18, 9), (23, 0)
 _PLUGIN = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}\t{{.Version}}{{end}}{{end}}'
 
+
+# The oldest and the newest engine API that buildx speaks, before a version of its own: '' where it leaves that to the
+# engine. Docker 29 wants 1.44, which came with https://github.com/docker/buildx/pull/2198; 0.31 alone wants as much of
+# the engine (https://github.com/docker/buildx/issues/3654).
+_BUILDX_API = (((0, 11), ("", "1.42")), ((0, 13), ("", "1.43")), ((0, 31), ("", "")), ((0, 32), ("1.44", "")))
 
 _AskPlugin = Callable[[str, Mapping[str, str]], tuple[str, str]]
 
@@ -29,22 +34,32 @@ class Cli(NamedTuple):
     plugin: str
     buildx: str
 
+    @property
+    def buildx_api(self) -> tuple[str, str]:
+        """The oldest and the newest engine API that its buildx speaks; '' for any."""
+        number = re.search(r"(\d+)\.(\d+)", self.buildx)
+        own = (int(number[1]), int(number[2])) if number else (0, 32)
+        return next((api for before, api in _BUILDX_API if own < before), ("", ""))
+
 
 def installed(environ: Mapping[str, str]) -> list[Cli]:
     """Every docker command line on the PATH and in the usual places, in that order. No engine is asked."""
     return list(_found(environ, _plugin))
 
 
-def find_cli(kind: str, environ: Mapping[str, str]) -> str | None:
-    """The program that builds for engine `buildx` (the plugin, which runs on its own) or `docker`; None without one."""
+def find_cli(kind: str, environ: Mapping[str, str], engine: Mapping[str, Any]) -> str | None:
+    """The program that builds by `buildx` (the plugin, which runs on its own) or `docker`; None without one.
+
+    `engine` is what the engine says of itself (`GET /version`).
+    """
     # A docker that is to build by itself is not asked for its plugins.
-    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin))
+    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), engine)
 
 
-def choose(kind: str, clis: Iterable[Cli]) -> str | None:
-    """The first of these that can build for this engine, as `find_cli` gives it."""
+def choose(kind: str, clis: Iterable[Cli], engine: Mapping[str, Any]) -> str | None:
+    """The first of these that can build on this engine, as `find_cli` gives it."""
     if kind == "buildx":
-        return next((cli.plugin for cli in clis if cli.plugin), None)
+        return next((cli.plugin for cli in clis if cli.plugin and _meet(cli.buildx_api, engine)), None)
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
 
 
@@ -52,6 +67,16 @@ def _found(environ: Mapping[str, str], plugin: _AskPlugin) -> Iterator[Cli]:
     # One by one: on a small board each of them takes a while to say what it is.
     found = (_describe(path, environ, plugin) for path in _paths(environ))
     return (cli for cli in found if cli is not None)
+
+
+def _meet(spoken: tuple[str, str], engine: Mapping[str, Any]) -> bool:
+    """Whether there is an API version that both speak. One that nobody names is no hindrance."""
+    oldest, newest = spoken
+    return _at_most(oldest, engine.get("ApiVersion")) and _at_most(engine.get("MinAPIVersion"), newest)
+
+
+def _at_most(one: str | None, other: str | None) -> bool:
+    return not one or not other or _number(one) <= _number(other)
 
 
 def _number(version: str) -> tuple[int, int]:

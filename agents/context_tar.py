@@ -59,11 +59,16 @@ def place_for(context: Path, dockerfile_path: str) -> str:
 
 
 def entries(context: Path) -> Iterator[str]:
-    """Every path below the context, relative to it; a directory before what is in it."""
-    for parent, folders, files in os.walk(context):
+    """Every path below the context, relative to it; a directory before what is in it. Raises OSError."""
+    for parent, folders, files in os.walk(context, onerror=_raise):
         folders.sort()
         for name in sorted((*folders, *files)):
             yield os.path.relpath(os.path.join(parent, name), context)  # noqa: PTH118 - names that are not UTF-8
+
+
+def _raise(error: OSError) -> None:
+    # os.walk passes over what it cannot read, unless it is told not to.
+    raise error
 
 
 def _add(archive: tarfile.TarFile, context: Path, relative: str) -> None:

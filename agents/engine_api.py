@@ -6,7 +6,6 @@ it accepts (https://docs.docker.com/reference/api/engine/#api-version-matrix), a
 
 from __future__ import annotations
 
-import getpass
 import http.client
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from agents import login
 from agents.errors import AgentError
 
 _ROOTFUL = "/var/run/docker.sock"
@@ -137,11 +137,7 @@ def translated(path: str) -> Iterator[None]:
 
 
 def _denied(path: str) -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    group = "docker"
+    group, user = "docker", login.user()
     with suppress(OSError, KeyError):
         group = Path(path).group()
     return f"user {user} may not use {path}: add them to the {group} group (sudo usermod -aG {group} {user})"

@@ -11,6 +11,7 @@ from agents.build_api import ApiBuild
 from agents.build_cli import CliBuild, environment
 from agents.clis import find_cli
 from agents.engine_api import EngineSocket, find_socket
+from agents.engine_disk import folders
 from agents.errors import AgentError
 from agents.logs import tail
 from agents.spec import Spec
@@ -62,9 +63,9 @@ class EngineBuild:
         missing = self._missing_base()
         if missing:
             return {"state": "LOST", "code": "base", "message": missing}
-        root = str(self._engine.info().get("DockerRootDir", ""))
+        kept = folders(self._engine.info())
         architecture = str(self._engine.version().get("Arch", ""))
-        with Witness(self._engine, [root, str(self._folder)]) as witness:
+        with Witness(self._engine, [*kept, str(self._folder)]) as witness:
             lost = False
             try:
                 failure = self._driver.run()
@@ -115,8 +116,8 @@ class EngineBuild:
 def _driver(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> Driver:
     if spec.engine == "api":
         return ApiBuild(spec, folder, log, engine.path)
-    program = find_cli(spec.engine, os.environ)
+    program = find_cli(spec.engine, os.environ, engine.version())
     if program is None:
-        wanted = "a docker with the buildx plugin" if spec.engine == "buildx" else "a docker CLI older than 23"
+        wanted = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
         raise AgentError("engine", f"{wanted} is not on this host any more")
     return CliBuild(spec, folder, log, program, environment(folder, engine.path, os.environ))

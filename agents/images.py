@@ -8,10 +8,13 @@ from typing import Any
 from agents.engine_api import EngineSocket, RefusedError
 
 
-def inspect(engine: EngineSocket, name: str) -> dict[str, Any] | None:
-    """What the engine knows of the image of this name or id; None where it has none."""
+def inspect(engine: EngineSocket, name: str, *, manifests: bool = False) -> dict[str, Any] | None:
+    """What the engine knows of the image of this name or id; None where it has none.
+
+    With `manifests` also those of the index it may stand for, where the engine tells (Docker 28, containerd's store).
+    """
     try:
-        found: dict[str, Any] = engine.call("GET", f"/images/{name}/json")
+        found: dict[str, Any] = engine.call("GET", f"/images/{name}/json", {"manifests": "1"} if manifests else None)
     except RefusedError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return None

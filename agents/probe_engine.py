@@ -10,6 +10,7 @@ from typing import Any
 
 from agents import clis
 from agents.engine_api import EngineSocket, find_socket
+from agents.engine_disk import folders
 from agents.errors import AgentError
 from agents.probe_machine import disk
 
@@ -26,7 +27,7 @@ def engine(environ: Mapping[str, str]) -> dict[str, Any]:
         version, info = api.version(), api.info()
     except AgentError as error:
         return unanswered(path, *_reason(error, environ))
-    free, total = disk(Path(str(info.get("DockerRootDir") or "/")))
+    root, *images = (_folder(path) for path in folders(info))
     return {
         "kind": _kind(version),
         "socket": path,
@@ -37,13 +38,17 @@ def engine(environ: Mapping[str, str]) -> dict[str, Any]:
         # Not the kernel's: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images.
         "arch": version.get("Arch", ""),
         "id": info.get("ID", ""),
-        "root": info.get("DockerRootDir", ""),
-        "free": free,
-        "total": total,
+        **root,
+        "images": images[0] if images else None,
         "rootless": "name=rootless" in (info.get("SecurityOptions") or ()),
         "store": info.get("Driver", ""),
         "error": None,
     }
+
+
+def _folder(path: str) -> dict[str, Any]:
+    free, total = disk(Path(path))
+    return {"root": path, "free": free, "total": total}
 
 
 def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
@@ -54,7 +59,10 @@ def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
 def command_lines(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """The observation's `clis`. No engine is asked."""
     found = clis.installed(environ)
-    return [{"path": cli.path, "version": cli.version, "buildx": cli.buildx or None} for cli in found]
+    return [
+        {"path": cli.path, "version": cli.version, "buildx": cli.buildx or None, "buildx_api": list(cli.buildx_api)}
+        for cli in found
+    ]
 
 
 def _kind(version: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from agents import images, tunnel
@@ -32,7 +33,16 @@ def pull(
         if images.inspect(engine, base.name) is not None:
             kept += 1
             continue
-        _fetch(engine, base, port, header, progress, cancelled)
+        reference = f"{tunnel.registry(port)}/{base.repository}@{base.digest}"
+        try:
+            _fetch(engine, base, port, header, progress, cancelled)
+            _hold(engine, base, reference)
+        except AgentError:
+            # It may have come before it was cancelled, and this name would keep it for ever.
+            with suppress(AgentError):
+                images.untag(engine, reference)
+            raise
+        progress(f"{base.name}: pulled")
         pulled += 1
     return {"pulled": pulled, "kept": kept}
 
@@ -63,8 +73,6 @@ def _fetch(
         raise _cancelled(base)
     if said:
         raise _fault(engine, base, port, said)
-    _hold(engine, base, f"{repository}@{base.digest}")
-    progress(f"{base.name}: pulled")
 
 
 def _hold(engine: EngineSocket, base: Base, reference: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from agents.spec import Spec
 # The engine tells of every 512 KiB of every layer.
 _OFTEN = 0.25
 _WHOLE = frozenset({"Pushed", "Layer already exists"})
+_PUSHED = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: (\d+)\Z")
 _pushing: dict[str, threading.Lock] = {}
 
 Progress = Callable[[int, int], None]
@@ -39,13 +42,15 @@ def push(
     `refused` (the registry's word), `tunnel`, `loopback`, `engine` or `cancelled`.
     """
     engine = here()
-    if images.inspect(engine, spec.image) is None:
+    held = images.inspect(engine, spec.image, manifests=True)
+    if held is None:
         raise AgentError("not_built", f"the engine has no image {spec.image}")
+    query = {"tag": tag, **_choice(held, spec.platform)}
     name = f"{tunnel.registry(port)}/{repository}"
     with _alone(f"{name}:{tag}", cancelled):
         images.tag(engine, spec.image, f"{name}:{tag}")
         try:
-            return _send(engine, name, tag, tunnel.credentials(spec, port, secret), port, Layers(progress), cancelled)
+            return _send(engine, name, query, tunnel.credentials(spec, port, secret), port, Layers(progress), cancelled)
         finally:
             _drop(engine, spec.image, name, tag)
 
@@ -72,10 +77,21 @@ def _drop(engine: EngineSocket, image: str, name: str, tag: str) -> None:
             images.untag(engine, reference)
 
 
+def _choice(held: dict[str, Any], platform: str) -> dict[str, str]:
+    """Which of an index's images is to be pushed, as the query has it; empty where there is one.
+
+    Of an index that it does not have whole the engine pushes one image, its own platform's rather than ours. An image
+    and its attestations are pushed as they are: naming a platform would leave the attestations behind.
+    """
+    if sum(entry.get("Kind") == "image" for entry in held.get("Manifests") or ()) < 2:
+        return {}
+    return {"platform": json.dumps(dict(zip(("os", "architecture", "variant"), platform.split("/"))))}
+
+
 def _send(
     engine: EngineSocket,
     name: str,
-    tag: str,
+    query: dict[str, str],
     header: dict[str, str],
     port: int,
     layers: Layers,
@@ -85,7 +101,7 @@ def _send(
     said, pushed = "", None
     try:
         with aborted_by(cancelled, stream):
-            for message in stream.post(target(f"/images/{name}/push", {"tag": tag}), header):
+            for message in stream.post(target(f"/images/{name}/push", query), header):
                 said = complaint(message) if "error" in message else said
                 pushed = _result(message) or pushed
                 layers.tell(message)
@@ -95,20 +111,21 @@ def _send(
         if not cancelled.is_set():
             raise
     if cancelled.is_set() and pushed is None:
-        raise AgentError("cancelled", f"the push of {name}:{tag} was cancelled")
+        raise AgentError("cancelled", f"the push of {name}:{query['tag']} was cancelled")
     if said:
         raise tunnel.broken(port, said) or AgentError("refused", said)
     if pushed is None:
-        raise AgentError("engine", f"the engine closed the connection while it pushed {name}:{tag}", reason="down")
+        cut = f"the engine closed the connection while it pushed {name}:{query['tag']}"
+        raise AgentError("engine", cut, reason="down")
     return pushed
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any] | None:
-    aux = message.get("aux")
-    # Engines with containerd's store say other things there too.
-    if not isinstance(aux, dict) or "Digest" not in aux:
-        return None
-    return {"digest": str(aux["Digest"]), "size": int(aux.get("Size") or 0)}
+    """What the engine's last word on a push says; None for any other. An `aux` follows it where a graph driver keeps
+    images, and not where containerd does (Docker 26 to 28, at least), which says other things there.
+    """
+    found = _PUSHED.search(str(message.get("status", "")))
+    return {"digest": found[1], "size": int(found[2])} if found else None
 
 
 class Layers:

@@ -6,16 +6,17 @@ import errno
 import os
 
 from agents.engine_api import EngineSocket
+from agents.engine_disk import folders
 from agents.errors import AgentError
 from agents.verdict import is_full
-from agents.witness import room_below
+from agents.witness import least_room
 
 _NO_SPACE = os.strerror(errno.ENOSPC).lower()
 
 
 def shortage(engine: EngineSocket, said: str) -> AgentError | None:
     """The AgentError `disk` for what the engine said, with the bytes free; None where there is room."""
-    room = room_below(str(engine.info().get("DockerRootDir", "")))
+    room = least_room(folders(engine.info()))
     # The engine has removed what it could not finish, so there may be room again; ENOSPC is all it has to say.
     if (room is not None and is_full(room)) or _NO_SPACE in said.lower():
         return AgentError("disk", said, free=room.bytes if room is not None else 0)

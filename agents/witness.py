@@ -88,10 +88,13 @@ class Witness:
             self._look()
 
     def _look(self) -> None:
-        rooms = [room for room in map(room_below, self._folders) if room is not None]
-        if self._least is not None:
-            rooms.append(self._least)
-        self._least = min(rooms, key=lambda room: (min(room.inodes, 1), room.bytes), default=None)
+        rooms = [room for room in (least_room(self._folders), self._least) if room is not None]
+        self._least = min(rooms, key=_by_room, default=None)
+
+
+def least_room(folders: Sequence[str]) -> Room | None:
+    """Of these folders the one with the least room; None where none can be looked at."""
+    return min((room for room in map(room_below, folders) if room is not None), key=_by_room, default=None)
 
 
 def room_below(folder: str) -> Room | None:
@@ -107,6 +110,10 @@ def room_below(folder: str) -> Room | None:
     # File systems that make inodes as they need them say 0 of 0.
     inodes = status.f_ffree if status.f_files else 1
     return Room(folder, free * status.f_frsize, inodes)
+
+
+def _by_room(room: Room) -> tuple[int, int]:
+    return min(room.inodes, 1), room.bytes
 
 
 def _ended(connection: socket.socket) -> bool:

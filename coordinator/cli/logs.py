@@ -97,8 +97,12 @@ class _Shown:
             self._give(attempt, whose, lines)
         if to_the_end and tail.rest:
             self._give(attempt, whose, tail.rest + b"\n")
-        if to_the_end and not tail.path.is_file():
-            say(f"{whose}: {self._why_none(attempt)}")
+        if to_the_end:
+            none = "" if tail.path.is_file() else self._why_none(attempt)
+            # What went wrong before the build, or after it, is not in its log.
+            said = "; ".join(filter(None, (none, attempt.complaint)))
+            if said:
+                say(f"{whose}: {said}")
 
     def _give(self, attempt: Attempt, whose: str, lines: bytes) -> None:
         """As `tail` does: whose lines they are is said where there are several logs, whenever it changes."""

@@ -11,7 +11,8 @@ from enum import StrEnum
 from coordinator.domain.platforms import Platform
 
 # Changed whenever the same inputs have to give another id: a builder that behaves otherwise, or another meaning here.
-_FORMAT = 1
+# Images of format 1 may have empty files where a board's login could not open them.
+_FORMAT = 2
 # BuildKit hands these to RUN without an ARG, in any case of letters, and keeps them out of its cache's keys.
 # https://docs.docker.com/reference/dockerfile/#predefined-args
 _PROXIES = frozenset({"ALL_PROXY", "FTP_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})

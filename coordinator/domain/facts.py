@@ -18,6 +18,8 @@ _CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)
 _ZSTD = (23,)
 # What the newest of those CLIs speaks; Docker 29.0 to 29.2 accept nothing below 1.44.
 _OLD_CLI_API = (1, 41)
+# With containerd's store an engine before loses a context that comes by the API: https://github.com/moby/moby/issues/47717
+_STORED_CONTEXT = (27, 5)
 
 
 class Builder(StrEnum):
@@ -30,7 +32,10 @@ class Builder(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A container engine that answers. `id` names it for all users of the machine; `builders` may be empty."""
+    """A container engine that answers. `id` names it for all users of the machine; `builders` may be empty.
+
+    Its images lie below `images`, which is not below `root` where a containerd of the system keeps them.
+    """
 
     platform: Platform
     kind: str
@@ -38,6 +43,7 @@ class Engine:
     api: str
     id: str
     root: str
+    images: str
     store: str
     builders: tuple[Builder, ...]
 
@@ -46,7 +52,7 @@ class Engine:
 class Facts:
     """One host. Bytes, °C and seconds; a number is 0, and what may be absent None, where the host does not say.
 
-    `platforms` are best first. `disk_free` and `disk_total` are of the engine's disk.
+    `platforms` are best first. `disk_free` and `disk_total` are of the engine's disk, the fuller one where it has two.
     `clock_offset` is the host's clock less ours. `shared_slots`: whether other users' builds are seen.
     """
 
@@ -114,6 +120,7 @@ class Facts:
                 "api": engine.api,
                 "id": engine.id,
                 "root": engine.root,
+                "images": engine.images,
                 "store": engine.store,
                 "builders": [builder.value for builder in engine.builders],
             }
@@ -146,6 +153,7 @@ def read_facts(host: str, observation: Mapping[str, object], *, now: float, roun
     seen = Reading(observation)
     platforms, oddities = modes(seen)
     engine = _engine(seen)
+    disk = min(problems.disks(seen), key=lambda one: one.whole("free"), default=seen.at("engine"))
     time = seen.number("time")
     offset = None if time is None else round(time - (now - round_trip / 2), 1)
     return Facts(
@@ -156,8 +164,8 @@ def read_facts(host: str, observation: Mapping[str, object], *, now: float, roun
         cores=seen.whole("cores"),
         memory=seen.at("memory").whole("total"),
         memory_available=seen.at("memory").whole("available"),
-        disk_free=seen.at("engine").whole("free"),
-        disk_total=seen.at("engine").whole("total"),
+        disk_free=disk.whole("free"),
+        disk_total=disk.whole("total"),
         page_size=seen.whole("page_size"),
         load=next(iter(seen.numbers("load")), 0.0),
         uptime=seen.number("uptime") or 0.0,
@@ -186,6 +194,7 @@ def _engine(observation: Reading) -> Engine | None:
         api=engine.text("api"),
         id=engine.text("id"),
         root=engine.text("root"),
+        images=engine.at("images").text("root") or engine.text("root"),
         store=engine.text("store"),
         builders=_builders(observation),
     )
@@ -196,20 +205,40 @@ def _builders(observation: Reading) -> tuple[Builder, ...]:
     if not problems.has_buildkit(engine):
         return ()
     clis = list(observation.at("clis"))
-    oldest = problems.version(engine.text("min_api"))
     able = {
-        Builder.BUILDX: any(cli.text("buildx") for cli in clis),
-        Builder.DOCKER: oldest <= _OLD_CLI_API
+        Builder.BUILDX: any(cli.text("buildx") and _meet(cli, engine) for cli in clis),
+        Builder.DOCKER: problems.version(engine.text("min_api")) <= _OLD_CLI_API
         and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
-        Builder.API: True,
+        Builder.API: not engine.at("images").text("root")
+        or problems.version(engine.text("version")) >= _STORED_CONTEXT,
     }
     return tuple(builder for builder in Builder if able[builder])
 
 
+def _meet(cli: Reading, engine: Reading) -> bool:
+    """Whether its buildx and the engine have an API version in common; what is not said is no hindrance."""
+    oldest, newest = (problems.version(text) for text in (*cli.words("buildx_api"), "", "")[:2])
+    return oldest <= problems.version(engine.text("api")) and (
+        not newest or problems.version(engine.text("min_api")) <= newest
+    )
+
+
 def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
-    if engine is None or engine.builders != (Builder.API,):
+    if engine is None or set(engine.builders) - {Builder.API} or not problems.has_buildkit(observation.at("engine")):
         return []
-    versions = ", ".join(cli.text("version") for cli in observation.at("clis"))
-    what = f"docker {versions} has no buildx" if versions else "there is no docker command line"
+    clis = [f"docker {cli.text('version')}" for cli in observation.at("clis")]
+    plugins = [f"buildx {cli.text('buildx')}" for cli in observation.at("clis") if cli.text("buildx")]
+    least = observation.at("engine").text("min_api")
+    what = "there is no docker command line"
+    if plugins:
+        what = f"{', '.join(plugins)} and engine {engine.version} have no API version in common"
+    elif clis and problems.version(least) > _OLD_CLI_API:
+        what = f"{', '.join(clis)} has no buildx, and the engine wants API {least} at least"
+    elif clis:
+        what = f"{', '.join(clis)} has no buildx"
+    hint = f"sudo apt install {'--only-upgrade ' if plugins else ''}docker-buildx"
+    if not engine.builders:
+        message = f"{what}, and with containerd's store engine {engine.version} takes no build by its API before 27.5"
+        return [Problem("no_builder", message, hint, Severity.BLOCKING)]
     message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
-    return [Problem("no_buildx", message, "sudo apt install docker-buildx", Severity.NOTE)]
+    return [Problem("no_buildx", message, hint, Severity.NOTE)]

@@ -117,10 +117,15 @@ def _of_linger(observation: Reading) -> list[Problem]:
     return [Problem("linger", message, "sudo loginctl enable-linger USER", Severity.WARNING)]
 
 
-def _of_disk(observation: Reading) -> list[Problem]:
+def disks(observation: Reading) -> list[Reading]:
+    """`root`, `free` and `total` of each folder the engine writes to: its own, and containerd's that has its images."""
     engine = observation.at("engine")
-    places = ((engine.text("root"), engine.number("free")), ("the agent's folder", observation.number("state_free")))
-    for place, free in places:
+    return [one for one in (engine, engine.at("images")) if one.text("root") and one.number("free") is not None]
+
+
+def _of_disk(observation: Reading) -> list[Problem]:
+    places = [(disk.text("root"), disk.number("free")) for disk in disks(observation)]
+    for place, free in (*places, ("the agent's folder", observation.number("state_free"))):
         if place and free is not None and free < _FULL_DISK:
             message = f"no space left below {place}: {free / 1024**2:.0f} MiB free"
             return [Problem("disk", message, "docker system df shows what takes it", Severity.BLOCKING)]

@@ -14,9 +14,8 @@ MOST_ATTEMPTS = 3
 _ANYWHERE = frozenset({"connection", "cut", "no_context", "reboot", "spec_differs", "tunnel", "unknown_job"})
 # One more try answers "was it a hiccup?"; a second crash of the emulator on the same step is not one.
 _ANYWHERE_ONCE = frozenset({"base", "emulator", "engine", "not_built", "vanished"})
-# What no host can mend: the registry said no, three pushes of a finished image were lost, or what was to be built is
-# not here any more.
-_NOWHERE = frozenset({"changed", "push", "registry"})
+# What no host can mend: the registry said no, or what was to be built is not here any more.
+_NOWHERE = frozenset({"changed", "registry"})
 
 
 class Verdict(StrEnum):

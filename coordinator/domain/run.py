@@ -44,6 +44,14 @@ class Attempt:
         """Whether the host still has something to do for it."""
         return self.state in _ON_ITS_HOST
 
+    @property
+    def complaint(self) -> str:
+        """How it ended, and why, where it ended badly: `lost (push): …`. Empty otherwise."""
+        if self.state not in (AttemptState.FAILED, AttemptState.LOST):
+            return ""
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.state}{code}" + (f": {self.message}" if self.message else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

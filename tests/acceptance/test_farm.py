@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.archloom import BEGUN, PATIENCE, Home, context, follow, good
 from tests.acceptance.conftest import held
+from tests.acceptance.leftovers import nothing_is_left
 from tests.services.boards import Board
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
@@ -61,13 +62,6 @@ def where(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str]]:
     return {
         str(one["platform"]): (str(one["host"]), str(one["mode"])) for one in events(done) if one["event"] == "verified"
     }
-
-
-def nothing_is_left(board: Board) -> None:
-    images = board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    assert not [name for name in images if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
-    [jobs] = board.home.glob(".local/state/archloom-agent/*/jobs")
-    assert [path.name for path in jobs.iterdir() if not path.name.startswith(".")] == []
 
 
 def test_boards_build_natively_and_the_emulator_does_the_rest(boards, home, app, registry):

@@ -31,11 +31,12 @@ def added(home: Home, board: Board, answers: Callable[[Terminal], None]) -> tupl
         return there.end(), there.shown
 
 
+@pytest.mark.parametrize("system", [{}, {"system": "sid", "store": "containerd"}], ids=["2022", "today"])
 def test_from_two_new_boards_to_a_tag_and_back(
-    own_board: Callable[..., Board], home: Home, registry: Registry, tmp_path: Path
+    own_board: Callable[..., Board], home: Home, registry: Registry, tmp_path: Path, system: dict[str, str]
 ):
     """Added by password, one cured on the way, built natively with QEMU for the rest, a key changed, purged again."""
-    fields = {"user": "pi", "password": PASSWORD, "authorized": False}
+    fields = {"user": "pi", "password": PASSWORD, "authorized": False, **system}
     pi4, pi5 = own_board(name="pi4", **fields), own_board(name="pi5", groups=(), **fields)
     before = [set(board.run("find /home/pi /var/tmp /run/lock").split()) for board in (pi4, pi5)]
     base = base_image(registry, *PLATFORMS, repository="journey/base")

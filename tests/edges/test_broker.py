@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.wire import ChunkedEnd, WireError
-from tests.edges.broker_bed import brokered
+from tests.edges.broker_bed import brokered, client_hello
 from tests.services.commands import completed
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
@@ -174,13 +174,33 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
     assert answer.startswith(b"HTTP/1.1 404")
 
 
-async def test_a_tls_greeting_is_closed_at_once(registry):
-    """Engines try TLS first: the connection ends without a word instead of a wait."""
-    async with brokered() as (_, port), asyncio.timeout(2):
+@pytest.mark.parametrize("pieces", [1, 3, 200])
+async def test_a_tls_greeting_is_answered_in_clear(pieces):
+    """Engines try TLS first, and containerd's turn to HTTP only for an answer that begins so; nothing waits."""
+    greeting = client_hello()
+    async with brokered() as (_, port), asyncio.timeout(4):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"\x16\x03\x01\x02\x00")
+        size = -(-len(greeting) // pieces)
+        for start in range(0, len(greeting), size):
+            writer.write(greeting[start : start + size])
+            await writer.drain()
+        answer = await reader.readexactly(13)
+        writer.write_eof()
 
-        assert await reader.read() == b""
+        assert answer == b"HTTP/1.0 400 "
+        assert (await reader.read()).endswith(b"plain HTTP\n")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_tls_greeting_that_ends_early_holds_nothing():
+    """A client that leaves in the middle of its greeting is left."""
+    async with brokered() as (_, port), asyncio.timeout(4):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(client_hello()[:20])
+        writer.write_eof()
+
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
         writer.close()
         await writer.wait_closed()
 

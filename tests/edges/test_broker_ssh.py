@@ -11,7 +11,7 @@ import asyncssh
 from coordinator.domain.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.references import Reference
 from coordinator.registry.broker import Broker
-from tests.edges.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, listening, of, read_head
+from tests.edges.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, client_hello, listening, of, read_head
 from tests.edges.scripted_server import scripted
 
 
@@ -40,7 +40,7 @@ async def forwarded(broker: Broker) -> AsyncIterator[tuple[Bed, asyncssh.SSHClie
 
 
 async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
-    """Layers and manifests pass, and a TLS greeting is closed on, as on a loopback socket."""
+    """Layers and manifests pass, and a TLS greeting is answered in clear, as on a loopback socket."""
     async with scripted(Script()) as upstream, brokered() as local, forwarded(local.broker) as (bed, _):
         with local.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
             async with bed.board(door) as board:
@@ -49,8 +49,11 @@ async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
                 put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(large)}")
                 named = await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
             async with bed.board(door) as board:
-                board.writer.write(b"\x16\x03\x01")
-                assert await board.ended()
+                board.writer.write(client_hello())
+                answer = await board.reader.readexactly(5)
+                board.writer.write_eof()
+                assert answer == b"HTTP/"
+                assert await board.reader.read()
 
     assert (put.status, named.status) == (201, 201)
     assert of(upstream, "PATCH")[0].body == large

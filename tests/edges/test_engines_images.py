@@ -210,6 +210,25 @@ def test_a_cancelled_pull_ends(based, silent_port):
     timer.join(60)
 
 
+class CancelledAsItCame(threading.Event):
+    """Set for who asks when the pull is over, and not yet for the thread that would have ended it before."""
+
+    def is_set(self) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+
+def test_a_pull_that_is_cancelled_as_it_ends_leaves_no_name(based):
+    """The base is whole by then, under a name of the tunnel's that would keep it for ever."""
+    made, registry = based
+
+    with pytest.raises(AgentError) as refused:
+        pull(made.spec, port(registry), SECRET, quiet, CancelledAsItCame())
+
+    assert refused.value.code == "cancelled"
+    assert references(port(registry)) == set()
+    assert images.inspect(engines.here(), made.spec.bases[0].name) is None
+
+
 def test_what_was_not_built_is_not_pushed(tmp_path, closed_port):
     """A push without an image says so before it looks for a tunnel."""
     with job(tmp_path, "api", "FROM scratch\n") as made, pytest.raises(AgentError) as refused:

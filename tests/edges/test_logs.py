@@ -40,7 +40,7 @@ def test_a_log_that_grows_is_followed_until_the_run_ends(bed):
     bed.store.move_attempt(attempt, AttemptEvent.FAIL)
     bed.store.move_job(bed.store.run("7f3a81c0").jobs[0].id, JobEvent.FAIL)
 
-    assert following.communicate(timeout=60) == ("#1 three\n", "")
+    assert following.communicate(timeout=60) == ("#1 three\n", "linux/amd64 on pi5 (native), attempt 1: failed\n")
     assert following.returncode == 0
 
 
@@ -111,20 +111,36 @@ def test_why_there_is_no_log(bed):
     attempt = bed.assign("7f3a81c0")
     assert why_none(bed) == "no log yet"
 
-    bed.store.move_attempt(attempt, AttemptEvent.LOSE, code="connection")
-    assert why_none(bed) == "no log: it ended before the build began"
+    bed.store.move_attempt(attempt, AttemptEvent.LOSE, code="connection", message="the cable")
+    assert why_none(bed) == "no log: it ended before the build began; lost (connection): the cable"
 
     folder = bed.home.state / "runs" / "7f3a81c0"
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    assert why_none(bed) == "no log: it is not kept any more"
+    assert why_none(bed).startswith("no log: it is not kept any more; ")
 
 
 def why_none(bed) -> str:
     done = bed.home.run("logs", "7f3a")
     assert done.stdout == ""
     return done.stderr.removeprefix("linux/amd64 on pi5 (native), attempt 1: ").rstrip("\n")
+
+
+def test_what_went_wrong_after_the_build_is_told_behind_its_log(bed):
+    """A push that is lost for good is in no build's log; the log alone goes to stdout."""
+    bed.begin("7f3a81c0")
+    attempt = bed.assign("7f3a81c0")
+    for event in (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH):
+        bed.store.move_attempt(attempt, event)
+    bed.log("7f3a81c0", "#1 DONE\n")
+    assert bed.home.run("logs", "7f3a").stderr == ""
+    bed.store.move_attempt(attempt, AttemptEvent.LOSE, code="push", message="it broke off")
+
+    done = bed.home.run("logs", "7f3a")
+
+    assert done.stdout == "#1 DONE\n"
+    assert done.stderr == "linux/amd64 on pi5 (native), attempt 1: lost (push): it broke off\n"
 
 
 def test_several_attempts_are_told_apart(bed):

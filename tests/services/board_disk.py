@@ -16,10 +16,17 @@ from pathlib import Path
 from tests.services.board_lab import run
 from tests.services.board_spec import BoardSpec
 from tests.services.missing import missing
+from tests.services.rootfs import rootfs
 
 _HOST_KEY = "etc/ssh/board_key"
 _SKEW = "usr/lib/libboardclock.so"
-_DATA = {"/root": "root", "/home": "home", "/var/lib/docker": "var-lib-docker", "/var/tmp": "var-tmp"}
+_DATA = {
+    "/root": "root",
+    "/home": "home",
+    "/var/lib/docker": "var-lib-docker",
+    "/var/lib/containerd": "var-lib-containerd",
+    "/var/tmp": "var-tmp",
+}
 # Where each shell looks when it runs a command for sshd. dash looks nowhere, but sshd runs this one for every shell.
 _STARTED = {"bash": ".bashrc", "fish": ".config/fish/config.fish", "tcsh": ".cshrc", "dash": ".ssh/rc"}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -49,12 +56,7 @@ def make(folder: Path, spec: BoardSpec, name: str, machine_id: str, key: Path) -
     (upper / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {spec.name}\n")
     (upper / "machine-id").write_text(f"{machine_id}\n")
     (upper / "ssh/sshd_config").write_text("".join(f"{line}\n" for line in _sshd(spec)))
-    engine = {
-        "storage-driver": "overlay2",
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        "cgroup-parent": f"/{name}",
-    }
-    (upper / "docker/daemon.json").write_text(json.dumps(engine))
+    (upper / "docker/daemon.json").write_text(json.dumps(_engine(spec, name)))
     if spec.authorized:
         (folder / "home/.ssh/authorized_keys").write_text(key.with_suffix(".pub").read_text())
     if spec.clock:
@@ -72,17 +74,29 @@ def make(folder: Path, spec: BoardSpec, name: str, machine_id: str, key: Path) -
     new_host_key(upper.parent)
 
 
+def _engine(spec: BoardSpec, name: str) -> dict[str, object]:
+    """Its engine's configuration."""
+    settings: dict[str, object] = {"exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": f"/{name}"}
+    if spec.store == "containerd":
+        # Its snapshotter is overlayfs, whatever else the engine would choose.
+        return {**settings, "features": {"containerd-snapshotter": True}}
+    return {**settings, "storage-driver": spec.store}
+
+
 def environment(folder: Path, spec: BoardSpec) -> dict[str, str]:
     """What `board_init.sh` is told."""
     return {
         "PATH": PATH,
         "BOARD": str(folder),
+        "BOARD_SYSTEM": str(rootfs(spec.system)) if spec.system else "/",
         "BOARD_USER": spec.user,
         "BOARD_HOME": spec.home,
         "BOARD_GROUPS": ",".join(spec.groups),
         "BOARD_SHELL": spec.shell,
         "BOARD_PASSWORD": spec.password,
         "BOARD_ENGINE": "yes" if spec.engine else "",
+        "BOARD_CONTAINERD": "yes" if spec.containerd else "",
+        "BOARD_ENGINE_ENVIRONMENT": " ".join(f"{name}={value}" for name, value in spec.engine_environment),
         "BOARD_HIDDEN": " ".join(spec.hidden),
         "BOARD_MOUNTS": " ".join(f"{place}={options}" for place, options in spec.mounts),
         "BOARD_DISKS": " ".join(f"{place}={_image(folder, place)}" for place, _ in spec.disks),

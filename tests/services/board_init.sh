@@ -4,8 +4,8 @@
 set -eu
 cd "$BOARD"
 
-# Its own disk is what it changes on this machine's; homes and the engine's data are plain folders, as an engine needs.
-mount -t overlay board -o "lowerdir=/,upperdir=upper,workdir=work" root
+# Its own disk is what it changes on its system's; homes and the engine's data are plain folders, as an engine needs.
+mount -t overlay board -o "lowerdir=$BOARD_SYSTEM,upperdir=upper,workdir=work" root
 mount --rbind /dev root/dev
 mount --rbind /sys root/sys
 mount -t proc proc root/proc
@@ -15,7 +15,7 @@ done
 chmod 755 root/run
 # A board where QEMU runs foreign programs must not look like one that runs them itself.
 [ ! -d /proc/sys/fs/binfmt_misc ] || mount --rbind /proc/sys/fs/binfmt_misc root/proc/sys/fs/binfmt_misc
-for folder in root home var/lib/docker var/tmp; do
+for folder in root home var/lib/docker var/lib/containerd var/tmp; do
     mkdir -p "root/$folder"
     mount --bind "disk/${folder//\//-}" "root/$folder"
 done
@@ -47,7 +47,7 @@ if [ ! -e "$board/installed" ]; then
     chmod 750 "$BOARD_HOME"
     set -f
     for name in $BOARD_HIDDEN; do
-        find /usr/local/bin /usr/local/sbin /usr/bin /usr/sbin -name "$name" -delete
+        find /usr/local/bin /usr/local/sbin /usr/bin /usr/sbin /usr/libexec ! -type d -name "$name" -delete
     done
     set +f
     touch "$board/installed"
@@ -58,11 +58,19 @@ for mount in $BOARD_MOUNTS; do # folder=options
     mount -o "remount,bind,${mount#*=}" "${mount%%=*}"
 done
 umount --lazy /mnt/below
-engine=$BOARD_ENGINE
+engine=$BOARD_ENGINE containerd=$BOARD_CONTAINERD environment=$BOARD_ENGINE_ENVIRONMENT
 unset "${!BOARD@}"
 
+if [ -n "$containerd" ]; then
+    containerd >/var/log/containerd.log 2>&1 </dev/null &
+    until [ -S /run/containerd/containerd.sock ]; do # the engine starts one of its own where there is none
+        kill -0 $!
+        sleep 0.05
+    done
+fi
 if [ -n "$engine" ]; then
-    dockerd >/var/log/dockerd.log 2>&1 </dev/null &
+    # shellcheck disable=SC2086 # one word a variable
+    env $environment dockerd >/var/log/dockerd.log 2>&1 </dev/null &
 fi
 /usr/sbin/sshd -E /var/log/sshd.log
 # The builtin waits for the end of stdin, and meanwhile bash buries whatever was left behind.

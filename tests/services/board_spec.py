@@ -12,7 +12,10 @@ class BoardSpec:
     `user`: who logs in; any other than root is made, as a member of `groups`.
     `shell`: its login shell's name. `motd`: what that shell prints on stdout, without a line's end, for every command.
     `authorized`: the key of `Board.key` opens the door; `password`: so does this password, where there is one.
-    `engine`: a container engine runs; a board without one is up much faster.
+    `system`: the files below its own: this machine's (''), or a Debian suite's (`trixie`, `sid`) with its engine.
+    `engine`: a container engine runs; a board without one is up much faster. `store`: its image store, by driver:
+    `overlay2`, or `containerd` for containerd's (Docker 25 and newer). `containerd`: containerd is a service of its own
+    beside the engine, as packages install it. `engine_environment`: what the engine is started with.
     `hidden`: programs the board does not have, by glob (`python*`, `docker`).
     `sshd`: lines of its sshd_config that go before ours (`AllowTcpForwarding no`). `sftp`: it has that subsystem.
     `mounts`: options for folders (`("/tmp", "noexec")`, `("/root", "ro")`).
@@ -28,7 +31,11 @@ class BoardSpec:
     motd: str = ""
     authorized: bool = True
     password: str = ""
+    system: str = ""
     engine: bool = True
+    store: str = "overlay2"
+    containerd: bool = False
+    engine_environment: tuple[tuple[str, str], ...] = ()
     hidden: tuple[str, ...] = ()
     sshd: tuple[str, ...] = ()
     sftp: bool = True

@@ -97,6 +97,33 @@ def farm(session_farm: Mapping[str, Board]) -> Iterator[Mapping[str, Board]]:
         one.restore()
 
 
+@pytest.fixture(scope="session")
+def session_engines(lab: Lab) -> Iterator[Mapping[str, Board]]:
+    """The boards of `engines`, as the last test left them."""
+    specs = (
+        BoardSpec(name="docker20"),
+        BoardSpec(name="docker26", system="trixie", store="containerd", user="pi"),
+        BoardSpec(name="docker28", system="sid"),
+        BoardSpec(name="stored", system="sid", store="containerd", user="pi"),
+        BoardSpec(name="serviced", system="sid", store="containerd", containerd=True),
+    )
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        made = pool.map(stack.enter_context, (board(lab, spec) for spec in specs))
+        yield dict(zip((spec.name for spec in specs), made, strict=True))
+
+
+@pytest.fixture
+def engines(session_engines: Mapping[str, Board]) -> Iterator[Mapping[str, Board]]:
+    """Boards of every engine, shared as those of `farm` are: Docker 20.10, 26.1 and, on three of them, 28.5.
+
+    `docker20` and `docker28` keep images in a graph driver; `docker26`, `stored` and `serviced` in containerd's store,
+    the last with a containerd that is a service of its own. `pi` logs in on `docker26` and `stored`, else root.
+    """
+    yield session_engines
+    for one in session_engines.values():
+        one.restore()
+
+
 @pytest.fixture
 def own_board(lab: Lab) -> Iterator[Callable[..., Board]]:
     """Starts further boards, which end with the test: `own_board(shell="fish", behind=other)`, as `BoardSpec` says."""

@@ -193,6 +193,84 @@ def test_a_cli_that_the_engine_is_too_new_for_is_no_builder(min_api, builders):
     assert found.engine.builders == builders
 
 
+@pytest.mark.parametrize(
+    ("spoken", "min_api", "builders"),
+    [
+        (["", "1.43"], "1.24", (Builder.BUILDX, Builder.API)),
+        (["", "1.43"], "1.44", (Builder.API,)),
+        (["1.44", ""], "1.24", (Builder.BUILDX, Builder.API)),
+        (["1.53", ""], "1.24", (Builder.API,)),
+        (None, "1.44", (Builder.BUILDX, Builder.API)),
+    ],
+)
+def test_a_buildx_that_the_engine_does_not_take_is_no_builder(spoken, min_api, builders):
+    """It and the engine need an API version in common; where there is none the note names both."""
+    seen = observation("engine-too-old") | {
+        "clis": [{"path": "/usr/bin/docker", "version": "28.2.2", "buildx": "v0.12.1", "buildx_api": spoken}]
+    }
+    seen["engine"] = {**seen["engine"], "version": "29.1.0", "api": "1.52", "min_api": min_api}
+
+    found = read(seen)
+
+    assert found.engine is not None
+    assert found.engine.builders == builders
+    note = found.problem("no_buildx")
+    assert (note is not None) is (builders == (Builder.API,))
+    if note:
+        assert "buildx v0.12.1 and engine 29.1.0 have no API version in common" in note.message
+
+
+@pytest.mark.parametrize(
+    ("version", "stored", "buildx", "builders"),
+    [
+        ("26.1.5+dfsg1", True, "v0.13.1", (Builder.BUILDX,)),
+        ("26.1.5+dfsg1", False, "v0.13.1", (Builder.BUILDX, Builder.API)),
+        ("27.5.0", True, "v0.13.1", (Builder.BUILDX, Builder.API)),
+        ("27.4.1", True, None, ()),
+        ("27.5.0", True, None, (Builder.API,)),
+    ],
+)
+def test_an_engine_that_loses_contexts_is_not_driven_by_its_api(version, stored, buildx, builders):
+    """With containerd's store it does before 27.5: without buildx nothing can build there, and that blocks."""
+    seen = observation("engine-too-old") | {
+        "clis": [{"path": "/usr/bin/docker", "version": "26.1.5", "buildx": buildx}]
+    }
+    images = {"root": "/var/lib/containerd", "free": 5 << 30, "total": 10 << 30}
+    seen["engine"] = {**seen["engine"], "version": version, "api": "1.45", "images": images if stored else None}
+
+    found = read(seen)
+
+    assert found.engine is not None
+    assert found.engine.builders == builders
+    blocking = found.blocking.message if found.blocking else ""
+    assert ("takes no build by its API before 27.5" in blocking) is (not builders)
+
+
+@pytest.mark.parametrize(("free", "free_below"), [(9 << 30, 5 << 30), (5 << 30, 9 << 30)])
+def test_the_fuller_disk_of_an_engine_counts(free, free_below):
+    """Images of a containerd that is a service lie outside of the engine's root, perhaps on another disk."""
+    seen = observation("pi4")
+    images = {"root": "/var/lib/containerd", "free": free_below, "total": 10 << 30}
+    seen["engine"] = {**seen["engine"], "free": free, "total": 20 << 30, "images": images}
+
+    found = read(seen)
+
+    assert found.engine is not None
+    assert found.engine.images == "/var/lib/containerd"
+    assert (found.disk_free, found.disk_total) == min((free, 20 << 30), (free_below, 10 << 30))
+
+
+def test_a_full_disk_of_images_blocks_by_its_name():
+    """The engine's own disk has room, and that of its images has none."""
+    seen = observation("pi4")
+    seen["engine"] = {**seen["engine"], "images": {"root": "/var/lib/containerd", "free": 1000, "total": 10 << 30}}
+
+    found = read(seen)
+
+    assert found.blocking is not None
+    assert "/var/lib/containerd" in found.blocking.message
+
+
 def test_podman_behind_dockers_socket_is_refused_by_name():
     """Its build has no BuildKit, so it is not one of the builders."""
     seen = observation("amd64-without-binfmt")

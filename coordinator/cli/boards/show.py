@@ -119,7 +119,7 @@ def _facts(look: Look) -> Iterator[tuple[str, str]]:
         yield "builds by", ", ".join(engine.builders)
         yield "engine API", engine.api
         yield "engine id", engine.id
-        yield "images in", f"{engine.root} ({engine.store})"
+        yield "images in", f"{engine.images} ({engine.store})"
     yield "cores", f"{facts.cores}, load {facts.load:.2f}" if facts.cores else ""
     yield "memory", _part(facts.memory_available, facts.memory, "available") if facts.memory else ""
     yield "disk", _part(facts.disk_free, facts.disk_total, "free") if facts.disk_total else ""

@@ -35,13 +35,13 @@ from coordinator.domain.references import short
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5
 _BADLY = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
-_AWAY = "connection lost"
+_AWAY, _LOST = "connection lost", "lost: "
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
 
 class StoryKind(StrEnum):
-    """`error`: of an attempt; `end`: of the job."""
+    """`error`: of an attempt or a push; `end`: of the job."""
 
     NOTE = "note"
     WAIT = "wait"
@@ -190,13 +190,19 @@ class _Telling:
             self._open(at, name, text)
         elif name == "build":
             self._joined(at, text)
+        elif text.startswith(_LOST):
+            self._cut_off(at, name, found)
+            self._add(at, StoryKind.ERROR, name, f"{name} {text}")
         elif not text or text.startswith("again"):
-            # What went before was lost, or its driver died.
-            found.close(at)
-            found.text = f"{name}: cut off"
+            if found.seconds is None:  # its driver died
+                self._cut_off(at, name, found)
             self._open(at, name, text)
         elif name == "context":
             found.text = f"{name}: {text}"
+
+    def _cut_off(self, at: float, name: str, phase: _Draft) -> None:
+        phase.close(at)
+        phase.text = f"{name}: cut off"
 
     def _joined(self, at: float, text: str) -> None:
         """The build went on while nobody heard of it."""

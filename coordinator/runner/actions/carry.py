@@ -46,17 +46,24 @@ async def bases_in(
 
 
 async def _either(loom: Loom, host: str, tunnel: Callable[[], Awaitable[T]], archive: Callable[[], Awaitable[T]]) -> T:
-    """The one place that chooses. A host whose tunnel turns out to lead nowhere uses archives to the end of the run."""
+    """The one place that chooses."""
     if host not in loom.walled and loom.farm.facts_of(host).reaches_tunnel:
         try:
             return await tunnel()
         except LostError as error:
             if error.code not in _WALLS:
                 raise
-            if host not in loom.walled:
-                loom.walled.add(host)
-                loom.emit(Notice(f"{error.message}; images and bases of {host} are carried as archives"))
+            wall(loom, host, error.message)
     return await archive()
+
+
+def wall(loom: Loom, host: str, why: str) -> bool:
+    """From now on, to the end of the run, this host uses archives; False where it does already."""
+    if host in loom.walled or not loom.farm.facts_of(host).reaches_tunnel:
+        return False
+    loom.walled.add(host)
+    loom.emit(Notice(f"{why}; images and bases of {host} are carried as archives"))
+    return True
 
 
 async def _push(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None]) -> str:

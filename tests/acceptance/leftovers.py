@@ -1,0 +1,21 @@
+"""What a build leaves on a board: names in its engine, folders of jobs."""
+
+from __future__ import annotations
+
+from tests.services.boards import Board
+
+
+def held(board: Board) -> list[str]:
+    """Names of ours in its engine."""
+    names = board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    return [name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
+
+
+def jobs(board: Board) -> list[str]:
+    """Jobs whose folders its agent has."""
+    folders = board.home.glob(".local/state/archloom-agent/*/jobs/*")
+    return [path.name for path in folders if not path.name.startswith(".")]
+
+
+def nothing_is_left(board: Board) -> None:
+    assert (held(board), jobs(board)) == ([], [])

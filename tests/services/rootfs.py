@@ -1,0 +1,18 @@
+"""Root file systems of Debian's suites, with their engines: what newer boards run on."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from tests.services.commands import completed
+from tests.services.missing import ROOT, missing
+
+
+@cache
+def rootfs(suite: str) -> Path:
+    """The folder of this one's, which nobody writes to; from the cache that `scripts/test` fills."""
+    answer = completed([ROOT / "scripts" / "fetch-rootfs", suite], capture_output=True, text=True, timeout=240)
+    if answer.returncode:
+        missing(f"there is no root file system of Debian {suite}: {answer.stderr.strip()}")
+    return Path(answer.stdout.strip())
