@@ -1,6 +1,16 @@
+import signal
+
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.services.fixtures", "tests.edges.store_bed"]
+pytest_plugins = ["tests.services.fixtures", "tests.services.time_limits", "tests.edges.store_bed"]
+
+# What is ignored or blocked here would be so in every process that a test starts, and a test that sends it would wait
+# for ever. Shells start what is in the background without SIGINT, nohup without SIGHUP.
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        # A handler is not handed on. One that does nothing keeps the tests themselves going, as they were told.
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
 
 # How quick a busy machine is tells nothing of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.services.commands import Child, completed
+
 T = TypeVar("T")
 # What a build's `echo begun` prints, which the line of its step is not.
 BEGUN = r"\d begun"
+# What a build takes on a busy machine, emulated ones included.
+PATIENCE = 240.0
 COMMAND = str(Path(sys.executable).with_name("archloom"))
 
 
@@ -41,26 +45,24 @@ class Home:
         self, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
-        return subprocess.run(
+        return completed(
             [COMMAND, *words],
             cwd=cwd or self.folder,
             env={**self.environment, **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=600,
-            check=False,
+            timeout=PATIENCE,
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> Child:
         """The command, under way, in a process group of its own as a terminal would have it."""
-        return subprocess.Popen(
+        return Child(
             [COMMAND, *words],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
 
 
@@ -69,15 +71,16 @@ def good(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[
     return done
 
 
-def follow(process: subprocess.Popen[str], *patterns: str) -> str:
+def follow(process: Child, *patterns: str) -> str:
     """What the command says, until each of the patterns was found in a line. Fails where it ends before."""
     assert process.stderr is not None
     missing, seen = list(patterns), ""
-    for line in process.stderr:
-        seen += line
-        missing = [pattern for pattern in missing if not re.search(pattern, line)]
-        if not missing:
-            return seen
+    with process.within(PATIENCE):
+        for line in process.stderr:
+            seen += line
+            missing = [pattern for pattern in missing if not re.search(pattern, line)]
+            if not missing:
+                return seen
     raise AssertionError(f"{missing} never came:\n{seen}")
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.acceptance.archloom import Home, context, good
 from tests.acceptance.leftovers import nothing_is_left
 from tests.services.boards import Board
+from tests.services.commands import completed
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect
 from tests.services.missing import ROOT, missing
@@ -91,7 +91,7 @@ def test_what_a_login_cannot_open_is_refused_by_name(own_board, home, app, regis
 
 def test_a_command_line_that_the_engine_does_not_take_is_passed_by(own_board, home, app, registry):
     """Docker 29 takes no client below API 1.44, and one of 2020 speaks 1.41: the Engine API builds, and is said to."""
-    fetched = subprocess.run([ROOT / "scripts" / "fetch-docker"], capture_output=True, text=True, check=False)
+    fetched = completed([ROOT / "scripts" / "fetch-docker"], capture_output=True, text=True, timeout=240)
     if fetched.returncode:
         missing(f"there is no docker of 2020: {fetched.stderr.strip()}")
     floor = (("DOCKER_MIN_API_VERSION", "1.44"),)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import subprocess
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.archloom import BEGUN, PATIENCE, Home, context, follow, good
 from tests.acceptance.conftest import held
 from tests.acceptance.leftovers import nothing_is_left
 from tests.services.boards import Board
@@ -119,16 +118,11 @@ def test_a_board_that_goes_off_in_a_build_gives_its_job_to_another(boards, home,
     folder = app("RUN echo begun; if [ -e /never ]; then exit 1; fi; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done\n")
     tag = f"{registry.address}/farm/lost:1"
     process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.rstrip().endswith("begun") and "RUN" not in line:
-            boards["pi-a"].power_off()
-            break
-    rest = process.communicate(timeout=300)[1]
+    said = follow(process, r"^(?!.*RUN).*begun\s*$")
+    boards["pi-a"].power_off()
+    rest = process.communicate(timeout=PATIENCE)[1]
 
-    assert process.returncode == 0, "".join(said) + rest
+    assert process.returncode == 0, said + rest
     assert "connection lost" in rest
     assert "LOST" in rest
     assert "pi-b native" in rest
@@ -146,18 +140,13 @@ def test_a_cable_that_is_pulled_in_a_push_costs_a_retry(boards, home, registry, 
     board.bandwidth("16mbit")
     tag = f"{registry.address}/farm/push:1"
     process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64", "--on", "pi-b")
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if re.search(r"push: [1-7]0 %", line):
-            board.unplug()
-            break
+    said = follow(process, r"push: [1-7]0 %")
+    board.unplug()
     board.run("sleep 25")
     board.plug()
-    rest = process.communicate(timeout=300)[1]
+    rest = process.communicate(timeout=PATIENCE)[1]
 
-    assert process.returncode == 0, "".join(said) + rest
+    assert process.returncode == 0, said + rest
     assert "again, try 2" in rest
     assert rest.count("native   build") == 0
 
@@ -169,8 +158,7 @@ def test_a_board_that_was_away_when_the_coordinator_died_is_asked_first(boards, 
     process = home.start(
         "build", str(app("RUN echo begun; sleep 5")), "-t", tag, "--platform", "linux/amd64", "--on", "pi-b"
     )
-    assert process.stderr is not None
-    assert any(re.search(r"\d begun", line) for line in process.stderr)
+    follow(process, BEGUN)
     board.unplug()
     process.kill()
     process.communicate()

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.archloom import BEGUN, Home, context, eventually, follow, good
+from tests.acceptance.archloom import BEGUN, PATIENCE, Home, context, eventually, follow, good
+from tests.services.commands import completed
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
 from tests.services.missing import ROOT
@@ -45,14 +46,13 @@ class Bed:
 
     def dying(self, commits: int, *words: str) -> subprocess.CompletedProcess[str]:
         """The command, which kills itself after so many commits of the run."""
-        return subprocess.run(
+        return completed(
             [sys.executable, "-m", "tests.acceptance.dying", str(commits), *words],
             cwd=ROOT,
             env=self.home.environment,
             capture_output=True,
             text=True,
-            timeout=300,
-            check=False,
+            timeout=PATIENCE,
         )
 
     def newest(self) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def bed(own_registry, home, tmp_path) -> Bed:
     return Bed(home, running, context(tmp_path / "app", f"FROM {base.reference}\n{steps}{made}", files))
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("first", "sign"), [(1, 1), (2, -1)], ids=["after", "instead"])
 def test_killed_at_every_commit(bed: Bed, first: int, sign: int):
     """Right after it, or in its place, when what it was to say is done.
@@ -162,7 +163,7 @@ def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> Non
 
 
 def processes_of(home: Home) -> list[str]:
-    found = subprocess.run(["pgrep", "-f", str(home.folder)], capture_output=True, text=True, check=False)
+    found = completed(["pgrep", "-f", str(home.folder)], capture_output=True, text=True)
     return found.stdout.split()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 
 import pytest
 
-from tests.acceptance.archloom import Home, context, good
+from tests.acceptance.archloom import PATIENCE, Home, context, good
+from tests.services.commands import completed
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker_login, pulled, ran, skopeo_inspect, skopeo_raw
@@ -116,7 +116,7 @@ def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, 
 
 def install_buildx(home: Home) -> None:
     """Debian's buildx as this user's plugin."""
-    fetched = subprocess.run([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, check=False)
+    fetched = completed([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
     if fetched.returncode:
         missing(f"there is no buildx: {fetched.stderr.strip()}")
     plugins = home.folder / ".docker" / "cli-plugins"
@@ -248,7 +248,7 @@ def test_a_large_context_is_never_held_in_memory(registry, home, tmp_path):
 def peak_memory(home: Home, *words: str) -> int:
     """Peak resident bytes of the coordinator or of a process it waited for."""
     process = home.start(*words)
-    with process.stdout, process.stderr:
+    with process.stdout, process.stderr, process.within(PATIENCE):
         said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

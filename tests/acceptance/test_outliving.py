@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.archloom import BEGUN, COMMAND, Home, context, eventually, follow, good
+from tests.services.commands import Child, completed
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
 from tests.services.registry import plain
@@ -49,7 +49,7 @@ def tag(registry, request: pytest.FixtureRequest) -> str:
     return f"{registry.address}/main/{request.node.name.replace('_', '-')[:60].rstrip('-')}:1"
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Child) -> None:
     process.kill()
     process.communicate(timeout=30)
 
@@ -312,7 +312,7 @@ def test_a_detached_run_keeps_nothing_of_its_caller(home, slow, tag):
     """A pipe, or a lock, that the caller had open is free as soon as the command has returned."""
     reading, writing = os.pipe()
     words = [COMMAND, "build", str(slow(3)), "-t", tag, "--platform", "linux/amd64", "--detach"]
-    begun = subprocess.run(
+    begun = completed(
         words, cwd=home.folder, env=home.environment, capture_output=True, text=True, check=True, pass_fds=[writing]
     )
     os.close(writing)
@@ -353,7 +353,7 @@ def test_a_run_goes_on_when_its_window_is_closed(home, slow, tag):
     with terminal(words, home.environment, home.folder) as shown:
         shown.expect("RUN echo begun")
         shown.hang_up()
-        assert shown.wait() == 0
+        assert shown.wait(60) == 0
 
     assert run_of(home)["state"] == "published"
     with pulled(tag, "linux/amd64"):

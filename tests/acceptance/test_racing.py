@@ -13,6 +13,7 @@ from secrets import token_hex
 import pytest
 
 from tests.acceptance.archloom import BEGUN, COMMAND, Home, context, eventually, follow, good
+from tests.services.commands import Child
 from tests.services.images import base_image
 from tests.services.judges import skopeo_inspect, skopeo_raw
 from tests.services.missing import missing
@@ -89,16 +90,15 @@ def test_one_that_wakes_up_replaced_drops_out(registry, home, farm, tmp_path):
     eventually(lambda: not board.jobs_of(run["run"]))
 
 
-def elsewhere(home: Home, *words: str) -> tuple[subprocess.Popen[str], int]:
+def elsewhere(home: Home, *words: str) -> tuple[Child, int]:
     """The command where its pids mean nothing to others, as on another machine with the same state folder; its pid."""
-    process = subprocess.Popen(
+    process = Child(
         ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", COMMAND, *words],
         cwd=home.folder,
         env=home.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     found = eventually(lambda: process.poll() is not None or children.read_text())

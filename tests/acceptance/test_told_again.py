@@ -6,7 +6,7 @@ from secrets import token_hex
 
 import pytest
 
-from tests.acceptance.archloom import context, good
+from tests.acceptance.archloom import context, follow, good
 from tests.services.images import base_image
 
 pytestmark = pytest.mark.engine
@@ -19,8 +19,7 @@ def test_whoever_attaches_sees_what_the_builder_saw(registry, home, tmp_path):
     folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo one; sleep 2; echo two\n")
     build = home.start("build", str(folder), "-t", f"{registry.address}/attach/app:1", "--platform", "linux/amd64")
     # The terminal is told before the record is written, and the store before both.
-    while not (first := build.stderr.readline()).startswith("run "):
-        pass
+    first = follow(build, "^run ").splitlines(keepends=True)[-1]
 
     beside = home.run("attach", first.split()[1].rstrip(":"))
     _, rest = build.communicate(timeout=60)
@@ -52,12 +51,10 @@ def test_a_run_that_was_left_and_gone_on_with_is_one_story(registry, home, tmp_p
     base = base_image(registry, "linux/amd64", repository="attach/base")
     folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo {token_hex(4)} begun; sleep 3\n")
     build = home.start("build", str(folder), "-t", f"{registry.address}/attach/left:1", "--platform", "linux/amd64")
-    while not (first := build.stderr.readline()).startswith("run "):
-        pass
+    first = follow(build, "^run ").splitlines(keepends=True)[-1]
     run = first.split()[1].rstrip(":")
     attached = home.start("attach", run)
-    while " begun" not in attached.stderr.readline():
-        pass
+    follow(attached, " begun")
 
     build.kill()
     build.communicate()

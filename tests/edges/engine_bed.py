@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from agents.clis import find_cli
 from agents.follow import follow
 from agents.spec import Spec, parse
 from tests.services.busybox import busybox
+from tests.services.commands import completed
 from tests.services.missing import ROOT, missing
 
 DRIVERS = ("api", "docker", "buildx")
@@ -84,7 +84,7 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
 def use_driver(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes this driver's program one that is found, where the machine can have it."""
     if driver == "buildx":
-        fetched = subprocess.run([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, check=False)
+        fetched = completed([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
         if fetched.returncode:
             missing(f"there is no buildx: {fetched.stderr.strip()}")
         plugins = tmp_path / "docker-config" / "cli-plugins"
@@ -114,7 +114,7 @@ def running(build: engines.EngineBuild, made: Job, word: str) -> Iterator[list[d
         yield answers
     finally:
         stop.set()
-        reader.join()
+        reader.join(PATIENCE)
         build.cancel()
         worker.join(PATIENCE)
 
@@ -175,7 +175,7 @@ class Cut:
     def close(self) -> None:
         self.stop()
         for thread in self._threads:
-            thread.join()
+            thread.join(PATIENCE)
         for end in self._ends:
             end.close()
 

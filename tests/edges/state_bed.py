@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from coordinator.runner.state.logs import log_folder, log_path, store_path
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.acceptance.archloom import Home
+from tests.services.commands import completed
 
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 DIGEST = "sha256:" + "ab" * 32
@@ -33,7 +33,7 @@ def dead_driver() -> Driver:
         "import json, dataclasses; from coordinator.store.processes import this_driver;"
         "print(json.dumps(dataclasses.asdict(this_driver('ann@desk', 'gone'))))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    told = completed([sys.executable, "-c", code], capture_output=True, check=True)
     return Driver(**json.loads(told.stdout))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from agent_bed import oldest_python
 
 from coordinator.hosts.agent_bundle import bundle
+from tests.services.commands import completed
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def kept(agent: Path) -> list[Path]:
 
 def loaded_from(agent: Path, *launcher: str, python: str = sys.executable) -> set[str]:
     """The archives its modules came from. It has to have answered."""
-    ran = subprocess.run(
+    ran = completed(
         [*launcher, python, "-v", "-W", "error", agent, "--version"], capture_output=True, text=True, check=True
     )
     assert ran.stdout == f"archloom-agent {agent.stem.removeprefix('archloom-agent-')}, protocol 1\n"

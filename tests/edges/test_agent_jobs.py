@@ -17,10 +17,12 @@ from agents.cancel import cancel
 from agents.errors import AgentError
 from agents.jobs import Jobs
 from agents.spec import Spec
+from tests.services.commands import Child
 
 WIRE = Path(__file__).parents[1] / "cases" / "wire"
 SPEC = json.loads((WIRE / "requests.jsonl").read_text().splitlines()[1])["spec"]
 BUILT = {"state": "BUILT", "seconds": 1.0, "log_size": 0}
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
 
     def push(spec, port, repository, tag, secret, progress, cancelled):
         progress(0, 1)
-        cancelled.wait()
+        assert cancelled.wait(PATIENCE)
         discarded.wait(0.5)  # the time that the engine takes, unless the image goes first
         order.append("names")
         raise AgentError("cancelled", "the push was cancelled")
@@ -160,7 +162,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         assert ask(2, "push", port=1, repository="r", tag="t", secret="s")["event"]
         first, second = ask(3, "forget"), json.loads(heard.readline())
         asking.close()
-        running.result()
+        running.result(PATIENCE)
 
     assert (first["error"]["code"], second["ok"]) == ("cancelled", {})
     assert order == ["names", "image"]
@@ -174,18 +176,16 @@ def test_a_job_cancelled_before_it_ran_has_ended(jobs: Jobs):
     assert results.ended(jobs.folder("a-1")) == cancel(jobs.folder("a-1"))
 
 
-def sleeping(title: str) -> subprocess.Popen[bytes]:
+def sleeping(title: str) -> Child:
     """A process whose name in /proc/<pid>/stat is `title`."""
     # PR_SET_NAME is 15.
     script = f"import ctypes,sys; ctypes.CDLL(None).prctl(15, {title.encode()!r}); print(flush=True); sys.stdin.read()"
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
-    child.stdout.readline()
+    child = Child([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.line()
     return child
 
 
-def known(child: subprocess.Popen[bytes]) -> process.Process:
+def known(child: Child) -> process.Process:
     text = Path(f"/proc/{child.pid}/stat").read_text()
     return process.Process(child.pid, int(text.rpartition(")")[2].split()[19]), state.boot_id(), 0)
 

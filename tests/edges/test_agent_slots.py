@@ -14,6 +14,7 @@ import pytest
 
 from agents import slots
 from agents.errors import AgentError
+from tests.services.commands import Child
 from tests.services.missing import missing
 
 
@@ -140,7 +141,7 @@ else:
 @contextmanager
 def as_user(shared: Path, name: str, number: int):
     """A process that becomes another user and takes a slot; it holds it until its stdin ends."""
-    process = subprocess.Popen(
+    process = Child(
         [sys.executable, "-c", AS_USER, str(shared), name, str(number)],
         cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
@@ -148,7 +149,7 @@ def as_user(shared: Path, name: str, number: int):
         text=True,
     )
     with process:
-        yield process.stdout.readline().strip()
+        yield process.line().strip()
 
 
 def test_login_users_of_one_host_meet():

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 import asyncssh
 import pytest
@@ -21,23 +20,22 @@ import pytest
 from tests.services.board_lab import run
 from tests.services.boards import Board
 from tests.services.busybox import busybox
+from tests.services.commands import Child, completed
 from tests.services.images import base_image
 from tests.services.missing import ROOT
 from tests.services.registry import Registry
-from tests.services.ssh_home import said, ssh_command
+from tests.services.ssh_home import said, ssh_command, ssh_home
 
 # Long enough that what is refused, or answered, would have been; what never comes is waited for so long.
 SILENCE = 0.7
 PATIENCE = 60.0
 
-Session: TypeAlias = subprocess.Popen[str]
-
 
 @contextmanager
-def echoing(home: Path, board: Board) -> Iterator[Session]:
+def echoing(home: Path, board: Board) -> Iterator[Child]:
     """A login in which every line comes back."""
     command = [*ssh_command(home, board), board.name, "cat"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         try:
             say(session, "first")
             assert answers(session, PATIENCE)
@@ -46,17 +44,17 @@ def echoing(home: Path, board: Board) -> Iterator[Session]:
             session.kill()
 
 
-def say(session: Session, word: str) -> None:
+def say(session: Child, word: str) -> None:
     assert session.stdin is not None
     session.stdin.write(f"{word}\n")
     session.stdin.flush()
 
 
-def answers(session: Session, within: float) -> str:
+def answers(session: Child, within: float) -> str:
     """The next line, or "" if none comes in time."""
     assert session.stdout is not None
     ready, _, _ = select.select([session.stdout], [], [], within)
-    return session.stdout.readline() if ready else ""
+    return session.line() if ready else ""
 
 
 def knock(board: Board, within: float = SILENCE) -> bytes:
@@ -223,14 +221,18 @@ def test_a_board_behind_another_is_reached_through_it_only(own_board: Callable[.
     """A jump leads to it, before and after the board in front was rebooted; nothing else does."""
     front = own_board(name="front", engine=False)
     inner = own_board(name="inner", user="pi", engine=False, behind=front)
+    command = ssh_command(tmp_path, front, inner)
+    # On the command line it is the first ssh's only, not the one's that makes the way.
+    impatient = tmp_path / "impatient"
+    impatient.write_text(f"ConnectTimeout 1\nInclude {ssh_home(tmp_path, front, inner)}\n")
     for _ in range(2):
-        command = ssh_command(tmp_path, front, inner)
         assert run(*command, "inner", "hostname; id -un").split() == ["inner", "pi"]
         with pytest.raises(OSError, match=r"unreachable|No route|timed out"):
             knock(inner)
         front.power_off()
-        with pytest.raises(subprocess.CalledProcessError):
-            run(*command, "-o", "ConnectTimeout=1", "inner", "true")
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            run(*command, "-F", str(impatient), "inner", "true")
+        assert "timed out" in refused.value.stderr
         front.power_on()
 
 
@@ -249,7 +251,7 @@ with lab(Path({str(tmp_path)!r}, "lab")) as where, board(where, BoardSpec(disks=
     os.kill(os.getpid(), signal.{word})
     signal.pause()
 """
-    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    killed = completed([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     name, pid = killed.stdout.split()
     number = "".join(filter(str.isdigit, name))
     # The lab's number is free again when everything is gone.

@@ -109,6 +109,7 @@ def test_a_run_whose_coordinators_die_ends_as_it_would_have(scenario: Scenario):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @given(scenarios(calm=True))
 @settings(max_examples=1500)
 def test_wherever_they_die_thousands_of_times(scenario: Scenario):
@@ -135,6 +136,7 @@ def test_whatever_happens_a_run_ends_and_the_tag_does_not_lie(scenario: Scenario
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @given(scenarios(calm=False))
 @settings(max_examples=2500)
 def test_whatever_happens_thousands_of_times(scenario: Scenario):

@@ -34,6 +34,7 @@ def engine_that(tmp_path: Path) -> Iterator[Callable[[Script], str]]:
         def serve() -> None:
             with suppress(OSError):
                 near, _ = listener.accept()
+                near.settimeout(60)
                 with near:
                     script(near)
 
@@ -46,7 +47,8 @@ def engine_that(tmp_path: Path) -> Iterator[Callable[[Script], str]]:
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def chunk(data: bytes) -> bytes:
@@ -57,8 +59,8 @@ def answer(status: int, *bodies: bytes, last: bytes = b"0\r\n\r\n") -> Script:
     """Reads the request's head and answers; without `last` the connection is cut."""
 
     def script(near: socket.socket) -> None:
-        while b"\r\n\r\n" not in near.recv(65536):
-            continue
+        while b"\r\n\r\n" not in (heard := near.recv(65536)):
+            assert heard, "the request has no end"
         near.sendall(HEAD % status + b"".join(map(chunk, bodies)) + last)
 
     return script

@@ -193,7 +193,7 @@ def test_a_cancelled_push_ends(built, silent_port):
 
     assert refused.value.code == "cancelled"
     assert references(silent_port) == set()
-    timer.join()
+    timer.join(60)
 
 
 def test_a_cancelled_pull_ends(based, silent_port):
@@ -207,7 +207,7 @@ def test_a_cancelled_pull_ends(based, silent_port):
         pull(made.spec, silent_port, SECRET, quiet, cancelled)
 
     assert refused.value.code == "cancelled"
-    timer.join()
+    timer.join(60)
 
 
 class CancelledAsItCame(threading.Event):
@@ -278,7 +278,7 @@ def test_jobs_that_push_under_one_name_push_their_own_image(tmp_path, silent_por
         push_until(other, second)
         assert images.inspect(engines.here(), named)["Id"] == images.inspect(engines.here(), one.spec.image)["Id"]
         first.set()
-        waiting.join()
+        waiting.join(60)
 
     assert codes == ["cancelled", "cancelled"]
     assert references(silent_port) == set()

@@ -13,6 +13,7 @@ from coordinator.config.load import load
 from tests.acceptance.archloom import COMMAND, Home
 from tests.services.board_lab import run
 from tests.services.boards import Board
+from tests.services.commands import Child, completed
 from tests.services.ssh_home import ssh_home
 from tests.services.terminal import CTRL_C, Terminal, terminal
 
@@ -192,7 +193,7 @@ def test_a_passphrase_needs_an_agent(home: Home, own_board: OwnBoard):
     assert refused.returncode == 5
     assert "ssh-add ~/.ssh/id_ed25519" in refused.stderr
     socket = home.folder / "agent"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
+    agent = Child(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     try:
         asks = home.folder / "ask"
         asks.write_text("#!/bin/sh\necho secret\n")
@@ -206,12 +207,12 @@ def test_a_passphrase_needs_an_agent(home: Home, own_board: OwnBoard):
         for _ in range(200):
             if socket.exists():
                 break
-            subprocess.run(["sleep", "0.02"], check=True)
-        subprocess.run(["ssh-add", str(key)], env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            completed(["sleep", "0.02"], check=True)
+        completed(["ssh-add", str(key)], env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
         added = home.run("boards", "add", "pi5", environment={"SSH_AUTH_SOCK": str(socket)})
     finally:
         agent.terminate()
-        agent.wait()
+        agent.wait(60)
     assert added.returncode == 5, added.stderr
     assert "login works with the key" in added.stderr
 

@@ -112,7 +112,7 @@ async def test_sessions_beyond_the_limit(tmp_path):
             await connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 9)
             for process in held:
                 process.stdin.write_eof()
-                await process.wait()
+                await process.wait(timeout=60)
             assert (await connection.run("true")).exit_status == 0
     assert (board.counts.sessions, board.counts.most_sessions, board.counts.refused_sessions) == (4, 2, 1)
     assert board.counts.forwards == 1
@@ -215,7 +215,7 @@ async def test_signals(tmp_path):
         process = await board.create_process("sleep 60 & echo $!; wait")
         pid = int(await process.stdout.readline())
         process.terminate()
-        ended = await process.wait()
+        ended = await process.wait(timeout=60)
         assert ended.exit_signal[0] == "TERM"
         assert not alive(pid)
 
@@ -224,7 +224,7 @@ async def test_signals(tmp_path):
         await process.stdout.readline()
         process.terminate()
         process.stdin.write_eof()
-        assert (await process.wait()).stdout == "done\n"
+        assert (await process.wait(timeout=60)).stdout == "done\n"
 
 
 def alive(pid: int) -> bool:
@@ -241,7 +241,7 @@ async def test_a_dropped_connection_leaves_the_command_running(tmp_path):
             process = await board.create_process("trap '' HUP PIPE; echo $$; cat; mkfifo end; read line < end")
             pid = int(await process.stdout.readline())
             made.boards[0].drop()
-            assert (await process.wait()).exit_status is None
+            assert (await process.wait(timeout=60)).exit_status is None
         assert alive(pid)
     assert not alive(pid)
 

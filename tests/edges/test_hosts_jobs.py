@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from agent_bed import (
 from agents.cancel import cancel
 from coordinator.errors import LostError
 from coordinator.hosts.results import EndState, HostBusyError
+from tests.services.commands import completed
 from tests.services.missing import missing
 
 
@@ -83,8 +83,9 @@ async def test_what_a_job_runs_does_not_hold_its_slot(tmp_path: Path):
 
 
 def wait_for_end(pidfd: int) -> None:
-    select.select([pidfd], [], [])
+    ended, _, _ = select.select([pidfd], [], [], 60)
     os.close(pidfd)
+    assert ended
 
 
 def until_gone(pid: int) -> None:
@@ -182,15 +183,13 @@ async def test_a_job_without_its_context_does_not_start():
 def small_disk(folder: Path):
     """A file system of 1 MiB at `folder`; unmounted afterwards."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False
-    )
+    mounted = completed(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True)
     if mounted.returncode:
         missing("the right to mount a small file system")
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        completed(["umount", "--lazy", folder], check=True)
 
 
 def fill(path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from coordinator.domain.states import AttemptEvent, JobEvent
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import AMD64, ARM64, dead_driver, state_bed
+from tests.services.commands import Child, completed
 from tests.services.terminal import CTRL_C, terminal
 
 
@@ -19,9 +20,9 @@ def bed(tmp_path):
         yield opened
 
 
-def expect(process: subprocess.Popen[str], *lines: str) -> None:
+def expect(process: Child, *lines: str) -> None:
     for line in lines:
-        assert process.stdout.readline() == f"{line}\n"
+        assert process.line() == f"{line}\n"
 
 
 def test_a_log_that_grows_is_followed_until_the_run_ends(bed):
@@ -191,13 +192,12 @@ def test_a_disk_that_takes_no_log_is_no_bug(bed):
     bed.log("7f3a81c0", "a\n")
 
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
+        done = completed(
             [COMMAND, "logs", "7f3a"],
             env=bed.home.environment,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
 
     assert done.returncode == 2

@@ -9,7 +9,6 @@ import re
 import shutil
 import socket
 import socketserver
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from agents import elf_programs, probe, probe_engine, probe_machine, probe_runs
+from tests.services.commands import completed
 from tests.services.missing import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_every_program_ends_with_0_on_its_own_architecture(architecture, tmp_pat
     path.chmod(0o755)
     by = [] if architecture in OWN else [program(f"qemu-{QEMU.get(architecture, architecture)}-static")]
 
-    assert subprocess.run([*by, path], timeout=10, check=False).returncode == 0
+    assert completed([*by, path], timeout=10).returncode == 0
 
 
 @pytest.mark.parametrize("architecture", elf_programs.ARCHITECTURES)
@@ -69,9 +69,7 @@ def test_programs_are_run_from_a_file_where_memory_cannot_hold_them(tmp_path):
         "from agents import probe_runs\n"
         "print(sorted(name for name, ran in probe_runs.runs(os.environ).items() if ran))\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    )
+    answer = completed([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
 
     assert all(f"'{name}'" in answer.stdout for name in OWN[:1])
 
@@ -212,7 +210,7 @@ def engine_at(path: Path, answers: Mapping[str, object]) -> Iterator[None]:
             yield
         finally:
             server.shutdown()
-            serving.join()
+            serving.join(60)
 
 
 VERSION = {"Version": "5.4.2", "ApiVersion": "1.41", "MinAPIVersion": "1.24", "Os": "linux", "Arch": "arm64"}

@@ -149,8 +149,9 @@ async def test_a_slow_native_board_is_waited_for(bed):
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, farm):
         placing = asyncio.create_task(probing.to_place(jobs(AMD64, ARM64), Asked()))
-        while "beast" not in farm.facts:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            while "beast" not in farm.facts:
+                await asyncio.sleep(0)
         await asyncio.wait({placing}, timeout=1.5)
         waited = not placing.done()
         slow.set()
@@ -165,8 +166,9 @@ async def test_who_waits_is_told_for_whom(bed):
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, _):
         placing = asyncio.create_task(probing.to_place(jobs(ARM64), Asked()))
-        while not bed.told:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not bed.told:
+                await asyncio.sleep(0.05)
         slow.set()
         await placing
 

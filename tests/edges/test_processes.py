@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.domain.lease import Driver
 from coordinator.store.processes import is_alive, this_driver
+from tests.services.commands import Child, completed
 from tests.services.missing import ROOT, program
 
 NAME = """
@@ -35,13 +36,12 @@ print(is_alive(driver))
 """
 
 
-def started(*before: str) -> tuple[subprocess.Popen[str], Driver]:
+def started(*before: str) -> tuple[Child, Driver]:
     """A process that says which one it is, and lives until its stdin is closed."""
-    process = subprocess.Popen(
+    process = Child(
         [*before, sys.executable, "-c", NAME], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    return process, Driver(**json.loads(process.stdout.readline()))
+    return process, Driver(**json.loads(process.line()))
 
 
 def test_this_process_lives():
@@ -91,6 +91,6 @@ def test_a_process_that_is_hidden_is_not_taken_for_dead():
     """Where /proc shows users only their own, another user's driver may well live: nothing can be told."""
     unshare = [program("unshare"), "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh"]
     words = [*unshare, sys.executable, "-c", LOOKS, json.dumps(asdict(this_driver("u@m", "t")))]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = completed(words, cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "None"

@@ -21,6 +21,7 @@ from coordinator.store.folders import private_folder
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
+from tests.services.commands import Child
 from tests.services.missing import ROOT
 
 MADE = ("attempts", "events", "facts", "jobs", "leases", "runs", "tags")
@@ -44,8 +45,8 @@ def made(path: Path) -> list[tuple[str, ...]]:
         return [tuple(row) for row in db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name")]
 
 
-def run_script(script: str, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", script, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def run_script(script: str, *words: str) -> Child:
+    return Child([sys.executable, "-c", script, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_nobody_else_reads_it(tmp_path):
@@ -227,12 +228,12 @@ with Store(Path(sys.argv[1]), lambda: 0.0) as store:
 def test_of_coordinators_that_race_for_a_run_one_gets_it(tmp_path):
     """Its driver is dead, and several find that out at once: the first takes its place, the others meet that one."""
     path = tmp_path / "archloom.db"
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+    gone = Child(["true"])
+    gone.wait(60)
     with opened(path) as store:
         create(store, driver=replace(OURS, pid=gone.pid))
     racing = [
-        subprocess.Popen(
+        Child(
             [sys.executable, "-c", TAKE_OVER, str(path), str(number)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -242,7 +243,7 @@ def test_of_coordinators_that_race_for_a_run_one_gets_it(tmp_path):
         for number in range(6)
     ]
 
-    said = [process.stdout.readline().strip() for process in racing if process.stdout]
+    said = [process.line().strip() for process in racing]
 
     for process in racing:
         process.communicate()

@@ -14,6 +14,7 @@ import pytest
 
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import create
+from tests.services.commands import Child, completed
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -33,11 +34,11 @@ def filled(path: Path) -> None:
 @contextmanager
 def mounted(folder: Path, *words: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", *words, str(folder)], check=True)
+    completed(["mount", *words, str(folder)], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        completed(["umount", str(folder)], check=True)
 
 
 def fill(folder: Path) -> None:
@@ -50,7 +51,7 @@ def fill(folder: Path) -> None:
 def read_only(path: Path) -> Iterator[None]:
     filled(path)
     with mounted(path.parent, "--bind", str(path.parent)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
+        completed(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
         yield
 
 
@@ -75,11 +76,10 @@ sys.stdin.read()
 @contextmanager
 def locked(path: Path, mode: str = "NORMAL") -> Iterator[None]:
     """Another process holds the write lock, in the mode EXCLUSIVE also against readers."""
-    with subprocess.Popen(
+    with Child(
         [sys.executable, "-c", LOCKS, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
+        assert process.line() == "locked\n"
         yield
         process.communicate()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.services.commands import Child, completed
 from tests.services.missing import missing, program
 
 _NEEDED = (
@@ -68,12 +69,11 @@ def lab(folder: Path) -> Iterator[Lab]:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "archloom tests", "-f", str(key))
         # What no board has must not go looking for it on the network around.
         run("ip", "route", "replace", "unreachable", f"{subnet}.0/24")
-        janitor = subprocess.Popen(
+        janitor = Child(
             ["sh", "-c", _JANITOR, "janitor", f"{subnet}.0/24", name, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
             pass_fds=[lock.fileno()],  # the number is free when it is swept
         )
         try:
@@ -84,12 +84,8 @@ def lab(folder: Path) -> Iterator[Lab]:
 
 def run(*command: str, stdin: str = "") -> str:
     """The output of a command that works. Raises CalledProcessError, whose notes have the command's last words."""
-    done = subprocess.run([program(command[0]), *command[1:]], capture_output=True, text=True, input=stdin, check=False)
-    if done.returncode:
-        error = subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-        error.add_note(done.stdout + done.stderr)
-        raise error
-    return done.stdout
+    words = [program(command[0]), *command[1:]]
+    return str(completed(words, capture_output=True, text=True, input=stdin, check=True).stdout)
 
 
 def _require() -> None:
@@ -100,7 +96,7 @@ def _require() -> None:
     for name in _NEEDED.split():
         program(name)
     command = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "true"]
-    tried = subprocess.run(command, check=False, capture_output=True)
+    tried = completed(command, capture_output=True)
     if tried.returncode:
         missing(f"this machine has no namespaces for boards: {tried.stderr.decode().strip()}")
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.services.board_lab import run
+from tests.services.commands import Child
 
 _HOLD = "ip link set lo up && echo up && exec cat >/dev/null"
 _DIRECTIONS = (("INPUT", "-i"), ("OUTPUT", "-o"))
@@ -24,7 +25,7 @@ class Link:
     addresses: tuple[str, ...]
     behind: Link | None
     beyond: list[Link] = field(default_factory=list)
-    _holder: subprocess.Popen[str] | None = None
+    _holder: Child | None = None
     _dark: bool = False
     _rate: str | None = None
 
@@ -37,15 +38,13 @@ class Link:
     def open(self) -> None:
         """A fresh namespace with the same addresses: nothing of what went before is left in it, nor any connection."""
         self.close()
-        self._holder = subprocess.Popen(
+        self._holder = Child(
             ["unshare", "--net", "sh", "-c", _HOLD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
-        assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == "up\n", "a network namespace did not come up"
+        assert self._holder.line() == "up\n", "a network namespace did not come up"
         self._lay()
         for link in self.beyond:
             link._lay()

@@ -21,6 +21,7 @@ from tests.services import board_disk
 from tests.services.board_lab import Lab, run
 from tests.services.board_link import Link
 from tests.services.board_spec import BoardSpec
+from tests.services.commands import Child
 from tests.services.engine import SocketConnection
 
 INIT = Path(__file__).with_name("board_init.sh")
@@ -45,7 +46,7 @@ class Board:
     _folder: Path
     _link: Link
     _kernel_name: str
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Child | None = None
     _unplugged: bool = False
     port: int = 22
 
@@ -91,7 +92,7 @@ class Board:
             self._link.cut()
         board_disk.new_boot_id(self._folder)
         with (self._folder / "init.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = Child(
                 [
                     *("nsenter", f"--net={self._link.namespace}"),
                     *("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", *_since_now()),
@@ -101,7 +102,6 @@ class Board:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
         self._wait_for(self._is_up)
 

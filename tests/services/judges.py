@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.services.commands import completed
 from tests.services.missing import program
 
 
@@ -79,4 +79,4 @@ def _skopeo(*arguments: str) -> str:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    return completed(command, check=True, capture_output=True, text=True, timeout=240).stdout

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import unquote
 
+from tests.services.commands import Child, completed
 from tests.services.missing import program
 from tests.services.tokens import TokenServer
 
@@ -56,7 +57,7 @@ def plain(folder: Path) -> Iterator[Registry]:
 @contextmanager
 def with_password(folder: Path, user: str, password: str) -> Iterator[Registry]:
     """A registry that asks for Basic authentication, reads included."""
-    line = subprocess.run([program("htpasswd"), "-Bbn", user, password], check=True, capture_output=True)
+    line = completed([program("htpasswd"), "-Bbn", user, password], check=True, capture_output=True)
     file = folder / "htpasswd"
     folder.mkdir(parents=True, exist_ok=True)
     file.write_bytes(line.stdout)
@@ -95,7 +96,7 @@ def garbage_collect(registry: Registry) -> str:
     The server may go on running, since it is set up without a cache; nothing may be pushed meanwhile.
     """
     command = [program("docker-registry"), "garbage-collect", "--delete-untagged", str(registry.config)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return completed(command, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _serve(
     }
     config.write_text(json.dumps(settings), "utf-8")
     command = [program("docker-registry"), "serve", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with Child(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         listening: SimpleQueue[str] = SimpleQueue()
         reader = threading.Thread(target=_copy_log, args=(process.stderr, log, listening))

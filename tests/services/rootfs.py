@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from functools import cache
 from pathlib import Path
 
+from tests.services.commands import completed
 from tests.services.missing import ROOT, missing
 
 
 @cache
 def rootfs(suite: str) -> Path:
     """The folder of this one's, which nobody writes to; from the cache that `scripts/test` fills."""
-    answer = subprocess.run([ROOT / "scripts" / "fetch-rootfs", suite], capture_output=True, text=True, check=False)
+    answer = completed([ROOT / "scripts" / "fetch-rootfs", suite], capture_output=True, text=True, timeout=240)
     if answer.returncode:
         missing(f"there is no root file system of Debian {suite}: {answer.stderr.strip()}")
     return Path(answer.stdout.strip())

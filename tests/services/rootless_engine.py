@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.services.commands import Child
 from tests.services.missing import missing, program
 from tests.services.walled_engine import PATIENCE, wait_for_engine
 
@@ -46,7 +46,7 @@ def rootless_engine() -> Iterator[Path]:
         _prepare(folder)
         start = _START.format(folder=folder, user=_USER, script=script)
         with (folder / "log").open("wb") as log:
-            engine = subprocess.Popen(["unshare", "--mount", "sh", "-c", start], stdout=log, stderr=log)
+            engine = Child(["unshare", "--mount", "sh", "-c", start], stdout=log, stderr=log)
         try:
             wait_for_engine(folder / "run" / "docker.sock", engine, folder / "log")
             yield folder / "run" / "docker.sock"

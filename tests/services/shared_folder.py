@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import select
 import socket
-import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.services.commands import Child, completed
 from tests.services.missing import missing, program
 
 _SERVER = "/usr/lib/openssh/sftp-server"
-_PATIENCE_MS = 10_000
+PATIENCE = 10.0
 
 
 @contextmanager
@@ -25,20 +26,23 @@ def shared_folder(folder: Path) -> Iterator[Path]:
         one.mkdir()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        server = subprocess.Popen([_SERVER], stdin=theirs, stdout=theirs)
-        client = subprocess.Popen([sshfs, f":{behind}", str(folder), "-f", "-o", "passive"], stdin=ours, stdout=ours)
+        server = Child([_SERVER], stdin=theirs, stdout=theirs)
+        client = Child([sshfs, f":{behind}", str(folder), "-f", "-o", "passive"], stdin=ours, stdout=ours)
     try:
         _wait_for_mount(folder)
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=False)
-        client.wait()
-        server.wait()
+        completed(["umount", str(folder)], timeout=PATIENCE)
+        client.wait(PATIENCE)
+        server.wait(PATIENCE)
 
 
 def _wait_for_mount(folder: Path) -> None:
     with Path("/proc/self/mountinfo").open("rb") as table:
         poll = select.poll()
         poll.register(table, select.POLLPRI | select.POLLERR)  # the kernel's way to say that it has changed
+        until = time.monotonic() + PATIENCE
         while not os.path.ismount(folder):
-            assert poll.poll(_PATIENCE_MS), f"sshfs did not mount {folder}"
+            left = until - time.monotonic()
+            assert left > 0, f"sshfs did not mount {folder}"  # others do, meanwhile
+            poll.poll(left * 1000)

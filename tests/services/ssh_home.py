@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.services.board_lab import run
 from tests.services.boards import Board
+from tests.services.commands import Child
 from tests.services.missing import program
 
 
@@ -53,10 +54,11 @@ def said(home: Path, board: Board, command: str) -> str:
 def forwarded(home: Path, board: Board, address: str) -> Iterator[int]:
     """A port on the board's loopback that leads to this address (`127.0.0.1:5000`) of this machine."""
     command = [*ssh_command(home, board), "-N", "-R", f"127.0.0.1:0:{address}", board.name]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as login:
+    with Child(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as login:
         assert login.stderr is not None
         try:
-            line = next((line for line in login.stderr if "Allocated port" in line), "")
+            with login.within():
+                line = next((line for line in login.stderr if "Allocated port" in line), "")
             found = re.search(r"Allocated port (\d+) ", line)
             assert found, f"{board.name} forwards no port"
             yield int(found[1])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import select
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.services.commands import Child
 
 PATIENCE = 60.0
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -18,7 +19,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 class Terminal:
     """`shown` is all that was printed, also by what was typed where that is echoed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+    def __init__(self, process: Child, fd: int) -> None:
         self._process = process
         self._fd = fd
         self._seen = 0
@@ -44,7 +45,7 @@ class Terminal:
         until = time.monotonic() + PATIENCE
         while self._read(until):
             pass
-        return self.wait()
+        return self.wait(PATIENCE)
 
     def hang_up(self) -> None:
         """Closes the window: SIGHUP, and nobody reads any more."""
@@ -53,12 +54,14 @@ class Terminal:
         os.dup2(nowhere, self._fd)
         os.close(nowhere)
 
-    def wait(self) -> int:
+    def wait(self, within: float = PATIENCE) -> int:
         """The exit code, once there is one."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(within)
 
     def _read(self, until: float) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], max(0.0, until - time.monotonic()))
+        left = until - time.monotonic()
+        assert left > 0, f"it went on and on:\n{self.shown}"
+        ready, _, _ = select.select([self._fd], [], [], left)
         assert ready, f"nothing more came:\n{self.shown}"
         try:
             data = os.read(self._fd, 65536)
@@ -74,8 +77,14 @@ def terminal(words: Sequence[str], environment: Mapping[str, str], folder: Path)
     ours, theirs = pty.openpty()
     try:
         # setsid makes the pty the one that /dev/tty means, which passwords are read from.
-        process = subprocess.Popen(
-            ["setsid", "--ctty", *words], env=dict(environment), cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs
+        process = Child(
+            ["setsid", "--ctty", *words],
+            env=dict(environment),
+            cwd=folder,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=False,  # setsid would fork, and end
         )
     finally:
         os.close(theirs)

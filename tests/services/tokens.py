@@ -120,7 +120,8 @@ def token_server(users: Mapping[str, str], public: frozenset[str] = frozenset())
             yield server
         finally:
             http.shutdown()
-            thread.join()
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def _certificate(key: rsa.RSAPrivateKey) -> bytes:

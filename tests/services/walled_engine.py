@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 import time
 import uuid
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.services.commands import Child, completed
 from tests.services.missing import missing, program
 
 PATIENCE = 60.0
@@ -35,7 +35,7 @@ def walled_engine() -> Iterator[Path]:
         # Where containerd is the machine's, other engines' containers are none of this one's.
         script = _START.format(dockerd=program("dockerd"), folder=folder, name=f"walled-{uuid.uuid4().hex}")
         with (folder / "log").open("wb") as log:
-            engine = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
+            engine = Child(["unshare", "--net", "--mount", "sh", "-c", script], stdout=log, stderr=log)
         try:
             wait_for_engine(folder / "docker.sock", engine, folder / "log")
             yield folder / "docker.sock"
@@ -44,10 +44,10 @@ def walled_engine() -> Iterator[Path]:
             engine.wait(PATIENCE)
 
 
-def wait_for_engine(socket: Path, engine: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_engine(socket: Path, engine: Child, log: Path) -> None:
     """Returns when it answers there; fails with the end of its log."""
     deadline = time.monotonic() + PATIENCE
     command = [program("docker"), "-H", f"unix://{socket}", "version"]
-    while subprocess.run(command, capture_output=True, check=False).returncode:
+    while completed(command, capture_output=True, timeout=PATIENCE).returncode:
         assert engine.poll() is None, log.read_text("utf-8", "replace")[-2000:]
         assert time.monotonic() < deadline, log.read_text("utf-8", "replace")[-2000:]

@@ -8,9 +8,18 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST, MEDIAN = 400, 150
 DEPTH, ERROR_DEPTH = 1, 2
+# What limits the others, and a program that tests start.
+UNLIMITED = ("tests/services/commands.py", "tests/edges/stand_in_agent.py")
+STARTS = {
+    "subprocess": {"run", "call", "check_call", "check_output", "getoutput", "getstatusoutput", "Popen"},
+    "os": {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "spawnv", "spawnvp"},
+    "pty": {"fork", "spawn"},
+}
 
 
 @cache
@@ -57,6 +66,54 @@ def test_nothing_is_mocked() -> None:
     assert not found, f"use a fake that passes the same contract tests as the real thing: {found}"
 
 
+def test_no_test_waits_for_ever() -> None:
+    """Every process of a test is a `Child`, which nobody waits for without end, and every other wait says how long."""
+    found = [
+        f"{path}:{number}: {words}"
+        for path, (_, tree) in _modules("tests")
+        if path not in UNLIMITED
+        for number, words in _endless(tree)
+    ]
+    assert not found, f"give it a timeout, or start it by tests/services/commands.py: {found}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "subprocess.run(['true'], timeout=5)",  # nor ends what it has started
+        "x = subprocess.Popen(['true'])",
+        "os.system('true')",
+        "from subprocess import check_output",
+        "thread.join()",
+        "event.wait()",
+        "queue.get()",
+        "child.stdout.readline()",
+        "[line for line in child.stderr]",
+        "select.select([fd], [], [])",
+    ],
+)
+def test_what_waits_for_ever_is_seen(code: str) -> None:
+    """Also where the library has a limit that its own children do not keep to."""
+    assert list(_endless(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "Child(['true'])",
+        "thread.join(5)",
+        "','.join(words)",
+        "event.wait(timeout=5)",
+        "async def f():\n    await event.wait()",  # the loop that runs it is ended with the test
+        "with child.within(5):\n    child.stdout.readline()",
+        "select.select([fd], [], [], 5)",
+    ],
+)
+def test_what_ends_is_let_be(code: str) -> None:
+    """A wait with a limit, and one that is a coroutine."""
+    assert not list(_endless(ast.parse(code)))
+
+
 def test_the_reference_inventory_is_there() -> None:
     """The commented reference of `inventory.yaml` is at the root."""
     assert (ROOT / "inventory.yaml").is_file(), "inventory.yaml is missing: README and errors point at it"
@@ -80,6 +137,49 @@ def _mocking(node: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names if "mock" in alias.name.split("."))
         case ast.Call(func=ast.Attribute(value=ast.Name(id="monkeypatch"), attr="setattr")):
             yield "monkeypatch.setattr"
+
+
+def _endless(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Where a test starts a process of its own, or waits without a limit."""
+    fine = set(_limited(tree))
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module="subprocess" | "os" | "pty" as module, names=names):
+                yield from ((node.lineno, one.name) for one in names if one.name in STARTS[module])
+            case ast.Attribute(value=ast.Name(id="subprocess" | "os" | "pty" as module), attr=name):
+                if name in STARTS[module]:
+                    yield node.lineno, ast.unparse(node)
+            case ast.Call() if node not in fine and _waits(node):
+                yield node.lineno, ast.unparse(node)
+            case ast.For(iter=source) | ast.comprehension(iter=source) if node not in fine and _is_pipe(source):
+                yield source.lineno, ast.unparse(source)
+
+
+def _limited(tree: ast.Module) -> Iterator[ast.AST]:
+    """What a loop runs, and so does not wait itself, and what is read within a child's limit."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Await(value=value):
+                yield value
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="asyncio")), args=args):
+                yield from args
+            case ast.With(items=items) if any(".within(" in ast.unparse(item) for item in items):
+                yield from ast.walk(node)
+
+
+def _waits(call: ast.Call) -> bool:
+    match call:
+        case ast.Call(func=ast.Attribute(attr="wait" | "join" | "get"), args=[], keywords=[]):
+            return True
+        case ast.Call(func=ast.Attribute(value=source, attr="read" | "readline" | "readlines")):
+            return _is_pipe(source)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="select"), attr="select"), args=[_, _, _], keywords=[]):
+            return True
+    return False
+
+
+def _is_pipe(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in {"stdout", "stderr"}
 
 
 def _module(path: str) -> str:
