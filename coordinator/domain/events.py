@@ -76,6 +76,10 @@ class Phase:
     text: str = ""
 
 
+# How the text of a push's phase begins that was lost, before its reason.
+PUSH_LOST = "lost: "
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseEnded:
     """The phase of this name is over and well. One that goes wrong ends with its attempt, or begins again."""

@@ -22,6 +22,7 @@ from coordinator.domain.job_names import agent_job
 from coordinator.domain.lease import Driver
 from coordinator.domain.platforms import Mode
 from coordinator.domain.request import BuildRequest
+from coordinator.domain.retry import pushed_again
 from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState
@@ -44,7 +45,6 @@ from tests.edges.simulated_world import (
 )
 
 _PATIENCE = 4
-_MOST_PUSHES = 4  # the last as an archive
 
 
 async def play(world: World) -> Run:
@@ -247,7 +247,7 @@ class Coordinator:
         await self.registry.put_manifest("app", image.digest, image.raw, image.media_type)
         if broke_off:
             self.push_losses[attempt_id] += 1
-            if self.push_losses[attempt_id] == _MOST_PUSHES:
+            if not pushed_again("tunnel", self.push_losses[attempt_id], tunnel=True):
                 raise LostError("it broke off", code="push")
             self.store.move_attempt(attempt_id, AttemptEvent.PUSH_LOST)
         else:

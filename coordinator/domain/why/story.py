@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coordinator.domain.events import (
+    PUSH_LOST,
     Assigned,
     AttemptEnded,
     Event,
@@ -35,7 +36,7 @@ from coordinator.domain.references import short
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5
 _BADLY = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
-_AWAY, _LOST = "connection lost", "lost: "
+_AWAY = "connection lost"
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
@@ -190,7 +191,7 @@ class _Telling:
             self._open(at, name, text)
         elif name == "build":
             self._joined(at, text)
-        elif text.startswith(_LOST):
+        elif text.startswith(PUSH_LOST):
             self._cut_off(at, name, found)
             self._add(at, StoryKind.ERROR, name, f"{name} {text}")
         elif not text or text.startswith("again"):

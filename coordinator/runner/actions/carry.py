@@ -20,11 +20,16 @@ T = TypeVar("T")
 _WALLS = frozenset({"forwarding", "loopback"})
 
 
-async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None]) -> str:
+async def image_out(
+    loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None], *, archive: bool = False
+) -> str:
     """The digest of what the host built, in the target's first repository, as it came through here.
 
-    `tell` gets bytes done and in all. Raises LostError, or RegistryError for what the registry refused.
+    `tell` gets bytes done and in all; `archive`: the tunnel is not even tried. Raises LostError, or RegistryError for
+    what the registry refused.
     """
+    if archive:
+        return await archives.image_out(loom, job, attempt, tell)
     return await _either(
         loom,
         attempt.host,
@@ -46,24 +51,22 @@ async def bases_in(
 
 
 async def _either(loom: Loom, host: str, tunnel: Callable[[], Awaitable[T]], archive: Callable[[], Awaitable[T]]) -> T:
-    """The one place that chooses."""
-    if host not in loom.walled and loom.farm.facts_of(host).reaches_tunnel:
+    """A host whose tunnel turns out to lead nowhere uses archives to the end of the run."""
+    if not uses_archives(loom, host):
         try:
             return await tunnel()
         except LostError as error:
             if error.code not in _WALLS:
                 raise
-            wall(loom, host, error.message)
+            if host not in loom.walled:
+                loom.walled.add(host)
+                loom.emit(Notice(f"{error.message}; images and bases of {host} are carried as archives"))
     return await archive()
 
 
-def wall(loom: Loom, host: str, why: str) -> bool:
-    """From now on, to the end of the run, this host uses archives; False where it does already."""
-    if host in loom.walled or not loom.farm.facts_of(host).reaches_tunnel:
-        return False
-    loom.walled.add(host)
-    loom.emit(Notice(f"{why}; images and bases of {host} are carried as archives"))
-    return True
+def uses_archives(loom: Loom, host: str) -> bool:
+    """Whether no tunnel leads to the engine of this host, as far as is known."""
+    return host in loom.walled or not loom.farm.facts_of(host).reaches_tunnel
 
 
 async def _push(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None]) -> str:

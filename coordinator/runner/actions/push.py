@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.domain.events import Phase, Place
+from coordinator.domain.events import PUSH_LOST, Phase, Place
+from coordinator.domain.retry import leaves_as_archive, pushed_again
 from coordinator.domain.run import Attempt, Job
 from coordinator.domain.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
-from coordinator.runner.actions.carry import image_out, wall
+from coordinator.runner.actions.carry import image_out, uses_archives
 from coordinator.runner.actions.fate import lost
 from coordinator.runner.actions.loom import Loom, place
 from coordinator.runner.actions.phases import phase
 
-_MOST_PUSHES = 3
 _PAUSE_S = 1.0
-# An archive takes the same way to the host, and ends in the same registry.
-_NOT_THE_TUNNEL = frozenset({"connection", "registry", "unreachable"})
 
 
 async def push(loom: Loom, attempt_id: int) -> None:
@@ -37,29 +35,26 @@ async def push(loom: Loom, attempt_id: int) -> None:
 async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> None:
     """Back to BUILT after a pause, a few times: the image is there, and a rebuild would push no better.
 
-    A host whose pushes through the tunnel are all lost sends the image as an archive, before another one builds it.
+    What was lost on every try through the tunnel leaves as an archive once, before another host builds it.
     """
     losses = loom.push_losses[attempt.id] = loom.push_losses.get(attempt.id, 0) + 1
-    here = place(job, attempt)
-    if error.code == "not_built":
-        await lost(loom, job, attempt, error.code, error.message)
-    elif losses < _MOST_PUSHES:
-        loom.emit(Phase(here, "push", f"lost: {error.message}"))
+    if pushed_again(error.code, losses, tunnel=not uses_archives(loom, attempt.host)):
+        loom.emit(Phase(place(job, attempt), "push", f"{PUSH_LOST}{error.message}"))
         await asyncio.sleep(_PAUSE_S * losses)
         loom.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
-    elif error.code not in _NOT_THE_TUNNEL and wall(loom, attempt.host, f"{losses} pushes of {here.host} were lost"):
-        loom.emit(Phase(here, "push", f"lost: {error.message}"))
-        loom.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
     else:
-        await lost(loom, job, attempt, "registry" if error.code == "registry" else "push", error.message)
+        code = error.code if error.code in {"not_built", "registry"} else "push"
+        await lost(loom, job, attempt, code, error.message)
 
 
 async def _carry(loom: Loom, job: Job, attempt: Attempt) -> str:
     """The digest of the manifest as it came through here."""
     here = place(job, attempt)
-    told = f"again, try {again}" if (again := loom.push_losses.get(attempt.id, 0) + 1) > 1 else ""
+    losses = loom.push_losses.get(attempt.id, 0)
+    archive = leaves_as_archive(losses) and not uses_archives(loom, attempt.host)
+    told = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
     with phase(loom, here, "push", told):
-        return await image_out(loom, job, attempt, _Progress(loom, here, told))
+        return await image_out(loom, job, attempt, _Progress(loom, here, told), archive=archive)
 
 
 class _Progress:

@@ -1,0 +1,33 @@
+"""What is tried again: a push that was lost, by the same way, then by the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.domain.retry import Verdict, leaves_as_archive, pushed_again, verdict
+
+
+@pytest.mark.parametrize("code", ["tunnel", "engine", "push", "cut"])
+def test_three_lost_pushes_leave_one_try_by_archive(code):
+    """The image is held; what is lost that way too goes to another host, where there is one."""
+    tries = [pushed_again(code, losses, tunnel=True) for losses in (1, 2, 3, 4)]
+
+    assert tries == [True, True, True, False]
+    assert [leaves_as_archive(losses) for losses in (0, 1, 2, 3)] == [False, False, False, True]
+    assert verdict(["push"]) is Verdict.ELSEWHERE
+
+
+@pytest.mark.parametrize("code", ["registry", "connection", "unreachable"])
+def test_where_an_archive_would_fare_no_better_it_is_not_tried(code):
+    """It takes the same way to the host, and ends in the same registry."""
+    assert [pushed_again(code, losses, tunnel=True) for losses in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_host_without_a_tunnel_has_no_other_way():
+    """Its archives are tried as often as a tunnel would be."""
+    assert [pushed_again("cut", losses, tunnel=False) for losses in (1, 2, 3)] == [True, True, False]
+
+
+def test_what_is_not_there_is_not_pushed_again():
+    """The image has been pruned: it is built again."""
+    assert not pushed_again("not_built", 1, tunnel=True)
