@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from coordinator.domain.references import Reference
-from coordinator.errors import ArchloomError
+from coordinator.errors import ArchloomError, RegistryError
 from coordinator.registry import broker_pull, broker_push
 from coordinator.registry.call import Call, Upstreams
 from coordinator.registry.doors import PASSING, PUSH, Door, RefusalError
@@ -29,13 +29,14 @@ from coordinator.registry.exchange import Connections
 from coordinator.registry.reply import Reply
 from coordinator.registry.wire import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
 
-_TLS_HANDSHAKE, _TLS_HEADER = 0x16, 5
-# What Go's TLS tells from a broken handshake, by these first bytes: containerd turns to plain HTTP for nothing else.
+_TLS_HANDSHAKE = 0x16
+# containerd's client turns to plain HTTP only where the answer to its TLS handshake begins with `HTTP/`.
 # https://pkg.go.dev/crypto/tls#RecordHeaderError
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\narchloom: this is plain HTTP\n"
 _PATH = re.compile(r"/v2/([a-z0-9]+)/(manifests|blobs)/([^/?]+(?:/[^/?]*)?)(?:\?(.*))?\Z")
 _CHALLENGE = 'Basic realm="archloom"'
 _FAREWELL_S = 5.0
+_FOR_GOOD = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 # What cannot be read is answered as if it were this.
 _NOTHING = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_alive=False)
 
@@ -81,10 +82,13 @@ class Broker:
         source = Source(reader)
         try:
             first = await source.some()
-            source.take_back(first)
             if first and first[0] == _TLS_HANDSHAKE:
-                await _refuse_tls(source, writer)
+                # Engines try TLS first, and would wait ten seconds for the other half of a handshake.
+                writer.write(_NOT_TLS)
+                await writer.drain()
+                await _farewell(source)
             else:
+                source.take_back(first)
                 while await self._serve_one(source, writer):
                     pass
         except (OSError, WireError):
@@ -143,7 +147,12 @@ class Broker:
         except ArchloomError as error:
             door.refused(error)
             raise _as_refusal(error) from error
-        except (RefusalError, WireError, OSError):
+        except RefusalError as refusal:
+            # What the job itself did wrong; what it asked for and is not there, or not yet, is no refusal.
+            if refusal.status in _FOR_GOOD:
+                door.refused(RegistryError(refusal.message, code="refused"))
+            raise
+        except (WireError, OSError):
             raise
         except Exception as error:
             defect = _as_defect(error)
@@ -188,29 +197,6 @@ async def _farewell(source: Source) -> None:
         async with asyncio.timeout(_FAREWELL_S):
             while await source.some():
                 pass
-
-
-async def _refuse_tls(source: Source, writer: asyncio.StreamWriter) -> None:
-    """Answers the handshake that engines try first, at once: left to wait for theirs it would cost them ten seconds.
-
-    The greeting is read before, since what is closed on bytes that nobody has read is reset, and the answer lost.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FAREWELL_S):
-            await _tls_record(source)
-    writer.write(_NOT_TLS)
-    await writer.drain()
-    await _farewell(source)
-
-
-async def _tls_record(source: Source) -> None:
-    """Reads one record: five bytes, of which the last two are the length of the rest (RFC 8446, 5.1)."""
-    come = b""
-    while len(come) < _TLS_HEADER or len(come) < _TLS_HEADER + int.from_bytes(come[3:_TLS_HEADER]):
-        piece = await source.some()
-        if not piece:
-            return
-        come += piece
 
 
 async def _refuse(reply: Reply, refusal: RefusalError) -> None:

@@ -70,6 +70,9 @@ async def test_a_manifest_that_is_none_is_refused_here(target, body, content_typ
     assert words in answer.message
     assert not of(upstream, "PUT")
     assert board.door.pushed is None
+    # What the engine makes of it tells nothing: the door keeps why.
+    assert board.door.refusal is not None
+    assert words in board.door.refusal.message
 
 
 async def test_a_layer_that_went_missing_is_worth_another_push() -> None:

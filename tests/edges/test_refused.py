@@ -1,0 +1,19 @@
+"""Whose word ended a push: a refusal that the broker knows of, or an engine that failed on the way."""
+
+from __future__ import annotations
+
+from coordinator.errors import LostError, RegistryError
+from coordinator.registry.doors import Door
+from coordinator.runner.actions.refused import reason
+
+
+def test_what_the_broker_knows_nothing_of_is_no_refusal():
+    """An engine says of a broken connection what it likes; every refusal goes through the broker, which keeps it."""
+    door = Door(job="7f3a", push=None, bases={})
+    broke = RegistryError("host 'pi5': use of closed network connection", code="refused")
+
+    found = reason(door, broke)
+    assert isinstance(found, LostError)
+    assert (found.code, found.message) == ("engine", broke.message)
+    door.refused(RegistryError("archloom: the manifest is too large", code="refused"))
+    assert reason(door, broke) is door.refusal
