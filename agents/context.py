@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 from pathlib import Path
 from typing import BinaryIO
 
-from agents import process, readable, state
+from agents import process, state
 from agents.errors import AgentError
 from agents.jobs import CONTEXT, remove_tree
 from agents.objects import Objects
@@ -23,8 +22,8 @@ def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Recei
     """Take what is offered, and make it the job's context in place of an earlier one.
 
     A transfer that breaks leaves no context and no rest; what had come whole is in the store. Raises AgentError
-    `started` where the job already builds from its context, `receiving` while another transfer goes on, `unreadable`
-    where we cannot open all of it, and what `transfer` raises.
+    `started` where the job already builds from its context, `receiving` while another transfer goes on, and what
+    `transfer` raises.
     """
     with (folder / "context.lock").open("ab") as lock:
         try:
@@ -56,7 +55,6 @@ def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Rece
     partial.mkdir(mode=0o700)
     try:
         received = transfer(stream, say, objects, partial)
-        readable.prove(os.fsencode(partial))
     except BaseException:
         remove_tree(partial)
         raise

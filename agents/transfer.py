@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from agents import closed
 from agents.bodies import Bodies
 from agents.errors import AgentError
 from agents.fields import field
-from agents.folders import File, Folder, digest, number, parse, unsafe
+from agents.folders import Below, File, Folder, digest, number, parse, unsafe
 from agents.objects import Objects, pour, write
 from agents.objects_budget import make_room
 from agents.tree import Place, Tree, new_file, readable, settle
@@ -35,26 +36,28 @@ class Received(NamedTuple):
 def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path) -> Received:
     """The offered context below `root`, an existing empty folder, with modes and times.
 
-    Raises AgentError `cut`, `disk` before the first file is asked for or when it turns out, `changed` where an object
-    is not what its digest says, and `bad_request` for what leads outside or cannot be.
+    Raises AgentError `cut`, `unreadable` or `disk` before the first file is asked for, or `disk` when it turns out,
+    `changed` where an object is not what its digest says, and `bad_request` for what leads outside or cannot be.
     """
     tree = Tree(root)
     try:
-        return _Transfer(Bodies(stream), say, objects, tree).run()
+        return _Transfer(Bodies(stream), say, objects, tree, root).run()
     finally:
         tree.close()
 
 
 class _Transfer:
-    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree) -> None:
+    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree, root: Path) -> None:
         self._bodies = bodies
         self._say = say
         self._objects = objects
         self._tree = tree
+        self._root = root
         self._announced = self._entries = self._bytes = self._received = 0
         # By content: where it is to be, all places; and what is there.
         self._lacking: dict[str, list[tuple[Place, File]]] = {}
         self._made: set[bytes] = set()
+        self._closed: list[tuple[Place, File | Below]] = []
 
     def run(self) -> Received:
         opening = self._bodies.opening()
@@ -62,6 +65,9 @@ class _Transfer:
         self._walk(digest(opening.get("root")))
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
+        if self._closed and closed.binds(self._root):
+            (place, entry), *more = self._closed
+            raise closed.refusal(b"/".join((*place, entry.name)), entry.mode, len(more))
         if self._lacking:
             make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
             self._ask("files", self._lacking)
@@ -94,6 +100,8 @@ class _Transfer:
         if self._entries > self._announced:
             # Few objects can stand for any number of folders.
             raise AgentError("bad_request", f"the context has more than the {self._announced} entries that were said")
+        self._closed += [(place, below) for below in folder.below if closed.is_closed(below)]
+        self._closed += [(place, file) for file in folder.files if closed.is_closed(file)]
         for part in folder.parts:
             yield part, place
         for below in folder.below:

@@ -1,4 +1,4 @@
-"""What the agent's user cannot open of a context is refused by name, whatever a builder would make of it."""
+"""What the agent's user could not open of a context is refused by name, before a byte of it is sent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 import pytest
 from transfer_bed import Scripted
 
-from agents import readable
 from agents.context import receive
 from agents.errors import AgentError
 from agents.objects import Objects
+from agents.transfer import Received
 from tests.services.missing import missing
 
 _NOBODY = 65534
@@ -42,78 +42,59 @@ def home() -> Iterator[Path]:
         yield Path(made)
 
 
-def fill(root: Path) -> None:
-    (root / "shut" / "below").mkdir(parents=True)
-    (root / "open").mkdir()
-    for name in ("shut/below/file", "open/file", "top", "ü"):
-        (root / name).write_text("x")
-    (root / "away").symlink_to("/nonexistent")
-    (root / "open/into").symlink_to("../shut")
+def arrive(there: Scripted, home: Path, root: str, entries: int) -> Received:
+    there.offer(root, entries)
+    objects = Objects(home / "state")
+    try:
+        return receive(home, there, there.say, objects)
+    finally:
+        objects.close()
 
 
 @pytest.mark.parametrize(
-    ("closed", "mode", "said"),
+    ("name", "mode", "folder_mode", "said"),
     [
-        (
-            "top",
-            0o000,
-            "'top' (mode 0000) of the context cannot be opened by nobody, the login here (Permission denied)",
-        ),
-        ("open/file", 0o222, "'open/file' (mode 0222)"),
-        ("\u00fc", 0o000, r"'\xfc' (mode 0000)"),
-        ("shut", 0o000, "'shut' (mode 0000)"),
-        ("shut", 0o311, "'shut' (mode 0311)"),
-        ("shut/below", 0o400, "'shut/below/file' (below a folder that is closed)"),
+        ("shadow", 0o000, 0o755, "'etc/shadow' (mode 0000) of the context cannot be opened by nobody, the login there"),
+        ("shadow", 0o222, 0o755, "'etc/shadow' (mode 0222)"),
+        ("ü", 0o044, 0o755, "'etc/ü' (mode 0044)"),
+        ("shadow", 0o644, 0o000, "'etc' (mode 0000)"),
+        ("shadow", 0o644, 0o311, "'etc' (mode 0311)"),
+        ("shadow", 0o644, 0o655, "'etc' (mode 0655)"),
+        ("shadow", 0o000, 0o311, "'etc' (mode 0311) and 1 more of the context"),
     ],
 )
-def test_what_is_closed_to_us_is_named_with_the_cure(home: Path, closed: str, mode: int, said: str):
-    """A file, a folder whose names or whose files are closed, at any depth."""
+def test_what_would_be_closed_to_us_is_named_with_the_cure(
+    home: Path, name: str, mode: int, folder_mode: int, said: str
+):
+    """No file is asked for; no context is left, nor a rest of it, and the next one comes as if nothing had been."""
+    there, cured = Scripted(), Scripted()
     with ordinary_login():
-        fill(home)
-        readable.prove(os.fsencode(home))
-        (home / closed).chmod(mode)
         with pytest.raises(AgentError) as refused:
-            readable.prove(os.fsencode(home))
-        (home / closed).chmod(0o700)
+            arrive(there, home, there.folder(there.below("etc", there.file(name, b"x", mode), mode=folder_mode)), 2)
+        assert not list(home.glob("context*/*"))
+        arrive(cured, home, cured.folder(cured.below("etc", cured.file(name, b"x", 0o600), mode=0o700)), 2)
 
     assert refused.value.code == "unreadable"
     assert said in refused.value.message
-    for cure in ("chmod u+r", "as root", ".dockerignore"):
+    for cure in ("chmod u+r", ".dockerignore", "root"):
         assert cure in refused.value.message
+    assert [asked["want"] for asked in there.asked] == ["folders", "folders"]
+    assert (home / "context/etc" / name).read_bytes() == b"x"
 
 
-def test_several_are_counted(home: Path):
-    """The first is named: the rest may be thousands."""
+def test_what_the_host_has_already_is_refused_too(home: Path):
+    """Contents that lie in the store are taken from there, and would be as closed."""
+    there, again = Scripted(), Scripted()
     with ordinary_login():
-        fill(home)
-        for name in ("top", "open/file"):
-            (home / name).chmod(0)
-        with pytest.raises(AgentError, match=r"\(mode 0000\) and 1 more of the context"):
-            readable.prove(os.fsencode(home))
+        arrive(there, home, there.folder(there.file("key", b"x" * 99, 0o600)), 1)
+        with pytest.raises(AgentError, match=r"'key' \(mode 0200\)"):
+            arrive(again, home, again.folder(again.file("key", b"x" * 99, 0o200)), 1)
 
 
-def test_root_opens_everything(home: Path):
-    """Whose builds take the files as they are."""
-    fill(home)
-    (home / "shut").chmod(0)
-    (home / "top").chmod(0)
-
-    readable.prove(os.fsencode(home))
-
-
-def test_a_context_that_is_closed_to_us_does_not_arrive(home: Path):
-    """No context, no rest of it, and the next one comes as if nothing had been."""
+def test_root_takes_everything(home: Path):
+    """Modes do not keep it from its files, nor its builds."""
     there = Scripted()
-    with ordinary_login():
-        objects = Objects(home / "state")
-        for mode, arrives in ((0o000, False), (0o600, True)):
-            there.offer(there.folder(there.below("etc", there.file("shadow", b"x" * 19, mode))), 2)
-            if arrives:
-                receive(home, there, there.say, objects)
-            else:
-                with pytest.raises(AgentError, match=r"'etc/shadow' \(mode 0000\)"):
-                    receive(home, there, there.say, objects)
-                assert not list(home.glob("context*/*"))
-        objects.close()
 
-    assert (home / "context/etc/shadow").read_bytes() == b"x" * 19
+    arrive(there, home, there.folder(there.below("etc", there.file("shadow", b"x", 0), mode=0)), 2)
+
+    assert (home / "context/etc/shadow").read_bytes() == b"x"

@@ -1,0 +1,45 @@
+"""What the login of this host could not open of a context, once it has the modes it comes with.
+
+A coordinator that is root sends files that an ordinary login may not read. BuildKit's client sends nothing for such a
+file, and the image has an empty one (https://github.com/docker/buildx/issues/1781). It is refused before it is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from agents import login
+from agents.errors import AgentError
+from agents.folders import Below, File
+
+_READ, _READ_AND_ENTER = 0o400, 0o500
+
+
+def is_closed(entry: File | Below) -> bool:
+    """Whether its mode keeps its owner from opening it. All of a context is the login's own here."""
+    needed = _READ_AND_ENTER if isinstance(entry, Below) else _READ
+    return entry.mode & needed != needed
+
+
+def binds(folder: Path) -> bool:
+    """Whether modes keep us from our own files on the disk of this folder: root they do not, as a rule."""
+    with tempfile.NamedTemporaryFile(dir=folder) as tried:
+        os.fchmod(tried.fileno(), 0)
+        try:
+            os.close(os.open(tried.name, os.O_RDONLY))
+        except PermissionError:
+            return True
+        return False
+
+
+def refusal(path: bytes, mode: int, more: int) -> AgentError:
+    """Names the first of them and the cure; `more` are not named."""
+    name, others = path.decode("utf-8", "replace"), f" and {more} more" if more else ""
+    return AgentError(
+        "unreadable",
+        f"'{name}' (mode {mode:04o}){others} of the context cannot be opened by {login.user()}, the login there, and "
+        "would be empty in the image. Where you build, chmod u+r it (u+rx a folder) or name it in .dockerignore; or "
+        "let root log in there",
+    )
