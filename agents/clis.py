@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # A login shell's PATH is not what a command over SSH gets.
 _USUAL = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
@@ -17,11 +17,15 @@ _VERSION = re.compile(r"Docker version (\d+)\.(\d+)[^,\s]*")
 _BUILDKIT_SINCE, _BUILDX_SINCE = (18, 9), (23, 0)
 _PLUGIN = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}\t{{.Version}}{{end}}{{end}}'
 
-
-# The oldest and the newest engine API that buildx speaks, before a version of its own: '' where it leaves that to the
-# engine. Docker 29 wants 1.44, which came with https://github.com/docker/buildx/pull/2198; 0.31 alone wants as much of
-# the engine (https://github.com/docker/buildx/issues/3654).
-_BUILDX_API = (((0, 11), ("", "1.42")), ((0, 13), ("", "1.43")), ((0, 31), ("", "")), ((0, 32), ("1.44", "")))
+_Number = tuple[int, ...]
+# A buildx before this version: the oldest and the newest engine API that it speaks, () for any. 1.44, which Docker 29
+# wants, came with https://github.com/docker/buildx/pull/2198; 0.31 alone wants as much (docker/buildx/issues/3654).
+_BUILDX_API: tuple[tuple[_Number, _Number, _Number], ...] = (
+    ((0, 11), (), (1, 42)),
+    ((0, 13), (), (1, 43)),
+    ((0, 31), (), ()),
+    ((0, 32), (1, 44), ()),
+)
 
 _AskPlugin = Callable[[str, Mapping[str, str]], tuple[str, str]]
 
@@ -34,12 +38,16 @@ class Cli(NamedTuple):
     plugin: str
     buildx: str
 
-    @property
-    def buildx_api(self) -> tuple[str, str]:
-        """The oldest and the newest engine API that its buildx speaks; '' for any."""
-        number = re.search(r"(\d+)\.(\d+)", self.buildx)
-        own = (int(number[1]), int(number[2])) if number else (0, 32)
-        return next((api for before, api in _BUILDX_API if own < before), ("", ""))
+    def fits(self, least: str, most: str) -> bool:
+        """Whether its buildx speaks an engine API of these two versions or between.
+
+        A version that is not said, or not understood, is no hindrance.
+        """
+        own = _number(self.buildx)
+        oldest, newest = next(((old, new) for before, old, new in _BUILDX_API if own and own < before), ((), ()))
+        too_old = newest and _number(least) and newest < _number(least)
+        too_new = oldest and _number(most) and _number(most) < oldest
+        return not too_old and not too_new
 
 
 def installed(environ: Mapping[str, str]) -> list[Cli]:
@@ -47,19 +55,19 @@ def installed(environ: Mapping[str, str]) -> list[Cli]:
     return list(_found(environ, _plugin))
 
 
-def find_cli(kind: str, environ: Mapping[str, str], engine: Mapping[str, Any]) -> str | None:
+def find_cli(kind: str, environ: Mapping[str, str], least: str, most: str) -> str | None:
     """The program that builds by `buildx` (the plugin, which runs on its own) or `docker`; None without one.
 
-    `engine` is what the engine says of itself (`GET /version`).
+    `least` and `most` are the API versions that the engine takes.
     """
     # A docker that is to build by itself is not asked for its plugins.
-    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), engine)
+    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), least, most)
 
 
-def choose(kind: str, clis: Iterable[Cli], engine: Mapping[str, Any]) -> str | None:
+def choose(kind: str, clis: Iterable[Cli], least: str = "", most: str = "") -> str | None:
     """The first of these that can build on this engine, as `find_cli` gives it."""
     if kind == "buildx":
-        return next((cli.plugin for cli in clis if cli.plugin and _meet(cli.buildx_api, engine)), None)
+        return next((cli.plugin for cli in clis if cli.plugin and cli.fits(least, most)), None)
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
 
 
@@ -69,19 +77,10 @@ def _found(environ: Mapping[str, str], plugin: _AskPlugin) -> Iterator[Cli]:
     return (cli for cli in found if cli is not None)
 
 
-def _meet(spoken: tuple[str, str], engine: Mapping[str, Any]) -> bool:
-    """Whether there is an API version that both speak. One that nobody names is no hindrance."""
-    oldest, newest = spoken
-    return _at_most(oldest, engine.get("ApiVersion")) and _at_most(engine.get("MinAPIVersion"), newest)
-
-
-def _at_most(one: str | None, other: str | None) -> bool:
-    return not one or not other or _number(one) <= _number(other)
-
-
-def _number(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")[:2]
-    return int(major), int(re.match(r"\d+", minor)[0])  # type: ignore[index] # _VERSION matched it
+def _number(version: str) -> _Number:
+    """Major and minor; () where there is none to be seen."""
+    found = re.search(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else ()
 
 
 def _paths(environ: Mapping[str, str]) -> Iterator[str]:

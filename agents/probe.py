@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents import probe_engine, probe_machine, probe_runs, state
+from agents import clis, probe_engine, probe_machine, probe_runs, state
 from agents.engine_api import find_socket
 from agents.errors import AgentError
 
@@ -25,7 +25,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
     """The observation, within 20 s. An engine that does not answer in `engine_patience` seconds is reported as down."""
     began = time.time()
     engine = _beside(lambda: probe_engine.engine(environ))
-    clis = _beside(lambda: probe_engine.command_lines(environ))
+    installed = _beside(lambda: clis.installed(environ))
     machine = probe_machine.machine()
     runs = probe_runs.runs(environ)
     folder = state.open_state(environ)
@@ -35,7 +35,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
         **machine,
         "linger": probe_machine.linger() if found.get("rootless") else None,
         "engine": found,
-        "clis": clis(_PROGRAMS_PATIENCE) or [],
+        "clis": [probe_engine.command_line(cli, found) for cli in installed(_PROGRAMS_PATIENCE) or ()],
         "binfmt": probe_runs.binfmt(),
         "runs": runs,
         "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),

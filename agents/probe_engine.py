@@ -56,13 +56,10 @@ def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
     return {"kind": "docker", "socket": path, "error": {"code": code, "message": message}}
 
 
-def command_lines(environ: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The observation's `clis`. No engine is asked."""
-    found = clis.installed(environ)
-    return [
-        {"path": cli.path, "version": cli.version, "buildx": cli.buildx or None, "buildx_api": list(cli.buildx_api)}
-        for cli in found
-    ]
+def command_line(cli: clis.Cli, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the observation's `clis`; `engine` is the observation's."""
+    fits = cli.fits(engine.get("min_api", ""), engine.get("api", ""))
+    return {"path": cli.path, "version": cli.version, "buildx": cli.buildx or None, "buildx_fits": fits}
 
 
 def _kind(version: Mapping[str, Any]) -> str:

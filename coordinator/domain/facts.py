@@ -206,21 +206,13 @@ def _builders(observation: Reading) -> tuple[Builder, ...]:
         return ()
     clis = list(observation.at("clis"))
     able = {
-        Builder.BUILDX: any(cli.text("buildx") and _meet(cli, engine) for cli in clis),
+        Builder.BUILDX: any(cli.text("buildx") and cli.flag("buildx_fits") is not False for cli in clis),
         Builder.DOCKER: problems.version(engine.text("min_api")) <= _OLD_CLI_API
         and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
         Builder.API: not engine.at("images").text("root")
         or problems.version(engine.text("version")) >= _STORED_CONTEXT,
     }
     return tuple(builder for builder in Builder if able[builder])
-
-
-def _meet(cli: Reading, engine: Reading) -> bool:
-    """Whether its buildx and the engine have an API version in common; what is not said is no hindrance."""
-    oldest, newest = (problems.version(text) for text in (*cli.words("buildx_api"), "", "")[:2])
-    return oldest <= problems.version(engine.text("api")) and (
-        not newest or problems.version(engine.text("min_api")) <= newest
-    )
 
 
 def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
@@ -236,9 +228,12 @@ def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
         what = f"{', '.join(clis)} has no buildx, and the engine wants API {least} at least"
     elif clis:
         what = f"{', '.join(clis)} has no buildx"
-    hint = f"sudo apt install {'--only-upgrade ' if plugins else ''}docker-buildx"
+    hint = "sudo apt install docker-buildx"
+    if plugins:
+        hint = "sudo apt install docker-buildx-plugin (Docker's packages) or docker-buildx: 0.13 or newer, and not 0.31"
     if not engine.builders:
-        message = f"{what}, and with containerd's store engine {engine.version} takes no build by its API before 27.5"
+        stored = f"engine {engine.version} keeps images in containerd's store"
+        message = f"{what}, and {stored}, and before 27.5 loses contexts that come by API"
         return [Problem("no_builder", message, hint, Severity.BLOCKING)]
     message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
     return [Problem("no_buildx", message, hint, Severity.NOTE)]

@@ -19,7 +19,7 @@ from agents.clis import find_cli
 from agents.follow import follow
 from agents.spec import Spec, parse
 from tests.services.busybox import busybox
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import ROOT, missing
 
 DRIVERS = ("api", "docker", "buildx")
@@ -84,14 +84,14 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
 def use_driver(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes this driver's program one that is found, where the machine can have it."""
     if driver == "buildx":
-        fetched = completed([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
+        fetched = run_limited([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
         if fetched.returncode:
             missing(f"there is no buildx: {fetched.stderr.strip()}")
         plugins = tmp_path / "docker-config" / "cli-plugins"
         plugins.mkdir(parents=True)
         (plugins / "docker-buildx").symlink_to(fetched.stdout.strip())
         monkeypatch.setenv("DOCKER_CONFIG", str(plugins.parent))
-    if driver == "docker" and find_cli("docker", os.environ, {}) is None:
+    if driver == "docker" and find_cli("docker", os.environ, "", "") is None:
         pytest.skip("every docker command line here is 23 or newer, and drives buildx")
 
 

@@ -83,10 +83,10 @@ def test_buildx_is_any_dockers_plugin_and_buildkit_only_an_old_dockers():
     new, old, older = (Cli(f"/{number}", number, "", "") for number in ("28.2.2", "20.10.24+dfsg1", "18.06.1-ce"))
     plugged = Cli("/b", "28.2.2", "/p/docker-buildx", "0.13.1")
 
-    assert choose("docker", [new, older, old], {}) == "/20.10.24+dfsg1"
-    assert choose("docker", [new, older], {}) is None
-    assert choose("buildx", [new, plugged], {}) == "/p/docker-buildx"
-    assert choose("buildx", [new, old], {}) is None
+    assert choose("docker", [new, older, old]) == "/20.10.24+dfsg1"
+    assert choose("docker", [new, older]) is None
+    assert choose("buildx", [new, plugged]) == "/p/docker-buildx"
+    assert choose("buildx", [new, old]) is None
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,13 @@ def test_buildx_is_any_dockers_plugin_and_buildkit_only_an_old_dockers():
         ("v0.31.1", "1.24", "1.44", True),
         ("v0.32.0", "1.12", "1.41", True),
         ("a build of their own", "1.44", "1.52", True),
+        ("v0.12.1", "", "", True),
+        ("v0.31.1", "", "odd", True),
     ],
 )
 def test_a_buildx_that_does_not_speak_the_engines_api_is_none(buildx, least, newest, takes):
     """Docker 29 takes nothing below 1.44, which buildx speaks from 0.13 on; 0.31 alone asks as much of the engine."""
-    engine = {"ApiVersion": newest, "MinAPIVersion": least}
     odd, fit = Cli("/o", "28.2.2", "/odd", buildx), Cli("/f", "28.2.2", "/fit", "v0.29.1")
 
-    assert choose("buildx", [odd, fit], engine) == ("/odd" if takes else "/fit")
-    assert choose("buildx", [odd], engine) == ("/odd" if takes else None)
+    assert choose("buildx", [odd, fit], least, newest) == ("/odd" if takes else "/fit")
+    assert choose("buildx", [odd], least, newest) == ("/odd" if takes else None)
