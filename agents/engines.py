@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -16,6 +17,10 @@ from agents.errors import AgentError
 from agents.logs import tail
 from agents.spec import Spec
 from agents.witness import Evidence, Witness
+
+# BuildKit's name for its last step, and how long it may take to give the image its name.
+_EXPORTING = "exporting to image"
+_EXPORT_S, _LOOK = 2.0, 0.05
 
 
 class Driver(Protocol):
@@ -74,6 +79,7 @@ class EngineBuild:
             if not failure:
                 return self._built()
             if self._cancelled:
+                self._drop_late_image()
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
         # What the driver lost is lost, whether or not the engine is back by now.
@@ -98,6 +104,15 @@ class EngineBuild:
             "size": image["Size"],
         }
 
+    def _drop_late_image(self) -> None:
+        """An engine that was exporting may not notice that its client is gone, and name the image when all is over."""
+        until = time.monotonic() + (_EXPORT_S if _EXPORTING in tail(self._folder) else 0.0)
+        while time.monotonic() < until:
+            if images.inspect(self._engine, self._spec.image) is not None:
+                images.untag(self._engine, self._spec.image)
+                return
+            time.sleep(_LOOK)
+
     def _fault(self, failure: str, evidence: Evidence, architecture: str) -> verdict.Fault:
         foreign = self._spec.platform.split("/")[1] != architecture
         fault = verdict.judge(failure, tail(self._folder), evidence, foreign=foreign)
@@ -116,7 +131,8 @@ class EngineBuild:
 def _driver(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> Driver:
     if spec.engine == "api":
         return ApiBuild(spec, folder, log, engine.path)
-    program = find_cli(spec.engine, os.environ, engine.version())
+    version = engine.version()
+    program = find_cli(spec.engine, os.environ, version.get("MinAPIVersion", ""), version.get("ApiVersion", ""))
     if program is None:
         wanted = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
         raise AgentError("engine", f"{wanted} is not on this host any more")

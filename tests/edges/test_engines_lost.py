@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from pathlib import Path
 
 import pytest
 
+from agents import engines, images
 from agents.clis import installed
 from agents.errors import AgentError
-from tests.edges.engine_bed import DRIVERS, PATIENCE, came, cut_off, gone, job, running, use_driver
+from tests.edges.engine_bed import DRIVERS, PATIENCE, Job, came, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]
 
@@ -55,6 +57,41 @@ def test_a_build_cancelled_before_it_runs_does_not_run(driver, tmp_path):
         build.cancel()
 
         assert build.run() == {"state": "CANCELLED"}
+
+
+class Exporting:
+    """A build that is cancelled in its last step, of which the engine takes no notice."""
+
+    def __init__(self, made: Job) -> None:
+        self._made = made
+        self._cancelled = threading.Event()
+
+    def run(self) -> str:
+        self._made.output.write(b"#4 exporting to image\n")
+        assert self._cancelled.wait(PATIENCE)
+        threading.Timer(
+            0.3, images.tag, (engines.here(), f"{self._made.spec.image}-held", self._made.spec.image)
+        ).start()
+        return "cancelled"
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path, engine):
+    """The engine was past the point where it would have noticed."""
+    with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
+        assert made.run()["state"] == "BUILT"
+        here = engines.here()
+        images.tag(here, made.spec.image, f"{made.spec.image}-held")
+        images.untag(here, made.spec.image)
+        build = engines.EngineBuild(made.spec, made.folder, here, Exporting(made))
+        build.cancel()
+        try:
+            assert build.run() == {"state": "CANCELLED"}
+            assert images.inspect(here, made.spec.image) is None
+        finally:
+            images.untag(here, f"{made.spec.image}-held")
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back at once"])
