@@ -18,16 +18,16 @@ _SETTING = r"""^\s*{}\s*=\s*["']([^"']+)["']"""
 
 
 def folders(info: Mapping[str, Any], config: Path = _CONFIG) -> tuple[str, ...]:
-    """The engine's root and, where containerd keeps its images, that one's, of the engine's `GET /info`.
+    """The engine's root and, where containerd keeps its images, that one's root: a build writes to both.
 
-    A builder writes to both. That they exist is not said, nor that we may look into them.
+    `info` is the engine's `GET /info`. The folders need not exist, and we may not be allowed to look into them.
     """
     root = str(info.get("DockerRootDir") or "/")
-    images = image_store(info, config)
+    images = _image_store(info, config)
     return (root, images) if images else (root,)
 
 
-def image_store(info: Mapping[str, Any], config: Path = _CONFIG) -> str:
+def _image_store(info: Mapping[str, Any], config: Path) -> str:
     """The root of the containerd that keeps the engine's images; empty where a graph driver does, below the root."""
     if ["driver-type", _CONTAINERD] not in (info.get("DriverStatus") or ()):
         return ""
@@ -44,7 +44,7 @@ def image_store(info: Mapping[str, Any], config: Path = _CONFIG) -> str:
 def _is_service(info: Mapping[str, Any], config: str) -> bool:
     """Whether the engine uses a containerd it did not start, which it does wherever it finds one."""
     address = str((info.get("Containerd") or {}).get("Address") or "")
-    if not address:  # engines before 27 do not say
-        return os.path.lexists(_SOCKET)
+    if not address:  # engines before 27 do not say; a rootless one starts its own
+        return os.path.lexists(_SOCKET) and "name=rootless" not in (info.get("SecurityOptions") or ())
     services = {_SOCKET, *re.findall(_SETTING.format("address"), config, re.MULTILINE)}
     return os.path.realpath(address) in {os.path.realpath(service) for service in services}

@@ -24,6 +24,8 @@ _LABEL = "archloom.build-id"
 _BASES = "localhost:1/"
 # An image of ours may also have its owner's names, in a registry on this very board.
 _BUILT = re.compile(r"archloom/|127\.0\.0\.1:\d+/push[:@]")
+# What a base is pulled as before it has its held name, and keeps where the pull or the agent is killed just then.
+_PULLED = re.compile(r"127\.0\.0\.1:\d+/[a-z0-9]+base\d+@sha256:")
 
 
 class Places(NamedTuple):
@@ -108,10 +110,14 @@ def _untag(engine: EngineSocket) -> list[str]:
     for image in engine.call("GET", "/images/json") or []:
         ours = _LABEL in (image.get("Labels") or {})
         names = [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]
-        found += [name for name in names if name.startswith(_BASES) or (ours and _BUILT.match(name))]
+        found += [name for name in names if _is_base(name) or (ours and _BUILT.match(name))]
     for name in found:
         images.untag(engine, name)
     return found
+
+
+def _is_base(name: str) -> bool:
+    return name.startswith(_BASES) or _PULLED.match(name) is not None
 
 
 def _others_build(locks: Path, engine_id: str) -> str:

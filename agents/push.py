@@ -121,8 +121,9 @@ def _send(
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any] | None:
-    """What the engine's last word on a push says; None for any other. An `aux` follows it where a graph driver keeps
-    images, and not where containerd does (Docker 26 to 28, at least), which says other things there.
+    """What the status line says that every engine ends a push with; None for any other message.
+
+    The `aux` with the same comes from engines with a graph driver only.
     """
     found = _PUSHED.search(str(message.get("status", "")))
     return {"digest": found[1], "size": int(found[2])} if found else None

@@ -100,7 +100,7 @@ class _Shown:
         if to_the_end:
             none = "" if tail.path.is_file() else self._why_none(attempt)
             # What went wrong before the build, or after it, is not in its log.
-            said = "; ".join(filter(None, (none, attempt.complaint)))
+            said = "; ".join(filter(None, (none, attempt.bad_end)))
             if said:
                 say(f"{whose}: {said}")
 

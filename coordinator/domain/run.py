@@ -45,7 +45,7 @@ class Attempt:
         return self.state in _ON_ITS_HOST
 
     @property
-    def complaint(self) -> str:
+    def bad_end(self) -> str:
         """How it ended, and why, where it ended badly: `lost (push): …`. Empty otherwise."""
         if self.state not in (AttemptState.FAILED, AttemptState.LOST):
             return ""
