@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 
 T = TypeVar("T")
 # What a build's `echo begun` prints, which the line of its step is not.
 BEGUN = r"\d begun"
 # What a build takes on a busy machine, emulated ones included.
-PATIENCE = 240.0
+PATIENCE = 120.0
 COMMAND = str(Path(sys.executable).with_name("archloom"))
 
 
@@ -45,7 +45,7 @@ class Home:
         self, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """The command, to its end."""
-        return completed(
+        return run_limited(
             [COMMAND, *words],
             cwd=cwd or self.folder,
             env={**self.environment, **(environment or {})},

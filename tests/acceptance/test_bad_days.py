@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.acceptance.archloom import BEGUN, context, eventually, follow, good
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_raw
 from tests.services.registry import garbage_collect
@@ -96,7 +96,7 @@ def test_fail_fast_stops_the_others_and_leaves_nothing(registry, home, tmp_path)
         "error: 3 of 3 platforms not built: linux/amd64 failed; linux/arm64 cancelled, linux/arm/v7 skipped "
         f"because of linux/amd64 (--fail-fast); {tag} not touched"
     )
-    assert completed(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
+    assert run_limited(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
     assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
 
 
@@ -123,7 +123,7 @@ def test_ctrl_c_cancels_the_build_and_leaves_nothing(registry, home, tmp_path):
 
     assert process.returncode == 130, seen + rest
     assert "not touched" in rest
-    assert completed(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
+    assert run_limited(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
     run = json.loads(good(home.run("runs", "--json")).stdout)[0]
     assert run["exit_code"] == 130
     assert run["platforms"]["linux/amd64"]["state"] == "cancelled"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.archloom import BEGUN, PATIENCE, Home, context, eventually, follow, good
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
 from tests.services.missing import ROOT
@@ -46,7 +46,7 @@ class Bed:
 
     def dying(self, commits: int, *words: str) -> subprocess.CompletedProcess[str]:
         """The command, which kills itself after so many commits of the run."""
-        return completed(
+        return run_limited(
             [sys.executable, "-m", "tests.acceptance.dying", str(commits), *words],
             cwd=ROOT,
             env=self.home.environment,
@@ -163,7 +163,7 @@ def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> Non
 
 
 def processes_of(home: Home) -> list[str]:
-    found = completed(["pgrep", "-f", str(home.folder)], capture_output=True, text=True)
+    found = run_limited(["pgrep", "-f", str(home.folder)], capture_output=True, text=True)
     return found.stdout.split()
 
 

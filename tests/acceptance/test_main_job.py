@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tests.acceptance.archloom import PATIENCE, Home, context, good
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker_login, pulled, ran, skopeo_inspect, skopeo_raw
@@ -116,7 +116,7 @@ def test_a_base_behind_a_token_registry_is_built_from(token_registry, registry, 
 
 def install_buildx(home: Home) -> None:
     """Debian's buildx as this user's plugin."""
-    fetched = completed([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
+    fetched = run_limited([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
     if fetched.returncode:
         missing(f"there is no buildx: {fetched.stderr.strip()}")
     plugins = home.folder / ".docker" / "cli-plugins"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.archloom import BEGUN, COMMAND, Home, context, eventually, follow, good
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran
 from tests.services.registry import plain
@@ -312,7 +312,7 @@ def test_a_detached_run_keeps_nothing_of_its_caller(home, slow, tag):
     """A pipe, or a lock, that the caller had open is free as soon as the command has returned."""
     reading, writing = os.pipe()
     words = [COMMAND, "build", str(slow(3)), "-t", tag, "--platform", "linux/amd64", "--detach"]
-    begun = completed(
+    begun = run_limited(
         words, cwd=home.folder, env=home.environment, capture_output=True, text=True, check=True, pass_fds=[writing]
     )
     os.close(writing)

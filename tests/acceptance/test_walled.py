@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.archloom import context, good
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
 from tests.services.missing import program
@@ -22,7 +22,7 @@ TWO = ("linux/amd64", "linux/arm64")
 
 
 def held(socket: Path) -> list[str]:
-    answer = completed(
+    answer = run_limited(
         [program("docker"), "-H", f"unix://{socket}", "images", "--quiet"], check=True, capture_output=True, text=True
     )
     return answer.stdout.split()

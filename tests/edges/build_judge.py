@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import ROOT, missing
 
 _NO_REASON = "context canceled"
@@ -36,7 +36,7 @@ class Built:
 
 def buildx(folder: Path) -> Client:
     """Debian's buildx on this machine's engine; `folder` is for its configuration."""
-    fetched = completed([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
+    fetched = run_limited([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, timeout=240)
     if fetched.returncode:
         missing(f"there is no buildx: {fetched.stderr.strip()}")
     plugins = folder / "config" / "cli-plugins"
@@ -75,7 +75,7 @@ def build(client: Client, folder: Path, context: Path, dockerfile: str, ignore: 
 
 
 def _run(client: Client, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return completed(
+    return run_limited(
         [*client.command, *arguments],
         env={**os.environ, **client.environment},
         capture_output=True,
@@ -90,5 +90,5 @@ def _dockers() -> list[str]:
 
 
 def _version(docker: str) -> int:
-    words = completed([docker, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    words = run_limited([docker, "--version"], capture_output=True, text=True, check=True).stdout.split()
     return int(words[2].split(".")[0])

@@ -19,7 +19,7 @@ from coordinator.runner.state.logs import log_folder, log_path, store_path
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.acceptance.archloom import Home
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 DIGEST = "sha256:" + "ab" * 32
@@ -33,7 +33,7 @@ def dead_driver() -> Driver:
         "import json, dataclasses; from coordinator.store.processes import this_driver;"
         "print(json.dumps(dataclasses.asdict(this_driver('ann@desk', 'gone'))))"
     )
-    told = completed([sys.executable, "-c", code], capture_output=True, check=True)
+    told = run_limited([sys.executable, "-c", code], capture_output=True, check=True)
     return Driver(**json.loads(told.stdout))
 
 

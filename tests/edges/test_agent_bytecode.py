@@ -12,7 +12,7 @@ import pytest
 from agent_bed import oldest_python
 
 from coordinator.hosts.agent_bundle import bundle
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def kept(agent: Path) -> list[Path]:
 
 def loaded_from(agent: Path, *launcher: str, python: str = sys.executable) -> set[str]:
     """The archives its modules came from. It has to have answered."""
-    ran = completed(
+    ran = run_limited(
         [*launcher, python, "-v", "-W", "error", agent, "--version"], capture_output=True, text=True, check=True
     )
     assert ran.stdout == f"archloom-agent {agent.stem.removeprefix('archloom-agent-')}, protocol 1\n"

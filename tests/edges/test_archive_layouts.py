@@ -27,7 +27,7 @@ from coordinator.domain.index import parse_index
 from coordinator.domain.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.image.carry import carry_image
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import missing
 
 ARM64 = parse("linux/arm64")
@@ -254,7 +254,7 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
     noise = layer(a=random.Random(1).randbytes(2 << 20))
     folder.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if completed(mounted, capture_output=True).returncode:
+    if run_limited(mounted, capture_output=True).returncode:
         missing("the right to mount a small file system")
     try:
         for made in (docker(noise), oci(noise).members):
@@ -266,4 +266,4 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
             assert "XDG_STATE_HOME" in lost.value.hint
             assert list(folder.iterdir()) == []
     finally:
-        completed(["umount", "--lazy", folder], check=True)
+        run_limited(["umount", "--lazy", folder], check=True)

@@ -20,7 +20,7 @@ import pytest
 from tests.services.board_lab import run
 from tests.services.boards import Board
 from tests.services.busybox import busybox
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.images import base_image
 from tests.services.missing import ROOT
 from tests.services.registry import Registry
@@ -251,7 +251,7 @@ with lab(Path({str(tmp_path)!r}, "lab")) as where, board(where, BoardSpec(disks=
     os.kill(os.getpid(), signal.{word})
     signal.pause()
 """
-    killed = completed([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    killed = run_limited([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     name, pid = killed.stdout.split()
     number = "".join(filter(str.isdigit, name))
     # The lab's number is free again when everything is gone.

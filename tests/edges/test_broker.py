@@ -20,7 +20,7 @@ from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.wire import ChunkedEnd, WireError
 from tests.edges.broker_bed import brokered, client_hello
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker, docker_login
@@ -35,7 +35,7 @@ def image(engine: Path, tmp_path: Path) -> Iterator[str]:
     """A small image of this test alone in the engine."""
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "hello").write_bytes(hashlib.sha256(str(tmp_path).encode()).digest() * 1000)
-    completed(["tar", "-C", str(tmp_path / "root"), "-cf", str(tmp_path / "root.tar"), "."], check=True)
+    run_limited(["tar", "-C", str(tmp_path / "root"), "-cf", str(tmp_path / "root.tar"), "."], check=True)
     docker("import", str(tmp_path / "root.tar"), IMAGE)
     yield IMAGE
     docker("rmi", "-f", IMAGE)

@@ -19,7 +19,7 @@ from coordinator.domain.descriptors import OCI_INDEX
 from coordinator.domain.references import Reference
 from coordinator.registry.doors import Door
 from tests.edges.broker_bed import brokered, listening
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import docker, docker_login, pulled, skopeo_copy, skopeo_raw
 from tests.services.missing import program
@@ -39,7 +39,7 @@ def image(engine: Path) -> Iterator[str]:
         entry = tarfile.TarInfo("noise")
         entry.size = SIZE
         tar.addfile(entry, io.BytesIO(os.urandom(SIZE)))
-    completed([program("docker"), "import", "-", name], input=archive.getvalue(), check=True, capture_output=True)
+    run_limited([program("docker"), "import", "-", name], input=archive.getvalue(), check=True, capture_output=True)
     yield name
     docker("rmi", "-f", name)
 

@@ -18,7 +18,7 @@ from coordinator.cli.main import COMMANDS, run
 from coordinator.cli.output import in_colour, say, show
 from coordinator.config.documents import schema
 from coordinator.errors import BuildFailedError, LostError, RegistryError, UsageError
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("click", "pydantic", "ruamel", "rich", "docker", "httpx2", "asyncssh", "paramiko", "sqlite3", "asyncio")
@@ -37,7 +37,7 @@ def failing(error: BaseException):
 
 
 def python(code: str, **more) -> subprocess.CompletedProcess[str]:
-    return completed([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, **more)
+    return run_limited([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, **more)
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
@@ -187,7 +187,7 @@ def test_a_reader_that_goes_away_is_no_error(words):
     reader, writer = os.pipe()
     os.close(reader)
     code = f"from coordinator.cli.main import run; import sys; sys.exit(run({words!r}))"
-    ended = completed([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+    ended = run_limited([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (141, b"")
 
@@ -197,7 +197,7 @@ def test_an_error_without_a_reader_keeps_its_code():
     reader, writer = os.pipe()
     os.close(reader)
     code = "from coordinator.cli.main import run; import sys; sys.exit(run(['nope']))"
-    ended = completed([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=writer)
+    ended = run_limited([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=writer)
     os.close(writer)
     assert ended.returncode == 2
 
@@ -211,7 +211,7 @@ def test_a_broken_pipe_elsewhere_is_not_a_reader_that_goes_away(tmp_path, monkey
 
 def test_the_module_is_the_command():
     """`python -m coordinator` is `archloom`."""
-    ended = completed([sys.executable, "-m", "coordinator", "--version"], cwd=ROOT, capture_output=True, text=True)
+    ended = run_limited([sys.executable, "-m", "coordinator", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, f"archloom {__version__}\n")
 
 

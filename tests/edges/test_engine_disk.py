@@ -35,6 +35,13 @@ def test_images_lie_where_their_containerd_keeps_them(tmp_path: Path, said, conf
     assert folders(said, file) == ("/data/docker", images)
 
 
+def test_a_rootless_engine_that_does_not_say_has_a_containerd_of_its_own(tmp_path: Path):
+    """Engines before 27 do not name theirs; that of the machine is not a user's."""
+    said = info("") | {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}
+
+    assert folders(said, tmp_path / "none")[1] == "/data/docker/containerd/daemon"
+
+
 def test_a_graph_driver_keeps_images_below_the_root(tmp_path: Path):
     """The engine has a containerd then too, for containers alone."""
     said = info(SERVICE) | {"DriverStatus": [["Backing Filesystem", "extfs"]]}

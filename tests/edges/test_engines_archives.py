@@ -25,7 +25,7 @@ from coordinator.image.carry import carry_image
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
 from tests.edges.broker_bed import Known
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
 from tests.services.missing import ROOT, program
@@ -146,7 +146,7 @@ async def test_archives_of_others_are_read(client, registry, tmp_path, form):
     """What skopeo writes of the same image is the same image."""
     repository = f"archives/{uuid.uuid4().hex[:8]}"
     source, file = base_image(registry, "linux/amd64", repository=repository), tmp_path / "archive"
-    completed(
+    run_limited(
         [program("skopeo"), "copy", "--src-tls-verify=false", f"docker://{source.reference}", f"{form}:{file}:x:1"],
         check=True,
         capture_output=True,

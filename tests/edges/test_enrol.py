@@ -13,7 +13,7 @@ from coordinator.config.load import load
 from tests.acceptance.archloom import COMMAND, Home
 from tests.services.board_lab import run
 from tests.services.boards import Board
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.ssh_home import ssh_home
 from tests.services.terminal import CTRL_C, Terminal, terminal
 
@@ -207,8 +207,8 @@ def test_a_passphrase_needs_an_agent(home: Home, own_board: OwnBoard):
         for _ in range(200):
             if socket.exists():
                 break
-            completed(["sleep", "0.02"], check=True)
-        completed(["ssh-add", str(key)], env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            run_limited(["sleep", "0.02"], check=True)
+        run_limited(["ssh-add", str(key)], env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
         added = home.run("boards", "add", "pi5", environment={"SSH_AUTH_SOCK": str(socket)})
     finally:
         agent.terminate()

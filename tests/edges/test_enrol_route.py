@@ -12,7 +12,7 @@ from coordinator.hosts.enrol_config import Route, read_route
 from coordinator.hosts.enrol_keys import create, keyring
 from coordinator.hosts.enrol_trust import HostKey, Verdict, on_record, parse_key
 from tests.services.board_lab import run
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import program
 
 CONFIG = """\
@@ -158,7 +158,7 @@ def test_keys_are_offered_in_order(home: Path):
     assert found.locked == (folder / "id_ecdsa",)
     assert made.public == " ".join((folder / "id_ed25519.pub").read_text().split()[:2])
     assert (folder / "id_ed25519").stat().st_mode & 0o777 == 0o600
-    derived = completed(["ssh-keygen", "-y", "-f", folder / "id_ed25519"], capture_output=True, text=True, check=True)
+    derived = run_limited(["ssh-keygen", "-y", "-f", folder / "id_ed25519"], capture_output=True, text=True, check=True)
     assert derived.stdout.split()[:2] == made.public.split()
     with pytest.raises(UsageError):
         create(folder / "id_ed25519")

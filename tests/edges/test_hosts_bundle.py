@@ -13,7 +13,7 @@ from agent_bed import oldest_python
 
 from coordinator.errors import UsageError
 from coordinator.hosts.agent_bundle import bundle, contents
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_same_sources_make_the_same_bytes(package: Path, tmp_path: Path):
     assert zipfile.ZipFile(made).namelist() == [
         "__main__.py", "bytecode.py", "agents/__init__.py", "agents/__main__.py", "agents/inner/data.bin",
     ]  # fmt: skip
-    ran = completed([sys.executable, made], capture_output=True, text=True)
+    ran = run_limited([sys.executable, made], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.split()[0]) == (7, "here")
 
     (package / "inner" / "data.bin").write_bytes(b"\0\2")
@@ -89,7 +89,7 @@ def test_an_old_python_is_told_so(tmp_path: Path):
         source = archive.read("__main__.py").decode()
 
     old = source.replace("sys.version_info < (3, 9)", "sys.version_info < (99,)")
-    ran = completed([sys.executable, "-c", old], capture_output=True, text=True)
+    ran = run_limited([sys.executable, "-c", old], capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.startswith("archloom-agent: needs Python 3.9 or newer, this is 3.")
 
@@ -99,8 +99,8 @@ def test_the_bundle_runs_and_knows_its_name(tmp_path: Path, python: str):
     """Every module of the real agent loads from the file, without a warning, on this Python and the oldest at hand."""
     path = bundle({"XDG_CACHE_HOME": str(tmp_path)})
 
-    ran = completed([python, "-W", "error", path, "--version"], capture_output=True, text=True)
-    misused = completed([python, path, "dance"], capture_output=True, text=True)
+    ran = run_limited([python, "-W", "error", path, "--version"], capture_output=True, text=True)
+    misused = run_limited([python, path, "dance"], capture_output=True, text=True)
 
     assert (ran.stderr, ran.returncode) == ("", 0)
     assert ran.stdout == f"archloom-agent {path.stem.removeprefix('archloom-agent-')}, protocol 1\n"

@@ -29,7 +29,7 @@ from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.context import Lacking
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.results import ContextReceived
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 
 WIRE = Path(__file__).parents[1] / "cases" / "wire"
 ALL = compile_ignore("")
@@ -362,7 +362,7 @@ def test_memory_does_not_grow_with_the_context(tmp_path: Path):
     )
 
     command = [sys.executable, "-c", program, root, Path(__file__).parent]
-    said = completed(command, capture_output=True, text=True, check=True).stdout
+    said = run_limited(command, capture_output=True, text=True, check=True).stdout
 
     size, here, there = map(int, said.splitlines()[-1].split())
     assert size == 200 << 20

@@ -26,7 +26,7 @@ from agent_bed import (
 from agents.cancel import cancel
 from coordinator.errors import LostError
 from coordinator.hosts.results import EndState, HostBusyError
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import missing
 
 
@@ -183,13 +183,13 @@ async def test_a_job_without_its_context_does_not_start():
 def small_disk(folder: Path):
     """A file system of 1 MiB at `folder`; unmounted afterwards."""
     folder.mkdir()
-    mounted = completed(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True)
+    mounted = run_limited(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True)
     if mounted.returncode:
         missing("the right to mount a small file system")
     try:
         yield
     finally:
-        completed(["umount", "--lazy", folder], check=True)
+        run_limited(["umount", "--lazy", folder], check=True)
 
 
 def fill(path: Path) -> None:

@@ -22,7 +22,7 @@ from coordinator.config.load import inventory, load
 from coordinator.domain.inventory import Address, Kind
 from coordinator.domain.platforms import parse
 from coordinator.errors import UsageError
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import program
 
 CASES = Path(__file__).parents[1] / "cases" / "import"
@@ -127,7 +127,7 @@ def test_ansible_s_own_list_comes_by_standard_input():
     """`ansible-inventory --list | archloom boards import ansible -`."""
     text = (CASES / "ansible" / "list" / "list.json").read_bytes()
     words = [sys.executable, "-m", "coordinator", "boards", "import", "ansible", "-"]
-    ended = completed(words, input=text, capture_output=True, check=True)
+    ended = run_limited(words, input=text, capture_output=True, check=True)
     assert b"pi5: ssh://pi@192.168.1.30:22\n" in ended.stdout
 
 
@@ -182,7 +182,7 @@ def test_an_alias_leads_where_ssh_says(tmp_path):
         assert len(machines) > 2
         for machine in machines:
             words = [program("ssh"), "-G", "-F", str(config), machine.name]
-            told = completed(words, capture_output=True, text=True, check=True).stdout
+            told = run_limited(words, capture_output=True, text=True, check=True).stdout
             said = dict(line.partition(" ")[::2] for line in told.splitlines())
             assert machine.identity == f"{said['hostname']}:{said['port']}"
 

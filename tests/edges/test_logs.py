@@ -10,7 +10,7 @@ import pytest
 from coordinator.domain.states import AttemptEvent, JobEvent
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import AMD64, ARM64, dead_driver, state_bed
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.terminal import CTRL_C, terminal
 
 
@@ -192,7 +192,7 @@ def test_a_disk_that_takes_no_log_is_no_bug(bed):
     bed.log("7f3a81c0", "a\n")
 
     with Path("/dev/full").open("w") as full:
-        done = completed(
+        done = run_limited(
             [COMMAND, "logs", "7f3a"],
             env=bed.home.environment,
             stdout=full,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from agents import elf_programs, probe, probe_engine, probe_machine, probe_runs
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def test_every_program_ends_with_0_on_its_own_architecture(architecture, tmp_pat
     path.chmod(0o755)
     by = [] if architecture in OWN else [program(f"qemu-{QEMU.get(architecture, architecture)}-static")]
 
-    assert completed([*by, path], timeout=10).returncode == 0
+    assert run_limited([*by, path], timeout=10).returncode == 0
 
 
 @pytest.mark.parametrize("architecture", elf_programs.ARCHITECTURES)
@@ -69,7 +69,9 @@ def test_programs_are_run_from_a_file_where_memory_cannot_hold_them(tmp_path):
         "from agents import probe_runs\n"
         "print(sorted(name for name, ran in probe_runs.runs(os.environ).items() if ran))\n"
     )
-    answer = completed([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    answer = run_limited(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
 
     assert all(f"'{name}'" in answer.stdout for name in OWN[:1])
 

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.domain.lease import Driver
 from coordinator.store.processes import is_alive, this_driver
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.missing import ROOT, program
 
 NAME = """
@@ -91,6 +91,6 @@ def test_a_process_that_is_hidden_is_not_taken_for_dead():
     """Where /proc shows users only their own, another user's driver may well live: nothing can be told."""
     unshare = [program("unshare"), "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh"]
     words = [*unshare, sys.executable, "-c", LOOKS, json.dumps(asdict(this_driver("u@m", "t")))]
-    done = completed(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_limited(words, cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "None"

@@ -18,7 +18,7 @@ from coordinator.errors import RegistryError
 from coordinator.image.child import read_child, read_platform
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, PUBLIC, USER
 from tests.services.missing import program
 from tests.services.registry import Registry as Service
@@ -232,7 +232,7 @@ async def test_index_for_a_judge(ours: Registry, repository: str, registry: Serv
         argv = [skopeo, "--override-os=linux", f"--override-arch={architecture}"]
         argv += [f"--override-variant={variant[0]}"] if variant else []
         argv += ["inspect", "--config", "--tls-verify=false", f"docker://{registry.address}/{repository}:1.0"]
-        found = await asyncio.to_thread(completed, argv, capture_output=True, check=True)
+        found = await asyncio.to_thread(run_limited, argv, capture_output=True, check=True)
         assert text == json.loads(found.stdout)["config"]["Labels"]["is"]
 
 

@@ -145,7 +145,7 @@ def test_garbage_collection_takes_what_no_tag_holds(own_registry: Callable[[], R
 def test_a_missing_part_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where `CI=true` a missing part is a failure, elsewhere a skip that says what brings it."""
     monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="no engine; `scripts/setup test` brings it"):
+    with pytest.raises(pytest.fail.Exception, match="no engine; `scripts/test` brings it"):
         missing("no engine")
     monkeypatch.delenv("CI")
     with pytest.raises(pytest.skip.Exception):

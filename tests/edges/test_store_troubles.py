@@ -32,7 +32,7 @@ from tests.edges.trouble_bed import (
     opened,
     read_only,
 )
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import ROOT, program
 
 
@@ -183,7 +183,7 @@ def test_the_advice_for_a_broken_store_works(path, trouble, capsys):
         Path(f"{path}-wal").write_bytes(b"of the broken one")
     line = capsys.readouterr().err.partition("history starts anew: ")[2]
 
-    completed(["sh", "-euc", line], check=True)
+    run_limited(["sh", "-euc", line], check=True)
 
     assert [one.name for one in path.parent.iterdir()] == ["bad"]
     assert run(["runs"]) == 0
@@ -231,7 +231,7 @@ def test_what_belongs_to_root_is_said_so(path, mode):
     path.parent.chmod(mode)
     # Mounted where anybody may go; what is in it is not theirs.
     at_mnt = f'mount --bind {shlex.quote(str(path.parents[1]))} /mnt && exec "$@"'
-    seen = completed(
+    seen = run_limited(
         [program("unshare"), "--mount", "sh", "-c", at_mnt, "sh", sys.executable, "-c", AS_ANOTHER_USER],
         cwd=ROOT,
         env={**os.environ, "XDG_STATE_HOME": "/mnt"},

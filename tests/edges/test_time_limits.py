@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.descendants import descendants
 from tests.services.missing import ROOT
 
 INHERITED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
-# Whoever it is, it prints its name and is not found by a word of this file.
+# It prints its pid, since its command line is that of many others.
 ORPHAN = "setsid sh -c 'echo $$; exec sleep 600' & exec sleep {seconds}"
 
 
@@ -26,7 +27,7 @@ def outcome_of(folder: Path, text: str, *words: str, before: tuple[str, ...] = (
     file = folder / "test_made.py"
     file.write_text(text)
     command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", *words, str(file)]
-    done = completed([*before, *command], cwd=ROOT, capture_output=True, text=True)
+    done = run_limited([*before, *command], cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -44,16 +45,18 @@ def test_hangs():
     subprocess.run(["sh", "-c", "sleep 601; true"])
 def test_goes_on(): pass
 """
-    code, said = outcome_of(tmp_path, hanging, "--timeout=2")
+    code, said = outcome_of(tmp_path, hanging, "--timeout=4")
+    _, _, named = said.partition("processes that lived when the time was over")
+    found = re.findall(r"(?m)^pid (\d+), \d+ s: (.*)$", named)
+    for pid, _ in found:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
     assert code == 1
     assert "1 failed, 1 passed" in said
-    assert re.search(r"FAILED .*test_hangs - Failed: Timeout \(>2\.0s\)", said)
+    assert re.search(r"FAILED .*test_hangs - Failed: Timeout \(>4\.0s\)", said)
     assert '>       subprocess.run(["sh", "-c", "sleep 601; true"])' in said
-    _, _, named = said.partition("processes that lived when the time was over")
-    found = re.findall(r"(?m)^pid (\d+), \d+ s: (.*)$", named)
     assert [command for _, command in found] == ["sh -c sleep 601; true", "sleep 601"]
-    os.kill(int(found[1][0]), signal.SIGKILL)
 
 
 def test_a_coroutine_that_hangs_is_named(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ async def inner():
 async def test_hangs():
     await inner()
 """
-    code, said = outcome_of(tmp_path, hanging, "--timeout=1")
+    code, said = outcome_of(tmp_path, hanging, "--timeout=8")
 
     assert code == 1
     _, _, named = said.partition("tasks that waited when the time was over")
@@ -87,7 +90,7 @@ def hangs():
 def test_fails(hangs):
     assert not "a failure"
 """
-    code, said = outcome_of(tmp_path, hanging, "--timeout=2")
+    code, said = outcome_of(tmp_path, hanging, "--timeout=4")
 
     assert code == 1
     assert "1 failed, 1 error" in said
@@ -119,11 +122,11 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started() -> None:
     """Also a grandchild in a session of its own. The error has the command, the limit and what was printed."""
     began = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as slow:
-        completed(["sh", "-c", ORPHAN.format(seconds=602)], capture_output=True, text=True, timeout=0.5)
+        run_limited(["sh", "-c", ORPHAN.format(seconds=602)], capture_output=True, text=True, timeout=5.0)
 
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert "sleep 602" in str(slow.value)
-    assert "0.5 seconds" in str(slow.value)
+    assert "5.0 seconds" in str(slow.value)
     [printed] = slow.value.__notes__
     assert not lives(int(printed))
 
@@ -131,7 +134,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_it_started() -> None:
 def test_an_orphan_that_holds_a_pipe_is_ended() -> None:
     """Its parent is gone, and it has left its session: who reads the pipe waits for it only."""
     with pytest.raises(subprocess.TimeoutExpired) as slow:
-        completed(["sh", "-c", ORPHAN.format(seconds=0)], capture_output=True, text=True, timeout=1.0)
+        run_limited(["sh", "-c", ORPHAN.format(seconds=0)], capture_output=True, text=True, timeout=5.0)
 
     assert not lives(int(slow.value.output))
 
@@ -157,6 +160,6 @@ def test_an_orphan_is_known_by_its_session() -> None:
     with Child(["sh", "-c", "sleep 605 & echo $!"], stdout=subprocess.PIPE, text=True) as child:
         orphan = int(child.line())
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert [one.command for one in descendants(child.pid)] == ["sleep 605"]
+        assert [one.pid for one in descendants(child.pid)] == [orphan]
         assert orphan in {one.pid for one in descendants(os.getpid())}
         child.end()

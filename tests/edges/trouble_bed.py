@@ -14,7 +14,7 @@ import pytest
 
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import create
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -34,11 +34,11 @@ def filled(path: Path) -> None:
 @contextmanager
 def mounted(folder: Path, *words: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    completed(["mount", *words, str(folder)], check=True)
+    run_limited(["mount", *words, str(folder)], check=True)
     try:
         yield
     finally:
-        completed(["umount", str(folder)], check=True)
+        run_limited(["umount", str(folder)], check=True)
 
 
 def fill(folder: Path) -> None:
@@ -51,7 +51,7 @@ def fill(folder: Path) -> None:
 def read_only(path: Path) -> Iterator[None]:
     filled(path)
     with mounted(path.parent, "--bind", str(path.parent)):
-        completed(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
+        run_limited(["mount", "-o", "remount,bind,ro", str(path.parent)], check=True)
         yield
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.missing import missing, program
 
 _NEEDED = (
@@ -85,7 +85,7 @@ def lab(folder: Path) -> Iterator[Lab]:
 def run(*command: str, stdin: str = "") -> str:
     """The output of a command that works. Raises CalledProcessError, whose notes have the command's last words."""
     words = [program(command[0]), *command[1:]]
-    return str(completed(words, capture_output=True, text=True, input=stdin, check=True).stdout)
+    return str(run_limited(words, capture_output=True, text=True, input=stdin, check=True).stdout)
 
 
 def _require() -> None:
@@ -96,7 +96,7 @@ def _require() -> None:
     for name in _NEEDED.split():
         program(name)
     command = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "true"]
-    tried = completed(command, capture_output=True)
+    tried = run_limited(command, capture_output=True)
     if tried.returncode:
         missing(f"this machine has no namespaces for boards: {tried.stderr.decode().strip()}")
 

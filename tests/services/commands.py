@@ -28,14 +28,14 @@ class Child(subprocess.Popen[Any]):
     command, the limit and what it had printed; nothing of it lives then."""
 
     def __init__(self, command: Any, **more: Any) -> None:
-        self._is_over = False
+        self._was_ended = False
         super().__init__(command, **{"start_new_session": True, **more})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind:
-            self.end()  # what was to tell it to end has not been reached, maybe
+            self.end()  # the block did not come to where it would have told it to
         super().__exit__(kind, error, traceback)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
@@ -50,7 +50,7 @@ class Child(subprocess.Popen[Any]):
         try:
             return super().wait(limit)
         except subprocess.TimeoutExpired:
-            if self._is_over:  # it cannot even be killed
+            if self._was_ended:  # it cannot even be killed
                 raise
             raise self._too_slow(limit) from None
 
@@ -104,7 +104,7 @@ class Child(subprocess.Popen[Any]):
         yield from writers({one.st_ino for one in states if stat.S_ISFIFO(one.st_mode)})
 
     def _too_slow(self, limit: float) -> subprocess.TimeoutExpired:
-        self._is_over = True
+        self._was_ended = True
         self.end()
         out, err = None, None
         with suppress(subprocess.TimeoutExpired, ValueError):  # ValueError: its stdin was closed before
@@ -114,7 +114,7 @@ class Child(subprocess.Popen[Any]):
         return error
 
 
-def completed(
+def run_limited(
     command: Any,
     *,
     input: Any = None,  # noqa: A002

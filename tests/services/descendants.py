@@ -32,7 +32,7 @@ def descendants(pid: int) -> list[Process]:
     """Children of a process, theirs, and orphans in a session that one of these leads; in the order of their age."""
     others = [one for one in _processes() if one.pid != pid]
     family, found = {pid}, []
-    # Who has a session of its own is told by it from the rest, when its parent is gone. Ours has too many others in it.
+    # An orphan has lost its parent and keeps its session. In the session of the tests themselves are too many others.
     sessions = {pid} - {os.getsid(0)}
     while more := [one for one in others if one not in found and (one.parent in family or one.session in sessions)]:
         found += more

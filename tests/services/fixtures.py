@@ -103,7 +103,7 @@ def session_engines(lab: Lab) -> Iterator[Mapping[str, Board]]:
     specs = (
         BoardSpec(name="docker20"),
         BoardSpec(name="docker26", system="trixie", store="containerd", user="pi"),
-        BoardSpec(name="docker28", system="sid"),
+        BoardSpec(name="graph", system="sid"),
         BoardSpec(name="stored", system="sid", store="containerd", user="pi"),
         BoardSpec(name="serviced", system="sid", store="containerd", containerd=True),
     )
@@ -114,9 +114,9 @@ def session_engines(lab: Lab) -> Iterator[Mapping[str, Board]]:
 
 @pytest.fixture
 def engines(session_engines: Mapping[str, Board]) -> Iterator[Mapping[str, Board]]:
-    """Boards of every engine, shared as those of `farm` are: Docker 20.10, 26.1 and, on three of them, 28.5.
+    """Boards of every engine, shared as those of `farm` are: Docker 20.10, 26.1 and, on three of them, Debian sid's.
 
-    `docker20` and `docker28` keep images in a graph driver; `docker26`, `stored` and `serviced` in containerd's store,
+    `docker20` and `graph` keep images in a graph driver; `docker26`, `stored` and `serviced` in containerd's store,
     the last with a containerd that is a service of its own. `pi` logs in on `docker26` and `stored`, else root.
     """
     yield session_engines

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import program
 
 
@@ -79,4 +79,4 @@ def _skopeo(*arguments: str) -> str:
 
 
 def _output(*command: str) -> str:
-    return completed(command, check=True, capture_output=True, text=True, timeout=240).stdout
+    return run_limited(command, check=True, capture_output=True, text=True, timeout=240).stdout

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def missing(what: str) -> NoReturn:
     """Skips the test; where `CI=true` it fails, since a skip there would hide that nothing was proved."""
-    reason = f"{what}; `scripts/setup test` brings it"
+    reason = f"{what}; `scripts/test` brings it"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from urllib.parse import unquote
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.missing import program
 from tests.services.tokens import TokenServer
 
@@ -57,7 +57,7 @@ def plain(folder: Path) -> Iterator[Registry]:
 @contextmanager
 def with_password(folder: Path, user: str, password: str) -> Iterator[Registry]:
     """A registry that asks for Basic authentication, reads included."""
-    line = completed([program("htpasswd"), "-Bbn", user, password], check=True, capture_output=True)
+    line = run_limited([program("htpasswd"), "-Bbn", user, password], check=True, capture_output=True)
     file = folder / "htpasswd"
     folder.mkdir(parents=True, exist_ok=True)
     file.write_bytes(line.stdout)
@@ -96,7 +96,7 @@ def garbage_collect(registry: Registry) -> str:
     The server may go on running, since it is set up without a cache; nothing may be pushed meanwhile.
     """
     command = [program("docker-registry"), "garbage-collect", "--delete-untagged", str(registry.config)]
-    return completed(command, check=True, capture_output=True, text=True).stdout
+    return run_limited(command, check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from tests.services.commands import completed
+from tests.services.commands import run_limited
 from tests.services.missing import ROOT, missing
 
 
 @cache
 def rootfs(suite: str) -> Path:
-    """The folder of this one's, which nobody writes to; from the cache that `scripts/test` fills."""
-    answer = completed([ROOT / "scripts" / "fetch-rootfs", suite], capture_output=True, text=True, timeout=240)
+    """The folder of this suite's, out of the cache that `scripts/test` fills; boards only read it."""
+    answer = run_limited([ROOT / "scripts" / "fetch-rootfs", suite], capture_output=True, text=True, timeout=240)
     if answer.returncode:
         missing(f"there is no root file system of Debian {suite}: {answer.stderr.strip()}")
     return Path(answer.stdout.strip())

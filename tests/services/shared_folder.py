@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.missing import missing, program
 
 _SERVER = "/usr/lib/openssh/sftp-server"
@@ -32,7 +32,7 @@ def shared_folder(folder: Path) -> Iterator[Path]:
         _wait_for_mount(folder)
         yield folder
     finally:
-        completed(["umount", str(folder)], timeout=PATIENCE)
+        run_limited(["umount", str(folder)], timeout=PATIENCE)
         client.wait(PATIENCE)
         server.wait(PATIENCE)
 

@@ -66,7 +66,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if call.excinfo:
+        # The alarm comes again and again, and would meet pytest itself here. The teardown has a time of its own.
+        signal.setitimer(signal.ITIMER_REAL, 0)
     report = yield
     if _FOUND in item.stash:
         report.sections.extend(item.stash[_FOUND])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.commands import Child, completed
+from tests.services.commands import Child, run_limited
 from tests.services.missing import missing, program
 
 PATIENCE = 60.0
@@ -48,6 +48,6 @@ def wait_for_engine(socket: Path, engine: Child, log: Path) -> None:
     """Returns when it answers there; fails with the end of its log."""
     deadline = time.monotonic() + PATIENCE
     command = [program("docker"), "-H", f"unix://{socket}", "version"]
-    while completed(command, capture_output=True, timeout=PATIENCE).returncode:
+    while run_limited(command, capture_output=True, timeout=PATIENCE).returncode:
         assert engine.poll() is None, log.read_text("utf-8", "replace")[-2000:]
         assert time.monotonic() < deadline, log.read_text("utf-8", "replace")[-2000:]

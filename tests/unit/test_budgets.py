@@ -67,7 +67,7 @@ def test_nothing_is_mocked() -> None:
 
 
 def test_no_test_waits_for_ever() -> None:
-    """Every process of a test is a `Child`, which nobody waits for without end, and every other wait says how long."""
+    """A process that a test starts and waits for is a `Child`, which ends in time; every other wait says how long."""
     found = [
         f"{path}:{number}: {words}"
         for path, (_, tree) in _modules("tests")
