@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from agents import login
@@ -15,6 +16,7 @@ from agents.errors import AgentError
 from agents.folders import Below, File
 
 _READ, _READ_AND_ENTER = 0o400, 0o500
+_NAMED = 5
 
 
 def is_closed(entry: File | Below) -> bool:
@@ -34,12 +36,13 @@ def binds(folder: Path) -> bool:
         return False
 
 
-def refusal(path: bytes, mode: int, more: int) -> AgentError:
-    """Names the first of them and the cure; `more` are not named."""
-    name, others = path.decode("utf-8", "replace"), f" and {more} more" if more else ""
+def refusal(entries: Sequence[tuple[bytes, int]]) -> AgentError:
+    """Names the first of these paths with their modes, and the cure."""
+    named = [f"'{path.decode('utf-8', 'replace')}' (mode {mode:04o})" for path, mode in entries[:_NAMED]]
+    others = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
     return AgentError(
         "unreadable",
-        f"'{name}' (mode {mode:04o}){others} of the context cannot be opened by {login.user()}, the login there, and "
-        "would be empty in the image. Where you build, chmod u+r it (u+rx a folder) or name it in .dockerignore; or "
-        "let root log in there",
+        f"{', '.join(named)}{others} of the context cannot be opened by {login.user()}, the login there, and would "
+        "reach the build empty. Where you build, chmod u+r it (u+rx a folder) or name it in .dockerignore, and build "
+        "again; or let root log in there",
     )

@@ -66,8 +66,7 @@ class _Transfer:
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
         if self._closed and closed.binds(self._root):
-            (place, entry), *more = self._closed
-            raise closed.refusal(b"/".join((*place, entry.name)), entry.mode, len(more))
+            raise closed.refusal([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
         if self._lacking:
             make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
             self._ask("files", self._lacking)

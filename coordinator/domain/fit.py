@@ -189,7 +189,7 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
     builders = facts.engine.builders if facts.engine else ()
     able = [one for one in builders if host.engine in {"auto", one}]
     if not able:
-        reason = f"the inventory says engine: {host.engine}, and it has {_list(builders)}"
+        reason = f"the inventory says engine: {host.engine}, and its engine can be driven by {_list(builders)} only"
         return Rejection(host.name, Why.ENGINE, reason, f"write engine: auto for {host.name} in the inventory")
     for one in able:
         # The Engine API fetches a frontend image with a session, which only a command line opens.

@@ -131,7 +131,7 @@ def test_an_engine_that_would_lose_the_context_is_not_driven_by_its_api(listed, 
     done = by_api(home, app, f"{registry.address}/engines/api-docker26:1", "docker26")
 
     assert done.returncode == 3, done.stderr
-    assert "docker26: the inventory says engine: api, and it has buildx" in done.stderr
+    assert "docker26: the inventory says engine: api, and its engine can be driven by buildx only" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["graph", "stored", "serviced"])

@@ -74,7 +74,10 @@ def test_what_a_login_cannot_open_is_refused_by_name(own_board, home, app, regis
     done = good(home.run(*words))
 
     assert refused.returncode == 5
-    assert "LOST (unreadable): host 'pi4': 'rootfs/srv' (mode 0311) and 1 more" in refused.stderr
+    assert (
+        "LOST (unreadable): host 'pi4': 'rootfs/srv' (mode 0311), 'rootfs/etc/shadow' (mode 0000) of the context"
+        in refused.stderr
+    )
     assert "cannot be opened by pi, the login there" in refused.stderr
     assert "chmod u+r" in refused.stderr
     assert "not touched" in refused.stderr

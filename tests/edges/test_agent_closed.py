@@ -60,7 +60,7 @@ def arrive(there: Scripted, home: Path, root: str, entries: int) -> Received:
         ("shadow", 0o644, 0o000, "'etc' (mode 0000)"),
         ("shadow", 0o644, 0o311, "'etc' (mode 0311)"),
         ("shadow", 0o644, 0o655, "'etc' (mode 0655)"),
-        ("shadow", 0o000, 0o311, "'etc' (mode 0311) and 1 more of the context"),
+        ("shadow", 0o000, 0o311, "'etc' (mode 0311), 'etc/shadow' (mode 0000) of the context"),
     ],
 )
 def test_what_would_be_closed_to_us_is_named_with_the_cure(
@@ -89,6 +89,15 @@ def test_what_the_host_has_already_is_refused_too(home: Path):
         arrive(there, home, there.folder(there.file("key", b"x" * 99, 0o600)), 1)
         with pytest.raises(AgentError, match=r"'key' \(mode 0200\)"):
             arrive(again, home, again.folder(again.file("key", b"x" * 99, 0o200)), 1)
+
+
+def test_many_are_counted(home: Path):
+    """The first five are named."""
+    there = Scripted()
+    root = there.folder(*(there.file(f"f{number}", b"x", 0) for number in range(7)))
+
+    with ordinary_login(), pytest.raises(AgentError, match=r"'f0' \(mode 0000\), .*'f4' \(mode 0000\) and 2 more of"):
+        arrive(there, home, root, 7)
 
 
 def test_root_takes_everything(home: Path):
