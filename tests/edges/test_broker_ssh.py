@@ -7,16 +7,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncssh
+import pytest
 
 from coordinator.domain.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.references import Reference
+from coordinator.hosts.ssh.tunnel import SshTunnel
 from coordinator.registry.broker import Broker
 from tests.edges.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, client_hello, listening, of, read_head
 from tests.edges.scripted_server import scripted
 
 
 class Everybody(asyncssh.SSHServer):
-    """A board that lets everybody in and forwards every port."""
+    """A board that lets everybody in and forwards every port; `lose` ends its side of the latest connection."""
+
+    latest: asyncssh.SSHServerConnection
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        Everybody.latest = conn
+
+    @staticmethod
+    def lose() -> None:
+        Everybody.latest.abort()
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
         return False
@@ -35,8 +46,16 @@ async def forwarded(broker: Broker) -> AsyncIterator[tuple[Bed, asyncssh.SSHClie
             "127.0.0.1", board.get_port(), known_hosts=([key.convert_to_public()], [], []), username="pi", config=None
         ) as connection,
     ):
-        listener = await connection.start_server(lambda _host, _port: broker, "127.0.0.1", 0)
-        yield Bed(broker, listener.get_port()), connection
+        tunnel = SshTunnel(connection, broker, nothing)
+        await tunnel.open("pi5")
+        try:
+            yield Bed(broker, tunnel.port), connection
+        finally:
+            await tunnel.close()
+            assert tunnel.defect is None
+
+
+async def nothing() -> None: ...
 
 
 async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
@@ -61,8 +80,9 @@ async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
     assert door.pushed.digest == sha256(MANIFEST)
 
 
-async def test_a_tunnel_that_is_lost_leaves_nothing_whole() -> None:
-    """The connection to the board dies under a layer: the registry sees a broken body at once."""
+@pytest.mark.parametrize("by_the_board", [False, True])
+async def test_a_tunnel_that_is_lost_leaves_nothing_whole(*, by_the_board: bool) -> None:
+    """The connection to the board dies under a layer: the registry sees a broken body at once, and nobody's refusal."""
     arrived, left = asyncio.Event(), asyncio.Event()
 
     async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -79,7 +99,7 @@ async def test_a_tunnel_that_is_lost_leaves_nothing_whole() -> None:
             async with bed.board(door) as board, asyncio.timeout(5):
                 await board.send("PATCH", await board.upload(), bytes(1000), content_length="100000")
                 await arrived.wait()
-                connection.abort()
+                (Everybody.lose if by_the_board else connection.abort)()
                 await left.wait()
 
     assert door.refusal is None

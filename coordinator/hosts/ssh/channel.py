@@ -17,7 +17,7 @@ _READ = 65536
 
 
 class SshReader:
-    """stdout of the process."""
+    """What comes through a channel: stdout of a process, or a connection to a tunnel's port."""
 
     def __init__(self, inner: asyncssh.SSHReader[bytes]) -> None:
         self._inner = inner
@@ -37,7 +37,7 @@ class SshReader:
 
 
 class SshWriter:
-    """stdin of the process."""
+    """What goes into a channel."""
 
     def __init__(self, inner: asyncssh.SSHWriter[bytes]) -> None:
         self._inner = inner
@@ -50,6 +50,9 @@ class SshWriter:
             await self._inner.drain()
         except asyncssh.Error as error:
             raise ConnectionResetError(error.reason) from error
+
+    def close(self) -> None:
+        self._inner.close()
 
     def write_eof(self) -> None:
         # Gone already: whoever reads the answer is told.

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from coordinator.errors import LostError
+from coordinator.hosts.ssh.channel import SshReader, SshWriter
 from coordinator.hosts.ssh.connect import TROUBLE
 from coordinator.hosts.transport import ConnectionHandler
 
@@ -72,8 +73,9 @@ class SshTunnel:
             task.add_done_callback(self._serving.discard)
         try:
             with suppress(*TROUBLE):
-                # The handler asks no more of them than asyncssh's streams have.
-                await self._handler(cast("asyncio.StreamReader", reader), cast("asyncio.StreamWriter", writer))
+                # All that a handler asks of streams these have, and they say by OSError that the connection is lost.
+                ours = SshReader(reader), SshWriter(writer)
+                await self._handler(cast("asyncio.StreamReader", ours[0]), cast("asyncio.StreamWriter", ours[1]))
         except asyncio.CancelledError:
             pass
         except Exception as error:  # noqa: BLE001 - nobody awaits this task; who closes the transport is told
