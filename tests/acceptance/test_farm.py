@@ -175,3 +175,25 @@ def test_a_board_that_was_away_when_the_coordinator_died_is_asked_first(boards, 
     assert [(one["host"], one["state"]) for one in tries] == [("pi-b", "pushed")]
     assert json.loads(done.stdout)["archloom"]["platforms"]["linux/amd64"]["attempts"] == 1
     assert board.jobs_of(run["run"]) == []
+
+
+def test_a_board_that_is_off_when_its_push_is_gone_on_with_ends_the_run_in_order(boards, home, registry, tmp_path):
+    """Killed in the push, and the board is off when the run is taken up: lost, with the reason, and no bug."""
+    base = base_image(registry, *THREE, repository="farm/base")
+    noise = {"noise": secrets.token_bytes(4 << 20)}
+    folder = context(tmp_path / "off", f"FROM {base.reference}\nCOPY noise /noise\n", noise)
+    board = boards["pi-b"]
+    board.bandwidth("8mbit")
+    tag = f"{registry.address}/farm/gone:1"
+    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64", "--on", "pi-b")
+    follow(process, r"native +push")
+    process.kill()
+    process.communicate()
+    board.power_off()
+
+    done = home.run("resume")
+
+    assert done.returncode == 5, done.stderr
+    assert "LOST" in done.stderr
+    assert "not touched" in done.stderr
+    assert "bug" not in done.stderr

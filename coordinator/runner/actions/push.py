@@ -38,7 +38,9 @@ async def _lost(loom: Loom, job: Job, attempt: Attempt, error: LostError) -> Non
     What was lost on every try through the tunnel leaves as an archive once, before another host builds it.
     """
     losses = loom.push_losses[attempt.id] = loom.push_losses.get(attempt.id, 0) + 1
-    if pushed_again(error.code, losses, tunnel=not uses_archives(loom, attempt.host)):
+    # A host that was off when the run was taken up has no facts to ask.
+    tunnel = attempt.host in loom.farm.facts and not uses_archives(loom, attempt.host)
+    if pushed_again(error.code, losses, tunnel=tunnel):
         loom.emit(Phase(place(job, attempt), "push", f"{PUSH_LOST}{error.message}"))
         await asyncio.sleep(_PAUSE_S * losses)
         loom.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
