@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.archloom import Home, context
+from tests.acceptance.leftovers import LIST, ours
 from tests.services.images import base_image
 from tests.services.judges import docker
 
@@ -36,8 +37,7 @@ def hello(registry, tmp_path: Path) -> Path:
 
 def held() -> set[str]:
     """Images that an engine holds for us."""
-    names = docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return {name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))}
+    return set(ours(docker(*LIST)))
 
 
 @pytest.fixture

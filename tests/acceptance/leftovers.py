@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from tests.services.boards import Board
 
+LIST = ("images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+def ours(listed: str) -> list[str]:
+    """The names of ours among those that `LIST` prints."""
+    return [name for name in listed.split() if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
+
 
 def held(board: Board) -> list[str]:
     """Names of ours in its engine."""
-    names = board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    return [name for name in names if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
+    return ours(board.docker(*LIST))
 
 
 def jobs(board: Board) -> list[str]:
