@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -18,9 +19,8 @@ from agents.logs import tail
 from agents.spec import Spec
 from agents.witness import Evidence, Witness
 
-# BuildKit's name for its last step, and how long it may take to give the image its name.
-_EXPORTING = "exporting to image"
-_EXPORT_S, _LOOK = 2.0, 0.05
+# How long an engine may take to export what it had built when its client went, and how often one looks for it.
+_EXPORT_S, _LOOK_S = 60.0, 0.5
 
 
 class Driver(Protocol):
@@ -62,6 +62,7 @@ class EngineBuild:
         self._engine = engine
         self._driver = driver
         self._cancelled = False
+        self._cut_short = False
 
     def run(self) -> dict[str, Any]:
         """BUILT, FAILED, LOST or CANCELLED. Raises AgentError `engine` where the engine does not even answer."""
@@ -79,7 +80,7 @@ class EngineBuild:
             if not failure:
                 return self._built()
             if self._cancelled:
-                self._drop_late_image()
+                self._cut_short = True
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
         # What the driver lost is lost, whether or not the engine is back by now.
@@ -89,6 +90,19 @@ class EngineBuild:
     def cancel(self) -> None:
         self._cancelled = True
         self._driver.cancel()
+
+    def clean_up(self) -> None:
+        """Drop the image of a cancelled build: an engine that was at its last step finishes it without its client.
+
+        Nothing tells whether it was: the line that says so reaches the log late, or never with the client killed.
+        """
+        until = time.monotonic() + (_EXPORT_S if self._cut_short else 0.0)
+        with suppress(AgentError):  # an engine that is down builds nothing
+            while time.monotonic() < until:
+                if images.inspect(self._engine, self._spec.image) is not None:
+                    images.untag(self._engine, self._spec.image)
+                    return
+                time.sleep(_LOOK_S)
 
     def _built(self) -> dict[str, Any]:
         image = images.inspect(self._engine, self._spec.image)
@@ -103,15 +117,6 @@ class EngineBuild:
             "variant": image.get("Variant") or "",
             "size": image["Size"],
         }
-
-    def _drop_late_image(self) -> None:
-        """An engine that was exporting may not notice that its client is gone, and name the image when all is over."""
-        until = time.monotonic() + (_EXPORT_S if _EXPORTING in tail(self._folder) else 0.0)
-        while time.monotonic() < until:
-            if images.inspect(self._engine, self._spec.image) is not None:
-                images.untag(self._engine, self._spec.image)
-                return
-            time.sleep(_LOOK)
 
     def _fault(self, failure: str, evidence: Evidence, architecture: str) -> verdict.Fault:
         foreign = self._spec.platform.split("/")[1] != architecture

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -24,11 +25,13 @@ class Build(Protocol):
     """One build on one engine.
 
     `run` returns a result as on the wire; its `seconds` and `log_size` are measured here. `cancel` comes from another
-    thread, at any time, also before `run`, and makes it return soon.
+    thread, at any time, also before `run`, and makes it return soon. `clean_up` comes last, when the result is known
+    and the job's folder may be gone, and may take its time.
     """
 
     def run(self) -> dict[str, Any]: ...
     def cancel(self) -> None: ...
+    def clean_up(self) -> None: ...
 
 
 Prepare = Callable[[spec.Spec, Path, BinaryIO], Build]
@@ -47,8 +50,12 @@ def main(arguments: Sequence[str], prepare: Prepare) -> int:
     _announce(folder, slot, ready)
     threading.Thread(target=_beat, args=(folder,), daemon=True).start()
     results.finish(folder, _run(folder, prepare, cancelling))
-    # This process leads the group: the last of it goes with what it started.
-    os.killpg(0, signal.SIGKILL)
+    os.close(held)
+    try:
+        cancelling.clean_up()
+    finally:
+        # This process leads the group: the last of it goes with what it started.
+        os.killpg(0, signal.SIGKILL)
     raise AssertionError
 
 
@@ -70,6 +77,11 @@ class _Cancelling:
             if self.asked:
                 return {"state": "CANCELLED"}
         return build.run()
+
+    def clean_up(self) -> None:
+        """What is left to do when nobody waits any more."""
+        if self._build is not None:
+            self._build.clean_up()
 
     def _wait(self, asked: int) -> None:
         os.read(asked, 1)
@@ -99,7 +111,8 @@ def _say(ready: int, what: dict[str, str]) -> None:
 def _beat(folder: Path) -> None:
     while True:
         time.sleep(_BEAT)
-        os.utime(folder / results.HEARTBEAT)
+        with suppress(FileNotFoundError):  # the job was forgotten as soon as its result was known
+            os.utime(folder / results.HEARTBEAT)
 
 
 def _run(folder: Path, prepare: Prepare, cancelling: _Cancelling) -> dict[str, Any]:

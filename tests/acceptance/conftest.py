@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.archloom import Home, context
-from tests.acceptance.leftovers import LIST, ours
+from tests.acceptance.leftovers import LIST, ours, stays
 from tests.services.images import base_image
 from tests.services.judges import docker
 
@@ -45,4 +45,4 @@ def nothing_left() -> Iterator[None]:
     """What the test builds is gone from the engine when it ends."""
     before = held()
     yield
-    assert held() <= before
+    assert stays(lambda: held() - before) == set()

@@ -31,6 +31,7 @@ class ScriptedBuild:
         self._file = log
         self._stubborn = False
         self._cancelled = threading.Event()
+        self._to_clean_up: Path | None = None
 
     def run(self) -> dict[str, Any]:
         for word, argument in self._steps:
@@ -49,6 +50,14 @@ class ScriptedBuild:
     def cancel(self) -> None:
         if not self._stubborn:
             self._cancelled.set()
+
+    def clean_up(self) -> None:
+        if self._to_clean_up is not None:
+            self._reach(str(self._to_clean_up))
+
+    def _be_slow_to_clean_up(self, fifo: str) -> None:
+        """The clean-up lasts until the test opens the other end."""
+        self._to_clean_up = Path(fifo)
 
     def _log(self, text: str) -> None:
         self._file.write(text.encode())

@@ -67,11 +67,9 @@ class Exporting:
         self._cancelled = threading.Event()
 
     def run(self) -> str:
-        self._made.output.write(b"#4 exporting to image\n")
         assert self._cancelled.wait(PATIENCE)
-        threading.Timer(
-            0.3, images.tag, (engines.here(), f"{self._made.spec.image}-held", self._made.spec.image)
-        ).start()
+        image = self._made.spec.image
+        threading.Timer(0.3, images.tag, (engines.here(), f"{image}-held", image)).start()
         return "cancelled"
 
     def cancel(self) -> None:
@@ -79,7 +77,7 @@ class Exporting:
 
 
 def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path, engine):
-    """The engine was past the point where it would have noticed."""
+    """The engine was past the point where it would have noticed, and no line of the log said so."""
     with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
         assert made.run()["state"] == "BUILT"
         here = engines.here()
@@ -89,9 +87,21 @@ def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path,
         build.cancel()
         try:
             assert build.run() == {"state": "CANCELLED"}
+            assert images.inspect(here, made.spec.image) is None, "it came before anybody waited for it"
+            build.clean_up()
             assert images.inspect(here, made.spec.image) is None
         finally:
             images.untag(here, f"{made.spec.image}-held")
+
+
+def test_an_image_that_was_built_as_its_build_was_cancelled_stays(tmp_path, engine):
+    """It is a result like any other: who cancels and is late finds it, and drops it or pushes it."""
+    with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
+        build = made.build()
+        assert build.run()["state"] == "BUILT"
+        build.cancel()
+        build.clean_up()
+        assert images.inspect(engines.here(), made.spec.image) is not None
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back at once"])

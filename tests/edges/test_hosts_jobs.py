@@ -158,6 +158,21 @@ async def test_forgetting_a_running_job_ends_it():
         await asyncio.to_thread(until_gone, pid)
 
 
+async def test_nobody_waits_for_a_job_to_clean_up(tmp_path: Path):
+    """Its result, its slot and its folder are free; what it still has to do it does to the end."""
+    os.mkfifo(tmp_path / "fifo")
+    async with agent() as client:
+        folder = await begin(client, "a-1", ("be_slow_to_clean_up", str(tmp_path / "fifo")), ("wait", None))
+        pid = process_of(folder)
+        assert (await client.cancel("a-1")).state is EndState.CANCELLED
+        await client.forget("a-1")
+        await begin(client, "b-1")
+        assert (await follow(client, "b-1"))[1].state is EndState.BUILT
+        assert is_running(pid)
+        (tmp_path / "fifo").read_text()
+        await asyncio.to_thread(until_gone, pid)
+
+
 async def test_a_job_that_does_not_want_to_end_is_killed(tmp_path: Path):
     """Patience with a cancelled job has an end."""
     async with agent() as client:
