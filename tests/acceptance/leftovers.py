@@ -36,4 +36,5 @@ def stays(found: Callable[[], set[str]], seconds: float = 15.0) -> set[str]:
 
 def nothing_is_left(board: Board) -> None:
     [_] = board.home.glob(".local/state/archloom-agent/*/jobs")  # where they would be
-    assert stays(lambda: {*held(board), *jobs(board)}) == set()
+    left = stays(lambda: {*held(board), *jobs(board)})
+    assert not left, left

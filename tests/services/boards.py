@@ -155,6 +155,19 @@ class Board:
             self.power_on()
         self.bandwidth(None)
 
+    def clear(self) -> None:
+        """Take away what ended jobs left there, and another coordinator would keep for a day."""
+        jobs = [
+            path for path in self.home.glob(".local/state/archloom-agent/*/jobs/*") if not path.name.startswith(".")
+        ]
+        if jobs:
+            for job in jobs:
+                shutil.rmtree(job)
+            names = self.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+            ours = [name for name in names if name.startswith(("archloom/", "localhost:1/"))]
+            if ours:
+                self.docker("rmi", "--force", *ours)
+
     def run(self, command: str, *, stdin: str = "") -> str:
         """What a shell command prints as root of the board, without SSH. Raises CalledProcessError."""
         spaces = ("--mount", "--uts", "--pid", "--ipc", "--net", "--root", "--wd")

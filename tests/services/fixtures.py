@@ -90,11 +90,13 @@ def session_farm(lab: Lab) -> Iterator[Mapping[str, Board]]:
 def farm(session_farm: Mapping[str, Board]) -> Iterator[Mapping[str, Board]]:
     """Three boards with engines, shared: `pi-a` (root logs in), `pi-b` and `pi-c` (a user of group docker).
 
-    They are on, plugged in and fast again after the test. It keeps to names of its own, and leaves no slot taken.
+    They are on, plugged in, fast and without jobs again after the test. It keeps to names of its own, and leaves no
+    slot taken.
     """
     yield session_farm
     for one in session_farm.values():
         one.restore()
+        one.clear()
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +124,7 @@ def engines(session_engines: Mapping[str, Board]) -> Iterator[Mapping[str, Board
     yield session_engines
     for one in session_engines.values():
         one.restore()
+        one.clear()
 
 
 @pytest.fixture
