@@ -97,12 +97,12 @@ class EngineBuild:
         Nothing tells whether it was: the line that says so reaches the log late, or never with the client killed.
         """
         until = time.monotonic() + (_EXPORT_S if self._cut_short else 0.0)
-        with suppress(AgentError):  # an engine that is down builds nothing
-            while time.monotonic() < until:
+        while time.monotonic() < until:
+            with suppress(AgentError):  # an engine that is slow, or being restarted, is asked again
                 if images.inspect(self._engine, self._spec.image) is not None:
                     images.untag(self._engine, self._spec.image)
                     return
-                time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)
 
     def _built(self) -> dict[str, Any]:
         image = images.inspect(self._engine, self._spec.image)

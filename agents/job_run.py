@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -25,8 +24,8 @@ class Build(Protocol):
     """One build on one engine.
 
     `run` returns a result as on the wire; its `seconds` and `log_size` are measured here. `cancel` comes from another
-    thread, at any time, also before `run`, and makes it return soon. `clean_up` comes last, when the result is known
-    and the job's folder may be gone, and may take its time.
+    thread, at any time, also before `run`, and makes it return soon. `clean_up` comes last for one that was
+    cancelled: in another process, when the result is known and the job's folder may be gone. It may take its time.
     """
 
     def run(self) -> dict[str, Any]: ...
@@ -49,14 +48,28 @@ def main(arguments: Sequence[str], prepare: Prepare) -> int:
     cancelling = _Cancelling()
     _announce(folder, slot, ready)
     threading.Thread(target=_beat, args=(folder,), daemon=True).start()
-    results.finish(folder, _run(folder, prepare, cancelling))
-    os.close(held)
-    try:
-        cancelling.clean_up()
-    finally:
-        # This process leads the group: the last of it goes with what it started.
-        os.killpg(0, signal.SIGKILL)
+    result = _run(folder, prepare, cancelling)
+    results.finish(folder, result)
+    if result["state"] == "CANCELLED":
+        _apart(cancelling.clean_up, held)
+    # This process leads the group: the last of it goes with what it started.
+    os.killpg(0, signal.SIGKILL)
     raise AssertionError
+
+
+def _apart(work: Callable[[], None], held: int) -> None:
+    """Have `work` done by a process outside the job's group: this one ends now, with its slot and all it started."""
+    child = os.fork()
+    if child:
+        # Set from here, so that it is done before the group is killed.
+        os.setpgid(child, child)
+        return
+    try:
+        os.close(held)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        work()
+    finally:
+        os._exit(0)
 
 
 class _Cancelling:
@@ -79,7 +92,7 @@ class _Cancelling:
         return build.run()
 
     def clean_up(self) -> None:
-        """What is left to do when nobody waits any more."""
+        """What is left to do of a cancelled build when nobody waits any more."""
         if self._build is not None:
             self._build.clean_up()
 
@@ -111,8 +124,7 @@ def _say(ready: int, what: dict[str, str]) -> None:
 def _beat(folder: Path) -> None:
     while True:
         time.sleep(_BEAT)
-        with suppress(FileNotFoundError):  # the job was forgotten as soon as its result was known
-            os.utime(folder / results.HEARTBEAT)
+        os.utime(folder / results.HEARTBEAT)
 
 
 def _run(folder: Path, prepare: Prepare, cancelling: _Cancelling) -> dict[str, Any]:

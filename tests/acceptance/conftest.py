@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.archloom import Home, context
-from tests.acceptance.leftovers import LIST, ours, stays
+from tests.acceptance.leftovers import stays
+from tests.services.boards import LIST_IMAGES, ours
 from tests.services.images import base_image
 from tests.services.judges import docker
 
@@ -37,7 +38,7 @@ def hello(registry, tmp_path: Path) -> Path:
 
 def held() -> set[str]:
     """Images that an engine holds for us."""
-    return set(ours(docker(*LIST)))
+    return set(ours(docker(*LIST_IMAGES)))
 
 
 @pytest.fixture

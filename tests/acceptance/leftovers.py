@@ -7,24 +7,6 @@ from collections.abc import Callable
 
 from tests.services.boards import Board
 
-LIST = ("images", "--format", "{{.Repository}}:{{.Tag}}")
-
-
-def ours(listed: str) -> list[str]:
-    """The names of ours among those that `LIST` prints."""
-    return [name for name in listed.split() if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
-
-
-def held(board: Board) -> list[str]:
-    """Names of ours in its engine."""
-    return ours(board.docker(*LIST))
-
-
-def jobs(board: Board) -> list[str]:
-    """Jobs whose folders its agent has."""
-    folders = board.home.glob(".local/state/archloom-agent/*/jobs/*")
-    return [path.name for path in folders if not path.name.startswith(".")]
-
 
 def stays(found: Callable[[], set[str]], seconds: float = 15.0) -> set[str]:
     """What `found` still finds when a cancelled build's image, which may come late, has had its time to go."""
@@ -36,5 +18,5 @@ def stays(found: Callable[[], set[str]], seconds: float = 15.0) -> set[str]:
 
 def nothing_is_left(board: Board) -> None:
     [_] = board.home.glob(".local/state/archloom-agent/*/jobs")  # where they would be
-    left = stays(lambda: {*held(board), *jobs(board)})
+    left = stays(lambda: {*board.held(), *map(str, board.jobs())})
     assert not left, left

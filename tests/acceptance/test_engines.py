@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.acceptance.archloom import BEGUN, Home, context, eventually, follow, good
-from tests.acceptance.leftovers import held, jobs, nothing_is_left
+from tests.acceptance.leftovers import nothing_is_left
 from tests.services.boards import Board
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect
@@ -173,7 +173,7 @@ def test_a_prune_under_a_build_costs_a_try_at_most(listed, home, app, registry, 
     seen = follow(process, BEGUN)
 
     board.docker("system", "prune", "--all", "--force")
-    assert held(board) == [], "the base is still there, and so nothing was tried"
+    assert board.held() == [], "the base is still there, and so nothing was tried"
     rest = process.communicate(timeout=120)[1]
 
     assert process.returncode == 0, seen + rest
@@ -191,10 +191,10 @@ def test_what_a_dead_coordinator_left_is_swept(listed, home, app, registry, host
     follow(process, BEGUN)
     process.kill()
     process.communicate(timeout=60)
-    [job] = jobs(board)
+    [job] = [folder.name for folder in board.jobs()]
     run = job.partition("-")[0]
     board.run(f"until ls {board.spec.home}/.local/state/archloom-agent/*/jobs/{job}/result.json; do sleep 0.1; done")
-    assert [name for name in held(board) if name.startswith(f"archloom/{run}")]
+    assert [name for name in board.held() if name.startswith(f"archloom/{run}")]
     board.run("sleep 1.2")
 
     good(home.run("build", str(app()), "-t", f"{registry.address}/engines/y:1", *words))
@@ -213,12 +213,12 @@ def test_a_purge_takes_what_was_built(listed, home, app, registry, host):
     follow(process, BEGUN)
     process.kill()
     process.communicate(timeout=60)
-    eventually(lambda: any(name.startswith("archloom/") for name in held(board)))
-    board.docker("tag", next(name for name in held(board) if name.startswith("localhost:1/")), "mine/base:1")
+    eventually(lambda: any(name.startswith("archloom/") for name in board.held()))
+    board.docker("tag", next(name for name in board.held() if name.startswith("localhost:1/")), "mine/base:1")
     try:
         good(home.run("boards", "remove", host, "--purge", "--yes"))
 
-        assert (held(board), jobs(board)) == ([], [])
+        assert (board.held(), board.jobs()) == ([], [])
         assert "mine/base:1" in board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
         assert board.run(f"find {board.spec.home} /run/lock -name '*archloom*'") == ""
     finally:

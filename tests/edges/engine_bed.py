@@ -194,6 +194,20 @@ class Cut:
                     self._threads[-1].start()
 
 
+@contextmanager
+def comes_back(path: Path, engine: Path, seconds: float) -> Iterator[None]:
+    """The engine is behind this socket again, where nobody listens, after so many seconds of the block."""
+    proxies: list[Cut] = []
+    later = threading.Timer(seconds, lambda: proxies.append(Cut(path, engine)))
+    later.start()
+    try:
+        yield
+    finally:
+        later.join(PATIENCE)
+        for proxy in proxies:
+            proxy.close()
+
+
 def _pump(source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):

@@ -12,7 +12,7 @@ import pytest
 from agents import engines, images
 from agents.clis import installed
 from agents.errors import AgentError
-from tests.edges.engine_bed import DRIVERS, PATIENCE, Job, came, cut_off, gone, job, running, use_driver
+from tests.edges.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]
 
@@ -62,14 +62,11 @@ def test_a_build_cancelled_before_it_runs_does_not_run(driver, tmp_path):
 class Exporting:
     """A build that is cancelled in its last step, of which the engine takes no notice."""
 
-    def __init__(self, made: Job) -> None:
-        self._made = made
+    def __init__(self) -> None:
         self._cancelled = threading.Event()
 
     def run(self) -> str:
         assert self._cancelled.wait(PATIENCE)
-        image = self._made.spec.image
-        threading.Timer(0.3, images.tag, (engines.here(), f"{image}-held", image)).start()
         return "cancelled"
 
     def cancel(self) -> None:
@@ -83,15 +80,32 @@ def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path,
         here = engines.here()
         images.tag(here, made.spec.image, f"{made.spec.image}-held")
         images.untag(here, made.spec.image)
-        build = engines.EngineBuild(made.spec, made.folder, here, Exporting(made))
+        build = engines.EngineBuild(made.spec, made.folder, here, Exporting())
         build.cancel()
         try:
             assert build.run() == {"state": "CANCELLED"}
-            assert images.inspect(here, made.spec.image) is None, "it came before anybody waited for it"
+            late = threading.Timer(0.8, images.tag, (here, f"{made.spec.image}-held", made.spec.image))
+            late.start()
             build.clean_up()
+            late.join(PATIENCE)
             assert images.inspect(here, made.spec.image) is None
         finally:
             images.untag(here, f"{made.spec.image}-held")
+
+
+def test_an_engine_that_does_not_answer_for_a_moment_is_looked_at_again(tmp_path, engine, monkeypatch):
+    """It is restarted as its build is cancelled: the name comes, and goes, when it is back."""
+    with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
+        assert made.run()["state"] == "BUILT"
+        with cut_off(tmp_path / "cut.sock", engine, monkeypatch) as proxy:
+            build = engines.EngineBuild(made.spec, made.folder, engines.here(), Exporting())
+            build.cancel()
+            assert build.run() == {"state": "CANCELLED"}
+            proxy.stop()
+            proxy.path.unlink()
+            with comes_back(proxy.path, engine, 0.8):
+                build.clean_up()
+        assert images.inspect(engines.here(), made.spec.image) is None
 
 
 def test_an_image_that_was_built_as_its_build_was_cancelled_stays(tmp_path, engine):

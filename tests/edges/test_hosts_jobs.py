@@ -159,18 +159,43 @@ async def test_forgetting_a_running_job_ends_it():
 
 
 async def test_nobody_waits_for_a_job_to_clean_up(tmp_path: Path):
-    """Its result, its slot and its folder are free; what it still has to do it does to the end."""
-    os.mkfifo(tmp_path / "fifo")
+    """Its result, its slot and its folder are free, and what it started is gone; the clean-up is done to the end."""
+    fifo, note = tmp_path / "fifo", tmp_path / "note"
+    os.mkfifo(fifo)
     async with agent() as client:
-        folder = await begin(client, "a-1", ("be_slow_to_clean_up", str(tmp_path / "fifo")), ("wait", None))
-        pid = process_of(folder)
+        steps = (("spawn", str(note)), ("be_slow_to_clean_up", str(fifo)), ("log", "begun\n"), ("wait", None))
+        folder = await begin(client, "a-1", *steps)
+        await first_piece(client, "a-1")
         assert (await client.cancel("a-1")).state is EndState.CANCELLED
+        for pid in (process_of(folder), int(note.read_text())):
+            await asyncio.to_thread(until_gone, pid)
         await client.forget("a-1")
         await begin(client, "b-1")
         assert (await follow(client, "b-1"))[1].state is EndState.BUILT
-        assert is_running(pid)
-        (tmp_path / "fifo").read_text()
-        await asyncio.to_thread(until_gone, pid)
+    assert written(fifo, within=60.0) == b"cleaned up"
+
+
+@pytest.mark.parametrize("state", ["BUILT", "FAILED"])
+async def test_only_a_cancelled_job_is_cleaned_up(tmp_path: Path, state: str):
+    """What was built is there for whoever pushes it; what failed has left no image."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ending = [("fail", "exit code: 2")] if state == "FAILED" else []
+    async with agent() as client:
+        folder = await begin(client, "a-1", ("be_slow_to_clean_up", str(fifo)), *ending)
+        assert (await follow(client, "a-1"))[1].state is EndState[state]
+        assert (await client.cancel("a-1")).state is EndState[state]
+        await asyncio.to_thread(until_gone, process_of(folder))
+    assert written(fifo, within=1.0) == b""
+
+
+def written(fifo: Path, within: float) -> bytes:
+    """What somebody writes into it; empty where nobody does in that many seconds."""
+    end = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return os.read(end, 100) if select.select([end], [], [], within)[0] else b""
+    finally:
+        os.close(end)
 
 
 async def test_a_job_that_does_not_want_to_end_is_killed(tmp_path: Path):

@@ -27,6 +27,12 @@ from tests.services.engine import SocketConnection
 INIT = Path(__file__).with_name("board_init.sh")
 # Longer than anything here takes on a busy machine.
 PATIENCE = 60.0
+LIST_IMAGES = ("images", "--format", "{{.Repository}}:{{.Tag}}")
+
+
+def ours(listed: str) -> list[str]:
+    """The names of ours among those that `LIST_IMAGES` prints."""
+    return [name for name in listed.split() if name.startswith(("archloom/", "localhost:1/", "127.0.0.1"))]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -157,16 +163,21 @@ class Board:
 
     def clear(self) -> None:
         """Take away what ended jobs left there, and another coordinator would keep for a day."""
-        jobs = [
-            path for path in self.home.glob(".local/state/archloom-agent/*/jobs/*") if not path.name.startswith(".")
-        ]
-        if jobs:
-            for job in jobs:
-                shutil.rmtree(job)
-            names = self.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-            ours = [name for name in names if name.startswith(("archloom/", "localhost:1/"))]
-            if ours:
-                self.docker("rmi", "--force", *ours)
+        jobs = self.jobs()
+        for job in jobs:
+            shutil.rmtree(job)
+        images = self.held() if jobs else []
+        if images:
+            self.docker("rmi", "--force", *images)
+
+    def jobs(self) -> list[Path]:
+        """The folders of the jobs that its agent has, whoever sent them."""
+        paths = self.home.glob(".local/state/archloom-agent/*/jobs/*")
+        return [path for path in paths if not path.name.startswith(".")]
+
+    def held(self) -> list[str]:
+        """Names of ours in its engine."""
+        return ours(self.docker(*LIST_IMAGES))
 
     def run(self, command: str, *, stdin: str = "") -> str:
         """What a shell command prints as root of the board, without SSH. Raises CalledProcessError."""
