@@ -7,15 +7,14 @@ import fcntl
 from pathlib import Path
 from typing import BinaryIO
 
-from agents import process, state
+from agents import process
 from agents.errors import AgentError
-from agents.jobs import CONTEXT, remove_tree
+from agents.jobs import CONTEXT, mark_arrived, remove_tree
 from agents.objects import Objects
 from agents.transfer import Received, Say, transfer
 
 _PARTIAL = "context.partial"
 _OLD = "context.old"
-_BOOT = "context.boot"
 
 
 def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
@@ -37,16 +36,6 @@ def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Recei
         return _replace(folder, stream, say, objects)
 
 
-def has_arrived(folder: Path) -> bool:
-    """Whether the job has its context. One that came before the host was last started is none: a power cut leaves
-    files that are there and have holes.
-    """
-    try:
-        return (folder / CONTEXT).is_dir() and (folder / _BOOT).read_text(encoding="ascii") == state.boot_id()
-    except FileNotFoundError:
-        return False
-
-
 def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
     partial, context, old = (folder / name for name in (_PARTIAL, CONTEXT, _OLD))
     for left in (partial, old):
@@ -58,7 +47,7 @@ def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Rece
     except BaseException:
         remove_tree(partial)
         raise
-    (folder / _BOOT).write_text(state.boot_id(), encoding="ascii")
+    mark_arrived(folder)
     if context.exists():
         context.rename(old)
     partial.rename(context)

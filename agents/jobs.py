@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agents import cancel, process, results, spec
+from agents import cancel, process, results, spec, state
 from agents.errors import AgentError
 from agents.locks import locked
 
 CONTEXT = "context"
+_CONTEXT_BOOT = "context.boot"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}\Z")
 
 Discard = Callable[[spec.Spec], None]
@@ -23,8 +24,8 @@ Discard = Callable[[spec.Spec], None]
 class Jobs:
     """The jobs below one state folder. Names that are not job ids never reach the file system."""
 
-    def __init__(self, state: Path) -> None:
-        self._root = state / "jobs"
+    def __init__(self, state_folder: Path) -> None:
+        self._root = state_folder / "jobs"
 
     def folder(self, job: str) -> Path:
         """The folder of a job that was created. Raises AgentError `bad_request` or `unknown_job`."""
@@ -94,6 +95,21 @@ class Jobs:
             found = None if other == path else _readable_spec(other)
             if found is not None:
                 yield found
+
+
+def has_arrived(folder: Path) -> bool:
+    """Whether the job has its context. One that came before the host was last started is none: a power cut leaves
+    files that are there and have holes.
+    """
+    try:
+        return (folder / CONTEXT).is_dir() and (folder / _CONTEXT_BOOT).read_text(encoding="ascii") == state.boot_id()
+    except FileNotFoundError:
+        return False
+
+
+def mark_arrived(folder: Path) -> None:
+    """From now on the job has its context, or will when the context is renamed to its place."""
+    (folder / _CONTEXT_BOOT).write_text(state.boot_id(), encoding="ascii")
 
 
 def remove_tree(path: Path) -> None:

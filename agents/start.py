@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agents import process, results
-from agents.context import has_arrived
 from agents.errors import AgentError
+from agents.jobs import has_arrived
 from agents.locks import locked
 from agents.slots import Slot
 
