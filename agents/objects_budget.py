@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agents import state
+from agents.disk import room_below
 from agents.errors import AgentError
 from agents.locks import locked
 from agents.objects import FOLDERS
-from agents.witness import room_below
 
 _MOST = 5_000_000_000
 _PART_OF_DISK = 0.1

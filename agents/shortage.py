@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 
+from agents.disk import least_room
 from agents.engine_api import EngineSocket
 from agents.engine_disk import folders
 from agents.errors import AgentError
 from agents.verdict import is_full
-from agents.witness import least_room
 
 _NO_SPACE = os.strerror(errno.ENOSPC).lower()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agents.witness import Evidence, Room
+from agents.disk import Room
+from agents.witness import Evidence
 
 _FULL = 16 << 20
 # Only what QEMU's user mode prints says that it was QEMU.

@@ -6,7 +6,6 @@ the disk is gone with what it wrote.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from agents.disk import Room, by_room, least_room
 from agents.engine_api import Connection, EngineSocket, target, translated
 from agents.errors import AgentError
 
@@ -23,14 +23,6 @@ _LOOK = 0.2
 _VMSTAT = Path("/proc/vmstat")
 # Nothing has this label: the connection is silent, and ends with the engine.
 _SILENT_EVENTS = target("/events", {"filters": '{"label":["archloom.none"]}'})
-
-
-class Room(NamedTuple):
-    """Bytes and inodes free below a folder, for its owner."""
-
-    folder: str
-    bytes: int
-    inodes: int
 
 
 class Evidence(NamedTuple):
@@ -89,31 +81,7 @@ class Witness:
 
     def _look(self) -> None:
         rooms = [room for room in (least_room(self._folders), self._least) if room is not None]
-        self._least = min(rooms, key=_by_room, default=None)
-
-
-def least_room(folders: Sequence[str]) -> Room | None:
-    """Of these folders the one with the least room; None where none can be looked at."""
-    return min((room for room in map(room_below, folders) if room is not None), key=_by_room, default=None)
-
-
-def room_below(folder: str) -> Room | None:
-    """What the folder's owner can still write: root may use the blocks that are reserved for it."""
-    try:
-        status, owner = os.statvfs(folder), Path(folder).stat().st_uid
-    except PermissionError:
-        # Below the root of an engine that keeps its parts apart by user: the parent is on the same file system.
-        return room_below(os.path.dirname(folder)) if folder not in {"/", ""} else None  # noqa: PTH120
-    except OSError:
-        return None
-    free = status.f_bavail if owner else status.f_bfree
-    # File systems that make inodes as they need them say 0 of 0.
-    inodes = status.f_ffree if status.f_files else 1
-    return Room(folder, free * status.f_frsize, inodes)
-
-
-def _by_room(room: Room) -> tuple[int, int]:
-    return min(room.inodes, 1), room.bytes
+        self._least = min(rooms, key=by_room, default=None)
 
 
 def _ended(connection: socket.socket) -> bool:

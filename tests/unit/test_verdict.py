@@ -6,8 +6,9 @@ import pytest
 
 from agents.build_cli import complaint
 from agents.clis import Cli, choose
+from agents.disk import Room
 from agents.verdict import judge
-from agents.witness import Evidence, Room
+from agents.witness import Evidence
 
 HEALTHY = Evidence(engine_died=False, oom_kills=0, least=Room("/var/lib/docker", 1 << 30, 1000))
 SAID = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'
