@@ -17,7 +17,8 @@ from tests.services.boards import Board
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 from tests.services.registry import Registry
 from tests.services.ssh_home import ssh_home
 

@@ -19,7 +19,7 @@ from tests.acceptance.archloom import BEGUN, PATIENCE, Home, context, eventually
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
-from tests.services.missing import ROOT
+from tests.services.paths import ROOT
 from tests.services.registry import Registry
 from tests.services.ssh_home import ssh_home
 

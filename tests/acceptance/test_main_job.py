@@ -13,7 +13,8 @@ from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image
 from tests.services.judges import docker_login, pulled, ran, skopeo_inspect, skopeo_raw
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 pytestmark = pytest.mark.engine
 

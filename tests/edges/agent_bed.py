@@ -19,13 +19,14 @@ from coordinator.domain.dockerignore import compile_ignore
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.results import ContextReceived, Ended, LogText
+from tests.services.paths import CASES
 
 if TYPE_CHECKING:
     import pytest
 
 HERE = Path(__file__).parent
 STAND_IN = str(HERE / "stand_in_agent.py")
-REQUESTS = (HERE.parent / "cases" / "wire" / "requests.jsonl").read_bytes()
+REQUESTS = (CASES / "wire" / "requests.jsonl").read_bytes()
 SPEC = json.loads(REQUESTS.splitlines()[1])["spec"]
 
 

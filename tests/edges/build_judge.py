@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.services.commands import run_limited
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 _NO_REASON = "context canceled"
 _MOST_TRIES = 10

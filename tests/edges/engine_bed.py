@@ -20,7 +20,8 @@ from agents.follow import follow
 from agents.spec import Spec, parse
 from tests.services.busybox import busybox
 from tests.services.commands import run_limited
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 DRIVERS = ("api", "docker", "buildx")
 # Longer than any step here takes on a busy machine.

@@ -6,7 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+from tests.services.paths import CASES
+
+WIRE = CASES / "wire"
 
 for name in ("noise.txt", "hello.txt"):
     sys.stdout.write((WIRE / name).read_text())

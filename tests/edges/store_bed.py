@@ -19,9 +19,9 @@ from coordinator.domain.run import Attempt, Run
 from coordinator.domain.states import AttemptEvent, TargetEvent
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
-from tests.services.missing import ROOT
+from tests.services.paths import CASES
 
-CASES = ROOT / "tests" / "cases" / "store"
+GOLDEN = CASES / "store"
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 OURS, THEIRS = this_driver("ada@here", "ours"), this_driver("bob@there", "theirs")
 TO_PUSHED = (AttemptEvent.SEND, AttemptEvent.SENT, AttemptEvent.BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
@@ -103,7 +103,7 @@ def told(store: Store, run_id: str = "7f3a") -> list[str]:
 def old_store(path: Path, version: int) -> Path:
     """A file as archloom left it when its store had this version."""
     with closing(sqlite3.connect(path)) as db:
-        db.executescript((CASES / f"{version}.sql").read_text("utf-8"))
+        db.executescript((GOLDEN / f"{version}.sql").read_text("utf-8"))
         db.execute("PRAGMA journal_mode = WAL")
     path.chmod(0o600)
     return path

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from transfer_bed import Scripted
 
 from agents.context import receive
 from agents.errors import AgentError
 from agents.objects import Objects
 from agents.transfer import Received
+from tests.edges.transfer_bed import Scripted
 from tests.services.missing import missing
 
 _NOBODY = 65534

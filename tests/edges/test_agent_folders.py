@@ -6,11 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from transfer_bed import Scripted, arrive
-
 from agents.folders import Below, File, Folder, Link, parse
+from tests.edges.transfer_bed import Scripted, arrive
+from tests.services.paths import CASES
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 LINES = (WIRE / "folders.jsonl").read_bytes().splitlines()
 
 

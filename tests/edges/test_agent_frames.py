@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import pytest
 
 from agents import frames, spec
 from agents.errors import AgentError
+from tests.services.paths import CASES
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 
 
 def test_every_golden_request_is_read():

@@ -18,8 +18,9 @@ from agents.errors import AgentError
 from agents.jobs import Jobs
 from agents.spec import Spec
 from tests.services.commands import Child
+from tests.services.paths import CASES
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 SPEC = json.loads((WIRE / "requests.jsonl").read_text().splitlines()[1])["spec"]
 BUILT = {"state": "BUILT", "seconds": 1.0, "log_size": 0}
 PATIENCE = 60.0

@@ -11,12 +11,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 from agents import state
 from agents.errors import AgentError
 from agents.objects import Objects
 from agents.objects_budget import Budget, budget, make_room, trim
+from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
 from tests.services.missing import missing
 
 ENDLESS = Budget(1 << 60)

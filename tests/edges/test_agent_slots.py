@@ -16,6 +16,7 @@ from agents import slots
 from agents.errors import AgentError
 from tests.services.commands import Child
 from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 
 @contextmanager
@@ -143,7 +144,7 @@ def as_user(shared: Path, name: str, number: int):
     """A process that becomes another user and takes a slot; it holds it until its stdin ends."""
     process = Child(
         [sys.executable, "-c", AS_USER, str(shared), name, str(number)],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 from agents.context import receive
 from agents.errors import AgentError
 from agents.objects import Objects
+from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 Script = Callable[[Scripted], list[list[object]]]
 

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from archive_bed import BARE, GZIPPED, Members, MemorySink, chopped, config, docker, layer, link, oci, sha256, tar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,20 @@ from coordinator.domain.index import parse_index
 from coordinator.domain.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.image.carry import carry_image
+from tests.edges.archive_bed import (
+    BARE,
+    GZIPPED,
+    Members,
+    MemorySink,
+    chopped,
+    config,
+    docker,
+    layer,
+    link,
+    oci,
+    sha256,
+    tar,
+)
 from tests.services.commands import run_limited
 from tests.services.missing import missing
 

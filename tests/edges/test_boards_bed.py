@@ -22,7 +22,7 @@ from tests.services.boards import Board
 from tests.services.busybox import busybox
 from tests.services.commands import Child, run_limited
 from tests.services.images import base_image
-from tests.services.missing import ROOT
+from tests.services.paths import ROOT
 from tests.services.registry import Registry
 from tests.services.ssh_home import said, ssh_command, ssh_home
 

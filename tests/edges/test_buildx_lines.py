@@ -12,8 +12,9 @@ import pytest
 from coordinator.cli.build import command
 from coordinator.cli.request import Flags, target_from
 from coordinator.errors import ArchloomError
+from tests.services.paths import CASES
 
-CASES = json.loads((Path(__file__).parent.parent / "cases" / "buildx_lines.json").read_text())
+GOLDEN = json.loads((CASES / "buildx_lines.json").read_text())
 WORDS = ("docker", "buildx", "build")
 
 
@@ -37,7 +38,7 @@ def in_a_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("in_a_context")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["line"])
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["line"])
 def test_a_line_people_use_is_understood_or_refused_by_name(case):
     """No flag is dropped in silence: the target is what was asked, or the refusal names the word that was not taken."""
     words = arguments(case["line"])

@@ -19,8 +19,8 @@ from coordinator.cli.output import in_colour, say, show
 from coordinator.config.documents import schema
 from coordinator.errors import BuildFailedError, LostError, RegistryError, UsageError
 from tests.services.commands import run_limited
+from tests.services.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEAVY = ("click", "pydantic", "ruamel", "rich", "docker", "httpx2", "asyncssh", "paramiko", "sqlite3", "asyncio")
 
 

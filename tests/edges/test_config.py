@@ -17,10 +17,10 @@ from coordinator.config.locate import find
 from coordinator.domain.inventory import Address, Host, Inventory, Kind, RegistrySettings, Use, builtin
 from coordinator.domain.platforms import parse
 from coordinator.errors import UsageError
+from tests.services.paths import CASES, ROOT
 
-ROOT = Path(__file__).parents[2]
-CASES = ROOT / "tests" / "cases" / "inventory"
-BAD = sorted(path.name for path in (CASES / "bad").glob("*.yaml"))
+GOLDEN = CASES / "inventory"
+BAD = sorted(path.name for path in (GOLDEN / "bad").glob("*.yaml"))
 REFERENCE = (ROOT / "inventory.yaml").read_text("utf-8")
 # In the reference, one blank after the '#' explains; anything else is an example with its '#' in front.
 EXAMPLES = re.sub(r"^( *)#(?! [^ ]|$)", r"\1", REFERENCE, flags=re.MULTILINE)
@@ -47,7 +47,7 @@ def read_or_refused(text: str) -> bool:
 @pytest.mark.parametrize("name", BAD)
 def test_all_problems_are_told_at_once(name, monkeypatch):
     """Each case tells every problem with file, line, column, path and what to write; the golden file is the judge."""
-    monkeypatch.chdir(CASES / "bad")
+    monkeypatch.chdir(GOLDEN / "bad")
     with pytest.raises(UsageError) as error:
         load(Path(name))
     told = error.value.message + (f"\nhint: {error.value.hint}" if error.value.hint else "") + "\n"
@@ -57,7 +57,7 @@ def test_all_problems_are_told_at_once(name, monkeypatch):
 
 def test_problems_stand_in_the_order_of_the_lines():
     """A person works through the file from top to bottom."""
-    lines = [int(line.split(":")[1]) for line in (CASES / "bad/every-key.txt").read_text("utf-8").splitlines()[1:]]
+    lines = [int(line.split(":")[1]) for line in (GOLDEN / "bad/every-key.txt").read_text("utf-8").splitlines()[1:]]
     assert lines == sorted(lines)
 
 
@@ -114,18 +114,18 @@ def test_the_reference_shows_every_key():
 
 def test_the_smallest_file():
     """A target per name is enough; everything else is left to the SSH configuration and to probes."""
-    found = load(CASES / "good" / "minimal.yaml")
+    found = load(GOLDEN / "good" / "minimal.yaml")
     assert [(host.name, host.kind, str(host.address)) for host in found.hosts] == [
         ("pi5", Kind.BOARD, "ssh://pi5"),
         ("pi4", Kind.BOARD, "ssh://pi@192.168.1.21"),
         ("beast", Kind.EMULATOR, "ssh://beast"),
     ]
-    assert found.source == str(CASES / "good" / "minimal.yaml")
+    assert found.source == str(GOLDEN / "good" / "minimal.yaml")
 
 
 def test_the_traps_of_yaml():
     """Names that look like numbers or truth are names; merge keys work; what was written is what is read."""
-    found = load(CASES / "good" / "odd.yaml")
+    found = load(GOLDEN / "good" / "odd.yaml")
     assert [host.name for host in found.hosts] == ["5", "on", "no", "007", "pi4"]
     zero = found.host("007")
     # An earlier map of a merge wins over a later one, and the entry's own keys over both.
@@ -301,7 +301,7 @@ def test_the_schema_is_what_is_read():
     assert "emulate" not in made["$defs"]["Board"]["anyOf"][-1]["properties"]
 
 
-@pytest.mark.parametrize("text", [REFERENCE, EXAMPLES, (CASES / "good/minimal.yaml").read_text("utf-8")])
+@pytest.mark.parametrize("text", [REFERENCE, EXAMPLES, (GOLDEN / "good/minimal.yaml").read_text("utf-8")])
 def test_good_files_fit_the_schema(text):
     """What is read is what the schema allows; an independent validator is the judge."""
     import jsonschema
@@ -316,5 +316,5 @@ def test_bad_files_do_not_fit_the_schema(name):
     """An editor with the schema underlines what the loader refuses."""
     import jsonschema
 
-    root = yaml_source.read(CASES / "bad" / f"{name}.yaml", name).root
+    root = yaml_source.read(GOLDEN / "bad" / f"{name}.yaml", name).root
     assert not jsonschema.Draft202012Validator(schema()).is_valid(root.data)

@@ -10,7 +10,6 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from agent_bed import chunks, follow, oldest_python, send
 
 from agents import engines, images
 from coordinator.domain.descriptors import DOCKER_MANIFEST
@@ -24,11 +23,13 @@ from coordinator.image.base import base_archive, read_base
 from coordinator.image.carry import carry_image
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
+from tests.edges.agent_bed import chunks, follow, oldest_python, send
 from tests.edges.broker_bed import Known
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
-from tests.services.missing import ROOT, program
+from tests.services.missing import program
+from tests.services.paths import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.usefixtures("engine")]
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_bed import Known, brokered
-from engine_bed import job
 
 from agents import archives, engines, images
 from agents.push import push
@@ -26,6 +24,8 @@ from coordinator.image.child import VerifiedChild, read_child
 from coordinator.registry.doors import PushedManifest
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.registries.registries import Registries
+from tests.edges.broker_bed import Known, brokered
+from tests.edges.engine_bed import job
 from tests.services.boards import Board
 from tests.services.images import base_image
 from tests.services.registry import Registry

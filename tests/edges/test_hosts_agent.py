@@ -11,21 +11,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from agent_bed import (
-    HERE,
-    REQUESTS,
-    SPEC,
-    STAND_IN,
-    agent,
-    begin,
-    first_piece,
-    follow,
-    is_running,
-    oldest_python,
-    places,
-    ready,
-    send,
-)
 
 from coordinator.domain.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError, UsageError
@@ -40,6 +25,21 @@ from coordinator.hosts.results import (
     JobEntry,
     LogText,
     Pushed,
+)
+from tests.edges.agent_bed import (
+    HERE,
+    REQUESTS,
+    SPEC,
+    STAND_IN,
+    agent,
+    begin,
+    first_piece,
+    follow,
+    is_running,
+    oldest_python,
+    places,
+    ready,
+    send,
 )
 
 

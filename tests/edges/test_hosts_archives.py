@@ -8,11 +8,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-from agent_bed import SPEC, agent, chunks, places, ready
 
 from agents import pieces
 from coordinator.errors import LostError
 from coordinator.hosts.results import BasesLoaded, HeldImage
+from tests.edges.agent_bed import SPEC, agent, chunks, places, ready
+from tests.services.paths import CASES
 
 HELD = SPEC["bases"][0]["name"]
 LONG = "x" * 700_000
@@ -163,7 +164,7 @@ async def test_bases_of_a_job_forgotten_meanwhile_are_dropped(tmp_path: Path):
 
 def test_pieces_are_what_the_wire_says(tmp_path: Path):
     """The example of `agents/README.md`, written and read."""
-    case = Path(__file__).parent.parent / "cases" / "wire" / "pieces.bin"
+    case = CASES / "wire" / "pieces.bin"
     path = tmp_path / "pieces"
     with path.open("wb") as file:
         for data in (b"ustar", b"\n0\n" * 9):

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from agent_bed import oldest_python
 
 from coordinator.errors import UsageError
 from coordinator.hosts.agent_bundle import bundle, contents
+from tests.edges.agent_bed import oldest_python
 from tests.services.commands import run_limited
 
 

@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_hosts_jobs import small_disk
-from transfer_bed import seen
 
 from agents.bodies import Bodies
 from coordinator.context.offer import ContextOffer, offer
@@ -29,9 +27,12 @@ from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.context import Lacking
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.results import ContextReceived
+from tests.edges.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
+from tests.edges.transfer_bed import seen
 from tests.services.commands import run_limited
+from tests.services.paths import CASES, ROOT
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 ALL = compile_ignore("")
 ODD_NAMES = (b"new\nline", b"caf\xc3\xa9", b"not\xff\xfeutf8", b"-rf", b" ", b"back\\slash", b"l" * 255, b"'\"$`")
 
@@ -345,7 +346,7 @@ def test_memory_does_not_grow_with_the_context(tmp_path: Path):
         "import asyncio, resource, sys\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[2])\n"
-        "from agent_bed import SPEC, agent\n"
+        "from tests.edges.agent_bed import SPEC, agent\n"
         "from coordinator.context.offer import offer\n"
         "from coordinator.context.tree import scan\n"
         "from coordinator.domain.dockerignore import compile_ignore\n"
@@ -361,7 +362,7 @@ def test_memory_does_not_grow_with_the_context(tmp_path: Path):
         "asyncio.run(run(Path(sys.argv[1])))\n"
     )
 
-    command = [sys.executable, "-c", program, root, Path(__file__).parent]
+    command = [sys.executable, "-c", program, root, ROOT]
     said = run_limited(command, capture_output=True, text=True, check=True).stdout
 
     size, here, there = map(int, said.splitlines()[-1].split())

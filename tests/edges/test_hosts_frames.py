@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,9 @@ from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts import results
 from coordinator.hosts.frames import LARGEST, Incoming
 from coordinator.hosts.results import Ended, EndState, HostBusyError
+from tests.services.paths import CASES
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 NOISE, HELLO, REPLIES = (WIRE.joinpath(name).read_bytes() for name in ("noise.txt", "hello.txt", "replies.jsonl"))
 
 

@@ -11,7 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from agent_bed import (
+
+from agents.cancel import cancel
+from coordinator.errors import LostError
+from coordinator.hosts.results import EndState, HostBusyError
+from tests.edges.agent_bed import (
     agent,
     begin,
     first_piece,
@@ -22,10 +26,6 @@ from agent_bed import (
     ready,
     send,
 )
-
-from agents.cancel import cancel
-from coordinator.errors import LostError
-from coordinator.hosts.results import EndState, HostBusyError
 from tests.services.commands import run_limited
 from tests.services.missing import missing
 

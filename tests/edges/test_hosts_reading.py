@@ -15,8 +15,9 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.transport import ConnectionHandler, Ending, Tunnel
+from tests.services.paths import CASES
 
-HELLO = (Path(__file__).parents[1] / "cases" / "wire" / "hello.txt").read_bytes()
+HELLO = (CASES / "wire" / "hello.txt").read_bytes()
 
 
 class Wire:

@@ -24,9 +24,10 @@ from coordinator.domain.platforms import parse
 from coordinator.errors import UsageError
 from tests.services.commands import run_limited
 from tests.services.missing import program
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parents[1] / "cases" / "import"
-ALL = sorted(str(path.relative_to(CASES)) for path in CASES.glob("*/*"))
+GOLDEN = CASES / "import"
+ALL = sorted(str(path.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*"))
 VARIABLES = (
     "BUILDX_CONFIG", "DOCKER_CONFIG", "DOCKER_HOST", "XDG_CONFIG_HOME", "CONTAINERS_CONF", "PODMAN_CONNECTIONS_CONF",
 )  # fmt: skip
@@ -51,7 +52,7 @@ def imported(case: Path, monkeypatch, *more: str) -> int:
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_printed(name, monkeypatch, capsys):
     """Each case tells entries on stdout and notes or the error on stderr; the golden files are the judge."""
-    case = CASES / name
+    case = GOLDEN / name
     code = imported(case, monkeypatch)
     told = capsys.readouterr()
 
@@ -66,13 +67,13 @@ def test_what_is_printed(name, monkeypatch, capsys):
         assert re.search(r"^error: .*\n(.*\n)*hint: ", told.err, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if (CASES / name / "inventory.yaml").exists()])
+@pytest.mark.parametrize("name", [name for name in ALL if (GOLDEN / name / "inventory.yaml").exists()])
 def test_it_is_an_inventory(name, monkeypatch, capsys):
     """What is printed can be used as it is, and --json says the same."""
-    hosts = {host.name: host for host in load(CASES / name / "inventory.yaml").hosts}
+    hosts = {host.name: host for host in load(GOLDEN / name / "inventory.yaml").hosts}
     assert hosts
 
-    assert imported(CASES / name, monkeypatch, "--json") == 0
+    assert imported(GOLDEN / name, monkeypatch, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [*told["boards"], *told["emulators"]] == list(hosts)
     for section, kind in (("boards", Kind.BOARD), ("emulators", Kind.EMULATOR)):
@@ -85,7 +86,7 @@ def test_it_is_an_inventory(name, monkeypatch, capsys):
 def test_every_source_has_good_and_bad_cases():
     """So that a source cannot lose its cases by a slip in a path."""
     for source in ("ssh-config", "ansible", "buildx", "podman"):
-        outcomes = {(path / "inventory.yaml").exists() for path in (CASES / source).iterdir()}
+        outcomes = {(path / "inventory.yaml").exists() for path in (GOLDEN / source).iterdir()}
         assert outcomes == {True, False}
 
 
@@ -125,7 +126,7 @@ def test_what_is_no_text(tmp_path, capsys):
 
 def test_ansible_s_own_list_comes_by_standard_input():
     """`ansible-inventory --list | archloom boards import ansible -`."""
-    text = (CASES / "ansible" / "list" / "list.json").read_bytes()
+    text = (GOLDEN / "ansible" / "list" / "list.json").read_bytes()
     words = [sys.executable, "-m", "coordinator", "boards", "import", "ansible", "-"]
     ended = run_limited(words, input=text, capture_output=True, check=True)
     assert b"pi5: ssh://pi@192.168.1.30:22\n" in ended.stdout
@@ -176,7 +177,7 @@ def test_an_alias_leads_where_ssh_says(tmp_path):
     (tmp_path / ".ssh").mkdir()
     config = tmp_path / ".ssh" / "config"
     for name in ("home-lab", "guarded"):
-        written = (CASES / "ssh-config" / name / "home" / ".ssh" / "config").read_text("utf-8")
+        written = (GOLDEN / "ssh-config" / name / "home" / ".ssh" / "config").read_text("utf-8")
         config.write_text(re.sub(r"(?m)^ *Include .*", "    Port 2200", written), "utf-8")
         machines = ssh_config.read(config, tmp_path).machines
         assert len(machines) > 2

@@ -21,11 +21,11 @@ import pytest
 from agents import elf_programs, probe, probe_engine, probe_machine, probe_runs
 from tests.services.commands import run_limited
 from tests.services.missing import program
+from tests.services.paths import CASES, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-CASES = ROOT / "tests" / "cases" / "observations"
+GOLDEN = CASES / "observations"
 QEMU = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64"}
-OBSERVATIONS = sorted(path for path in CASES.glob("*.json") if not path.stem.endswith(".facts"))
+OBSERVATIONS = sorted(path for path in GOLDEN.glob("*.json") if not path.stem.endswith(".facts"))
 OWN = {"x86_64": ("amd64", "386"), "aarch64": ("arm64",)}.get(platform.machine(), ())
 
 

@@ -13,7 +13,8 @@ import pytest
 from coordinator.domain.lease import Driver
 from coordinator.store.processes import is_alive, this_driver
 from tests.services.commands import Child, run_limited
-from tests.services.missing import ROOT, program
+from tests.services.missing import program
+from tests.services.paths import ROOT
 
 NAME = """
 import dataclasses, json, sys

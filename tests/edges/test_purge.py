@@ -15,8 +15,9 @@ from agents.purge import Places, purge_all
 from coordinator.errors import LostError
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.purge import Purged, purge
+from tests.services.paths import CASES
 
-GOLDEN = Path(__file__).parents[1] / "cases" / "wire" / "purge.txt"
+GOLDEN = CASES / "wire" / "purge.txt"
 MARK = "archloom:ada@beast"
 OURS = b"ssh-ed25519 BBBB archloom:ada@beast\n"
 KEYS = b"# archloom:ada@beast\nssh-ed25519 AAAA mine\r\n" + OURS + b"\nssh-rsa CC archloom:bob@beast\n"

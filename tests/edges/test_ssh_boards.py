@@ -22,6 +22,7 @@ from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_lab import run
 from tests.services.boards import Board
+from tests.services.paths import CASES
 from tests.services.ssh_home import ssh_home
 
 OwnBoard = Callable[..., Board]
@@ -385,6 +386,6 @@ async def _talk(way: SshTransport) -> bytes:
 
 
 def _spec() -> dict[str, object]:
-    wire = Path(__file__).parents[1] / "cases" / "wire" / "requests.jsonl"
+    wire = CASES / "wire" / "requests.jsonl"
     spec: dict[str, object] = json.loads(wire.read_text().splitlines()[1])["spec"]
     return spec

@@ -22,7 +22,7 @@ from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
 from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
 from tests.services.commands import Child
-from tests.services.missing import ROOT
+from tests.services.paths import ROOT
 
 MADE = ("attempts", "events", "facts", "jobs", "leases", "runs", "tags")
 

@@ -33,7 +33,8 @@ from tests.edges.trouble_bed import (
     read_only,
 )
 from tests.services.commands import run_limited
-from tests.services.missing import ROOT, program
+from tests.services.missing import program
+from tests.services.paths import ROOT
 
 
 @pytest.fixture

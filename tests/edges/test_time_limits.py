@@ -15,7 +15,7 @@ import pytest
 
 from tests.services.commands import Child, run_limited
 from tests.services.descendants import descendants
-from tests.services.missing import ROOT
+from tests.services.paths import ROOT
 
 INHERITED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
 # It prints its pid, since its command line is that of many others.

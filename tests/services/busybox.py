@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.services.commands import run_limited
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 
 def busybox(platform: str) -> Path:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from tests.services.fleet import Behaviour, Reply
+from tests.services.paths import CASES
 
-_CASES = Path(__file__).parents[1] / "cases"
 _STARTS_THE_AGENT = "archloom-boot"
 # As the script that starts it says it, and `agents/README.md`.
 _IS_THERE = b"\narchloom-boot here \n"
@@ -16,7 +15,7 @@ _IS_THERE = b"\narchloom-boot here \n"
 
 def observed(case: str) -> Mapping[str, object]:
     """What a probe of such a board finds: a case of `tests/cases/observations`."""
-    found: Mapping[str, object] = json.loads((_CASES / "observations" / f"{case}.json").read_text("utf-8"))
+    found: Mapping[str, object] = json.loads((CASES / "observations" / f"{case}.json").read_text("utf-8"))
     return found
 
 
@@ -29,5 +28,5 @@ def probed(observation: Mapping[str, object]) -> Behaviour:
         body = {"ok": observation} if request["op"] == "probe" else refused
         return json.dumps({"id": request["id"], **body}).encode() + b"\n"
 
-    hello = (_CASES / "wire" / "hello.txt").read_bytes()
+    hello = (CASES / "wire" / "hello.txt").read_bytes()
     return Behaviour(replies={_STARTS_THE_AGENT: Reply(stdout=_IS_THERE + hello, answer=answer)})

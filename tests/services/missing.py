@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def missing(what: str) -> NoReturn:

@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from tests.services.commands import run_limited
-from tests.services.missing import ROOT, missing
+from tests.services.missing import missing
+from tests.services.paths import ROOT
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,8 +11,8 @@ from coordinator.domain.facts import Facts, read_facts
 from coordinator.domain.fit import Unreachable
 from coordinator.domain.inventory import Address, Host, HostState, Kind, Use
 from coordinator.domain.platforms import parse
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parents[1] / "cases"
 OBSERVATIONS = sorted(path.stem for path in (CASES / "observations").glob("*.json") if not path.stem.endswith(".facts"))
 PLATFORMS = [
     parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")

@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-_CORPUS = json.loads((Path(__file__).parent.parent / "cases" / "dockerignore" / "corpus.json").read_bytes())
+from tests.services import paths
+
+_CORPUS = json.loads((paths.CASES / "dockerignore" / "corpus.json").read_bytes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,9 @@ from coordinator.domain.why.account import Sources, account
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.rawjson import from_json_line
 from coordinator.report.why import account_text
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parent.parent / "cases" / "story"
+GOLDEN = CASES / "story"
 ARM64 = parse("linux/arm64")
 ATTEMPT = Attempt(id=1, job_id=1, number=1, host="pi5", mode=Mode.NATIVE, state=AttemptState.PUSHED)
 JOB = Job(id=1, platform=ARM64, state=JobState.VERIFIED, build_id="1", attempts=(ATTEMPT,))
@@ -40,7 +40,7 @@ def run(name: str, *jobs: Job) -> Run:
 
 
 def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Sources:
-    lines = (CASES / case / "events.jsonl").read_bytes().splitlines() if case else []
+    lines = (GOLDEN / case / "events.jsonl").read_bytes().splitlines() if case else []
     recorded = [found for line in lines if (found := from_json_line(line))]
     return Sources(run=run(name, *jobs), status=Status.PUBLISHED, recorded=recorded, origin=origin)
 
@@ -64,7 +64,7 @@ def test_a_run_stands_beside_the_one_before(golden, width):
 
     text = account_text(told(now, before), width)
 
-    assert text == (CASES.parent / golden).read_text("utf-8").rstrip("\n")
+    assert text == (GOLDEN.parent / golden).read_text("utf-8").rstrip("\n")
     table = text[text.index("AT ") :]
     assert width is None or max(map(len, table.splitlines())) <= width
 

@@ -10,7 +10,8 @@ from statistics import median
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.services.paths import ROOT
+
 LONGEST, MEDIAN = 400, 150
 DEPTH, ERROR_DEPTH = 1, 2
 # What limits the others, and a program that tests start.

@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.context_objects import ContextObjects, context_objects
+from tests.services.paths import CASES
 
-WIRE = Path(__file__).parents[1] / "cases" / "wire"
+WIRE = CASES / "wire"
 NAMES = st.binary(min_size=1, max_size=8).map(
     lambda name: name.replace(b"/", b"-").replace(b"\0", b"0").decode("utf-8", "surrogateescape")
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,9 @@ from coordinator.domain.dockerfile_stages import declared
 from coordinator.domain.platforms import Platform
 from coordinator.domain.platforms import parse as platform_of
 from coordinator.errors import UsageError
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parent.parent / "cases" / "dockerfile"
+GOLDEN = CASES / "dockerfile"
 AMD64, ARM64 = platform_of("linux/amd64"), platform_of("linux/arm64")
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -30,13 +30,13 @@ def texts(text: str, stage: str = "", **args: str) -> list[str]:
 
 
 def read_case(name: str) -> Dockerfile:
-    return parse((CASES / name / "Dockerfile").read_bytes().decode("utf-8", "surrogateescape"))
+    return parse((GOLDEN / name / "Dockerfile").read_bytes().decode("utf-8", "surrogateescape"))
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDEN.iterdir()))
 def test_golden(case: str):
     """Real-life files: which image is used where, for which platform, and what is fetched unseen."""
-    expected = json.loads((CASES / case / "expected.json").read_bytes())
+    expected = json.loads((GOLDEN / case / "expected.json").read_bytes())
     dockerfile = read_case(case)
 
     assert expected.get("syntax", "") == dockerfile.syntax

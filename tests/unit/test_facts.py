@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,15 +13,16 @@ from hypothesis import strategies as st
 from coordinator.domain.facts import Builder, Facts, read_facts
 from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.problems import Severity, version
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parents[1] / "cases" / "observations"
-NAMES = sorted(path.name.removesuffix(".facts.json") for path in CASES.glob("*.facts.json"))
+GOLDEN = CASES / "observations"
+NAMES = sorted(path.name.removesuffix(".facts.json") for path in GOLDEN.glob("*.facts.json"))
 # The moment the cases were looked at; the look took 0.4 s.
 THEN = 1763930000.2
 
 
 def observation(name: str) -> dict[str, object]:
-    return json.loads((CASES / f"{name}.json").read_text("utf-8"))
+    return json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
 
 
 def facts(name: str) -> Facts:
@@ -40,14 +40,14 @@ def codes(found: Facts) -> dict[str, Severity]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_host_is_understood(name):
     """The facts beside an observation are exactly what is read from it."""
-    expected = json.loads((CASES / f"{name}.facts.json").read_text("utf-8"))
+    expected = json.loads((GOLDEN / f"{name}.facts.json").read_text("utf-8"))
 
     assert facts(name).to_json() == expected
 
 
 def test_every_observation_has_its_facts():
     """No case is left without an answer."""
-    assert {path.stem for path in CASES.glob("*.json") if not path.stem.endswith(".facts")} == set(NAMES)
+    assert {path.stem for path in GOLDEN.glob("*.json") if not path.stem.endswith(".facts")} == set(NAMES)
 
 
 def test_a_rootless_engine_builds_and_does_not_push():

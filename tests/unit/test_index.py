@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,8 +23,9 @@ from coordinator.domain.index import Child, assemble, parse_index, resolve
 from coordinator.domain.platforms import Platform, parse
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parent.parent / "cases" / "index"
+GOLDEN = CASES / "index"
 PLATFORMS = (
     "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5", "linux/386", "linux/riscv64",
     "linux/s390x", "linux/ppc64le", "linux/amd64/v3", "linux/loong64", "windows/amd64",
@@ -49,10 +49,10 @@ def child(name: str, media_type: str = OCI_MANIFEST, *attestations: Descriptor, 
     return Child(platform=parse(name), descriptor=descriptor(name, media_type, **extra), attestations=attestations)
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDEN.iterdir()))
 def test_golden(case: str) -> None:
     """The bytes of an index are part of the contract: what was published once is published again as the same digest."""
-    given_children = json.loads((CASES / case / "children.json").read_bytes())
+    given_children = json.loads((GOLDEN / case / "children.json").read_bytes())
     children = [
         Child(
             platform=parse(one["platform"]),
@@ -64,7 +64,7 @@ def test_golden(case: str) -> None:
 
     index = assemble(children)
 
-    assert (CASES / case / "index.json").read_bytes() == index.raw
+    assert (GOLDEN / case / "index.json").read_bytes() == index.raw
     assert sha256(index.raw) == index.digest
     assert json.loads(index.raw)["mediaType"] == index.media_type
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 from coordinator.config import yaml_source
 from coordinator.config.edit import Entry, scalar, with_host, with_host_key, without_host
 from coordinator.errors import UsageError
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parents[1] / "cases" / "inventory_edit"
+GOLDEN = CASES / "inventory_edit"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIyWE3+5aTsX6lMuGFpzVfvvT1YFfPmIRyDoxM7DI0xg"
 NEW = Entry("boards", "new", "pi@192.168.1.99", KEY)
 
@@ -72,11 +72,11 @@ def is_within(few: list[str], many: list[str]) -> bool:
     return all(line in rest for line in few)
 
 
-@pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
+@pytest.mark.parametrize("case", sorted(path.name for path in GOLDEN.iterdir()))
 def test_golden(case: str):
     """The file after the edit is the golden one, byte for byte."""
-    edit = json.loads((CASES / case / "edit.json").read_text())
-    before = (CASES / case / "before.yaml").read_bytes().decode()
+    edit = json.loads((GOLDEN / case / "edit.json").read_text())
+    before = (GOLDEN / case / "before.yaml").read_bytes().decode()
     match edit["op"]:
         case "add":
             after = with_host(before, "i", Entry(edit["section"], edit["name"], edit["target"], edit["host_key"]))
@@ -84,7 +84,7 @@ def test_golden(case: str):
             after = without_host(before, "i", edit["name"])
         case _:
             after = with_host_key(before, "i", edit["name"], edit["host_key"])
-    assert after == (CASES / case / "after.yaml").read_bytes().decode()
+    assert after == (GOLDEN / case / "after.yaml").read_bytes().decode()
 
 
 @settings(max_examples=50)

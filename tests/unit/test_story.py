@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,14 +11,15 @@ from hypothesis import strategies as st
 from coordinator.domain.platforms import parse
 from coordinator.domain.why.story import Entry, StoryKind, beside, story
 from coordinator.report.rawjson import from_json_line
+from tests.services.paths import CASES
 
-CASES = Path(__file__).parent.parent / "cases" / "story"
+GOLDEN = CASES / "story"
 ARM64 = parse("linux/arm64")
-NAMES = sorted(path.name for path in CASES.iterdir())
+NAMES = sorted(path.name for path in GOLDEN.iterdir())
 
 
 def recorded(case: str):
-    lines = (CASES / case / "events.jsonl").read_bytes().splitlines()
+    lines = (GOLDEN / case / "events.jsonl").read_bytes().splitlines()
     return [found for line in lines if (found := from_json_line(line))]
 
 
@@ -40,7 +40,7 @@ def rows(entries: tuple[Entry, ...], began: float) -> list[list[object]]:
 @pytest.mark.parametrize("case", NAMES)
 def test_golden(case: str):
     """Runs that went well, badly, or were gone on with: what is told of them, in order, with seconds."""
-    expected = json.loads((CASES / case / "expected.json").read_text("utf-8"))
+    expected = json.loads((GOLDEN / case / "expected.json").read_text("utf-8"))
 
     assert rows(story(recorded(case), ARM64), 1000.0) == expected
 

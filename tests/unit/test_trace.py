@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from agents.plain import Plain
 from agents.trace import Log, Status, Trace, Vertex, decode
+from tests.services.paths import CASES
 
-CASES = sorted((Path(__file__).parents[1] / "cases" / "trace").iterdir())
+GOLDEN = sorted((CASES / "trace").iterdir())
 SECOND = 10**9
 STARTED = Vertex("a", "[1/1] RUN x", cached=False, started=5 * SECOND, completed=0, error="")
 
@@ -36,13 +37,13 @@ def trace(*vertexes: Vertex, statuses: tuple[Status, ...] = (), logs: tuple[Log,
     return Trace(vertexes, statuses, logs)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
 def test_a_recorded_build_reads_like_dockers_plain_progress(case):
     """Steps have their number, name, output with seconds, and end; every line is whole and belongs to a step."""
     assert render(*map(decode, messages(case))) == (case / "plain.txt").read_text("utf-8")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
 def test_a_message_that_is_cut_is_refused(case):
     """Any part of a message is decoded or refused with ValueError: never read past its end, never another error."""
     longest = max(messages(case), key=len)
