@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import Any
 
 from agents import images
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Send, Stream
 from agents.engines import here
-from agents.errors import AgentError
 from agents.pull import complaint
 from agents.shortage import shortage
 from agents.spec import Spec

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from agents.errors import AgentError
-from agents.fields import mapping
+from agents.base.errors import AgentError
+from agents.base.fields import mapping
 
 _LONGEST_LINE = 65536
 _LARGEST_PIECE = 1 << 20

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agents import context_tar
+from agents.base.errors import AgentError
 from agents.engine_api import RefusedError, target
 from agents.engine_stream import Stream
-from agents.errors import AgentError
 from agents.jobs import CONTEXT
 from agents.plain import Plain
 from agents.spec import Spec

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 from agents.jobs import CONTEXT
 from agents.logs import tail
 from agents.spec import Spec

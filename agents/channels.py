@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import frames, pieces, process, spec, state
+from agents import frames, pieces, spec
+from agents.base import process, state
+from agents.base.failures import explain
 from agents.context import receive
-from agents.failures import explain
 from agents.jobs import Jobs
 from agents.objects import Objects
 from agents.objects_budget import budget, trim

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents import login
-from agents.errors import AgentError
+from agents.base import login
+from agents.base.errors import AgentError
 from agents.folders import Below, File
 
 _READ, _READ_AND_ENTER = 0o400, 0o500

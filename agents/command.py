@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 
-from agents import channels, frames, job_run, state
-from agents.errors import AgentError
+from agents import channels, frames, job_run
+from agents.base import state
+from agents.base.errors import AgentError
 from agents.serve import Parts, Server
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"

@@ -7,8 +7,8 @@ import fcntl
 from pathlib import Path
 from typing import BinaryIO
 
-from agents import process
-from agents.errors import AgentError
+from agents.base import process
+from agents.base.errors import AgentError
 from agents.jobs import CONTEXT, mark_arrived, remove_tree
 from agents.objects import Objects
 from agents.transfer import Received, Say, transfer

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from agents import login
-from agents.errors import AgentError
+from agents.base import login
+from agents.base.errors import AgentError
 
 _ROOTFUL = "/var/run/docker.sock"
 # An engine on an SD card that writes back a large layer answers late, not never.

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from agents.base.errors import AgentError
 from agents.engine_api import Connection, refusal, translated
-from agents.errors import AgentError
 
 # How soon an event that means "stop" is noticed.
 _LOOK = 0.05

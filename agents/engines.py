@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from agents import images, verdict
+from agents.base.errors import AgentError
 from agents.build_api import ApiBuild
 from agents.build_cli import CliBuild, environment
 from agents.clis import find_cli
 from agents.engine_api import EngineSocket, find_socket
 from agents.engine_disk import folders
-from agents.errors import AgentError
 from agents.logs import tail
 from agents.spec import Spec
 from agents.witness import Evidence, Witness

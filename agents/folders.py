@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 # No file system keeps times further away than that, in nanoseconds.

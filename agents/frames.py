@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from agents.errors import AgentError
-from agents.fields import field, mapping
+from agents.base.errors import AgentError
+from agents.base.fields import field, mapping
 
 PROTOCOL = 1
 LARGEST = 1 << 20

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from agents import process, results, spec
-from agents.failures import explain
+from agents import results, spec
+from agents.base import process
+from agents.base.failures import explain
 
 _BEAT = 2.0
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agents import state
+from agents.base import state
 from agents.folders import File
 from agents.tree import naming, new_file, settle
 

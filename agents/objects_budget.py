@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from agents import state
-from agents.disk import room_below
-from agents.errors import AgentError
-from agents.locks import locked
+from agents.base import state
+from agents.base.disk import room_below
+from agents.base.errors import AgentError
+from agents.base.locks import locked
 from agents.objects import FOLDERS
 
 _MOST = 5_000_000_000

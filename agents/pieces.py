@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 LARGEST = 1 << 20
 _LENGTH = re.compile(rb"[0-9a-f]{1,6}\n\Z")

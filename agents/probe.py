@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents import clis, probe_engine, probe_machine, probe_runs, state
+from agents import clis, probe_engine, probe_machine, probe_runs
+from agents.base import state
+from agents.base.errors import AgentError
 from agents.engine_api import find_socket
-from agents.errors import AgentError
 
 _SHARED_SLOTS = "/run/lock"
 # A sound host answers in a fraction of a second; a loaded one on an SD card gets the benefit of the doubt.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agents import clis
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, find_socket
 from agents.engine_disk import folders
-from agents.errors import AgentError
 from agents.probe_machine import disk
 
 _DAEMON_PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin"

@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from agents import images, tunnel
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
-from agents.errors import AgentError
 from agents.shortage import shortage
 from agents.spec import Base, Spec
 

@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import engines, images, jobs, slots, state
+from agents import engines, images, jobs
+from agents.base import slots, state
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket
-from agents.errors import AgentError
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
 _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")

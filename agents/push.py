@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from agents import images, tunnel
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
-from agents.errors import AgentError
 from agents.pull import complaint
 from agents.spec import Spec
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agents import process, spec, state
-from agents.locks import locked
+from agents import spec
+from agents.base import process, state
+from agents.base.locks import locked
 
 FILE = "result.json"
 LOG = "log"

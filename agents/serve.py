@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from agents import cancel, frames, process, slots, spec, start
-from agents.errors import AgentError
-from agents.failures import explain
-from agents.fields import field
+from agents import cancel, frames, spec, start
+from agents.base import process, slots
+from agents.base.errors import AgentError
+from agents.base.failures import explain
+from agents.base.fields import field
 from agents.follow import follow
 from agents.jobs import Discard, Jobs
 

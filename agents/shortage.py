@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 
-from agents.disk import least_room
+from agents.base.disk import least_room
+from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket
 from agents.engine_disk import folders
-from agents.errors import AgentError
 from agents.verdict import is_full
 
 _NO_SPACE = os.strerror(errno.ENOSPC).lower()

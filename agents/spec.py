@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents.errors import AgentError
-from agents.fields import field, mapping
+from agents.base.errors import AgentError
+from agents.base.fields import field, mapping
 
 FORMAT = 1
 FILE = "spec.json"

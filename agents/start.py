@@ -9,11 +9,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agents import process, results
-from agents.errors import AgentError
+from agents import results
+from agents.base import process
+from agents.base.errors import AgentError
+from agents.base.locks import locked
+from agents.base.slots import Slot
 from agents.jobs import has_arrived
-from agents.locks import locked
-from agents.slots import Slot
 
 TRACE = "trace"
 # A Pi Zero that swaps takes many seconds to start an interpreter.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from agents import closed
+from agents.base.errors import AgentError
+from agents.base.fields import field
 from agents.bodies import Bodies
-from agents.errors import AgentError
-from agents.fields import field
 from agents.folders import Below, File, Folder, digest, number, parse, unsafe
 from agents.objects import Objects, pour, write
 from agents.objects_budget import make_room

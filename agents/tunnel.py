@@ -7,7 +7,7 @@ import json
 import re
 import socket
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 from agents.spec import Spec
 
 _PATIENCE = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agents.disk import Room
+from agents.base.disk import Room
 from agents.witness import Evidence
 
 _FULL = 16 << 20

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from agents.disk import Room, by_room, least_room
+from agents.base.disk import Room, by_room, least_room
+from agents.base.errors import AgentError
 from agents.engine_api import Connection, EngineSocket, target, translated
-from agents.errors import AgentError
 
 _LOOK = 0.2
 _VMSTAT = Path("/proc/vmstat")

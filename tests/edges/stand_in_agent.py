@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from agents import command
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 from agents.serve import Parts
 from agents.spec import Spec
 

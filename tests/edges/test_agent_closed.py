@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from agents.base.errors import AgentError
 from agents.context import receive
-from agents.errors import AgentError
 from agents.objects import Objects
 from agents.transfer import Received
 from tests.edges.transfer_bed import Scripted

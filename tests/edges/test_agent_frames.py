@@ -8,7 +8,7 @@ import json
 import pytest
 
 from agents import frames, spec
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 from tests.services.paths import CASES
 
 WIRE = CASES / "wire"

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agents import frames, process, results, serve, state
+from agents import frames, results, serve
+from agents.base import process, state
+from agents.base.errors import AgentError
 from agents.cancel import cancel
-from agents.errors import AgentError
 from agents.jobs import Jobs
 from agents.spec import Spec
 from tests.services.commands import Child

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from agents import state
-from agents.errors import AgentError
+from agents.base import state
+from agents.base.errors import AgentError
 from agents.objects import Objects
 from agents.objects_budget import Budget, budget, make_room, trim
 from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha

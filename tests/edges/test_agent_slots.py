@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agents import slots
-from agents.errors import AgentError
+from agents.base import slots
+from agents.base.errors import AgentError
 from tests.services.commands import Child
 from tests.services.missing import missing
 from tests.services.paths import ROOT
@@ -123,7 +123,7 @@ AS_USER = """
 import os, sys
 from pathlib import Path
 from agents import slots
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 shared, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 os.setgroups([])

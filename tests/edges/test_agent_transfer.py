@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.base.errors import AgentError
 from agents.context import receive
-from agents.errors import AgentError
 from agents.objects import Objects
 from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
 

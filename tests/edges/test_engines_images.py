@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from agents import engines, images
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 from agents.pull import pull
 from agents.push import Layers, push
 from agents.tunnel import broken, user

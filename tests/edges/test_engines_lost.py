@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agents import engines, images
+from agents.base.errors import AgentError
 from agents.clis import installed
-from agents.errors import AgentError
 from tests.edges.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import jobs, state
-from agents.errors import AgentError
+from agents import jobs
+from agents.base import state
+from agents.base.errors import AgentError
 from agents.purge import Places, purge_all
 from coordinator.errors import LostError
 from coordinator.hosts.local import LocalTransport

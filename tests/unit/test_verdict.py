@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agents.base.disk import Room
 from agents.build_cli import complaint
 from agents.clis import Cli, choose
-from agents.disk import Room
 from agents.verdict import judge
 from agents.witness import Evidence
 

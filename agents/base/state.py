@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 FORMAT = "1"
 # Where a home takes nothing, what outlives a reboot first; what is below them is checked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 T = TypeVar("T")
 

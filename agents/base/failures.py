@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from agents.errors import AgentError
+from agents.base.errors import AgentError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from agents import state
+from agents.base import state
 
 FILE = "process.json"
 
