@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import frames, pieces, spec
+from agents import spec
 from agents.base import process, state
 from agents.base.failures import explain
 from agents.context import receive
@@ -20,6 +20,7 @@ from agents.objects_budget import budget, trim
 from agents.purge import find_places, purge_all
 from agents.serve import Parts, Save
 from agents.transfer import Received
+from agents.wire import chunks, frames
 
 _LONGEST_MARK = 1024
 
@@ -75,9 +76,9 @@ def image_out(folder: Path, job: str, save: Save) -> int:
         save(
             spec.read(Jobs(folder).folder(job)),
             lambda image: pipes.replies.greet({"ok": image}),
-            lambda data: pieces.send(pipes.writer, data),
+            lambda data: chunks.send(pipes.writer, data),
         )
-        pieces.end(pipes.writer)
+        chunks.end(pipes.writer)
     except BrokenPipeError:
         return 1
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
@@ -93,7 +94,7 @@ def bases_in(folder: Path, job: str, parts: Parts) -> int:
         jobs = Jobs(folder)
         wanted = spec.read(jobs.folder(job))
         try:
-            loaded = parts.load(wanted, pieces.receive(pipes.reader))
+            loaded = parts.load(wanted, chunks.receive(pipes.reader))
         finally:
             jobs.settle(job, wanted, parts.discard)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer

@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Sequence
 
-from agents import channels, frames, job_run
+from agents import channels, job_run
 from agents.base import state
 from agents.base.errors import AgentError
 from agents.serve import Parts, Server
+from agents.wire import frames
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from agents import cancel, frames, spec, start
+from agents import cancel, spec, start
 from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
 from agents.follow import follow
 from agents.jobs import Discard, Jobs
+from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
 # Seconds that a cancelled pull or push may take to end: a push has names to take away again.

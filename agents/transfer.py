@@ -11,11 +11,11 @@ from typing import BinaryIO, NamedTuple
 from agents import closed
 from agents.base.errors import AgentError
 from agents.base.fields import field
-from agents.bodies import Bodies
 from agents.folders import Below, File, Folder, digest, number, parse, unsafe
 from agents.objects import Objects, pour, write
 from agents.objects_budget import make_room
 from agents.tree import Place, Tree, new_file, readable, settle
+from agents.wire.object_stream import Bodies
 
 # Each question is lines of so many digests: a line may have 64 KiB.
 _A_LINE = 500

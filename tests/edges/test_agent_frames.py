@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from agents import frames, spec
+from agents import spec
 from agents.base.errors import AgentError
+from agents.wire import frames
 from tests.services.paths import CASES
 
 WIRE = CASES / "wire"

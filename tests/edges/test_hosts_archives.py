@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import pieces
+from agents.wire import chunks as pieces
 from coordinator.errors import LostError
 from coordinator.hosts.results import BasesLoaded, HeldImage
 from tests.edges.agent_bed import SPEC, agent, chunks, places, ready

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_hosts_jobs import small_disk
 
-from agents.bodies import Bodies
+from agents.wire.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import scan
 from coordinator.domain.build_id import context_digest
