@@ -12,9 +12,9 @@ from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Send, Stream
 from agents.engines import here
+from agents.job.spec import Spec
 from agents.pull import complaint
 from agents.shortage import shortage
-from agents.spec import Spec
 
 # What every tar ends with.
 _END = bytes(1024)

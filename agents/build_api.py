@@ -15,9 +15,9 @@ from agents import context_tar
 from agents.base.errors import AgentError
 from agents.engine_api import RefusedError, target
 from agents.engine_stream import Stream
-from agents.jobs import CONTEXT
+from agents.job.spec import Spec
+from agents.job.store import CONTEXT
 from agents.plain import Plain
-from agents.spec import Spec
 from agents.trace import decode
 
 

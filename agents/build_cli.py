@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agents.base.errors import AgentError
-from agents.jobs import CONTEXT
-from agents.logs import tail
-from agents.spec import Spec
+from agents.job.logs import tail
+from agents.job.spec import Spec
+from agents.job.store import CONTEXT
 
 DOCKERFILE = "Dockerfile"
 _CONFIG = "docker"

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import spec
 from agents.base import process, state
 from agents.base.failures import explain
 from agents.context import receive
-from agents.jobs import Jobs
+from agents.job import spec
+from agents.job.store import Jobs
 from agents.objects import Objects
 from agents.objects_budget import budget, trim
 from agents.purge import find_places, purge_all

@@ -7,16 +7,17 @@ import re
 import sys
 from collections.abc import Sequence
 
-from agents import channels, job_run
+from agents import channels
 from agents.base import state
 from agents.base.errors import AgentError
+from agents.job import supervisor
 from agents.serve import Parts, Server
 from agents.wire import frames
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
-def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int:
+def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare) -> int:
     """The exit status. `job`, with the arguments `start` makes, is the detached process and not for people."""
     words = list(arguments)
     try:
@@ -32,7 +33,7 @@ def run(arguments: Sequence[str], parts: Parts, prepare: job_run.Prepare) -> int
         if words == ["purge"]:
             return channels.purge(os.environ)
         if len(words) == 5 and words[0] == "job":
-            return job_run.main(words[1:], prepare)
+            return supervisor.main(words[1:], prepare)
         if words == ["--version"]:
             print(f"archloom-agent {version()}, protocol {frames.PROTOCOL}")  # noqa: T201 - asked for by a person
             return 0

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
-from agents.jobs import CONTEXT, mark_arrived, remove_tree
+from agents.job.store import CONTEXT, mark_arrived, remove_tree
 from agents.objects import Objects
 from agents.transfer import Received, Say, transfer
 

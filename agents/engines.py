@@ -15,8 +15,8 @@ from agents.build_cli import CliBuild, environment
 from agents.clis import find_cli
 from agents.engine_api import EngineSocket, find_socket
 from agents.engine_disk import folders
-from agents.logs import tail
-from agents.spec import Spec
+from agents.job.logs import tail
+from agents.job.spec import Spec
 from agents.witness import Evidence, Witness
 
 # How long an engine may take to export what it had built when its client went, and how often one looks for it.

@@ -12,8 +12,8 @@ from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
+from agents.job.spec import Base, Spec
 from agents.shortage import shortage
-from agents.spec import Base, Spec
 
 _holding = threading.Lock()
 

@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import engines, images, jobs
+from agents import engines, images
 from agents.base import slots, state
 from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket
+from agents.job import store
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
 _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
@@ -80,7 +81,7 @@ def purge_all(where: Places, mark: str) -> dict[str, Any]:
 def _forget_jobs(folder: Path) -> int:
     if not (folder / "jobs").is_dir():
         return 0
-    known = jobs.Jobs(folder)
+    known = store.Jobs(folder)
     names = [str(entry["job"]) for entry in known.entries()]
     for name in names:
         known.forget(name, _discard)
@@ -156,7 +157,7 @@ def _slots(locks: Path, engine_id: str) -> list[Path]:
 def _drop_state(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    jobs.remove_tree(folder)
+    store.remove_tree(folder)
     with suppress(OSError):  # a home that several machines share has one folder for each
         folder.parent.rmdir()
     return [str(folder)]

@@ -15,8 +15,8 @@ from agents.base.errors import AgentError
 from agents.engine_api import EngineSocket, RefusedError, target
 from agents.engine_stream import Stream, aborted_by
 from agents.engines import here
+from agents.job.spec import Spec
 from agents.pull import complaint
-from agents.spec import Spec
 
 # The engine tells of every 512 KiB of every layer.
 _OFTEN = 0.25

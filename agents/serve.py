@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from agents import cancel, spec, start
 from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
-from agents.follow import follow
-from agents.jobs import Discard, Jobs
+from agents.job import cancel, spec, start
+from agents.job.follow import follow
+from agents.job.store import Discard, Jobs
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")

@@ -8,7 +8,7 @@ import re
 import socket
 
 from agents.base.errors import AgentError
-from agents.spec import Spec
+from agents.job.spec import Spec
 
 _PATIENCE = 5.0
 # What Go's network errors end with, where the other side is not there or goes away.

@@ -14,10 +14,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 
-from agents import engines, results
+from agents import engines
 from agents.clis import find_cli
-from agents.follow import follow
-from agents.spec import Spec, parse
+from agents.job import results
+from agents.job.follow import follow
+from agents.job.spec import Spec, parse
 from tests.services.busybox import busybox
 from tests.services.commands import run_limited
 from tests.services.missing import missing

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from agents import command
 from agents.base.errors import AgentError
+from agents.job.spec import Spec
 from agents.serve import Parts
-from agents.spec import Spec
 
 
 class ScriptedBuild:

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.follow import follow
+from agents.job.follow import follow
 
 LOGS = st.one_of(
     st.binary(max_size=200),

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from agents import spec
 from agents.base.errors import AgentError
+from agents.job import spec
 from agents.wire import frames
 from tests.services.paths import CASES
 

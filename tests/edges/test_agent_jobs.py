@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from agents import results, serve
+from agents import serve
 from agents.base import process, state
 from agents.base.errors import AgentError
-from agents.cancel import cancel
-from agents.jobs import Jobs
-from agents.spec import Spec
+from agents.job import results
+from agents.job.cancel import cancel
+from agents.job.spec import Spec
+from agents.job.store import Jobs
 from agents.wire import frames
 from tests.services.commands import Child
 from tests.services.paths import CASES

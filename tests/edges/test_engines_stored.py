@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from agents import archives, engines, images
+from agents.job.spec import Spec
 from agents.push import push
-from agents.spec import Spec
 from agents.tunnel import user
 from coordinator.domain.descriptors import OCI_INDEX
 from coordinator.domain.platforms import parse

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cancel import cancel
+from agents.job.cancel import cancel
 from coordinator.errors import LostError
 from coordinator.hosts.results import EndState, HostBusyError
 from tests.edges.agent_bed import (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import jobs
 from agents.base import state
 from agents.base.errors import AgentError
+from agents.job import store
 from agents.purge import Places, purge_all
 from coordinator.errors import LostError
 from coordinator.hosts.local import LocalTransport
@@ -81,7 +81,7 @@ def test_a_tree_that_is_a_link_is_unlinked(tmp_path: Path):
     (victim / "inner").mkdir(parents=True)
     victim.chmod(0o755)
     (tmp_path / "tree").symlink_to(victim)
-    jobs.remove_tree(tmp_path / "tree")
+    store.remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").is_symlink()
     assert victim.stat().st_mode & 0o777 == 0o755
     assert (victim / "inner").is_dir()

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agents import spec
 from agents.base import process, state
 from agents.base.locks import locked
+from agents.job import spec
 
 FILE = "result.json"
 LOG = "log"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agents.results import LOG
+from agents.job.results import LOG
 
 _END = 16384
 

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agents import cancel, results, spec
 from agents.base import process, state
 from agents.base.errors import AgentError
 from agents.base.locks import locked
+from agents.job import cancel, results, spec
 
 CONTEXT = "context"
 _CONTEXT_BOOT = "context.boot"

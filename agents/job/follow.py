@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agents import results
+from agents.job import results
 
 _LOOK = 0.1
 _LARGEST = 65536

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from agents import results, spec
 from agents.base import process
 from agents.base.failures import explain
+from agents.job import results, spec
 
 _BEAT = 2.0
 

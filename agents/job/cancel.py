@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agents import results
 from agents.base import process
 from agents.base.errors import AgentError
 from agents.base.locks import locked
+from agents.job import results
 
 _PATIENCE = 10.0
 _AFTER_KILL = 5.0

@@ -9,12 +9,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agents import results
 from agents.base import process
 from agents.base.errors import AgentError
 from agents.base.locks import locked
 from agents.base.slots import Slot
-from agents.jobs import has_arrived
+from agents.job import results
+from agents.job.store import has_arrived
 
 TRACE = "trace"
 # A Pi Zero that swaps takes many seconds to start an interpreter.
