@@ -12,14 +12,14 @@ from typing import BinaryIO, NamedTuple
 
 from agents.base import process, state
 from agents.base.failures import explain
-from agents.context import receive
+from agents.context.cache import Objects
+from agents.context.cache_gc import budget, trim
+from agents.context.receive import receive
+from agents.context.transfer import Received
 from agents.job import spec
 from agents.job.store import Jobs
-from agents.objects import Objects
-from agents.objects_budget import budget, trim
 from agents.purge import find_places, purge_all
 from agents.serve import Parts, Save
-from agents.transfer import Received
 from agents.wire import chunks, frames
 
 _LONGEST_MARK = 1024

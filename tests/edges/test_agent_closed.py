@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from agents.base.errors import AgentError
-from agents.context import receive
-from agents.objects import Objects
-from agents.transfer import Received
+from agents.context.cache import Objects
+from agents.context.receive import receive
+from agents.context.transfer import Received
 from tests.edges.transfer_bed import Scripted
 from tests.services.missing import missing
 

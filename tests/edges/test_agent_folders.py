@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from agents.folders import Below, File, Folder, Link, parse
+from agents.context.tree_objects import Below, File, Folder, Link, parse
 from tests.edges.transfer_bed import Scripted, arrive
 from tests.services.paths import CASES
 

@@ -14,8 +14,8 @@ import pytest
 
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.objects import Objects
-from agents.objects_budget import Budget, budget, make_room, trim
+from agents.context.cache import Objects
+from agents.context.cache_gc import Budget, budget, make_room, trim
 from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
 from tests.services.missing import missing
 

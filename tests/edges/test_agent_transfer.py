@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.base.errors import AgentError
-from agents.context import receive
-from agents.objects import Objects
+from agents.context.cache import Objects
+from agents.context.receive import receive
 from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 Script = Callable[[Scripted], list[list[object]]]

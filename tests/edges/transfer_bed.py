@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.objects import Objects
-from agents.transfer import Received, transfer
+from agents.context.cache import Objects
+from agents.context.transfer import Received, transfer
 
 MTIME = 1700000000123456789
 

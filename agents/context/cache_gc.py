@@ -20,7 +20,7 @@ from agents.base import state
 from agents.base.disk import room_below
 from agents.base.errors import AgentError
 from agents.base.locks import locked
-from agents.objects import FOLDERS
+from agents.context.cache import FOLDERS
 
 _MOST = 5_000_000_000
 _PART_OF_DISK = 0.1

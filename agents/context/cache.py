@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agents.base import state
-from agents.folders import File
-from agents.tree import naming, new_file, settle
+from agents.context.tree_objects import File
+from agents.context.writer import naming, new_file, settle
 
 FOLDERS = "folders"
 _READ = 262144

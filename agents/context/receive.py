@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
+from agents.context.cache import Objects
+from agents.context.transfer import Received, Say, transfer
 from agents.job.store import CONTEXT, mark_arrived, remove_tree
-from agents.objects import Objects
-from agents.transfer import Received, Say, transfer
 
 _PARTIAL = "context.partial"
 _OLD = "context.old"

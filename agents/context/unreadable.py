@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agents.base import login
 from agents.base.errors import AgentError
-from agents.folders import Below, File
+from agents.context.tree_objects import Below, File
 
 _READ, _READ_AND_ENTER = 0o400, 0o500
 _NAMED = 5

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from agents import closed
 from agents.base.errors import AgentError
 from agents.base.fields import field
-from agents.folders import Below, File, Folder, digest, number, parse, unsafe
-from agents.objects import Objects, pour, write
-from agents.objects_budget import make_room
-from agents.tree import Place, Tree, new_file, readable, settle
+from agents.context import unreadable
+from agents.context.cache import Objects, pour, write
+from agents.context.cache_gc import make_room
+from agents.context.tree_objects import Below, File, Folder, digest, number, parse, unsafe
+from agents.context.writer import Place, Tree, new_file, readable, settle
 from agents.wire.object_stream import Bodies
 
 # Each question is lines of so many digests: a line may have 64 KiB.
@@ -65,8 +65,8 @@ class _Transfer:
         self._walk(digest(opening.get("root")))
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
-        if self._closed and closed.binds(self._root):
-            raise closed.refusal([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
+        if self._closed and unreadable.binds(self._root):
+            raise unreadable.refusal([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
         if self._lacking:
             make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
             self._ask("files", self._lacking)
@@ -99,8 +99,8 @@ class _Transfer:
         if self._entries > self._announced:
             # Few objects can stand for any number of folders.
             raise AgentError("bad_request", f"the context has more than the {self._announced} entries that were said")
-        self._closed += [(place, below) for below in folder.below if closed.is_closed(below)]
-        self._closed += [(place, file) for file in folder.files if closed.is_closed(file)]
+        self._closed += [(place, below) for below in folder.below if unreadable.is_closed(below)]
+        self._closed += [(place, file) for file in folder.files if unreadable.is_closed(file)]
         for part in folder.parts:
             yield part, place
         for below in folder.below:
