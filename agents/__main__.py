@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from agents import archives, command, engines, probe, pull, push
+from agents import command, probe
+from agents.engine import archives, engines, pull, push
 from agents.serve import Parts
 
 

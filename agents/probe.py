@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents import clis, probe_engine, probe_machine, probe_runs
+from agents import probe_engine, probe_machine, probe_runs
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.engine_api import find_socket
+from agents.engine import docker_clis
+from agents.engine.engine_api import find_socket
 
 _SHARED_SLOTS = "/run/lock"
 # A sound host answers in a fraction of a second; a loaded one on an SD card gets the benefit of the doubt.
@@ -26,7 +27,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
     """The observation, within 20 s. An engine that does not answer in `engine_patience` seconds is reported as down."""
     began = time.time()
     engine = _beside(lambda: probe_engine.engine(environ))
-    installed = _beside(lambda: clis.installed(environ))
+    installed = _beside(lambda: docker_clis.installed(environ))
     machine = probe_machine.machine()
     runs = probe_runs.runs(environ)
     folder = state.open_state(environ)

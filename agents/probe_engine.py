@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents import clis
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket, find_socket
-from agents.engine_disk import folders
+from agents.engine import docker_clis
+from agents.engine.engine_api import EngineSocket, find_socket
+from agents.engine.engine_disk import folders
 from agents.probe_machine import disk
 
 _DAEMON_PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin"
@@ -56,7 +56,7 @@ def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
     return {"kind": "docker", "socket": path, "error": {"code": code, "message": message}}
 
 
-def command_line(cli: clis.Cli, engine: Mapping[str, Any]) -> dict[str, Any]:
+def command_line(cli: docker_clis.Cli, engine: Mapping[str, Any]) -> dict[str, Any]:
     """One of the observation's `clis`; `engine` is the observation's."""
     fits = cli.fits(engine.get("min_api", ""), engine.get("api", ""))
     return {"path": cli.path, "version": cli.version, "buildx": cli.buildx or None, "buildx_fits": fits}

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents import engines, images
 from agents.base import slots, state
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket
+from agents.engine import engines, images
+from agents.engine.engine_api import EngineSocket
 from agents.job import store
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 
-from agents import engines
-from agents.clis import find_cli
+from agents.engine import engines
+from agents.engine.docker_clis import find_cli
 from agents.job import results
 from agents.job.follow import follow
 from agents.job.spec import Spec, parse

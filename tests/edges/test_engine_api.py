@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket, RefusedError, find_socket, target, translated
-from agents.engine_stream import Stream, aborted_by
+from agents.engine.engine_api import EngineSocket, RefusedError, find_socket, target, translated
+from agents.engine.engine_stream import Stream, aborted_by
 
 HEAD = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 

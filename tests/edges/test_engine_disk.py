@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.engine_disk import folders
+from agents.engine.engine_disk import folders
 
 CONTAINERD = [["driver-type", "io.containerd.snapshotter.v1"]]
 SERVICE = "/run/containerd/containerd.sock"

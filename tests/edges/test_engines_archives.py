@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import engines, images
+from agents.engine import engines, images
 from coordinator.domain.descriptors import DOCKER_MANIFEST
 from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.platforms import parse

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import engines, images
+from agents.engine import engines, images
 from tests.edges.engine_bed import DRIVERS, job, use_driver
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]

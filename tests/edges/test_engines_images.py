@@ -12,11 +12,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from agents import engines, images
 from agents.base.errors import AgentError
-from agents.pull import pull
-from agents.push import Layers, push
-from agents.tunnel import broken, user
+from agents.engine import engines, images
+from agents.engine.pull import pull
+from agents.engine.push import Layers, push
+from agents.engine.tunnel import broken, user
 from tests.edges.engine_bed import DRIVERS, Job, job, use_driver
 from tests.services.images import MANIFEST, base_image
 from tests.services.registry import Registry, with_password

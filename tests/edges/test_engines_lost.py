@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents import engines, images
 from agents.base.errors import AgentError
-from agents.clis import installed
+from agents.engine import engines, images
+from agents.engine.docker_clis import installed
 from tests.edges.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agents import archives, engines, images
+from agents.engine import archives, engines, images
+from agents.engine.push import push
+from agents.engine.tunnel import user
 from agents.job.spec import Spec
-from agents.push import push
-from agents.tunnel import user
 from coordinator.domain.descriptors import OCI_INDEX
 from coordinator.domain.platforms import parse
 from coordinator.domain.references import Reference

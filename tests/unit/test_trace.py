@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.plain import Plain
-from agents.trace import Log, Status, Trace, Vertex, decode
+from agents.engine.buildkit_trace import Log, Status, Trace, Vertex, decode
+from agents.engine.plain_progress import Plain
 from tests.services.paths import CASES
 
 GOLDEN = sorted((CASES / "trace").iterdir())

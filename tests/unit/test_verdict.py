@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from agents.base.disk import Room
-from agents.build_cli import complaint
-from agents.clis import Cli, choose
-from agents.verdict import judge
-from agents.witness import Evidence
+from agents.engine.build_cli import complaint
+from agents.engine.docker_clis import Cli, choose
+from agents.engine.failure_cause import judge
+from agents.engine.monitor import Evidence
 
 HEALTHY = Evidence(engine_died=False, oom_kills=0, least=Room("/var/lib/docker", 1 << 30, 1000))
 SAID = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from agents import images
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket, RefusedError, target
-from agents.engine_stream import Send, Stream
-from agents.engines import here
+from agents.engine import images
+from agents.engine.disk_full import shortage
+from agents.engine.engine_api import EngineSocket, RefusedError, target
+from agents.engine.engine_stream import Send, Stream
+from agents.engine.engines import here
+from agents.engine.pull import complaint
 from agents.job.spec import Spec
-from agents.pull import complaint
-from agents.shortage import shortage
 
 # What every tar ends with.
 _END = bytes(1024)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from agents.base.disk import Room, by_room, least_room
 from agents.base.errors import AgentError
-from agents.engine_api import Connection, EngineSocket, target, translated
+from agents.engine.engine_api import Connection, EngineSocket, target, translated
 
 _LOOK = 0.2
 _VMSTAT = Path("/proc/vmstat")

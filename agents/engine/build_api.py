@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agents import context_tar
 from agents.base.errors import AgentError
-from agents.engine_api import RefusedError, target
-from agents.engine_stream import Stream
+from agents.engine import context_tar
+from agents.engine.buildkit_trace import decode
+from agents.engine.engine_api import RefusedError, target
+from agents.engine.engine_stream import Stream
+from agents.engine.plain_progress import Plain
 from agents.job.spec import Spec
 from agents.job.store import CONTEXT
-from agents.plain import Plain
-from agents.trace import decode
 
 
 class ApiBuild:

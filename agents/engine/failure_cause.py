@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from agents.base.disk import Room
-from agents.witness import Evidence
+from agents.engine.monitor import Evidence
 
 _FULL = 16 << 20
 # Only what QEMU's user mode prints says that it was QEMU.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from agents.trace import Log, Status, Trace, Vertex
+from agents.engine.buildkit_trace import Log, Status, Trace, Vertex
 
 _NANO = 1e-9
 # A program may draw a progress bar for hours without ever ending its line.

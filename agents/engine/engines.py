@@ -8,16 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from agents import images, verdict
 from agents.base.errors import AgentError
-from agents.build_api import ApiBuild
-from agents.build_cli import CliBuild, environment
-from agents.clis import find_cli
-from agents.engine_api import EngineSocket, find_socket
-from agents.engine_disk import folders
+from agents.engine import failure_cause, images
+from agents.engine.build_api import ApiBuild
+from agents.engine.build_cli import CliBuild, environment
+from agents.engine.docker_clis import find_cli
+from agents.engine.engine_api import EngineSocket, find_socket
+from agents.engine.engine_disk import folders
+from agents.engine.monitor import Evidence, Witness
 from agents.job.logs import tail
 from agents.job.spec import Spec
-from agents.witness import Evidence, Witness
 
 # How long an engine may take to export what it had built when its client went, and how often one looks for it.
 _EXPORT_S, _LOOK_S = 60.0, 0.5
@@ -118,14 +118,14 @@ class EngineBuild:
             "size": image["Size"],
         }
 
-    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> verdict.Fault:
+    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> failure_cause.Fault:
         foreign = self._spec.platform.split("/")[1] != architecture
-        fault = verdict.judge(failure, tail(self._folder), evidence, foreign=foreign)
+        fault = failure_cause.judge(failure, tail(self._folder), evidence, foreign=foreign)
         if fault.state == "FAILED":
             # Somebody may have pruned it between the first look and the build's.
             missing = self._missing_base()
             if missing:
-                return verdict.Fault("LOST", "base", missing)
+                return failure_cause.Fault("LOST", "base", missing)
         return fault
 
     def _missing_base(self) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from agents import images, tunnel
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket, RefusedError, target
-from agents.engine_stream import Stream, aborted_by
-from agents.engines import here
+from agents.engine import images, tunnel
+from agents.engine.disk_full import shortage
+from agents.engine.engine_api import EngineSocket, RefusedError, target
+from agents.engine.engine_stream import Stream, aborted_by
+from agents.engine.engines import here
 from agents.job.spec import Base, Spec
-from agents.shortage import shortage
 
 _holding = threading.Lock()
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from agents.base.errors import AgentError
-from agents.engine_api import Connection, refusal, translated
+from agents.engine.engine_api import Connection, refusal, translated
 
 # How soon an event that means "stop" is noticed.
 _LOOK = 0.05

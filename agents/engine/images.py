@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from agents.engine_api import EngineSocket, RefusedError
+from agents.engine.engine_api import EngineSocket, RefusedError
 
 
 def inspect(engine: EngineSocket, name: str, *, manifests: bool = False) -> dict[str, Any] | None:

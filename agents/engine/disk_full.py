@@ -7,9 +7,9 @@ import os
 
 from agents.base.disk import least_room
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket
-from agents.engine_disk import folders
-from agents.verdict import is_full
+from agents.engine.engine_api import EngineSocket
+from agents.engine.engine_disk import folders
+from agents.engine.failure_cause import is_full
 
 _NO_SPACE = os.strerror(errno.ENOSPC).lower()
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agents import images, tunnel
 from agents.base.errors import AgentError
-from agents.engine_api import EngineSocket, RefusedError, target
-from agents.engine_stream import Stream, aborted_by
-from agents.engines import here
+from agents.engine import images, tunnel
+from agents.engine.engine_api import EngineSocket, RefusedError, target
+from agents.engine.engine_stream import Stream, aborted_by
+from agents.engine.engines import here
+from agents.engine.pull import complaint
 from agents.job.spec import Spec
-from agents.pull import complaint
 
 # The engine tells of every 512 KiB of every layer.
 _OFTEN = 0.25
