@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from agents import command, probe
+from agents import command
 from agents.engine import archives, engines, pull, push
+from agents.probe import observe
 from agents.serve import Parts
 
 
@@ -20,7 +21,7 @@ def _job_command() -> tuple[str, ...]:
 
 def main() -> int:
     parts = Parts(
-        observe=probe.observe,
+        observe=observe.observe,
         engine_id=engines.engine_id,
         pull=pull.pull,
         push=push.push,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import elf_programs, probe, probe_engine, probe_machine, probe_runs
+from agents.probe import elf_stubs, emulation, engine, machine, observe
 from tests.services.commands import run_limited
 from tests.services.missing import program
 from tests.services.paths import CASES, ROOT
@@ -29,34 +29,34 @@ OBSERVATIONS = sorted(path for path in GOLDEN.glob("*.json") if not path.stem.en
 OWN = {"x86_64": ("amd64", "386"), "aarch64": ("arm64",)}.get(platform.machine(), ())
 
 
-@pytest.mark.parametrize("architecture", elf_programs.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", elf_stubs.ARCHITECTURES)
 def test_every_program_ends_with_0_on_its_own_architecture(architecture, tmp_path):
     """The CPU, or QEMU called by name, runs each of them to its end."""
     path = tmp_path / "program"
-    path.write_bytes(elf_programs.program(architecture))
+    path.write_bytes(elf_stubs.program(architecture))
     path.chmod(0o755)
     by = [] if architecture in OWN else [program(f"qemu-{QEMU.get(architecture, architecture)}-static")]
 
     assert run_limited([*by, path], timeout=10).returncode == 0
 
 
-@pytest.mark.parametrize("architecture", elf_programs.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", elf_stubs.ARCHITECTURES)
 def test_a_program_is_recognised_by_its_first_bytes(architecture):
     """They are what emulators register themselves for."""
-    assert elf_programs.architecture_of(elf_programs.program(architecture)[:20]) == architecture
+    assert elf_stubs.architecture_of(elf_stubs.program(architecture)[:20]) == architecture
 
 
 @pytest.mark.parametrize("header", [b"", b"\x7fELF", b"#!/bin/sh" + bytes(20), b"\x7fELF\x07\x07" + bytes(20)])
 def test_other_beginnings_are_no_architecture(header):
     """Scripts, cut headers and unknown classes are nobody's."""
-    assert elf_programs.architecture_of(header) is None
+    assert elf_stubs.architecture_of(header) is None
 
 
 def test_this_machine_runs_its_own_programs(tmp_path):
     """Whatever else runs here, its own architecture does."""
-    found = probe_runs.runs({"HOME": str(tmp_path)})
+    found = emulation.runs({"HOME": str(tmp_path)})
 
-    assert set(found) == set(elf_programs.ARCHITECTURES)
+    assert set(found) == set(elf_stubs.ARCHITECTURES)
     assert all(found[name] for name in OWN[:1])
 
 
@@ -106,7 +106,7 @@ def test_emulators_are_read_by_what_they_are_registered_for(tmp_path):
     (tmp_path / "jar").write_text("enabled\ninterpreter /usr/bin/jexec\nflags: \noffset 0\nmagic 504b0304\n")
     (tmp_path / "python").write_text("enabled\ninterpreter /usr/bin/python3\nflags: \nextension .pyc\n")
 
-    found = probe_runs.binfmt(tmp_path)
+    found = emulation.binfmt(tmp_path)
 
     assert (found["mounted"], found["enabled"]) == (True, True)
     assert found["entries"] == [
@@ -129,7 +129,7 @@ def test_emulators_are_read_by_what_they_are_registered_for(tmp_path):
 
 def test_a_register_that_is_not_mounted_is_said_to_be(tmp_path):
     """Nobody knows then what is emulated."""
-    assert probe_runs.binfmt(tmp_path) == {"mounted": False, "enabled": False, "entries": []}
+    assert emulation.binfmt(tmp_path) == {"mounted": False, "enabled": False, "entries": []}
 
 
 def test_the_cpu_of_a_pi_zero_is_read_as_the_kernel_writes_it():
@@ -139,7 +139,7 @@ def test_the_cpu_of_a_pi_zero_is_read_as_the_kernel_writes_it():
         "Features\t: half thumb vfp tls\nCPU architecture: 7\n\nprocessor\t: 1\nmodel name\t: another\n"
     )
 
-    assert probe_machine.cpuinfo(text) == {
+    assert machine.cpuinfo(text) == {
         "architecture": "7",
         "model": "ARMv6-compatible processor rev 7 (v6l)",
         "features": ["half", "thumb", "vfp", "tls"],
@@ -150,8 +150,8 @@ def test_memory_is_counted_in_bytes():
     """The kernel writes kB, and means KiB."""
     text = "MemTotal:         437512 kB\nMemFree:  1000 kB\nMemAvailable:     310000 kB\nSwapFree: 102396 kB\n"
 
-    assert probe_machine.memory(text) == {"total": 448012288, "available": 317440000, "swap_free": 104853504}
-    assert probe_machine.memory("MemFree: 7 kB\n")["available"] == 7168
+    assert machine.memory(text) == {"total": 448012288, "available": 317440000, "swap_free": 104853504}
+    assert machine.memory("MemFree: 7 kB\n")["available"] == 7168
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_temperature_is_the_hottest_zones(readings, hottest, tmp_path):
         zone.mkdir()
         (zone / "temp").write_text(f"{reading}\n")
 
-    assert probe_machine.temperature(tmp_path) == hottest
+    assert machine.temperature(tmp_path) == hottest
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_whether_memory_can_be_limited(controllers, table, limits, tmp_path):
         (tmp_path / "cgroup.controllers").write_text(controllers)
     (tmp_path / "cgroups").write_text(table)
 
-    assert probe_machine.memory_cgroup(tmp_path, tmp_path / "cgroups") is limits
+    assert machine.memory_cgroup(tmp_path, tmp_path / "cgroups") is limits
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def test_an_engine_is_asked_for_its_own_architecture_and_disk(tmp_path):
                   "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]},
     }  # fmt: skip
     with engine_at(tmp_path / "sock", answers):
-        found = probe_engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"})
+        found = engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"})
 
     assert (found["kind"], found["arch"], found["rootless"], found["error"]) == ("docker", "arm64", True, None)
     assert found["total"] == shutil.disk_usage(tmp_path).total
@@ -237,14 +237,14 @@ def test_podman_is_recognised_behind_dockers_socket(tmp_path):
     """It answers like an engine, and cannot build like one."""
     version = VERSION | {"Components": [{"Name": "Podman Engine", "Version": "5.4.2"}]}
     with engine_at(tmp_path / "sock", {"/version": version, "/info": {}}):
-        found = probe_engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"})
+        found = engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/sock"})
 
     assert found["kind"] == "podman"
 
 
 def test_an_engine_that_is_not_there_is_absent_or_down(tmp_path):
     """What is installed and does not run is mended in another way than what was never installed."""
-    found = probe_engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/none", "PATH": str(tmp_path)})
+    found = engine.engine({"DOCKER_HOST": f"unix://{tmp_path}/none", "PATH": str(tmp_path)})
 
     installed = shutil.which("dockerd", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin")
     assert found["error"]["code"] == ("down" if installed else "absent")
@@ -253,7 +253,7 @@ def test_an_engine_that_is_not_there_is_absent_or_down(tmp_path):
 
 def test_an_engine_elsewhere_is_not_asked():
     """DOCKER_HOST may name another machine, and this probe is of this one."""
-    assert probe_engine.engine({"DOCKER_HOST": "tcp://nas.lan:2375"})["error"]["code"] == "odd"
+    assert engine.engine({"DOCKER_HOST": "tcp://nas.lan:2375"})["error"]["code"] == "odd"
 
 
 def test_an_engine_that_hangs_is_down_and_the_rest_is_told(tmp_path):
@@ -262,7 +262,7 @@ def test_an_engine_that_hangs_is_down_and_the_rest_is_told(tmp_path):
     with closing(socket.socket(socket.AF_UNIX)) as silent:
         silent.bind(f"{tmp_path}/sock")
         silent.listen()
-        found = probe.observe(environ, engine_patience=0.05)
+        found = observe.observe(environ, engine_patience=0.05)
 
     assert found["engine"]["error"]["code"] == "down"
     assert found["cores"] >= 1
@@ -278,7 +278,7 @@ def promised() -> dict[str, object]:
 
 def test_the_observation_has_the_fields_the_contract_promises(tmp_path):
     """No more and no less than the page by which the coordinator was written, and it fits a frame."""
-    found = probe.observe({**os.environ, "XDG_STATE_HOME": str(tmp_path)})
+    found = observe.observe({**os.environ, "XDG_STATE_HOME": str(tmp_path)})
 
     contract = promised()
     assert set(found) == set(contract)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from agents import elf_programs
+from agents.probe import elf_stubs
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A broken emulator may hang; all programs together get this long.
@@ -27,7 +27,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 def runs(environ: Mapping[str, str]) -> dict[str, bool]:
     """For each known architecture whether its program ended with 0 within two seconds."""
     with ExitStack() as kept:
-        started = {name: _start(name, environ, kept) for name in elf_programs.ARCHITECTURES}
+        started = {name: _start(name, environ, kept) for name in elf_stubs.ARCHITECTURES}
         until = time.monotonic() + _PATIENCE
         return {name: _ended_well(process, until) for name, process in started.items()}
 
@@ -45,7 +45,7 @@ def binfmt(folder: Path = _BINFMT) -> dict[str, Any]:
 def _entry(path: Path) -> dict[str, Any] | None:
     lines = _text(path).splitlines()
     fields = dict(line.split(None, 1) for line in lines if " " in line.strip())
-    architecture = elf_programs.architecture_of(bytes.fromhex(fields.get("magic", "").strip()))
+    architecture = elf_stubs.architecture_of(bytes.fromhex(fields.get("magic", "").strip()))
     if architecture is None or fields.get("offset", "0").strip() != "0":
         return None
     return {
@@ -68,7 +68,7 @@ def _start(name: str, environ: Mapping[str, str], kept: ExitStack) -> subprocess
     """The running program; None where the machine cannot execute it. What `kept` holds must outlive it."""
     for place in _places(environ):
         try:
-            path, fds = kept.enter_context(_placed(elf_programs.program(name), place))
+            path, fds = kept.enter_context(_placed(elf_stubs.program(name), place))
         except OSError:
             continue
         try:

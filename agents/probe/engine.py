@@ -12,7 +12,7 @@ from agents.base.errors import AgentError
 from agents.engine import docker_clis
 from agents.engine.engine_api import EngineSocket, find_socket
 from agents.engine.engine_disk import folders
-from agents.probe_machine import disk
+from agents.probe.machine import disk
 
 _DAEMON_PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin"
 _REASONS = frozenset({"absent", "denied", "down", "odd"})

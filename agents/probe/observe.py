@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents import probe_engine, probe_machine, probe_runs
 from agents.base import state
 from agents.base.errors import AgentError
 from agents.engine import docker_clis
 from agents.engine.engine_api import find_socket
+from agents.probe import emulation
+from agents.probe import engine as probe_engine
+from agents.probe import machine as probe_machine
 
 _SHARED_SLOTS = "/run/lock"
 # A sound host answers in a fraction of a second; a loaded one on an SD card gets the benefit of the doubt.
@@ -29,7 +31,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
     engine = _beside(lambda: probe_engine.engine(environ))
     installed = _beside(lambda: docker_clis.installed(environ))
     machine = probe_machine.machine()
-    runs = probe_runs.runs(environ)
+    runs = emulation.runs(environ)
     folder = state.open_state(environ)
     found = engine(engine_patience) or _hung(environ)
     return {
@@ -38,7 +40,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
         "linger": probe_machine.linger() if found.get("rootless") else None,
         "engine": found,
         "clis": [probe_engine.command_line(cli, found) for cli in installed(_PROGRAMS_PATIENCE) or ()],
-        "binfmt": probe_runs.binfmt(),
+        "binfmt": emulation.binfmt(),
         "runs": runs,
         "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),
         "state_free": probe_machine.disk(Path(folder))[0],
