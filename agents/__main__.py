@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from agents import command
 from agents.engine import archives, engines, pull, push
 from agents.probe import observe
-from agents.serve import Parts
+from agents.server import cli
+from agents.server.control import Parts
 
 
 def _job_command() -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def main() -> int:
         load=archives.load,
         job_command=_job_command(),
     )
-    return command.run(sys.argv[1:], parts, engines.prepare)
+    return cli.run(sys.argv[1:], parts, engines.prepare)
 
 
 if __name__ == "__main__":

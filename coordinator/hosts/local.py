@@ -15,7 +15,7 @@ from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.last_words import last_words
 from coordinator.hosts.transport import ConnectionHandler, Ending
 
-# An agent that is told to stop finishes what it may not leave half done: see `agents/serve.py`.
+# An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
 _PATIENCE = 30.0
 _READ = 65536
 

@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from agents import command
 from agents.base.errors import AgentError
 from agents.job.spec import Spec
-from agents.serve import Parts
+from agents.server import cli
+from agents.server.control import Parts
 
 
 class ScriptedBuild:
@@ -165,4 +165,4 @@ if __name__ == "__main__":
         job_command=(sys.executable, __file__, "job"),
         shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
     )
-    sys.exit(command.run(sys.argv[1:], parts, ScriptedBuild))
+    sys.exit(cli.run(sys.argv[1:], parts, ScriptedBuild))

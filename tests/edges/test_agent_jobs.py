@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from agents import serve
 from agents.base import process, state
 from agents.base.errors import AgentError
 from agents.job import results
 from agents.job.cancel import cancel
 from agents.job.spec import Spec
 from agents.job.store import Jobs
+from agents.server import control
 from agents.wire import frames
 from tests.services.commands import Child
 from tests.services.paths import CASES
@@ -135,7 +135,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         order.append("image")
         discarded.set()
 
-    parts = serve.Parts(
+    parts = control.Parts(
         observe=dict,
         engine_id=str,
         pull=push,
@@ -155,7 +155,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         os.fdopen(asks[1], "wb", buffering=0) as asking,
     ):
         folder = state.open_state({"XDG_STATE_HOME": str(tmp_path)})
-        running = pool.submit(serve.Server(folder, parts, frames.Replies(told)).run, stream)
+        running = pool.submit(control.Server(folder, parts, frames.Replies(told)).run, stream)
 
         def ask(number: int, op: str, **fields: object) -> dict[str, object]:
             """Ask, and the next frame, whosever it is."""

@@ -12,7 +12,7 @@ import pytest
 from agents.base import state
 from agents.base.errors import AgentError
 from agents.job import store
-from agents.purge import Places, purge_all
+from agents.server.purge import Places, purge_all
 from coordinator.errors import LostError
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.purge import Purged, purge

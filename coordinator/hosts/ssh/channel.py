@@ -11,7 +11,7 @@ import asyncssh
 from coordinator.hosts.last_words import last_words
 from coordinator.hosts.transport import Ending
 
-# An agent that is told to stop finishes what it may not leave half done: see `agents/serve.py`.
+# An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
 _PATIENCE_S = 30.0
 _READ = 65536
 

@@ -18,8 +18,8 @@ from agents.context.receive import receive
 from agents.context.transfer import Received
 from agents.job import spec
 from agents.job.store import Jobs
-from agents.purge import find_places, purge_all
-from agents.serve import Parts, Save
+from agents.server.control import Parts, Save
+from agents.server.purge import find_places, purge_all
 from agents.wire import chunks, frames
 
 _LONGEST_MARK = 1024

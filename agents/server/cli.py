@@ -7,11 +7,11 @@ import re
 import sys
 from collections.abc import Sequence
 
-from agents import channels
 from agents.base import state
 from agents.base.errors import AgentError
 from agents.job import supervisor
-from agents.serve import Parts, Server
+from agents.server import channels
+from agents.server.control import Parts, Server
 from agents.wire import frames
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
