@@ -37,7 +37,7 @@ class Known:
 
 async def serve(registry: str, repositories: list[str]) -> None:
     """The broker until stdin ends. A door for each repository; each is told with the port as one JSON line."""
-    from coordinator.registry.broker import Broker
+    from coordinator.broker.server import Broker
     from coordinator.runner.registries.registries import Registries
     from coordinator.runner.registries.upstream import Upstream
 

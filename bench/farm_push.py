@@ -20,6 +20,7 @@ from bench.broker_push import Known, login, noise
 from bench.farm_build import DOCKER
 from bench.lab import Bench, bench
 from bench.measure import compare
+from coordinator.broker.server import Broker
 from coordinator.domain.inventory import Address, Host, Kind
 from coordinator.domain.references import Reference
 from coordinator.hosts.agent import connect
@@ -27,7 +28,6 @@ from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.ssh.boot import AgentFile
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport
-from coordinator.registry.broker import Broker
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream
 from tests.services.board_spec import BoardSpec

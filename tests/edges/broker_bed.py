@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from coordinator.broker.grant import Door
+from coordinator.broker.server import Broker
 from coordinator.domain.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from coordinator.registry.broker import Broker
-from coordinator.registry.doors import Door
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream
 from tests.edges.scripted_server import Asked, Reply, Scripted, scripted

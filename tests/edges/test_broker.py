@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.broker.http1 import ChunkedEnd, WireError
 from coordinator.domain.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from coordinator.registry.wire import ChunkedEnd, WireError
 from tests.edges.broker_bed import brokered, client_hello
 from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, USER

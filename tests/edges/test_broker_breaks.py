@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.broker.server import Broker
+from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.descriptors import sha256
 from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.references import Reference
 from coordinator.errors import RegistryError
-from coordinator.registry.broker import Broker
 from coordinator.registry.endpoint import Endpoint, resolve
-from coordinator.registry.exchange import Connections
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream
 from tests.edges.broker_bed import (

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import pytest
 
+from coordinator.broker.grant import Door
 from coordinator.domain.descriptors import OCI_INDEX
 from coordinator.domain.references import Reference
-from coordinator.registry.doors import Door
 from tests.edges.broker_bed import brokered, listening
 from tests.services.commands import run_limited
 from tests.services.images import base_image

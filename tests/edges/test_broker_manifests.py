@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+from coordinator.broker.grant import PASSING
 from coordinator.domain.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.references import Reference
-from coordinator.registry.doors import PASSING
 from tests.edges.broker_bed import (
     LAYER,
     MANIFEST,

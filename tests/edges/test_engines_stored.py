@@ -16,12 +16,12 @@ from agents.engine import archives, engines, images
 from agents.engine.push import push
 from agents.engine.tunnel import user
 from agents.job.spec import Spec
+from coordinator.broker.grant import PushedManifest
 from coordinator.domain.descriptors import OCI_INDEX
 from coordinator.domain.platforms import parse
 from coordinator.domain.references import Reference
 from coordinator.image.carry import carry_image
 from coordinator.image.child import VerifiedChild, read_child
-from coordinator.registry.doors import PushedManifest
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.registries.registries import Registries
 from tests.edges.broker_bed import Known, brokered

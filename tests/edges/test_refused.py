@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from coordinator.broker.grant import Door
 from coordinator.errors import LostError, RegistryError
-from coordinator.registry.doors import Door
 from coordinator.runner.actions.refused import reason
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.registry.wire import (
+from coordinator.broker.http1 import (
     Body,
     Ends,
     Framing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coordinator.broker.server import Broker
 from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Emit, Place
 from coordinator.domain.facts import Builder
@@ -12,7 +13,6 @@ from coordinator.domain.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.errors import LostError, UsageError
-from coordinator.registry.broker import Broker
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.inputs.gather import Inputs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from coordinator.broker.grant import PASSING, Door
 from coordinator.errors import ArchloomError, LostError
-from coordinator.registry.doors import PASSING, Door
 
 
 def reason(door: Door, error: ArchloomError) -> ArchloomError:

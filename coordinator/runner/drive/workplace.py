@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from coordinator.broker.server import Broker
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.events import Emit
 from coordinator.domain.facts import Builder
@@ -14,7 +15,6 @@ from coordinator.domain.inventory import Inventory
 from coordinator.domain.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.errors import UsageError
-from coordinator.registry.broker import Broker
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm

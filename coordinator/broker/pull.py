@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from coordinator.broker.grant import RefusalError
+from coordinator.broker.request import Call
+from coordinator.broker.response import Reply
 from coordinator.domain.descriptors import Manifest, read_descriptor, read_json
 from coordinator.domain.index import parse_index
 from coordinator.domain.references import is_digest
-from coordinator.registry.call import Call
 from coordinator.registry.client import PULL
-from coordinator.registry.doors import RefusalError
-from coordinator.registry.reply import Reply
 
 
 async def answer(call: Call, reply: Reply) -> None:

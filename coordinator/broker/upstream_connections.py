@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import h11
 
+from coordinator.broker.http1 import PIECE, SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_response
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.wire import PIECE, SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_response
 
 _CONNECT_TIMEOUT_S = 10.0
 _MOST_IDLE = 8

@@ -6,14 +6,14 @@ import secrets
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlencode
 
+from coordinator.broker.blob_mounts import mount
+from coordinator.broker.grant import PushedManifest, RefusalError, Upload
+from coordinator.broker.http1 import TooLargeError
+from coordinator.broker.request import Call
+from coordinator.broker.response import Reply
 from coordinator.domain.descriptors import LARGEST_MANIFEST, read_manifest
 from coordinator.domain.references import is_digest
-from coordinator.registry.call import Call
 from coordinator.registry.client import PUSH
-from coordinator.registry.doors import PushedManifest, RefusalError, Upload
-from coordinator.registry.mounts import mount
-from coordinator.registry.reply import Reply
-from coordinator.registry.wire import TooLargeError
 
 _UPLOADS = "uploads/"
 _SHOWN = "/v2/push"

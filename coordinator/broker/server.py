@@ -20,14 +20,15 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Self
 
+from coordinator.broker import pull
+from coordinator.broker import push as broker_push
+from coordinator.broker.grant import PASSING, PUSH, Door, RefusalError
+from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
+from coordinator.broker.request import Call, Upstreams
+from coordinator.broker.response import Reply
+from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.references import Reference
 from coordinator.errors import ArchloomError, RegistryError
-from coordinator.registry import broker_pull, broker_push
-from coordinator.registry.call import Call, Upstreams
-from coordinator.registry.doors import PASSING, PUSH, Door, RefusalError
-from coordinator.registry.exchange import Connections
-from coordinator.registry.reply import Reply
-from coordinator.registry.wire import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
 
 _TLS_HANDSHAKE = 0x16
 # containerd's client turns to plain HTTP only where the answer to its TLS handshake begins with `HTTP/`.
@@ -143,7 +144,7 @@ class Broker:
             connections=self._connections,
         )
         try:
-            await (broker_push if name == PUSH else broker_pull).answer(call, reply)
+            await (broker_push if name == PUSH else pull).answer(call, reply)
         except ArchloomError as error:
             door.refused(error)
             raise _as_refusal(error) from error

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 
-from coordinator.registry.exchange import Exchange
-from coordinator.registry.wire import Body, Ends, Head
+from coordinator.broker.http1 import Body, Ends, Head
+from coordinator.broker.upstream_connections import Exchange
 
 
 class Reply:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
+from coordinator.broker.pull import named_by
+from coordinator.broker.request import Call
 from coordinator.domain.references import Reference
 from coordinator.errors import ArchloomError
-from coordinator.registry.broker_pull import named_by
-from coordinator.registry.call import Call
 
 
 async def mount(call: Call) -> bool:

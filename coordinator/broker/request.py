@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.broker.grant import Door, RefusalError
+from coordinator.broker.http1 import Body, Head, WireError
+from coordinator.broker.upstream_connections import Connections, Exchange
 from coordinator.domain.descriptors import Manifest
 from coordinator.domain.references import Reference
 from coordinator.errors import RegistryError
-from coordinator.registry.doors import Door, RefusalError
 from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.exchange import Connections, Exchange
 from coordinator.registry.refusals import refusal
-from coordinator.registry.wire import Body, Head, WireError
 
 _LARGEST_COMPLAINT = 64 * 1024
 _MOST_REDIRECTS = 5
