@@ -24,7 +24,7 @@ from uuid import uuid4
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.measure import compare, run
-from coordinator.domain.references import Reference
+from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 
 USER, PASSWORD, JOB = "bench", "bench password", "bench-1"

@@ -6,7 +6,7 @@ import contextlib
 
 from coordinator.broker.pull import named_by
 from coordinator.broker.request import Call
-from coordinator.domain.references import Reference
+from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError
 
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.domain.references import Reference
+from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from coordinator.broker.grant import RefusalError
 from coordinator.broker.request import Call
 from coordinator.broker.response import Reply
-from coordinator.domain.descriptors import Manifest, read_descriptor, read_json
-from coordinator.domain.index import parse_index
-from coordinator.domain.references import is_digest
+from coordinator.domain.image.descriptors import Manifest, read_descriptor, read_json
+from coordinator.domain.image.index import parse_index
+from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PULL
 
 

@@ -11,8 +11,8 @@ from coordinator.broker.grant import PushedManifest, RefusalError, Upload
 from coordinator.broker.http1 import TooLargeError
 from coordinator.broker.request import Call
 from coordinator.broker.response import Reply
-from coordinator.domain.descriptors import LARGEST_MANIFEST, read_manifest
-from coordinator.domain.references import is_digest
+from coordinator.domain.image.descriptors import LARGEST_MANIFEST, read_manifest
+from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PUSH
 
 _UPLOADS = "uploads/"

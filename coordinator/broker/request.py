@@ -10,8 +10,8 @@ from typing import Protocol
 from coordinator.broker.grant import Door, RefusalError
 from coordinator.broker.http1 import Body, Head, WireError
 from coordinator.broker.upstream_connections import Connections, Exchange
-from coordinator.domain.descriptors import Manifest
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import Manifest
+from coordinator.domain.image.references import Reference
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import refusal

@@ -27,7 +27,7 @@ from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Sourc
 from coordinator.broker.request import Call, Upstreams
 from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
-from coordinator.domain.references import Reference
+from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, RegistryError
 
 _TLS_HANDSHAKE = 0x16

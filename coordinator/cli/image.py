@@ -8,7 +8,7 @@ import click
 
 from coordinator.cli.around import around, open_inventory
 from coordinator.cli.output import give, give_json
-from coordinator.domain import references
+from coordinator.domain.image import references
 from coordinator.report.tables import size, table
 from coordinator.runner.registries.inspect import Entry, Inspected, inspect
 

@@ -9,7 +9,8 @@ import click
 
 from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
-from coordinator.domain import platforms, states
+from coordinator.domain import states
+from coordinator.domain.image import platforms
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.states import AttemptState
 from coordinator.domain.status import Status

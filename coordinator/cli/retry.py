@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from coordinator.cli.driving import Wish, drive, result_flags
-from coordinator.domain import platforms
+from coordinator.domain.image import platforms
 
 
 @click.command(epilog="\b\nExample:\n  archloom retry 7f3a linux/arm64")

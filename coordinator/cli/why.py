@@ -9,7 +9,7 @@ import click
 
 from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_json, say
-from coordinator.domain import platforms
+from coordinator.domain.image import platforms
 from coordinator.domain.run import Run
 from coordinator.domain.status import Status
 from coordinator.domain.why.account import Sources, account

@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 
 from coordinator.config import scalars
 from coordinator.config.problems import found
-from coordinator.domain import references
+from coordinator.domain.image import references
 from coordinator.domain.inventory import Address
 from coordinator.errors import UsageError
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.references import HUB
+from coordinator.domain.image.references import HUB
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import UsageError
 

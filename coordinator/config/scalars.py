@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from coordinator.config.problems import found
 from coordinator.config.suggestions import did_you_mean
-from coordinator.domain import platforms
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image import platforms
+from coordinator.domain.image.platforms import Platform
 from coordinator.errors import UsageError
 
 _OR_REMOVE = " — or remove the key"

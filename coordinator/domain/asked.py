@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.domain.platforms import Platform, parse
+from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.target import Emulate
 from coordinator.errors import UsageError
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 
 # Changed whenever the same inputs have to give another id: a builder that behaves otherwise, or another meaning here.
 # Images of format 1 may have empty files where a board's login could not open them.

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
-from coordinator.domain import references
 from coordinator.domain.dockerfile_stages import Dockerfile
+from coordinator.domain.image import references
 
 _SPECIAL = re.compile(r"""[\s'"\\]""")
 

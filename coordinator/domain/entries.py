@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.inventory import Host, Inventory, Kind
-from coordinator.domain.platforms import Mode
 from coordinator.domain.problems import SAME_MACHINE, Problem, Severity
 
 Found = Mapping[str, Facts | Unreachable]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.image.platforms import Mode, Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

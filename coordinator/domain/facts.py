@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.domain import problems
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.modes import Modes, engine_platform, modes
 from coordinator.domain.observation import Reading
-from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.problems import Problem, Severity
 
 # A docker CLI from here to before 23 builds with BuildKit when DOCKER_BUILDKIT=1 says so.

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from coordinator.domain.facts import Builder, Facts
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.inventory import Host, HostState, Kind, Use
-from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.problems import GIB, SAME_MACHINE, SMALL_MEMORY
 from coordinator.domain.target import Emulate
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 
 
 class Kind(StrEnum):

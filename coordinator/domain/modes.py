@@ -7,8 +7,8 @@ silently: an architecture with an emulator registered is emulated, whatever the 
 
 from __future__ import annotations
 
+from coordinator.domain.image.platforms import Mode, Platform, normalise
 from coordinator.domain.observation import Reading
-from coordinator.domain.platforms import Mode, Platform, normalise
 from coordinator.domain.problems import Problem, Severity
 
 _ARM_LEVELS = (7, 6, 5)

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.inventory import Host
-from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.schedule import Candidate, best_hosts, demand
 from coordinator.domain.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.domain import platforms, references
 from coordinator.domain.asked import Asked, read_on
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image import platforms, references
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.target import Emulate, Target
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from coordinator.domain import references
+from coordinator.domain.image import references
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.lease import Lease
-from coordinator.domain.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.domain.steps import Step

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.platforms import Mode, Platform
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.retry import Verdict, verdict
 from coordinator.domain.run import Job, Run
 from coordinator.domain.states import AttemptState, JobState

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from coordinator.domain.platforms import Platform, parse
+from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import UsageError
 

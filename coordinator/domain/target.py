@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import Reference
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import Reference
 
 
 class Emulate(StrEnum):

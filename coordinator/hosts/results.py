@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from coordinator.domain.platforms import Platform, normalise
+from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import ArchloomError, Exit, LostError, RegistryError, UsageError
 
 T = TypeVar("T")

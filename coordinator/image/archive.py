@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordinator.domain.descriptors import LARGEST_MANIFEST, Descriptor, malformed, sha256
+from coordinator.domain.image.descriptors import LARGEST_MANIFEST, Descriptor, malformed, sha256
 from coordinator.errors import RegistryError
 from coordinator.image.sink import Sink
 from coordinator.image.spool import Spool

@@ -8,7 +8,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.domain.descriptors import LARGEST_MANIFEST, Descriptor, Manifest, malformed, read_descriptor, read_json
+from coordinator.domain.image.descriptors import (
+    LARGEST_MANIFEST,
+    Descriptor,
+    Manifest,
+    malformed,
+    read_descriptor,
+    read_json,
+)
 from coordinator.errors import RegistryError
 from coordinator.image.tar import END, header, padding
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.descriptors import (
+from coordinator.domain.image.descriptors import (
     DOCKER_MANIFEST,
     INDEXES,
     MANIFESTS,
@@ -21,8 +21,8 @@ from coordinator.domain.descriptors import (
     read_manifest,
     sha256,
 )
-from coordinator.domain.index import Child, assemble, parse_index, resolve
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.index import Child, assemble, parse_index, resolve
+from coordinator.domain.image.platforms import Platform
 from coordinator.errors import RegistryError
 from coordinator.image.archive import BLOBS, INDEX, MANIFEST, Contents, Layer, read_archive
 from coordinator.image.sink import Sink

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from coordinator.domain.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
-from coordinator.domain.index import Child, parse_index
-from coordinator.domain.platforms import Platform, normalise
+from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
+from coordinator.domain.image.index import Child, parse_index
+from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import RegistryError
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from coordinator.domain.descriptors import Descriptor, Manifest
+from coordinator.domain.image.descriptors import Descriptor, Manifest
 
 
 class Sink(Protocol):

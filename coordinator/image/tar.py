@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from coordinator.domain.descriptors import malformed
+from coordinator.domain.image.descriptors import malformed
 from coordinator.errors import LostError, RegistryError
 
 BLOCK = tarfile.BLOCKSIZE

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from coordinator.domain.descriptors import read_json
+from coordinator.domain.image.descriptors import read_json
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
 from coordinator.registry.challenges import Challenge, parse

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.domain.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
-from coordinator.domain.index import parse_index
+from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
+from coordinator.domain.image.index import parse_index
 from coordinator.errors import ArchloomError, RegistryError
 from coordinator.registry.client import Registry
 

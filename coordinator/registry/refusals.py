@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from coordinator.domain.references import HUB, is_digest
+from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryError, UsageError
 
 _LONGEST_SHOWN = 300

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.descriptors import Manifest
+from coordinator.domain.image.descriptors import Manifest
 from coordinator.registry.client import Registry
 
 

@@ -19,8 +19,8 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.platforms import Mode
-from coordinator.domain.references import short
+from coordinator.domain.image.platforms import Mode
+from coordinator.domain.image.references import short
 from coordinator.report.visible import visible
 
 _PLATFORM_WIDTH = len("linux/arm64/v9")

@@ -31,8 +31,8 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import short
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import short
 from coordinator.report.lines import lines, why_ended
 from coordinator.report.visible import visible
 

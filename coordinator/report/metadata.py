@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.references import parse
+from coordinator.domain.image.references import parse
 from coordinator.domain.run import Job, Run
 
 _OF_CHILD = ("digest", "config_digest", "host", "mode", "attempts", "seconds", "pin")

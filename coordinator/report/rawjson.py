@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from coordinator.domain.events import Event, Place
-from coordinator.domain.platforms import Mode, Platform, parse
+from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.errors import UsageError
 
 

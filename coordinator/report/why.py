@@ -8,7 +8,7 @@ from math import inf
 from textwrap import wrap
 from typing import NamedTuple
 
-from coordinator.domain.references import short
+from coordinator.domain.image.references import short
 from coordinator.domain.run import Run
 from coordinator.domain.status import Status
 from coordinator.domain.why.account import Account, JobAccount

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from coordinator.domain.descriptors import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
+from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 GZIPPED = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from coordinator.broker.grant import Door
 from coordinator.broker.server import Broker
-from coordinator.domain.descriptors import OCI_MANIFEST, sha256
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
+from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream

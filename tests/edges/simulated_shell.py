@@ -15,12 +15,12 @@ import pytest
 
 from coordinator.domain import states
 from coordinator.domain.build_id import pin_tag
-from coordinator.domain.child import StoredChild
-from coordinator.domain.descriptors import sha256
-from coordinator.domain.index import Child
+from coordinator.domain.image.descriptors import sha256
+from coordinator.domain.image.index import Child
+from coordinator.domain.image.platforms import Mode
+from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.job_names import agent_job
 from coordinator.domain.lease import Driver
-from coordinator.domain.platforms import Mode
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.retry import pushed_again
 from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify

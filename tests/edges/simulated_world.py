@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordinator.domain.child import from_stored
-from coordinator.domain.descriptors import OCI_MANIFEST, Descriptor, Manifest, sha256
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import Reference, is_digest
+from coordinator.domain.image.descriptors import OCI_MANIFEST, Descriptor, Manifest, sha256
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import Reference, is_digest
+from coordinator.domain.image.verified_child import from_stored
 from coordinator.domain.states import AttemptEvent, JobState, TargetState
 from coordinator.domain.target import Target
 from coordinator.errors import LostError

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from coordinator.domain.events import Assigned, AttemptEnded, Event, Place, RunEnded, RunStarted, StepLine, Verified
+from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.lease import Driver
-from coordinator.domain.platforms import Mode, Platform, parse
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.report.record import recorded
 from coordinator.report.watch import Watch

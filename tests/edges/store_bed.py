@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.lease import Driver
-from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.run import Attempt, Run
 from coordinator.domain.states import AttemptEvent, TargetEvent
 from coordinator.store.processes import this_driver

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.descriptors import (
+from coordinator.domain.image.descriptors import (
     DOCKER_MANIFEST,
     LARGEST_MANIFEST,
     OCI_INDEX,
@@ -22,8 +22,8 @@ from coordinator.domain.descriptors import (
     Descriptor,
     Manifest,
 )
-from coordinator.domain.index import parse_index
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.index import parse_index
+from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.image.carry import carry_image
 from tests.edges.archive_bed import (

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from coordinator.domain.descriptors import OCI_MANIFEST, Manifest, read_manifest
+from coordinator.domain.image.descriptors import OCI_MANIFEST, Manifest, read_manifest
 from coordinator.errors import RegistryError
 from coordinator.image.base import base_archive, read_base
 from tests.edges.archive_bed import CONFIG_TYPE, GZIPPED, config, dump, layer, sha256

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.broker.http1 import ChunkedEnd, WireError
-from coordinator.domain.references import Reference
+from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from tests.edges.broker_bed import brokered, client_hello
 from tests.services.commands import run_limited

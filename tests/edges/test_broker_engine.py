@@ -16,8 +16,8 @@ from uuid import uuid4
 import pytest
 
 from coordinator.broker.grant import Door
-from coordinator.domain.descriptors import OCI_INDEX
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import OCI_INDEX
+from coordinator.domain.image.references import Reference
 from tests.edges.broker_bed import brokered, listening
 from tests.services.commands import run_limited
 from tests.services.images import base_image

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 import pytest
 
 from coordinator.broker.grant import PASSING
-from coordinator.domain.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
+from coordinator.domain.image.references import Reference
 from tests.edges.broker_bed import (
     LAYER,
     MANIFEST,

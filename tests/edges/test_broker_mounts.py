@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from coordinator.broker.grant import Door
-from coordinator.domain.descriptors import OCI_MANIFEST, sha256
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
+from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from tests.edges.broker_bed import CONFIG, LAYER, MANIFEST, Answer, Bed, Script, brokered, of, refused
 from tests.edges.scripted_server import Reply, Scripted, scripted

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from coordinator.domain.descriptors import sha256
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import sha256
+from coordinator.domain.image.references import Reference
 from tests.edges.broker_bed import (
     ANN,
     LAYER,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.domain import states
-from coordinator.domain.index import Child, assemble
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.index import Child, assemble
+from coordinator.domain.image.platforms import parse
 from coordinator.domain.run import Run
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
 from tests.edges.simulated_shell import play

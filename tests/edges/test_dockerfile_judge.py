@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.dockerfile import parse, plan_bases
-from coordinator.domain.platforms import parse as platform_of
+from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.errors import UsageError
 from tests.edges.build_judge import build, buildx
 

@@ -17,9 +17,9 @@ from agents.engine.push import push
 from agents.engine.tunnel import user
 from agents.job.spec import Spec
 from coordinator.broker.grant import PushedManifest
-from coordinator.domain.descriptors import OCI_INDEX
-from coordinator.domain.platforms import parse
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import OCI_INDEX
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.references import Reference
 from coordinator.image.carry import carry_image
 from coordinator.image.child import VerifiedChild, read_child
 from coordinator.runner.actions.repository import Repository

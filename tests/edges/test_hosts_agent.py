@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError, UsageError
 from coordinator.hosts.agent import connect
 from coordinator.hosts.local import LocalTransport

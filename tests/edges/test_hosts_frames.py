@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts import results
 from coordinator.hosts.frames import LARGEST, Incoming

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.events import Skipped
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from coordinator.domain.events import Event, Notice, Place, RunStarted, StepLine, Waiting
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.report.record import FILE_NAME, RecordReader, recorded
 
 ARM64 = parse("linux/arm64")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from coordinator.domain.descriptors import OCI_INDEX, OCI_MANIFEST, sha256
+from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.errors import RegistryError
 from coordinator.registry.copy import copy_image
 from tests.edges.scripted_registry import BLOB, BLOB_DIGEST, DIGEST, PING, after_ping, client

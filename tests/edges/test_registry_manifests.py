@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.descriptors import ACCEPT, OCI_INDEX, OCI_MANIFEST, sha256
+from coordinator.domain.image.descriptors import ACCEPT, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.secrets import Credential
 from coordinator.errors import ArchloomError, RegistryError
 from tests.edges.scripted_registry import (

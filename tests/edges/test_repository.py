@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.domain.descriptors import Descriptor
-from coordinator.domain.references import parse
+from coordinator.domain.image.descriptors import Descriptor
+from coordinator.domain.image.references import parse
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.registries.registries import Registries
 from tests.edges.broker_bed import Known

@@ -10,8 +10,8 @@ import pytest
 from coordinator.config.credentials import DockerCredentials
 from coordinator.context.tree import scan
 from coordinator.domain.dockerignore import compile_ignore
-from coordinator.domain.platforms import parse
-from coordinator.domain.references import parse as parse_reference
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.target import Target
 from coordinator.runner.inputs.gather import gather, read_dockerfile
 from coordinator.runner.planning.space import spaces

@@ -187,7 +187,7 @@ def test_a_death_in_the_middle_of_a_migration_costs_nothing(tmp_path):
 FIRST_START = """
 import sys
 from pathlib import Path
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 with Store(Path(sys.argv[1]), lambda: 0.0) as store:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.lease import STALE_S, Lease
-from coordinator.domain.platforms import Mode
 from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.domain.steps import RunStep
 from coordinator.errors import Exit, HeldError, UsageError

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from coordinator.domain import states
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.lease import Driver, Lease
-from coordinator.domain.platforms import Mode
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.states import (
     AttemptEvent,

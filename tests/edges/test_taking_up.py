@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.child import StoredChild
-from coordinator.domain.index import Child
-from coordinator.domain.platforms import Mode
-from coordinator.domain.references import parse
+from coordinator.domain.image.index import Child
+from coordinator.domain.image.platforms import Mode
+from coordinator.domain.image.references import parse
+from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.states import TargetEvent
 from coordinator.domain.target import Target

@@ -9,8 +9,8 @@ import pytest
 
 from coordinator.cli.main import run
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.platforms import parse
-from coordinator.domain.references import parse as parse_reference
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.request import BuildRequest, from_stored
 from coordinator.domain.target import Target
 from coordinator.runner.inputs.gather import gather, read_dockerfile

@@ -19,7 +19,7 @@ from coordinator.domain.build_id import (
     pin_tag,
     without_proxies,
 )
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 
 INPUTS = BuildInputs(
     context="0" * 64,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.platforms import Platform, parse
+from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.why.changes import Change, ChangeKind, changes
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.why import change_lines

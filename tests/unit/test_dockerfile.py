@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain import references
 from coordinator.domain.dockerfile import BaseUse, Dockerfile, held_name, network_inputs, parse, pin, plan_bases
 from coordinator.domain.dockerfile_stages import declared
-from coordinator.domain.platforms import Platform
-from coordinator.domain.platforms import parse as platform_of
+from coordinator.domain.image import references
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.errors import UsageError
 from tests.services.paths import CASES
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.facts import Builder, Facts, read_facts
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.problems import Severity, version
 from tests.services.paths import CASES
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.descriptors import (
+from coordinator.domain.image.descriptors import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -19,8 +19,8 @@ from coordinator.domain.descriptors import (
     read_manifest,
     sha256,
 )
-from coordinator.domain.index import Child, assemble, parse_index, resolve
-from coordinator.domain.platforms import Platform, parse
+from coordinator.domain.image.index import Child, assemble, parse_index, resolve
+from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
 from tests.services.paths import CASES

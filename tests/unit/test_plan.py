@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.facts import Builder, Facts
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.inventory import HostState, Kind, Use
 from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
-from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
 from tests.unit.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.platforms import Platform, normalise, parse, parse_list
+from coordinator.domain.image.platforms import Platform, normalise, parse, parse_list
 from coordinator.errors import UsageError
 
 KNOWN = st.sampled_from(

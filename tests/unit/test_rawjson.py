@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.events import Event, Place, RunEnded, StepLine
-from coordinator.domain.platforms import Mode, Platform, parse
+from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.report.rawjson import from_json_line, to_json_line
 
 # As file names and outputs are read: bytes that are not UTF-8 are lone low surrogates.

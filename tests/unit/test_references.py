@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.references import Reference, is_digest, parse
+from coordinator.domain.image.references import Reference, is_digest, parse
 from coordinator.errors import UsageError
 
 DIGEST = "sha256:" + "0a" * 32

@@ -29,7 +29,7 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.report.lines import lines
 from coordinator.report.live import _Board, live
 from coordinator.report.rawjson import to_json_line

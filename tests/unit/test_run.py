@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain import states
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.outcome import complaint
-from coordinator.domain.platforms import Mode, parse
 from coordinator.domain.retry import MOST_ATTEMPTS
 from coordinator.domain.run import (
     Assign,

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.schedule import Assignment, Candidate, assign, hopeless
 from coordinator.domain.states import AttemptState, JobState, TargetState

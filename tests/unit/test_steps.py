@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, TagMoved, TargetStep, read
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.platforms import parse
+from coordinator.domain.image.platforms import parse
 from coordinator.domain.why.story import Entry, StoryKind, beside, story
 from coordinator.report.rawjson import from_json_line
 from tests.services.paths import CASES

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.dockerfile import parse
-from coordinator.domain.platforms import parse as platform
+from coordinator.domain.image.platforms import parse as platform
 from coordinator.domain.why.takers import Taker, takers
 
 FILE = r"""

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from coordinator.domain.asked import Asked
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable, Wanted
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.inventory import Kind
 from coordinator.domain.plan import plan
-from coordinator.domain.platforms import Mode
 from coordinator.domain.target import Emulate
 from coordinator.domain.waiting import Need, needs, needs_to_name, waits_until
 from tests.unit.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host

@@ -9,8 +9,8 @@ from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.inventory import Host, Kind
-from coordinator.domain.platforms import Mode
 from coordinator.errors import Exit
 
 _HOW = {

@@ -10,7 +10,7 @@ import click
 
 from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
-from coordinator.domain import references
+from coordinator.domain.image import references
 from coordinator.domain.run import Run
 from coordinator.domain.status import Status
 from coordinator.report.tables import moment, table

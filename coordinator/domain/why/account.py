@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.domain import states
 from coordinator.domain.events import Event, Notice, RunEnded
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run import Job, Run, StoredEvent
 from coordinator.domain.states import JobState
 from coordinator.domain.status import Status

@@ -10,7 +10,7 @@ from math import inf
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.dockerfile import parse
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.domain.why.takers import Taker, takers
 from coordinator.errors import UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from coordinator.domain.references import short
+from coordinator.domain.image.references import short
 from coordinator.domain.run import Attempt, Job, Run, StoredEvent
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.domain.build_id import ContextEntry
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.plan import Row
-from coordinator.domain.platforms import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,9 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import short
 from coordinator.domain.progress import LineKind, LogLine, StepReader
-from coordinator.domain.references import short
 
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5

@@ -16,7 +16,7 @@ from coordinator.domain.dockerfile import Dockerfile, scoped_chains
 from coordinator.domain.dockerfile_network import Scope, in_scope
 from coordinator.domain.dockerfile_stages import Stage
 from coordinator.domain.dockerfile_syntax import Instruction, json_words
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)
 _LONGEST = 60

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.broker.server import Broker
-from coordinator.domain.descriptors import Descriptor
 from coordinator.domain.events import Emit, Place
 from coordinator.domain.facts import Builder
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.descriptors import Descriptor
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.errors import LostError, UsageError

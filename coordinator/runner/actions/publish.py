@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from coordinator.domain.child import StoredChild, from_stored
 from coordinator.domain.events import TagMoved
-from coordinator.domain.index import Index, assemble
-from coordinator.domain.references import Reference
+from coordinator.domain.image.index import Index, assemble
+from coordinator.domain.image.references import Reference
+from coordinator.domain.image.verified_child import StoredChild, from_stored
 from coordinator.domain.run import Run
 from coordinator.domain.states import TargetEvent, TargetState
 from coordinator.errors import RegistryError

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.descriptors import Descriptor, Manifest
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import Descriptor, Manifest
+from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError
 from coordinator.image.base import read_base
 from coordinator.registry.client import Registry

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.domain.dockerfile import BaseUse, held_name, pin
-from coordinator.domain.labels import own_labels
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import Reference
+from coordinator.domain.image.labels import own_labels
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import Reference
 from coordinator.domain.run import Attempt, Job
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.inputs.gather import BUILD_PLATFORM, Inputs

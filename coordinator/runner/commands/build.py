@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.domain.child import StoredChild
 from coordinator.domain.events import Emit, Notice
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.job_names import run_of
 from coordinator.domain.plan import Plan, check_names
-from coordinator.domain.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Run
 from coordinator.domain.states import JobEvent

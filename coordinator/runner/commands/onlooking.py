@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordinator.domain.ages import ago
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.outcome import complaint
-from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
 from coordinator.domain.status import Status, status
 from coordinator.errors import ArchloomError, Exit, LostError, of_exit

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.child import StoredChild, from_stored
 from coordinator.domain.events import Place, Reused, RunEnded, RunStarted, Verified
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.verified_child import StoredChild, from_stored
 from coordinator.domain.outcome import complaint
-from coordinator.domain.platforms import Platform
 from coordinator.domain.run import Job, Run
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import TargetState

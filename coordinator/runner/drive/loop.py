@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from coordinator.domain.events import Assigned, Emit, Place, Skipped, Waiting
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run import (
     Action,
     Assign,

@@ -11,8 +11,8 @@ from coordinator.broker.server import Broker
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.events import Emit
 from coordinator.domain.facts import Builder
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inventory import Inventory
-from coordinator.domain.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.errors import UsageError
 from coordinator.runner.actions.loom import Loom

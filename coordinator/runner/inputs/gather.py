@@ -12,15 +12,15 @@ from typing import Any
 
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
-from coordinator.domain import references
 from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
-from coordinator.domain.descriptors import Manifest
 from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
 from coordinator.domain.dockerfile_stages import Dockerfile, declared, parse
 from coordinator.domain.dockerignore import Matcher, compile_ignore
-from coordinator.domain.index import parse_index, resolve
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import Reference
+from coordinator.domain.image import references
+from coordinator.domain.image.descriptors import Manifest
+from coordinator.domain.image.index import parse_index, resolve
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import Reference
 from coordinator.domain.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.runner.registries.registries import Registries

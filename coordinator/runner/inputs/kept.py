@@ -11,8 +11,8 @@ from typing import Any
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.events import Emit, Notice
+from coordinator.domain.image.platforms import parse
 from coordinator.domain.plan import Plan, Row
-from coordinator.domain.platforms import parse
 from coordinator.domain.run import Run
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.errors import UsageError

@@ -11,10 +11,10 @@ from coordinator.domain.dockerfile_stages import Dockerfile
 from coordinator.domain.events import Emit, Notice
 from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inventory import Inventory
 from coordinator.domain.left_out import left_out
 from coordinator.domain.plan import Plan, plan
-from coordinator.domain.platforms import Platform
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.waiting import naming_kind, natives

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from coordinator.domain.descriptors import Manifest, read_descriptor, read_json
-from coordinator.domain.platforms import Platform
-from coordinator.domain.references import HUB
+from coordinator.domain.image.descriptors import Manifest, read_descriptor, read_json
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError
 from coordinator.runner.inputs.gather import BUILD_PLATFORM, Base, Inputs
 from coordinator.runner.registries.registries import Registries

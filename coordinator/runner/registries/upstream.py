@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordinator.domain.descriptors import Manifest
-from coordinator.domain.references import Reference
+from coordinator.domain.image.descriptors import Manifest
+from coordinator.domain.image.references import Reference
 from coordinator.registry.endpoint import Endpoint
 from coordinator.runner.registries.registries import Registries
 

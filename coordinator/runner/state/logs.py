@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.domain.events import Emit, Notice
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.store.folders import private_folder
 
 # Of a build that prints for ever, enough to see how it began and what it said last.

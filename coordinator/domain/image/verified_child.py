@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.domain.descriptors import read_descriptor
-from coordinator.domain.index import Child
-from coordinator.domain.platforms import Mode, parse
+from coordinator.domain.image.descriptors import read_descriptor
+from coordinator.domain.image.index import Child
+from coordinator.domain.image.platforms import Mode, parse
 
 _WHAT = "a stored child"
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.domain.descriptors import (
+from coordinator.domain.image.descriptors import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -22,7 +22,7 @@ from coordinator.domain.descriptors import (
     read_json,
     sha256,
 )
-from coordinator.domain.platforms import Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.errors import RegistryError
 
 _UNKNOWN = {"architecture": "unknown", "os": "unknown"}

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.domain.platforms import Platform, normalise
-from coordinator.domain.references import is_digest
+from coordinator.domain.image.platforms import Platform, normalise
+from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryError
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.platforms import Mode
+from coordinator.domain.image.platforms import Mode
 
 BUILD_ID = "archloom.build-id"
 MODE = "archloom.mode"
