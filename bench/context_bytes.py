@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.hosts.agent import connect
 from coordinator.hosts.local import local
 from tests.edges.agent_bed import SPEC

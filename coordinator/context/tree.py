@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.dockerignore import Matcher, Verdict
+from coordinator.domain.dockerfile.dockerignore import Matcher, Verdict
 from coordinator.errors import UsageError
 
 BUFFER = 1024 * 1024

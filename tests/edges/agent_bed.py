@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import LocalTransport
 from coordinator.hosts.results import ContextReceived, Ended, LogText

@@ -16,7 +16,7 @@ import pytest
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import BUFFER, ContextManifest, scan
 from coordinator.domain.build_id import EntryKind
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.errors import UsageError
 
 ALL = compile_ignore("")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.dockerfile import parse, plan_bases
+from coordinator.domain.dockerfile.bases import parse, plan_bases
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.errors import UsageError
 from tests.edges.build_judge import build, buildx

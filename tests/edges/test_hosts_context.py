@@ -21,7 +21,7 @@ from agents.wire.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import scan
 from coordinator.domain.build_id import context_digest
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.context import Lacking
@@ -349,7 +349,7 @@ def test_memory_does_not_grow_with_the_context(tmp_path: Path):
         "from tests.edges.agent_bed import SPEC, agent\n"
         "from coordinator.context.offer import offer\n"
         "from coordinator.context.tree import scan\n"
-        "from coordinator.domain.dockerignore import compile_ignore\n"
+        "from coordinator.domain.dockerfile.dockerignore import compile_ignore\n"
         "async def run(root):\n"
         "    async with agent() as client:\n"
         "        await client.create('a-1', SPEC)\n"

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.config.credentials import DockerCredentials
 from coordinator.context.tree import scan
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.target import Target

@@ -11,8 +11,8 @@ import pytest
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
-from coordinator.domain.dockerfile import parse
-from coordinator.domain.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.bases import parse
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.events import Event, Notice, Waiting
 from coordinator.domain.fit import Rejection, Why
 from coordinator.domain.plan import Placement, Plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.domain.dockerfile_syntax import read
+from coordinator.domain.dockerfile.instructions import read
 
 
 def words(text: str) -> list[list[str]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.dockerfile_words import ExpansionError, expand, split_quoted
+from coordinator.domain.dockerfile.expansion import ExpansionError, expand, split_quoted
 
 VALUES = {"A": "one", "EMPTY": "", "PATH_": "a/b/c.tar.gz", "_x1": "y", "V": "v1.2.3"}
 

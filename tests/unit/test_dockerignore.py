@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.dockerignore import Verdict, compile_ignore
+from coordinator.domain.dockerfile.dockerignore import Verdict, compile_ignore
 from coordinator.errors import UsageError
 from tests.unit.ignore_corpus import CASES, TREE, Case
 

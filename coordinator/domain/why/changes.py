@@ -9,7 +9,7 @@ from enum import StrEnum
 from math import inf
 
 from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.dockerfile import parse
+from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.domain.why.takers import Taker, takers

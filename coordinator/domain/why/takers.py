@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from coordinator.domain.dockerfile import Dockerfile, scoped_chains
-from coordinator.domain.dockerfile_network import Scope, in_scope
-from coordinator.domain.dockerfile_stages import Stage
-from coordinator.domain.dockerfile_syntax import Instruction, json_words
+from coordinator.domain.dockerfile.bases import Dockerfile, scoped_chains
+from coordinator.domain.dockerfile.instructions import Instruction, json_words
+from coordinator.domain.dockerfile.remote_sources import Scope, in_scope
+from coordinator.domain.dockerfile.stages import Stage
 from coordinator.domain.image.platforms import Platform
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)

@@ -13,9 +13,9 @@ from typing import Any
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
-from coordinator.domain.dockerfile import BaseUse, network_inputs, plan_bases
-from coordinator.domain.dockerfile_stages import Dockerfile, declared, parse
-from coordinator.domain.dockerignore import Matcher, compile_ignore
+from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
+from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
+from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.index import parse_index, resolve

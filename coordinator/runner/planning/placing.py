@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from types import MappingProxyType
 
-from coordinator.domain.dockerfile_stages import Dockerfile
+from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.events import Emit, Notice
 from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted

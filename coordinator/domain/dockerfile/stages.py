@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 
-from coordinator.domain.dockerfile_syntax import Flag, Instruction, Word, read, wrong
-from coordinator.domain.dockerfile_words import split_quoted
+from coordinator.domain.dockerfile.expansion import split_quoted
+from coordinator.domain.dockerfile.instructions import Flag, Instruction, Word, read, wrong
 from coordinator.errors import UsageError
 
 _KEYWORDS = (

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from coordinator.domain.dockerfile_network import Scope, network_reasons
-from coordinator.domain.dockerfile_pins import held_name, pin
-from coordinator.domain.dockerfile_stages import Dockerfile, ImageWord, Place, Stage, find_stage, parse, stage_named
-from coordinator.domain.dockerfile_syntax import wrong
-from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand
+from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
+from coordinator.domain.dockerfile.instructions import wrong
+from coordinator.domain.dockerfile.pinning import held_name, pin
+from coordinator.domain.dockerfile.remote_sources import Scope, network_reasons
+from coordinator.domain.dockerfile.stages import Dockerfile, ImageWord, Place, Stage, find_stage, parse, stage_named
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import UsageError

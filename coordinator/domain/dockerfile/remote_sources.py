@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.dockerfile_stages import Stage, arguments_of
-from coordinator.domain.dockerfile_syntax import Instruction, json_words
-from coordinator.domain.dockerfile_words import Expanded, ExpansionError, expand, split_quoted
+from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand, split_quoted
+from coordinator.domain.dockerfile.instructions import Instruction, json_words
+from coordinator.domain.dockerfile.stages import Stage, arguments_of
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SCP = re.compile(r"[\w.-]+@[^/:\s]+:")

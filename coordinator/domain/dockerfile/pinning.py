@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
-from coordinator.domain.dockerfile_stages import Dockerfile
+from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.image import references
 
 _SPECIAL = re.compile(r"""[\s'"\\]""")
