@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.lab import Bench, bench
-from coordinator.domain.inventory import Address, Host, Kind
+from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.ssh.boot import AgentFile

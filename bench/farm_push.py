@@ -21,8 +21,8 @@ from bench.farm_build import DOCKER
 from bench.lab import Bench, bench
 from bench.measure import compare
 from coordinator.broker.server import Broker
+from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.domain.image.references import Reference
-from coordinator.domain.inventory import Address, Host, Kind
 from coordinator.hosts.agent import connect
 from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.ssh.boot import AgentFile

@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-from coordinator.domain.inventory import Inventory, builtin
+from coordinator.domain.hosts.inventory import Inventory, builtin
 from coordinator.domain.run import Run
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around

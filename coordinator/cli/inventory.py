@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from coordinator.cli.output import give, give_json
-from coordinator.domain.inventory import Inventory, Kind
+from coordinator.domain.hosts.inventory import Inventory, Kind
 
 
 @click.group()

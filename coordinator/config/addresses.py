@@ -9,8 +9,8 @@ from ipaddress import IPv6Address
 
 from coordinator.config import scalars
 from coordinator.config.problems import found
+from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image import references
-from coordinator.domain.inventory import Address
 from coordinator.errors import UsageError
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"

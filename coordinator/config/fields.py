@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from coordinator.config import addresses, scalars
-from coordinator.domain import inventory
+from coordinator.domain.hosts import inventory
 from coordinator.domain.image import platforms
 
 _ENGINES = ("auto", "buildx", "docker", "api")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.config.locate import label
 from coordinator.config.problems import Problem, found, refusal
-from coordinator.domain.inventory import Host, HostState, Inventory, Kind, RegistrySettings, Use, builtin
+from coordinator.domain.hosts.inventory import Host, HostState, Inventory, Kind, RegistrySettings, Use, builtin
 
 if TYPE_CHECKING:
     from coordinator.config.documents import Board, Defaults, Emulator, InventoryDocument

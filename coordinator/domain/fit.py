@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from coordinator.domain.facts import Builder, Facts
+from coordinator.domain.hosts.facts import Builder, Facts
+from coordinator.domain.hosts.inventory import Host, HostState, Kind, Use
+from coordinator.domain.hosts.problems import GIB, SAME_MACHINE, SMALL_MEMORY
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.inventory import Host, HostState, Kind, Use
-from coordinator.domain.problems import GIB, SAME_MACHINE, SMALL_MEMORY
 from coordinator.domain.target import Emulate
 
 

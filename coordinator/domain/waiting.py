@@ -12,10 +12,10 @@ from enum import IntEnum
 from math import inf
 
 from coordinator.domain.asked import Asked
-from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Choice, Rejection, Unreachable, Wanted, fit, without_asking
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.inventory import Host, Kind
 from coordinator.domain.plan import Placement, Plan, plan
 from coordinator.domain.target import Emulate
 

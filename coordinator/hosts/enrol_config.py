@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.domain.inventory import Address
+from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Self, TypeVar
 
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import ACCEPT, LARGEST_MANIFEST, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.errors import RegistryError
 from coordinator.registry.auth import CredentialSource
 from coordinator.registry.endpoint import Endpoint, resolve

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.references import HUB
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 
 _HUB_HOST = "registry-1.docker.io"

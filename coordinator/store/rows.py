@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.known import Sighting
 from coordinator.domain.lease import Driver, Lease
 from coordinator.domain.run import Attempt, Job, Run, StoredEvent, TagMove
 from coordinator.domain.states import AttemptState, JobState, TargetState

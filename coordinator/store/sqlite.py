@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from coordinator.domain import states
+from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode, Platform, parse
-from coordinator.domain.known import Sighting
 from coordinator.domain.lease import Driver
 from coordinator.domain.run import Attempt, Run, StoredEvent
 from coordinator.domain.states import (

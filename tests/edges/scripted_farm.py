@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.domain.facts import Facts
-from coordinator.domain.inventory import Host, Inventory
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import LostError
 from coordinator.hosts.results import Hello
 from coordinator.runner.farm.farm import slots_of

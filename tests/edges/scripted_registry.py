@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import OCI_INDEX, sha256
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.client import Registry
 from tests.edges.scripted_server import Asked, Reply, Script, Scripted, scripted

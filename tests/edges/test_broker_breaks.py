@@ -13,9 +13,9 @@ import pytest
 
 from coordinator.broker.server import Broker
 from coordinator.broker.upstream_connections import Connections
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.references import Reference
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.runner.registries.registries import Registries

@@ -14,8 +14,8 @@ from coordinator.config import yaml_source
 from coordinator.config.documents import DIALECT, InventoryDocument, schema
 from coordinator.config.load import inventory, load
 from coordinator.config.locate import find
+from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind, RegistrySettings, Use, builtin
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.inventory import Address, Host, Inventory, Kind, RegistrySettings, Use, builtin
 from coordinator.errors import UsageError
 from tests.services.paths import CASES, ROOT
 

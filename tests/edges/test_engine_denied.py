@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.facts import read_facts
+from coordinator.domain.hosts.facts import read_facts
 from coordinator.hosts.agent import connect
 from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.local import LocalTransport

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agents.engine import engines, images
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import DOCKER_MANIFEST
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import LocalTransport

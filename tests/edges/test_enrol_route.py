@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.inventory import Address
+from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
 from coordinator.hosts.enrol_config import Route, read_route
 from coordinator.hosts.enrol_keys import create, keyring

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.inventory import Address, Host, Kind
+from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent import connect
 from coordinator.hosts.ssh.handshakes import Handshakes

@@ -19,8 +19,8 @@ from coordinator.config.imports.ansible_groups import MOST_HOSTS, expanded
 from coordinator.config.imports.entries import entries
 from coordinator.config.imports.found import Found, Machine
 from coordinator.config.load import inventory, load
+from coordinator.domain.hosts.inventory import Address, Kind
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.inventory import Address, Kind
 from coordinator.errors import UsageError
 from tests.services.commands import run_limited
 from tests.services.missing import program

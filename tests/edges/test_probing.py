@@ -12,10 +12,10 @@ import pytest
 
 from coordinator.domain.asked import Asked
 from coordinator.domain.events import Notice
-from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable, Wanted
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Address, Inventory, Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.inventory import Address, Inventory, Kind
 from coordinator.domain.target import Emulate
 from coordinator.runner.around import Around
 from coordinator.runner.farm.memory import Memory, open_memory

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Descriptor, sha256
 from coordinator.domain.image.index import Child, assemble
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.inventory import RegistrySettings
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child, read_platform

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.inventory import RegistrySettings
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.client import Registry
 from tests.edges.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply

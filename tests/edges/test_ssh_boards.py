@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.inventory import Address, Host, Kind
+from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.agent_bundle import bundle

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.known import Sighting
 from coordinator.domain.states import (
     AttemptEvent,
     AttemptState,

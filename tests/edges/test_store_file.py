@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain import states
-from coordinator.domain.known import Sighting
+from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.domain.steps import RunEnded
 from coordinator.store.database import VERSION

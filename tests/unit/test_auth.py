@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.inventory import RegistrySettings
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.auth import Authenticator, TokenAnswer, TokenRequest

@@ -8,10 +8,10 @@ from hypothesis import given
 
 from coordinator.domain.entries import with_pins, without_twins
 from coordinator.domain.fit import Unreachable, Wanted
-from coordinator.domain.inventory import Inventory
+from coordinator.domain.hosts.inventory import Inventory
+from coordinator.domain.hosts.problems import Severity
 from coordinator.domain.left_out import left_out
 from coordinator.domain.plan import plan
-from coordinator.domain.problems import Severity
 from coordinator.errors import NoHostError
 from tests.unit.farms import ARM64, ARMV7, WANTED, farms, found, host
 

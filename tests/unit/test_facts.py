@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.facts import Builder, Facts, read_facts
+from coordinator.domain.hosts.facts import Builder, Facts, read_facts
+from coordinator.domain.hosts.problems import Severity, version
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.problems import Severity, version
 from tests.services.paths import CASES
 
 GOLDEN = CASES / "observations"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.ages import ago
-from coordinator.domain.known import Sighting, recall
+from coordinator.domain.hosts.last_probe import Sighting, recall
 from tests.unit.farms import found, host, observation
 
 PI4 = host("pi4")

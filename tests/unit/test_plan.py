@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.facts import Builder, Facts
+from coordinator.domain.hosts.facts import Builder, Facts
+from coordinator.domain.hosts.inventory import HostState, Kind, Use
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.inventory import HostState, Kind, Use
 from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
 from coordinator.domain.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError

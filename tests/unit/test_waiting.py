@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.asked import Asked
-from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable, Wanted
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.inventory import Kind
 from coordinator.domain.plan import plan
 from coordinator.domain.target import Emulate
 from coordinator.domain.waiting import Need, needs, needs_to_name, waits_until

@@ -13,7 +13,7 @@ from coordinator.config.imports import ansible_ini, ansible_tree, files
 from coordinator.config.imports.ansible_groups import Groups, Variables
 from coordinator.config.imports.files import word
 from coordinator.config.imports.found import Found, Machine, SshLine, several, ssh_config_notes
-from coordinator.domain.inventory import Address
+from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
 
 _LIST = "ansible-inventory -i {} --list | archloom boards import ansible -"

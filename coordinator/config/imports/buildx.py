@@ -10,9 +10,9 @@ from pathlib import Path
 from coordinator.config.imports import files
 from coordinator.config.imports.files import word
 from coordinator.config.imports.found import Found, Machine, ssh_address
+from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image import platforms
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Address
 from coordinator.errors import UsageError
 
 _HINT = "docker buildx ls lists builders; add hosts one by one: archloom boards add USER@HOST"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from coordinator.config import addresses
 from coordinator.config.imports.found import Found, Machine
+from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Address
 
 _LONGEST_NAME = 63
 # What a terminal would act on. A line break stays: lines to paste follow a note.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coordinator.config import addresses
+from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Address
 
 _MOST_NAMES = 5
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from coordinator.config.imports import files
 from coordinator.config.imports.files import items, members, word
 from coordinator.config.imports.found import Found, Machine, SshLine, ssh_address, ssh_config_notes
-from coordinator.domain.inventory import Address
+from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
 
 _HINT = "podman system connection list shows connections; add hosts one by one: archloom boards add USER@HOST"

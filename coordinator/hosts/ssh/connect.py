@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncssh
 
-from coordinator.domain.inventory import Address, Host
+from coordinator.domain.hosts.inventory import Address, Host
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import host_keys, refusals
 from coordinator.hosts.ssh.handshakes import Handshakes

@@ -6,7 +6,7 @@ import socket
 
 import asyncssh
 
-from coordinator.domain.inventory import Host
+from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from coordinator.domain.inventory import Host
+from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.agent_bundle import bundle
 from coordinator.hosts.ssh.boot import AgentFile, Booted, boot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from coordinator.domain.facts import Facts
+from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.job_names import agent_job
 from coordinator.domain.run import Attempt, Job
 from coordinator.errors import LostError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.broker.server import Broker
 from coordinator.domain.events import Emit, Place
-from coordinator.domain.facts import Builder
+from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.request import BuildRequest

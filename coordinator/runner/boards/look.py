@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from coordinator.domain.entries import with_pins, without_twins
 from coordinator.domain.events import Emit
-from coordinator.domain.facts import Facts
 from coordinator.domain.fit import Unreachable
-from coordinator.domain.inventory import Host, Inventory
-from coordinator.domain.known import Known
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Host, Inventory
+from coordinator.domain.hosts.last_probe import Known
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm, slots_of
 from coordinator.runner.farm.memory import Memory, open_memory

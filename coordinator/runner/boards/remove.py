@@ -11,7 +11,7 @@ from coordinator.config.edit import SECTIONS, find, without_host
 from coordinator.config.locate import find as find_file
 from coordinator.config.locate import label
 from coordinator.config.rewrite import read_text, rewrite
-from coordinator.domain.inventory import Host, Inventory
+from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.hosts.enrol_install import mark
 from coordinator.hosts.purge import Purged, purge

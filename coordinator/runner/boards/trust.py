@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from coordinator.config.edit import with_host_key
 from coordinator.config.locate import find, label
 from coordinator.config.rewrite import rewrite
-from coordinator.domain.inventory import Host
+from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import UsageError
 from coordinator.hosts.enrol_config import Route, login_user, read_route
 from coordinator.hosts.enrol_connect import fetch_key

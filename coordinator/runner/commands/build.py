@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.domain.events import Emit, Notice
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild
-from coordinator.domain.inventory import Inventory
 from coordinator.domain.job_names import run_of
 from coordinator.domain.plan import Plan, check_names
 from coordinator.domain.request import BuildRequest

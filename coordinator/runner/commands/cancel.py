@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from coordinator.domain.events import Emit
-from coordinator.domain.inventory import Inventory
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.lease import Driver
 from coordinator.domain.request import from_stored
 from coordinator.domain.run import Run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from coordinator.domain.events import Emit
-from coordinator.domain.inventory import Inventory
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.plan import Plan, check_names
 from coordinator.domain.request import BuildRequest
 from coordinator.domain.waiting import Need

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from coordinator.domain import states
 from coordinator.domain.events import Emit, Notice
-from coordinator.domain.facts import Builder
+from coordinator.domain.hosts.facts import Builder
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Inventory
 from coordinator.domain.job_names import agent_job, run_of
 from coordinator.domain.request import BuildRequest, from_stored
 from coordinator.domain.run import Job, Run

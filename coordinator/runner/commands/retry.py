@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from coordinator.domain.events import Emit
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Inventory
 from coordinator.domain.request import from_stored
 from coordinator.domain.run import Run
 from coordinator.domain.states import JobState, TargetState

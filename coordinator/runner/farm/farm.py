@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.facts import Facts
-from coordinator.domain.inventory import Host, Inventory, Kind
+from coordinator.domain.hosts.facts import Facts
+from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.local import local

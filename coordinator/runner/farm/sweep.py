@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from coordinator.domain.inventory import Host
+from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import ArchloomError
 from coordinator.hosts.agent import AgentClient
 

@@ -9,10 +9,10 @@ from types import MappingProxyType
 
 from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.events import Emit, Notice
-from coordinator.domain.facts import Builder, Facts
 from coordinator.domain.fit import Frontend, Unreachable, Wanted
+from coordinator.domain.hosts.facts import Builder, Facts
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inventory import Inventory
 from coordinator.domain.left_out import left_out
 from coordinator.domain.plan import Plan, plan
 from coordinator.domain.request import BuildRequest

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.config.credentials import DockerCredentials
+from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.descriptors import Descriptor, Manifest
 from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.image.references import Reference
-from coordinator.domain.inventory import Inventory
 from coordinator.image.child import read_platform
 from coordinator.runner.around import Around
 from coordinator.runner.registries.registries import Registries

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.inventory import RegistrySettings
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.registry.auth import CredentialSource
 from coordinator.registry.client import Registry
 

@@ -7,9 +7,9 @@ silently: an architecture with an emulator registered is emulated, whatever the 
 
 from __future__ import annotations
 
+from coordinator.domain.hosts.probe_reply import Reading
+from coordinator.domain.hosts.problems import Problem, Severity
 from coordinator.domain.image.platforms import Mode, Platform, normalise
-from coordinator.domain.observation import Reading
-from coordinator.domain.problems import Problem, Severity
 
 _ARM_LEVELS = (7, 6, 5)
 # One CPU may run both without any emulator.

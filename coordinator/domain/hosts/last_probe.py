@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from coordinator.domain.facts import Facts, read_facts
-from coordinator.domain.inventory import Host
+from coordinator.domain.hosts.facts import Facts, read_facts
+from coordinator.domain.hosts.inventory import Host
 
 # `archloom boards` shows facts this young without asking again.
 FRESH_S = 300.0

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coordinator.domain import problems
+from coordinator.domain.hosts import problems
+from coordinator.domain.hosts.probe_reply import Reading
+from coordinator.domain.hosts.problems import Problem, Severity
+from coordinator.domain.hosts.supported_platforms import Modes, engine_platform, modes
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.modes import Modes, engine_platform, modes
-from coordinator.domain.observation import Reading
-from coordinator.domain.problems import Problem, Severity
 
 # A docker CLI from here to before 23 builds with BuildKit when DOCKER_BUILDKIT=1 says so.
 _CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)

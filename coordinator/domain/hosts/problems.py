@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coordinator.domain.observation import Reading
+from coordinator.domain.hosts.probe_reply import Reading
 
 GIB = 1024**3
 ROOTLESS = "rootless"
