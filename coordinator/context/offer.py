@@ -8,8 +8,8 @@ import os
 from collections.abc import Generator
 
 from coordinator.context.tree import ContextManifest, changed, is_unchanged, open_unchanged
-from coordinator.domain.build_id import EntryKind
-from coordinator.domain.context_objects import context_objects
+from coordinator.domain.inputs.build_id import EntryKind
+from coordinator.domain.inputs.merkle_tree import context_objects
 
 PIECE = 262144
 

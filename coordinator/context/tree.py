@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.dockerfile.dockerignore import Matcher, Verdict
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.errors import UsageError
 
 BUFFER = 1024 * 1024

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.domain import states
-from coordinator.domain.build_id import pin_tag
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.job_names import agent_job
 from coordinator.domain.lease import Driver
 from coordinator.domain.request import BuildRequest

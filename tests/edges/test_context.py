@@ -15,8 +15,8 @@ import pytest
 
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import BUFFER, ContextManifest, scan
-from coordinator.domain.build_id import EntryKind
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
+from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
 
 ALL = compile_ignore("")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.context.tree import scan
-from coordinator.domain.build_id import EntryKind
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
+from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
 from tests.edges.build_judge import Client, before_buildx, build, buildx
 from tests.unit import ignore_corpus

@@ -20,8 +20,8 @@ from test_hosts_jobs import small_disk
 from agents.wire.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import scan
-from coordinator.domain.build_id import context_digest
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
+from coordinator.domain.inputs.build_id import context_digest
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.hosts.agent import AgentClient, connect
 from coordinator.hosts.context import Lacking

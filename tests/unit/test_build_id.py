@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.build_id import (
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.inputs.build_id import (
     BuildInputs,
     ContextEntry,
     EntryKind,
@@ -19,7 +20,6 @@ from coordinator.domain.build_id import (
     pin_tag,
     without_proxies,
 )
-from coordinator.domain.image.platforms import parse
 
 INPUTS = BuildInputs(
     context="0" * 64,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.image.platforms import Platform, parse
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.why.changes import Change, ChangeKind, changes
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.why import change_lines

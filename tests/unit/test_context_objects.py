@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.build_id import ContextEntry, EntryKind
-from coordinator.domain.context_objects import ContextObjects, context_objects
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
+from coordinator.domain.inputs.merkle_tree import ContextObjects, context_objects
 from tests.services.paths import CASES
 
 WIRE = CASES / "wire"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from coordinator.domain.build_id import ContextEntry, EntryKind
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.domain.why.takers import Taker, takers
 from coordinator.errors import UsageError

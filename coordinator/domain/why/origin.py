@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coordinator.domain.build_id import ContextEntry
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.inputs.build_id import ContextEntry
 from coordinator.domain.plan import Row
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
-from coordinator.domain.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
 from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
@@ -21,6 +20,7 @@ from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
+from coordinator.domain.inputs.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
 from coordinator.domain.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.runner.registries.registries import Registries

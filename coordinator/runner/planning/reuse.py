@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from coordinator.domain.build_id import pin_tag
 from coordinator.domain.image import labels
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.target import Emulate
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.build_id import ContextEntry, EntryKind
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 
 # A cut after one name in so many; a part has no more entries than `_MOST`, whatever they are called.
 _EACH = 64
