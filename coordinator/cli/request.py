@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from coordinator.cli.buildx_flags import foreign_flags
-from coordinator.domain.asked import read_on
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.request import BuildRequest
-from coordinator.domain.target import Emulate, Target
+from coordinator.domain.targets.host_selection import read_on
+from coordinator.domain.targets.request import BuildRequest
+from coordinator.domain.targets.target import Emulate, Target
 from coordinator.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])

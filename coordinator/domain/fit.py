@@ -11,7 +11,7 @@ from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import Host, HostState, Kind, Use
 from coordinator.domain.hosts.problems import GIB, SAME_MACHINE, SMALL_MEMORY
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.target import Emulate
+from coordinator.domain.targets.target import Emulate
 
 
 class Frontend(StrEnum):

@@ -12,7 +12,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.schedule import Candidate, best_hosts, demand
-from coordinator.domain.target import Emulate
+from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
 __all__ = ["Choice", "Frontend", "Placement", "Plan", "Rejection", "Row", "Unreachable", "Wanted", "Why", "plan"]

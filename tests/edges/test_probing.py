@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.asked import Asked
 from coordinator.domain.events import Notice
 from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Inventory, Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.target import Emulate
+from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.target import Emulate
 from coordinator.runner.around import Around
 from coordinator.runner.farm.memory import Memory, open_memory
 from coordinator.runner.farm.probe import Probing

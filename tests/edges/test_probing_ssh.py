@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.asked import Asked
 from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.targets.host_selection import Asked
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory

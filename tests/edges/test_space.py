@@ -12,7 +12,7 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
-from coordinator.domain.target import Target
+from coordinator.domain.targets.target import Target
 from coordinator.runner.inputs.gather import gather, read_dockerfile
 from coordinator.runner.planning.space import spaces
 from coordinator.runner.registries.registries import Registries

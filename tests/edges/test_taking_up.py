@@ -12,9 +12,9 @@ from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import parse
 from coordinator.domain.image.verified_child import StoredChild
-from coordinator.domain.request import BuildRequest
 from coordinator.domain.states import TargetEvent
-from coordinator.domain.target import Target
+from coordinator.domain.targets.request import BuildRequest
+from coordinator.domain.targets.target import Target
 from tests.edges.simulated_world import descriptor, image_of
 from tests.edges.state_bed import AMD64, ARM64, DIGEST, GOOD, TAG, StateBed, dead_driver, state_bed
 

@@ -11,8 +11,8 @@ from coordinator.cli.main import run
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
-from coordinator.domain.request import BuildRequest, from_stored
-from coordinator.domain.target import Target
+from coordinator.domain.targets.request import BuildRequest, from_stored
+from coordinator.domain.targets.target import Target
 from coordinator.runner.inputs.gather import gather, read_dockerfile
 from coordinator.runner.registries.registries import Registries
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.asked import Asked, read_on
+from coordinator.domain.targets.host_selection import Asked, read_on
 from coordinator.errors import UsageError
 from tests.unit.farms import ARM64, ARMV7, PLATFORMS
 

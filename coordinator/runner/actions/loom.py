@@ -10,8 +10,8 @@ from coordinator.domain.events import Emit, Place
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Attempt, Job, Run
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm

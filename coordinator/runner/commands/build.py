@@ -14,9 +14,9 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.job_names import run_of
 from coordinator.domain.plan import Plan, check_names
-from coordinator.domain.request import BuildRequest
 from coordinator.domain.run import Run
 from coordinator.domain.states import JobEvent
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from coordinator.domain.events import Emit
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.lease import Driver
-from coordinator.domain.request import from_stored
 from coordinator.domain.run import Run
+from coordinator.domain.targets.request import from_stored
 from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.actions.fate import forget
 from coordinator.runner.around import Around

@@ -12,10 +12,10 @@ from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.job_names import agent_job, run_of
-from coordinator.domain.request import BuildRequest, from_stored
 from coordinator.domain.run import Job, Run
 from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptState, JobState
+from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused

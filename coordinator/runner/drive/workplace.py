@@ -13,7 +13,7 @@ from coordinator.domain.events import Emit
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.request import BuildRequest
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import UsageError
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.around import Around

@@ -21,7 +21,7 @@ from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
-from coordinator.domain.target import Target
+from coordinator.domain.targets.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.runner.registries.registries import Registries
 

@@ -15,8 +15,8 @@ from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.left_out import left_out
 from coordinator.domain.plan import Plan, plan
-from coordinator.domain.request import BuildRequest
 from coordinator.domain.schedule import Candidate
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.waiting import naming_kind, natives
 from coordinator.errors import LostError
 from coordinator.runner.farm.farm import Farm

@@ -6,7 +6,7 @@ from coordinator.domain.image import labels
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.inputs.build_id import pin_tag
-from coordinator.domain.target import Emulate
+from coordinator.domain.targets.target import Emulate
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child
 from coordinator.registry.client import Registry

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.domain.asked import Asked, read_on
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.target import Emulate, Target
+from coordinator.domain.targets.host_selection import Asked, read_on
+from coordinator.domain.targets.target import Emulate, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

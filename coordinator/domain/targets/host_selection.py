@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain.image.platforms import Platform, parse
-from coordinator.domain.target import Emulate
+from coordinator.domain.targets.target import Emulate
 from coordinator.errors import UsageError
 
 
