@@ -21,9 +21,9 @@ from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.job_names import agent_job
 from coordinator.domain.lease import Driver
+from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.retry import pushed_again
 from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
-from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError

@@ -10,8 +10,8 @@ import pytest
 
 from coordinator.domain.events import Skipped
 from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
-from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.runner.drive.loop import drive
 from coordinator.store.processes import this_driver

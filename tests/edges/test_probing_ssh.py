@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm

@@ -14,8 +14,8 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.events import Event, Notice, Waiting
-from coordinator.domain.fit import Rejection, Why
-from coordinator.domain.plan import Placement, Plan
+from coordinator.domain.placement.eligibility import Rejection, Why
+from coordinator.domain.placement.plan import Placement, Plan
 from coordinator.domain.run import Run
 from coordinator.domain.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from coordinator.domain.fit import Unreachable
 from coordinator.domain.hosts.facts import Facts, read_facts
 from coordinator.domain.hosts.inventory import Address, Host, HostState, Kind, Use
 from coordinator.domain.image.platforms import parse
+from coordinator.domain.placement.eligibility import Unreachable
 from tests.services.paths import CASES
 
 OBSERVATIONS = sorted(path.stem for path in (CASES / "observations").glob("*.json") if not path.stem.endswith(".facts"))

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.domain.events import AttemptEnded, Notice, Skipped, Waiting
 from coordinator.domain.image.platforms import Mode, Platform, parse
-from coordinator.domain.plan import Row
+from coordinator.domain.placement.plan import Row
 from coordinator.domain.run import Attempt, Job, Run
 from coordinator.domain.states import AttemptState, JobState, TargetState
 from coordinator.domain.status import Status

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from coordinator.domain.entries import with_pins, without_twins
-from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.hosts.problems import Severity
-from coordinator.domain.left_out import left_out
-from coordinator.domain.plan import plan
+from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
+from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.plan import plan
+from coordinator.domain.placement.skipped_hosts import left_out
 from coordinator.errors import NoHostError
 from tests.unit.farms import ARM64, ARMV7, WANTED, farms, found, host
 

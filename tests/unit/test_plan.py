@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import HostState, Kind, Use
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.plan import Frontend, Unreachable, Wanted, Why, plan
+from coordinator.domain.placement.plan import Frontend, Unreachable, Wanted, Why, plan
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
 from tests.unit.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host

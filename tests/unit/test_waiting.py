@@ -8,14 +8,14 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.fit import Unreachable, Wanted
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.plan import plan
+from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.plan import plan
+from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
-from coordinator.domain.waiting import Need, needs, needs_to_name, waits_until
 from tests.unit.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
 
 AMD64 = PLATFORMS[0]

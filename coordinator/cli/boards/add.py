@@ -7,10 +7,10 @@ import click
 from coordinator.cli.around import around
 from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
-from coordinator.domain.fit import Unreachable
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode
+from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.errors import Exit
 
 _HOW = {

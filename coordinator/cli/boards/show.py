@@ -12,12 +12,12 @@ import click
 from coordinator.cli.around import around, open_inventory
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.ages import ago
-from coordinator.domain.fit import Unreachable
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.problems import Problem, Severity
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.plan import check_names
+from coordinator.domain.placement.eligibility import Unreachable
+from coordinator.domain.placement.plan import check_names
 from coordinator.report.tables import size, table
 from coordinator.report.watch import Progress, watching
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import ContextEntry
-from coordinator.domain.plan import Row
+from coordinator.domain.placement.plan import Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.job_names import run_of
-from coordinator.domain.plan import Plan, check_names
+from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.run import Run
 from coordinator.domain.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest

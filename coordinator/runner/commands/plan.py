@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 from coordinator.domain.events import Emit
 from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.plan import Plan, check_names
+from coordinator.domain.placement.plan import Plan, check_names
+from coordinator.domain.placement.probe_deadline import Need
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.domain.waiting import Need
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory

@@ -12,8 +12,8 @@ from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.job_names import agent_job, run_of
+from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import Job, Run
-from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.errors import Exit, InterruptedRunError, UsageError

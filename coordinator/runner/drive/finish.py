@@ -11,8 +11,8 @@ from coordinator.domain.events import Place, Reused, RunEnded, RunStarted, Verif
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild, from_stored
 from coordinator.domain.outcome import complaint
+from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import Job, Run
-from coordinator.domain.schedule import Candidate
 from coordinator.domain.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.runner.actions.loom import Loom

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from coordinator.domain.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.placement.schedule import Candidate, assign, hopeless
 from coordinator.domain.run import (
     Action,
     Assign,
@@ -22,7 +23,6 @@ from coordinator.domain.run import (
     Verify,
     next_actions,
 )
-from coordinator.domain.schedule import Candidate, assign, hopeless
 from coordinator.domain.states import JobEvent
 from coordinator.store.sqlite import Store
 

@@ -12,7 +12,7 @@ from typing import Any
 from coordinator.domain.events import Emit, Notice
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.domain.plan import Plan, Row
+from coordinator.domain.placement.plan import Plan, Row
 from coordinator.domain.run import Run
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.errors import UsageError

@@ -9,15 +9,15 @@ from types import MappingProxyType
 
 from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.events import Emit, Notice
-from coordinator.domain.fit import Frontend, Unreachable, Wanted
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.left_out import left_out
-from coordinator.domain.plan import Plan, plan
-from coordinator.domain.schedule import Candidate
+from coordinator.domain.placement.eligibility import Frontend, Unreachable, Wanted
+from coordinator.domain.placement.plan import Plan, plan
+from coordinator.domain.placement.probe_deadline import naming_kind, natives
+from coordinator.domain.placement.schedule import Candidate
+from coordinator.domain.placement.skipped_hosts import left_out
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.domain.waiting import naming_kind, natives
 from coordinator.errors import LostError
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.probe import Probing

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from math import inf
 
-from coordinator.domain.fit import Choice, Rejection, Unreachable, Wanted, fit, without_asking
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.plan import Placement, Plan, plan
+from coordinator.domain.placement.eligibility import Choice, Rejection, Unreachable, Wanted, fit, without_asking
+from coordinator.domain.placement.plan import Placement, Plan, plan
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
 

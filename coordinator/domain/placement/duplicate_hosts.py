@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from coordinator.domain.fit import Unreachable
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.domain.hosts.problems import SAME_MACHINE, Problem, Severity
 from coordinator.domain.image.platforms import Mode
+from coordinator.domain.placement.eligibility import Unreachable
 
 Found = Mapping[str, Facts | Unreachable]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from coordinator.domain.fit import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.schedule import Candidate, best_hosts, demand
+from coordinator.domain.placement.eligibility import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
+from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 

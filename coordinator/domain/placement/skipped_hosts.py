@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coordinator.domain.fit import Rejection, Why
-from coordinator.domain.plan import Plan
+from coordinator.domain.placement.eligibility import Rejection, Why
+from coordinator.domain.placement.plan import Plan
 
 # Nobody is told of a host that has another platform, or that was not asked for.
 _TELLING = frozenset({
