@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from coordinator.domain.events import Event
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
+from coordinator.domain.run.events import Event
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from coordinator.domain.hosts.inventory import Inventory, builtin
-from coordinator.domain.run import Run
+from coordinator.domain.run.model import Run
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.state.logs import state_folder

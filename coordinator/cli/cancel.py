@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from coordinator.domain.run import Run
+from coordinator.domain.run.model import Run
 from coordinator.errors import Exit, UsageError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 
 from coordinator.cli.output import give, give_json, say
-from coordinator.domain.events import Notice, RunStarted
+from coordinator.domain.run.events import Notice, RunStarted
 from coordinator.errors import LostError
 from coordinator.report.lines import lines
 from coordinator.report.rawjson import from_json_line

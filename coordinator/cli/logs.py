@@ -9,11 +9,11 @@ import click
 
 from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
-from coordinator.domain import states
 from coordinator.domain.image import platforms
-from coordinator.domain.run import Attempt, Job, Run
-from coordinator.domain.states import AttemptState
-from coordinator.domain.status import Status
+from coordinator.domain.run import states
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.states import AttemptState
+from coordinator.domain.run.status import Status
 from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail

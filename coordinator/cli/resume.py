@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from coordinator.cli.driving import Wish, drive, result_flags
-from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import TargetState
 from coordinator.errors import UsageError
 
 

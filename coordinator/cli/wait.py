@@ -9,8 +9,8 @@ import click
 
 from coordinator.cli.around import around, run_named
 from coordinator.cli.output import show
-from coordinator.domain.run import Run
-from coordinator.domain.status import Status
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.status import Status
 from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
 from coordinator.runner.commands.onlooking import abandoned, status_of

@@ -10,8 +10,8 @@ import click
 from coordinator.cli.around import around, run_named, told_apart
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import platforms
-from coordinator.domain.run import Run
-from coordinator.domain.status import Status
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.status import Status
 from coordinator.domain.why.account import Sources, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text

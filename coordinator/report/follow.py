@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from coordinator.domain.events import RunEnded, RunStarted
-from coordinator.domain.status import Status
+from coordinator.domain.run.events import RunEnded, RunStarted
+from coordinator.domain.run.status import Status
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Watch
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from coordinator.domain.events import (
+from coordinator.domain.image.platforms import Mode
+from coordinator.domain.image.references import short
+from coordinator.domain.run.events import (
     Assigned,
     AttemptEnded,
     Event,
@@ -19,8 +21,6 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.image.platforms import Mode
-from coordinator.domain.image.references import short
 from coordinator.report.visible import visible
 
 _PLATFORM_WIDTH = len("linux/arm64/v9")

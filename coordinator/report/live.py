@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.domain.events import (
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import short
+from coordinator.domain.run.events import (
     Assigned,
     AttemptEnded,
     Emit,
@@ -31,8 +33,6 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.references import short
 from coordinator.report.lines import lines, why_ended
 from coordinator.report.visible import visible
 

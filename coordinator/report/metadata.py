@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.domain.image.references import parse
-from coordinator.domain.run import Job, Run
+from coordinator.domain.run.model import Job, Run
 
 _OF_CHILD = ("digest", "config_digest", "host", "mode", "attempts", "seconds", "pin")
 

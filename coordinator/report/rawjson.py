@@ -9,8 +9,8 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from coordinator.domain.events import Event, Place
 from coordinator.domain.image.platforms import Mode, Platform, parse
+from coordinator.domain.run.events import Event, Place
 from coordinator.errors import UsageError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from coordinator.domain.events import Event, Notice, RunStarted, StepLine
+from coordinator.domain.run.events import Event, Notice, RunStarted, StepLine
 from coordinator.report.rawjson import from_json_line, to_json_line
 from coordinator.report.tail import Tail
 from coordinator.report.watch import Watch

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, TextIO, cast
 
-from coordinator.domain.events import AttemptEnded, Emit, Event
+from coordinator.domain.run.events import AttemptEnded, Emit, Event
 from coordinator.report.lines import lines
 from coordinator.report.rawjson import to_json_line
 

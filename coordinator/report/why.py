@@ -9,8 +9,8 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from coordinator.domain.image.references import short
-from coordinator.domain.run import Run
-from coordinator.domain.status import Status
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.status import Status
 from coordinator.domain.why.account import Account, JobAccount
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.story import Entry, StoryKind

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Protocol
 
-from coordinator.domain.lease import Driver, Lease
-from coordinator.domain.run import Run
-from coordinator.domain.steps import RunStep, Step
+from coordinator.domain.run.history import RunStep, Step
+from coordinator.domain.run.lease import Driver, Lease
+from coordinator.domain.run.model import Run
 from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import Database

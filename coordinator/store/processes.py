@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from coordinator.domain.lease import Driver
+from coordinator.domain.run.lease import Driver
 
 _PROC = Path("/proc")
 

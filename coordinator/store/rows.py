@@ -7,10 +7,10 @@ import sqlite3
 
 from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.lease import Driver, Lease
-from coordinator.domain.run import Attempt, Job, Run, StoredEvent, TagMove
-from coordinator.domain.states import AttemptState, JobState, TargetState
-from coordinator.domain.steps import read
+from coordinator.domain.run.history import read
+from coordinator.domain.run.lease import Driver, Lease
+from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent, TagMove
+from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
 
 def run(row: sqlite3.Row, lease: Lease | None, jobs: tuple[Job, ...], tags: tuple[TagMove, ...]) -> Run:

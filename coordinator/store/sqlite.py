@@ -15,12 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from coordinator.domain import states
 from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode, Platform, parse
-from coordinator.domain.lease import Driver
-from coordinator.domain.run import Attempt, Run, StoredEvent
-from coordinator.domain.states import (
+from coordinator.domain.run import states
+from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved, TargetStep
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.model import Attempt, Run, StoredEvent
+from coordinator.domain.run.states import (
     AttemptEvent,
     AttemptState,
     ForbiddenTransitionError,
@@ -29,7 +30,6 @@ from coordinator.domain.states import (
     TargetEvent,
     TargetState,
 )
-from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved, TargetStep
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import PATIENCE_S, Database

@@ -13,18 +13,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.domain import states
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.inputs.build_id import pin_tag
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.lease import Driver
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.retry import pushed_again
-from coordinator.domain.run import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
-from coordinator.domain.states import AttemptEvent, AttemptState, JobState
+from coordinator.domain.run import states
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.model import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
+from coordinator.domain.run.retry import pushed_again
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.registry.tags import set_tag

@@ -17,7 +17,7 @@ from coordinator.domain.image.descriptors import OCI_MANIFEST, Descriptor, Manif
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference, is_digest
 from coordinator.domain.image.verified_child import from_stored
-from coordinator.domain.states import AttemptEvent, JobState, TargetState
+from coordinator.domain.run.states import AttemptEvent, JobState, TargetState
 from coordinator.domain.targets.target import Target
 from coordinator.errors import LostError
 from coordinator.runner.actions.publish import index_of

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from coordinator.domain.events import Assigned, AttemptEnded, Event, Place, RunEnded, RunStarted, StepLine, Verified
 from coordinator.domain.image.platforms import Mode, Platform, parse
-from coordinator.domain.lease import Driver
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.domain.run.events import Assigned, AttemptEnded, Event, Place, RunEnded, RunStarted, StepLine, Verified
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.report.record import recorded
 from coordinator.report.watch import Watch
 from coordinator.runner.state.logs import log_folder, log_path, store_path

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.lease import Driver
-from coordinator.domain.run import Attempt, Run
-from coordinator.domain.states import AttemptEvent, TargetEvent
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.model import Attempt, Run
+from coordinator.domain.run.states import AttemptEvent, TargetEvent
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.services.paths import CASES

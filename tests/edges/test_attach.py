@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.domain.lease import Lease
-from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
-from coordinator.domain.status import Status, status
+from coordinator.domain.run.lease import Lease
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import TargetState
+from coordinator.domain.run.status import Status, status
 from coordinator.errors import Exit
 from coordinator.store.processes import _started, this_driver
 from tests.acceptance.archloom import COMMAND

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.domain import states
 from coordinator.domain.image.index import Child, assemble
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.run import Run
-from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetState
+from coordinator.domain.run import states
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetState
 from tests.edges.simulated_shell import play
 from tests.edges.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.events import Event, Notice
+from coordinator.domain.run.events import Event, Notice
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.state.keeping import make_room

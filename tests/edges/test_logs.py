@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.states import AttemptEvent, JobEvent
+from coordinator.domain.run.states import AttemptEvent, JobEvent
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import AMD64, ARM64, dead_driver, state_bed
 from tests.services.commands import Child, run_limited

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.events import Skipped
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
-from coordinator.domain.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
+from coordinator.domain.run.events import Skipped
+from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.runner.drive.loop import drive
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store

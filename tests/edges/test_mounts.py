@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.main import run
-from coordinator.domain.events import Notice
+from coordinator.domain.run.events import Notice
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_history

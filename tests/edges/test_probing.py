@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.events import Notice
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Inventory, Kind
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
 from coordinator.runner.around import Around

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from coordinator.domain.lease import Driver
+from coordinator.domain.run.lease import Driver
 from coordinator.store.processes import is_alive, this_driver
 from tests.services.commands import Child, run_limited
 from tests.services.missing import program
@@ -27,7 +27,7 @@ sys.stdin.read()
 # As a user without rights, who has loaded the program before.
 LOOKS = """
 import json, os, sys
-from coordinator.domain.lease import Driver
+from coordinator.domain.run.lease import Driver
 from coordinator.store.processes import is_alive
 driver = Driver(**json.loads(sys.argv[1]))
 assert is_alive(driver)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 from pathlib import Path
 
-from coordinator.domain.events import Event, Notice, Place, RunStarted, StepLine, Waiting
 from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.run.events import Event, Notice, Place, RunStarted, StepLine, Waiting
 from coordinator.report.record import FILE_NAME, RecordReader, recorded
 
 ARM64 = parse("linux/arm64")

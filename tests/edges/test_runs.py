@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from coordinator.domain.states import TargetEvent
+from coordinator.domain.run.states import TargetEvent
 from tests.edges.state_bed import StateBed, dead_driver, state_bed
 
 

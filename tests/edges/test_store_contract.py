@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.domain.hosts.last_probe import Sighting
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.states import (
+from coordinator.domain.run.states import (
     AttemptEvent,
     AttemptState,
     ForbiddenTransitionError,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain import states
 from coordinator.domain.hosts.last_probe import Sighting
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
-from coordinator.domain.steps import RunEnded
+from coordinator.domain.run import states
+from coordinator.domain.run.history import RunEnded
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.store.database import VERSION
 from coordinator.store.folders import private_folder
 from coordinator.store.queries import schema
@@ -131,7 +131,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from coordinator.domain.steps import RunEnded
+from coordinator.domain.run.history import RunEnded
 from coordinator.store.database import Database
 
 def dies_at(path, last):

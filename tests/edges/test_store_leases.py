@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.lease import STALE_S, Lease
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
-from coordinator.domain.steps import RunStep
+from coordinator.domain.run.history import RunStep
+from coordinator.domain.run.lease import STALE_S, Lease
+from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import Exit, HeldError, UsageError
 from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 

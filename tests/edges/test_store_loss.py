@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError, Exit, HeldError, LostError
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE

@@ -13,11 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coordinator.domain import states
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.lease import Driver, Lease
-from coordinator.domain.run import Attempt, Job, Run
-from coordinator.domain.states import (
+from coordinator.domain.run import states
+from coordinator.domain.run.lease import Driver, Lease
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.states import (
     AttemptEvent,
     AttemptState,
     ForbiddenTransitionError,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.main import run
-from coordinator.domain.events import Notice
-from coordinator.domain.states import AttemptEvent, AttemptState
+from coordinator.domain.run.events import Notice
+from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_history

@@ -12,7 +12,7 @@ from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import parse
 from coordinator.domain.image.verified_child import StoredChild
-from coordinator.domain.states import TargetEvent
+from coordinator.domain.run.states import TargetEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
 from tests.edges.simulated_world import descriptor, image_of

@@ -13,11 +13,11 @@ from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
-from coordinator.domain.events import Event, Notice, Waiting
 from coordinator.domain.placement.eligibility import Rejection, Why
 from coordinator.domain.placement.plan import Placement, Plan
-from coordinator.domain.run import Run
-from coordinator.domain.states import AttemptEvent, TargetState
+from coordinator.domain.run.events import Event, Notice, Waiting
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import AttemptEvent, TargetState
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.domain.events import AttemptEnded, Notice, Skipped, Waiting
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.placement.plan import Row
-from coordinator.domain.run import Attempt, Job, Run
-from coordinator.domain.states import AttemptState, JobState, TargetState
-from coordinator.domain.status import Status
+from coordinator.domain.run.events import AttemptEnded, Notice, Skipped, Waiting
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.states import AttemptState, JobState, TargetState
+from coordinator.domain.run.status import Status
 from coordinator.domain.why.account import Sources, account
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.rawjson import from_json_line

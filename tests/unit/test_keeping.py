@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.keeping import Kept, over_budget, too_many, too_old
-from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.run.log_budget import Kept, over_budget, too_many, too_old
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import TargetState
 
 NOW = 1e6
 KEPT = st.lists(

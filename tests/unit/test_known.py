@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.domain.ages import ago
+from coordinator.domain.durations import ago
 from coordinator.domain.hosts.last_probe import Sighting, recall
 from tests.unit.farms import found, host, observation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.lease import BEAT_S, STALE_S, Driver, Lease
+from coordinator.domain.run.lease import BEAT_S, STALE_S, Driver, Lease
 
 TIMES = st.floats(0.0, 4e9)
 

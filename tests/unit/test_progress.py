@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.progress import LineKind, StepReader
+from coordinator.domain.run.build_log import LineKind, StepReader
 
 # docker 20.10.24: a digest under each title, no word of the program's own in the closing block.
 DOCKER_20 = """\

@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.events import Event, Place, RunEnded, StepLine
 from coordinator.domain.image.platforms import Mode, Platform, parse
+from coordinator.domain.run.events import Event, Place, RunEnded, StepLine
 from coordinator.report.rawjson import from_json_line, to_json_line
 
 # As file names and outputs are read: bytes that are not UTF-8 are lone low surrogates.

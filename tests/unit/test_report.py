@@ -13,7 +13,8 @@ from typing import TextIO
 import pytest
 from rich.console import Console
 
-from coordinator.domain.events import (
+from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.run.events import (
     Assigned,
     AttemptEnded,
     Notice,
@@ -29,7 +30,6 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.image.platforms import Mode, parse
 from coordinator.report.lines import lines
 from coordinator.report.live import _Board, live
 from coordinator.report.rawjson import to_json_line

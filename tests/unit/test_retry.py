@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.domain.retry import Verdict, leaves_as_archive, pushed_again, verdict
+from coordinator.domain.run.retry import Verdict, leaves_as_archive, pushed_again, verdict
 
 
 @pytest.mark.parametrize("code", ["tunnel", "engine", "push", "cut"])

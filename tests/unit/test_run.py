@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain import states
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.outcome import complaint
-from coordinator.domain.retry import MOST_ATTEMPTS
-from coordinator.domain.run import (
+from coordinator.domain.run import states
+from coordinator.domain.run.model import (
     Assign,
     Attempt,
     Build,
@@ -27,7 +25,9 @@ from coordinator.domain.run import (
     Verify,
     next_actions,
 )
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.run.retry import MOST_ATTEMPTS
+from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import Exit
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")]

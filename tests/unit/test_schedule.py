@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.schedule import Assignment, Candidate, assign, hopeless
-from coordinator.domain.run import Attempt, Job, Run
-from coordinator.domain.states import AttemptState, JobState, TargetState
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")]
 HOSTS = ["pi5", "pi4", "beast"]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
-from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, TagMoved, TargetStep, read
+from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, TagMoved, TargetStep, read
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 
 PLATFORMS = st.sampled_from(["linux/amd64", "linux/arm/v7", "linux/arm64", "windows/amd64"]).map(parse)
 ARM64 = parse("linux/arm64")

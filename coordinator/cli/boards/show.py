@@ -11,7 +11,7 @@ import click
 
 from coordinator.cli.around import around, open_inventory
 from coordinator.cli.output import give, give_json, say
-from coordinator.domain.ages import ago
+from coordinator.domain.durations import ago
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.problems import Problem, Severity

@@ -11,8 +11,8 @@ import click
 from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import references
-from coordinator.domain.run import Run
-from coordinator.domain.status import Status
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.status import Status
 from coordinator.report.tables import moment, table
 from coordinator.runner.commands.onlooking import status_of
 from coordinator.runner.state.history import open_store

@@ -9,8 +9,8 @@ import click
 from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.config import scalars
-from coordinator.domain.keeping import too_many, too_old
-from coordinator.domain.run import Run
+from coordinator.domain.run.log_budget import too_many, too_old
+from coordinator.domain.run.model import Run
 from coordinator.errors import UsageError
 from coordinator.report.tables import moment, size, table
 from coordinator.report.watch import Progress, watching

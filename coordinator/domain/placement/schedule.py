@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.retry import Verdict, verdict
-from coordinator.domain.run import Job, Run
-from coordinator.domain.states import AttemptState, JobState
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.retry import Verdict, verdict
+from coordinator.domain.run.states import AttemptState, JobState
 
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _HOLDS_A_SLOT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING)

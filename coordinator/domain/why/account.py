@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from coordinator.domain import states
-from coordinator.domain.events import Event, Notice, RunEnded
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.run import Job, Run, StoredEvent
-from coordinator.domain.states import JobState
-from coordinator.domain.status import Status
+from coordinator.domain.run import states
+from coordinator.domain.run.events import Event, Notice, RunEnded
+from coordinator.domain.run.model import Job, Run, StoredEvent
+from coordinator.domain.run.states import JobState
+from coordinator.domain.run.status import Status
 from coordinator.domain.why.changes import Change, changes
 from coordinator.domain.why.committed import story_of_job, story_of_run
 from coordinator.domain.why.origin import Origin

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordinator.domain.image.references import short
-from coordinator.domain.run import Attempt, Job, Run, StoredEvent
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
-from coordinator.domain.steps import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
+from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
+from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.why.story import Entry, StoryKind
 
 # A phase is as long as the attempt is in this state.

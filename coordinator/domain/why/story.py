@@ -12,7 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coordinator.domain.events import (
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import short
+from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
+from coordinator.domain.run.events import (
     PUSH_LOST,
     Assigned,
     AttemptEnded,
@@ -29,9 +32,6 @@ from coordinator.domain.events import (
     Verified,
     Waiting,
 )
-from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.references import short
-from coordinator.domain.progress import LineKind, LogLine, StepReader
 
 # A step of the builder's own that is quicker than this is of no interest.
 _NOTABLE_S = 0.5

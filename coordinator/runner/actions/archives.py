@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from coordinator.domain.hosts.facts import Facts
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.run import Attempt, Job
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import LostError
 from coordinator.hosts.results import HeldImage
 from coordinator.image.base import BaseImage, base_archive, read_base

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from coordinator.domain.events import Phase, Place, StepLine, Waiting
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.progress import LineKind, LogLine, StepReader
-from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent
+from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
+from coordinator.domain.run.events import Phase, Place, StepLine, Waiting
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
 from coordinator.hosts.agent import AgentClient
 from coordinator.hosts.results import Ended, EndState, HostBusyError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from coordinator.domain.events import Notice
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.run import Attempt, Job
+from coordinator.domain.run.events import Notice
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.actions import archives
 from coordinator.runner.actions.loom import Loom

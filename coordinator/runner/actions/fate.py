@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from coordinator.domain.events import AttemptEnded
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.progress import StepReader
-from coordinator.domain.retry import Verdict, verdict
-from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent
+from coordinator.domain.run.build_log import StepReader
+from coordinator.domain.run.events import AttemptEnded
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.retry import Verdict, verdict
+from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import ArchloomError
 from coordinator.runner.actions.loom import Loom, place
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.broker.server import Broker
-from coordinator.domain.events import Emit, Place
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.run import Attempt, Job, Run
+from coordinator.domain.run.events import Emit, Place
+from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError, UsageError
 from coordinator.runner.around import Around

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from coordinator.domain.events import Phase, PhaseEnded, Place
+from coordinator.domain.run.events import Phase, PhaseEnded, Place
 from coordinator.runner.actions.loom import Loom
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from coordinator.domain.events import TagMoved
 from coordinator.domain.image.index import Index, assemble
 from coordinator.domain.image.references import Reference
 from coordinator.domain.image.verified_child import StoredChild, from_stored
-from coordinator.domain.run import Run
-from coordinator.domain.states import TargetEvent, TargetState
+from coordinator.domain.run.events import TagMoved
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import TargetEvent, TargetState
 from coordinator.errors import RegistryError
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.domain.events import PUSH_LOST, Phase, Place
-from coordinator.domain.retry import leaves_as_archive, pushed_again
-from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent, AttemptState
+from coordinator.domain.run.events import PUSH_LOST, Phase, Place
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.retry import leaves_as_archive, pushed_again
+from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.runner.actions.carry import image_out, uses_archives
 from coordinator.runner.actions.fate import lost

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from coordinator.domain.events import Phase, Place
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent, AttemptState
+from coordinator.domain.run.events import Phase, Place
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent import AgentClient
 from coordinator.hosts.context import Lacking

@@ -8,7 +8,7 @@ from coordinator.domain.dockerfile.bases import BaseUse, held_name, pin
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
-from coordinator.domain.run import Attempt, Job
+from coordinator.domain.run.model import Attempt, Job
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.inputs.gather import BUILD_PLATFORM, Inputs
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from coordinator.domain import states
-from coordinator.domain.job_names import agent_job
-from coordinator.domain.run import Attempt, Job
-from coordinator.domain.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.domain.run import states
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
 from coordinator.runner.actions.fate import forget, write_down
 from coordinator.runner.actions.loom import Loom

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from coordinator.domain.events import Verified
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.inputs.build_id import pin_tag
+from coordinator.domain.run.events import Verified
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child
 from coordinator.registry.tags import set_tag

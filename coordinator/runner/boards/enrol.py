@@ -13,10 +13,10 @@ from coordinator.config.edit import Entry, find, with_host
 from coordinator.config.load import inventory, load
 from coordinator.config.locate import label
 from coordinator.config.rewrite import place, read_text, rewrite
-from coordinator.domain.events import Event
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.placement.eligibility import Unreachable
+from coordinator.domain.run.events import Event
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.enrol_config import login_user, read_route
 from coordinator.hosts.enrol_trust import on_record

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.events import Emit
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.hosts.last_probe import Known
 from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
 from coordinator.domain.placement.eligibility import Unreachable
+from coordinator.domain.run.events import Emit
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm, slots_of
 from coordinator.runner.farm.memory import Memory, open_memory

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild
-from coordinator.domain.job_names import run_of
 from coordinator.domain.placement.plan import Plan, check_names
-from coordinator.domain.run import Run
-from coordinator.domain.states import JobEvent
+from coordinator.domain.run.events import Emit, Notice
+from coordinator.domain.run.job_names import run_of
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.runner.around import Around

@@ -6,10 +6,10 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from coordinator.domain.events import Emit
 from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.lease import Driver
-from coordinator.domain.run import Run
+from coordinator.domain.run.events import Emit
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.actions.fate import forget

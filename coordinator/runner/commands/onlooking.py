@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordinator.domain.ages import ago
+from coordinator.domain.durations import ago
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.outcome import complaint
-from coordinator.domain.run import Job, Run
-from coordinator.domain.status import Status, status
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.status import Status, status
 from coordinator.errors import ArchloomError, Exit, LostError, of_exit
 from coordinator.store.processes import is_alive
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from coordinator.domain.events import Emit
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.placement.probe_deadline import Need
+from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm

@@ -6,15 +6,15 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain import states
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.job_names import agent_job, run_of
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.run import Job, Run
-from coordinator.domain.states import AttemptState, JobState
+from coordinator.domain.run import states
+from coordinator.domain.run.events import Emit, Notice
+from coordinator.domain.run.job_names import agent_job, run_of
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.runner.around import Around

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from coordinator.domain.events import Emit
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.run import Run
-from coordinator.domain.states import JobState, TargetState
+from coordinator.domain.run.events import Emit
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import JobState, TargetState
 from coordinator.domain.targets.request import from_stored
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around

@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import StoredChild, from_stored
-from coordinator.domain.outcome import complaint
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.run import Job, Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, Verified
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.publish import index_of

@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from coordinator.domain.events import Emit, Notice
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError, InterruptedRunError
 from coordinator.runner.drive.finish import Outcome, Published
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from coordinator.domain.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.placement.schedule import Candidate, assign, hopeless
-from coordinator.domain.run import (
+from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
+from coordinator.domain.run.model import (
     Action,
     Assign,
     Build,
@@ -23,7 +23,7 @@ from coordinator.domain.run import (
     Verify,
     next_actions,
 )
-from coordinator.domain.states import JobEvent
+from coordinator.domain.run.states import JobEvent
 from coordinator.store.sqlite import Store
 
 Work = Send | Build | Push | Verify | Cancel | Publish

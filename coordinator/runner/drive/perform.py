@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.run import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.runner.actions.build import build
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.publish import publish

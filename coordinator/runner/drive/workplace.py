@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from coordinator.broker.server import Broker
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.events import Emit
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import UsageError
 from coordinator.runner.actions.loom import Loom

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.last_probe import Known, Sighting, recall
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError
 from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_store

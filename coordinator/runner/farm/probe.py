@@ -8,12 +8,12 @@ from math import inf, isinf
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted, without_asking
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.errors import ArchloomError
 from coordinator.runner.around import Around

@@ -9,11 +9,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.placement.plan import Plan, Row
-from coordinator.domain.run import Run
+from coordinator.domain.run.events import Emit, Notice
+from coordinator.domain.run.model import Run
 from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.errors import UsageError
 from coordinator.runner.inputs.gather import Inputs, base_digest

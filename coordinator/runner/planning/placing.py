@@ -8,7 +8,6 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from coordinator.domain.dockerfile.stages import Dockerfile
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
@@ -17,6 +16,7 @@ from coordinator.domain.placement.plan import Plan, plan
 from coordinator.domain.placement.probe_deadline import naming_kind, natives
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.placement.skipped_hosts import left_out
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
 from coordinator.runner.farm.farm import Farm

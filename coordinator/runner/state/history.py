@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from coordinator.domain.events import Emit, Notice
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError
 from coordinator.runner.around import Around
 from coordinator.runner.state.logs import store_path

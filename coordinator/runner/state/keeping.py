@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from coordinator.config.environment import log_budget
-from coordinator.domain.events import Emit, Notice
-from coordinator.domain.keeping import Kept, over_budget
+from coordinator.domain.run.events import Emit, Notice
+from coordinator.domain.run.log_budget import Kept, over_budget
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.state.logs import log_folder, runs_folder

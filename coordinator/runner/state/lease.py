@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.lease import BEAT_S
+from coordinator.domain.run.lease import BEAT_S
 from coordinator.errors import ArchloomError, HeldError, InterruptedRunError
 from coordinator.store.sqlite import Store
 

@@ -9,8 +9,8 @@ from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
-from coordinator.domain.events import Emit, Notice
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.store.folders import private_folder
 
 # Of a build that prints for ever, enough to see how it began and what it said last.

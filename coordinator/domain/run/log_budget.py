@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from coordinator.domain.run import Run
+from coordinator.domain.run.model import Run
 
 # A folder of no run that is known may belong to one that goes on without history.
 _STRAY_S = 86400.0

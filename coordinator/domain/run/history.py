@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
 from coordinator.domain.image.platforms import Platform, parse
-from coordinator.domain.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import UsageError
 
 S = TypeVar("S", bound=StrEnum)

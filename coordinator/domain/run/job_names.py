@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.run import Attempt, Job
+from coordinator.domain.run.model import Attempt, Job
 
 
 def agent_job(run_id: str, job: Job, attempt: Attempt) -> str:

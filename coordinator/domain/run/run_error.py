@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.domain.run import Job, Run
-from coordinator.domain.states import JobState
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.states import JobState
 from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, UsageError, worst
 
 _REGISTRY_CODES = frozenset({"registry", "mismatch", "malformed", "schema1"})

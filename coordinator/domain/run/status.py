@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from coordinator.domain.lease import Driver
-from coordinator.domain.run import Run
-from coordinator.domain.states import TargetState
+from coordinator.domain.run.lease import Driver
+from coordinator.domain.run.model import Run
+from coordinator.domain.run.states import TargetState
 from coordinator.errors import Exit
 
 

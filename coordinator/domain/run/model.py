@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from coordinator.domain.image import references
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.lease import Lease
-from coordinator.domain.retry import Verdict, verdict
-from coordinator.domain.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
-from coordinator.domain.steps import Step
+from coordinator.domain.run.history import Step
+from coordinator.domain.run.lease import Lease
+from coordinator.domain.run.retry import Verdict, verdict
+from coordinator.domain.run.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import UsageError
 
 _ON_ITS_HOST = (
