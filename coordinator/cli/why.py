@@ -12,7 +12,7 @@ from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.account import Sources, account
+from coordinator.domain.why.comparison import Sources, account
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.runner.around import Around

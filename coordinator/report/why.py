@@ -11,9 +11,9 @@ from typing import NamedTuple
 from coordinator.domain.image.references import short
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.account import Account, JobAccount
 from coordinator.domain.why.changes import Change, ChangeKind
-from coordinator.domain.why.story import Entry, StoryKind
+from coordinator.domain.why.comparison import Account, JobAccount
+from coordinator.domain.why.timeline import Entry, StoryKind
 from coordinator.report.visible import visible
 
 _MOST_FILES = 8

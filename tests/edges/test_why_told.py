@@ -18,7 +18,7 @@ from coordinator.domain.placement.plan import Placement, Plan
 from coordinator.domain.run.events import Event, Notice, Waiting
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import AttemptEvent, TargetState
-from coordinator.domain.why.origin import KeptInputs, Origin
+from coordinator.domain.why.built_from import KeptInputs, Origin
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.inputs.kept import keep_inputs, origin_of
 from tests.acceptance.archloom import COMMAND

@@ -12,8 +12,8 @@ from coordinator.domain.run.events import AttemptEnded, Notice, Skipped, Waiting
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.account import Sources, account
-from coordinator.domain.why.origin import KeptInputs, Origin
+from coordinator.domain.why.built_from import KeptInputs, Origin
+from coordinator.domain.why.comparison import Sources, account
 from coordinator.report.rawjson import from_json_line
 from coordinator.report.why import account_text
 from tests.services.paths import CASES

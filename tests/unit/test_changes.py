@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
+from coordinator.domain.why.built_from import KeptInputs, Origin
 from coordinator.domain.why.changes import Change, ChangeKind, changes
-from coordinator.domain.why.origin import KeptInputs, Origin
 from coordinator.report.why import change_lines
 
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.why.story import Entry, StoryKind, beside, story
+from coordinator.domain.why.timeline import Entry, StoryKind, beside, story
 from coordinator.report.rawjson import from_json_line
 from tests.services.paths import CASES
 

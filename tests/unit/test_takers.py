@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import parse as platform
-from coordinator.domain.why.takers import Taker, takers
+from coordinator.domain.why.copied_files import Taker, takers
 
 FILE = r"""
 FROM a AS build

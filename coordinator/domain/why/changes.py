@@ -11,8 +11,8 @@ from math import inf
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.domain.why.origin import KeptInputs, Origin
-from coordinator.domain.why.takers import Taker, takers
+from coordinator.domain.why.built_from import KeptInputs, Origin
+from coordinator.domain.why.copied_files import Taker, takers
 from coordinator.errors import UsageError
 
 _OPTIONS = {"stage": "--target", "no_cache": "--no-cache", "emulate": "--emulate"}

@@ -14,7 +14,7 @@ from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.placement.plan import Plan, Row
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.model import Run
-from coordinator.domain.why.origin import KeptInputs, Origin
+from coordinator.domain.why.built_from import KeptInputs, Origin
 from coordinator.errors import UsageError
 from coordinator.runner.inputs.gather import Inputs, base_digest
 from coordinator.runner.state.logs import log_folder

@@ -8,7 +8,7 @@ from coordinator.domain.image.references import short
 from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
-from coordinator.domain.why.story import Entry, StoryKind
+from coordinator.domain.why.timeline import Entry, StoryKind
 
 # A phase is as long as the attempt is in this state.
 _PHASES = {

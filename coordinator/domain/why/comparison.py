@@ -11,10 +11,10 @@ from coordinator.domain.run.events import Event, Notice, RunEnded
 from coordinator.domain.run.model import Job, Run, StoredEvent
 from coordinator.domain.run.states import JobState
 from coordinator.domain.run.status import Status
+from coordinator.domain.why.built_from import Origin
 from coordinator.domain.why.changes import Change, changes
-from coordinator.domain.why.committed import story_of_job, story_of_run
-from coordinator.domain.why.origin import Origin
-from coordinator.domain.why.story import Entry, StoryKind, beside, story
+from coordinator.domain.why.from_store import story_of_job, story_of_run
+from coordinator.domain.why.timeline import Entry, StoryKind, beside, story
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
