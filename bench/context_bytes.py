@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
-from coordinator.hosts.agent import connect
-from coordinator.hosts.local import local
+from coordinator.hosts.agent.client import connect
+from coordinator.hosts.agent.local import local
 from tests.edges.agent_bed import SPEC
 
 RSYNC = ("rsync", "--archive", "--no-whole-file", "--stats")

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.lab import Bench, bench
 from coordinator.domain.hosts.inventory import Address, Host, Kind
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.ssh.boot import AgentFile
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh

@@ -23,8 +23,8 @@ from bench.measure import compare
 from coordinator.broker.server import Broker
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.domain.image.references import Reference
-from coordinator.hosts.agent import connect
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.client import connect
 from coordinator.hosts.ssh.boot import AgentFile
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.measure import compare, run
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
 
 # The distribution's, as a board has it.
 PYTHON = "/usr/bin/python3"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.results import ContextReceived, Ended, LogText
+from coordinator.hosts.agent.client import AgentClient, connect
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.replies import ContextReceived, Ended, LogText
 from tests.services.paths import CASES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
 from tests.edges.agent_bed import oldest_python
 from tests.services.commands import run_limited
 

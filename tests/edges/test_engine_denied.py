@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.hosts.facts import read_facts
-from coordinator.hosts.agent import connect
-from coordinator.hosts.agent_bundle import bundle
-from coordinator.hosts.local import LocalTransport
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.client import connect
+from coordinator.hosts.agent.local import LocalTransport
 from tests.services.missing import missing
 
 NOBODY = 65534

@@ -16,9 +16,9 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import DOCKER_MANIFEST
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.results import EndState, HeldImage
+from coordinator.hosts.agent.client import AgentClient, connect
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.replies import EndState, HeldImage
 from coordinator.image.base import base_archive, read_base
 from coordinator.image.carry import carry_image
 from coordinator.registry.client import Registry

@@ -14,9 +14,9 @@ import pytest
 
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError, UsageError
-from coordinator.hosts.agent import connect
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.results import (
+from coordinator.hosts.agent.client import connect
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.replies import (
     BasesHeld,
     ContextReceived,
     Ended,

@@ -11,7 +11,7 @@ import pytest
 
 from agents.wire import chunks as pieces
 from coordinator.errors import LostError
-from coordinator.hosts.results import BasesLoaded, HeldImage
+from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from tests.edges.agent_bed import SPEC, agent, chunks, places, ready
 from tests.services.paths import CASES
 
@@ -79,8 +79,8 @@ async def test_an_agent_that_dies_sends_no_image():
 
 
 async def first_of(script: str) -> None:
-    from coordinator.hosts.archives import image
-    from coordinator.hosts.local import LocalTransport
+    from coordinator.hosts.agent.archives import image
+    from coordinator.hosts.agent.local import LocalTransport
 
     transport = LocalTransport((sys.executable, "-c", script))
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import UsageError
-from coordinator.hosts.agent_bundle import bundle, contents
+from coordinator.hosts.agent.bundle import bundle, contents
 from tests.edges.agent_bed import oldest_python
 from tests.services.commands import run_limited
 

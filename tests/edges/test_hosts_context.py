@@ -23,10 +23,10 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import context_digest
 from coordinator.errors import ArchloomError, LostError, UsageError
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.context import Lacking
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.results import ContextReceived
+from coordinator.hosts.agent.client import AgentClient, connect
+from coordinator.hosts.agent.context import Lacking
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.replies import ContextReceived
 from tests.edges.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
 from tests.edges.transfer_bed import seen
 from tests.services.commands import run_limited

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.hosts import results
-from coordinator.hosts.frames import LARGEST, Incoming
-from coordinator.hosts.results import Ended, EndState, HostBusyError
+from coordinator.hosts.agent import replies
+from coordinator.hosts.agent.frames import LARGEST, Incoming
+from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
 from tests.services.paths import CASES
 
 WIRE = CASES / "wire"
@@ -81,7 +81,7 @@ async def test_what_is_no_frame_is_refused(line: bytes):
 
 def test_the_golden_hello_is_read():
     """The greeting tells what ends the host's side of the connection, and which machine and boot it is."""
-    hello = results.hello("pi5", json.loads(HELLO.partition(b" ")[2]))
+    hello = replies.hello("pi5", json.loads(HELLO.partition(b" ")[2]))
 
     assert (hello.agent, hello.python, hello.pid, hello.parent) == ("3f2c0a91d4b7e856", "3.11.2", 4711, 4709)
     assert hello.state.endswith(hello.machine_id)
@@ -91,7 +91,7 @@ def test_a_built_result_names_its_platform():
     """The engine's words are normalised like everybody else's."""
     built = json.loads(REPLIES.splitlines()[7])["ok"]
 
-    ended = results.ended("pi5", built)
+    ended = replies.ended("pi5", built)
 
     assert ended == Ended(
         state=EndState.BUILT, seconds=12.5, log_size=48, image_id="sha256:feed",
@@ -113,7 +113,7 @@ def test_a_built_result_names_its_platform():
 def test_a_result_that_is_none_is_refused(fields: dict[str, object]):
     """A host whose answers are not as agreed is lost, not a defect of the coordinator."""
     with pytest.raises(LostError) as refused:
-        results.ended("pi5", fields)
+        replies.ended("pi5", fields)
     assert refused.value.code == "protocol"
 
 
@@ -127,7 +127,7 @@ def test_a_result_that_is_none_is_refused(fields: dict[str, object]):
 )  # fmt: skip
 def test_a_code_decides_which_error_it_is(code: str, kind: type[ArchloomError]):
     """What the host could not do is lost; what the registry refused is the registry's; the rest is our own fault."""
-    error = results.failure("pi5", {"code": code, "message": "what happened"})
+    error = replies.failure("pi5", {"code": code, "message": "what happened"})
 
     assert type(error) is kind
     assert (error.code, error.message) == (code, "host 'pi5': what happened")
@@ -135,7 +135,7 @@ def test_a_code_decides_which_error_it_is(code: str, kind: type[ArchloomError]):
 
 def test_a_busy_host_says_who_holds_it():
     """`busy` is an error of its own, because the job only has to wait."""
-    error = results.failure("pi5", json.loads(REPLIES.splitlines()[4])["error"])
+    error = replies.failure("pi5", json.loads(REPLIES.splitlines()[4])["error"])
 
     assert isinstance(error, HostBusyError)
     assert (error.holder, error.since) == ("bob@nas 91c2-amd64-1", 1763930000.0)

@@ -14,7 +14,7 @@ import pytest
 
 from agents.job.cancel import cancel
 from coordinator.errors import LostError
-from coordinator.hosts.results import EndState, HostBusyError
+from coordinator.hosts.agent.replies import EndState, HostBusyError
 from tests.edges.agent_bed import (
     agent,
     begin,

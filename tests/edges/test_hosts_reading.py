@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.transport import ConnectionHandler, Ending, Tunnel
+from coordinator.hosts.agent.client import AgentClient, connect
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.transport import ConnectionHandler, Ending, Tunnel
 from tests.services.paths import CASES
 
 HELLO = (CASES / "wire" / "hello.txt").read_bytes()

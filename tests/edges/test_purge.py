@@ -14,8 +14,8 @@ from agents.base.errors import AgentError
 from agents.job import store
 from agents.server.purge import Places, purge_all
 from coordinator.errors import LostError
-from coordinator.hosts.local import LocalTransport
-from coordinator.hosts.purge import Purged, purge
+from coordinator.hosts.agent.local import LocalTransport
+from coordinator.hosts.agent.purge import Purged, purge
 from tests.services.paths import CASES
 
 GOLDEN = CASES / "wire" / "purge.txt"

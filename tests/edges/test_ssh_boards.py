@@ -16,8 +16,8 @@ import pytest
 
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_lab import run

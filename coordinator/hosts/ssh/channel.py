@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import asyncssh
 
-from coordinator.hosts.last_words import last_words
-from coordinator.hosts.transport import Ending
+from coordinator.hosts.agent.stderr_tail import last_words
+from coordinator.hosts.agent.transport import Ending
 
 # An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
 _PATIENCE_S = 30.0

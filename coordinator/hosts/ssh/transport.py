@@ -16,13 +16,13 @@ import asyncssh
 
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
-from coordinator.hosts.agent_bundle import bundle
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.transport import ConnectionHandler
 from coordinator.hosts.ssh.boot import AgentFile, Booted, boot
 from coordinator.hosts.ssh.channel import SshChannel
 from coordinator.hosts.ssh.connect import connect
 from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.tunnel import SshTunnel
-from coordinator.hosts.transport import ConnectionHandler
 
 # Faster than the default where the CPU has AES instructions, slower where it has not.
 _FAST_CIPHER = "aes128-gcm@openssh.com"

@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from coordinator.errors import LostError
+from coordinator.hosts.agent.transport import ConnectionHandler
 from coordinator.hosts.ssh.channel import SshReader, SshWriter
 from coordinator.hosts.ssh.connect import TROUBLE
-from coordinator.hosts.transport import ConnectionHandler
 
 if TYPE_CHECKING:
     import asyncssh

@@ -9,7 +9,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import LostError
-from coordinator.hosts.results import HeldImage
+from coordinator.hosts.agent.replies import HeldImage
 from coordinator.image.base import BaseImage, base_archive, read_base
 from coordinator.image.carry import carry_image
 from coordinator.runner.actions.loom import Loom

@@ -13,8 +13,8 @@ from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient
-from coordinator.hosts.results import Ended, EndState, HostBusyError
+from coordinator.hosts.agent.client import AgentClient
+from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
 from coordinator.runner.actions.fate import cancelled, failed, lost
 from coordinator.runner.actions.loom import Loom, place
 from coordinator.runner.actions.phases import phase

@@ -10,8 +10,8 @@ from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.hosts.agent import AgentClient
-from coordinator.hosts.context import Lacking
+from coordinator.hosts.agent.client import AgentClient
+from coordinator.hosts.agent.context import Lacking
 from coordinator.runner.actions.carry import bases_in
 from coordinator.runner.actions.fate import lost
 from coordinator.runner.actions.loom import Loom, place

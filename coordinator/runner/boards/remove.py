@@ -13,8 +13,8 @@ from coordinator.config.locate import label
 from coordinator.config.rewrite import read_text, rewrite
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import InterruptedRunError, LostError, UsageError
+from coordinator.hosts.agent.purge import Purged, purge
 from coordinator.hosts.enrol_install import mark
-from coordinator.hosts.purge import Purged, purge
 from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.enrol import listed

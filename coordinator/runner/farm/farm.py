@@ -12,10 +12,10 @@ from typing import Self
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.errors import LostError
-from coordinator.hosts.agent import AgentClient, connect
-from coordinator.hosts.local import local
+from coordinator.hosts.agent.client import AgentClient, connect
+from coordinator.hosts.agent.local import local
+from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.handshakes import Handshakes
-from coordinator.hosts.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.runner.around import Around
 from coordinator.runner.farm.sweep import sweep
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import ArchloomError
-from coordinator.hosts.agent import AgentClient
+from coordinator.hosts.agent.client import AgentClient
 
 _RUNNING = "BUILDING"
 _PATIENCE_S = 20.0

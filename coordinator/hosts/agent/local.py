@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from coordinator.errors import LostError
-from coordinator.hosts.agent_bundle import bundle
-from coordinator.hosts.last_words import last_words
-from coordinator.hosts.transport import ConnectionHandler, Ending
+from coordinator.hosts.agent.bundle import bundle
+from coordinator.hosts.agent.stderr_tail import last_words
+from coordinator.hosts.agent.transport import ConnectionHandler, Ending
 
 # An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
 _PATIENCE = 30.0

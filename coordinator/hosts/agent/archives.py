@@ -7,10 +7,10 @@ from contextlib import aclosing
 from typing import Any
 
 from coordinator.errors import LostError
-from coordinator.hosts import results
-from coordinator.hosts.frames import Incoming
-from coordinator.hosts.results import BasesLoaded, HeldImage
-from coordinator.hosts.transport import Channel, Ending, Transport
+from coordinator.hosts.agent import replies
+from coordinator.hosts.agent.frames import Incoming
+from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
+from coordinator.hosts.agent.transport import Channel, Ending, Transport
 
 _LARGEST = 1 << 20
 _LONGEST_LENGTH = 6
@@ -26,7 +26,7 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
     channel = await transport.open_bulk(("image", job))
     try:
         incoming = Incoming(channel.reader, host)
-        yield results.held_image(host, await _answer(channel, incoming, host))
+        yield replies.held_image(host, await _answer(channel, incoming, host))
         async with aclosing(_pieces(channel, incoming, host)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -52,7 +52,7 @@ async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> 
     finally:
         # In order, also when it is given up: a load that its agent does not see to the end may name bases for nobody.
         await channel.close()
-    return BasesLoaded(results.field(host, loaded, "loaded", int), results.field(host, loaded, "kept", int))
+    return BasesLoaded(replies.field(host, loaded, "loaded", int), replies.field(host, loaded, "kept", int))
 
 
 def gone(host: str, ending: Ending) -> LostError:
@@ -66,7 +66,7 @@ async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[st
     answer = await incoming.greeting()
     if answer is None:
         raise gone(host, await channel.close())
-    return results.outcome(host, answer)
+    return replies.outcome(host, answer)
 
 
 async def _send(channel: Channel, chunk: bytes) -> bool:
@@ -97,8 +97,8 @@ async def _pieces(channel: Channel, incoming: Incoming, host: str) -> AsyncGener
             answer = await incoming.greeting()
             if answer is None:
                 raise await _cut(channel, host)
-            results.outcome(host, answer)
-            raise results.unexpected(host, "an archive ended without its end")
+            replies.outcome(host, answer)
+            raise replies.unexpected(host, "an archive ended without its end")
         left = _length(line, host)
         if not left:
             return
@@ -116,7 +116,7 @@ def _length(line: bytes, host: str) -> int:
     except ValueError:
         length = -1
     if not 0 <= length <= _LARGEST:
-        raise results.unexpected(host, f"a piece of an archive begins with {line!r}")
+        raise replies.unexpected(host, f"a piece of an archive begins with {line!r}")
     return length
 
 

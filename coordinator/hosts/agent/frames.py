@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from coordinator.errors import LostError, UsageError
-from coordinator.hosts.transport import Reader
+from coordinator.hosts.agent.transport import Reader
 
 PROTOCOL = 1
 LARGEST = 1 << 20

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
-from coordinator.hosts import results
-from coordinator.hosts.frames import Incoming
-from coordinator.hosts.transport import Writer
+from coordinator.hosts.agent import replies
+from coordinator.hosts.agent.frames import Incoming
+from coordinator.hosts.agent.transport import Writer
 
 T = TypeVar("T")
 _RAW, _PACKED = b"=", b"z"
@@ -81,15 +81,15 @@ class ContextSender:
 
     async def _question(self, said: Mapping[str, Any]) -> tuple[str, list[str]]:
         """What is wanted, from all its lines: the agent reads answers only after the last."""
-        kind = results.field(self._host, said, "want", str)
+        kind = replies.field(self._host, said, "want", str)
         if kind not in {"folders", "files"}:
-            raise results.unexpected(self._host, f"it wants {kind!r}")
-        digests = list(results.field(self._host, said, "digests", list))
-        while results.field(self._host, said, "more", bool):
+            raise replies.unexpected(self._host, f"it wants {kind!r}")
+        digests = list(replies.field(self._host, said, "digests", list))
+        while replies.field(self._host, said, "more", bool):
             said = await self._incoming.greeting() or {}
             if said.get("want") != kind:
-                raise results.unexpected(self._host, "a question has no end")
-            digests += results.field(self._host, said, "digests", list)
+                raise replies.unexpected(self._host, "a question has no end")
+            digests += replies.field(self._host, said, "digests", list)
         return kind, digests
 
     def _bodies(self, offer: Offer, kind: str, digests: Sequence[str]) -> Generator[bytes]:
@@ -103,7 +103,7 @@ class ContextSender:
 
     def _offered(self, value: T | None, digest: str) -> T:
         if value is None:
-            raise results.unexpected(self._host, f"it wants {digest!r}, which it was not offered")
+            raise replies.unexpected(self._host, f"it wants {digest!r}, which it was not offered")
         return value
 
     async def _answer(self, bodies: Generator[bytes]) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.errors import LostError
-from coordinator.hosts import results
-from coordinator.hosts.frames import Incoming
-from coordinator.hosts.transport import Transport
+from coordinator.hosts.agent import replies
+from coordinator.hosts.agent.frames import Incoming
+from coordinator.hosts.agent.transport import Transport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +39,15 @@ async def purge(transport: Transport, mark: str) -> Purged:
         said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
         raise LostError(f"host '{transport.host}': the agent left without a word{said}", code="connection")
     if "error" in answer:
-        raise results.failure(transport.host, results.field(transport.host, answer, "error", dict))
-    return _purged(transport.host, results.field(transport.host, answer, "ok", dict))
+        raise replies.failure(transport.host, replies.field(transport.host, answer, "error", dict))
+    return _purged(transport.host, replies.field(transport.host, answer, "ok", dict))
 
 
 def _purged(host: str, done: Mapping[str, Any]) -> Purged:
     return Purged(
-        jobs=results.field(host, done, "jobs", int),
-        images=tuple(map(str, results.field(host, done, "images", list))),
-        files=tuple(map(str, results.field(host, done, "files", list))),
-        keys=results.field(host, done, "keys", int),
-        kept=tuple(map(str, results.field(host, done, "kept", list))),
+        jobs=replies.field(host, done, "jobs", int),
+        images=tuple(map(str, replies.field(host, done, "images", list))),
+        files=tuple(map(str, replies.field(host, done, "files", list))),
+        keys=replies.field(host, done, "keys", int),
+        kept=tuple(map(str, replies.field(host, done, "kept", list))),
     )

@@ -9,10 +9,10 @@ from itertools import count
 from typing import Any
 
 from coordinator.errors import LostError
-from coordinator.hosts import archives, results
-from coordinator.hosts.context import ContextSender, Lacking, Offer
-from coordinator.hosts.frames import PROTOCOL, Incoming, encode
-from coordinator.hosts.results import (
+from coordinator.hosts.agent import archives, replies
+from coordinator.hosts.agent.context import ContextSender, Lacking, Offer
+from coordinator.hosts.agent.frames import PROTOCOL, Incoming, encode
+from coordinator.hosts.agent.replies import (
     BasesHeld,
     BasesLoaded,
     ContextReceived,
@@ -24,7 +24,7 @@ from coordinator.hosts.results import (
     Pushed,
     Started,
 )
-from coordinator.hosts.transport import Channel, Ending, Transport
+from coordinator.hosts.agent.transport import Channel, Ending, Transport
 
 
 async def connect(transport: Transport) -> AgentClient:
@@ -48,7 +48,7 @@ async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
             hint="another version of archloom answered; make sure that only this one is started there",
             code="protocol",
         )
-    return results.hello(host, fields)
+    return replies.hello(host, fields)
 
 
 class AgentClient:
@@ -111,23 +111,23 @@ class AgentClient:
             raise self._gone(ending)
         received = self._outcome(answer)
         return ContextReceived(
-            entries=results.field(self._host, received, "entries", int),
-            bytes=results.field(self._host, received, "bytes", int),
-            received=results.field(self._host, received, "received", int),
+            entries=replies.field(self._host, received, "entries", int),
+            bytes=replies.field(self._host, received, "bytes", int),
+            received=replies.field(self._host, received, "received", int),
         )
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
         """Make the host hold the job's bases, read through the tunnel at `port`."""
 
         def tell(event: Mapping[str, Any]) -> None:
-            progress(results.field(self._host, event, "progress", str))
+            progress(replies.field(self._host, event, "progress", str))
 
         held = await self._ask("pull", tell, job=job, port=port, secret=secret)
-        return BasesHeld(results.field(self._host, held, "pulled", int), results.field(self._host, held, "kept", int))
+        return BasesHeld(replies.field(self._host, held, "pulled", int), replies.field(self._host, held, "kept", int))
 
     async def lacking(self, job: str) -> tuple[str, ...]:
         """The held names of the job's bases that the host does not have."""
-        return results.names(self._host, await self._ask("lacking", job=job), "bases")
+        return replies.names(self._host, await self._ask("lacking", job=job), "bases")
 
     async def load(self, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
         """The job's bases, from the pieces of an archive of those that are lacking; fine to repeat."""
@@ -140,7 +140,7 @@ class AgentClient:
     async def start(self, job: str, holder: str, slots: int) -> Started:
         """Begin to build, detached; again is fine. Raises HostBusyError where every slot is held."""
         begun = await self._ask("start", job=job, holder=holder, slots=slots)
-        return Started(results.field(self._host, begun, "pid", int), results.field(self._host, begun, "slot", int))
+        return Started(replies.field(self._host, begun, "pid", int), replies.field(self._host, begun, "slot", int))
 
     async def follow(self, job: str, offset: int) -> AsyncGenerator[LogText | Ended, None]:
         """The log from this byte on, as it is written, and at last how the job ended. Close the iterator when left."""
@@ -149,9 +149,9 @@ class AgentClient:
             while True:
                 body = await self._next(answers)
                 if "event" not in body:
-                    yield results.ended(self._host, self._outcome(body))
+                    yield replies.ended(self._host, self._outcome(body))
                     return
-                yield results.log_text(self._host, results.field(self._host, body, "event", dict))
+                yield replies.log_text(self._host, replies.field(self._host, body, "event", dict))
 
     async def push(
         self, job: str, port: int, repository: str, tag: str, secret: str, progress: Callable[[int, int], None]
@@ -159,15 +159,15 @@ class AgentClient:
         """Push what was built through the tunnel at `port`; `progress` gets bytes done and in all."""
 
         def tell(event: Mapping[str, Any]) -> None:
-            fields = results.field(self._host, event, "progress", dict)
-            progress(results.field(self._host, fields, "done", int), results.field(self._host, fields, "total", int))
+            fields = replies.field(self._host, event, "progress", dict)
+            progress(replies.field(self._host, fields, "done", int), replies.field(self._host, fields, "total", int))
 
         pushed = await self._ask("push", tell, job=job, port=port, repository=repository, tag=tag, secret=secret)
-        return Pushed(results.field(self._host, pushed, "digest", str), results.field(self._host, pushed, "size", int))
+        return Pushed(replies.field(self._host, pushed, "digest", str), replies.field(self._host, pushed, "size", int))
 
     async def cancel(self, job: str) -> Ended:
         """End the job, and a pull or push of it; how it ended, which may be how it had ended already."""
-        return results.ended(self._host, await self._ask("cancel", job=job))
+        return replies.ended(self._host, await self._ask("cancel", job=job))
 
     async def forget(self, job: str) -> None:
         """Leave nothing of the job on the host. Fine for jobs it does not know."""
@@ -180,7 +180,7 @@ class AgentClient:
 
     async def jobs(self) -> tuple[JobEntry, ...]:
         """Every job that has a folder on the host."""
-        return results.job_entries(self._host, await self._ask("jobs"))
+        return replies.job_entries(self._host, await self._ask("jobs"))
 
     async def _ask(
         self, op: str, tell: Callable[[Mapping[str, Any]], None] | None = None, /, **parameters: object
@@ -189,7 +189,7 @@ class AgentClient:
             await self._send(number, op, **parameters)
             while "event" in (body := await self._next(answers)):
                 if tell is not None:
-                    tell(results.field(self._host, body, "event", dict))
+                    tell(replies.field(self._host, body, "event", dict))
             return self._outcome(body)
 
     @contextmanager
@@ -218,7 +218,7 @@ class AgentClient:
         return body
 
     def _outcome(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        return results.outcome(self._host, body)
+        return replies.outcome(self._host, body)
 
     async def _read(self) -> None:
         """Give every frame to the request it answers, until the channel ends; then tell all of them."""
@@ -238,8 +238,8 @@ class AgentClient:
 
     def _deliver(self, frame: Mapping[str, Any]) -> None:
         if frame.get("id") is None:
-            raise results.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
-        answers = self._under_way.get(results.field(self._host, frame, "id", int))
+            raise replies.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
+        answers = self._under_way.get(replies.field(self._host, frame, "id", int))
         if answers is not None:  # its caller has left
             answers.put_nowait(frame)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from coordinator.hosts.transport import Reader
+from coordinator.hosts.agent.transport import Reader
 
 _LAST_LINES = 20
 _LONGEST_LINE = 4096
