@@ -20,8 +20,8 @@ from bench.lab import Bench, bench
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.ssh.boot import AgentFile
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.bootstrap import AgentFile
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_spec import BoardSpec
 

@@ -25,8 +25,8 @@ from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.domain.image.references import Reference
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import connect
-from coordinator.hosts.ssh.boot import AgentFile
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.bootstrap import AgentFile
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream

@@ -10,7 +10,7 @@ import pytest
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import connect
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.transport import ssh
 from tests.services.fleet import Behaviour, Board, fleet
 from tests.services.fleet_agent import observed, probed

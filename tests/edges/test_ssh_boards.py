@@ -18,7 +18,7 @@ from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_lab import run
 from tests.services.boards import Board

@@ -14,9 +14,9 @@ import asyncssh
 from coordinator.domain.hosts.inventory import Address, Host
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import host_keys, refusals
-from coordinator.hosts.ssh.handshakes import Handshakes
 from coordinator.hosts.ssh.host_keys import HostKeyCheck, known_hosts
 from coordinator.hosts.ssh.keys import identity_files
+from coordinator.hosts.ssh.login_limiter import Handshakes
 
 # asyncssh's own answers to trouble, and the one of its exceptions that is none of them.
 TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)

@@ -18,10 +18,10 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.transport import ConnectionHandler
-from coordinator.hosts.ssh.boot import AgentFile, Booted, boot
+from coordinator.hosts.ssh.bootstrap import AgentFile, Booted, boot
 from coordinator.hosts.ssh.channel import SshChannel
 from coordinator.hosts.ssh.connect import connect
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.tunnel import SshTunnel
 
 # Faster than the default where the CPU has AES instructions, slower where it has not.

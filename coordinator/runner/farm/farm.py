@@ -15,7 +15,7 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
-from coordinator.hosts.ssh.handshakes import Handshakes
+from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.runner.around import Around
 from coordinator.runner.farm.sweep import sweep
 
