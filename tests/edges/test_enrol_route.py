@@ -8,9 +8,9 @@ import pytest
 
 from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
-from coordinator.hosts.enrol_config import Route, read_route
-from coordinator.hosts.enrol_keys import create, keyring
-from coordinator.hosts.enrol_trust import HostKey, Verdict, on_record, parse_key
+from coordinator.hosts.enrol.config import Route, read_route
+from coordinator.hosts.enrol.keys import create, keyring
+from coordinator.hosts.enrol.trust import HostKey, Verdict, on_record, parse_key
 from tests.services.board_lab import run
 from tests.services.commands import run_limited
 from tests.services.missing import program

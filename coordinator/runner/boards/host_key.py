@@ -6,9 +6,9 @@ import shlex
 from dataclasses import dataclass
 
 from coordinator.errors import InterruptedRunError, LostError, UsageError
-from coordinator.hosts.enrol_config import Route
-from coordinator.hosts.enrol_connect import fetch_key
-from coordinator.hosts.enrol_trust import HostKey, Record, Verdict
+from coordinator.hosts.enrol.config import Route
+from coordinator.hosts.enrol.connect import fetch_key
+from coordinator.hosts.enrol.trust import HostKey, Record, Verdict
 from coordinator.runner.boards.console import Console
 
 # A host has several keys, and any of them may be the one whose fingerprint was given.

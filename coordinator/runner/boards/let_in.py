@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.errors import InterruptedRunError, LostError
-from coordinator.hosts.enrol_config import Route
-from coordinator.hosts.enrol_connect import (
+from coordinator.hosts.enrol.config import Route
+from coordinator.hosts.enrol.connect import (
     Connection,
     Login,
     forwards_ports,
@@ -17,9 +17,9 @@ from coordinator.hosts.enrol_connect import (
     ssh_words,
     told,
 )
-from coordinator.hosts.enrol_install import install, uninstall
-from coordinator.hosts.enrol_keys import Keyring, UserKey, create, keyring, short
-from coordinator.hosts.enrol_trust import HostKey
+from coordinator.hosts.enrol.install import install, uninstall
+from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring, short
+from coordinator.hosts.enrol.trust import HostKey
 from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 

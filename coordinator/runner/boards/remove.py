@@ -14,7 +14,7 @@ from coordinator.config.rewrite import read_text, rewrite
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.hosts.agent.purge import Purged, purge
-from coordinator.hosts.enrol_install import mark
+from coordinator.hosts.enrol.install import mark
 from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.enrol import listed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from coordinator.hosts.enrol_config import PORT, Route
+from coordinator.hosts.enrol.config import PORT, Route
 
 _TYPES = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 

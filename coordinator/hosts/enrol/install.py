@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from coordinator.errors import LostError
-from coordinator.hosts.enrol_connect import Connection
+from coordinator.hosts.enrol.connect import Connection
 
 _PATIENCE_S = 30.0
 _MOST = 65536

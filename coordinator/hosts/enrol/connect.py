@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.errors import ArchloomError, LostError
-from coordinator.hosts.enrol_config import PORT, Route
-from coordinator.hosts.enrol_keys import Keyring, UserKey, keyring
-from coordinator.hosts.enrol_trust import HostKey, Verdict, on_record
+from coordinator.hosts.enrol.config import PORT, Route
+from coordinator.hosts.enrol.keys import Keyring, UserKey, keyring
+from coordinator.hosts.enrol.trust import HostKey, Verdict, on_record
 
 if TYPE_CHECKING:
     import paramiko

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.errors import UsageError
-from coordinator.hosts.enrol_config import Route
+from coordinator.hosts.enrol.config import Route
 
 if TYPE_CHECKING:
     from paramiko import Agent, AgentKey, PKey
