@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.measure import Compared, compare
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.states import AttemptEvent
-from coordinator.store.mounts import file_system
 from coordinator.store.processes import this_driver
+from coordinator.store.shared_fs import file_system
 from coordinator.store.sqlite import Store
 
 _PAGE = 4096

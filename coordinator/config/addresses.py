@@ -7,7 +7,7 @@ import binascii
 import re
 from ipaddress import IPv6Address
 
-from coordinator.config import scalars
+from coordinator.config import parsers
 from coordinator.config.problems import found
 from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image import references
@@ -32,7 +32,7 @@ def host_name(value: str) -> str:
 
 def target(value: object) -> Address:
     """Where a host is. Passwords are refused, and never repeated in the message."""
-    written = scalars.text(value)
+    written = parsers.text(value)
     if written == LOCAL:
         return Address()
     scheme, separator, rest = written.rpartition("://")
@@ -50,7 +50,7 @@ def target(value: object) -> Address:
 
 
 def user(value: object) -> str:
-    written = scalars.text(value)
+    written = parsers.text(value)
     if not _USER.match(written):
         raise ValueError(f"{found(written)} is not a user name")
     return written
@@ -58,7 +58,7 @@ def user(value: object) -> str:
 
 def host_key(value: object) -> str:
     """`SHA256:…`, or `TYPE BASE64` of an OpenSSH public key; its comment is dropped."""
-    written = scalars.text(value)
+    written = parsers.text(value)
     if _FINGERPRINT.match(written):
         return written.rstrip("=")
     words = written.split()
@@ -91,7 +91,7 @@ def _with_port(place: str) -> tuple[str, int]:
         raise ValueError(f"{_FORMS}, found {found(f'ssh://{place}')}")
     host = match["v6"] or match["host"] or ""
     port = match["port6"] if match["v6"] else match["port"]
-    return host, 0 if port is None else scalars.whole(port, 1, 65535)
+    return host, 0 if port is None else parsers.whole(port, 1, 65535)
 
 
 def _bare(written: str, place: str) -> tuple[str, int]:

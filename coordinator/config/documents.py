@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from coordinator.config import addresses, scalars
+from coordinator.config import addresses, parsers
 from coordinator.config.fields import (
     Ca,
     CacheBudget,
@@ -98,7 +98,7 @@ class Defaults(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nothing(cls, value: object) -> object:
-        return scalars.or_empty(value)
+        return parsers.or_empty(value)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -188,7 +188,7 @@ class Registry(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nothing(cls, value: object) -> object:
-        return scalars.or_empty(value)
+        return parsers.or_empty(value)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -201,7 +201,7 @@ class Registry(BaseModel):
         return self
 
 
-_OrEmpty = BeforeValidator(scalars.or_empty)
+_OrEmpty = BeforeValidator(parsers.or_empty)
 
 
 class InventoryDocument(BaseModel):

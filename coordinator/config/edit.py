@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.config import yaml_source
-from coordinator.config.places import Member, Outline, Spot, following, outline
 from coordinator.config.suggestions import did_you_mean
+from coordinator.config.yaml_spans import Member, Outline, Spot, following, outline
 from coordinator.errors import UsageError
 
 SECTIONS = ("boards", "emulators")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from coordinator.config import addresses, scalars
+from coordinator.config import addresses, parsers
 from coordinator.domain.hosts import inventory
 from coordinator.domain.image import platforms
 
@@ -44,21 +44,21 @@ User = Annotated[
 ]
 Port = Annotated[
     int | None,
-    PlainValidator(partial(scalars.whole, lowest=1, highest=65535)),
+    PlainValidator(partial(parsers.whole, lowest=1, highest=65535)),
     _schema(["integer", "string"], pattern="^[0-9]+$", minimum=1, maximum=65535),
     Field(description="SSH port. Default: what ~/.ssh/config says."),
 ]
 Jobs = Annotated[
     int | None,
-    PlainValidator(partial(scalars.whole, lowest=1, highest=_MOST_JOBS)),
+    PlainValidator(partial(parsers.whole, lowest=1, highest=_MOST_JOBS)),
     _schema(["integer", "string"], pattern="^[0-9]+$", minimum=1, maximum=_MOST_JOBS),
     Field(description="Builds at the same time. Default: 1."),
 ]
-_Platform = Annotated[platforms.Platform, PlainValidator(scalars.platform)]
+_Platform = Annotated[platforms.Platform, PlainValidator(parsers.platform)]
 _Platforms = Annotated[
     list[_Platform] | None,
-    BeforeValidator(scalars.several),
-    AfterValidator(scalars.each_once),
+    BeforeValidator(parsers.several),
+    AfterValidator(parsers.each_once),
     _schema("array", items={"type": "string", "examples": ["linux/arm64", "linux/arm/v7"]}, minItems=1),
 ]
 Pin = Annotated[
@@ -75,73 +75,73 @@ HostKey = Annotated[
 ]
 State = Annotated[
     str | None,
-    PlainValidator(partial(scalars.choice, words=list(inventory.HostState), planned=_PLANNED_STATES)),
+    PlainValidator(partial(parsers.choice, words=list(inventory.HostState), planned=_PLANNED_STATES)),
     _schema("string", enum=list(inventory.HostState)),
     Field(description="drain: finishes what it has and is given nothing new. Default: active."),
 ]
-_Use = Annotated[str, PlainValidator(partial(scalars.choice, words=list(inventory.Use)))]
+_Use = Annotated[str, PlainValidator(partial(parsers.choice, words=list(inventory.Use)))]
 Uses = Annotated[
     list[_Use] | None,
-    BeforeValidator(scalars.several),
+    BeforeValidator(parsers.several),
     _schema("array", items={"type": "string", "enum": list(inventory.Use)}, minItems=1),
     Field(description="build images, run them for a test, or both. Default: decided by what it has."),
 ]
 ConnectTimeout = Annotated[
     float | None,
-    PlainValidator(partial(scalars.duration, shortest=0.1, longest=600)),
-    _schema("string", pattern=scalars.DURATION_PATTERN, examples=["5s"]),
+    PlainValidator(partial(parsers.duration, shortest=0.1, longest=600)),
+    _schema("string", pattern=parsers.DURATION_PATTERN, examples=["5s"]),
     Field(description="How long the host may take to answer. Default: 5s."),
 ]
 MinFree = Annotated[
     float | None,
-    PlainValidator(scalars.percent),
-    _schema("string", pattern=scalars.PERCENT_PATTERN, examples=["10%"]),
+    PlainValidator(parsers.percent),
+    _schema("string", pattern=parsers.PERCENT_PATTERN, examples=["10%"]),
     Field(description="Share of the engine's disk that must stay free. Default: 10%."),
 ]
 KeepBuilt = Annotated[
     float | None,
-    PlainValidator(partial(scalars.duration, shortest=0, longest=366 * 86400)),
-    _schema("string", pattern=scalars.DURATION_PATTERN, examples=["24h"]),
+    PlainValidator(partial(parsers.duration, shortest=0, longest=366 * 86400)),
+    _schema("string", pattern=parsers.DURATION_PATTERN, examples=["24h"]),
     Field(description="How long an image that could not be published is kept on the host. Default: 24h."),
 ]
 CacheBudget = Annotated[
     int | None,
-    PlainValidator(scalars.size),
-    _schema("string", pattern=scalars.SIZE_PATTERN, examples=["20GB"]),
+    PlainValidator(parsers.size),
+    _schema("string", pattern=parsers.SIZE_PATTERN, examples=["20GB"]),
     Field(description="Prune the engine's build cache beyond this. Default: it is never touched."),
 ]
 Engine = Annotated[
     str | None,
-    PlainValidator(partial(scalars.choice, words=_ENGINES, planned=_PLANNED_ENGINES)),
+    PlainValidator(partial(parsers.choice, words=_ENGINES, planned=_PLANNED_ENGINES)),
     _schema("string", enum=list(_ENGINES)),
     Field(
         description="buildx: the plugin. docker: the CLI's own BuildKit. api: without a CLI. Default: auto, the best."
     ),
 ]
 Note = Annotated[
-    str | None, PlainValidator(scalars.text), _schema(["string", "integer"]), Field(description="For people.")
+    str | None, PlainValidator(parsers.text), _schema(["string", "integer"]), Field(description="For people.")
 ]
 Http = Annotated[
     bool | None,
-    PlainValidator(scalars.flag),
+    PlainValidator(parsers.flag),
     _schema("boolean"),
     Field(description="Plain http. Never guessed for a registry on another machine. Default: false."),
 ]
 Ca = Annotated[
     str | None,
-    PlainValidator(scalars.text),
+    PlainValidator(parsers.text),
     _schema(["string", "integer"]),
     Field(description="PEM file of the authority to trust, seen from the inventory's folder."),
 ]
 Via = Annotated[
     str | None,
-    PlainValidator(partial(scalars.choice, words=_WAYS, planned=_PLANNED_WAYS)),
+    PlainValidator(partial(parsers.choice, words=_WAYS, planned=_PLANNED_WAYS)),
     _schema("string", enum=list(_WAYS)),
     Field(description="tunnel: hosts reach it through archloom. direct: hosts reach it themselves. Default: tunnel."),
 ]
 Version = Annotated[
     int,
-    PlainValidator(scalars.version),
+    PlainValidator(parsers.version),
     _schema("integer", const=1),
     Field(description="Version of this format."),
 ]

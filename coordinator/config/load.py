@@ -37,7 +37,7 @@ def load(path: Path | None) -> Inventory:
 
 def inventory(source: Source, path: Path) -> Inventory:
     """The inventory in this document. `path` is where relative file names in it start from."""
-    from coordinator.config import complaints
+    from coordinator.config import pydantic_errors
 
     root = source.root
     if root is None or root.data is None:
@@ -45,7 +45,7 @@ def inventory(source: Source, path: Path) -> Inventory:
     if not isinstance(root.data, dict):
         what = f"expected a map with boards: or emulators:, found {found(root.data)}"
         raise refusal(source.label, [*source.problems, source.problem((), what)], hint=EXAMPLE)
-    document, problems = complaints.validate(source, root.data)
+    document, problems = pydantic_errors.validate(source, root.data)
     hosts = list(_hosts(document))
     problems += [*_same_names(source), *_same_machines(source, hosts), *_missing_files(source, document, path)]
     if problems:

@@ -18,7 +18,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from coordinator.config.problems import Problem, path_text, refusal
-from coordinator.config.yaml_sentences import sentence
+from coordinator.config.yaml_errors import sentence
 from coordinator.errors import UsageError
 
 _CORE = "tag:yaml.org,2002:"

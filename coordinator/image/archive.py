@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coordinator.domain.image.descriptors import LARGEST_MANIFEST, Descriptor, malformed, sha256
 from coordinator.errors import RegistryError
-from coordinator.image.sink import Sink
+from coordinator.image.image_destination import Sink
 from coordinator.image.spool import Spool
 from coordinator.image.tar import BLOCK, Kind, Member, Tar
 

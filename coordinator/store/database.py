@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.errors import ArchloomError
-from coordinator.store import mounts, troubles
+from coordinator.store import shared_fs, troubles
 from coordinator.store.folders import private_folder
 from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
@@ -38,7 +38,7 @@ class Database:
         self._done: list[tuple[str, dict[str, object]]] | None = None
         with translated(path):
             if path is not None:
-                if kind := mounts.shared_by_machines(path):
+                if kind := shared_fs.shared_by_machines(path):
                     raise troubles.shared_by_machines(path, kind)
                 private_folder(path.parent)
                 path.touch(mode=0o600)

@@ -25,7 +25,7 @@ from coordinator.domain.image.descriptors import (
 from coordinator.domain.image.index import parse_index
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.image.carry import carry_image
+from coordinator.image.archive_import import carry_image
 from tests.edges.archive_bed import (
     BARE,
     GZIPPED,

@@ -19,8 +19,8 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import EndState, HeldImage
+from coordinator.image.archive_import import carry_image
 from coordinator.image.base import base_archive, read_base
-from coordinator.image.carry import carry_image
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
 from tests.edges.agent_bed import chunks, follow, oldest_python, send

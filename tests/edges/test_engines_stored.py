@@ -20,7 +20,7 @@ from coordinator.broker.grant import PushedManifest
 from coordinator.domain.image.descriptors import OCI_INDEX
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import Reference
-from coordinator.image.carry import carry_image
+from coordinator.image.archive_import import carry_image
 from coordinator.image.child import VerifiedChild, read_child
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.registries.registries import Registries

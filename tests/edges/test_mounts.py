@@ -12,7 +12,7 @@ from coordinator.domain.run.events import Notice
 from coordinator.errors import UsageError
 from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_history
-from coordinator.store.mounts import file_system, shared_by_machines
+from coordinator.store.shared_fs import file_system, shared_by_machines
 from coordinator.store.sqlite import Store
 from tests.services.shared_folder import shared_folder
 

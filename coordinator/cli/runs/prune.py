@@ -8,7 +8,7 @@ import click
 
 from coordinator.cli.around import around
 from coordinator.cli.output import give, give_json, say
-from coordinator.config import scalars
+from coordinator.config import parsers
 from coordinator.domain.run.log_budget import too_many, too_old
 from coordinator.domain.run.model import Run
 from coordinator.errors import UsageError
@@ -25,7 +25,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: str | None)
     if value is None:
         return None
     try:
-        return scalars.duration(value, shortest=0, longest=_LONGEST_S)
+        return parsers.duration(value, shortest=0, longest=_LONGEST_S)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from error
 
@@ -43,7 +43,7 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
         raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
     here = around()
     now = here.clock()
-    age = scalars.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
+    age = parsers.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
     with open_store(here) as store, watching(Progress.PLAIN, sys.stderr) as watch:
         runs = store.runs(limit=None)
         old = too_old(runs, now - age) if keep is None else too_many(runs, keep)

@@ -10,8 +10,8 @@ from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import HeldImage
+from coordinator.image.archive_import import carry_image
 from coordinator.image.base import BaseImage, base_archive, read_base
-from coordinator.image.carry import carry_image
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.repository import Repository
 from coordinator.runner.actions.spec import JobBase, known_bases

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from coordinator.config.environment import log_budget
+from coordinator.config.env_vars import log_budget
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.log_budget import Kept, over_budget
 from coordinator.errors import UsageError

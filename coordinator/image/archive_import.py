@@ -25,7 +25,7 @@ from coordinator.domain.image.index import Child, assemble, parse_index, resolve
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import RegistryError
 from coordinator.image.archive import BLOBS, INDEX, MANIFEST, Contents, Layer, read_archive
-from coordinator.image.sink import Sink
+from coordinator.image.image_destination import Sink
 
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"

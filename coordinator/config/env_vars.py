@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordinator.config import scalars
+from coordinator.config import parsers
 from coordinator.errors import UsageError
 
 LOG_BUDGET = "ARCHLOOM_LOG_BUDGET"
@@ -17,6 +17,6 @@ def log_budget(environ: Mapping[str, str]) -> int:
     if not written:
         return _DEFAULT_LOG_BUDGET
     try:
-        return scalars.size(written)
+        return parsers.size(written)
     except ValueError as error:
         raise UsageError(f"{LOG_BUDGET}: {error}", hint=f"export {LOG_BUDGET}=2GB", code="config") from error
