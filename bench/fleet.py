@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.run.events import Event
-from coordinator.runner.around import Around
+from coordinator.environment import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory
 from coordinator.runner.farm.probe import Found, Probing

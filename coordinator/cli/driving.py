@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from coordinator.cli.output import give, give_json
+from coordinator.environment import Around
 from coordinator.errors import UsageError
 from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, Watch, watching
-from coordinator.runner.around import Around
 
 if TYPE_CHECKING:
     from coordinator.runner.drive.finish import Published

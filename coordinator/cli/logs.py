@@ -14,10 +14,10 @@ from coordinator.domain.run import states
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState
 from coordinator.domain.run.status import Status
+from coordinator.environment import Around
 from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
-from coordinator.runner.around import Around
 from coordinator.runner.commands.onlooking import abandoned, jobs_of, status_of
 from coordinator.runner.state.history import open_store
 from coordinator.runner.state.logs import log_folder, log_path

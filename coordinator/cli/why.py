@@ -13,9 +13,9 @@ from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.domain.why.comparison import Sources, account
+from coordinator.environment import Around
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
-from coordinator.runner.around import Around
 from coordinator.runner.commands.onlooking import jobs_of, status_of
 from coordinator.runner.inputs.gather import BUILD_PLATFORM
 from coordinator.runner.inputs.kept import origin_of

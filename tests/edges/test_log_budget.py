@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.run.events import Event, Notice
+from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.state.keeping import make_room
 from coordinator.runner.state.logs import kept_log
 from coordinator.store.sqlite import Store

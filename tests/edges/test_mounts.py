@@ -9,8 +9,8 @@ import pytest
 
 from coordinator.cli.main import run
 from coordinator.domain.run.events import Notice
+from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_history
 from coordinator.store.shared_fs import file_system, shared_by_machines
 from coordinator.store.sqlite import Store

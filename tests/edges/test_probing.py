@@ -17,7 +17,7 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
-from coordinator.runner.around import Around
+from coordinator.environment import Around
 from coordinator.runner.farm.memory import Memory, open_memory
 from coordinator.runner.farm.probe import Probing
 from coordinator.store.sqlite import Store

@@ -15,7 +15,7 @@ from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import Asked
-from coordinator.runner.around import Around
+from coordinator.environment import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory
 from coordinator.runner.farm.probe import Probing

@@ -12,8 +12,8 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Place
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.targets.request import BuildRequest
+from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.registries.registries import Registries

@@ -17,10 +17,10 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Event
+from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.enrol.config import login_user, read_route
 from coordinator.hosts.enrol.trust import on_record
-from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.host_key import Question, command, settle
 from coordinator.runner.boards.let_in import Door, let_in

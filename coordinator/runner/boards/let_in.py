@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.environment import Around
 from coordinator.errors import InterruptedRunError, LostError
 from coordinator.hosts.enrol.config import Route
 from coordinator.hosts.enrol.connect import (
@@ -20,7 +21,6 @@ from coordinator.hosts.enrol.connect import (
 from coordinator.hosts.enrol.install import install, uninstall
 from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring, short
 from coordinator.hosts.enrol.trust import HostKey
-from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 
 _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})

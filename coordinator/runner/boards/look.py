@@ -11,7 +11,7 @@ from coordinator.domain.hosts.last_probe import Known
 from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
-from coordinator.runner.around import Around
+from coordinator.environment import Around
 from coordinator.runner.farm.farm import Farm, slots_of
 from coordinator.runner.farm.memory import Memory, open_memory
 from coordinator.runner.farm.probe import Probing

@@ -12,10 +12,10 @@ from coordinator.config.locate import find as find_file
 from coordinator.config.locate import label
 from coordinator.config.rewrite import read_text, rewrite
 from coordinator.domain.hosts.inventory import Host, Inventory
+from coordinator.environment import Around
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.hosts.agent.purge import Purged, purge
 from coordinator.hosts.enrol.install import mark
-from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.enrol import listed
 from coordinator.runner.boards.host_key import command

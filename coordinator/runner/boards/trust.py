@@ -8,11 +8,11 @@ from coordinator.config.edit import with_host_key
 from coordinator.config.locate import find, label
 from coordinator.config.rewrite import rewrite
 from coordinator.domain.hosts.inventory import Host
+from coordinator.environment import Around
 from coordinator.errors import UsageError
 from coordinator.hosts.enrol.config import Route, login_user, read_route
 from coordinator.hosts.enrol.connect import fetch_key
 from coordinator.hosts.enrol.trust import HostKey, Record, on_record, parse_key
-from coordinator.runner.around import Around
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.enrol import given, listed
 from coordinator.runner.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked

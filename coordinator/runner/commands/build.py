@@ -17,8 +17,8 @@ from coordinator.domain.run.job_names import run_of
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
+from coordinator.environment import Around
 from coordinator.errors import InterruptedRunError, UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer

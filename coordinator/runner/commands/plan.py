@@ -9,7 +9,7 @@ from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.placement.probe_deadline import Need
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.runner.around import Around
+from coordinator.environment import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import open_memory
 from coordinator.runner.farm.probe import Probing

@@ -16,8 +16,8 @@ from coordinator.domain.run.job_names import agent_job, run_of
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
+from coordinator.environment import Around
 from coordinator.errors import Exit, InterruptedRunError, UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end

@@ -10,8 +10,8 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import JobState, TargetState
 from coordinator.domain.targets.request import from_stored
+from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.commands.build import Again, build
 from coordinator.runner.drive.finish import Published
 from coordinator.runner.inputs.gather import Earlier

@@ -14,9 +14,9 @@ from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
+from coordinator.environment import Around
 from coordinator.errors import UsageError
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import Memory
 from coordinator.runner.farm.probe import Probing

@@ -11,12 +11,12 @@ from typing import Self
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
+from coordinator.environment import Around
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.login_limiter import Handshakes
-from coordinator.runner.around import Around
 from coordinator.runner.farm.sweep import sweep
 
 _FAREWELL_S = 5.0

@@ -9,8 +9,8 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.last_probe import Known, Sighting, recall
 from coordinator.domain.run.events import Emit, Notice
+from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.around import Around
 from coordinator.runner.state.history import open_store
 from coordinator.store.sqlite import Store
 

@@ -15,8 +15,8 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted, withou
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import Asked
+from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.around import Around
 from coordinator.runner.farm.farm import Farm
 from coordinator.runner.farm.memory import Memory
 

@@ -10,8 +10,8 @@ from coordinator.domain.image.descriptors import Descriptor, Manifest
 from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.image.references import Reference
+from coordinator.environment import Around
 from coordinator.image.child import read_platform
-from coordinator.runner.around import Around
 from coordinator.runner.registries.registries import Registries
 
 _USUAL = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from coordinator.domain.run.events import Emit, Notice
+from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.around import Around
 from coordinator.runner.state.logs import store_path
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE

@@ -9,8 +9,8 @@ from pathlib import Path
 from coordinator.config.env_vars import log_budget
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.log_budget import Kept, over_budget
+from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.around import Around
 from coordinator.runner.state.logs import log_folder, runs_folder
 from coordinator.store.sqlite import Store
 
