@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.run.events import Event
 from coordinator.environment import Around
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.memory import open_memory
-from coordinator.runner.farm.probe import Found, Probing
+from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.farm import Farm
+from coordinator.farm.probe import Found, Probing
 from tests.services.fleet import Behaviour, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 

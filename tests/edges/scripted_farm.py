@@ -11,8 +11,8 @@ from typing import Any
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import LostError
+from coordinator.farm.farm import slots_of
 from coordinator.hosts.agent.replies import Hello
-from coordinator.runner.farm.farm import slots_of
 from tests.unit.farms import observation
 
 DEAD = LostError(

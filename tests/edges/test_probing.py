@@ -18,8 +18,8 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
 from coordinator.environment import Around
-from coordinator.runner.farm.memory import Memory, open_memory
-from coordinator.runner.farm.probe import Probing
+from coordinator.farm.fact_cache import Memory, open_memory
+from coordinator.farm.probe import Probing
 from coordinator.store.sqlite import Store
 from tests.edges.scripted_farm import DEAD, DENIED, Script, ScriptedFarm
 from tests.unit.farms import ARM64, PLATFORMS, host

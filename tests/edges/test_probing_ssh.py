@@ -16,9 +16,9 @@ from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.environment import Around
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.memory import open_memory
-from coordinator.runner.farm.probe import Probing
+from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.farm import Farm
+from coordinator.farm.probe import Probing
 from tests.services.fleet import Behaviour, Board, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 

@@ -14,7 +14,7 @@ from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
-from coordinator.runner.farm.farm import Farm
+from coordinator.farm.farm import Farm
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.state.lease import HeldLease

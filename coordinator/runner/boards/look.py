@@ -12,9 +12,9 @@ from coordinator.domain.placement.duplicate_hosts import with_pins, without_twin
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
 from coordinator.environment import Around
-from coordinator.runner.farm.farm import Farm, slots_of
-from coordinator.runner.farm.memory import Memory, open_memory
-from coordinator.runner.farm.probe import Probing
+from coordinator.farm.fact_cache import Memory, open_memory
+from coordinator.farm.farm import Farm, slots_of
+from coordinator.farm.probe import Probing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

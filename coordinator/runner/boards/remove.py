@@ -14,12 +14,12 @@ from coordinator.config.rewrite import read_text, rewrite
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.environment import Around
 from coordinator.errors import InterruptedRunError, LostError, UsageError
+from coordinator.farm.farm import Farm
 from coordinator.hosts.agent.purge import Purged, purge
 from coordinator.hosts.enrol.install import mark
 from coordinator.runner.boards.console import Console
 from coordinator.runner.boards.enrol import listed
 from coordinator.runner.boards.host_key import command
-from coordinator.runner.farm.farm import Farm
 
 _RUNNING = "BUILDING"
 

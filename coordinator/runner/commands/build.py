@@ -19,13 +19,7 @@ from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Around
 from coordinator.errors import InterruptedRunError, UsageError
-from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
-from coordinator.runner.drive.interrupt import to_the_end
-from coordinator.runner.drive.perform import performer
-from coordinator.runner.drive.workplace import Workplace, workplace
-from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.inputs.kept import changed_paths, keep_inputs
-from coordinator.runner.planning.placing import (
+from coordinator.farm.candidates import (
     candidates,
     plan_for,
     tell_of_inventory,
@@ -33,6 +27,12 @@ from coordinator.runner.planning.placing import (
     wanted,
     with_platforms,
 )
+from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
+from coordinator.runner.drive.interrupt import to_the_end
+from coordinator.runner.drive.perform import performer
+from coordinator.runner.drive.workplace import Workplace, workplace
+from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.runner.inputs.kept import changed_paths, keep_inputs
 from coordinator.runner.planning.reuse import reusable
 from coordinator.runner.planning.space import spaces
 from coordinator.runner.registries.registries import Registries

@@ -10,11 +10,11 @@ from coordinator.domain.placement.probe_deadline import Need
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Around
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.memory import open_memory
-from coordinator.runner.farm.probe import Probing
+from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, with_platforms
+from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.farm import Farm
+from coordinator.farm.probe import Probing
 from coordinator.runner.inputs.gather import read_dockerfile
-from coordinator.runner.planning.placing import plan_for, tell_of_inventory, wanted, with_platforms
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Plan:

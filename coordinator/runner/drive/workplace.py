@@ -16,10 +16,10 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Around
 from coordinator.errors import UsageError
+from coordinator.farm.fact_cache import Memory
+from coordinator.farm.farm import Farm
+from coordinator.farm.probe import Probing
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.memory import Memory
-from coordinator.runner.farm.probe import Probing
 from coordinator.runner.inputs.gather import Inputs
 from coordinator.runner.registries.registries import Registries
 from coordinator.runner.registries.upstream import Upstream

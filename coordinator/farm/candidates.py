@@ -19,8 +19,8 @@ from coordinator.domain.placement.skipped_hosts import left_out
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.probe import Probing
+from coordinator.farm.farm import Farm
+from coordinator.farm.probe import Probing
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.farm.farm import Farm
-from coordinator.runner.farm.memory import Memory
+from coordinator.farm.fact_cache import Memory
+from coordinator.farm.farm import Farm
 
 # After the banner; until then a host has its `connect_timeout`.
 _PROBE_TIMEOUT_S = 30.0

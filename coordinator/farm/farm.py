@@ -13,11 +13,11 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Around
 from coordinator.errors import LostError
+from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.login_limiter import Handshakes
-from coordinator.runner.farm.sweep import sweep
 
 _FAREWELL_S = 5.0
 # How long a host that was there may be away, and what says that it may come back.
