@@ -12,7 +12,7 @@ from coordinator.domain.hosts.inventory import Inventory, builtin
 from coordinator.domain.run.model import Run
 from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.state.logs import state_folder
+from coordinator.state.logs import state_folder
 from coordinator.store.sqlite import Store
 
 

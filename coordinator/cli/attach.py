@@ -13,8 +13,8 @@ from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
 from coordinator.runner.commands.onlooking import abandoned, ended_badly, status_of
-from coordinator.runner.state.history import open_store
-from coordinator.runner.state.logs import log_folder
+from coordinator.state.logs import log_folder
+from coordinator.state.open_store import open_store
 
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator import __version__
 from coordinator.errors import ArchloomError
-from coordinator.runner.state.logs import state_folder
+from coordinator.state.logs import state_folder
 from coordinator.store.folders import private_folder
 
 

@@ -21,7 +21,7 @@ def command(run: str, *, inventory: str | None) -> None:
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
     from coordinator.runner.commands.cancel import cancel
-    from coordinator.runner.state.history import open_store
+    from coordinator.state.open_store import open_store
 
     here = around()
     with open_store(here) as store:

@@ -20,7 +20,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     """Go on with RUN, or with the newest that has not ended."""
     from coordinator.cli.around import around, inventory_of
     from coordinator.runner.commands.resume import resume
-    from coordinator.runner.state.history import open_store
+    from coordinator.state.open_store import open_store
 
     wish = Wish(**words)
     here = around()

@@ -19,7 +19,7 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
     from coordinator.cli.around import around, inventory_of, run_named
     from coordinator.runner.commands.retry import retry
-    from coordinator.runner.state.history import open_store
+    from coordinator.state.open_store import open_store
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None

@@ -19,8 +19,8 @@ from coordinator.report.why import account_json, account_text
 from coordinator.runner.commands.onlooking import jobs_of, status_of
 from coordinator.runner.inputs.gather import BUILD_PLATFORM
 from coordinator.runner.inputs.kept import origin_of
-from coordinator.runner.state.history import open_store
-from coordinator.runner.state.logs import log_folder
+from coordinator.state.logs import log_folder
+from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
 
 

@@ -11,7 +11,7 @@ from coordinator.domain.hosts.last_probe import Known, Sighting, recall
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.state.history import open_store
+from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
 
 

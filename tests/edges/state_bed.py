@@ -15,7 +15,7 @@ from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.report.record import recorded
 from coordinator.report.watch import Watch
-from coordinator.runner.state.logs import log_folder, log_path, store_path
+from coordinator.state.logs import log_folder, log_path, store_path
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 from tests.acceptance.archloom import Home

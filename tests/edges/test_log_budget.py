@@ -10,8 +10,8 @@ import pytest
 from coordinator.domain.run.events import Event, Notice
 from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.state.keeping import make_room
-from coordinator.runner.state.logs import kept_log
+from coordinator.state.logs import kept_log
+from coordinator.state.retention import make_room
 from coordinator.store.sqlite import Store
 from tests.edges.state_bed import StateBed, state_bed
 

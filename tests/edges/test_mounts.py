@@ -11,7 +11,7 @@ from coordinator.cli.main import run
 from coordinator.domain.run.events import Notice
 from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.state.history import open_history
+from coordinator.state.open_store import open_history
 from coordinator.store.shared_fs import file_system, shared_by_machines
 from coordinator.store.sqlite import Store
 from tests.services.shared_folder import shared_folder

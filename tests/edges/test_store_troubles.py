@@ -18,7 +18,7 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.environment import Around
 from coordinator.errors import ArchloomError, LostError
-from coordinator.runner.state.history import open_history
+from coordinator.state.open_store import open_history
 from coordinator.store.database import VERSION
 from tests.edges.store_bed import assigned, create, end, old_store
 from tests.edges.trouble_bed import (

@@ -15,7 +15,7 @@ from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.report.tables import moment, table
 from coordinator.runner.commands.onlooking import status_of
-from coordinator.runner.state.history import open_store
+from coordinator.state.open_store import open_store
 
 
 @click.command(epilog="\b\nExample:\n  archloom runs --state failed --state lost --tag nas.lan:5000/app")

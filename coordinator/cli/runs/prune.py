@@ -14,8 +14,8 @@ from coordinator.domain.run.model import Run
 from coordinator.errors import UsageError
 from coordinator.report.tables import moment, size, table
 from coordinator.report.watch import Progress, watching
-from coordinator.runner.state.history import open_store
-from coordinator.runner.state.keeping import drop_folders, measure_folders, stray_folders
+from coordinator.state.open_store import open_store
+from coordinator.state.retention import drop_folders, measure_folders, stray_folders
 
 _DEFAULT_AGE = "30d"
 _LONGEST_S = 100 * 366 * 86400.0

@@ -18,7 +18,7 @@ from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
 from coordinator.runner.actions.fate import cancelled, failed, lost
 from coordinator.runner.actions.loom import Loom, place
 from coordinator.runner.actions.phases import phase
-from coordinator.runner.state.logs import kept_log, log_path
+from coordinator.state.logs import kept_log, log_path
 
 _ASK_AGAIN_S = 1.0
 

@@ -36,9 +36,9 @@ from coordinator.runner.inputs.kept import changed_paths, keep_inputs
 from coordinator.runner.planning.reuse import reusable
 from coordinator.runner.planning.space import spaces
 from coordinator.runner.registries.registries import Registries
-from coordinator.runner.state.history import open_history
-from coordinator.runner.state.keeping import make_room
 from coordinator.runner.state.lease import HeldLease
+from coordinator.state.open_store import open_history
+from coordinator.state.retention import make_room
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 

@@ -16,8 +16,8 @@ from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.runner.actions.fate import forget
 from coordinator.runner.drive.finish import end_cancelled, tell_of_run
 from coordinator.runner.drive.workplace import workplace
-from coordinator.runner.state.history import open_store
 from coordinator.runner.state.lease import HeldLease
+from coordinator.state.open_store import open_store
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 

@@ -26,8 +26,8 @@ from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
 from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.runner.inputs.kept import changed_paths
-from coordinator.runner.state.history import open_store, without_history
 from coordinator.runner.state.lease import HeldLease
+from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 

@@ -19,7 +19,7 @@ from coordinator.runner.actions.loom import Loom
 from coordinator.runner.actions.publish import index_of
 from coordinator.runner.actions.stop import stop
 from coordinator.runner.drive.loop import Perform, drive
-from coordinator.runner.state.logs import log_folder
+from coordinator.state.logs import log_folder
 
 _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
 

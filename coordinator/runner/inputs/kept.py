@@ -17,7 +17,7 @@ from coordinator.domain.run.model import Run
 from coordinator.domain.why.built_from import KeptInputs, Origin
 from coordinator.errors import UsageError
 from coordinator.runner.inputs.gather import Inputs, base_digest
-from coordinator.runner.state.logs import log_folder
+from coordinator.state.logs import log_folder
 from coordinator.store.folders import private_folder
 
 _FILE_NAME = "inputs.json.gz"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.environment import Around
 from coordinator.errors import ArchloomError
-from coordinator.runner.state.logs import store_path
+from coordinator.state.logs import store_path
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 

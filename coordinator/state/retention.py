@@ -11,7 +11,7 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.log_budget import Kept, over_budget
 from coordinator.environment import Around
 from coordinator.errors import UsageError
-from coordinator.runner.state.logs import log_folder, runs_folder
+from coordinator.state.logs import log_folder, runs_folder
 from coordinator.store.sqlite import Store
 
 
