@@ -38,8 +38,8 @@ class Known:
 async def serve(registry: str, repositories: list[str]) -> None:
     """The broker until stdin ends. A door for each repository; each is told with the port as one JSON line."""
     from coordinator.broker.server import Broker
-    from coordinator.runner.registries.registries import Registries
-    from coordinator.runner.registries.upstream import Upstream
+    from coordinator.publish.registry_pool import Registries
+    from coordinator.publish.upstream import Upstream
 
     async with Registries({}, Known()) as registries, Broker(Upstream(registries)) as broker:
         server = await asyncio.start_server(broker, "127.0.0.1", 0)

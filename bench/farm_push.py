@@ -28,8 +28,8 @@ from coordinator.hosts.agent.client import connect
 from coordinator.hosts.ssh.bootstrap import AgentFile
 from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.transport import SshTransport
-from coordinator.runner.registries.registries import Registries
-from coordinator.runner.registries.upstream import Upstream
+from coordinator.publish.registry_pool import Registries
+from coordinator.publish.upstream import Upstream
 from tests.services.board_spec import BoardSpec
 
 CIPHERS = {"aes128-gcm@openssh.com": "AES in hardware", "chacha20-poly1305@openssh.com": "ChaCha20"}

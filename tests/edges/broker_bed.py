@@ -16,8 +16,8 @@ from coordinator.broker.server import Broker
 from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from coordinator.runner.registries.registries import Registries
-from coordinator.runner.registries.upstream import Upstream
+from coordinator.publish.registry_pool import Registries
+from coordinator.publish.upstream import Upstream
 from tests.edges.scripted_server import Asked, Reply, Scripted, scripted
 
 ANN = Credential(username="ann", password=Secret("secret"))

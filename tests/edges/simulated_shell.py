@@ -27,8 +27,8 @@ from coordinator.domain.run.retry import pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
+from coordinator.publish.publish import publish
 from coordinator.registry.tags import set_tag
-from coordinator.runner.actions.publish import publish
 from coordinator.runner.actions.stop import cancel
 from coordinator.runner.drive.finish import Outcome, finish
 from coordinator.runner.state.lease import HeldLease

@@ -20,7 +20,7 @@ from coordinator.domain.image.verified_child import from_stored
 from coordinator.domain.run.states import AttemptEvent, JobState, TargetState
 from coordinator.domain.targets.target import Target
 from coordinator.errors import LostError
-from coordinator.runner.actions.publish import index_of
+from coordinator.publish.publish import index_of
 from coordinator.store.sqlite import Store
 
 RUN = "r"

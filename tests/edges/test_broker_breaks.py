@@ -17,9 +17,9 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.references import Reference
 from coordinator.errors import RegistryError
+from coordinator.publish.registry_pool import Registries
+from coordinator.publish.upstream import Upstream
 from coordinator.registry.endpoint import Endpoint, resolve
-from coordinator.runner.registries.registries import Registries
-from coordinator.runner.registries.upstream import Upstream
 from tests.edges.broker_bed import (
     LAYER,
     Bed,

@@ -10,8 +10,8 @@ import pytest
 
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.references import parse
+from coordinator.publish.registry_pool import Registries
 from coordinator.runner.actions.repository import Repository
-from coordinator.runner.registries.registries import Registries
 from tests.edges.broker_bed import Known
 from tests.services.images import base_image
 

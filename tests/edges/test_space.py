@@ -13,9 +13,9 @@ from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.target import Target
+from coordinator.publish.registry_pool import Registries
 from coordinator.runner.inputs.gather import gather, read_dockerfile
 from coordinator.runner.planning.space import spaces
-from coordinator.runner.registries.registries import Registries
 from tests.acceptance.archloom import context
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw

@@ -15,8 +15,8 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
 from coordinator.farm.farm import Farm
+from coordinator.publish.registry_pool import Registries
 from coordinator.runner.inputs.gather import Inputs
-from coordinator.runner.registries.registries import Registries
 from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 

@@ -11,10 +11,10 @@ from coordinator.domain.image.descriptors import Descriptor, Manifest
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError
 from coordinator.image.base import read_base
+from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
 from coordinator.runner.actions.spec import JobBase
-from coordinator.runner.registries.registries import Registries
 
 _GZIPPED = frozenset(
     {

@@ -27,6 +27,7 @@ from coordinator.farm.candidates import (
     wanted,
     with_platforms,
 )
+from coordinator.publish.registry_pool import Registries
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer
@@ -35,7 +36,6 @@ from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_docke
 from coordinator.runner.inputs.kept import changed_paths, keep_inputs
 from coordinator.runner.planning.reuse import reusable
 from coordinator.runner.planning.space import spaces
-from coordinator.runner.registries.registries import Registries
 from coordinator.runner.state.lease import HeldLease
 from coordinator.state.open_store import open_history
 from coordinator.state.retention import make_room

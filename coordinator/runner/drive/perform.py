@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.publish.publish import publish
 from coordinator.runner.actions.build import build
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.actions.publish import publish
 from coordinator.runner.actions.push import push
 from coordinator.runner.actions.send import send
 from coordinator.runner.actions.stop import cancel

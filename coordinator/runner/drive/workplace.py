@@ -19,10 +19,10 @@ from coordinator.errors import UsageError
 from coordinator.farm.fact_cache import Memory
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
+from coordinator.publish.registry_pool import Registries
+from coordinator.publish.upstream import Upstream
 from coordinator.runner.actions.loom import Loom
 from coordinator.runner.inputs.gather import Inputs
-from coordinator.runner.registries.registries import Registries
-from coordinator.runner.registries.upstream import Upstream
 from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 

@@ -23,7 +23,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
 from coordinator.domain.targets.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
-from coordinator.runner.registries.registries import Registries
+from coordinator.publish.registry_pool import Registries
 
 # Stands for the platform of whichever host builds: the build id must not know it, the host's job must.
 BUILD_PLATFORM = Platform("host", "any")

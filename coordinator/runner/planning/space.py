@@ -9,8 +9,8 @@ from coordinator.domain.image.descriptors import Manifest, read_descriptor, read
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError
+from coordinator.publish.registry_pool import Registries
 from coordinator.runner.inputs.gather import BUILD_PLATFORM, Base, Inputs
-from coordinator.runner.registries.registries import Registries
 
 _PATIENCE_S = 5.0
 

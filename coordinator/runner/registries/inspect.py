@@ -12,7 +12,7 @@ from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.image.references import Reference
 from coordinator.environment import Around
 from coordinator.image.child import read_platform
-from coordinator.runner.registries.registries import Registries
+from coordinator.publish.registry_pool import Registries
 
 _USUAL = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")
 

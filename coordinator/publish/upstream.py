@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import Reference
+from coordinator.publish.registry_pool import Registries
 from coordinator.registry.endpoint import Endpoint
-from coordinator.runner.registries.registries import Registries
 
 
 class Upstream:
