@@ -16,9 +16,9 @@ from coordinator.domain.why.comparison import Sources, account
 from coordinator.environment import Around
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
+from coordinator.run.inputs.gather import BUILD_PLATFORM
+from coordinator.run.inputs.snapshot import origin_of
 from coordinator.runner.commands.onlooking import jobs_of, status_of
-from coordinator.runner.inputs.gather import BUILD_PLATFORM
-from coordinator.runner.inputs.kept import origin_of
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store

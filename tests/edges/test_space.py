@@ -14,8 +14,8 @@ from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.target import Target
 from coordinator.publish.registry_pool import Registries
-from coordinator.runner.inputs.gather import gather, read_dockerfile
-from coordinator.runner.planning.space import spaces
+from coordinator.run.inputs.disk_estimate import spaces
+from coordinator.run.inputs.gather import gather, read_dockerfile
 from tests.acceptance.archloom import context
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw

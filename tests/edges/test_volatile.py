@@ -14,7 +14,7 @@ from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.domain.targets.target import Target
 from coordinator.publish.registry_pool import Registries
-from coordinator.runner.inputs.gather import gather, read_dockerfile
+from coordinator.run.inputs.gather import gather, read_dockerfile
 
 ARM64 = parse("linux/arm64")
 CREATED = "org.opencontainers.image.created"

@@ -19,8 +19,8 @@ from coordinator.domain.run.events import Event, Notice, Waiting
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import AttemptEvent, TargetState
 from coordinator.domain.why.built_from import KeptInputs, Origin
-from coordinator.runner.inputs.gather import Inputs
-from coordinator.runner.inputs.kept import keep_inputs, origin_of
+from coordinator.run.inputs.gather import Inputs
+from coordinator.run.inputs.snapshot import keep_inputs, origin_of
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
 from tests.services.terminal import terminal

@@ -28,14 +28,14 @@ from coordinator.farm.candidates import (
     with_platforms,
 )
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.disk_estimate import spaces
+from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.run.inputs.reuse import reusable
+from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
-from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.inputs.kept import changed_paths, keep_inputs
-from coordinator.runner.planning.reuse import reusable
-from coordinator.runner.planning.space import spaces
 from coordinator.runner.state.lease import HeldLease
 from coordinator.state.open_store import open_history
 from coordinator.state.retention import make_room

@@ -14,7 +14,7 @@ from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, wit
 from coordinator.farm.fact_cache import open_memory
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
-from coordinator.runner.inputs.gather import read_dockerfile
+from coordinator.run.inputs.gather import read_dockerfile
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Plan:

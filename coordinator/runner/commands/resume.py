@@ -19,13 +19,13 @@ from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Around
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, tell_who_is_left_out
+from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.run.inputs.snapshot import changed_paths
 from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused
 from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
 from coordinator.runner.drive.interrupt import to_the_end
 from coordinator.runner.drive.perform import performer
 from coordinator.runner.drive.workplace import Workplace, workplace
-from coordinator.runner.inputs.gather import Earlier, Inputs, gather, read_dockerfile
-from coordinator.runner.inputs.kept import changed_paths
 from coordinator.runner.state.lease import HeldLease
 from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver

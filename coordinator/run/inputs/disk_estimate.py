@@ -10,7 +10,7 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError
 from coordinator.publish.registry_pool import Registries
-from coordinator.runner.inputs.gather import BUILD_PLATFORM, Base, Inputs
+from coordinator.run.inputs.gather import BUILD_PLATFORM, Base, Inputs
 
 _PATIENCE_S = 5.0
 
