@@ -29,7 +29,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.publish.publish import publish
 from coordinator.registry.tags import set_tag
-from coordinator.runner.actions.stop import cancel
+from coordinator.run.steps.cancel import cancel
 from coordinator.runner.drive.finish import Outcome, finish
 from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.errors import LostError
-from coordinator.runner.actions.carry import _either
+from coordinator.run.steps.image_transfer import _either
 
 
 class Ways:

@@ -23,7 +23,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.image.archive_import import carry_image
 from coordinator.image.child import VerifiedChild, read_child
 from coordinator.publish.registry_pool import Registries
-from coordinator.runner.actions.repository import Repository
+from coordinator.run.steps.registry_destination import Repository
 from tests.edges.broker_bed import Known, brokered
 from tests.edges.engine_bed import job
 from tests.services.boards import Board

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.broker.grant import Door
 from coordinator.errors import LostError, RegistryError
-from coordinator.runner.actions.refused import reason
+from coordinator.run.steps.push_errors import reason
 
 
 def test_what_the_broker_knows_nothing_of_is_no_refusal():

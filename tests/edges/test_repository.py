@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.references import parse
 from coordinator.publish.registry_pool import Registries
-from coordinator.runner.actions.repository import Repository
+from coordinator.run.steps.registry_destination import Repository
 from tests.edges.broker_bed import Known
 from tests.services.images import base_image
 

@@ -13,7 +13,7 @@ from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Around
 from coordinator.errors import HeldError, LostError, UsageError
-from coordinator.runner.actions.fate import forget
+from coordinator.run.steps.attempt_end import forget
 from coordinator.runner.drive.finish import end_cancelled, tell_of_run
 from coordinator.runner.drive.workplace import workplace
 from coordinator.runner.state.lease import HeldLease

@@ -16,8 +16,8 @@ from coordinator.domain.run.run_error import complaint
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
+from coordinator.run.steps.cancel import stop
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.actions.stop import stop
 from coordinator.runner.drive.loop import Perform, drive
 from coordinator.state.logs import log_folder
 

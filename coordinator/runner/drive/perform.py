@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.publish.publish import publish
-from coordinator.runner.actions.build import build
+from coordinator.run.steps.build import build
+from coordinator.run.steps.cancel import cancel
+from coordinator.run.steps.push import push
+from coordinator.run.steps.send import send
+from coordinator.run.steps.verify import verify
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.actions.push import push
-from coordinator.runner.actions.send import send
-from coordinator.runner.actions.stop import cancel
-from coordinator.runner.actions.verify import verify
 from coordinator.runner.drive.loop import Perform, Work
 
 

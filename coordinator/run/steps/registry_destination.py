@@ -14,7 +14,7 @@ from coordinator.image.base import read_base
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
-from coordinator.runner.actions.spec import JobBase
+from coordinator.run.steps.job_spec import JobBase
 
 _GZIPPED = frozenset(
     {

@@ -9,10 +9,10 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import ArchloomError, LostError
-from coordinator.runner.actions import archives
+from coordinator.run.steps import archive_transfer
+from coordinator.run.steps.job_spec import JobBase, known_bases
+from coordinator.run.steps.push_errors import reason
 from coordinator.runner.actions.loom import Loom
-from coordinator.runner.actions.refused import reason
-from coordinator.runner.actions.spec import JobBase, known_bases
 
 T = TypeVar("T")
 
@@ -29,12 +29,12 @@ async def image_out(
     what the registry refused.
     """
     if archive:
-        return await archives.image_out(loom, job, attempt, tell)
+        return await archive_transfer.image_out(loom, job, attempt, tell)
     return await _either(
         loom,
         attempt.host,
         lambda: _push(loom, job, attempt, tell),
-        lambda: archives.image_out(loom, job, attempt, tell),
+        lambda: archive_transfer.image_out(loom, job, attempt, tell),
     )
 
 
@@ -46,7 +46,7 @@ async def bases_in(
         loom,
         attempt.host,
         lambda: _pull(loom, job, attempt, bases, tell),
-        lambda: archives.bases_in(loom, job, attempt, bases, tell),
+        lambda: archive_transfer.bases_in(loom, job, attempt, bases, tell),
     )
 
 
