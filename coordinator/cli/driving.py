@@ -20,7 +20,7 @@ from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, Watch, watching
 
 if TYPE_CHECKING:
-    from coordinator.runner.drive.finish import Published
+    from coordinator.run.driver import Published
 
 F = TypeVar("F", bound=Callable[..., Any])
 

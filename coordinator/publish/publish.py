@@ -12,7 +12,7 @@ from coordinator.errors import RegistryError
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
 from coordinator.registry.tags import set_tag
-from coordinator.runner.actions.loom import Loom
+from coordinator.run.context import Loom
 
 
 def index_of(run: Run) -> Index:

@@ -29,9 +29,9 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.publish.publish import publish
 from coordinator.registry.tags import set_tag
+from coordinator.run.driver import Outcome, finish
+from coordinator.run.held_lease import HeldLease
 from coordinator.run.steps.cancel import cancel
-from coordinator.runner.drive.finish import Outcome, finish
-from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 from tests.edges.simulated_world import (
     RUN,

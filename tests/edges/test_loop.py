@@ -13,7 +13,7 @@ from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Skipped
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
-from coordinator.runner.drive.loop import drive
+from coordinator.run.loop import drive
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 

@@ -12,9 +12,9 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import HeldImage
 from coordinator.image.archive_import import carry_image
 from coordinator.image.base import BaseImage, base_archive, read_base
+from coordinator.run.context import Loom
 from coordinator.run.steps.job_spec import JobBase, known_bases
 from coordinator.run.steps.registry_destination import Repository
-from coordinator.runner.actions.loom import Loom
 from coordinator.store.folders import private_folder
 
 

@@ -12,7 +12,7 @@ from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import ArchloomError
-from coordinator.runner.actions.loom import Loom, place
+from coordinator.run.context import Loom, place
 
 _PATIENCE_S = 20.0
 _AWAY = frozenset({"connection", "unreachable"})

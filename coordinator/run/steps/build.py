@@ -15,9 +15,9 @@ from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
+from coordinator.run.context import Loom, place
 from coordinator.run.steps.attempt_end import cancelled, failed, lost
 from coordinator.run.steps.phases import phase
-from coordinator.runner.actions.loom import Loom, place
 from coordinator.state.logs import kept_log, log_path
 
 _ASK_AGAIN_S = 1.0

@@ -10,8 +10,8 @@ from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
+from coordinator.run.context import Loom
 from coordinator.run.steps.attempt_end import forget, write_down
-from coordinator.runner.actions.loom import Loom
 
 _PATIENCE_S = 20.0
 

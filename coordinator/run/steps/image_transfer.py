@@ -9,10 +9,10 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import ArchloomError, LostError
+from coordinator.run.context import Loom
 from coordinator.run.steps import archive_transfer
 from coordinator.run.steps.job_spec import JobBase, known_bases
 from coordinator.run.steps.push_errors import reason
-from coordinator.runner.actions.loom import Loom
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.domain.run.model import Attempt, Job
+from coordinator.run.context import Loom
 from coordinator.run.inputs.gather import BUILD_PLATFORM, Inputs
-from coordinator.runner.actions.loom import Loom
 
 _FORMAT = 1
 

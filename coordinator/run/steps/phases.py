@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from coordinator.domain.run.events import Phase, PhaseEnded, Place
-from coordinator.runner.actions.loom import Loom
+from coordinator.run.context import Loom
 
 
 @contextlib.contextmanager

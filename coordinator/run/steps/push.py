@@ -9,10 +9,10 @@ from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.retry import leaves_as_archive, pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
+from coordinator.run.context import Loom, place
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
-from coordinator.runner.actions.loom import Loom, place
 
 _PAUSE_S = 1.0
 

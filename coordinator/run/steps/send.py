@@ -12,11 +12,11 @@ from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import Lacking
+from coordinator.run.context import Loom, place
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, job_bases, spec
 from coordinator.run.steps.phases import phase
-from coordinator.runner.actions.loom import Loom, place
 
 
 async def send(loom: Loom, attempt_id: int) -> None:

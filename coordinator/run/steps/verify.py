@@ -9,9 +9,9 @@ from coordinator.domain.run.events import Verified
 from coordinator.errors import RegistryError
 from coordinator.image.child import read_child
 from coordinator.registry.tags import set_tag
+from coordinator.run.context import Loom, place
 from coordinator.run.steps.attempt_end import failed, forget, lost
 from coordinator.run.steps.phases import phase
-from coordinator.runner.actions.loom import Loom, place
 
 _NOT_WHAT_WAS_ASKED = frozenset({"mismatch", "malformed", "schema1"})
 

@@ -28,15 +28,15 @@ from coordinator.farm.candidates import (
     with_platforms,
 )
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.dispatch import performer
+from coordinator.run.driver import Outcome, Published, finish, tell_of_run
+from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.disk_estimate import spaces
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.reuse import reusable
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
-from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
-from coordinator.runner.drive.interrupt import to_the_end
-from coordinator.runner.drive.perform import performer
-from coordinator.runner.drive.workplace import Workplace, workplace
-from coordinator.runner.state.lease import HeldLease
+from coordinator.run.session import Workplace, workplace
+from coordinator.run.signals import to_the_end
 from coordinator.state.open_store import open_history
 from coordinator.state.retention import make_room
 from coordinator.store.processes import this_driver

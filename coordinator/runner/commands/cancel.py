@@ -13,10 +13,10 @@ from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Around
 from coordinator.errors import HeldError, LostError, UsageError
+from coordinator.run.driver import end_cancelled, tell_of_run
+from coordinator.run.held_lease import HeldLease
+from coordinator.run.session import workplace
 from coordinator.run.steps.attempt_end import forget
-from coordinator.runner.drive.finish import end_cancelled, tell_of_run
-from coordinator.runner.drive.workplace import workplace
-from coordinator.runner.state.lease import HeldLease
 from coordinator.state.open_store import open_store
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store

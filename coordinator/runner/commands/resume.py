@@ -19,14 +19,14 @@ from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Around
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, tell_who_is_left_out
+from coordinator.run.dispatch import performer
+from coordinator.run.driver import Outcome, Published, finish, tell_of_run
+from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.snapshot import changed_paths
+from coordinator.run.session import Workplace, workplace
+from coordinator.run.signals import to_the_end
 from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused
-from coordinator.runner.drive.finish import Outcome, Published, finish, tell_of_run
-from coordinator.runner.drive.interrupt import to_the_end
-from coordinator.runner.drive.perform import performer
-from coordinator.runner.drive.workplace import Workplace, workplace
-from coordinator.runner.state.lease import HeldLease
 from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store

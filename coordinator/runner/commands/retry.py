@@ -12,9 +12,9 @@ from coordinator.domain.run.states import JobState, TargetState
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Around
 from coordinator.errors import UsageError
+from coordinator.run.driver import Published
 from coordinator.run.inputs.gather import Earlier
 from coordinator.runner.commands.build import Again, build
-from coordinator.runner.drive.finish import Published
 
 
 async def retry(run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Around, emit: Emit) -> Published:

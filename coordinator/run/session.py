@@ -21,9 +21,9 @@ from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
+from coordinator.run.context import Loom
+from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Inputs
-from coordinator.runner.actions.loom import Loom
-from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError, InterruptedRunError
-from coordinator.runner.drive.finish import Outcome, Published
+from coordinator.run.driver import Outcome, Published
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _PRESS_S = 0.1

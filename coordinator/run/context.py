@@ -16,8 +16,8 @@ from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
 from coordinator.farm.farm import Farm
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Inputs
-from coordinator.runner.state.lease import HeldLease
 from coordinator.store.sqlite import Store
 
 

@@ -16,9 +16,9 @@ from coordinator.domain.run.run_error import complaint
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
+from coordinator.run.context import Loom
+from coordinator.run.loop import Perform, drive
 from coordinator.run.steps.cancel import stop
-from coordinator.runner.actions.loom import Loom
-from coordinator.runner.drive.loop import Perform, drive
 from coordinator.state.logs import log_folder
 
 _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)

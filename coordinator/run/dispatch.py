@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.publish.publish import publish
+from coordinator.run.context import Loom
+from coordinator.run.loop import Perform, Work
 from coordinator.run.steps.build import build
 from coordinator.run.steps.cancel import cancel
 from coordinator.run.steps.push import push
 from coordinator.run.steps.send import send
 from coordinator.run.steps.verify import verify
-from coordinator.runner.actions.loom import Loom
-from coordinator.runner.drive.loop import Perform, Work
 
 
 def performer(loom: Loom) -> Perform:
