@@ -12,9 +12,9 @@ from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
 from coordinator.report.watch import Progress, watching
-from coordinator.runner.commands.onlooking import abandoned, ended_badly, status_of
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store
+from coordinator.usecases.watch import abandoned, ended_badly, status_of
 
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")

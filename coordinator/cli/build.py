@@ -34,7 +34,7 @@ def command(
         return None
 
     from coordinator.cli.around import around, open_inventory
-    from coordinator.runner.commands.build import build
+    from coordinator.usecases.build import build
 
     flags = Flags(**words)
     surroundings = around()

@@ -20,8 +20,8 @@ def command(run: str, *, inventory: str | None) -> None:
     from coordinator.cli.output import say
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
-    from coordinator.runner.commands.cancel import cancel
     from coordinator.state.open_store import open_store
+    from coordinator.usecases.cancel import cancel
 
     here = around()
     with open_store(here) as store:

@@ -10,7 +10,7 @@ from coordinator.cli.around import around, open_inventory
 from coordinator.cli.output import give, give_json
 from coordinator.domain.image import references
 from coordinator.report.tables import size, table
-from coordinator.runner.registries.inspect import Entry, Inspected, inspect
+from coordinator.usecases.image.inspect import Entry, Inspected, inspect
 
 
 @click.group()

@@ -18,10 +18,10 @@ from coordinator.environment import Around
 from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
-from coordinator.runner.commands.onlooking import abandoned, jobs_of, status_of
 from coordinator.state.logs import log_folder, log_path
 from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
+from coordinator.usecases.watch import abandoned, jobs_of, status_of
 
 _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
 

@@ -20,7 +20,7 @@ from coordinator.report.watch import Progress, watching
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the request flags, as click gives them
     """Show which host would build what, and why."""
-    from coordinator.runner.commands.plan import plan_build
+    from coordinator.usecases.plan import plan_build
 
     flags = Flags(**words)
     here = around()

@@ -19,8 +19,8 @@ from coordinator.errors import UsageError
 def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Go on with RUN, or with the newest that has not ended."""
     from coordinator.cli.around import around, inventory_of
-    from coordinator.runner.commands.resume import resume
     from coordinator.state.open_store import open_store
+    from coordinator.usecases.resume import resume
 
     wish = Wish(**words)
     here = around()

@@ -18,8 +18,8 @@ from coordinator.domain.image import platforms
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
     from coordinator.cli.around import around, inventory_of, run_named
-    from coordinator.runner.commands.retry import retry
     from coordinator.state.open_store import open_store
+    from coordinator.usecases.retry import retry
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None

@@ -13,8 +13,8 @@ from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.errors import Exit, TimedOutError, worst
 from coordinator.report.follow import POLL_S
-from coordinator.runner.commands.onlooking import abandoned, status_of
 from coordinator.state.open_store import open_store
+from coordinator.usecases.watch import abandoned, status_of
 
 
 @click.command(epilog="\b\nExample:\n  archloom wait 7f3a 81c0 && ssh web1 docker compose pull")

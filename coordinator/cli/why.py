@@ -18,10 +18,10 @@ from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.run.inputs.gather import BUILD_PLATFORM
 from coordinator.run.inputs.snapshot import origin_of
-from coordinator.runner.commands.onlooking import jobs_of, status_of
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
+from coordinator.usecases.watch import jobs_of, status_of
 
 
 @click.command(epilog="\b\nExample:\n  archloom why 7f3a linux/arm64")

@@ -21,7 +21,7 @@ def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None
     `boards add` installed are deleted first; a host that cannot be reached then stays in the inventory.
     """
     from coordinator.config.locate import label
-    from coordinator.runner.boards.remove import Removal, remove
+    from coordinator.usecases.boards.remove import Removal, remove
 
     removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), around(), Terminal())
     for line in removed.told:

@@ -22,7 +22,7 @@ from coordinator.report.tables import size, table
 from coordinator.report.watch import Progress, watching
 
 if TYPE_CHECKING:
-    from coordinator.runner.boards.look import Look
+    from coordinator.usecases.boards.survey import Look
 
 _MODES = (Mode.NATIVE, Mode.COMPAT, Mode.EMULATED)
 _HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk free", "clock", "temp", "age")
@@ -39,7 +39,7 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
     A host is asked anew when what is known of it is older than five minutes, or when it did not answer and a minute
     has passed.
     """
-    from coordinator.runner.boards.look import look
+    from coordinator.usecases.boards.survey import look
 
     here = around()
     hosts = open_inventory(inventory, here)

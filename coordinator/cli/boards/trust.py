@@ -21,7 +21,7 @@ def command(name: str, host_key: str, inventory: str | None) -> None:
     Shows the key on record and the new one, asks once, and writes host_key: into the host's entry of the inventory,
     which decides over ~/.ssh/known_hosts; that file is left alone.
     """
-    from coordinator.runner.boards.trust import trust
+    from coordinator.usecases.boards.trust import trust
 
     trusted = trust(name, host_key, inventory, around(), Terminal())
     if not trusted.is_new:

@@ -14,8 +14,8 @@ from coordinator.domain.image import references
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.report.tables import moment, table
-from coordinator.runner.commands.onlooking import status_of
 from coordinator.state.open_store import open_store
+from coordinator.usecases.watch import status_of
 
 
 @click.command(epilog="\b\nExample:\n  archloom runs --state failed --state lost --tag nas.lan:5000/app")

@@ -9,7 +9,7 @@ from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.hosts.enrol.config import Route
 from coordinator.hosts.enrol.connect import fetch_key
 from coordinator.hosts.enrol.trust import HostKey, Record, Verdict
-from coordinator.runner.boards.console import Console
+from coordinator.usecases.boards.console import Console
 
 # A host has several keys, and any of them may be the one whose fingerprint was given.
 _TYPES = (

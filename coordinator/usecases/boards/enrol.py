@@ -21,10 +21,10 @@ from coordinator.environment import Around
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.enrol.config import login_user, read_route
 from coordinator.hosts.enrol.trust import on_record
-from coordinator.runner.boards.console import Console
-from coordinator.runner.boards.host_key import Question, command, settle
-from coordinator.runner.boards.let_in import Door, let_in
-from coordinator.runner.boards.look import look
+from coordinator.usecases.boards.authorize import Door, let_in
+from coordinator.usecases.boards.console import Console
+from coordinator.usecases.boards.host_key import Question, command, settle
+from coordinator.usecases.boards.survey import look
 
 _NEW = """\
 # The hosts archloom may build on. `archloom inventory schema` lists every key there is.

@@ -21,7 +21,7 @@ from coordinator.hosts.enrol.connect import (
 from coordinator.hosts.enrol.install import install, uninstall
 from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring, short
 from coordinator.hosts.enrol.trust import HostKey
-from coordinator.runner.boards.console import Console
+from coordinator.usecases.boards.console import Console
 
 _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
 

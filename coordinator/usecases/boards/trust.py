@@ -13,9 +13,9 @@ from coordinator.errors import UsageError
 from coordinator.hosts.enrol.config import Route, login_user, read_route
 from coordinator.hosts.enrol.connect import fetch_key
 from coordinator.hosts.enrol.trust import HostKey, Record, on_record, parse_key
-from coordinator.runner.boards.console import Console
-from coordinator.runner.boards.enrol import given, listed
-from coordinator.runner.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
+from coordinator.usecases.boards.console import Console
+from coordinator.usecases.boards.enrol import given, listed
+from coordinator.usecases.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfi
 from coordinator.run.inputs.snapshot import changed_paths
 from coordinator.run.session import Workplace, workplace
 from coordinator.run.signals import to_the_end
-from coordinator.runner.commands.build import check_push, find_reusable, planned, take_reused
 from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
+from coordinator.usecases.build import check_push, find_reusable, planned, take_reused
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 

@@ -14,7 +14,7 @@ from coordinator.environment import Around
 from coordinator.errors import UsageError
 from coordinator.run.driver import Published
 from coordinator.run.inputs.gather import Earlier
-from coordinator.runner.commands.build import Again, build
+from coordinator.usecases.build import Again, build
 
 
 async def retry(run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Around, emit: Emit) -> Published:
