@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.around import around, run_named
+from coordinator.cli.environment import around, run_named
 from coordinator.cli.output import say
 from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow

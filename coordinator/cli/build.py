@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from coordinator.cli.driving import Wish, drive, result_flags
 from coordinator.cli.request import Flags, request_flags, target_from
+from coordinator.cli.run_command import Wish, drive, result_flags
 
 
 @click.command(epilog="\b\nExample:\n  archloom build . -t nas.lan:5000/app:1.0 --platform linux/amd64,linux/arm64")
@@ -33,7 +33,7 @@ def command(
         here.invoke(plan, as_json=wish.as_json, **words)
         return None
 
-    from coordinator.cli.around import around, open_inventory
+    from coordinator.cli.environment import around, open_inventory
     from coordinator.usecases.build import build
 
     flags = Flags(**words)

@@ -16,7 +16,7 @@ from coordinator.errors import Exit, UsageError
 @click.option("-i", "--inventory", metavar="FILE", help="Its hosts, where nobody drives it. Default: its own.")
 def command(run: str, *, inventory: str | None) -> None:
     """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
-    from coordinator.cli.around import around, inventory_of
+    from coordinator.cli.environment import around, inventory_of
     from coordinator.cli.output import say
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching

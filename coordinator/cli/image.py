@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from coordinator.cli.around import around, open_inventory
+from coordinator.cli.environment import around, open_inventory
 from coordinator.cli.output import give, give_json
 from coordinator.domain.image import references
 from coordinator.report.tables import size, table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.around import around, run_named, told_apart
+from coordinator.cli.environment import around, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
 from coordinator.domain.image import platforms
 from coordinator.domain.run import states

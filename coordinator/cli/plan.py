@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.around import around, open_inventory
+from coordinator.cli.environment import around, open_inventory
 from coordinator.cli.output import give, give_json
 from coordinator.cli.request import Flags, request_flags, target_from
 from coordinator.report.tables import table

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.driving import Wish, drive, result_flags
+from coordinator.cli.run_command import Wish, drive, result_flags
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import UsageError
@@ -18,7 +18,7 @@ from coordinator.errors import UsageError
 @result_flags
 def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Go on with RUN, or with the newest that has not ended."""
-    from coordinator.cli.around import around, inventory_of
+    from coordinator.cli.environment import around, inventory_of
     from coordinator.state.open_store import open_store
     from coordinator.usecases.resume import resume
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.driving import Wish, drive, result_flags
+from coordinator.cli.run_command import Wish, drive, result_flags
 from coordinator.domain.image import platforms
 
 
@@ -17,7 +17,7 @@ from coordinator.domain.image import platforms
 @result_flags
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
-    from coordinator.cli.around import around, inventory_of, run_named
+    from coordinator.cli.environment import around, inventory_of, run_named
     from coordinator.state.open_store import open_store
     from coordinator.usecases.retry import retry
 

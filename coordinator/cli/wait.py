@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from coordinator.cli.around import around, run_named
+from coordinator.cli.environment import around, run_named
 from coordinator.cli.output import show
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status

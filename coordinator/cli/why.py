@@ -7,7 +7,7 @@ from shutil import get_terminal_size
 
 import click
 
-from coordinator.cli.around import around, run_named, told_apart
+from coordinator.cli.environment import around, run_named, told_apart
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.around import around
+from coordinator.cli.environment import around
 from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.cli.around import around, open_inventory
+from coordinator.cli.environment import around, open_inventory
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.durations import ago
 from coordinator.domain.hosts.facts import Facts

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import click
 
-from coordinator.cli.around import around
+from coordinator.cli.environment import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import references
 from coordinator.domain.run.model import Run

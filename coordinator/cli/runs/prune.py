@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.around import around
+from coordinator.cli.environment import around
 from coordinator.cli.output import give, give_json, say
 from coordinator.config import parsers
 from coordinator.domain.run.log_budget import too_many, too_old
