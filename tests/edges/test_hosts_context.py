@@ -28,7 +28,7 @@ from coordinator.hosts.agent.context import Lacking
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import ContextReceived
 from tests.edges.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
-from tests.edges.transfer_bed import seen
+from tests.edges.agents.transfer_bed import seen
 from tests.services.commands import run_limited
 from tests.services.paths import CASES, ROOT
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.engine import engines, images
-from tests.edges.engine_bed import DRIVERS, job, use_driver
+from tests.edges.agents.engine_bed import DRIVERS, job, use_driver
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 

@@ -14,7 +14,7 @@ from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.receive import receive
 from agents.context.transfer import Received
-from tests.edges.transfer_bed import Scripted
+from tests.edges.agents.transfer_bed import Scripted
 from tests.services.missing import missing
 
 _NOBODY = 65534

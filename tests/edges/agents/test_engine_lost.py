@@ -12,7 +12,7 @@ import pytest
 from agents.base.errors import AgentError
 from agents.engine import engines, images
 from agents.engine.docker_clis import installed
-from tests.edges.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
+from tests.edges.agents.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
 
 pytestmark = [pytest.mark.engine]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.receive import receive
-from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
+from tests.edges.agents.transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 Script = Callable[[Scripted], list[list[object]]]
 

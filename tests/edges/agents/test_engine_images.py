@@ -17,7 +17,7 @@ from agents.engine import engines, images
 from agents.engine.pull import pull
 from agents.engine.push import Layers, push
 from agents.engine.tunnel import broken, user
-from tests.edges.engine_bed import DRIVERS, Job, job, use_driver
+from tests.edges.agents.engine_bed import DRIVERS, Job, job, use_driver
 from tests.services.images import MANIFEST, base_image
 from tests.services.registry import Registry, with_password
 

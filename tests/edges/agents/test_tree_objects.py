@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from agents.context.tree_objects import Below, File, Folder, Link, parse
-from tests.edges.transfer_bed import Scripted, arrive
+from tests.edges.agents.transfer_bed import Scripted, arrive
 from tests.services.paths import CASES
 
 WIRE = CASES / "wire"

@@ -16,7 +16,7 @@ from agents.base import state
 from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.cache_gc import Budget, budget, make_room, trim
-from tests.edges.transfer_bed import MTIME, Scripted, arrive, seen, sha
+from tests.edges.agents.transfer_bed import MTIME, Scripted, arrive, seen, sha
 from tests.services.missing import missing
 
 ENDLESS = Budget(1 << 60)
