@@ -12,7 +12,7 @@ from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.references import parse
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.steps.registry_destination import Repository
-from tests.edges.broker_bed import Known
+from tests.edges.broker.broker_bed import Known
 from tests.services.images import base_image
 
 pytestmark = pytest.mark.registry

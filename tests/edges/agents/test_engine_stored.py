@@ -25,7 +25,7 @@ from coordinator.image.child import VerifiedChild, read_child
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.steps.registry_destination import Repository
 from tests.edges.agents.engine_bed import job
-from tests.edges.broker_bed import Known, brokered
+from tests.edges.broker.broker_bed import Known, brokered
 from tests.services.boards import Board
 from tests.services.images import base_image
 from tests.services.registry import Registry

@@ -13,8 +13,8 @@ from coordinator.broker.server import Broker
 from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from coordinator.hosts.ssh.tunnel import SshTunnel
-from tests.edges.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, client_hello, listening, of, read_head
-from tests.edges.scripted_server import scripted
+from tests.edges.broker.broker_bed import LAYER, MANIFEST, Bed, Script, brokered, client_hello, listening, of, read_head
+from tests.edges.registry.scripted_server import scripted
 
 
 class Everybody(asyncssh.SSHServer):

@@ -10,7 +10,7 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import OCI_INDEX, sha256
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.client import Registry
-from tests.edges.scripted_server import Asked, Reply, Script, Scripted, scripted
+from tests.edges.registry.scripted_server import Asked, Reply, Script, Scripted, scripted
 
 RAW = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
 DIGEST = sha256(RAW)

@@ -8,8 +8,17 @@ import pytest
 
 from coordinator.errors import RegistryError
 from coordinator.registry.client import PULL, PUSH
-from tests.edges.scripted_registry import ANN, BLOB, BLOB_DIGEST, DIGEST, PING, client, error_reply, manifest_reply
-from tests.edges.scripted_server import Asked, Reply, Script, Scripted, scripted
+from tests.edges.registry.scripted_registry import (
+    ANN,
+    BLOB,
+    BLOB_DIGEST,
+    DIGEST,
+    PING,
+    client,
+    error_reply,
+    manifest_reply,
+)
+from tests.edges.registry.scripted_server import Asked, Reply, Script, Scripted, scripted
 
 
 def token_registry(tokens: list[str], good: set[str], served: Reply, host: list[str]) -> Script:

@@ -11,19 +11,8 @@ import pytest
 
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.references import Reference
-from tests.edges.broker_bed import (
-    ANN,
-    LAYER,
-    PLACE,
-    REPOSITORY,
-    Board,
-    Script,
-    brokered,
-    of,
-    pushing,
-    refused,
-)
-from tests.edges.scripted_server import Asked, Reply, Scripted, scripted
+from tests.edges.broker.broker_bed import ANN, LAYER, PLACE, REPOSITORY, Board, Script, brokered, of, pushing, refused
+from tests.edges.registry.scripted_server import Asked, Reply, Scripted, scripted
 
 
 async def test_an_upload_s_place_is_the_registry_s_own_affair() -> None:

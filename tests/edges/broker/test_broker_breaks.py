@@ -20,17 +20,7 @@ from coordinator.errors import RegistryError
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
 from coordinator.registry.endpoint import Endpoint, resolve
-from tests.edges.broker_bed import (
-    LAYER,
-    Bed,
-    Board,
-    Connected,
-    Known,
-    brokered,
-    listening,
-    read_head,
-    refused,
-)
+from tests.edges.broker.broker_bed import LAYER, Bed, Board, Connected, Known, brokered, listening, read_head, refused
 
 
 @asynccontextmanager

@@ -10,8 +10,8 @@ import pytest
 from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.errors import RegistryError
 from coordinator.registry.copy import copy_image
-from tests.edges.scripted_registry import BLOB, BLOB_DIGEST, DIGEST, PING, after_ping, client
-from tests.edges.scripted_server import Asked, Reply
+from tests.edges.registry.scripted_registry import BLOB, BLOB_DIGEST, DIGEST, PING, after_ping, client
+from tests.edges.registry.scripted_server import Asked, Reply
 
 
 async def test_blob_verified() -> None:

@@ -13,8 +13,8 @@ from coordinator.broker.grant import Door
 from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from tests.edges.broker_bed import CONFIG, LAYER, MANIFEST, Answer, Bed, Script, brokered, of, refused
-from tests.edges.scripted_server import Reply, Scripted, scripted
+from tests.edges.broker.broker_bed import CONFIG, LAYER, MANIFEST, Answer, Bed, Script, brokered, of, refused
+from tests.edges.registry.scripted_server import Reply, Scripted, scripted
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import Base, base_image
 from tests.services.judges import skopeo_raw

@@ -9,7 +9,7 @@ import pytest
 from coordinator.domain.image.descriptors import ACCEPT, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.secrets import Credential
 from coordinator.errors import ArchloomError, RegistryError
-from tests.edges.scripted_registry import (
+from tests.edges.registry.scripted_registry import (
     BLOB_DIGEST,
     DIGEST,
     PING,
@@ -19,7 +19,7 @@ from tests.edges.scripted_registry import (
     error_reply,
     manifest_reply,
 )
-from tests.edges.scripted_server import Asked, Reply, Script
+from tests.edges.registry.scripted_server import Asked, Reply, Script
 
 
 async def refused_code(script: Script, credential: Credential | None = None) -> ArchloomError:

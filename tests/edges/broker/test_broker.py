@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from coordinator.broker.http1 import ChunkedEnd, WireError
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
-from tests.edges.broker_bed import brokered, client_hello
+from tests.edges.broker.broker_bed import brokered, client_hello
 from tests.services.commands import run_limited
 from tests.services.fixtures import PASSWORD, USER
 from tests.services.images import base_image

@@ -13,8 +13,8 @@ import pytest
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.client import Registry
-from tests.edges.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
-from tests.edges.scripted_server import Asked, Reply, scripted
+from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
+from tests.edges.registry.scripted_server import Asked, Reply, scripted
 
 
 async def test_retries() -> None:

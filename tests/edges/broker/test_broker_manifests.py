@@ -10,18 +10,9 @@ import pytest
 from coordinator.broker.grant import PASSING
 from coordinator.domain.image.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
-from tests.edges.broker_bed import (
-    LAYER,
-    MANIFEST,
-    REPOSITORY,
-    Script,
-    brokered,
-    of,
-    pulling,
-    pushing,
-)
-from tests.edges.scripted_registry import error_reply
-from tests.edges.scripted_server import Reply, scripted
+from tests.edges.broker.broker_bed import LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
+from tests.edges.registry.scripted_registry import error_reply
+from tests.edges.registry.scripted_server import Reply, scripted
 
 
 async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:

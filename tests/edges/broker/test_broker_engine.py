@@ -18,7 +18,7 @@ import pytest
 from coordinator.broker.grant import Door
 from coordinator.domain.image.descriptors import OCI_INDEX
 from coordinator.domain.image.references import Reference
-from tests.edges.broker_bed import brokered, listening
+from tests.edges.broker.broker_bed import brokered, listening
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import docker, docker_login, pulled, skopeo_copy, skopeo_raw

@@ -18,7 +18,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
-from tests.edges.scripted_server import Asked, Reply, Scripted, scripted
+from tests.edges.registry.scripted_server import Asked, Reply, Scripted, scripted
 
 ANN = Credential(username="ann", password=Secret("secret"))
 LAYER, CONFIG = b"layer" * 1000, b"{}"
