@@ -27,7 +27,7 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.hosts.agent.client import connect
 from coordinator.hosts.agent.local import local
-from tests.edges.agent_bed import SPEC
+from tests.edges.hosts.agent_bed import SPEC
 
 RSYNC = ("rsync", "--archive", "--no-whole-file", "--stats")
 # rsync's own remote shell, without a network: the words after the host are the command.

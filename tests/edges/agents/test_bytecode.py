@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.hosts.agent.bundle import bundle
-from tests.edges.agent_bed import oldest_python
+from tests.edges.hosts.agent_bed import oldest_python
 from tests.services.commands import run_limited
 
 

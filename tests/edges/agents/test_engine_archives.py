@@ -23,8 +23,8 @@ from coordinator.image.archive_import import carry_image
 from coordinator.image.base import base_archive, read_base
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
-from tests.edges.agent_bed import chunks, follow, oldest_python, send
 from tests.edges.broker.broker_bed import Known
+from tests.edges.hosts.agent_bed import chunks, follow, oldest_python, send
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw

@@ -12,7 +12,7 @@ import pytest
 from agents.wire import chunks as pieces
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
-from tests.edges.agent_bed import SPEC, agent, chunks, places, ready
+from tests.edges.hosts.agent_bed import SPEC, agent, chunks, places, ready
 from tests.services.paths import CASES
 
 HELD = SPEC["bases"][0]["name"]

@@ -27,8 +27,8 @@ from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.context import Lacking
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import ContextReceived
-from tests.edges.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
 from tests.edges.agents.transfer_bed import seen
+from tests.edges.hosts.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
 from tests.services.commands import run_limited
 from tests.services.paths import CASES, ROOT
 
@@ -346,7 +346,7 @@ def test_memory_does_not_grow_with_the_context(tmp_path: Path):
         "import asyncio, resource, sys\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[2])\n"
-        "from tests.edges.agent_bed import SPEC, agent\n"
+        "from tests.edges.hosts.agent_bed import SPEC, agent\n"
         "from coordinator.context.offer import offer\n"
         "from coordinator.context.tree import scan\n"
         "from coordinator.domain.dockerfile.dockerignore import compile_ignore\n"

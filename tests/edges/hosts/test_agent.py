@@ -26,7 +26,7 @@ from coordinator.hosts.agent.replies import (
     LogText,
     Pushed,
 )
-from tests.edges.agent_bed import (
+from tests.edges.hosts.agent_bed import (
     HERE,
     REQUESTS,
     SPEC,

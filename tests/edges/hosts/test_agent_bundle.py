@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.errors import UsageError
 from coordinator.hosts.agent.bundle import bundle, contents
-from tests.edges.agent_bed import oldest_python
+from tests.edges.hosts.agent_bed import oldest_python
 from tests.services.commands import run_limited
 
 
