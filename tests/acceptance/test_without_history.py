@@ -11,7 +11,7 @@ import pytest
 
 from coordinator.store.sqlite import Store
 from tests.acceptance.archloom import Home, context, good
-from tests.edges.trouble_bed import locked, needs_root, no_database, read_only
+from tests.edges.store.trouble_bed import locked, needs_root, no_database, read_only
 from tests.services.images import base_image
 from tests.services.judges import pulled
 

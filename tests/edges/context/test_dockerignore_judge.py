@@ -11,7 +11,7 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
-from tests.edges.build_judge import Client, before_buildx, build, buildx
+from tests.edges.context.build_judge import Client, before_buildx, build, buildx
 from tests.unit import ignore_corpus
 from tests.unit.ignore_corpus import CASES, Case
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import create
+from tests.edges.store.store_bed import create
 from tests.services.commands import Child, run_limited
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")

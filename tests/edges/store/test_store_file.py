@@ -20,7 +20,7 @@ from coordinator.store.database import VERSION
 from coordinator.store.folders import private_folder
 from coordinator.store.queries import schema
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
+from tests.edges.store.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, old_store
 from tests.services.commands import Child
 from tests.services.paths import ROOT
 

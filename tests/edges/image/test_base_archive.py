@@ -13,7 +13,7 @@ import pytest
 from coordinator.domain.image.descriptors import OCI_MANIFEST, Manifest, read_manifest
 from coordinator.errors import RegistryError
 from coordinator.image.base import base_archive, read_base
-from tests.edges.archive_bed import CONFIG_TYPE, GZIPPED, config, dump, layer, sha256
+from tests.edges.image.archive_bed import CONFIG_TYPE, GZIPPED, config, dump, layer, sha256
 
 ONE, TWO = layer(a=b"a" * 5000), layer(b=b"b")
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"

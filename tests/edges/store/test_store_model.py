@@ -27,7 +27,7 @@ from coordinator.domain.run.states import (
 )
 from coordinator.errors import ArchloomError, HeldError, UsageError
 from coordinator.store.sqlite import Store
-from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED, Make
+from tests.edges.store.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED, Make
 
 TOKENS = st.sampled_from(["t1", "t2"])
 # Which run, and which of the coordinators.

@@ -16,8 +16,8 @@ from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError, Exit, HeldError, LostError
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
-from tests.edges.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end
-from tests.edges.trouble_bed import fills_up, gets_locked, needs_root, opened
+from tests.edges.store.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end
+from tests.edges.store.trouble_bed import fills_up, gets_locked, needs_root, opened
 
 
 @pytest.fixture

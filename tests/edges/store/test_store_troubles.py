@@ -20,8 +20,8 @@ from coordinator.environment import Around
 from coordinator.errors import ArchloomError, LostError
 from coordinator.state.open_store import open_history
 from coordinator.store.database import VERSION
-from tests.edges.store_bed import assigned, create, end, old_store
-from tests.edges.trouble_bed import (
+from tests.edges.store.store_bed import assigned, create, end, old_store
+from tests.edges.store.trouble_bed import (
     files_end_at,
     fill,
     filled,

@@ -9,7 +9,7 @@ import pytest
 from coordinator.domain.dockerfile.bases import parse, plan_bases
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.errors import UsageError
-from tests.edges.build_judge import build, buildx
+from tests.edges.context.build_judge import build, buildx
 
 TAKEN = (
     "from scratch as One\ncopy f /a\nFROM scratch\nCOPY --from=ONE /a /b\nCOPY --from=0 /a /c\n",

@@ -26,7 +26,7 @@ from coordinator.domain.image.index import parse_index
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.image.archive_import import carry_image
-from tests.edges.archive_bed import (
+from tests.edges.image.archive_bed import (
     BARE,
     GZIPPED,
     Members,

@@ -11,7 +11,7 @@ from coordinator.domain.run.history import RunStep
 from coordinator.domain.run.lease import STALE_S, Lease
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import Exit, HeldError, UsageError
-from tests.edges.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
+from tests.edges.store.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
 
 def test_a_run_is_driven_from_its_first_moment(store):

@@ -18,7 +18,7 @@ from coordinator.domain.run.states import (
     TargetState,
 )
 from coordinator.errors import UsageError
-from tests.edges.store_bed import AMD64, ARM64, CHILD, OURS, TO_PUSHED, assigned, create, end, told
+from tests.edges.store.store_bed import AMD64, ARM64, CHILD, OURS, TO_PUSHED, assigned, create, end, told
 
 
 def test_a_new_run_has_a_pending_job_per_platform(store):
