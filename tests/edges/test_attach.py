@@ -16,7 +16,7 @@ from coordinator.domain.run.status import Status, status
 from coordinator.errors import Exit
 from coordinator.store.processes import _started, this_driver
 from tests.acceptance.archloom import COMMAND
-from tests.edges.state_bed import DIGEST, TAG, dead_driver, state_bed
+from tests.edges.state.state_bed import DIGEST, TAG, dead_driver, state_bed
 from tests.services.commands import Child
 from tests.services.terminal import CTRL_C, terminal
 

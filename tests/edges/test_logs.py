@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.domain.run.states import AttemptEvent, JobEvent
 from tests.acceptance.archloom import COMMAND
-from tests.edges.state_bed import AMD64, ARM64, dead_driver, state_bed
+from tests.edges.state.state_bed import AMD64, ARM64, dead_driver, state_bed
 from tests.services.commands import Child, run_limited
 from tests.services.terminal import CTRL_C, terminal
 

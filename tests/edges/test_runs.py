@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from coordinator.domain.run.states import TargetEvent
-from tests.edges.state_bed import StateBed, dead_driver, state_bed
+from tests.edges.state.state_bed import StateBed, dead_driver, state_bed
 
 
 @pytest.fixture

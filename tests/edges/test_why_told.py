@@ -22,7 +22,7 @@ from coordinator.domain.why.built_from import KeptInputs, Origin
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.snapshot import keep_inputs, origin_of
 from tests.acceptance.archloom import COMMAND
-from tests.edges.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
+from tests.edges.state.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
 from tests.services.terminal import terminal
 
 RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})

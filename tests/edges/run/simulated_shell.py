@@ -33,7 +33,7 @@ from coordinator.run.driver import Outcome, finish
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.steps.cancel import cancel
 from coordinator.store.sqlite import Store
-from tests.edges.simulated_world import (
+from tests.edges.run.simulated_world import (
     RUN,
     CrashError,
     Life,

@@ -15,8 +15,8 @@ from coordinator.domain.image.verified_child import StoredChild
 from coordinator.domain.run.states import TargetEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
-from tests.edges.simulated_world import descriptor, image_of
-from tests.edges.state_bed import AMD64, ARM64, DIGEST, GOOD, TAG, StateBed, dead_driver, state_bed
+from tests.edges.run.simulated_world import descriptor, image_of
+from tests.edges.state.state_bed import AMD64, ARM64, DIGEST, GOOD, TAG, StateBed, dead_driver, state_bed
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from coordinator.domain.image.platforms import parse
 from coordinator.domain.run import states
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetState
-from tests.edges.simulated_shell import play
-from tests.edges.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
+from tests.edges.run.simulated_shell import play
+from tests.edges.run.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
 
 PLATFORMS = [parse(text) for text in ("linux/amd64", "linux/arm64", "linux/arm/v7")]
 HOSTS = ("beast", "pi4", "pi5")

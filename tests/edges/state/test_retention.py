@@ -13,7 +13,7 @@ from coordinator.errors import UsageError
 from coordinator.state.logs import kept_log
 from coordinator.state.retention import make_room
 from coordinator.store.sqlite import Store
-from tests.edges.state_bed import StateBed, state_bed
+from tests.edges.state.state_bed import StateBed, state_bed
 
 
 @pytest.fixture
