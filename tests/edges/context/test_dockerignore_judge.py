@@ -12,8 +12,8 @@ from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
 from tests.edges.context.build_judge import Client, before_buildx, build, buildx
-from tests.unit import ignore_corpus
-from tests.unit.ignore_corpus import CASES, Case
+from tests.unit.dockerfile import ignore_corpus
+from tests.unit.dockerfile.ignore_corpus import CASES, Case
 
 REFUSED = ("refused",)
 # A build takes most of a second, so all of the corpus is for the slow tier.

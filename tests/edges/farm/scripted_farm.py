@@ -13,7 +13,7 @@ from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.errors import LostError
 from coordinator.farm.farm import slots_of
 from coordinator.hosts.agent.replies import Hello
-from tests.unit.farms import observation
+from tests.unit.placement.farms import observation
 
 DEAD = LostError(
     "host 'pi4': no SSH answer from pi4.lan port 22 in 5 s", hint="try: ping -c 1 pi4.lan", code="unreachable"

@@ -22,7 +22,7 @@ from coordinator.farm.fact_cache import Memory, open_memory
 from coordinator.farm.probe import Probing
 from coordinator.store.sqlite import Store
 from tests.edges.farm.scripted_farm import DEAD, DENIED, Script, ScriptedFarm
-from tests.unit.farms import ARM64, PLATFORMS, host
+from tests.unit.placement.farms import ARM64, PLATFORMS, host
 
 AMD64 = PLATFORMS[0]
 FARM = Inventory(hosts=(host("pi4"), host("beast", Kind.EMULATOR)))

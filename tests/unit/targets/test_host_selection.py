@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.targets.host_selection import Asked, read_on
 from coordinator.errors import UsageError
-from tests.unit.farms import ARM64, ARMV7, PLATFORMS
+from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS
 
 
 def test_hosts_and_platforms_may_be_mixed_repeated_and_joined():

@@ -17,7 +17,7 @@ from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.plan import Frontend, Unreachable, Wanted, Why, plan
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
-from tests.unit.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host
+from tests.unit.placement.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host
 
 
 def outcome(case: Mapping[str, Any]) -> dict[str, Any]:

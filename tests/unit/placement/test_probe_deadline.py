@@ -16,7 +16,7 @@ from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
-from tests.unit.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
+from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
 
 AMD64 = PLATFORMS[0]
 RANK = {mode: rank for rank, mode in enumerate(Mode)} | {None: len(Mode)}

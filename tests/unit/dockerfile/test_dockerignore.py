@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.dockerfile.dockerignore import Verdict, compile_ignore
 from coordinator.errors import UsageError
-from tests.unit.ignore_corpus import CASES, TREE, Case
+from tests.unit.dockerfile.ignore_corpus import CASES, TREE, Case
 
 PIECES = (
     "a", "b", "ab", "c", "*", "**", "?", "/", "/", "/", "[ab]", "[^a]", "[!a]", "[a-c]", "\\a", "\\*", ".", "..", "]",

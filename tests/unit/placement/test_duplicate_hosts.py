@@ -13,7 +13,7 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.skipped_hosts import left_out
 from coordinator.errors import NoHostError
-from tests.unit.farms import ARM64, ARMV7, WANTED, farms, found, host
+from tests.unit.placement.farms import ARM64, ARMV7, WANTED, farms, found, host
 
 PI4, PI4B, PI5 = host("pi4"), host("pi4b"), host("pi5")
 FARM = Inventory(hosts=(PI4, PI4B, PI5), source="/home/u/inventory.yaml")

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.domain.durations import ago
 from coordinator.domain.hosts.last_probe import Sighting, recall
-from tests.unit.farms import found, host, observation
+from tests.unit.placement.farms import found, host, observation
 
 PI4 = host("pi4")
 SEEN = Sighting(observation=observation("pi4"), seen_at=1763930000.2, round_trip=0.4, machine="m b")
