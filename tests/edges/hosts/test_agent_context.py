@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_hosts_jobs import small_disk
+from tests.edges.hosts.test_agent_jobs import small_disk
 
 from agents.wire.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
