@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.run.events import Event
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.farm.fact_cache import open_memory
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Found, Probing
@@ -76,7 +76,7 @@ def usage() -> Usage:
 async def asked(hosts: list[Host], folder: Path) -> AsyncIterator[Found]:
     """What these hosts are; connected inside."""
     state, environ = folder / "state", {"HOME": str(folder)}
-    around = Around(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
+    around = Environment(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
     inventory = Inventory(hosts=tuple(hosts))
     with open_memory(around, _quiet) as memory:
         async with Farm(inventory, around) as farm, Probing(farm, inventory, memory, around, _quiet) as probing:

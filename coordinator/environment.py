@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class Environment:
     """`state` is archloom's state folder, `clock` gives epoch seconds, `holder` is `user@machine`."""
 
     environ: dict[str, str]

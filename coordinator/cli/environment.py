@@ -10,13 +10,13 @@ from pathlib import Path
 
 from coordinator.domain.hosts.inventory import Inventory, builtin
 from coordinator.domain.run.model import Run
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.state.logs import state_folder
 from coordinator.store.sqlite import Store
 
 
-def around() -> Around:
+def around() -> Environment:
     """This process's environment, folders, clock and name."""
     environ = dict(os.environ)
     home = Path.home()
@@ -24,7 +24,7 @@ def around() -> Around:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in some containers
         user = str(os.getuid())
-    return Around(
+    return Environment(
         environ=environ,
         home=home,
         folder=Path.cwd(),
@@ -34,7 +34,7 @@ def around() -> Around:
     )
 
 
-def open_inventory(given: str | None, here: Around) -> Inventory:
+def open_inventory(given: str | None, here: Environment) -> Inventory:
     """The inventory `-i`, ARCHLOOM_INVENTORY or the usual places name; the built-in one where there is none."""
     from coordinator.config.load import load
     from coordinator.config.locate import find
@@ -43,7 +43,7 @@ def open_inventory(given: str | None, here: Around) -> Inventory:
     return builtin() if path is None else load(path)
 
 
-def inventory_of(run: Run, given: str | None, here: Around) -> Inventory:
+def inventory_of(run: Run, given: str | None, here: Environment) -> Inventory:
     """The inventory this run began with, as it is now, or another that is given."""
     from coordinator.config.load import load
 

@@ -14,7 +14,7 @@ from coordinator.domain.run import states
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState
 from coordinator.domain.run.status import Status
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import Exit
 from coordinator.report.follow import POLL_S
 from coordinator.report.tail import Tail
@@ -48,7 +48,7 @@ def command(run: str | None, platform: str | None, *, follow: bool) -> int:
     return Exit.DONE
 
 
-def _show(shown: _Shown, found: Run, here: Around, store: Store, *, follow: bool) -> Run:
+def _show(shown: _Shown, found: Run, here: Environment, store: Store, *, follow: bool) -> Run:
     """Returns the run as it was when nothing more was to be shown."""
     while True:
         # Asked before the logs are read: what was written before the end is shown in any case.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from coordinator.cli.output import give, give_json
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, Watch, watching
@@ -60,7 +60,7 @@ def result_flags(command: F) -> F:
     return command
 
 
-def drive(wish: Wish, here: Around, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
+def drive(wish: Wish, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
     """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
     for path in (wish.metadata_file, wish.iidfile):
         _check_writable(path)
@@ -72,7 +72,7 @@ def drive(wish: Wish, here: Around, work: Callable[[Watch], Coroutine[Any, Any, 
 
 
 def _drive(
-    wish: Wish, progress: Progress, here: Around, work: Callable[[Watch], Coroutine[Any, Any, Published]]
+    wish: Wish, progress: Progress, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]
 ) -> int:
     from coordinator.report.metadata import metadata
 

@@ -13,7 +13,7 @@ from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.domain.why.comparison import Sources, account
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.report.record import RecordReader
 from coordinator.report.why import account_json, account_text
 from coordinator.run.inputs.gather import BUILD_PLATFORM
@@ -48,7 +48,7 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
             say(f"hint: go on with it: archloom resume {found.id}")
 
 
-def _known(run: Run, store: Store, here: Around) -> Sources:
+def _known(run: Run, store: Store, here: Environment) -> Sources:
     return Sources(
         run=run,
         status=status_of(run, here.clock),

@@ -9,7 +9,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.last_probe import Known, Sighting, recall
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
 from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
@@ -49,7 +49,7 @@ class Memory:
 
 
 @contextlib.contextmanager
-def open_memory(around: Around, emit: Emit) -> Iterator[Memory]:
+def open_memory(around: Environment, emit: Emit) -> Iterator[Memory]:
     """For commands that need no store otherwise: they do without one that cannot be used."""
     with contextlib.ExitStack() as stack:
         store = None

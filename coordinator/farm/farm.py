@@ -11,7 +11,7 @@ from typing import Self
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import LostError
 from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
@@ -41,7 +41,7 @@ class Farm:
     `facts` are of the hosts that were probed: `runner.probe` puts them there.
     """
 
-    def __init__(self, inventory: Inventory, around: Around, broker: ConnectionHandler | None = None) -> None:
+    def __init__(self, inventory: Inventory, around: Environment, broker: ConnectionHandler | None = None) -> None:
         self._hosts = {host.name: host for host in inventory.hosts}
         self._around = around
         self._broker = broker

@@ -15,7 +15,7 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted, withou
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import Asked
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
 from coordinator.farm.fact_cache import Memory
 from coordinator.farm.farm import Farm
@@ -33,7 +33,7 @@ Found = dict[str, Facts | Unreachable]
 class Probing:
     """Hosts being asked, each once. What has come is there at any time, and nothing goes on after the block."""
 
-    def __init__(self, farm: Farm, inventory: Inventory, memory: Memory, around: Around, emit: Emit) -> None:
+    def __init__(self, farm: Farm, inventory: Inventory, memory: Memory, around: Environment, emit: Emit) -> None:
         self._farm = farm
         self._inventory = inventory
         self._memory = memory

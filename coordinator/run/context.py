@@ -12,7 +12,7 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Place
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import LostError, UsageError
 from coordinator.farm.farm import Farm
 from coordinator.publish.registry_pool import Registries
@@ -34,7 +34,7 @@ class Loom:
     lease: HeldLease
     request: BuildRequest
     gathered: Inputs | UsageError
-    around: Around
+    around: Environment
     store: Store
     registries: Registries
     broker: Broker

@@ -14,7 +14,7 @@ from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.farm.fact_cache import Memory
 from coordinator.farm.farm import Farm
@@ -32,7 +32,7 @@ class Workplace:
     """Open as long as the block of `workplace` runs."""
 
     inventory: Inventory
-    around: Around
+    around: Environment
     store: Store
     registries: Registries
     broker: Broker
@@ -65,7 +65,7 @@ class Workplace:
 
 
 @contextlib.asynccontextmanager
-async def workplace(inventory: Inventory, around: Around, store: Store, emit: Emit) -> AsyncIterator[Workplace]:
+async def workplace(inventory: Inventory, around: Environment, store: Store, emit: Emit) -> AsyncIterator[Workplace]:
     """Connections are opened when they are first needed."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(around.environ, around.home)

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
 from coordinator.state.logs import store_path
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 
 
-def open_store(around: Around, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
+def open_store(around: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
     """The one in the state folder."""
     return Store(store_path(around.state), around.clock, on_loss=on_loss)
 
@@ -28,7 +28,7 @@ def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
 
 
 @contextlib.contextmanager
-def open_history(around: Around, emit: Emit) -> Iterator[Store]:
+def open_history(around: Environment, emit: Emit) -> Iterator[Store]:
     """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
 
     Raises UsageError for a store of a newer archloom and for a folder that other machines write too.

@@ -9,13 +9,13 @@ from pathlib import Path
 from coordinator.config.env_vars import log_budget
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.log_budget import Kept, over_budget
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.state.logs import log_folder, runs_folder
 from coordinator.store.sqlite import Store
 
 
-def make_room(around: Around, store: Store, emit: Emit) -> None:
+def make_room(around: Environment, store: Store, emit: Emit) -> None:
     """Drops the folders of the oldest ended runs beyond the budget; to be called when a run begins.
 
     The runs stay in the store. Raises UsageError for a budget that is no size.

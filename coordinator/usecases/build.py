@@ -17,7 +17,7 @@ from coordinator.domain.run.job_names import run_of
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.farm.candidates import (
     candidates,
@@ -53,7 +53,7 @@ class Again:
 
 
 async def build(
-    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None = None
+    request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit, again: Again | None = None
 ) -> Published:
     """Builds what is asked and moves the tags. Raises ArchloomError with the exit code; its message says of the tags
     whether any has moved.
@@ -64,7 +64,7 @@ async def build(
 
 
 async def _build(
-    request: BuildRequest, inventory: Inventory, around: Around, emit: Emit, again: Again | None, outcome: Outcome
+    request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit, again: Again | None, outcome: Outcome
 ) -> None:
     begun = around.clock()
     check_names(request.asked.names, inventory.hosts)

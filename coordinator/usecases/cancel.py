@@ -11,7 +11,7 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.run.driver import end_cancelled, tell_of_run
 from coordinator.run.held_lease import HeldLease
@@ -26,7 +26,7 @@ _LOOK_S = 0.2
 _PATIENCE_S = 60.0
 
 
-async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Around, emit: Emit) -> Run:
+async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Environment, emit: Emit) -> Run:
     """The run as it ended, which may be otherwise: it was published just then. Nothing is left on hosts that answer.
 
     `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
@@ -61,7 +61,7 @@ async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
     return None
 
 
-async def _end(run: Run, inventory: Inventory, store: Store, around: Around, emit: Emit) -> None:
+async def _end(run: Run, inventory: Inventory, store: Store, around: Environment, emit: Emit) -> None:
     gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
     async with (
         HeldLease(store, run.id, heeds_cancel=False) as lease,

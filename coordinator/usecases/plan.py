@@ -9,7 +9,7 @@ from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.placement.probe_deadline import Need
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, with_platforms
 from coordinator.farm.fact_cache import open_memory
 from coordinator.farm.farm import Farm
@@ -17,7 +17,7 @@ from coordinator.farm.probe import Probing
 from coordinator.run.inputs.gather import read_dockerfile
 
 
-async def plan_build(request: BuildRequest, inventory: Inventory, around: Around, emit: Emit) -> Plan:
+async def plan_build(request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit) -> Plan:
     """The plan of this request; nothing is sent anywhere, and no registry is asked."""
     tell_of_inventory(inventory, emit)
     check_names(request.asked.names, inventory.hosts)

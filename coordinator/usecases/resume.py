@@ -16,7 +16,7 @@ from coordinator.domain.run.job_names import agent_job, run_of
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, tell_who_is_left_out
 from coordinator.run.dispatch import performer
@@ -34,7 +34,7 @@ from coordinator.usecases.build import check_push, find_reusable, planned, take_
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
 
-async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> Published:
+async def resume(run: Run, inventory: Inventory, around: Environment, emit: Emit) -> Published:
     """Goes on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
     where what it was asked to build is not here any more and is needed: then it stays as it is.
     """
@@ -45,7 +45,7 @@ async def resume(run: Run, inventory: Inventory, around: Around, emit: Emit) -> 
     return await to_the_end(lambda outcome: _resume(run.id, inventory, around, emit, outcome), stopped, emit)
 
 
-async def _resume(run_id: str, inventory: Inventory, around: Around, emit: Emit, outcome: Outcome) -> None:
+async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: Emit, outcome: Outcome) -> None:
     begun = around.clock()
     with open_store(around, without_history(emit)) as store:
         _check_newest(store.run(run_id), store)

@@ -10,14 +10,16 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import JobState, TargetState
 from coordinator.domain.targets.request import from_stored
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.run.driver import Published
 from coordinator.run.inputs.gather import Earlier
 from coordinator.usecases.build import Again, build
 
 
-async def retry(run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Around, emit: Emit) -> Published:
+async def retry(
+    run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Environment, emit: Emit
+) -> Published:
     """A new run of what `run` was asked, from the same inputs. With `platforms`, only these of it are built.
 
     Raises UsageError where there is nothing to try again, or where what was asked for is not here any more.

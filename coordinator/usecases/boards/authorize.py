@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError
 from coordinator.hosts.enrol.config import Route
 from coordinator.hosts.enrol.connect import (
@@ -36,7 +36,7 @@ class Door:
     yes: bool = False
 
 
-def let_in(door: Door, around: Around, console: Console) -> None:
+def let_in(door: Door, around: Environment, console: Console) -> None:
     """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
 
     A key that was created for it stays.
@@ -57,7 +57,7 @@ def let_in(door: Door, around: Around, console: Console) -> None:
         keys.close()
 
 
-def _install(door: Door, login: Login, keys: Keyring, around: Around, console: Console) -> None:
+def _install(door: Door, login: Login, keys: Keyring, around: Environment, console: Console) -> None:
     route = door.route
     _check_possible(door, login, keys, console)
     path = route.identities[0] if route.chosen else around.home / ".ssh" / "id_ed25519"

@@ -17,7 +17,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Event
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.enrol.config import login_user, read_route
 from coordinator.hosts.enrol.trust import on_record
@@ -60,7 +60,7 @@ class Added:
     was_there: bool = False
 
 
-def add(wanted: Addition, around: Around, console: Console) -> Added:
+def add(wanted: Addition, around: Environment, console: Console) -> Added:
     """Make the host usable by key and append it to the inventory, which is written last.
 
     A host that answers and cannot build yet is added; one that cannot be reached raises LostError.
@@ -108,7 +108,7 @@ def new_text(entry: Entry) -> str:
     return _NEW + ("\nboards:\n" if entry.section == "boards" else "") + _THIS_MACHINE
 
 
-def _reach(wanted: Addition, host: Host, around: Around, console: Console) -> str:
+def _reach(wanted: Addition, host: Host, around: Environment, console: Console) -> str:
     """Its key, trusted, once the user can log in."""
     route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
@@ -125,7 +125,7 @@ def given(written: str) -> str:
         raise UsageError(f"--host-key: {error}", code="usage") from error
 
 
-async def _look(only: Inventory, around: Around) -> Facts | Unreachable:
+async def _look(only: Inventory, around: Environment) -> Facts | Unreachable:
     """What the one host of this inventory is. Raises LostError where nothing answers."""
     name = only.hosts[0].name
     found = (await look(only, around, _ignore, (name,), refresh=True))[name].found

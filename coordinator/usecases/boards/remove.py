@@ -12,7 +12,7 @@ from coordinator.config.locate import find as find_file
 from coordinator.config.locate import label
 from coordinator.config.rewrite import read_text, rewrite
 from coordinator.domain.hosts.inventory import Host, Inventory
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.farm.farm import Farm
 from coordinator.hosts.agent.purge import Purged, purge
@@ -43,7 +43,7 @@ class Removed:
     is_last: bool
 
 
-def remove(wanted: Removal, around: Around, console: Console) -> Removed:
+def remove(wanted: Removal, around: Environment, console: Console) -> Removed:
     """Purge where that is asked, then take the entry out. Raises UsageError or LostError; the entry is there then."""
     path = find_file(wanted.inventory, around.environ, around.folder, around.home)
     if path is None:
@@ -58,7 +58,7 @@ def remove(wanted: Removal, around: Around, console: Console) -> Removed:
     return Removed(path, told, is_last=not any(left.members(section) for section in SECTIONS))
 
 
-async def _purge(host: Host, wanted: Removal, around: Around, console: Console) -> tuple[str, ...]:
+async def _purge(host: Host, wanted: Removal, around: Environment, console: Console) -> tuple[str, ...]:
     async with Farm(Inventory(hosts=(host,)), around) as farm:
         try:
             client = await farm.client(host.name)

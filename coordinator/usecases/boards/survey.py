@@ -11,7 +11,7 @@ from coordinator.domain.hosts.last_probe import Known
 from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.farm.fact_cache import Memory, open_memory
 from coordinator.farm.farm import Farm, slots_of
 from coordinator.farm.probe import Probing
@@ -33,7 +33,7 @@ class Look:
 
 async def look(
     inventory: Inventory,
-    around: Around,
+    around: Environment,
     emit: Emit,
     names: Sequence[str] = (),
     *,

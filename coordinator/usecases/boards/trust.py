@@ -8,7 +8,7 @@ from coordinator.config.edit import with_host_key
 from coordinator.config.locate import find, label
 from coordinator.config.rewrite import rewrite
 from coordinator.domain.hosts.inventory import Host
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.hosts.enrol.config import Route, login_user, read_route
 from coordinator.hosts.enrol.connect import fetch_key
@@ -26,7 +26,7 @@ class Trusted:
     is_new: bool
 
 
-def trust(name: str, host_key: str, file: str | None, around: Around, console: Console) -> Trusted:
+def trust(name: str, host_key: str, file: str | None, around: Environment, console: Console) -> Trusted:
     """Pin the key the host shows now. `~/.ssh/known_hosts` is left alone: the inventory decides over it.
 
     Raises UsageError where nobody vouches for the key, LostError where the host cannot be reached.

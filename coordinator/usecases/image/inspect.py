@@ -10,7 +10,7 @@ from coordinator.domain.image.descriptors import Descriptor, Manifest
 from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.image.references import Reference
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.image.child import read_platform
 from coordinator.publish.registry_pool import Registries
 
@@ -55,7 +55,7 @@ class Inspected:
         }
 
 
-async def inspect(reference: Reference, inventory: Inventory, around: Around) -> Inspected:
+async def inspect(reference: Reference, inventory: Inventory, around: Environment) -> Inspected:
     """What `reference` holds now. Raises RegistryError, `not_found` where there is nothing."""
     credentials = DockerCredentials(around.environ, around.home)
     async with Registries(inventory.registries, credentials) as registries:

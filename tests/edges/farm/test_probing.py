@@ -17,7 +17,7 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import Asked
 from coordinator.domain.targets.target import Emulate
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.farm.fact_cache import Memory, open_memory
 from coordinator.farm.probe import Probing
 from coordinator.store.sqlite import Store
@@ -38,8 +38,8 @@ class Bed:
     told: list[str] = field(default_factory=list)
 
     @property
-    def around(self) -> Around:
-        return Around(
+    def around(self) -> Environment:
+        return Environment(
             environ={}, home=self.folder, folder=self.folder, state=self.folder, clock=lambda: self.now, holder="u@m"
         )
 

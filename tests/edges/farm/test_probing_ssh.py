@@ -15,7 +15,7 @@ from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import Asked
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.farm.fact_cache import open_memory
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
@@ -39,10 +39,10 @@ def entry(one: Board, name: str, kind: Kind = Kind.BOARD, timeout: float = 1.0) 
 
 
 @pytest.fixture
-def around(tmp_path: Path, monkeypatch) -> Around:
+def around(tmp_path: Path, monkeypatch) -> Environment:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return Around(
+    return Environment(
         environ={"HOME": str(tmp_path)},
         home=tmp_path,
         folder=tmp_path,
@@ -53,7 +53,7 @@ def around(tmp_path: Path, monkeypatch) -> Around:
 
 
 @asynccontextmanager
-async def probing(inventory: Inventory, around: Around):
+async def probing(inventory: Inventory, around: Environment):
     async with AsyncExitStack() as stack:
         memory = stack.enter_context(open_memory(around, print))
         farm = await stack.enter_async_context(Farm(inventory, around))

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.edges.hosts.test_agent_jobs import small_disk
 
 from agents.wire.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
@@ -29,6 +28,7 @@ from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import ContextReceived
 from tests.edges.agents.transfer_bed import seen
 from tests.edges.hosts.agent_bed import SPEC, STAND_IN, agent, begin, places, ready, send
+from tests.edges.hosts.test_agent_jobs import small_disk
 from tests.services.commands import run_limited
 from tests.services.paths import CASES, ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.run.events import Event, Notice
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.state.logs import kept_log
 from coordinator.state.retention import make_room
@@ -22,8 +22,8 @@ def bed(tmp_path):
         yield opened
 
 
-def around(bed: StateBed, budget: str) -> Around:
-    return Around(
+def around(bed: StateBed, budget: str) -> Environment:
+    return Environment(
         environ={"ARCHLOOM_LOG_BUDGET": budget},
         home=bed.home.folder,
         folder=bed.home.folder,

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.cli.main import run
 from coordinator.domain.run.events import Notice
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.state.open_store import open_history
 from coordinator.store.shared_fs import file_system, shared_by_machines
@@ -67,7 +67,7 @@ def test_a_shared_state_folder_is_refused_with_the_reason(tmp_path, monkeypatch,
     with shared_folder(tmp_path / "mnt") as mounted:
         (tmp_path / "link").symlink_to(mounted)
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "link"))
-        around = Around(
+        around = Environment(
             environ={}, home=tmp_path, folder=tmp_path, state=mounted / "archloom", clock=lambda: 0.0, holder="u@m"
         )
 

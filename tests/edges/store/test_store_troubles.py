@@ -16,7 +16,7 @@ import pytest
 from coordinator.cli.main import run
 from coordinator.domain.run.events import Notice
 from coordinator.domain.run.states import AttemptEvent, AttemptState
-from coordinator.environment import Around
+from coordinator.environment import Environment
 from coordinator.errors import ArchloomError, LostError
 from coordinator.state.open_store import open_history
 from coordinator.store.database import VERSION
@@ -171,9 +171,11 @@ def test_a_disk_that_is_full_from_the_first_byte_on_costs_history_and_nothing_el
     assert 0 < told < len(sizes)
 
 
-def around(path: Path) -> Around:
+def around(path: Path) -> Environment:
     folder = path.parents[2]
-    return Around(environ={}, home=folder, folder=folder, state=path.parent, clock=lambda: 1000.0, holder="ada@here")
+    return Environment(
+        environ={}, home=folder, folder=folder, state=path.parent, clock=lambda: 1000.0, holder="ada@here"
+    )
 
 
 @pytest.mark.parametrize("trouble", [no_database, cut_short, spoilt, of_somebody_else, of_the_same_version])
