@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from coordinator.cli.request import Flags, request_flags, target_from
-from coordinator.cli.run_command import Wish, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, drive, result_flags
 
 
 @click.command(epilog="\b\nExample:\n  archloom build . -t nas.lan:5000/app:1.0 --platform linux/amd64,linux/arm64")
@@ -26,7 +26,7 @@ def command(
     **words: Any,  # noqa: ANN401 - the other flags, as click gives them
 ) -> int | None:
     """Build an image for several platforms and publish it as one tag."""
-    wish = Wish.taken_from(words)
+    wish = OutputOptions.taken_from(words)
     if dry_run:
         from coordinator.cli.plan import command as plan
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.run_command import Wish, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, drive, result_flags
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import UsageError
@@ -22,7 +22,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     from coordinator.state.open_store import open_store
     from coordinator.usecases.resume import resume
 
-    wish = Wish(**words)
+    wish = OutputOptions(**words)
     here = around()
     with open_store(here) as store:
         found = store.find_run(run) if run is not None else store.newest_unfinished()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.run_command import Wish, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, drive, result_flags
 from coordinator.domain.image import platforms
 
 
@@ -23,7 +23,7 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None
-    wish = Wish(**words)
+    wish = OutputOptions(**words)
     here = around()
     with open_store(here) as store:
         found = run_named(run, store)

@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class OutputOptions:
     """How the user wants to hear of the run; the words of the command line, as click gives them."""
 
     quiet: bool
@@ -37,13 +37,13 @@ class Wish:
     detach: bool
 
     @classmethod
-    def taken_from(cls, words: dict[str, Any]) -> Wish:
+    def taken_from(cls, words: dict[str, Any]) -> OutputOptions:
         """The wish among these words, which are without it afterwards."""
         return cls(**{field.name: words.pop(field.name) for field in fields(cls)})
 
 
 def result_flags(command: F) -> F:
-    """The flags that `Wish` is made of."""
+    """The flags that `OutputOptions` is made of."""
     file = click.Path(dir_okay=False, path_type=Path)
     options = [
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
@@ -60,7 +60,7 @@ def result_flags(command: F) -> F:
     return command
 
 
-def drive(wish: Wish, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
+def drive(wish: OutputOptions, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
     """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
     for path in (wish.metadata_file, wish.iidfile):
         _check_writable(path)
@@ -72,7 +72,7 @@ def drive(wish: Wish, here: Environment, work: Callable[[Watch], Coroutine[Any, 
 
 
 def _drive(
-    wish: Wish, progress: Progress, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]
+    wish: OutputOptions, progress: Progress, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]
 ) -> int:
     from coordinator.report.metadata import metadata
 
