@@ -28,8 +28,8 @@ from coordinator.store.sqlite import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Open as long as the block of `workplace` runs."""
+class Session:
+    """Open as long as the block of `open_session` runs."""
 
     inventory: Inventory
     around: Environment
@@ -65,7 +65,7 @@ class Workplace:
 
 
 @contextlib.asynccontextmanager
-async def workplace(inventory: Inventory, around: Environment, store: Store, emit: Emit) -> AsyncIterator[Workplace]:
+async def open_session(inventory: Inventory, around: Environment, store: Store, emit: Emit) -> AsyncIterator[Session]:
     """Connections are opened when they are first needed."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(around.environ, around.home)
@@ -74,7 +74,7 @@ async def workplace(inventory: Inventory, around: Environment, store: Store, emi
         farm = await stack.enter_async_context(Farm(inventory, around, broker))
         memory = Memory(store, around.clock)
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
-        yield Workplace(
+        yield Session(
             inventory=inventory,
             around=around,
             store=store,

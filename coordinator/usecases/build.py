@@ -35,7 +35,7 @@ from coordinator.run.inputs.disk_estimate import spaces
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.reuse import reusable
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
-from coordinator.run.session import Workplace, workplace
+from coordinator.run.session import Session, open_session
 from coordinator.run.signals import to_the_end
 from coordinator.state.open_store import open_history
 from coordinator.state.retention import make_room
@@ -71,7 +71,7 @@ async def _build(
     tell_of_inventory(inventory, emit)
     with open_history(around, emit) as store:
         make_room(around, store, emit)
-        async with workplace(inventory, around, store, emit) as here:
+        async with open_session(inventory, around, store, emit) as here:
             request = await with_platforms(request, inventory, here.probing, emit)
             await check_push(request, here.registries)
             inputs = await _gather(request, here, again)
@@ -112,7 +112,7 @@ async def check_push(request: BuildRequest, registries: Registries) -> None:
         await (await registries.registry(repository.registry)).check_push(repository.repository)
 
 
-async def _gather(request: BuildRequest, here: Workplace, again: Again | None) -> Inputs:
+async def _gather(request: BuildRequest, here: Session, again: Again | None) -> Inputs:
     dockerfile = read_dockerfile(request.target)
     inputs = await gather(request.target, dockerfile, here.registries, again.earlier if again else None)
     if again:
@@ -143,7 +143,7 @@ async def find_reusable(
     return {platform: child for platform, child in zip(platforms, found, strict=True) if child is not None}
 
 
-async def planned(request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], here: Workplace) -> Plan:
+async def planned(request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], here: Session) -> Plan:
     """Who may build these platforms; hosts that matter are probed, and nothing is complained of."""
     jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), here.registries))
     found = await here.probing.to_place(jobs, request.asked)

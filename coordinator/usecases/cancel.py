@@ -15,7 +15,7 @@ from coordinator.environment import Environment
 from coordinator.errors import HeldError, LostError, UsageError
 from coordinator.run.driver import end_cancelled, tell_of_run
 from coordinator.run.held_lease import HeldLease
-from coordinator.run.session import workplace
+from coordinator.run.session import open_session
 from coordinator.run.steps.attempt_end import forget
 from coordinator.state.open_store import open_store
 from coordinator.store.processes import this_driver
@@ -65,7 +65,7 @@ async def _end(run: Run, inventory: Inventory, store: Store, around: Environment
     gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
     async with (
         HeldLease(store, run.id, heeds_cancel=False) as lease,
-        workplace(inventory, around, store, emit) as here,
+        open_session(inventory, around, store, emit) as here,
     ):
         loom = here.loom(run.id, lease, from_stored(run.request), gone, {})
         tell_of_run(loom, run, resumed=True)

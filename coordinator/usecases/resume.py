@@ -24,7 +24,7 @@ from coordinator.run.driver import Outcome, Published, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.snapshot import changed_paths
-from coordinator.run.session import Workplace, workplace
+from coordinator.run.session import Session, open_session
 from coordinator.run.signals import to_the_end
 from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver
@@ -51,7 +51,7 @@ async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: 
         _check_newest(store.run(run_id), store)
         run = store.drive(run_id, this_driver(around.holder, secrets.token_hex(8)))
         try:
-            async with HeldLease(store, run.id) as lease, workplace(inventory, around, store, emit) as here:
+            async with HeldLease(store, run.id) as lease, open_session(inventory, around, store, emit) as here:
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
                 loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
@@ -89,7 +89,7 @@ class _Taken:
     builders: Mapping[tuple[Platform, str], Builder]
 
 
-async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
+async def _take_up(run: Run, request: BuildRequest, here: Session) -> _Taken:
     """Hosts that hold something of the run are asked first: what they have built meanwhile is not built again."""
     _check_hosts(run, here.farm.hosts.keys())
     await check_push(request, here.registries)
@@ -109,7 +109,7 @@ async def _take_up(run: Run, request: BuildRequest, here: Workplace) -> _Taken:
     return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
 
 
-async def _gathered(run: Run, request: BuildRequest, here: Workplace) -> Inputs | UsageError:
+async def _gathered(run: Run, request: BuildRequest, here: Session) -> Inputs | UsageError:
     """What the run builds from, exactly as it began, or why that cannot be had any more."""
     # A run that an older archloom began has not kept what it was made from.
     earlier = Earlier.from_json(run.inputs) if run.inputs else None
@@ -135,7 +135,7 @@ def _check_hosts(run: Run, hosts: Collection[str]) -> None:
             )
 
 
-def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Workplace) -> None:
+def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Session) -> None:
     """What hosts have been sent is built as it was asked for; what they have not would be something else now."""
     lacking = [job.platform for job in left if _needs_inputs(job)]
     if lacking:
