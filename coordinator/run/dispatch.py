@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.publish.publish import publish
 from coordinator.run.context import Loom
-from coordinator.run.loop import Perform, Work
+from coordinator.run.loop import Dispatch, Work
 from coordinator.run.steps.build import build
 from coordinator.run.steps.cancel import cancel
 from coordinator.run.steps.push import push
@@ -13,7 +13,7 @@ from coordinator.run.steps.send import send
 from coordinator.run.steps.verify import verify
 
 
-def performer(loom: Loom) -> Perform:
+def dispatcher(loom: Loom) -> Dispatch:
     """Does each action for this run; its outcome is committed when it returns."""
 
     async def perform(action: Work) -> None:

@@ -17,7 +17,7 @@ from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
 from coordinator.run.context import Loom
-from coordinator.run.loop import Perform, drive
+from coordinator.run.loop import Dispatch, drive
 from coordinator.run.steps.cancel import stop
 from coordinator.state.logs import log_folder
 
@@ -75,7 +75,7 @@ def _tell_of_child(loom: Loom, job: Job, child: StoredChild) -> None:
 
 
 async def finish(
-    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Perform, begun: float, outcome: Outcome
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Dispatch, begun: float, outcome: Outcome
 ) -> None:
     """Drives the run to its end and tells the outcome: an error, which says which tags moved, for a run that is not
     published.
@@ -102,7 +102,7 @@ async def end_cancelled(loom: Loom, begun: float) -> None:
 
 
 async def _driven(
-    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Perform
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Dispatch
 ) -> Published | ArchloomError:
     try:
         run = await drive(loom.run_id, loom.store, perform, chosen, loom.farm.slots, loom.emit)

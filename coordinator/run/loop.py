@@ -27,13 +27,13 @@ from coordinator.domain.run.states import JobEvent
 from coordinator.store.sqlite import Store
 
 Work = Send | Build | Push | Verify | Cancel | Publish
-Perform = Callable[[Work], Awaitable[None]]
+Dispatch = Callable[[Work], Awaitable[None]]
 
 
 async def drive(
     run_id: str,
     store: Store,
-    perform: Perform,
+    perform: Dispatch,
     candidates: Mapping[Platform, Sequence[Candidate]],
     slots: Mapping[str, int],
     emit: Emit,
@@ -74,7 +74,7 @@ def _given_up(action: Work, under_way: dict[Action, asyncio.Task[None]]) -> list
     return [under_way.pop(work) for work in works if work in under_way]
 
 
-async def _perform(action: Work, perform: Perform, given_up: Sequence[asyncio.Task[None]]) -> None:
+async def _perform(action: Work, perform: Dispatch, given_up: Sequence[asyncio.Task[None]]) -> None:
     for task in given_up:
         task.cancel()
     for ended in await asyncio.gather(*given_up, return_exceptions=True):

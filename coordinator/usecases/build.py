@@ -28,7 +28,7 @@ from coordinator.farm.candidates import (
     with_platforms,
 )
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.dispatch import performer
+from coordinator.run.dispatch import dispatcher
 from coordinator.run.driver import Outcome, Published, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.disk_estimate import spaces
@@ -103,7 +103,7 @@ async def _build(
                     _skip(store, run, {*reused, *left})
                     loom = here.loom(run.id, lease, request, inputs, chosen.builders)
                     tell_of_run(loom, store.run(run.id), resumed=False)
-                    await finish(loom, chosen.by_platform, performer(loom), begun, outcome)
+                    await finish(loom, chosen.by_platform, dispatcher(loom), begun, outcome)
 
 
 async def check_push(request: BuildRequest, registries: Registries) -> None:

@@ -19,7 +19,7 @@ from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, tell_who_is_left_out
-from coordinator.run.dispatch import performer
+from coordinator.run.dispatch import dispatcher
 from coordinator.run.driver import Outcome, Published, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
@@ -58,7 +58,7 @@ async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: 
                 tell_of_run(loom, store.run(run.id), resumed=True)
                 over = _over(run)
                 async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
-                    await finish(loom, taken.by_platform, performer(loom), begun, outcome)
+                    await finish(loom, taken.by_platform, dispatcher(loom), begun, outcome)
         finally:
             if not outcome.awaited:
                 store.release(run_id)
