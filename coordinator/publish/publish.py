@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.image.index import Index, assemble
 from coordinator.domain.image.references import Reference
-from coordinator.domain.image.verified_child import StoredChild, from_stored
+from coordinator.domain.image.verified_child import VerifiedChild, from_stored
 from coordinator.domain.run.events import TagMoved
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetEvent, TargetState
@@ -59,7 +59,7 @@ async def _fill(loom: Loom, run: Run, repository: Reference, index: Index) -> No
     await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
 
 
-def _children(run: Run) -> list[StoredChild]:
+def _children(run: Run) -> list[VerifiedChild]:
     """Raises LookupError for a job without a child: an index with a hole must not come to be."""
     missing = [job for job in run.jobs if job.child is None]
     if missing:

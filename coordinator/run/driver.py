@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.verified_child import StoredChild, from_stored
+from coordinator.domain.image.verified_child import VerifiedChild, from_stored
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.run.model import Job, Run
@@ -65,7 +65,7 @@ def tell_of_run(loom: Loom, run: Run, *, resumed: bool) -> None:
             _tell_of_child(loom, job, from_stored(job.child))
 
 
-def _tell_of_child(loom: Loom, job: Job, child: StoredChild) -> None:
+def _tell_of_child(loom: Loom, job: Job, child: VerifiedChild) -> None:
     digest = child.digests[0]
     if job.reused:
         loom.emit(Reused(platform=job.platform, digest=digest, pin=child.pin))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.job_names import run_of
@@ -133,7 +133,7 @@ async def _gather(request: BuildRequest, here: Session, again: Again | None) -> 
 
 async def find_reusable(
     request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], registries: Registries
-) -> dict[Platform, StoredChild]:
+) -> dict[Platform, VerifiedChild]:
     """Those of the platforms that the first repository has already, verified."""
     first = request.target.repositories[0]
     registry = await registries.registry(first.registry)
@@ -150,7 +150,7 @@ async def planned(request: BuildRequest, inputs: Inputs, platforms: Collection[P
     return plan_for(request, here.inventory, found, here.farm, jobs)
 
 
-def take_reused(store: Store, run: Run, reused: Mapping[Platform, StoredChild]) -> None:
+def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]) -> None:
     """Commits the children the registry has: their jobs touch no host."""
     for job in run.jobs:
         child = reused.get(job.platform)

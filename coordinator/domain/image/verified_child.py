@@ -14,7 +14,7 @@ _WHAT = "a stored child"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredChild:
+class VerifiedChild:
     """`host` is empty for a child that was reused; `seconds` is from the assignment to the verdict."""
 
     child: Child
@@ -45,9 +45,9 @@ class StoredChild:
         }
 
 
-def from_stored(data: Mapping[str, Any]) -> StoredChild:
+def from_stored(data: Mapping[str, Any]) -> VerifiedChild:
     """The child that `to_json` wrote."""
-    return StoredChild(
+    return VerifiedChild(
         child=Child(
             platform=parse(data["platform"]),
             descriptor=read_descriptor(data["descriptor"], _WHAT),

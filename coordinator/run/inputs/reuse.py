@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.image import labels
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import RegistryError
@@ -16,7 +16,7 @@ _NOT_OURS = frozenset({"mismatch", "malformed", "not_found", "schema1"})
 
 async def reusable(
     registry: Registry, repository: str, platform: Platform, build_id: str, emulate: Emulate
-) -> StoredChild | None:
+) -> VerifiedChild | None:
     """The pinned child of this build id, verified; `None` when it has to be built.
 
     The pin says which build it is and the image has to agree: its label names the same build id and the mode it was
@@ -36,7 +36,7 @@ async def reusable(
     mode = child.labels.get(labels.MODE, "")
     if mode not in _accepted(emulate):
         return None
-    return StoredChild(child=child.child, config_digest=child.config_digest, pin=pin, mode=Mode(mode))
+    return VerifiedChild(child=child.child, config_digest=child.config_digest, pin=pin, mode=Mode(mode))
 
 
 def _accepted(emulate: Emulate) -> tuple[Mode, ...]:

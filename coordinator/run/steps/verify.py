@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.domain.image.labels import own_labels
-from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.run.events import Verified
 from coordinator.errors import RegistryError
@@ -36,7 +36,7 @@ async def verify(loom: Loom, attempt_id: int) -> None:
             await lost(loom, job, attempt, "registry", error.message)
         return
     seconds = loom.around.clock() - attempt.started_at
-    stored = StoredChild(
+    stored = VerifiedChild(
         child=child.child,
         config_digest=child.config_digest,
         pin=pin,

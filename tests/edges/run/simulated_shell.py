@@ -16,7 +16,7 @@ import pytest
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.build_id import pin_tag
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import states
@@ -259,7 +259,7 @@ class Coordinator:
         pin = pin_tag(job.build_id, job.platform)
         await set_tag(self.registry, "app", pin, image)
         child = Child(platform=job.platform, descriptor=descriptor(job.platform, image))
-        stored = StoredChild(child=child, config_digest="", pin=pin, mode=attempt.mode, host=attempt.host)
+        stored = VerifiedChild(child=child, config_digest="", pin=pin, mode=attempt.mode, host=attempt.host)
         assert self.store.verify_job(job.id, stored.to_json(), winner=attempt_id)
         with contextlib.suppress(LostError):
             await (await self._client(attempt.host)).forget(agent_job(RUN, job, attempt))

@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import parse
-from coordinator.domain.image.verified_child import StoredChild
+from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.run.states import TargetEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
@@ -115,7 +115,7 @@ def test_a_run_that_was_published_just_before_is_not_cancelled(bed):
     for event in GOOD:
         bed.store.move_attempt(attempt, event, digest=DIGEST)
     child = Child(platform=AMD64, descriptor=descriptor(AMD64, image_of(AMD64)))
-    stored = StoredChild(child=child, config_digest="", pin="archloom-1", mode=Mode.NATIVE, host="pi5")
+    stored = VerifiedChild(child=child, config_digest="", pin="archloom-1", mode=Mode.NATIVE, host="pi5")
     bed.store.verify_job(bed.store.run("7f3a").jobs[0].id, stored.to_json(), winner=attempt)
     for step in (TargetEvent.COMPLETE, TargetEvent.INDEX, TargetEvent.TAG, TargetEvent.PUBLISH):
         bed.store.move_target("7f3a", step, digest=DIGEST)
