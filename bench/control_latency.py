@@ -33,7 +33,7 @@ _PUSH = "import socket; s = socket.create_connection(('127.0.0.1', {port}))\nwhi
 
 
 @dataclass(slots=True)
-class Sink:
+class ImageDestination:
     """What the tunnel serves, in place of a registry: reads all it can, as the broker of a fast one."""
 
     received: int = 0
@@ -64,7 +64,7 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
     host = Host(name=where.name, kind=Kind.BOARD, address=Address(where.name))
     transport = make(host)
     client = await connect(transport)
-    sink = Sink()
+    sink = ImageDestination()
     tunnel = await transport.listen(sink)
     # From the board, in a process of its own that ends with its connection.
     pushing = await asyncio.create_subprocess_exec(
@@ -84,7 +84,7 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
         await transport.close()
 
 
-async def asked(client: AgentClient, sink: Sink) -> tuple[list[float], float]:
+async def asked(client: AgentClient, sink: ImageDestination) -> tuple[list[float], float]:
     loop = asyncio.get_running_loop()
     begun, before, trips = loop.time(), sink.received, []
     while loop.time() - begun < SECONDS:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coordinator.domain.image.descriptors import LARGEST_MANIFEST, Descriptor, malformed, sha256
 from coordinator.errors import RegistryError
-from coordinator.image.image_destination import Sink
+from coordinator.image.image_destination import ImageDestination
 from coordinator.image.spool import Spool
 from coordinator.image.tar import BLOCK, Kind, Member, Tar
 
@@ -47,7 +47,7 @@ class Contents:
     blobs: set[str] = field(default_factory=set)
 
 
-async def read_archive(chunks: AsyncIterator[bytes], sink: Sink, folder: Path, what: str) -> Contents:
+async def read_archive(chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, what: str) -> Contents:
     """The whole archive: every layer and blob of it is in `sink`, verified, before this returns.
 
     `folder` holds one layer at a time; memory holds the documents, 64 MiB at most. Raises LostError (`cut`, `spool`),
@@ -58,7 +58,7 @@ async def read_archive(chunks: AsyncIterator[bytes], sink: Sink, folder: Path, w
 
 
 class _Reader:
-    def __init__(self, tar: Tar, sink: Sink, folder: Path, contents: Contents) -> None:
+    def __init__(self, tar: Tar, sink: ImageDestination, folder: Path, contents: Contents) -> None:
         self._tar = tar
         self._sink = sink
         self._folder = folder

@@ -25,7 +25,7 @@ from coordinator.domain.image.index import Child, assemble, parse_index, resolve
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import RegistryError
 from coordinator.image.archive import BLOBS, INDEX, MANIFEST, Contents, Layer, read_archive
-from coordinator.image.image_destination import Sink
+from coordinator.image.image_destination import ImageDestination
 
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -33,8 +33,8 @@ _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DEEPEST_LINK = 8
 
 
-async def carry_image(
-    chunks: AsyncIterator[bytes], sink: Sink, folder: Path, *, image_id: str, wanted: Platform, what: str
+async def import_archive(
+    chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, *, image_id: str, wanted: Platform, what: str
 ) -> Manifest:
     """The manifest in `sink` of the image whose archive this is: the child, or an index of it and its attestations.
 
@@ -49,7 +49,7 @@ async def carry_image(
 
 
 class _Carrier:
-    def __init__(self, contents: Contents, sink: Sink, image_id: str) -> None:
+    def __init__(self, contents: Contents, sink: ImageDestination, image_id: str) -> None:
         self.contents = contents
         self._sink = sink
         self._what = contents.what

@@ -8,7 +8,7 @@ from typing import Protocol
 from coordinator.domain.image.descriptors import Descriptor, Manifest
 
 
-class Sink(Protocol):
+class ImageDestination(Protocol):
     """One repository of a registry. Methods raise RegistryError."""
 
     async def has(self, digest: str) -> bool: ...

@@ -10,7 +10,7 @@ from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import HeldImage
-from coordinator.image.archive_import import carry_image
+from coordinator.image.archive_import import import_archive
 from coordinator.image.base import BaseImage, base_archive, read_base
 from coordinator.run.context import Loom
 from coordinator.run.steps.job_spec import JobBase, known_bases
@@ -30,7 +30,7 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
         if not isinstance(held, HeldImage):
             raise TypeError("an archive begins with which image it is of")
         async with aclosing(_told(archive, held.size, tell)) as chunks:
-            manifest = await carry_image(
+            manifest = await import_archive(
                 chunks,
                 sink,
                 loom.around.state,

@@ -19,7 +19,7 @@ from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import EndState, HeldImage
-from coordinator.image.archive_import import carry_image
+from coordinator.image.archive_import import import_archive
 from coordinator.image.base import base_archive, read_base
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
@@ -111,7 +111,7 @@ async def carried(client: AgentClient, name: str, sink: Counted, folder: Path) -
         held = await anext(items)
         assert isinstance(held, HeldImage)
         what = f"the archive of {name}"
-        manifest = await carry_image(items, sink, folder, image_id=held.image_id, wanted=AMD64, what=what)
+        manifest = await import_archive(items, sink, folder, image_id=held.image_id, wanted=AMD64, what=what)
         return manifest.digest
 
 
@@ -157,7 +157,7 @@ async def test_archives_of_others_are_read(client, registry, tmp_path, form):
         config = json.loads(child.raw)["config"]["digest"]
         sink = Counted(up, f"{repository}/copy")
 
-        manifest = await carry_image(
+        manifest = await import_archive(
             chunks(file.read_bytes()), sink, tmp_path, image_id=config, wanted=AMD64, what=str(file)
         )
 
@@ -255,7 +255,7 @@ async def test_memory_stays_flat_however_large_a_layer_is(client, registry, tmp_
                     seen = max(seen, memory(process, "VmHWM"))
                     yield piece
 
-            await carry_image(watched(), sink, tmp_path, image_id=held.image_id, wanted=AMD64, what=name)
+            await import_archive(watched(), sink, tmp_path, image_id=held.image_id, wanted=AMD64, what=name)
         grown = memory("self", "VmHWM") - before
     assert held.size >= 200 << 20
     assert sink.uploads == 2

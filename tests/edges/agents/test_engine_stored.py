@@ -20,7 +20,7 @@ from coordinator.broker.grant import PushedManifest
 from coordinator.domain.image.descriptors import OCI_INDEX
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import Reference
-from coordinator.image.archive_import import carry_image
+from coordinator.image.archive_import import import_archive
 from coordinator.image.child import VerifiedChild, read_child
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.steps.registry_destination import Repository
@@ -108,7 +108,7 @@ async def test_an_image_with_attestations_leaves_as_an_archive_with_them(farmed:
 
     async with registries() as opened:
         sink = Repository(opened, Reference(farmed.registry.address, "stored/archived"), (), {})
-        manifest = await carry_image(
+        manifest = await import_archive(
             all_of(pieces), sink, tmp_path, image_id=begun["image_id"], wanted=ARM64, what="the archive"
         )
 

@@ -25,7 +25,7 @@ from coordinator.domain.image.descriptors import (
 from coordinator.domain.image.index import parse_index
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.image.archive_import import carry_image
+from coordinator.image.archive_import import import_archive
 from tests.edges.image.archive_bed import (
     BARE,
     GZIPPED,
@@ -51,7 +51,7 @@ async def carried(members: Members, image_id: str, sink: MemorySink, at=(), cut:
     data = tar(members)
     data = data[:cut] if cut else data
     folder = Path(tempfile.gettempdir())
-    return await carry_image(chopped(data, at), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+    return await import_archive(chopped(data, at), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
 
 
 def layers(manifest: Manifest) -> list[dict[str, object]]:
@@ -148,7 +148,7 @@ def test_what_follows_the_end_is_refused(places):
 
     async def read(data: bytes) -> Manifest:
         chunks = chopped(data, [*places, len(made)])
-        return await carry_image(chunks, MemorySink(), folder, image_id=image_id, wanted=ARM64, what="the archive")
+        return await import_archive(chunks, MemorySink(), folder, image_id=image_id, wanted=ARM64, what="the archive")
 
     assert asyncio.run(read(made + bytes(5000)))
     with pytest.raises(RegistryError, match="follows its end"):
@@ -176,7 +176,7 @@ def test_whatever_comes_is_an_image_or_an_error(is_docker, place, noise):
 
     try:
         manifest = asyncio.run(
-            carry_image(chopped(spoilt), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+            import_archive(chopped(spoilt), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
         )
     except ArchloomError:
         return
@@ -249,7 +249,7 @@ async def test_names_that_do_not_fit_into_a_header():
         sink = MemorySink()
 
         data = tar(made, form)
-        manifest = await carry_image(
+        manifest = await import_archive(
             chopped(data),
             sink,
             Path(tempfile.gettempdir()),
@@ -272,7 +272,7 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
     try:
         for made in (docker(noise), oci(noise).members):
             with pytest.raises(LostError, match=f"no space left below {folder} on this machine") as lost:
-                await carry_image(
+                await import_archive(
                     chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
                 )
             assert lost.value.code == "spool"
