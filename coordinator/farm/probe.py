@@ -14,7 +14,7 @@ from coordinator.domain.placement.duplicate_hosts import with_pins, without_twin
 from coordinator.domain.placement.eligibility import Unreachable, Wanted, without_asking
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
 from coordinator.farm.fact_cache import Memory
@@ -67,7 +67,7 @@ class Probing:
         self._ask_unless_silent(list(self._farm.hosts), ())
         return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
 
-    async def to_place(self, wanted: Sequence[Wanted], asked: Asked, least: Need = Need.NONE) -> Found:
+    async def to_place(self, wanted: Sequence[Wanted], asked: HostSelection, least: Need = Need.NONE) -> Found:
         """As much as a plan of these jobs needs. Every host is taken to be needed at `least` so much.
 
         A host that did not answer within the last minute is not asked, unless it is named, or is the only one that

@@ -16,7 +16,7 @@ from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.placement.eligibility import Choice, Rejection, Unreachable, Wanted, fit, without_asking
 from coordinator.domain.placement.plan import Placement, Plan, plan
-from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 
 Found = Mapping[str, Facts | Unreachable]
@@ -63,7 +63,7 @@ def needs(
     hosts: Sequence[Host],
     found: Found,
     known: Mapping[str, Facts | None],
-    asked: Asked,
+    asked: HostSelection,
     slots: Mapping[str, int],
 ) -> dict[str, Need]:
     """The need of every host that is not in `found`; `known` are facts of an earlier time.
@@ -115,7 +115,7 @@ def _need(
     placement: Placement,
     host: Host,
     known: Facts | None,
-    asked: Asked,
+    asked: HostSelection,
     is_full: bool,  # noqa: FBT001
 ) -> Need:
     on = asked.on_for(wanted.platform)

@@ -11,7 +11,7 @@ from coordinator.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class HostSelection:
     """`on` are the hosts named for every platform, empty for any; `pinned` the one host named for a platform."""
 
     emulate: Emulate = Emulate.AUTO

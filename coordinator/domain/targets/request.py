@@ -8,7 +8,7 @@ from typing import Any
 
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.targets.host_selection import Asked, read_on
+from coordinator.domain.targets.host_selection import HostSelection, read_on
 from coordinator.domain.targets.target import Emulate, Target
 
 
@@ -26,9 +26,9 @@ class BuildRequest:
     fail_fast: bool = False
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> HostSelection:
         """Which hosts may be used."""
-        return Asked(emulate=self.emulate, on=self.on, pinned=self.pinned)
+        return HostSelection(emulate=self.emulate, on=self.on, pinned=self.pinned)
 
     def to_json(self) -> dict[str, object]:
         target = self.target

@@ -18,7 +18,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
-from tests.edges.registry.scripted_server import Asked, Reply, Scripted, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, Scripted, scripted
 
 ANN = Credential(username="ann", password=Secret("secret"))
 LAYER, CONFIG = b"layer" * 1000, b"{}"
@@ -195,7 +195,7 @@ class Script:
         self.said[line] = list(replies)
         return self
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, asked: HostSelection) -> Reply:
         line = f"{asked.method} {asked.path}"
         if asked.path == "/v2/":
             return self.ping
@@ -225,5 +225,5 @@ async def pulling(script: Script, digest: str) -> AsyncIterator[tuple[Board, Scr
                 yield board, upstream
 
 
-def of(upstream: Scripted, method: str) -> list[Asked]:
+def of(upstream: Scripted, method: str) -> list[HostSelection]:
     return [one for one in upstream.asked if one.method == method]

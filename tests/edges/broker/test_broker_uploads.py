@@ -12,7 +12,7 @@ import pytest
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.references import Reference
 from tests.edges.broker.broker_bed import ANN, LAYER, PLACE, REPOSITORY, Board, Script, brokered, of, pushing, refused
-from tests.edges.registry.scripted_server import Asked, Reply, Scripted, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, Scripted, scripted
 
 
 async def test_an_upload_s_place_is_the_registry_s_own_affair() -> None:
@@ -43,7 +43,7 @@ async def test_an_upload_that_is_ended_twice_at_once_is_ended() -> None:
     """An engine that lost its connection ends the upload again on another, while the first end is under way."""
     both = asyncio.Barrier(2)
 
-    async def upstream(asked: Asked) -> Reply:
+    async def upstream(asked: HostSelection) -> Reply:
         if asked.method == "PUT":
             await both.wait()
         return Script()(asked)

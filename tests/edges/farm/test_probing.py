@@ -15,7 +15,7 @@ from coordinator.domain.hosts.inventory import Address, Inventory, Kind
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.run.events import Notice
-from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from coordinator.environment import Environment
 from coordinator.farm.fact_cache import Memory, open_memory
@@ -70,7 +70,7 @@ def jobs(*platforms):
 async def test_every_host_answers_and_is_remembered(bed):
     """The next run knows what this one found, before anybody has answered."""
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        found = await probing.to_place(jobs(ARM64), Asked())
+        found = await probing.to_place(jobs(ARM64), HostSelection())
 
     assert found["pi4"].mode(ARM64) is Mode.NATIVE
     assert farm.facts["pi4"] == found["pi4"]
@@ -83,14 +83,14 @@ async def test_every_host_answers_and_is_remembered(bed):
 async def test_a_dead_host_is_left_alone_for_a_minute(bed):
     """It costs its connect timeout once; the next run says when it was tried and will be, and a later one tries."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        first = await probing.to_place(jobs(ARM64), Asked())
+        first = await probing.to_place(jobs(ARM64), HostSelection())
     bed.now += 12
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        second = await probing.to_place(jobs(ARM64), Asked())
+        second = await probing.to_place(jobs(ARM64), HostSelection())
         tried = farm.asked["pi4"]
     bed.now += 49
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        third = await probing.to_place(jobs(ARM64), Asked())
+        third = await probing.to_place(jobs(ARM64), HostSelection())
 
     assert first["pi4"] == Unreachable("no SSH answer from pi4.lan port 22 in 5 s", "try: ping -c 1 pi4.lan")
     assert tried == 0
@@ -101,20 +101,22 @@ async def test_a_dead_host_is_left_alone_for_a_minute(bed):
 async def test_an_answer_ends_the_silence(bed):
     """A host that was off and is back is asked by the next run at once."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, _):
         await probing.all(["pi4"])
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
 
     assert farm.asked["pi4"] == 1
 
 
-@pytest.mark.parametrize("asked", [Asked(on=("pi4",)), Asked(pinned={ARM64: "pi4"}), Asked(emulate=Emulate.NEVER)])
+@pytest.mark.parametrize(
+    "asked", [HostSelection(on=("pi4",)), HostSelection(pinned={ARM64: "pi4"}), HostSelection(emulate=Emulate.NEVER)]
+)
 async def test_a_dead_host_is_tried_when_it_is_named_or_the_last_hope(bed, asked):
     """Who names it wants it, and a platform that nobody else can build is worth its timeout."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
         found = await probing.to_place(jobs(ARM64), asked)
 
@@ -126,9 +128,9 @@ async def test_an_entry_that_leads_elsewhere_starts_anew(bed):
     """What was said of the old address is not said of the new one."""
     moved = Inventory(hosts=(replace(FARM.hosts[0], address=Address(host="new.lan")), FARM.hosts[1]))
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
     async with bed.run(moved, pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
 
     assert farm.asked["pi4"] == 1
 
@@ -136,9 +138,9 @@ async def test_an_entry_that_leads_elsewhere_starts_anew(bed):
 async def test_what_answers_and_does_not_serve_is_not_dead(bed):
     """A key to be copied is told at once when it is there, and the host is asked by every run."""
     async with bed.run(pi4=Script(DENIED), beast=BEAST) as (probing, _):
-        found = await probing.to_place(jobs(ARM64), Asked())
+        found = await probing.to_place(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
 
     assert found["pi4"] == Unreachable("pi@pi4.lan lets us not in", "ssh-copy-id pi@pi4.lan", alive=True)
     assert farm.asked["pi4"] == 1
@@ -148,7 +150,7 @@ async def test_a_slow_native_board_is_waited_for(bed):
     """The emulator has answered and could do it: the board that may do it natively is still worth the time."""
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, farm):
-        placing = asyncio.create_task(probing.to_place(jobs(AMD64, ARM64), Asked()))
+        placing = asyncio.create_task(probing.to_place(jobs(AMD64, ARM64), HostSelection()))
         async with asyncio.timeout(60):
             while "beast" not in farm.facts:
                 await asyncio.sleep(0)
@@ -165,7 +167,7 @@ async def test_who_waits_is_told_for_whom(bed):
     """In one line, once a dead host would have been found out."""
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, _):
-        placing = asyncio.create_task(probing.to_place(jobs(ARM64), Asked()))
+        placing = asyncio.create_task(probing.to_place(jobs(ARM64), HostSelection()))
         async with asyncio.timeout(60):
             while not bed.told:
                 await asyncio.sleep(0.05)
@@ -180,7 +182,7 @@ async def test_a_slow_board_that_is_not_needed_is_not_waited_for(bed):
     two = Inventory(hosts=(host("pi4"), host("pi5")))
     begun = time.monotonic()
     async with bed.run(two, pi4=Script("pi4"), pi5=Script("pi5-16k", asyncio.Event())) as (probing, _):
-        found = await probing.to_place(jobs(ARM64), Asked())
+        found = await probing.to_place(jobs(ARM64), HostSelection())
     spent = time.monotonic() - begun
 
     assert found["pi5"] == Unreachable("it has not answered yet, and the others suffice", alive=True)
@@ -194,7 +196,7 @@ async def test_a_board_known_to_be_of_no_use_costs_nothing(bed):
         await probing.all(["pi2", "pi4"])
     begun = time.monotonic()
     async with bed.run(two, pi2=Script("pi2", asyncio.Event()), pi4=Script("pi4")) as (probing, _):
-        await probing.to_place(jobs(ARM64), Asked())
+        await probing.to_place(jobs(ARM64), HostSelection())
 
     assert time.monotonic() - begun < 0.8
 
@@ -202,7 +204,7 @@ async def test_a_board_known_to_be_of_no_use_costs_nothing(bed):
 async def test_hosts_that_are_ruled_out_are_not_asked(bed):
     """--on names others: nothing is to be known of them."""
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), Asked(on=("beast",)))
+        await probing.to_place(jobs(ARM64), HostSelection(on=("beast",)))
 
     assert farm.asked == {"beast": 1}
 
@@ -232,13 +234,13 @@ async def test_a_defect_is_not_a_host_that_does_not_answer(bed):
     """What nobody foresaw ends the run."""
     async with bed.run(pi4=Script(ZeroDivisionError("here")), beast=BEAST) as (probing, _):
         with pytest.raises(ZeroDivisionError):
-            await probing.to_place(jobs(ARM64), Asked())
+            await probing.to_place(jobs(ARM64), HostSelection())
 
 
 async def test_a_run_that_is_stopped_leaves_nothing_behind(bed):
     """Cancelled while it waits, it has ended every question when the block is left."""
     async with bed.run(pi4=Script("pi4", asyncio.Event()), beast=BEAST) as (probing, _):
-        placing = asyncio.create_task(probing.to_place(jobs(ARM64), Asked()))
+        placing = asyncio.create_task(probing.to_place(jobs(ARM64), HostSelection()))
         await asyncio.sleep(0)
         placing.cancel()
         with pytest.raises(asyncio.CancelledError):

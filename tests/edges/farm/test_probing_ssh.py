@@ -14,7 +14,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
-from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
 from coordinator.farm.fact_cache import open_memory
 from coordinator.farm.farm import Farm
@@ -81,11 +81,11 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(around):
         before = asyncio.all_tasks()
         began = time.monotonic()
         async with probing(inventory, around) as run:
-            found = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], Asked())
+            found = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
             planned = time.monotonic() - began
         left = time.monotonic() - began - planned
         async with probing(inventory, around) as run:
-            again = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], Asked())
+            again = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
         tries = mute.counts.connections
         assert asyncio.all_tasks() - before == {task for task in asyncio.all_tasks() if task in made.sessions}
 
@@ -106,8 +106,8 @@ async def test_a_board_that_hangs_is_not_dead(around):
         hung, quick = made.boards
         inventory = Inventory(hosts=(entry(hung, "hung"), entry(quick, "pi4")))
         async with probing(inventory, around) as run:
-            await run.to_place([Wanted(platform=ARM64)], Asked())
+            await run.to_place([Wanted(platform=ARM64)], HostSelection())
         async with probing(inventory, around) as run:
-            await run.to_place([Wanted(platform=ARM64)], Asked())
+            await run.to_place([Wanted(platform=ARM64)], HostSelection())
 
         assert hung.counts.connections == 2

@@ -10,7 +10,7 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import OCI_INDEX, sha256
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.registry.client import Registry
-from tests.edges.registry.scripted_server import Asked, Reply, Script, Scripted, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, Script, Scripted, scripted
 
 RAW = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
 DIGEST = sha256(RAW)
@@ -52,11 +52,11 @@ async def client(
             yield registry, server, pauses
 
 
-def after_ping(*replies: Reply | Callable[[Asked], Reply]) -> Script:
+def after_ping(*replies: Reply | Callable[[HostSelection], Reply]) -> Script:
     """Answers the ping, then these in turn, the last for ever."""
     left = list(replies)
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.path == "/v2/":
             return PING
         reply = left.pop(0) if len(left) > 1 else left[0]

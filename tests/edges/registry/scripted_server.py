@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 @dataclass(slots=True)
-class Asked:
+class HostSelection:
     """One request as it arrived, body included."""
 
     method: str
@@ -37,7 +37,7 @@ class Reply:
     raw: bytes | None = None
 
 
-Script = Callable[[Asked], Reply | Awaitable[Reply]]
+Script = Callable[[HostSelection], Reply | Awaitable[Reply]]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Scripted:
 
     host: str
     port: int
-    asked: list[Asked]
+    asked: list[HostSelection]
     stop: Callable[[], Awaitable[None]]
 
     def lines(self) -> list[str]:
@@ -56,7 +56,7 @@ class Scripted:
 @asynccontextmanager
 async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
     """A server that answers as `script` says, until the block ends."""
-    asked: list[Asked] = []
+    asked: list[HostSelection] = []
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +92,7 @@ async def scripted(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIt
         await stop()
 
 
-async def _read(reader: asyncio.StreamReader) -> Asked | None:
+async def _read(reader: asyncio.StreamReader) -> HostSelection | None:
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
@@ -108,10 +108,10 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
     else:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
     parts = urlsplit(target)
-    return Asked(method, parts.path, parse_qsl(parts.query, keep_blank_values=True), headers, body)
+    return HostSelection(method, parts.path, parse_qsl(parts.query, keep_blank_values=True), headers, body)
 
 
-async def _write(writer: asyncio.StreamWriter, request: Asked, reply: Reply) -> bool:
+async def _write(writer: asyncio.StreamWriter, request: HostSelection, reply: Reply) -> bool:
     """Whether the connection may go on."""
     if reply.raw is not None:
         writer.write(reply.raw)

@@ -11,7 +11,7 @@ from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.errors import RegistryError
 from coordinator.registry.copy import copy_image
 from tests.edges.registry.scripted_registry import BLOB, BLOB_DIGEST, DIGEST, PING, after_ping, client
-from tests.edges.registry.scripted_server import Asked, Reply
+from tests.edges.registry.scripted_server import HostSelection, Reply
 
 
 async def test_blob_verified() -> None:
@@ -51,7 +51,7 @@ async def test_broken_stream() -> None:
 async def test_upload_location(location: str, path: str, query: list[tuple[str, str]]) -> None:
     """An upload goes where the registry says, with the state it gave, its length known and in one piece."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.method == "POST":
             return Reply(202, headers={"Location": location.format(host=asked.headers["host"])})
         return Reply(201) if asked.method == "PUT" else PING
@@ -75,7 +75,7 @@ async def test_upload_starts_again() -> None:
     answers = [Reply(503), Reply(raw=b""), Reply(201)]
     sessions: list[int] = []
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.method == "POST":
             sessions.append(1)
             return Reply(202, headers={"Location": f"/v2/app/blobs/uploads/{len(sessions)}"})
@@ -94,7 +94,7 @@ async def test_upload_starts_again() -> None:
 async def test_upload_of_another_size(said: int) -> None:
     """A blob that is longer or shorter than said is not pushed."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         return Reply(202, headers={"Location": "/v2/app/blobs/uploads/1"}) if asked.method == "POST" else PING
 
     async with client(script) as (registry, _, pauses):
@@ -121,7 +121,7 @@ async def test_upload_without_location() -> None:
 async def test_mount(status: int, mounted: bool, cancelled: bool) -> None:  # noqa: FBT001
     """A mount succeeds or does not; the upload that a registry opens instead is given up."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.method == "POST":
             return Reply(status, headers={"Location": "/v2/app/blobs/uploads/9"})
         return Reply(204) if asked.method == "DELETE" else PING
@@ -138,7 +138,7 @@ async def test_foreign_layers_stay_where_they_are() -> None:
     foreign = {"mediaType": "x/foreign", "digest": sha256(b"foreign"), "size": 7, "urls": ["https://example.org/layer"]}
     raw = json.dumps({"mediaType": OCI_MANIFEST, "config": blob_json(), "layers": [foreign]}).encode()
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         return Reply(201) if asked.method == "PUT" else Reply(200, raw)
 
     async with client(script) as (registry, server, _):
@@ -154,12 +154,12 @@ async def test_copy_starts_a_broken_blob_again() -> None:
     raw = json.dumps({"mediaType": OCI_MANIFEST, "config": blob_json(), "layers": []}).encode()
     answers = [Reply(200, BLOB, cut=1000), Reply(200, BLOB)]
 
-    def source(asked: Asked) -> Reply:
+    def source(asked: HostSelection) -> Reply:
         if "/manifests/" in asked.path:
             return Reply(200, raw)
         return answers.pop(0) if "/blobs/" in asked.path else PING
 
-    def into(asked: Asked) -> Reply:
+    def into(asked: HostSelection) -> Reply:
         statuses = {"HEAD": 404, "POST": 202, "PUT": 201}
         return Reply(statuses.get(asked.method, 200), headers={"Location": "/v2/app/blobs/uploads/1"})
 

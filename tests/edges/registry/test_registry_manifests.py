@@ -19,7 +19,7 @@ from tests.edges.registry.scripted_registry import (
     error_reply,
     manifest_reply,
 )
-from tests.edges.registry.scripted_server import Asked, Reply, Script
+from tests.edges.registry.scripted_server import HostSelection, Reply, Script
 
 
 async def refused_code(script: Script, credential: Credential | None = None) -> ArchloomError:
@@ -126,7 +126,7 @@ async def test_words_of_the_registry() -> None:
 async def test_check_push() -> None:
     """Whether we may push is found by opening an upload, which is given up even where that is not allowed."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.method == "POST":
             return Reply(202, headers={"Location": "/v2/app/blobs/uploads/9"})
         return Reply(405) if asked.method == "DELETE" else PING

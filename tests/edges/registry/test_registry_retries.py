@@ -14,7 +14,7 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.client import Registry
 from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
-from tests.edges.registry.scripted_server import Asked, Reply, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, scripted
 
 
 async def test_retries() -> None:
@@ -142,7 +142,7 @@ async def test_cancelled_in_the_middle() -> None:
     """A cancelled transfer leaves nothing open."""
     begun = asyncio.Event()
 
-    async def script(asked: Asked) -> Reply:
+    async def script(asked: HostSelection) -> Reply:
         if asked.path == "/v2/":
             return PING
         begun.set()

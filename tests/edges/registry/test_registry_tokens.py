@@ -18,13 +18,13 @@ from tests.edges.registry.scripted_registry import (
     error_reply,
     manifest_reply,
 )
-from tests.edges.registry.scripted_server import Asked, Reply, Script, Scripted, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, Script, Scripted, scripted
 
 
 def token_registry(tokens: list[str], good: set[str], served: Reply, host: list[str]) -> Script:
     """A registry with bearer tokens and its token server in one."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.path == "/token":
             token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
             return Reply(200, json.dumps({"token": token}).encode())
@@ -96,7 +96,7 @@ async def test_token_server_is_busy() -> None:
     """A token server may be busy for a while too."""
     busy = [Reply(503), Reply(429, headers={"Retry-After": "3"})]
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if asked.path == "/token":
             return busy.pop(0) if busy else Reply(200, b'{"token": "t"}')
         if asked.authorization == "Bearer t":
@@ -112,7 +112,7 @@ async def test_token_server_is_busy() -> None:
 def redirecting(to: Scripted) -> Script:
     """A registry with Basic credentials whose blobs are elsewhere."""
 
-    def script(asked: Asked) -> Reply:
+    def script(asked: HostSelection) -> Reply:
         if not asked.authorization:
             return Reply(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
         return PING if asked.path == "/v2/" else Reply(307, headers={"Location": f"http://{to.host}/blob?sig=1"})

@@ -14,13 +14,13 @@ from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
-from coordinator.domain.targets.host_selection import Asked
+from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
 
 AMD64 = PLATFORMS[0]
 RANK = {mode: rank for rank, mode in enumerate(Mode)} | {None: len(Mode)}
-ASKED = st.builds(Asked, emulate=st.sampled_from(Emulate))
+ASKED = st.builds(HostSelection, emulate=st.sampled_from(Emulate))
 
 
 def modes(wanted, hosts, seen, asked):
@@ -87,8 +87,8 @@ def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
     hosts = [host("pi"), host("beast", Kind.EMULATOR)]
     answered = {"beast": found("beast", "amd64-qemu-user-static")}
 
-    unknown = needs(jobs(AMD64, ARM64), hosts, answered, {}, Asked(), {"beast": 4})
-    other = needs(jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, Asked(), {"beast": 4})
+    unknown = needs(jobs(AMD64, ARM64), hosts, answered, {}, HostSelection(), {"beast": 4})
+    other = needs(jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, HostSelection(), {"beast": 4})
 
     assert unknown == {"pi": Need.MODE}
     assert other == {"pi": Need.NONE}
@@ -99,7 +99,7 @@ def test_a_silent_host_is_the_last_hope_whatever_it_was():
     hosts = [host("pi"), host("beast", Kind.EMULATOR)]
     answered = {"pi": found("pi", "pi2")}
 
-    judged = needs(jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, Asked(), {})
+    judged = needs(jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, HostSelection(), {})
 
     assert judged == {"beast": Need.ONLY}
 
@@ -109,8 +109,8 @@ def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
     hosts = [host("a"), host("b")]
     answered = {"a": found("a", "pi4")}
 
-    two = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, Asked(), {"a": 1})
-    wide = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, Asked(), {"a": 2})
+    two = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 1})
+    wide = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 2})
 
     assert two == {"b": Need.ROOM}
     assert wide == {"b": Need.SPARE}
@@ -120,12 +120,12 @@ def test_hosts_that_may_not_be_used_are_not_waited_for():
     """Neither those that --on leaves out, nor those that the inventory limits to other platforms."""
     hosts = [host("a"), host("b", platforms=(ARMV7,)), host("c")]
 
-    assert needs(jobs(ARM64), hosts, {}, {}, Asked(on=("c",)), {}) == {
+    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(on=("c",)), {}) == {
         "a": Need.NONE,
         "b": Need.NONE,
         "c": Need.ONLY,
     }
-    assert needs(jobs(ARM64), hosts, {}, {}, Asked(pinned={ARM64: "a"}), {})["a"] is Need.ONLY
+    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(pinned={ARM64: "a"}), {})["a"] is Need.ONLY
 
 
 def test_without_platforms_every_board_that_may_add_one_is_needed():

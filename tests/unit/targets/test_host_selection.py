@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.targets.host_selection import Asked, read_on
+from coordinator.domain.targets.host_selection import HostSelection, read_on
 from coordinator.errors import UsageError
 from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS
 
@@ -14,7 +14,7 @@ from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS
 def test_hosts_and_platforms_may_be_mixed_repeated_and_joined():
     """A platform given to a host leaves the others to the hosts named for any."""
     on, pinned = read_on(["pi5, pi4", "linux/arm64/v8=pi5", "pi4"])
-    asked = Asked(on=on, pinned=pinned)
+    asked = HostSelection(on=on, pinned=pinned)
 
     assert (on, pinned) == (("pi5", "pi4"), {ARM64: "pi5"})
     assert asked.on_for(ARM64) == ("pi5",)
@@ -46,7 +46,7 @@ def test_what_names_no_host_is_refused(words, said):
 def test_a_host_for_a_platform_that_is_not_built_is_refused():
     """It is a slip in one of the two flags."""
     with pytest.raises(UsageError, match=r"linux/arm64=pi5: linux/arm64 is not built here") as caught:
-        Asked(pinned={ARM64: "pi5"}).check_platforms([ARMV7])
+        HostSelection(pinned={ARM64: "pi5"}).check_platforms([ARMV7])
 
     assert caught.value.hint == "the platforms are linux/arm/v7: see --platform"
 
@@ -57,6 +57,6 @@ NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True)
 @given(st.lists(NAMES, unique=True), st.dictionaries(st.sampled_from(PLATFORMS), NAMES))
 def test_what_is_kept_of_it_is_read_the_same(on, pinned):
     """The store has the words, and a run that is taken up again has the same hosts."""
-    asked = Asked(on=tuple(on), pinned=pinned)
+    asked = HostSelection(on=tuple(on), pinned=pinned)
 
     assert read_on(asked.words) == (asked.on, asked.pinned)
