@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
-from coordinator.domain.hosts.last_probe import Known, Sighting, recall
+from coordinator.domain.hosts.last_probe import Known, LastProbe, recall
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
@@ -22,7 +22,7 @@ class Memory:
     def __init__(self, store: Store | None, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._sightings: dict[tuple[str, str], Sighting] = {}
+        self._sightings: dict[tuple[str, str], LastProbe] = {}
         if store is not None:
             with contextlib.suppress(ArchloomError):
                 self._sightings = store.sightings()
@@ -32,7 +32,7 @@ class Memory:
 
     def saw(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:
         """The facts of a host that has just answered."""
-        seen = Sighting(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
+        seen = LastProbe(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
         self._sightings[_key(host)] = seen
         if self._store is not None:
             with contextlib.suppress(ArchloomError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from coordinator.domain.hosts.last_probe import Sighting
+from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.history import read
 from coordinator.domain.run.lease import Driver, Lease
@@ -74,8 +74,8 @@ def event(row: sqlite3.Row) -> StoredEvent:
     return StoredEvent(at=row["at"], what=read(row["what"]), data=json.loads(row["data"]))
 
 
-def sighting(row: sqlite3.Row) -> Sighting:
-    return Sighting(
+def sighting(row: sqlite3.Row) -> LastProbe:
+    return LastProbe(
         observation=json.loads(row["observation"]) if row["observation"] else None,
         seen_at=row["seen_at"] or 0.0,
         round_trip=row["round_trip"],

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from coordinator.domain.hosts.last_probe import Sighting
+from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.run import states
 from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved, TargetStep
@@ -276,11 +276,11 @@ class Store:
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, RunEnded(exit_code))
 
-    def sightings(self) -> dict[tuple[str, str], Sighting]:
+    def sightings(self) -> dict[tuple[str, str], LastProbe]:
         """What is remembered of hosts, by name and address."""
         return {(row["host"], row["address"]): rows.sighting(row) for row in self._db.all("sightings")}
 
-    def saw_host(self, host: str, address: str, seen: Sighting) -> None:
+    def saw_host(self, host: str, address: str, seen: LastProbe) -> None:
         """The host answered. That it did not before is over."""
         with self._db.change():
             self._db.do("forget_hosts", before=self._clock() - _FORGOTTEN_S)

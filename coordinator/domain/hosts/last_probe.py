@@ -15,7 +15,7 @@ SILENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class LastProbe:
     """The last look at a host, raw. Times are our epoch seconds.
 
     `observation` is the agent's, `None` where it never answered; `machine` names the machine and its boot.
@@ -35,7 +35,7 @@ class Sighting:
 class Known:
     """A sighting with its meaning. `facts` are as the host was `seen_at`; `None` where it never answered."""
 
-    sighting: Sighting = Sighting()
+    sighting: LastProbe = LastProbe()
     facts: Facts | None = None
 
     def is_fresh(self, now: float) -> bool:
@@ -56,7 +56,7 @@ class Known:
         return f"{self.sighting.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
 
 
-def recall(host: Host, sighting: Sighting | None) -> Known:
+def recall(host: Host, sighting: LastProbe | None) -> Known:
     """What this sighting says of the host now."""
     if sighting is None:
         return Known()

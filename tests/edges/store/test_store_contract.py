@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.domain.hosts.last_probe import Sighting
+from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.run.states import (
     AttemptEvent,
@@ -291,7 +291,7 @@ def test_finished_runs_are_pruned_with_all_that_is_theirs(store):
 
 def test_what_is_remembered_of_a_host_is_by_name_and_address(store):
     """Facts outlive the silence that follows them, and an answer ends the silence."""
-    seen = Sighting(observation={"cores": 4}, seen_at=5.0, round_trip=0.5, machine="m b")
+    seen = LastProbe(observation={"cores": 4}, seen_at=5.0, round_trip=0.5, machine="m b")
     store.saw_host("pi4", "ssh://pi4", seen)
     store.missed_host("pi4", "ssh://pi4", "no SSH answer", "ping it")
     store.missed_host("pi4", "ssh://elsewhere", "no route", "")
@@ -308,6 +308,6 @@ def test_hosts_that_nobody_has_asked_for_long_are_forgotten(bed, store):
     """Entries come and go; what was known of them does not stay for ever."""
     store.missed_host("old", "ssh://old", "off", "")
     bed.now += 91 * 86400
-    store.saw_host("pi4", "ssh://pi4", Sighting(observation={}, seen_at=bed.now))
+    store.saw_host("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
 
     assert list(store.sightings()) == [("pi4", "ssh://pi4")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.durations import ago
-from coordinator.domain.hosts.last_probe import Sighting, recall
+from coordinator.domain.hosts.last_probe import LastProbe, recall
 from tests.unit.placement.farms import found, host, observation
 
 PI4 = host("pi4")
-SEEN = Sighting(observation=observation("pi4"), seen_at=1763930000.2, round_trip=0.4, machine="m b")
+SEEN = LastProbe(observation=observation("pi4"), seen_at=1763930000.2, round_trip=0.4, machine="m b")
 
 
 def test_facts_are_what_they_were_however_old():
@@ -25,7 +25,7 @@ def test_facts_are_fresh_for_five_minutes(age, fresh):
 
 def test_a_host_that_was_blocked_is_asked_again_at_once():
     """Its owner has just typed the cure, and wants to see that it worked."""
-    down = Sighting(observation=observation("engine-down"), seen_at=SEEN.seen_at, round_trip=0.4)
+    down = LastProbe(observation=observation("engine-down"), seen_at=SEEN.seen_at, round_trip=0.4)
 
     assert not recall(PI4, down).is_fresh(SEEN.seen_at)
 
@@ -33,7 +33,7 @@ def test_a_host_that_was_blocked_is_asked_again_at_once():
 @pytest.mark.parametrize(("age", "silent"), [(0, True), (59, True), (60, False), (-1, False)])
 def test_a_dead_host_is_left_alone_for_a_minute(age, silent):
     """And what to say of it tells both times."""
-    known = recall(PI4, Sighting(silent_at=1000.0, message="no SSH answer"))
+    known = recall(PI4, LastProbe(silent_at=1000.0, message="no SSH answer"))
 
     assert known.is_silent(1000.0 + age) is silent
     assert known.silence(1012.0) == "no SSH answer, 12 s ago; it is asked again in 48 s"
