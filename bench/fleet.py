@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.run.events import Event
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.fact_cache import open_fact_cache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Found, Probing
 from tests.services.fleet import Behaviour, Greeting, fleet
@@ -78,7 +78,7 @@ async def asked(hosts: list[Host], folder: Path) -> AsyncIterator[Found]:
     state, environ = folder / "state", {"HOME": str(folder)}
     around = Environment(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
     inventory = Inventory(hosts=tuple(hosts))
-    with open_memory(around, _quiet) as memory:
+    with open_fact_cache(around, _quiet) as memory:
         async with Farm(inventory, around) as farm, Probing(farm, inventory, memory, around, _quiet) as probing:
             found = await probing.all(host.name for host in hosts)
             yield found

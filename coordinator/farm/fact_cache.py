@@ -15,7 +15,7 @@ from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
 
 
-class Memory:
+class FactCache:
     """Sightings of hosts in the store. Without a store, or with one that fails, nothing is remembered: that costs time,
     never a build."""
 
@@ -49,7 +49,7 @@ class Memory:
 
 
 @contextlib.contextmanager
-def open_memory(around: Environment, emit: Emit) -> Iterator[Memory]:
+def open_fact_cache(around: Environment, emit: Emit) -> Iterator[FactCache]:
     """For commands that need no store otherwise: they do without one that cannot be used."""
     with contextlib.ExitStack() as stack:
         store = None
@@ -57,7 +57,7 @@ def open_memory(around: Environment, emit: Emit) -> Iterator[Memory]:
             store = stack.enter_context(open_store(around))
         except ArchloomError as error:
             emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
-        yield Memory(store, around.clock)
+        yield FactCache(store, around.clock)
 
 
 def _key(host: Host) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
-from coordinator.farm.fact_cache import Memory
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 
 # After the banner; until then a host has its `connect_timeout`.
@@ -33,7 +33,7 @@ Found = dict[str, Facts | Unreachable]
 class Probing:
     """Hosts being asked, each once. What has come is there at any time, and nothing goes on after the block."""
 
-    def __init__(self, farm: Farm, inventory: Inventory, memory: Memory, around: Environment, emit: Emit) -> None:
+    def __init__(self, farm: Farm, inventory: Inventory, memory: FactCache, around: Environment, emit: Emit) -> None:
         self._farm = farm
         self._inventory = inventory
         self._memory = memory

@@ -16,7 +16,7 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
-from coordinator.farm.fact_cache import Memory
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
 from coordinator.publish.registry_pool import Registries
@@ -72,7 +72,7 @@ async def open_session(inventory: Inventory, around: Environment, store: Store, 
         registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
         broker = await stack.enter_async_context(Broker(Upstream(registries)))
         farm = await stack.enter_async_context(Farm(inventory, around, broker))
-        memory = Memory(store, around.clock)
+        memory = FactCache(store, around.clock)
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
         yield Session(
             inventory=inventory,

@@ -11,7 +11,7 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, with_platforms
-from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.fact_cache import open_fact_cache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
 from coordinator.run.inputs.gather import read_dockerfile
@@ -23,7 +23,7 @@ async def plan_build(request: BuildRequest, inventory: Inventory, around: Enviro
     check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_memory(around, emit))
+        memory = stack.enter_context(open_fact_cache(around, emit))
         farm = await stack.enter_async_context(Farm(inventory, around))
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
         request = await with_platforms(request, inventory, probing, emit)

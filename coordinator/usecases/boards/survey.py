@@ -12,7 +12,7 @@ from coordinator.domain.placement.duplicate_hosts import with_pins, without_twin
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import Memory, open_memory
+from coordinator.farm.fact_cache import FactCache, open_fact_cache
 from coordinator.farm.farm import Farm, slots_of
 from coordinator.farm.probe import Probing
 
@@ -45,7 +45,7 @@ async def look(
     again, at once. `refresh` probes whatever is remembered.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
-    with open_memory(around, emit) as memory:
+    with open_fact_cache(around, emit) as memory:
         now = around.clock()
         known = {host.name: memory.known(host) for host in inventory.hosts}
         cached = {} if refresh else {host.name: kept for host in hosts if (kept := _kept(host, known[host.name], now))}
@@ -66,7 +66,7 @@ def _judged(
     hosts: Sequence[Host],
     cached: dict[str, Facts | Unreachable],
     probed: dict[str, Facts | Unreachable],
-    memory: Memory,
+    memory: FactCache,
     known: dict[str, Known],
     now: float,
 ) -> dict[str, Look]:

@@ -18,7 +18,7 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import Memory, open_memory
+from coordinator.farm.fact_cache import FactCache, open_fact_cache
 from coordinator.farm.probe import Probing
 from coordinator.store.sqlite import Store
 from tests.edges.farm.scripted_farm import DEAD, DENIED, Script, ScriptedFarm
@@ -53,7 +53,7 @@ class Bed:
         farm = ScriptedFarm(inventory, scripts, lambda: self.now)
         before = asyncio.all_tasks()
         with Store(self.folder / "archloom.db", lambda: self.now) as store:
-            async with Probing(farm, inventory, Memory(store, lambda: self.now), self.around, self.emit) as probing:
+            async with Probing(farm, inventory, FactCache(store, lambda: self.now), self.around, self.emit) as probing:
                 yield probing, farm
         assert asyncio.all_tasks() <= before
 
@@ -75,7 +75,7 @@ async def test_every_host_answers_and_is_remembered(bed):
     assert found["pi4"].mode(ARM64) is Mode.NATIVE
     assert farm.facts["pi4"] == found["pi4"]
     with Store(bed.folder / "archloom.db", lambda: bed.now) as store:
-        known = Memory(store, lambda: bed.now).known(FARM.hosts[0])
+        known = FactCache(store, lambda: bed.now).known(FARM.hosts[0])
     assert known.facts == found["pi4"]
     assert known.sighting.machine == "pi4 pi4"
 
@@ -254,7 +254,7 @@ async def test_without_a_store_hosts_are_asked_all_the_same(bed):
     around = replace(bed.around, state=state)
     farm = ScriptedFarm(FARM, {"pi4": Script(DEAD), "beast": BEAST}, lambda: bed.now)
 
-    with open_memory(around, bed.emit) as memory:
+    with open_fact_cache(around, bed.emit) as memory:
         async with Probing(farm, FARM, memory, around, bed.emit) as probing:
             found = await probing.all(["pi4", "beast"])
 

@@ -16,7 +16,7 @@ from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import open_memory
+from coordinator.farm.fact_cache import open_fact_cache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
 from tests.services.fleet import Behaviour, Board, Greeting, fleet
@@ -55,7 +55,7 @@ def around(tmp_path: Path, monkeypatch) -> Environment:
 @asynccontextmanager
 async def probing(inventory: Inventory, around: Environment):
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_memory(around, print))
+        memory = stack.enter_context(open_fact_cache(around, print))
         farm = await stack.enter_async_context(Farm(inventory, around))
         yield await stack.enter_async_context(Probing(farm, inventory, memory, around, print))
 
