@@ -10,7 +10,7 @@ from typing import Self
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
-from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
+from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted, without_asking
 from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
 from coordinator.domain.run.events import Emit, Notice
@@ -142,7 +142,7 @@ class Probing:
 
     def _found(self) -> Found:
         answers = {name: task.result() for name, task in self._tasks.items() if task.done()}
-        return without_twins(self._inventory, answers, self._machines) | self._left_alone
+        return mark_duplicates(self._inventory, answers, self._machines) | self._left_alone
 
     def _last(self) -> dict[str, Facts | None]:
         return {name: known.facts for name, known in self._known.items()}

@@ -27,7 +27,7 @@ def with_pins(host: Host, facts: Facts) -> Facts:
     return replace(facts, problems=(*facts.problems, Problem("pins", message, hint, Severity.WARNING)))
 
 
-def without_twins(inventory: Inventory, found: Found, machines: Mapping[str, str]) -> dict[str, Facts | Unreachable]:
+def mark_duplicates(inventory: Inventory, found: Found, machines: Mapping[str, str]) -> dict[str, Facts | Unreachable]:
     """What was found, with every entry blocked that is the same machine as one before it.
 
     Two entries for one machine would give it twice the work it has room for. `machines` names the machine and its boot

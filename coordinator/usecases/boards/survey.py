@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.hosts.last_probe import Known
-from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
+from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
 from coordinator.environment import Environment
@@ -73,7 +73,7 @@ def _judged(
     """With twins told apart, cached or not: an entry's other one may be of another moment."""
     machines = {host.name: memory.known(host).sighting.machine for host in inventory.hosts}
     others = {name: one.facts for name, one in known.items() if one.facts and one.is_fresh(now)}
-    found = without_twins(inventory, others | cached | probed, machines)
+    found = mark_duplicates(inventory, others | cached | probed, machines)
     return {host.name: _look(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.hosts.problems import Severity
-from coordinator.domain.placement.duplicate_hosts import with_pins, without_twins
+from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.skipped_hosts import left_out
@@ -45,7 +45,7 @@ def test_the_second_entry_of_one_machine_is_left_out():
     seen = {name: found(name, "pi4") for name in ("pi4", "pi4b", "pi5")}
     machines = {"pi4": "m1 b1", "pi4b": "m1 b1", "pi5": "m2 b2"}
 
-    judged = without_twins(FARM, seen, machines)
+    judged = mark_duplicates(FARM, seen, machines)
     made = plan([Wanted(platform=ARM64)], FARM.hosts, judged)
 
     assert judged["pi4"] == seen["pi4"]
@@ -64,15 +64,15 @@ def test_a_copied_card_is_another_machine():
     assert other is not None
     with_two = {**seen, "pi4b": replace(seen["pi4b"], engine=replace(other, id="OTHER"))}
 
-    assert without_twins(FARM, seen, {"pi4": "m1 b1", "pi4b": "m1 b2"}) == seen
-    assert without_twins(FARM, with_two, {"pi4": "m1 b1", "pi4b": "m1 b1"}) == with_two
-    assert without_twins(FARM, seen, {}) == seen
+    assert mark_duplicates(FARM, seen, {"pi4": "m1 b1", "pi4b": "m1 b2"}) == seen
+    assert mark_duplicates(FARM, with_two, {"pi4": "m1 b1", "pi4b": "m1 b1"}) == with_two
+    assert mark_duplicates(FARM, seen, {}) == seen
 
 
 def test_a_twin_could_never_build_what_its_machine_cannot():
     """That it is left out is not what stands in the way."""
     seen = {name: found(name, "pi2") for name in ("pi4", "pi4b")}
-    judged = without_twins(FARM, seen, dict.fromkeys(seen, "m1 b1"))
+    judged = mark_duplicates(FARM, seen, dict.fromkeys(seen, "m1 b1"))
 
     assert type(plan([Wanted(platform=ARM64)], [PI4, PI4B], judged).complaint()) is NoHostError
 
