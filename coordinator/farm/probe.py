@@ -12,7 +12,7 @@ from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted, without_asking
-from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
+from coordinator.domain.placement.probe_deadline import ProbePriority, needs, needs_to_name, waits_until
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
@@ -59,7 +59,7 @@ class Probing:
         """What each of these hosts is, however long it takes, and whatever is remembered of it."""
         self._ask(names)
         if self._tasks:
-            await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), Need.ONLY))
+            await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), ProbePriority.ONLY))
         return self._found()
 
     async def to_name_platforms(self) -> Found:
@@ -67,7 +67,9 @@ class Probing:
         self._ask_unless_silent(list(self._farm.hosts), ())
         return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
 
-    async def to_place(self, wanted: Sequence[Wanted], asked: HostSelection, least: Need = Need.NONE) -> Found:
+    async def to_place(
+        self, wanted: Sequence[Wanted], asked: HostSelection, least: ProbePriority = ProbePriority.NONE
+    ) -> Found:
         """As much as a plan of these jobs needs. Every host is taken to be needed at `least` so much.
 
         A host that did not answer within the last minute is not asked, unless it is named, or is the only one that
@@ -85,7 +87,7 @@ class Probing:
             asked.names,
         )
 
-        def needed(found: Found) -> dict[str, Need]:
+        def needed(found: Found) -> dict[str, ProbePriority]:
             judged = needs(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
             return {name: max(need, least) for name, need in judged.items()}
 
@@ -106,11 +108,13 @@ class Probing:
             else:
                 self._ask([name])
 
-    async def _enough(self, needed: Callable[[Found], Mapping[str, Need]]) -> Found:
+    async def _enough(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> Found:
         await self._wait(needed)
         found = self._found()
         others = {name: one for name, one in found.items() if name not in self._left_alone}
-        last_hopes = [name for name, need in needed(others).items() if need is Need.ONLY and name in self._left_alone]
+        last_hopes = [
+            name for name, need in needed(others).items() if need is ProbePriority.ONLY and name in self._left_alone
+        ]
         if last_hopes:
             self._ask(last_hopes)
             await self._wait(needed)
@@ -120,14 +124,14 @@ class Probing:
             found[name] = Unreachable(slow, alive=True, known=self._known[name].facts)
         return found
 
-    async def _wait(self, needed: Callable[[Found], Mapping[str, Need]]) -> None:
+    async def _wait(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> None:
         """Until the hosts that have not answered are not worth it."""
         time = asyncio.get_running_loop().time
         began, enough, tell_at = time(), inf, time() + _TELL_S
         while silent := {name: task for name, task in self._tasks.items() if not task.done()}:
             need = {name: needed_so for name, needed_so in needed(self._found()).items() if name in silent}
-            most = max(need.values(), default=Need.NONE)
-            if most < Need.MODE:
+            most = max(need.values(), default=ProbePriority.NONE)
+            if most < ProbePriority.MODE:
                 enough = min(enough, time())
             until = waits_until(most, began, enough)
             if time() >= until:

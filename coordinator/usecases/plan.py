@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.placement.plan import Plan, check_names
-from coordinator.domain.placement.probe_deadline import Need
+from coordinator.domain.placement.probe_deadline import ProbePriority
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
@@ -28,5 +28,5 @@ async def plan_build(request: BuildRequest, inventory: Inventory, around: Enviro
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
-        found = await probing.to_place(jobs, request.asked, least=Need.SPARE)
+        found = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)
         return plan_for(request, inventory, found, farm, jobs)

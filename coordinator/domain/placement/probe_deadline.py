@@ -28,7 +28,7 @@ _ROOM_S = 5.5
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 
 
-class Need(IntEnum):
+class ProbePriority(IntEnum):
     """What a host that has not answered could still change.
 
     `NONE`: nothing. `SPARE`: it may take a job that another can have as well. `ROOM`: a job would wait for another of
@@ -42,19 +42,19 @@ class Need(IntEnum):
     ONLY = 4
 
 
-def waits_until(need: Need, began: float, enough: float) -> float:
+def waits_until(need: ProbePriority, began: float, enough: float) -> float:
     """How long to wait for hosts of which the most needed has this need: an end in the time of the arguments.
 
     `began` is when the hosts were asked, `enough` when no host was needed more than `ROOM` any more.
     """
     match need:
-        case Need.ONLY | Need.MODE:
+        case ProbePriority.ONLY | ProbePriority.MODE:
             return inf
-        case Need.ROOM:
+        case ProbePriority.ROOM:
             return max(began + _ROOM_S, enough + _GRACE_S)
-        case Need.SPARE:
+        case ProbePriority.SPARE:
             return enough + _GRACE_S
-        case Need.NONE:
+        case ProbePriority.NONE:
             return enough
 
 
@@ -65,7 +65,7 @@ def needs(
     known: Mapping[str, Facts | None],
     asked: HostSelection,
     slots: Mapping[str, int],
-) -> dict[str, Need]:
+) -> dict[str, ProbePriority]:
     """The need of every host that is not in `found`; `known` are facts of an earlier time.
 
     A host of which nothing is known may run anything the inventory does not rule out, natively.
@@ -78,24 +78,24 @@ def needs(
                 _need(one, placement, host, known.get(host.name), asked, placement.platform in full)
                 for one, placement in zip(wanted, made.placements, strict=True)
             ),
-            default=Need.NONE,
+            default=ProbePriority.NONE,
         )
         for host in hosts
         if host.name not in found
     }
 
 
-def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]) -> dict[str, Need]:
+def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]) -> dict[str, ProbePriority]:
     """The same where no platform was asked for: they are what the hosts of `naming_kind` run natively."""
     kind = naming_kind(hosts)
     named = {platform for one in found.values() for platform in natives(one)}
-    needed: dict[str, Need] = {}
+    needed: dict[str, ProbePriority] = {}
     for host in hosts:
         if host.name not in found:
             facts = known.get(host.name)
             may_add = facts is None or not set(natives(facts)) <= named
-            worth = Need.MODE if named else Need.ONLY
-            needed[host.name] = worth if host.kind is kind and may_add else Need.NONE
+            worth = ProbePriority.MODE if named else ProbePriority.ONLY
+            needed[host.name] = worth if host.kind is kind and may_add else ProbePriority.NONE
     return needed
 
 
@@ -117,19 +117,19 @@ def _need(
     known: Facts | None,
     asked: HostSelection,
     is_full: bool,  # noqa: FBT001
-) -> Need:
+) -> ProbePriority:
     on = asked.on_for(wanted.platform)
     if without_asking(wanted.platform, host, asked.emulate, on) is not None:
-        return Need.NONE
+        return ProbePriority.NONE
     if not placement.choices:
         # Whatever it was, it may have been mended, or have got QEMU: nobody is told "never" by what is remembered.
-        return Need.ONLY
+        return ProbePriority.ONLY
     mode, best = _promise(wanted, host, known, asked.emulate, on), placement.choices[0].mode
     if mode is None:
-        return Need.NONE
+        return ProbePriority.NONE
     if _RANK[mode] < _RANK[best]:
-        return Need.MODE
-    return Need.ROOM if mode is best and is_full else Need.SPARE
+        return ProbePriority.MODE
+    return ProbePriority.ROOM if mode is best and is_full else ProbePriority.SPARE
 
 
 def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, on: Sequence[str]) -> Mode | None:

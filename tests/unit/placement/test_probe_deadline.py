@@ -13,7 +13,7 @@ from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
-from coordinator.domain.placement.probe_deadline import Need, needs, needs_to_name, waits_until
+from coordinator.domain.placement.probe_deadline import ProbePriority, needs, needs_to_name, waits_until
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
@@ -48,7 +48,7 @@ def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, asked, dat
     judged = needs(wanted, hosts, answered, known, asked, {})
 
     assert set(judged) == set(seen) - quick
-    if max(judged.values(), default=Need.NONE) < Need.MODE:
+    if max(judged.values(), default=ProbePriority.NONE) < ProbePriority.MODE:
         assert modes(wanted, hosts, answered, asked) == modes(wanted, hosts, seen, asked)
 
 
@@ -63,7 +63,7 @@ def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platf
 
     for name, need in needs(wanted, hosts, answered, known, asked, {}).items():
         facts = known.get(name)
-        if need is Need.MODE and facts is not None and facts.blocking is None:
+        if need is ProbePriority.MODE and facts is not None and facts.blocking is None:
             before, after = modes(wanted, hosts, answered, asked), modes(wanted, hosts, seen, asked)
             better = any(RANK[now] < RANK[then] for now, then in zip(after, before, strict=True))
             assert better or facts.disk_free < facts.disk_total
@@ -90,8 +90,8 @@ def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
     unknown = needs(jobs(AMD64, ARM64), hosts, answered, {}, HostSelection(), {"beast": 4})
     other = needs(jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, HostSelection(), {"beast": 4})
 
-    assert unknown == {"pi": Need.MODE}
-    assert other == {"pi": Need.NONE}
+    assert unknown == {"pi": ProbePriority.MODE}
+    assert other == {"pi": ProbePriority.NONE}
 
 
 def test_a_silent_host_is_the_last_hope_whatever_it_was():
@@ -101,7 +101,7 @@ def test_a_silent_host_is_the_last_hope_whatever_it_was():
 
     judged = needs(jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, HostSelection(), {})
 
-    assert judged == {"beast": Need.ONLY}
+    assert judged == {"beast": ProbePriority.ONLY}
 
 
 def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
@@ -112,8 +112,8 @@ def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
     two = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 1})
     wide = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 2})
 
-    assert two == {"b": Need.ROOM}
-    assert wide == {"b": Need.SPARE}
+    assert two == {"b": ProbePriority.ROOM}
+    assert wide == {"b": ProbePriority.SPARE}
 
 
 def test_hosts_that_may_not_be_used_are_not_waited_for():
@@ -121,11 +121,11 @@ def test_hosts_that_may_not_be_used_are_not_waited_for():
     hosts = [host("a"), host("b", platforms=(ARMV7,)), host("c")]
 
     assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(on=("c",)), {}) == {
-        "a": Need.NONE,
-        "b": Need.NONE,
-        "c": Need.ONLY,
+        "a": ProbePriority.NONE,
+        "b": ProbePriority.NONE,
+        "c": ProbePriority.ONLY,
     }
-    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(pinned={ARM64: "a"}), {})["a"] is Need.ONLY
+    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(pinned={ARM64: "a"}), {})["a"] is ProbePriority.ONLY
 
 
 def test_without_platforms_every_board_that_may_add_one_is_needed():
@@ -134,14 +134,14 @@ def test_without_platforms_every_board_that_may_add_one_is_needed():
     known = {"b": found("b", "pi4"), "c": None}
 
     assert needs_to_name(hosts, {"a": found("a", "pi5-16k")}, known) == {
-        "b": Need.NONE,
-        "c": Need.MODE,
-        "beast": Need.NONE,
+        "b": ProbePriority.NONE,
+        "c": ProbePriority.MODE,
+        "beast": ProbePriority.NONE,
     }
-    assert needs_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is Need.ONLY
+    assert needs_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is ProbePriority.ONLY
 
 
 def test_how_long_each_need_is_waited_for():
     """Needed: to the end. Room: until a dead host is known for dead. Spare: a second more. None: not at all."""
-    assert [waits_until(need, 10.0, 12.0) for need in Need] == [12.0, 13.0, 15.5, inf, inf]
-    assert waits_until(Need.ROOM, 10.0, 20.0) == 21.0
+    assert [waits_until(need, 10.0, 12.0) for need in ProbePriority] == [12.0, 13.0, 15.5, inf, inf]
+    assert waits_until(ProbePriority.ROOM, 10.0, 20.0) == 21.0
