@@ -43,7 +43,7 @@ class Unreachable:
     known: Facts | None = None
 
 
-class Why(StrEnum):
+class RejectionReason(StrEnum):
     """Why a host is not taken."""
 
     NOT_ASKED = "not_asked"
@@ -65,7 +65,9 @@ class Why(StrEnum):
     DISK = "disk"
 
 
-_PASSING = frozenset({Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.DISK})
+_PASSING = frozenset(
+    {RejectionReason.UNREACHABLE, RejectionReason.UNUSABLE, RejectionReason.BLOCKED, RejectionReason.DISK}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Rejection:
     """`reason` follows the host's name and a colon."""
 
     host: str
-    why: Why
+    why: RejectionReason
     reason: str
     hint: str = ""
 
@@ -118,7 +120,7 @@ def _unreachable(platform: Platform, host: Host, found: Unreachable, emulate: Em
     refused = found.known and _by_platform(platform, host, found.known, emulate)
     if refused:
         return replace(refused, reason=f"{refused.reason}, when it last answered")
-    why = Why.UNUSABLE if found.alive else Why.UNREACHABLE
+    why = RejectionReason.UNUSABLE if found.alive else RejectionReason.UNREACHABLE
     return Rejection(host.name, why, found.message, found.hint)
 
 
@@ -126,7 +128,7 @@ def _blocked(host: Host, facts: Facts) -> Rejection | None:
     blocking = facts.blocking
     if blocking is None:
         return None
-    why = Why.TWIN if blocking.code == SAME_MACHINE else Why.BLOCKED
+    why = RejectionReason.TWIN if blocking.code == SAME_MACHINE else RejectionReason.BLOCKED
     return Rejection(host.name, why, blocking.message, blocking.hint)
 
 
@@ -143,30 +145,34 @@ def _by_platform(platform: Platform, host: Host, facts: Facts, emulate: Emulate)
 def without_asking(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
     """Why the host is out of the question, whatever it is; None where it has to be asked."""
     if on and host.name not in on:
-        return Rejection(host.name, Why.NOT_ASKED, f"--on names {', '.join(on)}")
+        return Rejection(host.name, RejectionReason.NOT_ASKED, f"--on names {', '.join(on)}")
     if host.state is HostState.DRAIN:
         hint = f"write state: active for {host.name} in the inventory"
-        return Rejection(host.name, Why.DRAINED, "it is drained: it is given nothing new", hint)
+        return Rejection(host.name, RejectionReason.DRAINED, "it is drained: it is given nothing new", hint)
     if host.use and Use.BUILD not in host.use and host.name not in on:
         uses = ", ".join(host.use)
-        return Rejection(host.name, Why.USE, f"use: [{uses}] leaves out build", f"name it: --on {host.name}")
+        return Rejection(
+            host.name, RejectionReason.USE, f"use: [{uses}] leaves out build", f"name it: --on {host.name}"
+        )
     if emulate is Emulate.ONLY and host.kind is not Kind.EMULATOR:
-        return Rejection(host.name, Why.NOT_EMULATOR, "--emulate only leaves out boards")
+        return Rejection(host.name, RejectionReason.NOT_EMULATOR, "--emulate only leaves out boards")
     if host.platforms and platform not in host.platforms:
-        return Rejection(host.name, Why.PIN, f"the inventory limits it to {_list(host.platforms)}")
+        return Rejection(host.name, RejectionReason.PIN, f"the inventory limits it to {_list(host.platforms)}")
     return None
 
 
 def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
     if platform.os != "linux":
-        return Rejection(host.name, Why.PLATFORM, "it builds Linux images only", "leave the platform out")
+        return Rejection(host.name, RejectionReason.PLATFORM, "it builds Linux images only", "leave the platform out")
     if platform in host.platforms:
         reason = f"the inventory says {platform}, and the probe found {_list(_direct(facts))}"
-        return Rejection(host.name, Why.CONTRADICTED, reason, f"correct platforms: of {host.name} in the inventory")
+        return Rejection(
+            host.name, RejectionReason.CONTRADICTED, reason, f"correct platforms: of {host.name} in the inventory"
+        )
     if host.kind is Kind.EMULATOR:
         reason = f"it is {facts.native}, and has no QEMU for {platform.architecture} that containers can use"
-        return Rejection(host.name, Why.PLATFORM, reason, "sudo apt install qemu-user-static")
-    return Rejection(host.name, Why.PLATFORM, f"it runs {_list(_direct(facts))}")
+        return Rejection(host.name, RejectionReason.PLATFORM, reason, "sudo apt install qemu-user-static")
+    return Rejection(host.name, RejectionReason.PLATFORM, f"it runs {_list(_direct(facts))}")
 
 
 def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate) -> Rejection | None:
@@ -176,12 +182,14 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
         if platform in host.platforms and not shadowed:
             return _not_run(platform, host, facts)
         hint = shadowed.hint if shadowed else f"list {host.name} under emulators: to allow it"
-        return Rejection(host.name, Why.BOARD, reason, hint)
+        return Rejection(host.name, RejectionReason.BOARD, reason, hint)
     if emulate is Emulate.NEVER:
-        return Rejection(host.name, Why.EMULATION, "it would emulate it", "leave out --emulate never to allow it")
+        return Rejection(
+            host.name, RejectionReason.EMULATION, "it would emulate it", "leave out --emulate never to allow it"
+        )
     if host.emulate and platform not in host.emulate:
         reason = f"the inventory lets it emulate {_list(host.emulate)} only"
-        return Rejection(host.name, Why.EMULATE_LIST, reason, f"add {platform} to its emulate: list")
+        return Rejection(host.name, RejectionReason.EMULATE_LIST, reason, f"add {platform} to its emulate: list")
     return None
 
 
@@ -190,25 +198,29 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
     able = [one for one in builders if host.engine in {"auto", one}]
     if not able:
         reason = f"the inventory says engine: {host.engine}, and its engine can be driven by {_list(builders)} only"
-        return Rejection(host.name, Why.ENGINE, reason, f"write engine: auto for {host.name} in the inventory")
+        return Rejection(
+            host.name, RejectionReason.ENGINE, reason, f"write engine: auto for {host.name} in the inventory"
+        )
     for one in able:
         # The Engine API fetches a frontend image with a session, which only a command line opens.
         if one is not Builder.API or wanted.frontend is Frontend.BUILTIN:
             return one
     reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
-    return Rejection(host.name, Why.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx")
+    return Rejection(
+        host.name, RejectionReason.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx"
+    )
 
 
 def _by_room(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
     hint = f"name it: --on {host.name}, or write use: [build] in the inventory"
     if 0 < facts.memory < SMALL_MEMORY:
         reason = f"{facts.memory // 1024**2} MiB of memory, builds want 1 GiB"
-        return Rejection(host.name, Why.MEMORY, reason, hint)
+        return Rejection(host.name, RejectionReason.MEMORY, reason, hint)
     kept = host.min_free * facts.disk_total
     if facts.disk_total and facts.disk_free - wanted.space < kept:
         needed = f" and {wanted.space / GIB:.1f} GiB for this build" if wanted.space else ""
         reason = f"{facts.disk_free / GIB:.1f} GiB of disk free, {kept / GIB:.1f} GiB stay free by min_free{needed}"
-        return Rejection(host.name, Why.DISK, reason, f"on that host: docker system prune; or {hint}")
+        return Rejection(host.name, RejectionReason.DISK, reason, f"on that host: docker system prune; or {hint}")
     return None
 
 

@@ -10,7 +10,15 @@ from difflib import get_close_matches
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.placement.eligibility import Choice, Frontend, Rejection, Unreachable, Wanted, Why, fit
+from coordinator.domain.placement.eligibility import (
+    Choice,
+    Frontend,
+    Rejection,
+    RejectionReason,
+    Unreachable,
+    Wanted,
+    fit,
+)
 from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
@@ -180,7 +188,7 @@ def _rows(one: Placement) -> list[Row]:
 
 def _telling(one: Placement) -> list[Rejection]:
     """The rejections worth saying: that the user named other hosts is news to nobody."""
-    return [rejection for rejection in one.rejections if rejection.why is not Why.NOT_ASKED]
+    return [rejection for rejection in one.rejections if rejection.why is not RejectionReason.NOT_ASKED]
 
 
 def _said(one: Placement) -> str:

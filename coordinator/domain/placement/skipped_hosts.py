@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coordinator.domain.placement.eligibility import Rejection, Why
+from coordinator.domain.placement.eligibility import Rejection, RejectionReason
 from coordinator.domain.placement.plan import Plan
 
 # Nobody is told of a host that has another platform, or that was not asked for.
 _TELLING = frozenset({
-    Why.UNREACHABLE, Why.UNUSABLE, Why.BLOCKED, Why.TWIN, Why.CONTRADICTED, Why.ENGINE, Why.MEMORY, Why.DISK,
+    RejectionReason.UNREACHABLE, RejectionReason.UNUSABLE, RejectionReason.BLOCKED, RejectionReason.TWIN, RejectionReason.CONTRADICTED, RejectionReason.ENGINE, RejectionReason.MEMORY, RejectionReason.DISK,
 })  # fmt: skip
 
 
@@ -25,7 +25,11 @@ def left_out(plan: Plan) -> tuple[str, ...]:
 def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  # noqa: FBT001
     only = f" for {', '.join(platforms)}" if is_taken else ""
     # What to do about a host that is switched off is no news.
-    more = f"; see archloom boards {rejection.host}" if rejection.hint and rejection.why is not Why.UNREACHABLE else ""
+    more = (
+        f"; see archloom boards {rejection.host}"
+        if rejection.hint and rejection.why is not RejectionReason.UNREACHABLE
+        else ""
+    )
     return f"{rejection.host} is left out{only}: {rejection.reason}{more}"
 
 

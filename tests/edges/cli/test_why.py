@@ -13,7 +13,7 @@ from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
-from coordinator.domain.placement.eligibility import Rejection, Why
+from coordinator.domain.placement.eligibility import Rejection, RejectionReason
 from coordinator.domain.placement.plan import Placement, Plan
 from coordinator.domain.run.events import Event, Notice, Waiting
 from coordinator.domain.run.model import Run
@@ -31,7 +31,10 @@ PLAN = Plan(
         Placement(
             AMD64,
             (),
-            (Rejection("pi4", Why.PLATFORM, "512 MiB of memory"), Rejection("pi3", Why.PLATFORM, "512 MiB of memory")),
+            (
+                Rejection("pi4", RejectionReason.PLATFORM, "512 MiB of memory"),
+                Rejection("pi3", RejectionReason.PLATFORM, "512 MiB of memory"),
+            ),
         ),
     )
 )

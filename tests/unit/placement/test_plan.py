@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import HostState, Kind, Use
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.plan import Frontend, Unreachable, Wanted, Why, plan
+from coordinator.domain.placement.plan import Frontend, RejectionReason, Unreachable, Wanted, plan
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
 from tests.unit.placement.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host
@@ -167,7 +167,7 @@ def test_a_platform_can_be_given_to_a_host():
     made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen, pinned={ARMV7: "a"})
 
     assert [choice.host for choice in made.placements[1].choices] == ["a"]
-    assert made.placements[1].rejections[0].why is Why.NOT_ASKED
+    assert made.placements[1].rejections[0].why is RejectionReason.NOT_ASKED
     assert made.choice(ARMV7, "a").builder is Builder.BUILDX
 
 
@@ -178,7 +178,7 @@ def test_a_context_larger_than_the_room_is_not_sent():
 
     refused = plan(wanted, hosts, seen)
 
-    assert refused.placements[0].rejections[0].why is Why.DISK
+    assert refused.placements[0].rejections[0].why is RejectionReason.DISK
     assert isinstance(refused.complaint(), LostError)
     assert plan(wanted, hosts, seen, on=("pi4",)).complaint() is None
 
