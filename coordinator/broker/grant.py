@@ -15,7 +15,7 @@ from coordinator.errors import ArchloomError
 PUSH = "push"
 # Trouble that another try, on a new upload where there was one, may not meet. `blob_unknown`: a layer that was there
 # when it was asked for and is not when the manifest names it is sent again.
-PASSING = frozenset({"blob_unknown", "unreachable", "unavailable", "upload_lost"})
+RETRYABLE = frozenset({"blob_unknown", "unreachable", "unavailable", "upload_lost"})
 
 
 class RefusalError(Exception):
@@ -80,10 +80,10 @@ class Door:
 
     def refused(self, error: ArchloomError) -> None:
         """Keeps why a registry said no; what follows from it is not the reason."""
-        if self.refusal is None or self.refusal.code in PASSING:
+        if self.refusal is None or self.refusal.code in RETRYABLE:
             self.refusal = error
 
     def served(self) -> None:
         """Forgets trouble that has passed."""
-        if self.refusal is not None and self.refusal.code in PASSING:
+        if self.refusal is not None and self.refusal.code in RETRYABLE:
             self.refusal = None

@@ -22,7 +22,7 @@ from typing import Self
 
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
-from coordinator.broker.grant import PASSING, PUSH, Door, RefusalError
+from coordinator.broker.grant import PUSH, RETRYABLE, Door, RefusalError
 from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import Call, Upstreams
 from coordinator.broker.response import Reply
@@ -175,7 +175,7 @@ class Broker:
 
 def _as_refusal(error: ArchloomError) -> RefusalError:
     """What the board's engine is told: to try again where that can help, and to give up at once where it cannot."""
-    if error.code in PASSING:
+    if error.code in RETRYABLE:
         return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
     return RefusalError(403, "DENIED", f"archloom: {error.message}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.broker.grant import PASSING, Door
+from coordinator.broker.grant import RETRYABLE, Door
 from coordinator.errors import ArchloomError, LostError
 
 
@@ -14,6 +14,6 @@ def reason(door: Door, error: ArchloomError) -> ArchloomError:
     """
     if door.refusal is None:
         return LostError(error.message, code="engine") if error.code == "refused" else error
-    if door.refusal.code in PASSING:
+    if door.refusal.code in RETRYABLE:
         return LostError(door.refusal.message, code="registry")
     return door.refusal

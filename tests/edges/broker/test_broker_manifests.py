@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from coordinator.broker.grant import PASSING
+from coordinator.broker.grant import RETRYABLE
 from coordinator.domain.image.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from tests.edges.broker.broker_bed import LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
@@ -75,7 +75,7 @@ async def test_a_layer_that_went_missing_is_worth_another_push() -> None:
 
     assert answer.status == 503
     assert board.door.refusal is not None
-    assert board.door.refusal.code in PASSING
+    assert board.door.refusal.code in RETRYABLE
 
 
 async def test_a_job_reads_the_manifests_it_pushed_and_no_others() -> None:
