@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from coordinator.broker.pull import named_by
-from coordinator.broker.request import Call
+from coordinator.broker.request import BoardRequest
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError
 
 
-async def mount(call: Call) -> bool:
+async def mount(call: BoardRequest) -> bool:
     """Whether the registry took the blob that is asked for over from a base of the job into the pushed repository.
 
     No refusal is an error: the blob can still be sent.
@@ -31,7 +31,7 @@ async def mount(call: Call) -> bool:
         return mounted
 
 
-async def _layers(call: Call) -> dict[str, Reference]:
+async def _layers(call: BoardRequest) -> dict[str, Reference]:
     """What the bases' own manifests name: a board that guesses at other blobs of their repositories gets nothing."""
     found: dict[str, Reference] = {}
     for base in call.door.mount_from:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.broker.grant import RefusalError
-from coordinator.broker.request import Call
+from coordinator.broker.request import BoardRequest
 from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import Manifest, read_descriptor, read_json
 from coordinator.domain.image.index import parse_index
@@ -11,7 +11,7 @@ from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PULL
 
 
-async def answer(call: Call, reply: Reply) -> None:
+async def answer(call: BoardRequest, reply: Reply) -> None:
     """One request to a base's repository. Raises RefusalError, or RegistryError for what the registry refused."""
     # By the whole reference: two bases may be of one repository.
     readable = call.door.readable.setdefault(str(call.repository), {call.repository.digest})

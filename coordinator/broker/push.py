@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from coordinator.broker.blob_mounts import mount
 from coordinator.broker.grant import PushedManifest, RefusalError, Upload
 from coordinator.broker.http1 import TooLargeError
-from coordinator.broker.request import Call
+from coordinator.broker.request import BoardRequest
 from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import LARGEST_MANIFEST, read_manifest
 from coordinator.domain.image.references import is_digest
@@ -19,7 +19,7 @@ _UPLOADS = "uploads/"
 _SHOWN = "/v2/push"
 
 
-async def answer(call: Call, reply: Reply) -> None:
+async def answer(call: BoardRequest, reply: Reply) -> None:
     """One request to the repository `push`. Raises RefusalError, or RegistryError for what the registry refused."""
     method = call.head.method
     if call.kind == "manifests":
@@ -32,14 +32,14 @@ async def answer(call: Call, reply: Reply) -> None:
         raise RefusalError(405, "UNSUPPORTED", f"archloom: a job does not {method} blobs it pushes")
 
 
-async def _head_blob(call: Call, reply: Reply) -> None:
+async def _head_blob(call: BoardRequest, reply: Reply) -> None:
     # An engine packs a layer of a base again, and asks by the digest it pulled it by before it sends it.
     if await _show_blob(call, reply) or (await mount(call) and await _show_blob(call, reply)):
         return
     raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
 
 
-async def _show_blob(call: Call, reply: Reply) -> bool:
+async def _show_blob(call: BoardRequest, reply: Reply) -> bool:
     """Whether the blob is there; then that is the answer."""
     url = await call.url(f"blobs/{call.rest}")
     async with call.ask("HEAD", url, PUSH) as exchange:
@@ -50,7 +50,7 @@ async def _show_blob(call: Call, reply: Reply) -> bool:
         return head.status == 200
 
 
-async def _upload(call: Call, reply: Reply) -> None:
+async def _upload(call: BoardRequest, reply: Reply) -> None:
     match call.head.method, call.rest.removeprefix(_UPLOADS):
         case "POST", "":
             await _begin(call, reply)
@@ -62,7 +62,7 @@ async def _upload(call: Call, reply: Reply) -> None:
             raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not served")
 
 
-async def _begin(call: Call, reply: Reply) -> None:
+async def _begin(call: BoardRequest, reply: Reply) -> None:
     # A mount= in the query is answered as an ordinary upload: what it names is a name of ours.
     url = await call.url("blobs/uploads/")
     async with call.ask("POST", url, PUSH) as exchange:
@@ -72,7 +72,7 @@ async def _begin(call: Call, reply: Reply) -> None:
     await reply.small(202, _where(name, "0-0"))
 
 
-async def _patch(call: Call, upload: Upload, name: str, reply: Reply) -> None:
+async def _patch(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
     async with call.relay("PATCH", upload.url, PUSH) as exchange:
         # 201 is what ECR says.
         head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
@@ -83,7 +83,7 @@ async def _patch(call: Call, upload: Upload, name: str, reply: Reply) -> None:
     await reply.small(202, _where(name, span))
 
 
-async def _finish(call: Call, upload: Upload, name: str, reply: Reply) -> None:
+async def _finish(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
     digest = parse_qs(call.query).get("digest", [""])[0]
     if not is_digest(digest):
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: '{digest}' is not a sha256 digest")
@@ -98,7 +98,7 @@ async def _finish(call: Call, upload: Upload, name: str, reply: Reply) -> None:
     await reply.small(201, {"Location": f"{_SHOWN}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
-async def _put_manifest(call: Call, reply: Reply) -> None:
+async def _put_manifest(call: BoardRequest, reply: Reply) -> None:
     try:
         raw = await call.body.whole(LARGEST_MANIFEST)
     except TooLargeError as error:
@@ -116,7 +116,7 @@ async def _put_manifest(call: Call, reply: Reply) -> None:
     await reply.small(201, {"Location": f"{_SHOWN}/manifests/{seen.digest}", "Docker-Content-Digest": seen.digest})
 
 
-async def _show_manifest(call: Call, reply: Reply) -> None:
+async def _show_manifest(call: BoardRequest, reply: Reply) -> None:
     """A manifest this job has pushed; the repository's others are none of its business."""
     seen = call.door.manifests.get(call.rest)
     if call.head.method not in ("GET", "HEAD"):
@@ -127,7 +127,7 @@ async def _show_manifest(call: Call, reply: Reply) -> None:
     await reply.small(200, {"Content-Type": seen.media_type, "Docker-Content-Digest": seen.digest}, manifest.raw)
 
 
-def _known(call: Call, name: str) -> Upload:
+def _known(call: BoardRequest, name: str) -> Upload:
     upload = call.door.uploads.get(name)
     if upload is None:
         raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "archloom: no such upload of this job")

@@ -37,7 +37,7 @@ class Upstreams(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class BoardRequest:
     """`kind` is `manifests` or `blobs`, `rest` what follows it in the path."""
 
     door: Door

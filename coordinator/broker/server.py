@@ -24,7 +24,7 @@ from coordinator.broker import pull
 from coordinator.broker import push as broker_push
 from coordinator.broker.grant import PUSH, RETRYABLE, Door, RefusalError
 from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
-from coordinator.broker.request import Call, Upstreams
+from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.image.references import Reference
@@ -132,7 +132,7 @@ class Broker:
         repository = door.push if name == PUSH else door.bases.get(name)
         if found is None or repository is None:
             raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
-        call = Call(
+        call = BoardRequest(
             door=door,
             repository=repository,
             kind=found[2],

@@ -42,7 +42,7 @@ class Published:
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended, once it has; `awaited` since it is driven to its end."""
 
     value: Published | ArchloomError | None = None
@@ -75,7 +75,7 @@ def _tell_of_child(loom: Loom, job: Job, child: VerifiedChild) -> None:
 
 
 async def finish(
-    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Dispatch, begun: float, outcome: Outcome
+    loom: Loom, chosen: Mapping[Platform, Sequence[Candidate]], perform: Dispatch, begun: float, outcome: RunOutcome
 ) -> None:
     """Drives the run to its end and tells the outcome: an error, which says which tags moved, for a run that is not
     published.

@@ -9,19 +9,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError, InterruptedRunError
-from coordinator.run.driver import Outcome, Published
+from coordinator.run.driver import Published, RunOutcome
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _PRESS_S = 0.1
 
 
-async def to_the_end(work: Callable[[Outcome], Awaitable[None]], stopped: InterruptedRunError, emit: Emit) -> Published:
+async def to_the_end(
+    work: Callable[[RunOutcome], Awaitable[None]], stopped: InterruptedRunError, emit: Emit
+) -> Published:
     """Does `work`, which tells the outcome of its run. Raises that where it is an error.
 
     The first Ctrl-C ends the run, its builds are cancelled on their hosts; the second does not wait for that. Before
     the run is driven it raises `stopped`. SIGHUP leaves the run going, for whoever attaches.
     """
-    outcome = Outcome()
+    outcome = RunOutcome()
     task = asyncio.ensure_future(work(outcome))
 
     def stopping() -> None:

@@ -29,7 +29,7 @@ from coordinator.farm.candidates import (
 )
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.dispatch import dispatcher
-from coordinator.run.driver import Outcome, Published, finish, tell_of_run
+from coordinator.run.driver import Published, RunOutcome, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.disk_estimate import spaces
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
@@ -64,7 +64,12 @@ async def build(
 
 
 async def _build(
-    request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit, again: Again | None, outcome: Outcome
+    request: BuildRequest,
+    inventory: Inventory,
+    around: Environment,
+    emit: Emit,
+    again: Again | None,
+    outcome: RunOutcome,
 ) -> None:
     begun = around.clock()
     check_names(request.asked.names, inventory.hosts)

@@ -20,7 +20,7 @@ from coordinator.environment import Environment
 from coordinator.errors import Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, tell_who_is_left_out
 from coordinator.run.dispatch import dispatcher
-from coordinator.run.driver import Outcome, Published, finish, tell_of_run
+from coordinator.run.driver import Published, RunOutcome, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.snapshot import changed_paths
@@ -45,7 +45,7 @@ async def resume(run: Run, inventory: Inventory, around: Environment, emit: Emit
     return await to_the_end(lambda outcome: _resume(run.id, inventory, around, emit, outcome), stopped, emit)
 
 
-async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: Emit, outcome: Outcome) -> None:
+async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: Emit, outcome: RunOutcome) -> None:
     begun = around.clock()
     with open_store(around, without_history(emit)) as store:
         _check_newest(store.run(run_id), store)

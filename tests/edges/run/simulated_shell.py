@@ -29,7 +29,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
 from coordinator.publish.publish import publish
 from coordinator.registry.tags import set_tag
-from coordinator.run.driver import Outcome, finish
+from coordinator.run.driver import RunOutcome, finish
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.steps.cancel import cancel
 from coordinator.store.sqlite import Store
@@ -155,7 +155,7 @@ class Coordinator:
     async def _drive(self) -> None:
         hosts = self.world.scenario.hosts
         able = {platform: [Candidate(host, Mode.NATIVE) for host in hosts] for platform in self.world.scenario.builds}
-        work = asyncio.ensure_future(finish(self.loom, able, self._perform, 0.0, Outcome()))
+        work = asyncio.ensure_future(finish(self.loom, able, self._perform, 0.0, RunOutcome()))
         await asyncio.sleep(0)  # the run is driven from here on
         try:
             await self._watch(work)
