@@ -26,7 +26,7 @@ class Loom:
     """`lease` is kept while the run is driven; `builders` says how each host's engine is made to build each platform.
 
     `gathered` is what the run builds from, or why that cannot be had any more: a run that is gone on with may need it
-    no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `walled` are hosts whose
+    no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `no_tunnel_hosts` are hosts whose
     tunnel led nowhere, and `layers` the blobs of layers that went through here, by repository and uncompressed digest.
     """
 
@@ -42,7 +42,7 @@ class Loom:
     builders: Mapping[tuple[Platform, str], Builder]
     emit: Emit
     push_losses: dict[int, int] = field(default_factory=dict)
-    walled: set[str] = field(default_factory=set)
+    no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
 
     @property

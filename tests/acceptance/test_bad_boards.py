@@ -79,9 +79,11 @@ def test_a_board_behind_another_and_one_that_forwards_nothing_build(
     """A jump host of ~/.ssh/config, and a board whose image leaves as an archive: both are used like any other."""
     door = own_board(name="door", engine=False)
     inner = own_board(name="inner", behind=door)
-    walled = own_board(name="walled", user="pi", sshd=("AllowTcpForwarding no",))
-    ssh_home(home.folder, door, inner, walled)
-    (home.folder / "inventory.yaml").write_text("boards: {inner: ssh://inner, walled: ssh://walled}\n")
+    no_tunnel_hosts = own_board(name="walled", user="pi", sshd=("AllowTcpForwarding no",))
+    ssh_home(home.folder, door, inner, no_tunnel_hosts)
+    (home.folder / "inventory.yaml").write_text(
+        "boards: {inner: ssh://inner, no_tunnel_hosts: ssh://no_tunnel_hosts}\n"
+    )
     tag = f"{registry.address}/bad/ways:1"
 
     done = good(home.run("build", str(app), "-t", tag, "--platform", "linux/amd64,linux/386"))

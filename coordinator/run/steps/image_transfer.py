@@ -58,15 +58,15 @@ async def _either(loom: Loom, host: str, tunnel: Callable[[], Awaitable[T]], arc
         except LostError as error:
             if error.code not in _WALLS:
                 raise
-            if host not in loom.walled:
-                loom.walled.add(host)
+            if host not in loom.no_tunnel_hosts:
+                loom.no_tunnel_hosts.add(host)
                 loom.emit(Notice(f"{error.message}; images and bases of {host} are carried as archives"))
     return await archive()
 
 
 def uses_archives(loom: Loom, host: str) -> bool:
     """Whether no tunnel leads to the engine of this host, as far as is known."""
-    return host in loom.walled or not loom.farm.facts_of(host).reaches_tunnel
+    return host in loom.no_tunnel_hosts or not loom.farm.facts_of(host).reaches_tunnel
 
 
 async def _push(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int, int], None]) -> str:

@@ -20,7 +20,7 @@ class Ways:
         self._code = code
         facts = {"pi5": SimpleNamespace(reaches_tunnel=reaches)}
         self.loom = SimpleNamespace(
-            walled=set(), farm=SimpleNamespace(facts_of=facts.__getitem__), emit=self.told.append
+            no_tunnel_hosts=set(), farm=SimpleNamespace(facts_of=facts.__getitem__), emit=self.told.append
         )
 
     def way(self, name: str, code: str) -> Callable[[], Awaitable[str]]:
