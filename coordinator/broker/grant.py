@@ -48,7 +48,7 @@ class Upload:
 
 
 @dataclass(slots=True, kw_only=True)
-class Door:
+class Grant:
     """One job's. `push` is the repository it may write, shown as `push`; `bases` are what it may read, by shown name.
 
     `mount_from` are bases whose layers are mounted into `push`; `mountable` are these layers once they are known, by

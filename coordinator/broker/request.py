@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.broker.grant import Door, RefusalError
+from coordinator.broker.grant import Grant, RefusalError
 from coordinator.broker.http1 import Body, Head, WireError
 from coordinator.broker.upstream_connections import Connections, Exchange
 from coordinator.domain.image.descriptors import Manifest
@@ -40,7 +40,7 @@ class Upstreams(Protocol):
 class BoardRequest:
     """`kind` is `manifests` or `blobs`, `rest` what follows it in the path."""
 
-    door: Door
+    door: Grant
     repository: Reference
     kind: str
     rest: str

@@ -22,7 +22,7 @@ from typing import Self
 
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
-from coordinator.broker.grant import PUSH, RETRYABLE, Door, RefusalError
+from coordinator.broker.grant import PUSH, RETRYABLE, Grant, RefusalError
 from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
@@ -48,7 +48,7 @@ class Broker:
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
         self._connections = Connections()
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, Grant] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,12 +66,12 @@ class Broker:
         push: Reference | None = None,
         bases: Mapping[str, Reference] | None = None,
         mount_from: Sequence[Reference] = (),
-    ) -> Iterator[Door]:
+    ) -> Iterator[Grant]:
         """A door for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …
 
         Layers of the bases `mount_from`, by digest, are mounted into `push` where its registry has them.
         """
-        door = Door(job=job, push=push, bases=bases or {}, mount_from=mount_from)
+        door = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
         self._doors[job] = door
         try:
             yield door
@@ -161,7 +161,7 @@ class Broker:
             raise RefusalError(500, "UNKNOWN", f"archloom: {defect.message}") from error
         door.served()
 
-    def _admitted(self, head: Head) -> Door:
+    def _admitted(self, head: Head) -> Grant:
         scheme, _, encoded = head.header("authorization").partition(" ")
         try:
             job, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")

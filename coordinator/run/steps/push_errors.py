@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.broker.grant import RETRYABLE, Door
+from coordinator.broker.grant import RETRYABLE, Grant
 from coordinator.errors import ArchloomError, LostError
 
 
-def reason(door: Door, error: ArchloomError) -> ArchloomError:
+def reason(door: Grant, error: ArchloomError) -> ArchloomError:
     """LostError for what may pass, so that it is tried again; the registry's refusal where that is its last word.
 
     The agent takes whatever complaint of an engine it does not know for a refusal. But every refusal goes through the

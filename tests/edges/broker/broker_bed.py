@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coordinator.broker.grant import Door
+from coordinator.broker.grant import Grant
 from coordinator.broker.server import Broker
 from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
@@ -104,7 +104,7 @@ class Bed(NamedTuple):
     port: int
 
     @asynccontextmanager
-    async def board(self, door: Door) -> AsyncIterator[Board]:
+    async def board(self, door: Grant) -> AsyncIterator[Board]:
         """A connection of the job's own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
@@ -142,7 +142,7 @@ class Board:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    door: Door
+    door: Grant
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """One request with its length told, and its answer."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from coordinator.broker.grant import Door
+from coordinator.broker.grant import Grant
 from coordinator.domain.image.descriptors import OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
@@ -25,7 +25,7 @@ UPLOADS = "/v2/team/app/blobs/uploads/"
 PLACES = [f"/v2/push/blobs/{sha256(blob)}" for blob in (LAYER, CONFIG)]
 
 
-async def head(bed: Bed, door: Door, path: str) -> Answer:
+async def head(bed: Bed, door: Grant, path: str) -> Answer:
     """What an engine is told that asks for a blob on a connection of its own."""
     async with bed.board(door) as board:
         return await board.ask("HEAD", path)
@@ -98,7 +98,7 @@ def lacking(mounted: Reply) -> Script:
 
 
 @asynccontextmanager
-async def pushing(script: Script, *more: Reference) -> AsyncIterator[tuple[Bed, Door, Scripted]]:
+async def pushing(script: Script, *more: Reference) -> AsyncIterator[tuple[Bed, Grant, Scripted]]:
     async with scripted(script) as upstream, brokered() as bed:
         bases = [*more, Reference(upstream.host, "lib/base", digest=sha256(MANIFEST))]
         mount_from = [Reference(upstream.host, one.repository, digest=one.digest) for one in bases]

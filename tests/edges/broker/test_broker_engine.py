@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from coordinator.broker.grant import Door
+from coordinator.broker.grant import Grant
 from coordinator.domain.image.descriptors import OCI_INDEX
 from coordinator.domain.image.references import Reference
 from tests.edges.broker.broker_bed import brokered, listening
@@ -44,7 +44,7 @@ def image(engine: Path) -> Iterator[str]:
     docker("rmi", "-f", name)
 
 
-async def pushed(image: str, folder: Path, port: int, door: Door) -> tuple[str, float]:
+async def pushed(image: str, folder: Path, port: int, door: Grant) -> tuple[str, float]:
     """What the engine says of a push, error or not, and the seconds it took."""
     authority = f"127.0.0.1:{port}"
     login = docker_login(folder, authority, door.job, door.secret.reveal())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from coordinator.broker.grant import Door
+from coordinator.broker.grant import Grant
 from coordinator.errors import LostError, RegistryError
 from coordinator.run.steps.push_errors import reason
 
 
 def test_what_the_broker_knows_nothing_of_is_no_refusal():
     """An engine says of a broken connection what it likes; every refusal goes through the broker, which keeps it."""
-    door = Door(job="7f3a", push=None, bases={})
+    door = Grant(job="7f3a", push=None, bases={})
     broke = RegistryError("host 'pi5': use of closed network connection", code="refused")
 
     found = reason(door, broke)
