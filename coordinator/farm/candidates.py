@@ -15,7 +15,7 @@ from coordinator.domain.placement.eligibility import Frontend, Unreachable, Want
 from coordinator.domain.placement.plan import Plan, plan
 from coordinator.domain.placement.probe_deadline import naming_kind, natives
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.placement.skipped_hosts import left_out
+from coordinator.domain.placement.skipped_hosts import skipped_lines
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
@@ -96,9 +96,9 @@ def _silence(found: Facts | Unreachable) -> str:
     return found.blocking.message if found.blocking else "it runs nothing natively"
 
 
-def tell_who_is_left_out(plan: Plan, emit: Emit) -> None:
+def report_skipped_hosts(plan: Plan, emit: Emit) -> None:
     """A line for each host that might have helped, were it in order."""
-    for line in left_out(plan):
+    for line in skipped_lines(plan):
         emit(Notice(line))
 
 

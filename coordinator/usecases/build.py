@@ -22,8 +22,8 @@ from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.farm.candidates import (
     candidates,
     plan_for,
+    report_skipped_hosts,
     tell_of_inventory,
-    tell_who_is_left_out,
     wanted,
     with_platforms,
 )
@@ -90,7 +90,7 @@ async def _build(
             left = [one for one in platforms if one not in reused and (not again or one in again.platforms)]
             plan = await planned(request, inputs, left, here)
             chosen = candidates(plan, needed=left)
-            tell_who_is_left_out(plan, emit)
+            report_skipped_hosts(plan, emit)
             async with here.farm.sweeping(lambda name: store.has_ended(run_of(name))):
                 driver, run_id = this_driver(around.holder, secrets.token_hex(8)), secrets.token_hex(4)
                 # Before there is a run: what is interrupted here leaves none behind.

@@ -18,7 +18,7 @@ from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
 from coordinator.errors import Exit, InterruptedRunError, UsageError
-from coordinator.farm.candidates import candidates, tell_who_is_left_out
+from coordinator.farm.candidates import candidates, report_skipped_hosts
 from coordinator.run.dispatch import dispatcher
 from coordinator.run.driver import Published, RunOutcome, finish, tell_of_run
 from coordinator.run.held_lease import HeldLease
@@ -105,7 +105,7 @@ async def _take_up(run: Run, request: BuildRequest, here: Session) -> _Taken:
     plan = await planned(request, gathered, [job.platform for job in left if job.platform not in reused], here)
     # A job that is on a host needs no other, unless it is lost there.
     chosen = candidates(plan, needed=pending)
-    tell_who_is_left_out(plan, here.emit)
+    report_skipped_hosts(plan, here.emit)
     return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
 
 

@@ -13,7 +13,7 @@ _TELLING = frozenset({
 })  # fmt: skip
 
 
-def left_out(plan: Plan) -> tuple[str, ...]:
+def skipped_lines(plan: Plan) -> tuple[str, ...]:
     """`pi4 is left out: …`, and for which platforms where it builds others."""
     taken = {choice.host for one in plan.placements for choice in one.choices}
     platforms: dict[Rejection, list[str]] = {}

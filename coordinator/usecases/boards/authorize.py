@@ -27,7 +27,7 @@ _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class LoginTarget:
     """A host, and the key it must show. `yes`: the user agrees to everything but host keys."""
 
     route: Route
@@ -36,35 +36,35 @@ class Door:
     yes: bool = False
 
 
-def let_in(door: Door, around: Environment, console: Console) -> None:
+def authorize(target: LoginTarget, around: Environment, console: Console) -> None:
     """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
 
     A key that was created for it stays.
 
     What has to be asked is asked before anything is written, here or there.
     """
-    keys = keyring(door.route)
+    keys = keyring(target.route)
     try:
-        login = log_in(door.route, keys, door.key, door.timeout)
+        login = log_in(target.route, keys, target.key, target.timeout)
         if login.connection is not None:
-            _tell_of_forwarding(login.connection, door.route, console)
+            _tell_of_forwarding(login.connection, target.route, console)
             login.connection.close()
             by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
-            console.say(f"{door.route}: login works with {by}")
+            console.say(f"{target.route}: login works with {by}")
             return
-        _install(door, login, keys, around, console)
+        _install(target, login, keys, around, console)
     finally:
         keys.close()
 
 
-def _install(door: Door, login: Login, keys: Keyring, around: Environment, console: Console) -> None:
-    route = door.route
-    _check_possible(door, login, keys, console)
+def _install(target: LoginTarget, login: Login, keys: Keyring, around: Environment, console: Console) -> None:
+    route = target.route
+    _check_possible(target, login, keys, console)
     path = route.identities[0] if route.chosen else around.home / ".ssh" / "id_ed25519"
     if not keys.keys:
-        _agree_to_a_key(path, door, console)
+        _agree_to_a_key(path, target, console)
     password = console.password(f"Password of {route}: ")
-    connection = log_in_by_password(route, door.key, password, door.timeout)
+    connection = log_in_by_password(route, target.key, password, target.timeout)
     try:
         if keys.keys:
             own = keys.keys[0]
@@ -72,7 +72,7 @@ def _install(door: Door, login: Login, keys: Keyring, around: Environment, conso
             own = create(path)
             console.say(f"created the key {own.source}")
         added = install(connection, own.public, around.holder)
-        _prove(door, own, connection, around.holder if added else "")
+        _prove(target, own, connection, around.holder if added else "")
         _tell_of_forwarding(connection, route, console)
     finally:
         connection.close()
@@ -88,10 +88,10 @@ def _tell_of_forwarding(connection: Connection, route: Route, console: Console) 
         )
 
 
-def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> None:
+def _prove(target: LoginTarget, own: UserKey, connection: Connection, holder: str) -> None:
     """By a second connection. What was added by `holder` is taken away again where it does not help."""
     try:
-        login = log_in(door.route, Keyring((own,)), door.key, door.timeout)
+        login = log_in(target.route, Keyring((own,)), target.key, target.timeout)
     except LostError:
         if holder:
             with suppress(LostError):
@@ -103,7 +103,7 @@ def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> Non
     if holder:
         uninstall(connection, own.public, holder)
     raise LostError(
-        f"the key {own.source} stands in ~/.ssh/authorized_keys of {door.route}, and is not taken"
+        f"the key {own.source} stands in ~/.ssh/authorized_keys of {target.route}, and is not taken"
         + ("; it was removed again" if holder else ""),
         hint="on that host: chmod go-w ~ ~/.ssh, and see what sudo sshd -T says of pubkeyauthentication,\n"
         "authorizedkeysfile and allowusers",
@@ -111,8 +111,8 @@ def _prove(door: Door, own: UserKey, connection: Connection, holder: str) -> Non
     )
 
 
-def _check_possible(door: Door, login: Login, keys: Keyring, console: Console) -> None:
-    route = door.route
+def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: Console) -> None:
+    route = target.route
     if not keys.keys and keys.locked:
         file = short(keys.locked[0])
         raise LostError(
@@ -139,9 +139,9 @@ def _check_possible(door: Door, login: Login, keys: Keyring, console: Console) -
         )
 
 
-def _agree_to_a_key(path: Path, door: Door, console: Console) -> None:
+def _agree_to_a_key(path: Path, target: LoginTarget, console: Console) -> None:
     if path.exists():
         message = f"{path} is no key that can be used here: Ed25519, ECDSA and RSA can"
         raise LostError(message, hint="put it into an ssh-agent: ssh-add, or make another: ssh-keygen -t ed25519")
-    if not door.yes and not console.agrees(f"You have no SSH key yet. Create {short(path)}, without a passphrase?"):
+    if not target.yes and not console.agrees(f"You have no SSH key yet. Create {short(path)}, without a passphrase?"):
         raise InterruptedRunError("no key was created; nothing was changed")

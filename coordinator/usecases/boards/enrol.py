@@ -21,7 +21,7 @@ from coordinator.environment import Environment
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.enrol.config import login_user, read_route
 from coordinator.hosts.enrol.trust import on_record
-from coordinator.usecases.boards.authorize import Door, let_in
+from coordinator.usecases.boards.authorize import LoginTarget, authorize
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.host_key import Question, command, settle
 from coordinator.usecases.boards.survey import look
@@ -113,7 +113,7 @@ def _reach(wanted: Addition, host: Host, around: Environment, console: Console) 
     route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
     key = settle(question, on_record(route), console)
-    let_in(Door(route, key, host.connect_timeout, wanted.yes), around, console)
+    authorize(LoginTarget(route, key, host.connect_timeout, wanted.yes), around, console)
     return key.line
 
 

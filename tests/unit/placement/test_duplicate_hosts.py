@@ -11,7 +11,7 @@ from coordinator.domain.hosts.problems import Severity
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
-from coordinator.domain.placement.skipped_hosts import left_out
+from coordinator.domain.placement.skipped_hosts import skipped_lines
 from coordinator.errors import NoHostError
 from tests.unit.placement.farms import ARM64, ARMV7, WANTED, farms, found, host
 
@@ -51,7 +51,7 @@ def test_the_second_entry_of_one_machine_is_left_out():
     assert judged["pi4"] == seen["pi4"]
     assert judged["pi5"] == seen["pi5"]
     assert [choice.host for choice in made.placements[0].choices] == ["pi4", "pi5"]
-    (line,) = left_out(made)
+    (line,) = skipped_lines(made)
     assert line.startswith("pi4b is left out: pi4b (ssh://pi4b.lan) and pi4 (ssh://pi4.lan) are the same machine; see")
     (problem, *_) = judged["pi4b"].problems
     assert problem.hint == "remove the entry pi4b: under boards: in /home/u/inventory.yaml"
@@ -88,7 +88,7 @@ def test_a_line_for_each_host_that_might_have_helped():
         "pi3": found("pi3", "pi3-32bit"),
     }
 
-    lines = left_out(plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen))
+    lines = skipped_lines(plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen))
 
     assert lines[0] == "off is left out: no SSH answer from off.lan port 22 in 5 s"
     assert lines[1].startswith("down is left out: ")
@@ -102,7 +102,7 @@ def test_a_host_that_takes_every_job_is_in_no_line(farm, platforms):
     """Nor is one twice for the same reason."""
     hosts, seen = farm
     made = plan([Wanted(platform=platform) for platform in platforms], hosts, seen)
-    lines = left_out(made)
+    lines = skipped_lines(made)
 
     assert len(set(lines)) == len(lines)
     for one in hosts:
