@@ -76,10 +76,10 @@ def usage() -> Usage:
 async def asked(hosts: list[Host], folder: Path) -> AsyncIterator[Found]:
     """What these hosts are; connected inside."""
     state, environ = folder / "state", {"HOME": str(folder)}
-    around = Environment(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
+    env = Environment(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
     inventory = Inventory(hosts=tuple(hosts))
-    with open_fact_cache(around, _quiet) as memory:
-        async with Farm(inventory, around) as farm, Probing(farm, inventory, memory, around, _quiet) as probing:
+    with open_fact_cache(env, _quiet) as memory:
+        async with Farm(inventory, env) as farm, Probing(farm, inventory, memory, env, _quiet) as probing:
             found = await probing.all(host.name for host in hosts)
             yield found
 

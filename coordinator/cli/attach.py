@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.environment import around, run_named
+from coordinator.cli.environment import read_environment, run_named
 from coordinator.cli.output import say
 from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
@@ -25,7 +25,7 @@ def command(run: str | None, progress: str) -> int:
 
     Ends with the run's own exit code. Ctrl-C leaves the run alone.
     """
-    here = around()
+    here = read_environment()
     moment = Moment(here.clock)
     with open_store(here) as store:
         name = run_named(run, store).id

@@ -33,12 +33,12 @@ def command(
         here.invoke(plan, as_json=wish.as_json, **words)
         return None
 
-    from coordinator.cli.environment import around, open_inventory
+    from coordinator.cli.environment import open_inventory, read_environment
     from coordinator.usecases.build import build
 
     flags = Flags(**words)
-    surroundings = around()
-    target = target_from(flags, surroundings.environ)
-    inventory = open_inventory(flags.inventory, surroundings)
+    env = read_environment()
+    target = target_from(flags, env.environ)
+    inventory = open_inventory(flags.inventory, env)
     request = flags.request(target, fail_fast=fail_fast)
-    return drive(wish, surroundings, lambda watch: build(request, inventory, surroundings, watch))
+    return drive(wish, env, lambda watch: build(request, inventory, env, watch))

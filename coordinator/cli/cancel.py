@@ -16,14 +16,14 @@ from coordinator.errors import Exit, UsageError
 @click.option("-i", "--inventory", metavar="FILE", help="Its hosts, where nobody drives it. Default: its own.")
 def command(run: str, *, inventory: str | None) -> None:
     """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
-    from coordinator.cli.environment import around, inventory_of
+    from coordinator.cli.environment import inventory_of, read_environment
     from coordinator.cli.output import say
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
     from coordinator.state.open_store import open_store
     from coordinator.usecases.cancel import cancel
 
-    here = around()
+    here = read_environment()
     with open_store(here) as store:
         found = store.find_run(run)
     if found.finished_at is not None:

@@ -16,7 +16,7 @@ from coordinator.state.logs import state_folder
 from coordinator.store.sqlite import Store
 
 
-def around() -> Environment:
+def read_environment() -> Environment:
     """This process's environment, folders, clock and name."""
     environ = dict(os.environ)
     home = Path.home()

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from coordinator.cli.environment import around, open_inventory
+from coordinator.cli.environment import open_inventory, read_environment
 from coordinator.cli.output import give, give_json
 from coordinator.domain.image import references
 from coordinator.report.tables import size, table
@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     """Show the index of REF, its platforms, and which entry each platform resolves to."""
-    here = around()
+    here = read_environment()
     found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, here), here))
     if as_json:
         give_json(found.to_json())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.environment import around, run_named, told_apart
+from coordinator.cli.environment import read_environment, run_named, told_apart
 from coordinator.cli.output import give, give_bytes, say
 from coordinator.domain.image import platforms
 from coordinator.domain.run import states
@@ -32,7 +32,7 @@ _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, Attemp
 @click.option("-f", "--follow", is_flag=True, help="Go on until the builds have ended.")
 def command(run: str | None, platform: str | None, *, follow: bool) -> int:
     """Show the log of RUN, or of the newest, of one PLATFORM or of all."""
-    here = around()
+    here = read_environment()
     run, platform = told_apart(run, platform)
     with open_store(here) as store:
         found = run_named(run, store)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.environment import around, open_inventory
+from coordinator.cli.environment import open_inventory, read_environment
 from coordinator.cli.output import give, give_json
 from coordinator.cli.request import Flags, request_flags, target_from
 from coordinator.report.tables import table
@@ -23,7 +23,7 @@ def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the reque
     from coordinator.usecases.plan import plan_build
 
     flags = Flags(**words)
-    here = around()
+    here = read_environment()
     target = target_from(flags, here.environ)
     request = flags.request(target)
     inventory = open_inventory(flags.inventory, here)

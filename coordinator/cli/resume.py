@@ -18,12 +18,12 @@ from coordinator.errors import UsageError
 @result_flags
 def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Go on with RUN, or with the newest that has not ended."""
-    from coordinator.cli.environment import around, inventory_of
+    from coordinator.cli.environment import inventory_of, read_environment
     from coordinator.state.open_store import open_store
     from coordinator.usecases.resume import resume
 
     wish = OutputOptions(**words)
-    here = around()
+    here = read_environment()
     with open_store(here) as store:
         found = store.find_run(run) if run is not None else store.newest_unfinished()
     if found is None:

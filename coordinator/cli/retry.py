@@ -17,14 +17,14 @@ from coordinator.domain.image import platforms
 @result_flags
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
     """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
-    from coordinator.cli.environment import around, inventory_of, run_named
+    from coordinator.cli.environment import inventory_of, read_environment, run_named
     from coordinator.state.open_store import open_store
     from coordinator.usecases.retry import retry
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None
     wish = OutputOptions(**words)
-    here = around()
+    here = read_environment()
     with open_store(here) as store:
         found = run_named(run, store)
     wanted = platforms.parse_list(platform)

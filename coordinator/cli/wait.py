@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from coordinator.cli.environment import around, run_named
+from coordinator.cli.environment import read_environment, run_named
 from coordinator.cli.output import show
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
@@ -25,7 +25,7 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
 
     Ends with the run's own exit code, of several with the worst.
     """
-    here = around()
+    here = read_environment()
     began = time.monotonic()
     with open_store(here) as store:
         names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))

@@ -7,7 +7,7 @@ from shutil import get_terminal_size
 
 import click
 
-from coordinator.cli.environment import around, run_named, told_apart
+from coordinator.cli.environment import read_environment, run_named, told_apart
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
@@ -31,7 +31,7 @@ from coordinator.usecases.watch import jobs_of, status_of
 def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     """Tell why RUN, or the newest, did what it did: every decision, wait, step
     and error in order, with seconds, beside the run before of the same target."""
-    here = around()
+    here = read_environment()
     run, platform = told_apart(run, platform)
     with open_store(here) as store:
         found = run_named(run, store)

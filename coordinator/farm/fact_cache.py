@@ -49,15 +49,15 @@ class FactCache:
 
 
 @contextlib.contextmanager
-def open_fact_cache(around: Environment, emit: Emit) -> Iterator[FactCache]:
+def open_fact_cache(env: Environment, emit: Emit) -> Iterator[FactCache]:
     """For commands that need no store otherwise: they do without one that cannot be used."""
     with contextlib.ExitStack() as stack:
         store = None
         try:
-            store = stack.enter_context(open_store(around))
+            store = stack.enter_context(open_store(env))
         except ArchloomError as error:
             emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
-        yield FactCache(store, around.clock)
+        yield FactCache(store, env.clock)
 
 
 def _key(host: Host) -> tuple[str, str]:

@@ -41,9 +41,9 @@ class Farm:
     `facts` are of the hosts that were probed: `runner.probe` puts them there.
     """
 
-    def __init__(self, inventory: Inventory, around: Environment, broker: ConnectionHandler | None = None) -> None:
+    def __init__(self, inventory: Inventory, env: Environment, broker: ConnectionHandler | None = None) -> None:
         self._hosts = {host.name: host for host in inventory.hosts}
-        self._around = around
+        self._env = env
         self._broker = broker
         self._handshakes = Handshakes()
         self._locks = {name: asyncio.Lock() for name in self._hosts}
@@ -150,7 +150,7 @@ class Farm:
                 sweep(
                     self._clients[name],
                     self._hosts[name],
-                    self._around.clock() + (facts.clock_offset or 0.0),
+                    self._env.clock() + (facts.clock_offset or 0.0),
                     unwanted,
                 )
             )
@@ -174,10 +174,10 @@ class Farm:
 
     def _reaching(self, host: Host) -> Transport:
         if host.address.is_local:
-            return local(self._around.environ, host.name)
+            return local(self._env.environ, host.name)
         from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
 
-        return ssh(host, self._around.environ, self._handshakes)
+        return ssh(host, self._env.environ, self._handshakes)
 
 
 def slots_of(host: Host, facts: Facts) -> int:

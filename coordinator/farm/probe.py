@@ -33,11 +33,11 @@ Found = dict[str, Facts | Unreachable]
 class Probing:
     """Hosts being asked, each once. What has come is there at any time, and nothing goes on after the block."""
 
-    def __init__(self, farm: Farm, inventory: Inventory, memory: FactCache, around: Environment, emit: Emit) -> None:
+    def __init__(self, farm: Farm, inventory: Inventory, memory: FactCache, env: Environment, emit: Emit) -> None:
         self._farm = farm
         self._inventory = inventory
         self._memory = memory
-        self._clock = around.clock
+        self._clock = env.clock
         self._emit = emit
         self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
         self._left_alone: dict[str, Unreachable] = {}

@@ -34,7 +34,7 @@ class Loom:
     lease: HeldLease
     request: BuildRequest
     gathered: Inputs | UsageError
-    around: Environment
+    env: Environment
     store: Store
     registries: Registries
     broker: Broker

@@ -56,7 +56,7 @@ def tell_of_run(loom: Loom, run: Run, *, resumed: bool) -> None:
             run=run.id,
             tags=tuple(str(tag) for tag in loom.request.target.tags),
             platforms=tuple(job.platform for job in run.jobs),
-            log_folder=str(log_folder(loom.around.state, run.id)),
+            log_folder=str(log_folder(loom.env.state, run.id)),
             resumed=resumed,
         )
     )
@@ -167,7 +167,7 @@ def _tell_of_end(loom: Loom, outcome: Published | ArchloomError | None, code: Ex
             digest=published.digest if published is not None else "",
             tags=tuple(str(tag) for tag in loom.request.target.tags),
             platforms=published.modes if published is not None else {},
-            seconds=loom.around.clock() - begun,
+            seconds=loom.env.clock() - begun,
             message=failure.message if failure is not None else "",
             hint=failure.hint if failure is not None else "",
         )

@@ -32,7 +32,7 @@ class Session:
     """Open as long as the block of `open_session` runs."""
 
     inventory: Inventory
-    around: Environment
+    env: Environment
     store: Store
     registries: Registries
     broker: Broker
@@ -54,7 +54,7 @@ class Session:
             lease=lease,
             request=request,
             gathered=gathered,
-            around=self.around,
+            env=self.env,
             store=self.store,
             registries=self.registries,
             broker=self.broker,
@@ -65,18 +65,18 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def open_session(inventory: Inventory, around: Environment, store: Store, emit: Emit) -> AsyncIterator[Session]:
+async def open_session(inventory: Inventory, env: Environment, store: Store, emit: Emit) -> AsyncIterator[Session]:
     """Connections are opened when they are first needed."""
     async with AsyncExitStack() as stack:
-        credentials = DockerCredentials(around.environ, around.home)
+        credentials = DockerCredentials(env.environ, env.home)
         registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
         broker = await stack.enter_async_context(Broker(Upstream(registries)))
-        farm = await stack.enter_async_context(Farm(inventory, around, broker))
-        memory = FactCache(store, around.clock)
-        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        farm = await stack.enter_async_context(Farm(inventory, env, broker))
+        memory = FactCache(store, env.clock)
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, env, emit))
         yield Session(
             inventory=inventory,
-            around=around,
+            env=env,
             store=store,
             registries=registries,
             broker=broker,

@@ -13,9 +13,9 @@ from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 
 
-def open_store(around: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
+def open_store(env: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
     """The one in the state folder."""
-    return Store(store_path(around.state), around.clock, on_loss=on_loss)
+    return Store(store_path(env.state), env.clock, on_loss=on_loss)
 
 
 def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
@@ -28,7 +28,7 @@ def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
 
 
 @contextlib.contextmanager
-def open_history(around: Environment, emit: Emit) -> Iterator[Store]:
+def open_history(env: Environment, emit: Emit) -> Iterator[Store]:
     """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
 
     Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
@@ -36,11 +36,11 @@ def open_history(around: Environment, emit: Emit) -> Iterator[Store]:
     told = without_history(emit)
     with contextlib.ExitStack() as stack:
         try:
-            store = stack.enter_context(open_store(around, told))
+            store = stack.enter_context(open_store(env, told))
             store.check()
         except ArchloomError as error:
             if error.code not in DISPENSABLE:
                 raise
             told(error)
-            store = stack.enter_context(Store(None, around.clock))
+            store = stack.enter_context(Store(None, env.clock))
         yield store

@@ -15,20 +15,20 @@ from coordinator.state.logs import log_folder, runs_folder
 from coordinator.store.sqlite import Store
 
 
-def make_room(around: Environment, store: Store, emit: Emit) -> None:
+def make_room(env: Environment, store: Store, emit: Emit) -> None:
     """Drops the folders of the oldest ended runs beyond the budget; to be called when a run begins.
 
     The runs stay in the store. Raises UsageError for a budget that is no size.
     """
-    budget = log_budget(around.environ)
+    budget = log_budget(env.environ)
     if store.path is None:
         # Without history nobody can tell whose folders they are.
         return
-    found = list(_folders(around.state))
+    found = list(_folders(env.state))
     if sum(size for _, size, _ in found) <= budget:
         return
     kept = [Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in found]
-    drop_folders(around.state, over_budget(kept, budget, around.clock()), emit)
+    drop_folders(env.state, over_budget(kept, budget, env.clock()), emit)
 
 
 def stray_folders(state: Path, store: Store, now: float) -> tuple[str, ...]:

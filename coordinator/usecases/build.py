@@ -53,30 +53,30 @@ class Again:
 
 
 async def build(
-    request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit, again: Again | None = None
+    request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit, again: Again | None = None
 ) -> Published:
     """Builds what is asked and moves the tags. Raises ArchloomError with the exit code; its message says of the tags
     whether any has moved.
     """
     untouched = f"{', '.join(map(str, request.target.tags))} not touched"
     stopped = InterruptedRunError(f"interrupted; {untouched}")
-    return await to_the_end(lambda outcome: _build(request, inventory, around, emit, again, outcome), stopped, emit)
+    return await to_the_end(lambda outcome: _build(request, inventory, env, emit, again, outcome), stopped, emit)
 
 
 async def _build(
     request: BuildRequest,
     inventory: Inventory,
-    around: Environment,
+    env: Environment,
     emit: Emit,
     again: Again | None,
     outcome: RunOutcome,
 ) -> None:
-    begun = around.clock()
+    begun = env.clock()
     check_names(request.asked.names, inventory.hosts)
     tell_of_inventory(inventory, emit)
-    with open_history(around, emit) as store:
-        make_room(around, store, emit)
-        async with open_session(inventory, around, store, emit) as here:
+    with open_history(env, emit) as store:
+        make_room(env, store, emit)
+        async with open_session(inventory, env, store, emit) as here:
             request = await with_platforms(request, inventory, here.probing, emit)
             await check_push(request, here.registries)
             inputs = await _gather(request, here, again)
@@ -92,9 +92,9 @@ async def _build(
             chosen = candidates(plan, needed=left)
             report_skipped_hosts(plan, emit)
             async with here.farm.sweeping(lambda name: store.has_ended(run_of(name))):
-                driver, run_id = this_driver(around.holder, secrets.token_hex(8)), secrets.token_hex(4)
+                driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
                 # Before there is a run: what is interrupted here leaves none behind.
-                await keep_inputs(around.state, run_id, inputs, plan, emit)
+                await keep_inputs(env.state, run_id, inputs, plan, emit)
                 run = store.create_run(
                     run_id,
                     request.to_json(),
@@ -121,7 +121,7 @@ async def _gather(request: BuildRequest, here: Session, again: Again | None) -> 
     dockerfile = read_dockerfile(request.target)
     inputs = await gather(request.target, dockerfile, here.registries, again.earlier if again else None)
     if again:
-        paths = changed_paths(here.around.state, again.run, inputs)
+        paths = changed_paths(here.env.state, again.run, inputs)
         changed = inputs.changed_since(again.earlier, paths)
         if changed:
             raise UsageError(

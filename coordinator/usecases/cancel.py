@@ -26,18 +26,18 @@ _LOOK_S = 0.2
 _PATIENCE_S = 60.0
 
 
-async def cancel(run_id: str, hosts: Callable[[], Inventory], around: Environment, emit: Emit) -> Run:
+async def cancel(run_id: str, hosts: Callable[[], Inventory], env: Environment, emit: Emit) -> Run:
     """The run as it ended, which may be otherwise: it was published just then. Nothing is left on hosts that answer.
 
     `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
     """
-    with open_store(around) as store:
+    with open_store(env) as store:
         store.ask_cancel(run_id)
-        driver = this_driver(around.holder, secrets.token_hex(8))
+        driver = this_driver(env.holder, secrets.token_hex(8))
         held = await _taken(run_id, driver, store)
         if held is not None:
             try:
-                await _end(held, hosts(), store, around, emit)
+                await _end(held, hosts(), store, env, emit)
             finally:
                 if not store.has_ended(run_id):
                     store.release(run_id)
@@ -61,14 +61,14 @@ async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
     return None
 
 
-async def _end(run: Run, inventory: Inventory, store: Store, around: Environment, emit: Emit) -> None:
+async def _end(run: Run, inventory: Inventory, store: Store, env: Environment, emit: Emit) -> None:
     gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
     async with (
         HeldLease(store, run.id, heeds_cancel=False) as lease,
-        open_session(inventory, around, store, emit) as here,
+        open_session(inventory, env, store, emit) as here,
     ):
         loom = here.loom(run.id, lease, from_stored(run.request), gone, {})
         tell_of_run(loom, run, resumed=True)
-        await end_cancelled(loom, around.clock())
+        await end_cancelled(loom, env.clock())
         # Its driver may have died before it tidied up behind what was done.
         await asyncio.gather(*(forget(loom, job, attempt) for job in run.jobs for attempt in job.attempts))

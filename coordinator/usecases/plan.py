@@ -17,15 +17,15 @@ from coordinator.farm.probe import Probing
 from coordinator.run.inputs.gather import read_dockerfile
 
 
-async def plan_build(request: BuildRequest, inventory: Inventory, around: Environment, emit: Emit) -> Plan:
+async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
     """The plan of this request; nothing is sent anywhere, and no registry is asked."""
     tell_of_inventory(inventory, emit)
     check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_fact_cache(around, emit))
-        farm = await stack.enter_async_context(Farm(inventory, around))
-        probing = await stack.enter_async_context(Probing(farm, inventory, memory, around, emit))
+        memory = stack.enter_context(open_fact_cache(env, emit))
+        farm = await stack.enter_async_context(Farm(inventory, env))
+        probing = await stack.enter_async_context(Probing(farm, inventory, memory, env, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
         found = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)

@@ -34,7 +34,7 @@ from coordinator.usecases.build import check_push, find_reusable, planned, take_
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
 
-async def resume(run: Run, inventory: Inventory, around: Environment, emit: Emit) -> Published:
+async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -> Published:
     """Goes on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
     where what it was asked to build is not here any more and is needed: then it stays as it is.
     """
@@ -42,16 +42,16 @@ async def resume(run: Run, inventory: Inventory, around: Environment, emit: Emit
     stopped = InterruptedRunError(
         f"interrupted; run {run.id} and {tags} are as they were", hint=f"archloom resume {run.id}"
     )
-    return await to_the_end(lambda outcome: _resume(run.id, inventory, around, emit, outcome), stopped, emit)
+    return await to_the_end(lambda outcome: _resume(run.id, inventory, env, emit, outcome), stopped, emit)
 
 
-async def _resume(run_id: str, inventory: Inventory, around: Environment, emit: Emit, outcome: RunOutcome) -> None:
-    begun = around.clock()
-    with open_store(around, without_history(emit)) as store:
+async def _resume(run_id: str, inventory: Inventory, env: Environment, emit: Emit, outcome: RunOutcome) -> None:
+    begun = env.clock()
+    with open_store(env, without_history(emit)) as store:
         _check_newest(store.run(run_id), store)
-        run = store.drive(run_id, this_driver(around.holder, secrets.token_hex(8)))
+        run = store.drive(run_id, this_driver(env.holder, secrets.token_hex(8)))
         try:
-            async with HeldLease(store, run.id) as lease, open_session(inventory, around, store, emit) as here:
+            async with HeldLease(store, run.id) as lease, open_session(inventory, env, store, emit) as here:
                 request = from_stored(run.request)
                 taken = await _take_up(run, request, here)
                 loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
@@ -119,7 +119,7 @@ async def _gathered(run: Run, request: BuildRequest, here: Session) -> Inputs | 
         return error
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):
         return inputs
-    paths = changed_paths(here.around.state, run.id, inputs)
+    paths = changed_paths(here.env.state, run.id, inputs)
     changed = (earlier and inputs.changed_since(earlier, paths)) or "what it is built from is not the same"
     return UsageError(f"{changed} since run {run.id} began", code="changed")
 

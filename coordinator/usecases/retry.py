@@ -18,7 +18,7 @@ from coordinator.usecases.build import Again, build
 
 
 async def retry(
-    run: Run, platforms: Sequence[Platform], inventory: Inventory, around: Environment, emit: Emit
+    run: Run, platforms: Sequence[Platform], inventory: Inventory, env: Environment, emit: Emit
 ) -> Published:
     """A new run of what `run` was asked, from the same inputs. With `platforms`, only these of it are built.
 
@@ -30,7 +30,7 @@ async def retry(
     wanted = frozenset(platforms) or frozenset(job.platform for job in run.jobs)
     _check_named(run, wanted)
     again = Again(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
-    return await build(from_stored(run.request), inventory, around, emit, again)
+    return await build(from_stored(run.request), inventory, env, emit, again)
 
 
 _ANEW = "build it anew with archloom build; what the registry has already is reused"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.environment import around
+from coordinator.cli.environment import read_environment
 from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 from coordinator.domain.hosts.facts import Facts
@@ -54,7 +54,7 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
         yes=yes,
         inventory=inventory,
     )
-    added = add(wanted, around(), Terminal())
+    added = add(wanted, read_environment(), Terminal())
     file, host = label(added.file), added.host
     if added.is_new_file:
         keeps = ", with this machine as the emulator it was" if not host.address.is_local else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.environment import around
+from coordinator.cli.environment import read_environment
 from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 
@@ -23,7 +23,7 @@ def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None
     from coordinator.config.locate import label
     from coordinator.usecases.boards.remove import Removal, remove
 
-    removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), around(), Terminal())
+    removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), read_environment(), Terminal())
     for line in removed.told:
         say(f"{name}: {line}")
     say(f"{label(removed.file)}: removed {name}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.cli.environment import around, open_inventory
+from coordinator.cli.environment import open_inventory, read_environment
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.durations import ago
 from coordinator.domain.hosts.facts import Facts
@@ -41,7 +41,7 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
     """
     from coordinator.usecases.boards.survey import look
 
-    here = around()
+    here = read_environment()
     hosts = open_inventory(inventory, here)
     check_names(names, hosts.hosts, where="")
     with watching(Progress.PLAIN, sys.stderr) as watch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coordinator.cli.environment import around
+from coordinator.cli.environment import read_environment
 from coordinator.cli.output import say
 from coordinator.cli.terminal import Terminal
 
@@ -23,7 +23,7 @@ def command(name: str, host_key: str, inventory: str | None) -> None:
     """
     from coordinator.usecases.boards.trust import trust
 
-    trusted = trust(name, host_key, inventory, around(), Terminal())
+    trusted = trust(name, host_key, inventory, read_environment(), Terminal())
     if not trusted.is_new:
         say(f"{name}: nothing to do, its host key is the one on record: {trusted.key}")
         return

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import click
 
-from coordinator.cli.environment import around
+from coordinator.cli.environment import read_environment
 from coordinator.cli.output import give, give_json, say
 from coordinator.domain.image import references
 from coordinator.domain.run.model import Run
@@ -27,7 +27,7 @@ from coordinator.usecases.watch import status_of
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
-    here = around()
+    here = read_environment()
     wanted = None if tag is None else references.parse(tag)
 
     def is_wanted(run: Run) -> bool:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from coordinator.cli.environment import around
+from coordinator.cli.environment import read_environment
 from coordinator.cli.output import give, give_json, say
 from coordinator.config import parsers
 from coordinator.domain.run.log_budget import too_many, too_old
@@ -41,7 +41,7 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
     """Forget old runs, with their logs. A run that has not ended stays; so do images and tags."""
     if keep is not None and older_than is not None:
         raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
-    here = around()
+    here = read_environment()
     now = here.clock()
     age = parsers.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
     with open_store(here) as store, watching(Progress.PLAIN, sys.stderr) as watch:

@@ -24,7 +24,7 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
     name = agent_job(loom.run_id, job, attempt)
     bases = known_bases(loom, job, attempt)
     sink = Repository(loom.registries, loom.request.target.repositories[0], bases, loom.layers)
-    private_folder(loom.around.state)
+    private_folder(loom.env.state)
     async with aclosing(client.image(name)) as archive:
         held = await anext(archive)
         if not isinstance(held, HeldImage):
@@ -33,7 +33,7 @@ async def image_out(loom: Loom, job: Job, attempt: Attempt, tell: Callable[[int,
             manifest = await import_archive(
                 chunks,
                 sink,
-                loom.around.state,
+                loom.env.state,
                 image_id=held.image_id,
                 wanted=job.platform,
                 what=f"the archive of {name} from {attempt.host}",

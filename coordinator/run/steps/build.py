@@ -60,13 +60,13 @@ def _holder(loom: Loom, host: str, busy: HostBusyError) -> str:
     who = busy.holder or "another archloom"
     if not busy.since:
         return who
-    host_time = loom.around.clock() + (loom.farm.facts_of(host).clock_offset or 0.0)
+    host_time = loom.env.clock() + (loom.farm.facts_of(host).clock_offset or 0.0)
     return f"{who} for {max(0.0, host_time - busy.since):.0f} s"
 
 
 async def _follow(loom: Loom, client: AgentClient, job: Job, attempt: Attempt, steps: StepReader) -> Ended:
     """The job's end. A connection that is lost meanwhile costs the build nothing: its log goes on where it stopped."""
-    path = log_path(loom.around.state, loom.run_id, job.platform, attempt.number)
+    path = log_path(loom.env.state, loom.run_id, job.platform, attempt.number)
     here = place(job, attempt)
     with kept_log(path, loom.emit) as keep:
         reading = _Reading(loom, here, steps, keep)

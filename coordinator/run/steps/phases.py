@@ -12,7 +12,7 @@ from coordinator.run.context import Loom
 @contextlib.contextmanager
 def phase(loom: Loom, here: Place, name: str, text: str = "") -> Iterator[None]:
     """Tells that a phase begins and, if the block ends well, that it is over."""
-    began = loom.around.clock()
+    began = loom.env.clock()
     loom.emit(Phase(here, name, text))
     yield
-    loom.emit(PhaseEnded(here, name, max(0.0, loom.around.clock() - began)))
+    loom.emit(PhaseEnded(here, name, max(0.0, loom.env.clock() - began)))

@@ -35,7 +35,7 @@ async def verify(loom: Loom, attempt_id: int) -> None:
         else:
             await lost(loom, job, attempt, "registry", error.message)
         return
-    seconds = loom.around.clock() - attempt.started_at
+    seconds = loom.env.clock() - attempt.started_at
     stored = VerifiedChild(
         child=child.child,
         config_digest=child.config_digest,

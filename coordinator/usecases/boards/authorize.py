@@ -36,7 +36,7 @@ class LoginTarget:
     yes: bool = False
 
 
-def authorize(target: LoginTarget, around: Environment, console: Console) -> None:
+def authorize(target: LoginTarget, env: Environment, console: Console) -> None:
     """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
 
     A key that was created for it stays.
@@ -52,15 +52,15 @@ def authorize(target: LoginTarget, around: Environment, console: Console) -> Non
             by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
             console.say(f"{target.route}: login works with {by}")
             return
-        _install(target, login, keys, around, console)
+        _install(target, login, keys, env, console)
     finally:
         keys.close()
 
 
-def _install(target: LoginTarget, login: Login, keys: Keyring, around: Environment, console: Console) -> None:
+def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment, console: Console) -> None:
     route = target.route
     _check_possible(target, login, keys, console)
-    path = route.identities[0] if route.chosen else around.home / ".ssh" / "id_ed25519"
+    path = route.identities[0] if route.chosen else env.home / ".ssh" / "id_ed25519"
     if not keys.keys:
         _agree_to_a_key(path, target, console)
     password = console.password(f"Password of {route}: ")
@@ -71,8 +71,8 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, around: Environme
         else:
             own = create(path)
             console.say(f"created the key {own.source}")
-        added = install(connection, own.public, around.holder)
-        _prove(target, own, connection, around.holder if added else "")
+        added = install(connection, own.public, env.holder)
+        _prove(target, own, connection, env.holder if added else "")
         _tell_of_forwarding(connection, route, console)
     finally:
         connection.close()

@@ -60,24 +60,24 @@ class Added:
     was_there: bool = False
 
 
-def add(wanted: Addition, around: Environment, console: Console) -> Added:
+def add(wanted: Addition, env: Environment, console: Console) -> Added:
     """Make the host usable by key and append it to the inventory, which is written last.
 
     A host that answers and cannot build yet is added; one that cannot be reached raises LostError.
     """
     address = parsed(wanted.target)
-    file = place(wanted.inventory, around.environ, around.folder, around.home)
+    file = place(wanted.inventory, env.environ, env.folder, env.home)
     is_new = not file.exists()
     entry = Entry(f"{wanted.kind}s", wanted.name or _name(address), wanted.target)
     before = new_text(entry) if is_new else read_text(file)
     there = _listed_already(before, file, entry) if address.is_local else None
     if there is not None:
-        found = asyncio.run(_look(Inventory(hosts=(there,)), around))
+        found = asyncio.run(_look(Inventory(hosts=(there,)), env))
         return Added(file, there, found, was_there=True)
     _check_free(before, file, entry, address)
     host = _host(with_host(before, label(file), entry), file, entry.name)
     if not address.is_local:
-        entry = dataclasses.replace(entry, host_key=_reach(wanted, host, around, console))
+        entry = dataclasses.replace(entry, host_key=_reach(wanted, host, env, console))
 
     def edit(text: str) -> str:
         return with_host(text or before, label(file), entry)
@@ -85,7 +85,7 @@ def add(wanted: Addition, around: Environment, console: Console) -> Added:
     made = _inventory(edit(before), file)
     host = _host(edit(before), file, entry.name)
     console.say(f"{entry.name}: looking at it")
-    found = asyncio.run(_look(dataclasses.replace(made, hosts=(host,)), around))
+    found = asyncio.run(_look(dataclasses.replace(made, hosts=(host,)), env))
     try:
         rewrite(file, edit)
     except UsageError as error:
@@ -108,12 +108,12 @@ def new_text(entry: Entry) -> str:
     return _NEW + ("\nboards:\n" if entry.section == "boards" else "") + _THIS_MACHINE
 
 
-def _reach(wanted: Addition, host: Host, around: Environment, console: Console) -> str:
+def _reach(wanted: Addition, host: Host, env: Environment, console: Console) -> str:
     """Its key, trusted, once the user can log in."""
-    route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
+    route = read_route(host.address, env.home, login_user(env.environ, env.holder.partition("@")[0]))
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
     key = settle(question, on_record(route), console)
-    authorize(LoginTarget(route, key, host.connect_timeout, wanted.yes), around, console)
+    authorize(LoginTarget(route, key, host.connect_timeout, wanted.yes), env, console)
     return key.line
 
 
@@ -125,10 +125,10 @@ def given(written: str) -> str:
         raise UsageError(f"--host-key: {error}", code="usage") from error
 
 
-async def _look(only: Inventory, around: Environment) -> Facts | Unreachable:
+async def _look(only: Inventory, env: Environment) -> Facts | Unreachable:
     """What the one host of this inventory is. Raises LostError where nothing answers."""
     name = only.hosts[0].name
-    found = (await look(only, around, _ignore, (name,), refresh=True))[name].found
+    found = (await look(only, env, _ignore, (name,), refresh=True))[name].found
     if isinstance(found, Unreachable) and not found.alive:
         raise LostError(f"host '{name}': {found.message}", hint=found.hint)
     return found

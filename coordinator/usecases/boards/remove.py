@@ -43,28 +43,28 @@ class Removed:
     is_last: bool
 
 
-def remove(wanted: Removal, around: Environment, console: Console) -> Removed:
+def remove(wanted: Removal, env: Environment, console: Console) -> Removed:
     """Purge where that is asked, then take the entry out. Raises UsageError or LostError; the entry is there then."""
-    path = find_file(wanted.inventory, around.environ, around.folder, around.home)
+    path = find_file(wanted.inventory, env.environ, env.folder, env.home)
     if path is None:
         raise UsageError(f"there is no inventory file, so no host {wanted.name} in it", code="config")
     text = read_text(path)
     find(text, label(path), wanted.name)
     told: tuple[str, ...] = ()
     if wanted.purge:
-        told = asyncio.run(_purge(listed(path, wanted.name), wanted, around, console))
+        told = asyncio.run(_purge(listed(path, wanted.name), wanted, env, console))
     rewrite(path, lambda now: without_host(now, label(path), wanted.name), may_be_empty=True)
     left = yaml_source.parse(read_text(path).removeprefix("\ufeff"), label(path))
     return Removed(path, told, is_last=not any(left.members(section) for section in SECTIONS))
 
 
-async def _purge(host: Host, wanted: Removal, around: Environment, console: Console) -> tuple[str, ...]:
-    async with Farm(Inventory(hosts=(host,)), around) as farm:
+async def _purge(host: Host, wanted: Removal, env: Environment, console: Console) -> tuple[str, ...]:
+    async with Farm(Inventory(hosts=(host,)), env) as farm:
         try:
             client = await farm.client(host.name)
             running = [one.job for one in await client.jobs() if one.state == _RUNNING]
             _check_idle(host.name, running, wanted, console)
-            return _told(await purge(client.transport, mark(around.holder)))
+            return _told(await purge(client.transport, mark(env.holder)))
         except LostError as error:
             again = command("boards", "remove", host.name, inventory=wanted.inventory)
             hint = f"to leave what is on it, and take it out all the same: {again}"

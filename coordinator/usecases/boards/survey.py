@@ -33,7 +33,7 @@ class Look:
 
 async def look(
     inventory: Inventory,
-    around: Environment,
+    env: Environment,
     emit: Emit,
     names: Sequence[str] = (),
     *,
@@ -45,13 +45,13 @@ async def look(
     again, at once. `refresh` probes whatever is remembered.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
-    with open_fact_cache(around, emit) as memory:
-        now = around.clock()
+    with open_fact_cache(env, emit) as memory:
+        now = env.clock()
         known = {host.name: memory.known(host) for host in inventory.hosts}
         cached = {} if refresh else {host.name: kept for host in hosts if (kept := _kept(host, known[host.name], now))}
-        async with Farm(inventory, around) as farm, Probing(farm, inventory, memory, around, emit) as probing:
+        async with Farm(inventory, env) as farm, Probing(farm, inventory, memory, env, emit) as probing:
             probed = await probing.all(host.name for host in hosts if host.name not in cached)
-        return _judged(inventory, hosts, cached, probed, memory, known, around.clock())
+        return _judged(inventory, hosts, cached, probed, memory, known, env.clock())
 
 
 def _kept(host: Host, known: Known, now: float) -> Facts | Unreachable | None:

@@ -26,18 +26,18 @@ class Trusted:
     is_new: bool
 
 
-def trust(name: str, host_key: str, file: str | None, around: Environment, console: Console) -> Trusted:
+def trust(name: str, host_key: str, file: str | None, env: Environment, console: Console) -> Trusted:
     """Pin the key the host shows now. `~/.ssh/known_hosts` is left alone: the inventory decides over it.
 
     Raises UsageError where nobody vouches for the key, LostError where the host cannot be reached.
     """
-    path = find(file, around.environ, around.folder, around.home)
+    path = find(file, env.environ, env.folder, env.home)
     if path is None:
         raise UsageError("there is no inventory file", hint="archloom boards add USER@HOST makes one", code="config")
     host = listed(path, name)
     if host.address.is_local:
         raise UsageError(f"{name} is this machine, which shows no host key", code="usage")
-    route = read_route(host.address, around.home, login_user(around.environ, around.holder.partition("@")[0]))
+    route = read_route(host.address, env.home, login_user(env.environ, env.holder.partition("@")[0]))
     record = on_record(route)
     question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
     key = given_key(question) if question.given else fetch_key(route, host.connect_timeout, _types(host, record))

@@ -55,9 +55,9 @@ class Inspected:
         }
 
 
-async def inspect(reference: Reference, inventory: Inventory, around: Environment) -> Inspected:
+async def inspect(reference: Reference, inventory: Inventory, env: Environment) -> Inspected:
     """What `reference` holds now. Raises RegistryError, `not_found` where there is nothing."""
-    credentials = DockerCredentials(around.environ, around.home)
+    credentials = DockerCredentials(env.environ, env.home)
     async with Registries(inventory.registries, credentials) as registries:
         registry = await registries.registry(reference.registry)
         manifest = await registry.get_manifest(reference.repository, reference.target)

@@ -38,7 +38,7 @@ class Bed:
     told: list[str] = field(default_factory=list)
 
     @property
-    def around(self) -> Environment:
+    def env(self) -> Environment:
         return Environment(
             environ={}, home=self.folder, folder=self.folder, state=self.folder, clock=lambda: self.now, holder="u@m"
         )
@@ -53,7 +53,7 @@ class Bed:
         farm = ScriptedFarm(inventory, scripts, lambda: self.now)
         before = asyncio.all_tasks()
         with Store(self.folder / "archloom.db", lambda: self.now) as store:
-            async with Probing(farm, inventory, FactCache(store, lambda: self.now), self.around, self.emit) as probing:
+            async with Probing(farm, inventory, FactCache(store, lambda: self.now), self.env, self.emit) as probing:
                 yield probing, farm
         assert asyncio.all_tasks() <= before
 
@@ -251,11 +251,11 @@ async def test_without_a_store_hosts_are_asked_all_the_same(bed):
     """The state folder is a file: said once, and nothing is remembered."""
     state = bed.folder / "state"
     state.write_text("")
-    around = replace(bed.around, state=state)
+    env = replace(bed.env, state=state)
     farm = ScriptedFarm(FARM, {"pi4": Script(DEAD), "beast": BEAST}, lambda: bed.now)
 
-    with open_fact_cache(around, bed.emit) as memory:
-        async with Probing(farm, FARM, memory, around, bed.emit) as probing:
+    with open_fact_cache(env, bed.emit) as memory:
+        async with Probing(farm, FARM, memory, env, bed.emit) as probing:
             found = await probing.all(["pi4", "beast"])
 
     assert isinstance(found["beast"], Facts)

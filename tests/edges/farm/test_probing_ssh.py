@@ -39,7 +39,7 @@ def entry(one: Board, name: str, kind: Kind = Kind.BOARD, timeout: float = 1.0) 
 
 
 @pytest.fixture
-def around(tmp_path: Path, monkeypatch) -> Environment:
+def read_environment(tmp_path: Path, monkeypatch) -> Environment:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return Environment(
@@ -53,14 +53,14 @@ def around(tmp_path: Path, monkeypatch) -> Environment:
 
 
 @asynccontextmanager
-async def probing(inventory: Inventory, around: Environment):
+async def probing(inventory: Inventory, read_environment: Environment):
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_fact_cache(around, print))
-        farm = await stack.enter_async_context(Farm(inventory, around))
-        yield await stack.enter_async_context(Probing(farm, inventory, memory, around, print))
+        memory = stack.enter_context(open_fact_cache(read_environment, print))
+        farm = await stack.enter_async_context(Farm(inventory, read_environment))
+        yield await stack.enter_async_context(Probing(farm, inventory, memory, read_environment, print))
 
 
-async def test_the_slow_board_is_waited_for_and_the_others_are_not(around):
+async def test_the_slow_board_is_waited_for_and_the_others_are_not(read_environment):
     """The one that may run arm64 natively takes its time; the mute one is dead, and that which hangs is not needed."""
     behaviours = (
         board("pi4", delay=2.0),
@@ -80,11 +80,11 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(around):
         )
         before = asyncio.all_tasks()
         began = time.monotonic()
-        async with probing(inventory, around) as run:
+        async with probing(inventory, read_environment) as run:
             found = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
             planned = time.monotonic() - began
         left = time.monotonic() - began - planned
-        async with probing(inventory, around) as run:
+        async with probing(inventory, read_environment) as run:
             again = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
         tries = mute.counts.connections
         assert asyncio.all_tasks() - before == {task for task in asyncio.all_tasks() if task in made.sessions}
@@ -100,14 +100,14 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(around):
     assert "is asked again in" in again["mute"].message
 
 
-async def test_a_board_that_hangs_is_not_dead(around):
+async def test_a_board_that_hangs_is_not_dead(read_environment):
     """It has said its banner: it is waited for as long as a login may take, and asked by the next run again."""
     async with fleet(Behaviour(greeting=Greeting.BANNER), board("pi4")) as made:
         hung, quick = made.boards
         inventory = Inventory(hosts=(entry(hung, "hung"), entry(quick, "pi4")))
-        async with probing(inventory, around) as run:
+        async with probing(inventory, read_environment) as run:
             await run.to_place([Wanted(platform=ARM64)], HostSelection())
-        async with probing(inventory, around) as run:
+        async with probing(inventory, read_environment) as run:
             await run.to_place([Wanted(platform=ARM64)], HostSelection())
 
         assert hung.counts.connections == 2

@@ -102,7 +102,7 @@ class Coordinator:
         self.loom = SimpleNamespace(
             run_id=RUN,
             lease=self.lease,
-            around=SimpleNamespace(clock=store._clock),
+            env=SimpleNamespace(clock=store._clock),
             store=store,
             request=BuildRequest(target=world.target),
             registries=SimpleNamespace(registry=self._registry),

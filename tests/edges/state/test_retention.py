@@ -22,7 +22,7 @@ def bed(tmp_path):
         yield opened
 
 
-def around(bed: StateBed, budget: str) -> Environment:
+def read_environment(bed: StateBed, budget: str) -> Environment:
     return Environment(
         environ={"ARCHLOOM_LOG_BUDGET": budget},
         home=bed.home.folder,
@@ -50,7 +50,7 @@ def test_the_oldest_logs_go_when_a_run_begins(bed):
         folders.append(folder(bed, run, 1000.0 + at))
     told: list[Event] = []
 
-    make_room(around(bed, "32kB"), bed.store, told.append)
+    make_room(read_environment(bed, "32kB"), bed.store, told.append)
 
     assert [path.is_dir() for path in folders] == [False, True, True]
     assert told == []
@@ -67,7 +67,7 @@ def test_what_is_under_way_or_of_nobody_stays(bed):
     open_run = folder(bed, "aaaa", 1000.0)
     fresh, old = folder(bed, "bbbb", 190_000.0), folder(bed, "cccc", 100_000.0)
 
-    make_room(around(bed, "1kB"), bed.store, lambda _: None)
+    make_room(read_environment(bed, "1kB"), bed.store, lambda _: None)
 
     assert [path.is_dir() for path in (open_run, fresh, old)] == [True, True, False]
 
@@ -77,7 +77,7 @@ def test_without_history_nothing_goes(bed):
     old = folder(bed, "aaaa", 1000.0)
 
     with Store(None, bed.now) as private:
-        make_room(around(bed, "1kB"), private, lambda _: None)
+        make_room(read_environment(bed, "1kB"), private, lambda _: None)
 
     assert old.is_dir()
 
@@ -85,7 +85,7 @@ def test_without_history_nothing_goes(bed):
 def test_a_budget_that_is_no_size(bed):
     """It is told with an example, before anything is deleted."""
     with pytest.raises(UsageError, match=r"ARCHLOOM_LOG_BUDGET: expected a size such as 20GB or 500MB, found 'lots'"):
-        make_room(around(bed, "lots"), bed.store, lambda _: None)
+        make_room(read_environment(bed, "lots"), bed.store, lambda _: None)
 
 
 def write(path: Path, texts: list[str], **more) -> list[Event]:

@@ -67,12 +67,12 @@ def test_a_shared_state_folder_is_refused_with_the_reason(tmp_path, monkeypatch,
     with shared_folder(tmp_path / "mnt") as mounted:
         (tmp_path / "link").symlink_to(mounted)
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "link"))
-        around = Environment(
+        env = Environment(
             environ={}, home=tmp_path, folder=tmp_path, state=mounted / "archloom", clock=lambda: 0.0, holder="u@m"
         )
 
         code = run(["runs"])
-        with pytest.raises(UsageError) as caught, open_history(around, told.append):
+        with pytest.raises(UsageError) as caught, open_history(env, told.append):
             pass
         with pytest.raises(UsageError):
             Store(tmp_path / "link" / "x.db", lambda: 0.0)

@@ -135,7 +135,7 @@ def test_a_build_goes_on_without_history(path, trouble, code, message, hint):
     notices: list[Notice] = []
     with trouble(path):
         before = path.read_bytes() if path.is_file() else None
-        with open_history(around(path), notices.append) as store:
+        with open_history(read_environment(path), notices.append) as store:
             attempt = assigned(store, create(store, "mine").jobs[0].id)
             assert store.move_attempt(attempt.id, AttemptEvent.SEND) is AttemptState.SENDING
             end(store, "mine")
@@ -159,7 +159,7 @@ def test_a_disk_that_is_full_from_the_first_byte_on_costs_history_and_nothing_el
         if version:
             old_store(path, version)
         notices: list[Notice] = []
-        with files_end_at(size), open_history(around(path), notices.append) as store:
+        with files_end_at(size), open_history(read_environment(path), notices.append) as store:
             attempt = assigned(store, create(store, "mine").jobs[0].id)
             assert store.move_attempt(attempt.id, AttemptEvent.SEND) is AttemptState.SENDING
         assert all("is full or failing" in notice.text and "make room: df -h " in notice.text for notice in notices)
@@ -171,7 +171,7 @@ def test_a_disk_that_is_full_from_the_first_byte_on_costs_history_and_nothing_el
     assert 0 < told < len(sizes)
 
 
-def around(path: Path) -> Environment:
+def read_environment(path: Path) -> Environment:
     folder = path.parents[2]
     return Environment(
         environ={}, home=folder, folder=folder, state=path.parent, clock=lambda: 1000.0, holder="ada@here"
@@ -201,7 +201,7 @@ def test_a_store_from_the_future_is_left_alone(path, capsys):
     before = path.read_bytes()
 
     assert run(["runs"]) == 2
-    with pytest.raises(ArchloomError, match="newer archloom"), open_history(around(path), print):
+    with pytest.raises(ArchloomError, match="newer archloom"), open_history(read_environment(path), print):
         pass
 
     said = capsys.readouterr()
