@@ -7,7 +7,7 @@ import sys
 import click
 
 from coordinator.cli.environment import read_environment, run_named
-from coordinator.cli.output import say
+from coordinator.cli.output import print_message
 from coordinator.errors import Exit
 from coordinator.report.follow import Moment, follow
 from coordinator.report.record import RecordReader
@@ -34,7 +34,9 @@ def command(run: str | None, progress: str) -> int:
             with watching(Progress(progress), sys.stderr, moment) as watch:
                 ended = follow(reader, watch, moment, lambda: status_of(store.run(name), here.clock))
         except KeyboardInterrupt:
-            say(f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}")
+            print_message(
+                f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}"
+            )
             return Exit.INTERRUPTED
         found = store.run(name)
     if not status_of(found, here.clock).is_over:
@@ -43,5 +45,5 @@ def command(run: str | None, progress: str) -> int:
     if problem is not None:
         raise problem
     if ended is None:
-        say(f"published {', '.join(found.asked_tags)} {found.index_digest}")
+        print_message(f"published {', '.join(found.asked_tags)} {found.index_digest}")
     return Exit.DONE

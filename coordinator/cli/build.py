@@ -26,11 +26,11 @@ def command(
     **words: Any,  # noqa: ANN401 - the other flags, as click gives them
 ) -> int | None:
     """Build an image for several platforms and publish it as one tag."""
-    wish = OutputOptions.taken_from(words)
+    options = OutputOptions.taken_from(words)
     if dry_run:
         from coordinator.cli.plan import command as plan
 
-        here.invoke(plan, as_json=wish.as_json, **words)
+        here.invoke(plan, as_json=options.as_json, **words)
         return None
 
     from coordinator.cli.environment import open_inventory, read_environment
@@ -41,4 +41,4 @@ def command(
     target = target_from(flags, env.environ)
     inventory = open_inventory(flags.inventory, env)
     request = flags.request(target, fail_fast=fail_fast)
-    return drive(wish, env, lambda watch: build(request, inventory, env, watch))
+    return drive(options, env, lambda watch: build(request, inventory, env, watch))

@@ -17,7 +17,7 @@ from coordinator.errors import Exit, UsageError
 def command(run: str, *, inventory: str | None) -> None:
     """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
     from coordinator.cli.environment import inventory_of, read_environment
-    from coordinator.cli.output import say
+    from coordinator.cli.output import print_message
     from coordinator.report.record import recorded
     from coordinator.report.watch import Progress, watching
     from coordinator.state.open_store import open_store
@@ -33,7 +33,7 @@ def command(run: str, *, inventory: str | None) -> None:
     if ended.exit_code != Exit.INTERRUPTED:
         raise _over(ended, "before it could be cancelled")
     moved = ", ".join(tag.reference for tag in ended.tags if tag.moved)
-    say(f"run {ended.id} is cancelled{f'; {moved} moved already' if moved else ''}")
+    print_message(f"run {ended.id} is cancelled{f'; {moved} moved already' if moved else ''}")
 
 
 def _over(run: Run, when: str) -> UsageError:

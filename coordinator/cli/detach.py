@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.run.events import Notice, RunStarted
 from coordinator.errors import LostError
 from coordinator.report.lines import lines
@@ -38,13 +38,13 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
             _, event = from_json_line(line) or (0.0, None)
             match event:
                 case RunStarted(run=run):
-                    give_json({"run": run}) if as_json else give(run)
-                    say(f"it goes on by itself: archloom attach {run}")
+                    print_json({"run": run}) if as_json else print_data(run)
+                    print_message(f"it goes on by itself: archloom attach {run}")
                     return 0
                 case None:
-                    say(line.rstrip("\n"))
+                    print_message(line.rstrip("\n"))
                 case Notice():
-                    say("\n".join(lines(event)))
+                    print_message("\n".join(lines(event)))
                 case _:
                     pass
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from coordinator.cli.output import give, show
+from coordinator.cli.output import print_data, print_error
 from coordinator.errors import ArchloomError, InterruptedRunError, UsageError, worst
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def guarded(action: Callable[[], int]) -> int:
 def _shown(action: Callable[[], int]) -> int:
     try:
         code = action()
-        give("", end="")  # at exit it would be too late to be quiet about a reader that is gone
+        print_data("", end="")  # at exit it would be too late to be quiet about a reader that is gone
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the last place where anything can be said
@@ -36,7 +36,7 @@ def _shown(action: Callable[[], int]) -> int:
             return _READER_GONE
         errors = [_ours(leaf) for leaf in _leaves(error)]
         for one in errors:
-            show(one)
+            print_error(one)
         return worst([one.exit_code for one in errors])
     return code
 

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from coordinator.cli.environment import open_inventory, read_environment
-from coordinator.cli.output import give, give_json
+from coordinator.cli.output import print_data, print_json
 from coordinator.domain.image import references
 from coordinator.report.tables import size, table
 from coordinator.usecases.image.inspect import Entry, Inspected, inspect
@@ -27,11 +27,11 @@ def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     here = read_environment()
     found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, here), here))
     if as_json:
-        give_json(found.to_json())
+        print_json(found.to_json())
         return
-    give(f"{found.reference}\n{found.media_type} {found.digest}")
-    give(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
-    give("\n" + table(("a client on", "gets"), _resolved(found)))
+    print_data(f"{found.reference}\n{found.media_type} {found.digest}")
+    print_data(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
+    print_data("\n" + table(("a client on", "gets"), _resolved(found)))
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.output import give, give_json
+from coordinator.cli.output import print_data, print_json
 from coordinator.domain.hosts.inventory import Inventory, Kind
 
 
@@ -26,7 +26,7 @@ def check(inventory: str | None, *, as_json: bool) -> None:
 
     found = load(find(inventory, os.environ, Path.cwd(), Path.home()))
     if as_json:
-        give_json(
+        print_json(
             {
                 "source": found.source,
                 "boards": [host.name for host in found.hosts if host.kind is Kind.BOARD],
@@ -35,7 +35,7 @@ def check(inventory: str | None, *, as_json: bool) -> None:
             }
         )
     else:
-        give(_summary(found))
+        print_data(_summary(found))
 
 
 @command.command()
@@ -43,7 +43,7 @@ def schema() -> None:
     """Print the JSON schema of inventory.yaml, for editors."""
     from coordinator.config.documents import schema as made
 
-    give_json(made())
+    print_json(made())
 
 
 def _summary(inventory: Inventory) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from coordinator.cli.environment import read_environment, run_named, told_apart
-from coordinator.cli.output import give, give_bytes, say
+from coordinator.cli.output import print_bytes, print_data, print_message
 from coordinator.domain.image import platforms
 from coordinator.domain.run import states
 from coordinator.domain.run.model import Attempt, Job, Run
@@ -84,7 +84,7 @@ class _Shown:
                 self._attempt(job, attempt, to_the_end=to_the_end)
             if job.reused and job.id not in self._reused:
                 self._reused.add(job.id)
-                say(f"{job.platform}: reused, nothing was built")
+                print_message(f"{job.platform}: reused, nothing was built")
 
     def _attempt(self, job: Job, attempt: Attempt, *, to_the_end: bool) -> None:
         whose = f"{job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
@@ -103,14 +103,14 @@ class _Shown:
             # What went wrong before the build, or after it, is not in its log.
             said = "; ".join(filter(None, (none, attempt.bad_end)))
             if said:
-                say(f"{whose}: {said}")
+                print_message(f"{whose}: {said}")
 
     def _give(self, attempt: Attempt, whose: str, lines: bytes) -> None:
         """As `tail` does: whose lines they are is said where there are several logs, whenever it changes."""
         if self._several and self._latest != attempt.id:
-            give(f"==> {whose} <==")
+            print_data(f"==> {whose} <==")
         self._latest = attempt.id
-        give_bytes(lines)
+        print_bytes(lines)
 
     def _why_none(self, attempt: Attempt) -> str:
         if not log_folder(self._state, self._run_id).is_dir():

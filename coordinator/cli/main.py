@@ -54,17 +54,17 @@ def run(words: Sequence[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from coordinator.cli.output import give
+    from coordinator.cli.output import print_data
 
     first, rest = (words[0], words[1:]) if words else ("--help", [])
     match first:
         case "-h" | "--help":
-            give(help_text())
+            print_data(help_text())
             return 0
         case "--version":
             from coordinator import __version__
 
-            give(f"archloom {__version__}")
+            print_data(f"archloom {__version__}")
             return 0
         case name if name in COMMANDS:
             return _invoke(name, rest)
@@ -87,7 +87,7 @@ def _invoke(name: str, words: list[str]) -> int:
 
     import click
 
-    from coordinator.cli.output import give
+    from coordinator.cli.output import print_data
 
     command: click.Command = importlib.import_module(f"coordinator.cli.{name}").command
     path = f"archloom {name}"
@@ -98,7 +98,7 @@ def _invoke(name: str, words: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        give(error.format_message())
+        print_data(error.format_message())
         return 0
     except click.UsageError as error:
         error.ctx = error.ctx or click.Context(command, info_name=path)

@@ -14,12 +14,12 @@ from coordinator.report.visible import visible_text
 _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Lines for the person at the terminal; where that is gone, nobody is left to be told."""
     _tell(visible_text(text))
 
 
-def give(text: str, *, end: str = "\n") -> None:
+def print_data(text: str, *, end: str = "\n") -> None:
     """Data, for whatever stdout is, at once."""
     encoding = sys.stdout.encoding or "utf-8"
     with _translated():
@@ -27,7 +27,7 @@ def give(text: str, *, end: str = "\n") -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)  # noqa: T201
 
 
-def give_bytes(data: bytes) -> None:
+def print_bytes(data: bytes) -> None:
     """Data as it is, at once."""
     with _translated():
         sys.stdout.flush()
@@ -35,14 +35,14 @@ def give_bytes(data: bytes) -> None:
         sys.stdout.buffer.flush()
 
 
-def give_json(value: object) -> None:
+def print_json(value: object) -> None:
     """One JSON document on stdout; ASCII, so that it survives any locale."""
     import json
 
-    give(json.dumps(value, indent=2))
+    print_data(json.dumps(value, indent=2))
 
 
-def show(error: ArchloomError) -> None:
+def print_error(error: ArchloomError) -> None:
     """`error: …` and `hint: …` on stderr, in colour where that is wanted."""
     red, bold, plain = (_RED, _BOLD, _PLAIN) if in_colour(sys.stderr, os.environ) else ("", "", "")
     _tell(f"{red}error:{plain} {_indented(error.message, 2)}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from coordinator.cli.environment import open_inventory, read_environment
-from coordinator.cli.output import give, give_json
+from coordinator.cli.output import print_data, print_json
 from coordinator.cli.request import Flags, request_flags, target_from
 from coordinator.report.tables import table
 from coordinator.report.watch import Progress, watching
@@ -30,10 +30,10 @@ def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the reque
     with watching(Progress.PLAIN, sys.stderr) as watch:
         plan = asyncio.run(plan_build(request, inventory, here, watch))
     if as_json:
-        give_json(plan.to_json())
+        print_json(plan.to_json())
     else:
         rows = [(row.platform, row.host, row.mode or "-", row.verdict, row.reason) for row in plan.rows]
-        give(table(("platform", "host", "mode", "", "why"), rows))
+        print_data(table(("platform", "host", "mode", "", "why"), rows))
     problem = plan.complaint()
     if problem is not None:
         raise problem

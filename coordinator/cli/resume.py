@@ -22,7 +22,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     from coordinator.state.open_store import open_store
     from coordinator.usecases.resume import resume
 
-    wish = OutputOptions(**words)
+    options = OutputOptions(**words)
     here = read_environment()
     with open_store(here) as store:
         found = store.find_run(run) if run is not None else store.newest_unfinished()
@@ -30,7 +30,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
         raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
     _check_unfinished(found)
     hosts = inventory_of(found, inventory, here)
-    return drive(wish, here, lambda watch: resume(found, hosts, here, watch))
+    return drive(options, here, lambda watch: resume(found, hosts, here, watch))
 
 
 def _check_unfinished(run: Run) -> None:

@@ -23,10 +23,10 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
 
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None
-    wish = OutputOptions(**words)
+    options = OutputOptions(**words)
     here = read_environment()
     with open_store(here) as store:
         found = run_named(run, store)
     wanted = platforms.parse_list(platform)
     hosts = inventory_of(found, inventory, here)
-    return drive(wish, here, lambda watch: retry(found, wanted, hosts, here, watch))
+    return drive(options, here, lambda watch: retry(found, wanted, hosts, here, watch))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from coordinator.cli.output import give, give_json
+from coordinator.cli.output import print_data, print_json
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.report.record import recorded
@@ -38,14 +38,14 @@ class OutputOptions:
 
     @classmethod
     def taken_from(cls, words: dict[str, Any]) -> OutputOptions:
-        """The wish among these words, which are without it afterwards."""
+        """The options among these words, which are without it afterwards."""
         return cls(**{field.name: words.pop(field.name) for field in fields(cls)})
 
 
 def result_flags(command: F) -> F:
     """The flags that `OutputOptions` is made of."""
     file = click.Path(dir_okay=False, path_type=Path)
-    options = [
+    flags = [
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
         click.option(
             "--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report."
@@ -55,37 +55,40 @@ def result_flags(command: F) -> F:
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
         click.option("-d", "--detach", is_flag=True, help="Print the run's id as soon as it has begun, and leave it."),
     ]
-    for option in reversed(options):
+    for option in reversed(flags):
         command = option(command)
     return command
 
 
-def drive(wish: OutputOptions, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
+def drive(options: OutputOptions, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
     """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
-    for path in (wish.metadata_file, wish.iidfile):
+    for path in (options.metadata_file, options.iidfile):
         _check_writable(path)
-    if wish.detach:
+    if options.detach:
         from coordinator.cli.detach import detached
 
-        return detached(lambda: _drive(wish, Progress.RAWJSON, here, work), as_json=wish.as_json)
-    return _drive(wish, Progress.QUIET if wish.quiet else Progress(wish.progress), here, work)
+        return detached(lambda: _drive(options, Progress.RAWJSON, here, work), as_json=options.as_json)
+    return _drive(options, Progress.QUIET if options.quiet else Progress(options.progress), here, work)
 
 
 def _drive(
-    wish: OutputOptions, progress: Progress, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]
+    options: OutputOptions,
+    progress: Progress,
+    here: Environment,
+    work: Callable[[Watch], Coroutine[Any, Any, Published]],
 ) -> int:
     from coordinator.report.metadata import metadata
 
     with watching(progress, sys.stderr, here.clock) as shown, recorded(shown, here.clock) as watch:
         published = asyncio.run(work(watch))
     result = metadata(published.run, published.descriptor)
-    if wish.as_json:
-        give_json(result)
-    elif wish.quiet:
-        give(published.digest)
+    if options.as_json:
+        print_json(result)
+    elif options.quiet:
+        print_data(published.digest)
     # After what is printed: the tag has moved, and whoever asked must hear of it even when a file cannot be written.
-    _write(wish.metadata_file, json.dumps(result, indent=2) + "\n")
-    _write(wish.iidfile, published.digest)
+    _write(options.metadata_file, json.dumps(result, indent=2) + "\n")
+    _write(options.iidfile, published.digest)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 
-from coordinator.cli.output import say
+from coordinator.cli.output import print_message
 from coordinator.errors import InterruptedRunError
 
 _YES = frozenset({"y", "yes"})
@@ -19,7 +19,7 @@ class Terminal:
         return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        say(text)
+        print_message(text)
 
     def agrees(self, question: str) -> bool:
         """Whether `y` or `yes` was typed."""
@@ -31,7 +31,7 @@ class Terminal:
         except KeyboardInterrupt:
             answer = ""
         if not answer:  # Ctrl-C or Ctrl-D
-            say("")
+            print_message("")
             raise InterruptedRunError("nothing was answered; nothing was changed")
         return answer.strip().lower() in _YES
 
@@ -39,5 +39,5 @@ class Terminal:
         try:
             return getpass.getpass(prompt, stream=sys.stderr)
         except (EOFError, KeyboardInterrupt):
-            say("")
+            print_message("")
             raise InterruptedRunError("no password was typed; nothing was changed") from None

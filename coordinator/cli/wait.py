@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from coordinator.cli.environment import read_environment, run_named
-from coordinator.cli.output import show
+from coordinator.cli.output import print_error
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.errors import Exit, TimedOutError, worst
@@ -39,7 +39,7 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
             time.sleep(POLL_S)
     gone = [abandoned(one, here.clock) for one, stand in found if stand is Status.INTERRUPTED]
     for error in gone:
-        show(error)
+        print_error(error)
     return worst([*(error.exit_code for error in gone), *(_exit(one) for one, _ in found if one.finished_at)])
 
 

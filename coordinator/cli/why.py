@@ -8,7 +8,7 @@ from shutil import get_terminal_size
 import click
 
 from coordinator.cli.environment import read_environment, run_named, told_apart
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
@@ -41,11 +41,11 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
         before = _known(previous, store, here) if previous else None
     told = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
     if as_json:
-        give_json(account_json(told))
+        print_json(account_json(told))
     else:
-        give(account_text(told, get_terminal_size().columns if sys.stdout.isatty() else None))
+        print_data(account_text(told, get_terminal_size().columns if sys.stdout.isatty() else None))
         if told.status is Status.INTERRUPTED:
-            say(f"hint: go on with it: archloom resume {found.id}")
+            print_message(f"hint: go on with it: archloom resume {found.id}")
 
 
 def _known(run: Run, store: Store, here: Environment) -> Sources:

@@ -12,7 +12,7 @@ from coordinator.domain.image.verified_child import VerifiedChild, from_stored
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.run.model import Job, Run
-from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
@@ -176,7 +176,7 @@ def _tell_of_end(loom: Loom, outcome: Published | ArchloomError | None, code: Ex
 
 def _published(run: Run, tags: str) -> Published:
     """Raises what the run has to be complained of."""
-    problem = complaint(run, tags)
+    problem = run_error(run, tags)
     if problem is not None:
         raise problem
     if run.target_state is not TargetState.PUBLISHED:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from coordinator.domain.durations import ago
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.model import Job, Run
-from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.status import Status, status
 from coordinator.errors import ArchloomError, Exit, LostError, of_exit
 from coordinator.store.processes import is_alive
@@ -41,7 +41,7 @@ def ended_badly(run: Run, message: str = "", hint: str = "") -> ArchloomError | 
         return None
     if message:
         return of_exit(code, message, hint=hint)
-    known = complaint(run, ", ".join(run.asked_tags))
+    known = run_error(run, ", ".join(run.asked_tags))
     if known is not None and known.exit_code == code:
         return known
     return of_exit(code, f"run {run.id} ended with exit code {code}", hint=f"what was built: archloom logs {run.id}")

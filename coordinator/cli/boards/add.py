@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from coordinator.cli.environment import read_environment
-from coordinator.cli.output import say
+from coordinator.cli.output import print_message
 from coordinator.cli.terminal import Terminal
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Kind
@@ -58,11 +58,11 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
     file, host = label(added.file), added.host
     if added.is_new_file:
         keeps = ", with this machine as the emulator it was" if not host.address.is_local else ""
-        say(f"{file}: created{keeps}")
+        print_message(f"{file}: created{keeps}")
     what = f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
-    say(f"{file}: {what}")
+    print_message(f"{file}: {what}")
     usable = tell(host, added.found)
-    say(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
+    print_message(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
     return Exit.DONE if usable else Exit.LOST
 
 
@@ -75,15 +75,15 @@ def tell(host: Host, found: Facts | Unreachable) -> bool:
     """Says what the host can build and what is wrong with it; whether it can build anything."""
     name = host.name
     if isinstance(found, Unreachable):
-        say(f"{name}: {found.message}{_hint(found.hint)}")
+        print_message(f"{name}: {found.message}{_hint(found.hint)}")
         return False
     for mode, how in _HOW.items():
         platforms = ", ".join(str(one) for one in found.in_mode(mode))
         emulates = host.kind is Kind.EMULATOR or mode is not Mode.EMULATED
         if platforms and emulates and not found.blocking:
-            say(f"{name}: builds {platforms} {how}")
+            print_message(f"{name}: builds {platforms} {how}")
     for problem in found.problems:
-        say(f"{name}: {problem.message}{_hint(problem.hint)}")
+        print_message(f"{name}: {problem.message}{_hint(problem.hint)}")
     return not found.blocking
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def _print(found: Found, *, as_json: bool) -> None:
 
     made = entries(found)
     for note in made.notes:
-        say("note: " + note.replace("\n", "\n      "))
+        print_message("note: " + note.replace("\n", "\n      "))
     if not made.boards and not made.emulators:
         hint = "add one yourself: archloom boards add USER@HOST"
         raise UsageError(f"{made.source} has no host that archloom could use", hint=hint, code="import")
     if as_json:
-        give_json(render.document(made))
+        print_json(render.document(made))
     else:
-        give(render.yaml_text(made))
+        print_data(render.yaml_text(made))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from coordinator.cli.environment import read_environment
-from coordinator.cli.output import say
+from coordinator.cli.output import print_message
 from coordinator.cli.terminal import Terminal
 
 
@@ -25,7 +25,7 @@ def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None
 
     removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), read_environment(), Terminal())
     for line in removed.told:
-        say(f"{name}: {line}")
-    say(f"{label(removed.file)}: removed {name}")
+        print_message(f"{name}: {line}")
+    print_message(f"{label(removed.file)}: removed {name}")
     if removed.is_last:
-        say("next: no host is listed there any more; archloom boards add USER@HOST adds one")
+        print_message("next: no host is listed there any more; archloom boards add USER@HOST adds one")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordinator.cli.environment import open_inventory, read_environment
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.durations import ago
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
@@ -48,14 +48,14 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
         looks = asyncio.run(look(hosts, here, watch, names, refresh=refresh))
     shown = [(host, looks[host.name]) for host in hosts.hosts if host.name in looks]
     if as_json:
-        give_json([_to_json(host, one) for host, one in shown])
+        print_json([_to_json(host, one) for host, one in shown])
     elif names:
-        give("\n\n".join(_in_full(host, one) for host, one in shown))
+        print_data("\n\n".join(_in_full(host, one) for host, one in shown))
     else:
-        give(table(_HEAD, [_row(host, one) for host, one in shown]))
+        print_data(table(_HEAD, [_row(host, one) for host, one in shown]))
         for host, one in shown:
             for problem in _troubles(host, one):
-                say(f"{host.name}: {problem.message}" + _hint(problem))
+                print_message(f"{host.name}: {problem.message}" + _hint(problem))
 
 
 def _hint(problem: Problem) -> str:

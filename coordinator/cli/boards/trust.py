@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from coordinator.cli.environment import read_environment
-from coordinator.cli.output import say
+from coordinator.cli.output import print_message
 from coordinator.cli.terminal import Terminal
 
 
@@ -25,7 +25,7 @@ def command(name: str, host_key: str, inventory: str | None) -> None:
 
     trusted = trust(name, host_key, inventory, read_environment(), Terminal())
     if not trusted.is_new:
-        say(f"{name}: nothing to do, its host key is the one on record: {trusted.key}")
+        print_message(f"{name}: nothing to do, its host key is the one on record: {trusted.key}")
         return
-    say(f"{name}: host_key is {trusted.key} now")
-    say(f"next: archloom boards {name}; where it was set up anew, let your key in again with ssh-copy-id")
+    print_message(f"{name}: host_key is {trusted.key} now")
+    print_message(f"next: archloom boards {name}; where it was set up anew, let your key in again with ssh-copy-id")

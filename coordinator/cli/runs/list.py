@@ -9,7 +9,7 @@ from operator import attrgetter
 import click
 
 from coordinator.cli.environment import read_environment
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.image import references
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
@@ -36,18 +36,18 @@ def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: boo
     with open_store(here) as store:
         runs = [(run, status_of(run, here.clock)) for run in store.find_runs(is_wanted, limit)]
     if as_json:
-        give_json([_to_json(run, status) for run, status in runs])
+        print_json([_to_json(run, status) for run, status in runs])
     elif runs:
-        give(table(("run", "begun", "state", "platforms", "tags"), [_row(run, status) for run, status in runs]))
+        print_data(table(("run", "begun", "state", "platforms", "tags"), [_row(run, status) for run, status in runs]))
         _hint([run.id for run, status in runs if status is Status.INTERRUPTED])
     else:
-        say("no such runs" if state or tag else "no runs yet")
+        print_message("no such runs" if state or tag else "no runs yet")
 
 
 def _hint(interrupted: Sequence[str]) -> None:
     if interrupted:
         which = "it" if len(interrupted) == 1 else "the latest that was interrupted"
-        say(f"hint: go on with {which}: archloom resume {interrupted[0]}")
+        print_message(f"hint: go on with {which}: archloom resume {interrupted[0]}")
 
 
 def _has(run: Run, wanted: references.Reference) -> bool:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from coordinator.cli.environment import read_environment
-from coordinator.cli.output import give, give_json, say
+from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.config import parsers
 from coordinator.domain.run.log_budget import too_many, too_old
 from coordinator.domain.run.model import Run
@@ -56,12 +56,12 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
             names = list(store.prune(names))
             freed = drop_folders(here.state, [*names, *stray], watch)
     if as_json:
-        give_json({"runs": names, "bytes": freed, "dry_run": dry_run})
+        print_json({"runs": names, "bytes": freed, "dry_run": dry_run})
         return
     if dry_run and old:
-        give(table(("run", "begun", "tags"), [_row(run) for run in old]))
+        print_data(table(("run", "begun", "tags"), [_row(run) for run in old]))
     many = "run" if len(names) == 1 else "runs"
-    say(f"{len(names)} {many}, {size(freed)} {'would be ' if dry_run else ''}forgotten")
+    print_message(f"{len(names)} {many}, {size(freed)} {'would be ' if dry_run else ''}forgotten")
 
 
 def _row(run: Run) -> tuple[str, ...]:

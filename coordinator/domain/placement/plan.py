@@ -23,7 +23,18 @@ from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
-__all__ = ["Choice", "Frontend", "Placement", "Plan", "Rejection", "Row", "Unreachable", "Wanted", "Why", "plan"]
+__all__ = [
+    "Choice",
+    "Frontend",
+    "Placement",
+    "Plan",
+    "Rejection",
+    "RejectionReason",
+    "Row",
+    "Unreachable",
+    "Wanted",
+    "plan",
+]
 
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _USUAL_PAGE = 4096

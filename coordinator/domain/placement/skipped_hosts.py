@@ -8,9 +8,18 @@ from coordinator.domain.placement.eligibility import Rejection, RejectionReason
 from coordinator.domain.placement.plan import Plan
 
 # Nobody is told of a host that has another platform, or that was not asked for.
-_TELLING = frozenset({
-    RejectionReason.UNREACHABLE, RejectionReason.UNUSABLE, RejectionReason.BLOCKED, RejectionReason.TWIN, RejectionReason.CONTRADICTED, RejectionReason.ENGINE, RejectionReason.MEMORY, RejectionReason.DISK,
-})  # fmt: skip
+_TELLING = frozenset(
+    {
+        RejectionReason.UNREACHABLE,
+        RejectionReason.UNUSABLE,
+        RejectionReason.BLOCKED,
+        RejectionReason.TWIN,
+        RejectionReason.CONTRADICTED,
+        RejectionReason.ENGINE,
+        RejectionReason.MEMORY,
+        RejectionReason.DISK,
+    }
+)
 
 
 def skipped_lines(plan: Plan) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError,
 _REGISTRY_CODES = frozenset({"registry", "mismatch", "malformed", "schema1"})
 
 
-def complaint(run: Run, tags: str) -> ArchloomError | None:
+def run_error(run: Run, tags: str) -> ArchloomError | None:
     """The error a run ends with when not every platform was verified; `tags` names what was to be published."""
     bad = [job for job in run.jobs if job.state is not JobState.VERIFIED]
     if not bad:

@@ -46,7 +46,7 @@ async def _start(loom: Loom, client: AgentClient, job: Job, attempt: Attempt) ->
     told = ""
     while True:
         try:
-            await client.start(name, holder=f"{loom.around.holder} {name}", slots=slots)
+            await client.start(name, holder=f"{loom.env.holder} {name}", slots=slots)
         except HostBusyError as busy:
             if busy.holder != told:
                 told = busy.holder

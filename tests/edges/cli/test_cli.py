@@ -15,7 +15,7 @@ import pytest
 from coordinator import __version__
 from coordinator.cli.failures import guarded
 from coordinator.cli.main import COMMANDS, run
-from coordinator.cli.output import in_colour, say, show
+from coordinator.cli.output import in_colour, print_error, print_message
 from coordinator.config.documents import schema
 from coordinator.errors import BuildFailedError, LostError, RegistryError, UsageError
 from tests.services.commands import run_limited
@@ -109,14 +109,14 @@ def test_a_group_alone_shows_its_help(capsys):
 
 def test_several_lines_stay_together(capsys):
     """Further lines of a message or a hint are indented below their first one."""
-    show(UsageError("two\nlines", hint="paste\nthis"))
+    print_error(UsageError("two\nlines", hint="paste\nthis"))
     assert capsys.readouterr().err == "error: two\n  lines\nhint: paste\n      this\n"
 
 
 def test_an_error_cannot_drive_the_terminal(capsys):
     """What a board or a registry said may be in it."""
-    show(UsageError("found \x1b[2J", hint="not \x1b]0;mine\x07"))
-    say("pi5: \x1b[2J")
+    print_error(UsageError("found \x1b[2J", hint="not \x1b]0;mine\x07"))
+    print_message("pi5: \x1b[2J")
     assert capsys.readouterr().err == "error: found \\x1b[2J\nhint: not \\x1b]0;mine\\x07\npi5: \\x1b[2J\n"
 
 

@@ -26,7 +26,7 @@ from coordinator.domain.run.model import (
     next_actions,
 )
 from coordinator.domain.run.retry import MOST_ATTEMPTS
-from coordinator.domain.run.run_error import complaint
+from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import Exit
 
@@ -248,7 +248,7 @@ def test_the_cause_of_a_stop_speaks_for_the_run():
         attempt = replace(run.job(number).attempts[0], code=code, ended_at=float(number))
         run = with_job(run, replace(run.job(number), state=state, attempts=(attempt,)))
 
-    error = complaint(run, "nas/app:1")
+    error = run_error(run, "nas/app:1")
 
     assert error.exit_code is Exit.BUILD_FAILED
     assert error.message == (
