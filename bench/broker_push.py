@@ -44,11 +44,11 @@ async def serve(registry: str, repositories: list[str]) -> None:
     async with Registries({}, Known()) as registries, Broker(Upstream(registries)) as broker:
         server = await asyncio.start_server(broker, "127.0.0.1", 0)
         with contextlib.ExitStack() as stack:
-            doors = [
-                stack.enter_context(broker.door(f"{JOB}-{name}", push=Reference(registry, f"bench/{name}")))
+            grants = [
+                stack.enter_context(broker.grant(f"{JOB}-{name}", push=Reference(registry, f"bench/{name}")))
                 for name in repositories
             ]
-            secrets = {door.job: door.secret.reveal() for door in doors}
+            secrets = {grant.job: grant.secret.reveal() for grant in grants}
             print(json.dumps({"port": server.sockets[0].getsockname()[1], "secrets": secrets}), flush=True)
             await asyncio.to_thread(sys.stdin.read)
         server.close()

@@ -46,11 +46,11 @@ async def brokered(at: Bench, cipher: str) -> None:
     try:
         async with Registries({}, Known()) as registries, Broker(Upstream(registries)) as broker:
             target = Reference(at.registry.address, f"ours/{uuid4().hex[:12]}")
-            with broker.door("bench", push=target) as door:
+            with broker.grant("bench", push=target) as grant:
                 tunnel = await transport.listen(broker)
                 authority = f"127.0.0.1:{tunnel.port}"
-                login(where.home / "docker", authority, door.job, door.secret.reveal())
-                await asyncio.to_thread(push, at, f"{authority}/{door.repository}:image", "--config /root/docker")
+                login(where.home / "docker", authority, grant.job, grant.secret.reveal())
+                await asyncio.to_thread(push, at, f"{authority}/{grant.repository}:image", "--config /root/docker")
                 await tunnel.close()
     finally:
         await client.close()

@@ -15,26 +15,26 @@ async def mount(call: BoardRequest) -> bool:
 
     No refusal is an error: the blob can still be sent.
     """
-    door = call.door
+    grant = call.grant
     # An engine asks for several layers at once, and the first answer may be that the registry does not mount.
-    async with door.mounting:
-        if door.mountable is None:
-            door.mountable = await _layers(call)
-        source = door.mountable.get(call.rest)
+    async with grant.mounting:
+        if grant.mountable is None:
+            grant.mountable = await _layers(call)
+        source = grant.mountable.get(call.rest)
         if source is None:
             return False
         mounted = False
         with contextlib.suppress(ArchloomError):
             mounted = await call.upstreams.mount_blob(call.repository, call.rest, source)
         if not mounted:
-            door.mountable = {}
+            grant.mountable = {}
         return mounted
 
 
 async def _layers(call: BoardRequest) -> dict[str, Reference]:
     """What the bases' own manifests name: a board that guesses at other blobs of their repositories gets nothing."""
     found: dict[str, Reference] = {}
-    for base in call.door.mount_from:
+    for base in call.grant.mount_from:
         if base.registry == call.repository.registry:
             with contextlib.suppress(ArchloomError):
                 manifest = await call.upstreams.get_manifest(base, base.digest)

@@ -1,4 +1,4 @@
-"""A door: what one job may do through the broker, the secret that opens it, and what went through."""
+"""A grant: what one job may do through the broker, the secret that opens it, and what went through."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Grant:
         """The repository name the job pushes to."""
         return PUSH
 
-    def opens(self, secret: str) -> bool:
+    def authenticates(self, secret: str) -> bool:
         return hmac.compare_digest(self.secret.reveal().encode(), secret.encode())
 
     def refused(self, error: ArchloomError) -> None:

@@ -1,4 +1,4 @@
-"""The pull side of a door: one base by its digest, and the blobs that its manifest names."""
+"""The pull side of a grant: one base by its digest, and the blobs that its manifest names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.registry.client import PULL
 async def answer(call: BoardRequest, reply: Reply) -> None:
     """One request to a base's repository. Raises RefusalError, or RegistryError for what the registry refused."""
     # By the whole reference: two bases may be of one repository.
-    readable = call.door.readable.setdefault(str(call.repository), {call.repository.digest})
+    readable = call.grant.readable.setdefault(str(call.repository), {call.repository.digest})
     if call.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
     if not is_digest(call.rest) or call.rest not in readable:

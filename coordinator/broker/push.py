@@ -1,4 +1,4 @@
-"""The push side of a door: blobs up, manifests by digest, and nothing else."""
+"""The push side of a grant: blobs up, manifests by digest, and nothing else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _begin(call: BoardRequest, reply: Reply) -> None:
     async with call.ask("POST", url, PUSH) as exchange:
         head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
         name = secrets.token_hex(16)
-        call.door.uploads[name] = Upload(await call.followed(url, head.header("location")))
+        call.grant.uploads[name] = Upload(await call.followed(url, head.header("location")))
     await reply.small(202, _where(name, "0-0"))
 
 
@@ -94,7 +94,7 @@ async def _finish(call: BoardRequest, upload: Upload, name: str, reply: Reply) -
     async with asking as exchange:
         await call.expect(exchange, (201, 204), f"finish a layer in {call.repository.name}")
     # Another connection of the job may have ended it too.
-    call.door.uploads.pop(name, None)
+    call.grant.uploads.pop(name, None)
     await reply.small(201, {"Location": f"{_SHOWN}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
@@ -109,16 +109,16 @@ async def _put_manifest(call: BoardRequest, reply: Reply) -> None:
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: these bytes are {manifest.digest}")
     await call.upstreams.put_manifest(call.repository, manifest)
     seen = PushedManifest(manifest.digest, manifest.media_type, len(raw))
-    call.door.manifests[manifest.digest] = seen
+    call.grant.manifests[manifest.digest] = seen
     if not by_digest:
-        call.door.manifests[call.rest] = seen
-        call.door.pushed = seen
+        call.grant.manifests[call.rest] = seen
+        call.grant.pushed = seen
     await reply.small(201, {"Location": f"{_SHOWN}/manifests/{seen.digest}", "Docker-Content-Digest": seen.digest})
 
 
 async def _show_manifest(call: BoardRequest, reply: Reply) -> None:
     """A manifest this job has pushed; the repository's others are none of its business."""
-    seen = call.door.manifests.get(call.rest)
+    seen = call.grant.manifests.get(call.rest)
     if call.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", f"archloom: {call.head.method} of a manifest is not served")
     if seen is None:
@@ -128,7 +128,7 @@ async def _show_manifest(call: BoardRequest, reply: Reply) -> None:
 
 
 def _known(call: BoardRequest, name: str) -> Upload:
-    upload = call.door.uploads.get(name)
+    upload = call.grant.uploads.get(name)
     if upload is None:
         raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "archloom: no such upload of this job")
     return upload

@@ -40,7 +40,7 @@ class Upstreams(Protocol):
 class BoardRequest:
     """`kind` is `manifests` or `blobs`, `rest` what follows it in the path."""
 
-    door: Grant
+    grant: Grant
     repository: Reference
     kind: str
     rest: str

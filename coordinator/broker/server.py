@@ -43,12 +43,12 @@ _NOTHING = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_aliv
 
 
 class Broker:
-    """An asyncio connection handler, and the doors it serves, inside `async with`."""
+    """An asyncio connection handler, and the grants it serves, inside `async with`."""
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
         self._connections = Connections()
-        self._doors: dict[str, Grant] = {}
+        self._grants: dict[str, Grant] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,7 +59,7 @@ class Broker:
         await self._connections.close()
 
     @contextlib.contextmanager
-    def door(
+    def grant(
         self,
         job: str,
         *,
@@ -67,16 +67,16 @@ class Broker:
         bases: Mapping[str, Reference] | None = None,
         mount_from: Sequence[Reference] = (),
     ) -> Iterator[Grant]:
-        """A door for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …
+        """A grant for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …
 
         Layers of the bases `mount_from`, by digest, are mounted into `push` where its registry has them.
         """
-        door = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
-        self._doors[job] = door
+        grant = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
+        self._grants[job] = grant
         try:
-            yield door
+            yield grant
         finally:
-            del self._doors[job]
+            del self._grants[job]
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one connection until either side ends it."""
@@ -123,17 +123,17 @@ class Broker:
         return not reply.last
 
     async def _answer(self, head: Head, body: Body, reply: Reply) -> None:
-        door = self._admitted(head)
+        grant = self._admitted(head)
         if head.target.rstrip("/") == "/v2":
             await reply.small(200, {"Content-Type": "application/json"}, b"{}")
             return
         found = _PATH.match(head.target)
         name = found[1] if found else ""
-        repository = door.push if name == PUSH else door.bases.get(name)
+        repository = grant.push if name == PUSH else grant.bases.get(name)
         if found is None or repository is None:
             raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
         call = BoardRequest(
-            door=door,
+            grant=grant,
             repository=repository,
             kind=found[2],
             rest=found[3],
@@ -146,20 +146,20 @@ class Broker:
         try:
             await (broker_push if name == PUSH else pull).answer(call, reply)
         except ArchloomError as error:
-            door.refused(error)
+            grant.refused(error)
             raise _as_refusal(error) from error
         except RefusalError as refusal:
             # What the job itself did wrong; what it asked for and is not there, or not yet, is no refusal.
             if refusal.status in _FOR_GOOD:
-                door.refused(RegistryError(refusal.message, code="refused"))
+                grant.refused(RegistryError(refusal.message, code="refused"))
             raise
         except (WireError, OSError):
             raise
         except Exception as error:
             defect = _as_defect(error)
-            door.refused(defect)
+            grant.refused(defect)
             raise RefusalError(500, "UNKNOWN", f"archloom: {defect.message}") from error
-        door.served()
+        grant.served()
 
     def _admitted(self, head: Head) -> Grant:
         scheme, _, encoded = head.header("authorization").partition(" ")
@@ -167,10 +167,10 @@ class Broker:
             job, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
             job, secret = "", ""
-        door = self._doors.get(job)
-        if scheme.lower() != "basic" or door is None or not door.opens(secret):
-            raise RefusalError(401, "UNAUTHORIZED", "archloom: the secret of a running job opens this door")
-        return door
+        grant = self._grants.get(job)
+        if scheme.lower() != "basic" or grant is None or not grant.authenticates(secret):
+            raise RefusalError(401, "UNAUTHORIZED", "archloom: the secret of a running job is wanted here")
+        return grant
 
 
 def _as_refusal(error: ArchloomError) -> RefusalError:

@@ -6,14 +6,14 @@ from coordinator.broker.grant import RETRYABLE, Grant
 from coordinator.errors import ArchloomError, LostError
 
 
-def reason(door: Grant, error: ArchloomError) -> ArchloomError:
+def reason(grant: Grant, error: ArchloomError) -> ArchloomError:
     """LostError for what may pass, so that it is tried again; the registry's refusal where that is its last word.
 
     The agent takes whatever complaint of an engine it does not know for a refusal. But every refusal goes through the
     broker, which keeps it: where it has none, the engine or its connection failed.
     """
-    if door.refusal is None:
+    if grant.refusal is None:
         return LostError(error.message, code="engine") if error.code == "refused" else error
-    if door.refusal.code in RETRYABLE:
-        return LostError(door.refusal.message, code="registry")
-    return door.refusal
+    if grant.refusal.code in RETRYABLE:
+        return LostError(grant.refusal.message, code="registry")
+    return grant.refusal

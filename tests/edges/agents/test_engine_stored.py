@@ -48,14 +48,14 @@ class Farmed:
         """What the broker saw."""
         async with brokered() as (broker, port):
             with (
-                broker.door(user(spec), push=Reference(self.registry.address, repository)) as door,
+                broker.grant(user(spec), push=Reference(self.registry.address, repository)) as grant,
                 forwarded(self.home, self.board, f"127.0.0.1:{port}") as inside,
             ):
-                words = (inside, door.repository, "image", door.secret.reveal(), lambda *_: None, threading.Event())
+                words = (inside, grant.repository, "image", grant.secret.reveal(), lambda *_: None, threading.Event())
                 said = await asyncio.to_thread(push, spec, *words)
-        assert door.pushed is not None
-        assert said["digest"] == door.pushed.digest
-        return door.pushed
+        assert grant.pushed is not None
+        assert said["digest"] == grant.pushed.digest
+        return grant.pushed
 
 
 @pytest.fixture(params=["stored", "serviced"])

@@ -104,11 +104,11 @@ class Bed(NamedTuple):
     port: int
 
     @asynccontextmanager
-    async def board(self, door: Grant) -> AsyncIterator[Board]:
+    async def board(self, grant: Grant) -> AsyncIterator[Board]:
         """A connection of the job's own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            yield Board(reader, writer, door)
+            yield Board(reader, writer, grant)
         finally:
             writer.transport.abort()
 
@@ -142,7 +142,7 @@ class Board:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    door: Grant
+    grant: Grant
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """One request with its length told, and its answer."""
@@ -210,8 +210,8 @@ class Script:
 async def pushing(script: Script, credential: Credential | None = None) -> AsyncIterator[tuple[Board, Scripted]]:
     """A board with a connection of a job that pushes to `team/app` of a scripted registry."""
     async with scripted(script) as upstream, brokered(credential) as bed:
-        with bed.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
-            async with bed.board(door) as board:
+        with bed.broker.grant("job1", push=Reference(upstream.host, "team/app")) as grant:
+            async with bed.board(grant) as board:
                 yield board, upstream
 
 
@@ -220,8 +220,8 @@ async def pulling(script: Script, digest: str) -> AsyncIterator[tuple[Board, Scr
     """A board of a job whose `base0` is `digest`."""
     async with scripted(script) as upstream, brokered() as bed:
         bases = {"base0": Reference(upstream.host, "team/app", digest=digest)}
-        with bed.broker.door("job1", bases=bases) as door:
-            async with bed.board(door) as board:
+        with bed.broker.grant("job1", bases=bases) as grant:
+            async with bed.board(grant) as board:
                 yield board, upstream
 
 

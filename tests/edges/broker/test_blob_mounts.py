@@ -25,9 +25,9 @@ UPLOADS = "/v2/team/app/blobs/uploads/"
 PLACES = [f"/v2/push/blobs/{sha256(blob)}" for blob in (LAYER, CONFIG)]
 
 
-async def head(bed: Bed, door: Grant, path: str) -> Answer:
+async def head(bed: Bed, grant: Grant, path: str) -> Answer:
     """What an engine is told that asks for a blob on a connection of its own."""
-    async with bed.board(door) as board:
+    async with bed.board(grant) as board:
         return await board.ask("HEAD", path)
 
 
@@ -50,10 +50,10 @@ async def test_a_base_s_layer_is_there_when_it_is_asked_for(registry: Registry) 
     path, size = layer_of(ours)
     async with brokered() as bed:
         push = Reference(registry.address, "mounts/app")
-        with bed.broker.door("job1", push=push, mount_from=[ours]) as door:
-            answers = [await head(bed, door, path) for path in (path, path, layer_of(other)[0])]
-        with bed.broker.door("job2", push=push) as door:
-            answers += [await head(bed, door, layer_of(other)[0])]
+        with bed.broker.grant("job1", push=push, mount_from=[ours]) as grant:
+            answers = [await head(bed, grant, path) for path in (path, path, layer_of(other)[0])]
+        with bed.broker.grant("job2", push=push) as grant:
+            answers += [await head(bed, grant, layer_of(other)[0])]
 
     assert [answer.status for answer in answers] == [200, 200, 404, 404]
     assert answers[0].headers["content-length"] == str(size)
@@ -69,10 +69,10 @@ async def test_a_token_for_both_repositories_is_fetched(token_registry: Registry
     path, _ = layer_of(ours, f"{USER}:{PASSWORD}")
     async with brokered(Credential(username=USER, password=Secret(PASSWORD))) as bed:
         push = Reference(token_registry.address, "team/app")
-        with bed.broker.door("job1", push=push, mount_from=[ours]) as door:
-            answer = await head(bed, door, path)
+        with bed.broker.grant("job1", push=push, mount_from=[ours]) as grant:
+            answer = await head(bed, grant, path)
 
-    assert (answer.status, door.refusal) == (200, None)
+    assert (answer.status, grant.refusal) == (200, None)
 
 
 @pytest.mark.registry
@@ -82,8 +82,8 @@ async def test_a_base_of_another_registry_is_not_asked_for(registry: Registry, o
     ours = child_of(base_image(elsewhere, "linux/amd64", repository="mounts/same"), "linux/amd64")
     base_image(registry, "linux/amd64", repository="mounts/same")
     async with brokered() as bed:
-        with bed.broker.door("job1", push=Reference(registry.address, "mounts/no"), mount_from=[ours]) as door:
-            answer = await head(bed, door, layer_of(ours)[0])
+        with bed.broker.grant("job1", push=Reference(registry.address, "mounts/no"), mount_from=[ours]) as grant:
+            answer = await head(bed, grant, layer_of(ours)[0])
 
     assert answer.status == 404
 
@@ -102,8 +102,8 @@ async def pushing(script: Script, *more: Reference) -> AsyncIterator[tuple[Bed, 
     async with scripted(script) as upstream, brokered() as bed:
         bases = [*more, Reference(upstream.host, "lib/base", digest=sha256(MANIFEST))]
         mount_from = [Reference(upstream.host, one.repository, digest=one.digest) for one in bases]
-        with bed.broker.door("job1", push=Reference(upstream.host, "team/app"), mount_from=mount_from) as door:
-            yield bed, door, upstream
+        with bed.broker.grant("job1", push=Reference(upstream.host, "team/app"), mount_from=mount_from) as grant:
+            yield bed, grant, upstream
 
 
 @pytest.mark.parametrize(
@@ -118,20 +118,20 @@ async def pushing(script: Script, *more: Reference) -> AsyncIterator[tuple[Bed, 
 )
 async def test_a_registry_that_does_not_mount_is_asked_once(mounted: Reply, cancelled: list[str]) -> None:
     """Layers asked for at once are all to be sent, and that is no trouble of the push; an upload it opened is ended."""
-    async with pushing(lacking(mounted)) as (bed, door, upstream):
-        answers = await asyncio.gather(*(head(bed, door, path) for path in PLACES * 3))
+    async with pushing(lacking(mounted)) as (bed, grant, upstream):
+        answers = await asyncio.gather(*(head(bed, grant, path) for path in PLACES * 3))
         begun = of(upstream, "POST")
 
     assert {answer.status for answer in answers} == {404}
     assert len(begun) == 1
     assert [one.path for one in of(upstream, "DELETE")] == cancelled
-    assert door.refusal is None
+    assert grant.refusal is None
 
 
 async def test_a_blob_that_is_mounted_and_not_shown_is_sent() -> None:
     """The registry's own answer for the blob is what counts."""
-    async with pushing(lacking(Reply(201))) as (bed, door, _):
-        answer = await head(bed, door, PLACES[0])
+    async with pushing(lacking(Reply(201))) as (bed, grant, _):
+        answer = await head(bed, grant, PLACES[0])
 
     assert answer.status == 404
 
@@ -140,11 +140,11 @@ async def test_a_base_that_cannot_be_read_does_not_hide_another() -> None:
     """One that is gone spares nothing; what the other's manifest names is mounted from it, each base read once."""
     gone = Reference("", "lib/gone", digest=sha256(b"gone"))
     script = lacking(Reply(201)).on(f"GET /v2/lib/gone/manifests/{gone.digest}", Reply(404))
-    async with pushing(script, gone) as (bed, door, upstream):
+    async with pushing(script, gone) as (bed, grant, upstream):
         for path in PLACES:
-            await head(bed, door, path)
+            await head(bed, grant, path)
 
     mounts = [dict(one.query) for one in of(upstream, "POST")]
     assert mounts == [{"mount": sha256(blob), "from": "lib/base"} for blob in (LAYER, CONFIG)]
     assert [one.path.split("/")[3] for one in of(upstream, "GET") if "manifests" in one.path] == ["gone", "base"]
-    assert door.refusal is None
+    assert grant.refusal is None

@@ -92,13 +92,13 @@ def registry_digest(registry: Registry, repository: str, digest: str) -> bytes:
 async def test_a_real_push_arrives_by_digest(registry, image, tmp_path):
     """The engine pushes by tag; the registry holds the digest the broker saw, and no tag."""
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference(registry.address, "broker/app")) as door:
-            said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
+        with broker.grant("job1", push=Reference(registry.address, "broker/app")) as grant:
+            said = await docker_push(tmp_path, port, "job1", grant.secret.reveal())
 
-            assert door.pushed is not None, said
-            assert f"digest: {door.pushed.digest}" in said
-    held = registry_digest(registry, "broker/app", door.pushed.digest)
-    assert f"sha256:{hashlib.sha256(held).hexdigest()}" == door.pushed.digest
+            assert grant.pushed is not None, said
+            assert f"digest: {grant.pushed.digest}" in said
+    held = registry_digest(registry, "broker/app", grant.pushed.digest)
+    assert f"sha256:{hashlib.sha256(held).hexdigest()}" == grant.pushed.digest
     assert not (registry.storage / "docker/registry/v2/repositories/broker/app/_manifests/tags").exists()
 
 
@@ -107,11 +107,11 @@ async def test_credentials_stay_here(password_registry, image, tmp_path):
     """A registry behind a password is pushed to with ours; the board only ever has its job's secret."""
     credential = Credential(username=USER, password=Secret(PASSWORD))
     async with brokered(credential) as (broker, port):
-        with broker.door("job1", push=Reference(password_registry.address, "team/app")) as door:
-            said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
+        with broker.grant("job1", push=Reference(password_registry.address, "team/app")) as grant:
+            said = await docker_push(tmp_path, port, "job1", grant.secret.reveal())
 
-    assert door.pushed is not None, said
-    assert registry_digest(password_registry, "team/app", door.pushed.digest)
+    assert grant.pushed is not None, said
+    assert registry_digest(password_registry, "team/app", grant.pushed.digest)
 
 
 @pytest.mark.engine
@@ -119,23 +119,23 @@ async def test_a_bearer_registry_is_pushed_to(token_registry, image, tmp_path):
     """Tokens are fetched and used by the broker, as Docker Hub and GHCR ask."""
     credential = Credential(username=USER, password=Secret(PASSWORD))
     async with brokered(credential) as (broker, port):
-        with broker.door("job1", push=Reference(token_registry.address, "team/app")) as door:
-            said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
+        with broker.grant("job1", push=Reference(token_registry.address, "team/app")) as grant:
+            said = await docker_push(tmp_path, port, "job1", grant.secret.reveal())
 
-    assert door.pushed is not None, said
+    assert grant.pushed is not None, said
 
 
 @pytest.mark.engine
 async def test_the_registry_s_refusal_reaches_the_engine_and_us(password_registry, image, tmp_path):
     """Denied upstream: the engine gives up at once, and the door says why."""
     async with brokered(Credential(username=USER, password=Secret("wrong"))) as (broker, port):
-        with broker.door("job1", push=Reference(password_registry.address, "team/app")) as door:
+        with broker.grant("job1", push=Reference(password_registry.address, "team/app")) as grant:
             async with asyncio.timeout(5):
-                said = await docker_push(tmp_path, port, "job1", door.secret.reveal())
+                said = await docker_push(tmp_path, port, "job1", grant.secret.reveal())
 
     assert "archloom:" in said
-    assert door.refusal is not None
-    assert door.refusal.code in ("unauthorized", "denied")
+    assert grant.refusal is not None
+    assert grant.refusal.code in ("unauthorized", "denied")
 
 
 @pytest.mark.engine
@@ -144,12 +144,12 @@ async def test_only_the_job_s_own_repository_is_there(registry, image, tmp_path,
     """A wrong secret, a base and a foreign name are refused within seconds, with words of our own."""
     async with brokered() as (broker, port):
         bases = {"base0": Reference(registry.address, "base", digest="sha256:" + "0" * 64)}
-        with broker.door("job1", push=Reference(registry.address, "broker/app"), bases=bases) as door:
+        with broker.grant("job1", push=Reference(registry.address, "broker/app"), bases=bases) as grant:
             async with asyncio.timeout(5):
-                said = await docker_push(tmp_path, port, user, door.secret.reveal(), repository)
+                said = await docker_push(tmp_path, port, user, grant.secret.reveal(), repository)
 
     assert "digest: sha256" not in said
-    assert door.pushed is None
+    assert grant.pushed is None
 
 
 @pytest.mark.engine
@@ -159,15 +159,15 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
     wanted, other = base.children["linux/amd64"], base.children["linux/arm64"]
     async with brokered() as (broker, port):
         bases = {"base0": Reference(registry.address, "broker/base", digest=wanted)}
-        with broker.door("job1", bases=bases) as door:
-            login = docker_login(tmp_path, f"127.0.0.1:{port}", "job1", door.secret.reveal())
+        with broker.grant("job1", bases=bases) as grant:
+            login = docker_login(tmp_path, f"127.0.0.1:{port}", "job1", grant.secret.reveal())
             name = f"127.0.0.1:{port}/base0@{wanted}"
             await asyncio.to_thread(docker, "--config", str(login), "pull", name)
             docker("rmi", name)
             answer = await raw(
                 port,
                 f"GET /v2/base0/manifests/{other} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
-                + basic("job1", door.secret.reveal()).encode()
+                + basic("job1", grant.secret.reveal()).encode()
                 + b"\r\n",
             )
 
@@ -237,9 +237,9 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused(registry, hea
 async def test_what_a_push_does_not_need_is_refused(registry, request_line):
     """Listing and deleting are nobody's business on a board."""
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference(registry.address, "broker/app")) as door:
+        with broker.grant("job1", push=Reference(registry.address, "broker/app")) as grant:
             text = (
-                f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{basic('job1', door.secret.reveal())}\r\n"
+                f"{request_line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{basic('job1', grant.secret.reveal())}\r\n"
             )
             answer = await raw(port, text.encode())
 
@@ -251,7 +251,7 @@ async def test_an_upload_of_another_job_does_not_exist(registry):
     """Upload locations are opaque and belong to the door that opened them."""
     async with brokered() as (broker, port):
         push = Reference(registry.address, "broker/app")
-        with broker.door("job1", push=push) as one, broker.door("job2", push=push) as two:
+        with broker.grant("job1", push=push) as one, broker.grant("job2", push=push) as two:
             begun = await begin_upload(port, basic("job1", one.secret.reveal()))
             place = location(begun)
             steal = (
@@ -267,8 +267,8 @@ async def test_an_upload_of_another_job_does_not_exist(registry):
 async def test_a_body_cut_short_is_no_layer(registry):
     """A board that leaves in the middle of a chunk leaves nothing that looks whole."""
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference(registry.address, "broker/cut")) as door:
-            secret = basic("job1", door.secret.reveal())
+        with broker.grant("job1", push=Reference(registry.address, "broker/cut")) as grant:
+            secret = basic("job1", grant.secret.reveal())
             place = location(await begin_upload(port, secret))
             cut = f"PATCH {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{secret}\r\n5\r\nhel"
 
@@ -279,8 +279,8 @@ async def test_a_large_layer_is_never_held(registry):
     """200 MB pass through while memory stays where it was."""
     piece = b"\0" * 262144
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference(registry.address, "broker/large")) as door:
-            secret = basic("job1", door.secret.reveal())
+        with broker.grant("job1", push=Reference(registry.address, "broker/large")) as grant:
+            secret = basic("job1", grant.secret.reveal())
             place = location(await begin_upload(port, secret))
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -304,12 +304,12 @@ async def test_a_large_layer_is_never_held(registry):
 async def test_a_registry_that_is_gone_is_said():
     """Nobody answers upstream: the engine is told to come back, and the door says which registry it was."""
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference("127.0.0.1:1", "app")) as door:
-            answer = await begin_upload(port, basic("job1", door.secret.reveal()))
+        with broker.grant("job1", push=Reference("127.0.0.1:1", "app")) as grant:
+            answer = await begin_upload(port, basic("job1", grant.secret.reveal()))
 
     assert answer.startswith(b"HTTP/1.1 503")
-    assert door.refusal is not None
-    assert "127.0.0.1:1" in door.refusal.message
+    assert grant.refusal is not None
+    assert "127.0.0.1:1" in grant.refusal.message
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.binary(max_size=20), st.data())

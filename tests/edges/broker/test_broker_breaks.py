@@ -26,7 +26,7 @@ from tests.edges.broker.broker_bed import LAYER, Bed, Board, Connected, Known, b
 @asynccontextmanager
 async def before(serve: Connected) -> AsyncIterator[Bed]:
     async with listening(serve) as port, brokered() as bed:
-        with bed.broker.door("job1", push=Reference(f"127.0.0.1:{port}", "team/app")):
+        with bed.broker.grant("job1", push=Reference(f"127.0.0.1:{port}", "team/app")):
             yield bed
 
 
@@ -83,8 +83,8 @@ async def test_a_refusal_in_the_middle_of_a_body_arrives_at_once() -> None:
 
     assert (answer.status, answer.headers["connection"]) == (403, "close")
     assert "the quota of team is used up" in answer.message
-    assert board.door.refusal is not None
-    assert board.door.refusal.code == "denied"
+    assert board.grant.refusal is not None
+    assert board.grant.refusal.code == "denied"
 
 
 async def test_a_registry_that_dies_in_the_middle_may_be_asked_again() -> None:
@@ -105,7 +105,7 @@ async def test_a_registry_that_dies_in_the_middle_may_be_asked_again() -> None:
     async with before(registry) as bed:
         async with bed.board(door_of(bed)) as board:
             first = await board.ask("PATCH", await board.upload(), LAYER)
-            trouble = board.door.refusal
+            trouble = board.grant.refusal
         async with bed.board(door_of(bed)) as board:
             second = await board.ask("PATCH", await board.upload(), LAYER)
 
@@ -113,7 +113,7 @@ async def test_a_registry_that_dies_in_the_middle_may_be_asked_again() -> None:
     assert first.message.startswith("archloom: ")
     assert trouble is not None
     assert trouble.code == "unreachable"
-    assert board.door.refusal is None
+    assert board.grant.refusal is None
 
 
 @pytest.mark.parametrize("leave", ["closed", "reset"])
@@ -141,7 +141,7 @@ async def test_a_board_that_leaves_in_the_middle_leaves_nothing_whole(framing, l
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         async with asyncio.timeout(5):
             assert await seen == b""
-    assert board.door.refusal is None
+    assert board.grant.refusal is None
 
 
 async def test_an_answer_before_the_end_of_a_body_ends_the_connection() -> None:
@@ -202,15 +202,15 @@ async def test_a_defect_of_ours_is_the_job_s_reason() -> None:
         Broker(Defective(registries)) as broker,
         listening(broker) as port,
     ):
-        with broker.door("job1", push=Reference("nas.lan", "team/app")) as door:
-            async with Bed(broker, port).board(door) as board:
+        with broker.grant("job1", push=Reference("nas.lan", "team/app")) as grant:
+            async with Bed(broker, port).board(grant) as board:
                 answers = [await board.ask("POST", "/v2/push/blobs/uploads/"), await board.ask("GET", "/v2/")]
 
     assert [answer.status for answer in answers] == [500, 200]
-    assert door.refusal is not None
-    assert answers[0].message == f"archloom: {door.refusal.message}"
-    assert door.refusal.code == "internal"
-    assert door.refusal.message.startswith(f"bug: KeyError: 'nas.lan' ({Path(__file__).name}:")
+    assert grant.refusal is not None
+    assert answers[0].message == f"archloom: {grant.refusal.message}"
+    assert grant.refusal.code == "internal"
+    assert grant.refusal.message.startswith(f"bug: KeyError: 'nas.lan' ({Path(__file__).name}:")
 
 
 async def test_what_is_stuck_ends_when_it_is_ended() -> None:

@@ -44,10 +44,10 @@ def image(engine: Path) -> Iterator[str]:
     docker("rmi", "-f", name)
 
 
-async def pushed(image: str, folder: Path, port: int, door: Grant) -> tuple[str, float]:
+async def pushed(image: str, folder: Path, port: int, grant: Grant) -> tuple[str, float]:
     """What the engine says of a push, error or not, and the seconds it took."""
     authority = f"127.0.0.1:{port}"
-    login = docker_login(folder, authority, door.job, door.secret.reveal())
+    login = docker_login(folder, authority, grant.job, grant.secret.reveal())
     docker("tag", image, f"{authority}/push:image")
     begun = time.monotonic()
     try:
@@ -64,11 +64,11 @@ async def test_a_second_push_sends_nothing(registry: Registry, image: str, tmp_p
     digests = set()
     for repeat in range(2):
         async with brokered() as (broker, port):
-            with broker.door("job1", push=Reference(registry.address, "engine/twice")) as door:
-                said, _ = await pushed(image, tmp_path, port, door)
-                assert door.pushed is not None, said
-                digests.add(door.pushed.digest)
-                assert bool(door.uploads) is False
+            with broker.grant("job1", push=Reference(registry.address, "engine/twice")) as grant:
+                said, _ = await pushed(image, tmp_path, port, grant)
+                assert grant.pushed is not None, said
+                digests.add(grant.pushed.digest)
+                assert bool(grant.uploads) is False
                 assert ("Layer already exists" in said) is bool(repeat), said
 
     assert len(digests) == 1
@@ -114,12 +114,12 @@ async def test_a_registry_that_breaks_under_a_layer_costs_one_more_try(
 ) -> None:
     """The engine sends the layer again after its 5 s, and the push is whole."""
     async with in_the_way(registry, SIZE // 2) as (way, cuts), brokered() as (broker, port):
-        with broker.door("job1", push=Reference(f"127.0.0.1:{way}", "engine/cut")) as door:
-            said, seconds = await pushed(image, tmp_path, port, door)
+        with broker.grant("job1", push=Reference(f"127.0.0.1:{way}", "engine/cut")) as grant:
+            said, seconds = await pushed(image, tmp_path, port, grant)
 
     assert cuts == [1]
-    assert door.pushed is not None, said
-    assert door.refusal is None
+    assert grant.pushed is not None, said
+    assert grant.refusal is None
     assert 4 < seconds < 40
 
 
@@ -150,31 +150,31 @@ async def test_a_refusal_under_a_layer_is_the_engine_s_error(image: str, tmp_pat
                     await asyncio.Event().wait()
 
     async with listening(full) as full_port, brokered() as (broker, port):
-        with broker.door("job1", push=Reference(f"127.0.0.1:{full_port}", "engine/full")) as door:
-            said, seconds = await pushed(image, tmp_path, port, door)
+        with broker.grant("job1", push=Reference(f"127.0.0.1:{full_port}", "engine/full")) as grant:
+            said, seconds = await pushed(image, tmp_path, port, grant)
 
     assert "the quota of team is used up" in said
     assert seconds < 5
     assert refusals == 1
-    assert door.refusal is not None
-    assert door.refusal.code == "denied"
+    assert grant.refusal is not None
+    assert grant.refusal.code == "denied"
 
 
 async def test_an_index_is_pushed_by_digest_children_and_all(registry: Registry) -> None:
     """What Docker 29 does by default, done here by skopeo: no tag appears upstream, and the bytes are the same."""
     base = base_image(registry, "linux/amd64", "linux/arm64", repository="engine/source")
     async with brokered() as (broker, port):
-        with broker.door("job1", push=Reference(registry.address, "engine/index")) as door:
-            credentials = f"job1:{door.secret.reveal()}"
+        with broker.grant("job1", push=Reference(registry.address, "engine/index")) as grant:
+            credentials = f"job1:{grant.secret.reveal()}"
             await asyncio.to_thread(
                 skopeo_copy, base.reference, f"127.0.0.1:{port}/push:image", credentials=credentials
             )
 
-    assert door.pushed is not None
-    assert (door.pushed.digest, door.pushed.media_type) == (base.digest, OCI_INDEX)
+    assert grant.pushed is not None
+    assert (grant.pushed.digest, grant.pushed.media_type) == (base.digest, OCI_INDEX)
     assert not (registry.storage / "docker/registry/v2/repositories/engine/index/_manifests/tags").exists()
     held = await asyncio.to_thread(skopeo_raw, f"{registry.address}/engine/index@{base.digest}")
-    assert len(held) == door.pushed.size
+    assert len(held) == grant.pushed.size
 
 
 async def test_a_base_that_is_an_index_gives_its_children(registry: Registry, engine: Path, tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ async def test_a_base_that_is_an_index_gives_its_children(registry: Registry, en
     base = base_image(registry, "linux/amd64", "linux/arm64", repository="engine/base")
     async with brokered() as (broker, port):
         bases = {"base0": Reference(registry.address, "engine/base", digest=base.digest)}
-        with broker.door("job1", bases=bases) as door:
-            login = docker_login(tmp_path, f"127.0.0.1:{port}", "job1", door.secret.reveal())
+        with broker.grant("job1", bases=bases) as grant:
+            login = docker_login(tmp_path, f"127.0.0.1:{port}", "job1", grant.secret.reveal())
 
             def architecture() -> str:
                 name = f"127.0.0.1:{port}/base0@{base.digest}"

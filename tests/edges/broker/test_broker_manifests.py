@@ -26,7 +26,7 @@ async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:
     ).encode()
     async with pushing(Script()) as (board, upstream):
         child = await board.ask("PUT", f"/v2/push/manifests/{sha256(MANIFEST)}", MANIFEST, content_type=OCI_MANIFEST)
-        assert board.door.pushed is None
+        assert board.grant.pushed is None
         put = await board.ask("PUT", "/v2/push/manifests/image", index, content_type=OCI_INDEX)
 
     assert (child.status, put.status) == (201, 201)
@@ -35,8 +35,8 @@ async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:
         (f"{REPOSITORY}/manifests/{sha256(MANIFEST)}", MANIFEST),
         (f"{REPOSITORY}/manifests/{sha256(index)}", index),
     ]
-    assert board.door.pushed is not None
-    assert (board.door.pushed.digest, board.door.pushed.media_type, board.door.pushed.size) == (
+    assert board.grant.pushed is not None
+    assert (board.grant.pushed.digest, board.grant.pushed.media_type, board.grant.pushed.size) == (
         sha256(index),
         OCI_INDEX,
         len(index),
@@ -60,10 +60,10 @@ async def test_a_manifest_that_is_none_is_refused_here(target, body, content_typ
     assert answer.status == status
     assert words in answer.message
     assert not of(upstream, "PUT")
-    assert board.door.pushed is None
+    assert board.grant.pushed is None
     # What the engine makes of it tells nothing: the door keeps why.
-    assert board.door.refusal is not None
-    assert words in board.door.refusal.message
+    assert board.grant.refusal is not None
+    assert words in board.grant.refusal.message
 
 
 async def test_a_layer_that_went_missing_is_worth_another_push() -> None:
@@ -74,8 +74,8 @@ async def test_a_layer_that_went_missing_is_worth_another_push() -> None:
         answer = await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
 
     assert answer.status == 503
-    assert board.door.refusal is not None
-    assert board.door.refusal.code in RETRYABLE
+    assert board.grant.refusal is not None
+    assert board.grant.refusal.code in RETRYABLE
 
 
 async def test_a_job_reads_the_manifests_it_pushed_and_no_others() -> None:
@@ -84,7 +84,7 @@ async def test_a_job_reads_the_manifests_it_pushed_and_no_others() -> None:
     script = Script().on(f"GET {path}", Reply(body=MANIFEST, headers={"Content-Type": OCI_MANIFEST}))
     async with scripted(script) as upstream, brokered() as bed:
         push = Reference(upstream.host, "team/app")
-        with bed.broker.door("job1", push=push) as one, bed.broker.door("job2", push=push) as two:
+        with bed.broker.grant("job1", push=push) as one, bed.broker.grant("job2", push=push) as two:
             async with bed.board(one) as board:
                 await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
                 mine = [await board.ask("GET", f"/v2/push/manifests/{name}") for name in ("image", sha256(MANIFEST))]
@@ -143,8 +143,8 @@ async def test_two_bases_of_one_repository_are_two() -> None:
             name: Reference(upstream.host, "team/app", digest=sha256(raw))
             for name, raw in (("base0", MANIFEST), ("base1", other))
         }
-        with bed.broker.door("job1", bases=of_digest) as door:
-            async with bed.board(door) as board:
+        with bed.broker.grant("job1", bases=of_digest) as grant:
+            async with bed.board(grant) as board:
                 paths = [
                     f"/v2/{name}/manifests/{sha256(raw)}" for name in ("base0", "base1") for raw in (MANIFEST, other)
                 ]
@@ -164,8 +164,8 @@ async def test_a_base_that_came_wrong_is_refused() -> None:
         answer = await board.ask("GET", f"/v2/base0/manifests/{sha256(MANIFEST)}")
 
     assert answer.status == 403
-    assert board.door.refusal is not None
-    assert board.door.refusal.code == "mismatch"
+    assert board.grant.refusal is not None
+    assert board.grant.refusal.code == "mismatch"
 
 
 async def test_the_rest_of_a_layer_is_fetched_where_the_registry_keeps_it() -> None:

@@ -61,13 +61,13 @@ async def nothing() -> None: ...
 async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
     """Layers and manifests pass, and a TLS greeting is answered in clear, as on a loopback socket."""
     async with scripted(Script()) as upstream, brokered() as local, forwarded(local.broker) as (bed, _):
-        with local.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
-            async with bed.board(door) as board:
+        with local.broker.grant("job1", push=Reference(upstream.host, "team/app")) as grant:
+            async with bed.board(grant) as board:
                 large = LAYER * 200
                 patched = await board.ask("PATCH", await board.upload(), large)
                 put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(large)}")
                 named = await board.ask("PUT", "/v2/push/manifests/image", MANIFEST, content_type=OCI_MANIFEST)
-            async with bed.board(door) as board:
+            async with bed.board(grant) as board:
                 board.writer.write(client_hello())
                 answer = await board.reader.readexactly(5)
                 board.writer.write_eof()
@@ -76,8 +76,8 @@ async def test_a_push_through_an_ssh_tunnel_is_a_push() -> None:
 
     assert (put.status, named.status) == (201, 201)
     assert of(upstream, "PATCH")[0].body == large
-    assert door.pushed is not None
-    assert door.pushed.digest == sha256(MANIFEST)
+    assert grant.pushed is not None
+    assert grant.pushed.digest == sha256(MANIFEST)
 
 
 @pytest.mark.parametrize("by_the_board", [False, True])
@@ -95,11 +95,11 @@ async def test_a_tunnel_that_is_lost_leaves_nothing_whole(*, by_the_board: bool)
             left.set()
 
     async with listening(registry) as port, brokered() as local, forwarded(local.broker) as (bed, connection):
-        with local.broker.door("job1", push=Reference(f"127.0.0.1:{port}", "team/app")) as door:
-            async with bed.board(door) as board, asyncio.timeout(5):
+        with local.broker.grant("job1", push=Reference(f"127.0.0.1:{port}", "team/app")) as grant:
+            async with bed.board(grant) as board, asyncio.timeout(5):
                 await board.send("PATCH", await board.upload(), bytes(1000), content_length="100000")
                 await arrived.wait()
                 (Everybody.lose if by_the_board else connection.abort)()
                 await left.wait()
 
-    assert door.refusal is None
+    assert grant.refusal is None

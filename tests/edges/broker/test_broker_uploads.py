@@ -49,14 +49,14 @@ async def test_an_upload_that_is_ended_twice_at_once_is_ended() -> None:
         return Script()(asked)
 
     async with scripted(upstream) as registry, brokered() as bed:
-        with bed.broker.door("job1", push=Reference(registry.host, "team/app")) as door:
-            async with bed.board(door) as one, bed.board(door) as other:
+        with bed.broker.grant("job1", push=Reference(registry.host, "team/app")) as grant:
+            async with bed.board(grant) as one, bed.board(grant) as other:
                 place = f"{await one.upload()}?digest={sha256(LAYER)}"
                 puts = await asyncio.gather(one.ask("PUT", place), other.ask("PUT", place))
                 late = await one.ask("PUT", place)
 
     assert [put.status for put in puts] == [201, 201]
-    assert (late.status, door.refusal) == (404, None)
+    assert (late.status, grant.refusal) == (404, None)
 
 
 async def test_credentials_stay_on_the_registry_s_own_host() -> None:
@@ -99,7 +99,7 @@ async def test_a_place_that_is_none_is_refused(place) -> None:
             begun = await board.ask("PATCH", begun.headers["location"], LAYER)
 
     assert begun.status == 403
-    assert board.door.refusal is not None
+    assert board.grant.refusal is not None
     assert begun.message == f"archloom: {board.door.refusal.message}"
 
 
@@ -150,7 +150,7 @@ async def test_a_token_that_runs_out_under_a_layer_is_renewed_for_the_next_try()
     assert (first.status, second.status) == (503, 202)
     assert "ran out" in first.message
     assert [one.authorization for one in of(upstream, "PATCH")] == ["Bearer old", "Bearer new"]
-    assert board.door.refusal is None
+    assert board.grant.refusal is None
 
 
 async def test_a_token_that_runs_out_before_an_end_is_renewed_at_once() -> None:
@@ -208,15 +208,15 @@ async def test_the_first_final_refusal_is_the_reason() -> None:
         for _ in range(5):
             await board.ask("POST", "/v2/push/blobs/uploads/")
 
-    assert board.door.refusal is not None
-    assert "the first" in board.door.refusal.message
+    assert board.grant.refusal is not None
+    assert "the first" in board.grant.refusal.message
 
 
 async def test_a_closed_door_is_no_door() -> None:
     """The secret of a job that is over opens nothing, not even on a connection it opened before."""
     async with scripted(Script()) as upstream, brokered() as bed:
-        with bed.broker.door("job1", push=Reference(upstream.host, "team/app")) as door:
-            open_board = bed.board(door)
+        with bed.broker.grant("job1", push=Reference(upstream.host, "team/app")) as grant:
+            open_board = bed.board(grant)
             board = await open_board.__aenter__()
             before_it = await board.ask("GET", "/v2/")
         after_it = await board.ask("GET", "/v2/")

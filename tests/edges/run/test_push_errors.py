@@ -9,11 +9,11 @@ from coordinator.run.steps.push_errors import reason
 
 def test_what_the_broker_knows_nothing_of_is_no_refusal():
     """An engine says of a broken connection what it likes; every refusal goes through the broker, which keeps it."""
-    door = Grant(job="7f3a", push=None, bases={})
+    grant = Grant(job="7f3a", push=None, bases={})
     broke = RegistryError("host 'pi5': use of closed network connection", code="refused")
 
-    found = reason(door, broke)
+    found = reason(grant, broke)
     assert isinstance(found, LostError)
     assert (found.code, found.message) == ("engine", broke.message)
-    door.refused(RegistryError("archloom: the manifest is too large", code="refused"))
-    assert reason(door, broke) is door.refusal
+    grant.refused(RegistryError("archloom: the manifest is too large", code="refused"))
+    assert reason(grant, broke) is grant.refusal
