@@ -106,8 +106,8 @@ def worst(codes: list[Exit]) -> Exit:
     return next((code for code in _PRECEDENCE if code in codes), Exit.DONE)
 
 
-def of_exit(code: int, message: str, *, hint: str = "") -> ArchloomError:
-    """The error of another process that ended with this exit code, told again."""
+def of_exit(exit_code: int, message: str, *, hint: str = "", code: str = "") -> ArchloomError:
+    """The error whose exit code is this: that of a run, or of another process that drove it."""
     kinds = (UsageError, NoHostError, BuildFailedError, LostError, RegistryError, HeldError, InterruptedRunError)
-    kind = next((kind for kind in kinds if kind.exit_code == code), ArchloomError)
-    return kind(message, hint=hint)
+    kind = next((kind for kind in kinds if kind.exit_code == exit_code), ArchloomError)
+    return kind(message, hint=hint, code=code)

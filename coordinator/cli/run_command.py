@@ -20,7 +20,7 @@ from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, Watch, watching
 
 if TYPE_CHECKING:
-    from coordinator.run.driver import Published
+    from coordinator.run.driver import RunResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,35 +60,35 @@ def result_flags(command: F) -> F:
     return command
 
 
-def drive(options: OutputOptions, here: Environment, work: Callable[[Watch], Coroutine[Any, Any, Published]]) -> int:
+def drive(options: OutputOptions, env: Environment, work: Callable[[Watch], Coroutine[Any, Any, RunResult]]) -> int:
     """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
     for path in (options.metadata_file, options.iidfile):
         _check_writable(path)
     if options.detach:
         from coordinator.cli.detach import detached
 
-        return detached(lambda: _drive(options, Progress.RAWJSON, here, work), as_json=options.as_json)
-    return _drive(options, Progress.QUIET if options.quiet else Progress(options.progress), here, work)
+        return detached(lambda: _drive(options, Progress.RAWJSON, env, work), as_json=options.as_json)
+    return _drive(options, Progress.QUIET if options.quiet else Progress(options.progress), env, work)
 
 
 def _drive(
     options: OutputOptions,
     progress: Progress,
-    here: Environment,
-    work: Callable[[Watch], Coroutine[Any, Any, Published]],
+    env: Environment,
+    work: Callable[[Watch], Coroutine[Any, Any, RunResult]],
 ) -> int:
     from coordinator.report.metadata import metadata
 
-    with watching(progress, sys.stderr, here.clock) as shown, recorded(shown, here.clock) as watch:
-        published = asyncio.run(work(watch))
-    result = metadata(published.run, published.descriptor)
+    with watching(progress, sys.stderr, env.clock) as shown, recorded(shown, env.clock) as watch:
+        result = asyncio.run(work(watch))
+    document = metadata(result.run, result.descriptor)
     if options.as_json:
-        print_json(result)
+        print_json(document)
     elif options.quiet:
-        print_data(published.digest)
+        print_data(result.digest)
     # After what is printed: the tag has moved, and whoever asked must hear of it even when a file cannot be written.
-    _write(options.metadata_file, json.dumps(result, indent=2) + "\n")
-    _write(options.iidfile, published.digest)
+    _write(options.metadata_file, json.dumps(document, indent=2) + "\n")
+    _write(options.iidfile, result.digest)
     return 0
 
 

@@ -1,18 +1,35 @@
-"""Publish: children to every repository, the index by digest, then the tags, last; each read back."""
+"""Publish: children to every repository, the index by digest, then the tags, last; each tag read back."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from coordinator.domain.image.index import Index, assemble
 from coordinator.domain.image.references import Reference
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
-from coordinator.domain.run.events import TagMoved
+from coordinator.domain.run.events import Emit, TagMoved
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetEvent, TargetState
+from coordinator.domain.targets.target import Target
 from coordinator.errors import RegistryError
+from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
 from coordinator.registry.tags import set_tag
-from coordinator.run.context import Loom
+from coordinator.store.sqlite import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What one run publishes. `check_lease` raises HeldError where another coordinator has taken the run over."""
+
+    run_id: str
+    target: Target
+    store: Store
+    registries: Registries
+    check_lease: Callable[[], None]
+    emit: Emit
 
 
 def index_of(run: Run) -> Index:
@@ -20,37 +37,37 @@ def index_of(run: Run) -> Index:
     return assemble(child.child for child in _children(run))
 
 
-async def publish(loom: Loom, run_id: str) -> None:
-    """Takes the target from READY to PUBLISHED, or goes on from where it is. Safe to repeat.
+async def publish(publication: Publication) -> None:
+    """Take the target from READY to PUBLISHED, or go on from where it is. Safe to repeat.
 
-    Raises RegistryError when a registry refuses, or when a tag does not say afterwards what was put there.
+    Raises RegistryError when a registry refuses, or when a tag read back is not what was put there.
     """
-    run = loom.store.run(run_id)
+    store, run_id, target = publication.store, publication.run_id, publication.target
+    run = store.run(run_id)
     index = index_of(run)
-    tags = loom.request.target.tags
     if run.target_state is TargetState.READY:
-        for repository in loom.request.target.repositories:
-            await _fill(loom, run, repository, index)
-        loom.store.move_target(run_id, TargetEvent.INDEX, digest=index.digest)
-        run = loom.store.run(run_id)
+        for repository in target.repositories:
+            await _fill(publication, run, repository, index)
+        store.move_target(run_id, TargetEvent.INDEX, digest=index.digest)
+        run = store.run(run_id)
     if run.target_state is TargetState.INDEXED:
-        for tag in tags:
-            await _remember(loom, run_id, tag)
-        loom.store.move_target(run_id, TargetEvent.TAG)
-        run = loom.store.run(run_id)
+        for tag in target.tags:
+            await _remember(publication, tag)
+        store.move_target(run_id, TargetEvent.TAG)
+        run = store.run(run_id)
     moved = {tag.reference for tag in run.tags if tag.moved}
-    for tag in tags:
+    for tag in target.tags:
         if str(tag) not in moved:
-            await _move(loom, run_id, tag, index)
-    loom.store.move_target(run_id, TargetEvent.PUBLISH)
+            await _move(publication, tag, index)
+    store.move_target(run_id, TargetEvent.PUBLISH)
 
 
-async def _fill(loom: Loom, run: Run, repository: Reference, index: Index) -> None:
+async def _fill(publication: Publication, run: Run, repository: Reference, index: Index) -> None:
     """Children first: an index whose children are not there would be refused, or worse, accepted."""
-    first = loom.request.target.repositories[0]
-    registry = await loom.registries.registry(repository.registry)
+    first = publication.target.repositories[0]
+    registry = await publication.registries.registry(repository.registry)
     if repository != first:
-        source = await loom.registries.registry(first.registry)
+        source = await publication.registries.registry(first.registry)
         for child in _children(run):
             for digest in child.digests:
                 await copy_image(source, first.repository, digest, registry, repository.repository)
@@ -67,37 +84,38 @@ def _children(run: Run) -> list[VerifiedChild]:
     return [from_stored(job.child) for job in run.jobs if job.child is not None]
 
 
-async def _remember(loom: Loom, run_id: str, tag: Reference) -> None:
-    registry = await loom.registries.registry(tag.registry)
-    loom.store.expect_tag(run_id, str(tag), await _digest(registry, tag))
+async def _remember(publication: Publication, tag: Reference) -> None:
+    registry = await publication.registries.registry(tag.registry)
+    publication.store.expect_tag(publication.run_id, str(tag), await _digest(registry, tag))
 
 
 async def _digest(registry: Registry, tag: Reference) -> str:
-    found = await registry.head_manifest(tag.repository, tag.tag)
-    return found.digest if found else ""
+    manifest = await registry.head_manifest(tag.repository, tag.tag)
+    return manifest.digest if manifest else ""
 
 
-def _conflict(loom: Loom, run_id: str, tag: Reference, then: str, now: str) -> RegistryError:
-    loom.store.move_target(run_id, TargetEvent.DISAGREE)
+def _conflict(publication: Publication, tag: Reference, expected: str, actual: str) -> RegistryError:
+    publication.store.move_target(publication.run_id, TargetEvent.DISAGREE)
     return RegistryError(
-        f"{tag} {then}, and the registry now says {now or 'nothing'}: somebody else moves it",
+        f"{tag} {expected}, and the registry now says {actual or 'nothing'}: somebody else moves it",
         hint=f"look at it with archloom image inspect {tag}, then build again",
         code="conflict",
     )
 
 
-async def _move(loom: Loom, run_id: str, tag: Reference, index: Index) -> None:
-    registry = await loom.registries.registry(tag.registry)
-    previous = next(one.previous for one in loom.store.run(run_id).tags if one.reference == str(tag))
+async def _move(publication: Publication, tag: Reference, index: Index) -> None:
+    store, run_id = publication.store, publication.run_id
+    registry = await publication.registries.registry(tag.registry)
+    previous = next(row.previous for row in store.run(run_id).tags if row.reference == str(tag))
     before = await _digest(registry, tag)
     if before not in (previous, index.digest):
-        raise _conflict(loom, run_id, tag, f"was {previous or 'not there'} when this run began to publish", before)
+        raise _conflict(publication, tag, f"was {previous or 'not there'} when this run began to publish", before)
     if before != index.digest:
-        # Who slept while it waited for that answer may have been replaced, and what it knows of the tag be old.
-        loom.lease.beat()
+        # Another coordinator may have taken the run over during the HEAD request, and moved the tag since.
+        publication.check_lease()
         await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
     after = await _digest(registry, tag)
     if after != index.digest:
-        raise _conflict(loom, run_id, tag, f"was set to {index.digest}", after)
-    loom.store.tag_moved(run_id, str(tag))
-    loom.emit(TagMoved(reference=str(tag), digest=index.digest, previous=previous))
+        raise _conflict(publication, tag, f"was set to {index.digest}", after)
+    store.tag_moved(run_id, str(tag))
+    publication.emit(TagMoved(reference=str(tag), digest=index.digest, previous=previous))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 from coordinator.domain.hosts.inventory import RegistrySettings
+from coordinator.domain.image.references import Reference
 from coordinator.registry.auth import CredentialSource
 from coordinator.registry.client import Registry
 
@@ -34,3 +35,8 @@ class Registries:
             settings = self._settings.get(host) or RegistrySettings(host=host)
             self._open[host] = await self._stack.enter_async_context(Registry(settings, self._credentials))
         return self._open[host]
+
+    async def check_push(self, repositories: Iterable[Reference]) -> None:
+        """Ask each repository before anything is sent to a host. Raises RegistryError where one takes no push."""
+        for repository in repositories:
+            await (await self.registry(repository.registry)).check_push(repository.repository)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from coordinator.domain.image.references import parse
 from coordinator.domain.run.model import Job, Run
 
 _OF_CHILD = ("digest", "config_digest", "host", "mode", "attempts", "seconds", "pin")
 
 
-def metadata(run: Run, descriptor: dict[str, object]) -> dict[str, object]:
+def metadata(run: Run, descriptor: Mapping[str, object]) -> dict[str, object]:
     """The metadata of a published run; `descriptor` is the index's (`mediaType`, `digest`, `size`).
 
     `containerimage.digest`, `containerimage.descriptor` and `image.name` as buildx writes them; `archloom` holds the

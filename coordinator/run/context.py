@@ -1,4 +1,4 @@
-"""Everything the actions of one run work with."""
+"""What the steps of one run work with, and what each of its attempts is."""
 
 from __future__ import annotations
 
@@ -6,68 +6,118 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.broker.server import Broker
-from coordinator.domain.hosts.facts import Builder
+from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Place
-from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.job_names import agent_job
+from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
-from coordinator.errors import LostError, UsageError
+from coordinator.errors import LostError
 from coordinator.farm.farm import Farm
+from coordinator.hosts.agent.client import AgentClient
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.held_lease import HeldLease
-from coordinator.run.inputs.gather import Inputs
+from coordinator.run.inputs.gather import Inputs, InputsGone
+from coordinator.run.session import Session
 from coordinator.store.sqlite import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loom:
-    """`lease` is kept while the run is driven; `builders` says how each host's engine is made to build each platform.
+class RunContext:
+    """One run while it is driven, in an open session.
 
-    `gathered` is what the run builds from, or why that cannot be had any more: a run that is gone on with may need it
-    no longer. `push_losses` counts, per attempt, the pushes that were lost in this process; `no_tunnel_hosts` are hosts whose
-    tunnel led nowhere, and `layers` the blobs of layers that went through here, by repository and uncompressed digest.
+    `gathered` is what the run builds from, or why that is gone: a resumed run may need it no longer. `builders` says
+    how the engine of each host builds each platform. `push_losses` counts, per attempt id, the pushes lost in this
+    process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the blobs of layers that
+    this process brought to a repository, by repository and uncompressed digest.
     """
 
+    session: Session
     run_id: str
     lease: HeldLease
     request: BuildRequest
-    gathered: Inputs | UsageError
-    env: Environment
-    store: Store
-    registries: Registries
-    broker: Broker
-    farm: Farm
+    gathered: Inputs | InputsGone
     builders: Mapping[tuple[Platform, str], Builder]
-    emit: Emit
     push_losses: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
 
     @property
+    def env(self) -> Environment:
+        return self.session.env
+
+    @property
+    def store(self) -> Store:
+        return self.session.store
+
+    @property
+    def registries(self) -> Registries:
+        return self.session.registries
+
+    @property
+    def broker(self) -> Broker:
+        return self.session.broker
+
+    @property
+    def farm(self) -> Farm:
+        return self.session.farm
+
+    @property
+    def emit(self) -> Emit:
+        return self.session.emit
+
+    @property
     def inputs(self) -> Inputs:
-        """Raises LostError `changed` where what was asked for cannot be built from here any more."""
-        if isinstance(self.gathered, UsageError):
-            raise LostError(self.gathered.message, hint=self.gathered.hint, code="changed")
+        """Raises LostError `changed` where the inputs are gone."""
+        if isinstance(self.gathered, InputsGone):
+            raise LostError(self.gathered.reason, code="changed")
         return self.gathered
 
-    def builder(self, platform: Platform, host: str) -> Builder:
-        """Raises LostError where the host has left the plan since the job was given to it."""
-        try:
-            return self.builders[platform, host]
-        except KeyError:
-            raise LostError(f"host '{host}' does not take {platform} any more", code="left") from None
-
-    def find(self, attempt_id: int) -> tuple[Run, Job, Attempt]:
-        """The attempt as it is stored now, with its job and run."""
-        run = self.store.run(self.run_id)
-        for job in run.jobs:
+    def attempt(self, attempt_id: int) -> AttemptContext:
+        """The attempt as the store has it now."""
+        for job in self.store.run(self.run_id).jobs:
             for attempt in job.attempts:
                 if attempt.id == attempt_id:
-                    return run, job, attempt
+                    return AttemptContext(run=self, job=job, attempt=attempt)
         raise LookupError(attempt_id)
 
 
-def place(job: Job, attempt: Attempt) -> Place:
-    return Place(platform=job.platform, host=attempt.host, mode=attempt.mode)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptContext:
+    """One attempt of a run, with its job, as the store had them when the step began."""
+
+    run: RunContext
+    job: Job
+    attempt: Attempt
+
+    @property
+    def host(self) -> str:
+        return self.attempt.host
+
+    @property
+    def agent_job(self) -> str:
+        """The name of the attempt's job on its host."""
+        return agent_job(self.run.run_id, self.job, self.attempt)
+
+    @property
+    def place(self) -> Place:
+        return Place(platform=self.job.platform, host=self.host, mode=self.attempt.mode)
+
+    @property
+    def facts(self) -> Facts:
+        """Raises LostError where the host did not answer this run's probe."""
+        return self.run.farm.facts_of(self.host)
+
+    @property
+    def builder(self) -> Builder:
+        """Raises LostError where the host has left the plan since the attempt was assigned."""
+        try:
+            return self.run.builders[self.job.platform, self.host]
+        except KeyError:
+            raise LostError(f"host '{self.host}' does not take {self.job.platform} any more", code="left") from None
+
+    async def client(self) -> AgentClient:
+        """The agent on the host. Raises LostError."""
+        return await self.run.farm.client(self.host)

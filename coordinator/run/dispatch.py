@@ -1,10 +1,10 @@
-"""The one place where what may be done next becomes something that is done."""
+"""Which step carries out which action."""
 
 from __future__ import annotations
 
 from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
-from coordinator.publish.publish import publish
-from coordinator.run.context import Loom
+from coordinator.publish.publish import Publication, publish
+from coordinator.run.context import RunContext
 from coordinator.run.loop import Dispatch, Work
 from coordinator.run.steps.build import build
 from coordinator.run.steps.cancel import cancel
@@ -13,22 +13,31 @@ from coordinator.run.steps.send import send
 from coordinator.run.steps.verify import verify
 
 
-def dispatcher(loom: Loom) -> Dispatch:
-    """Does each action for this run; its outcome is committed when it returns."""
+def dispatcher(run: RunContext) -> Dispatch:
+    """Carries out the actions of this run. A step commits its outcome before it returns."""
 
-    async def perform(action: Work) -> None:
+    async def dispatch(action: Work) -> None:
         match action:
             case Send(attempt_id):
-                await send(loom, attempt_id)
+                await send(run.attempt(attempt_id))
             case Build(attempt_id):
-                await build(loom, attempt_id)
+                await build(run.attempt(attempt_id))
             case Push(attempt_id):
-                await push(loom, attempt_id)
+                await push(run.attempt(attempt_id))
             case Verify(attempt_id):
-                await verify(loom, attempt_id)
+                await verify(run.attempt(attempt_id))
             case Cancel(attempt_id):
-                await cancel(loom, attempt_id)
+                await cancel(run.attempt(attempt_id))
             case Publish():
-                await publish(loom, loom.run_id)
+                await publish(
+                    Publication(
+                        run_id=run.run_id,
+                        target=run.request.target,
+                        store=run.store,
+                        registries=run.registries,
+                        check_lease=run.lease.beat,
+                        emit=run.emit,
+                    )
+                )
 
-    return perform
+    return dispatch

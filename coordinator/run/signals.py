@@ -1,4 +1,4 @@
-"""A run as the foreground of a terminal: Ctrl-C stops it, twice without waiting; a terminal that goes away does not."""
+"""A run in the foreground of a terminal: Ctrl-C stops it, twice without waiting; a terminal that goes away does not."""
 
 from __future__ import annotations
 
@@ -6,55 +6,73 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.errors import ArchloomError, InterruptedRunError
-from coordinator.run.driver import Published, RunOutcome
+from coordinator.errors import ArchloomError, InterruptedRunError, of_exit
+from coordinator.run.driver import PreparedRun, RunResult, drive_to_end
 
 _STOP = (signal.SIGINT, signal.SIGTERM)
-_PRESS_S = 0.1
+_REPEAT_CANCEL_S = 0.1
+
+Prepare = Callable[[AsyncExitStack], Awaitable[PreparedRun]]
 
 
-async def to_the_end(
-    work: Callable[[RunOutcome], Awaitable[None]], stopped: InterruptedRunError, emit: Emit
-) -> Published:
-    """Does `work`, which tells the outcome of its run. Raises that where it is an error.
+async def run_in_foreground(prepare: Prepare, interrupted: InterruptedRunError, emit: Emit) -> RunResult:
+    """Prepare a run and drive it to its end. `prepare` puts what it opens on the stack, which is closed afterwards.
 
-    The first Ctrl-C ends the run, its builds are cancelled on their hosts; the second does not wait for that. Before
-    the run is driven it raises `stopped`. SIGHUP leaves the run going, for whoever attaches.
+    The first Ctrl-C ends the run, and its builds are cancelled on their hosts; the second does not wait for that.
+    SIGHUP leaves the run going, for whoever attaches. Raises `interrupted` where the run was not driven yet, and the
+    error that a run which is not published ended with.
     """
-    outcome = RunOutcome()
-    task = asyncio.ensure_future(work(outcome))
+    foreground = _Foreground(prepare)
+    task = asyncio.ensure_future(foreground.run())
 
-    def stopping() -> None:
+    def on_stop() -> None:
         cancels = ": builds are cancelled on their hosts; Ctrl-C again stops without waiting"
-        emit(Notice(f"stopping{cancels if outcome.awaited else ''}"))
+        emit(Notice(f"stopping{cancels if foreground.is_driving else ''}"))
 
-    def left() -> None:
+    def on_hang_up() -> None:
         emit(Notice("the terminal is gone, the run goes on"))
 
-    async with _interruptible(task, stopping, left):
+    async with _interruptible(task, on_stop, on_hang_up):
         try:
-            await task
+            result = await task
         except asyncio.CancelledError:
-            if outcome.value is None:
-                raise stopped from None
-        except ArchloomError:
-            # Once the run has ended there is only clean-up, and that changes nothing of how it ended.
-            if outcome.value is None:
+            raise interrupted from None
+    if not result.descriptor:
+        raise of_exit(result.exit_code, result.message, hint=result.hint, code=result.code)
+    return result
+
+
+class _Foreground:
+    """One run from its preparation to its result."""
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self.is_driving = False
+
+    async def run(self) -> RunResult:
+        result: RunResult | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                prepared = await self._prepare(stack)
+                self.is_driving = True
+                result = await drive_to_end(prepared)
+        except (ArchloomError, asyncio.CancelledError):
+            # Once the run has ended only clean-up is left, and that changes nothing of how it ended.
+            if result is None:
                 raise
-    if isinstance(outcome.value, Published):
-        return outcome.value
-    raise outcome.value or RuntimeError("a run has ended without an outcome")
+        return result
 
 
 @contextlib.asynccontextmanager
 async def _interruptible(
-    work: asyncio.Future[None], on_first: Callable[[], None], on_hang_up: Callable[[], None]
+    work: asyncio.Future[RunResult], on_stop: Callable[[], None], on_hang_up: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Cancels `work` on SIGINT and SIGTERM while the block runs.
+    """Cancel `work` on SIGINT and SIGTERM while the block runs.
 
-    After the second one it is cancelled again and again: whatever its cleaning up waits for, it waits no longer.
+    After the second signal it is cancelled again and again: whatever its clean-up waits for, it waits no longer.
     """
     loop = asyncio.get_running_loop()
     asked = False
@@ -65,13 +83,13 @@ async def _interruptible(
             press()
         else:
             asked = True
-            on_first()
+            on_stop()
             work.cancel()
 
     def press() -> None:
         if not work.done():
             work.cancel()
-            loop.call_later(_PRESS_S, press)
+            loop.call_later(_REPEAT_CANCEL_S, press)
 
     for number in _STOP:
         loop.add_signal_handler(number, caught)

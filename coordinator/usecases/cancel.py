@@ -12,9 +12,11 @@ from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Environment
-from coordinator.errors import HeldError, LostError, UsageError
-from coordinator.run.driver import end_cancelled, tell_of_run
+from coordinator.errors import HeldError, LostError
+from coordinator.run.context import AttemptContext, RunContext
+from coordinator.run.driver import PreparedRun, end_cancelled
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.session import open_session
 from coordinator.run.steps.attempt_end import forget
 from coordinator.state.open_store import open_store
@@ -62,13 +64,22 @@ async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
 
 
 async def _end(run: Run, inventory: Inventory, store: Store, env: Environment, emit: Emit) -> None:
-    gone = UsageError(f"run {run.id} is cancelled", code="cancelled")
+    gone = InputsGone(f"run {run.id} is cancelled")
     async with (
         HeldLease(store, run.id, heeds_cancel=False) as lease,
-        open_session(inventory, env, store, emit) as here,
+        open_session(inventory, env, store, emit) as session,
     ):
-        loom = here.loom(run.id, lease, from_stored(run.request), gone, {})
-        tell_of_run(loom, run, resumed=True)
-        await end_cancelled(loom, env.clock())
+        context = RunContext(
+            session=session,
+            run_id=run.id,
+            lease=lease,
+            request=from_stored(run.request),
+            gathered=gone,
+            builders={},
+        )
+        await end_cancelled(PreparedRun(context=context, candidates={}, began=env.clock(), resumed=True))
         # Its driver may have died before it tidied up behind what was done.
-        await asyncio.gather(*(forget(loom, job, attempt) for job in run.jobs for attempt in job.attempts))
+        attempts = [
+            AttemptContext(run=context, job=job, attempt=attempt) for job in run.jobs for attempt in job.attempts
+        ]
+        await asyncio.gather(*map(forget, attempts))

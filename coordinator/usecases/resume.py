@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from coordinator.domain.hosts.facts import Builder
@@ -17,51 +19,70 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
-from coordinator.errors import Exit, InterruptedRunError, UsageError
+from coordinator.errors import Exit, HeldError, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, report_skipped_hosts
-from coordinator.run.dispatch import dispatcher
-from coordinator.run.driver import Published, RunOutcome, finish, tell_of_run
+from coordinator.run.context import RunContext
+from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
-from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.run.inputs.gather import Earlier, Inputs, InputsGone, gather, read_dockerfile
+from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths
+from coordinator.run.plan_jobs import plan_jobs
 from coordinator.run.session import Session, open_session
-from coordinator.run.signals import to_the_end
+from coordinator.run.signals import run_in_foreground
 from coordinator.state.open_store import open_store, without_history
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
-from coordinator.usecases.build import check_push, find_reusable, planned, take_reused
 
 _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
 
-async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -> Published:
-    """Goes on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
+async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -> RunResult:
+    """Go on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
     where what it was asked to build is not here any more and is needed: then it stays as it is.
     """
-    tags = ", ".join(run.asked_tags)
-    stopped = InterruptedRunError(
-        f"interrupted; run {run.id} and {tags} are as they were", hint=f"archloom resume {run.id}"
+    interrupted = InterruptedRunError(
+        f"interrupted; run {run.id} and {', '.join(run.asked_tags)} are as they were",
+        hint=f"archloom resume {run.id}",
     )
-    return await to_the_end(lambda outcome: _resume(run.id, inventory, env, emit, outcome), stopped, emit)
+    return await run_in_foreground(lambda stack: prepare(run.id, inventory, env, emit, stack), interrupted, emit)
 
 
-async def _resume(run_id: str, inventory: Inventory, env: Environment, emit: Emit, outcome: RunOutcome) -> None:
-    begun = env.clock()
-    with open_store(env, without_history(emit)) as store:
-        _check_newest(store.run(run_id), store)
-        run = store.drive(run_id, this_driver(env.holder, secrets.token_hex(8)))
-        try:
-            async with HeldLease(store, run.id) as lease, open_session(inventory, env, store, emit) as here:
-                request = from_stored(run.request)
-                taken = await _take_up(run, request, here)
-                loom = here.loom(run.id, lease, request, taken.gathered, taken.builders)
-                tell_of_run(loom, store.run(run.id), resumed=True)
-                over = _over(run)
-                async with here.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name))):
-                    await finish(loom, taken.by_platform, dispatcher(loom), begun, outcome)
-        finally:
-            if not outcome.awaited:
-                store.release(run_id)
+async def prepare(
+    run_id: str, inventory: Inventory, env: Environment, emit: Emit, stack: AsyncExitStack
+) -> PreparedRun:
+    """The run as its last coordinator left it, under our lease, with hosts for what is left of it.
+
+    What it opens is closed with `stack`; a run that has not ended by then is released for the next coordinator.
+    """
+    began = env.clock()
+    store = stack.enter_context(open_store(env, without_history(emit)))
+    _check_newest(store.run(run_id), store)
+    run = store.drive(run_id, this_driver(env.holder, secrets.token_hex(8)))
+    stack.callback(_release_unfinished, store, run_id)
+    lease = await stack.enter_async_context(HeldLease(store, run.id))
+    session = await stack.enter_async_context(open_session(inventory, env, store, emit))
+    request = from_stored(run.request)
+    taken = await _take_up(run, request, session)
+    over = _over(run)
+    sweeping = session.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name)))
+    await stack.enter_async_context(sweeping)
+    context = RunContext(
+        session=session,
+        run_id=run.id,
+        lease=lease,
+        request=request,
+        gathered=taken.gathered,
+        builders=taken.builders,
+    )
+    return PreparedRun(context=context, candidates=taken.by_platform, began=began, resumed=True)
+
+
+def _release_unfinished(store: Store, run_id: str) -> None:
+    # Another coordinator may have taken it over meanwhile, and then it is not ours to release.
+    with contextlib.suppress(HeldError):
+        if not store.has_ended(run_id):
+            store.release(run_id)
 
 
 def _check_newest(run: Run, store: Store) -> None:
@@ -84,44 +105,46 @@ def _check_newest(run: Run, store: Store) -> None:
 class _Taken:
     """What a run goes on with: its inputs, or why they are gone, and the hosts for what is left of it."""
 
-    gathered: Inputs | UsageError
+    gathered: Inputs | InputsGone
     by_platform: Mapping[Platform, Sequence[Candidate]]
     builders: Mapping[tuple[Platform, str], Builder]
 
 
-async def _take_up(run: Run, request: BuildRequest, here: Session) -> _Taken:
+async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Taken:
     """Hosts that hold something of the run are asked first: what they have built meanwhile is not built again."""
-    _check_hosts(run, here.farm.hosts.keys())
-    await check_push(request, here.registries)
-    await here.probing.all({attempt.host for job in run.jobs for attempt in job.attempts} & here.farm.hosts.keys())
-    gathered = await _gathered(run, request, here)
+    _check_hosts(run, session.farm.hosts.keys())
+    await session.registries.check_push(request.target.repositories)
+    await session.probing.all(
+        {attempt.host for job in run.jobs for attempt in job.attempts} & session.farm.hosts.keys()
+    )
+    gathered = await _gathered(run, request, session)
     left = [job for job in run.jobs if not states.ended(job.state)]
-    if isinstance(gathered, UsageError):
-        _refuse_or_tell(run, left, gathered, here)
+    if isinstance(gathered, InputsGone):
+        _refuse_or_tell(run, left, gathered, session)
         return _Taken(gathered=gathered, by_platform={}, builders={})
     pending = [job.platform for job in left if job.state is JobState.PENDING]
-    reused = await find_reusable(request, gathered, pending, here.registries)
-    take_reused(here.store, run, reused)
-    plan = await planned(request, gathered, [job.platform for job in left if job.platform not in reused], here)
+    reused = await find_reusable(request, gathered, pending, session.registries)
+    take_reused(session.store, run, reused)
+    plan = await plan_jobs(request, gathered, [job.platform for job in left if job.platform not in reused], session)
     # A job that is on a host needs no other, unless it is lost there.
     chosen = candidates(plan, needed=pending)
-    report_skipped_hosts(plan, here.emit)
+    report_skipped_hosts(plan, session.emit)
     return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
 
 
-async def _gathered(run: Run, request: BuildRequest, here: Session) -> Inputs | UsageError:
+async def _gathered(run: Run, request: BuildRequest, session: Session) -> Inputs | InputsGone:
     """What the run builds from, exactly as it began, or why that cannot be had any more."""
     # A run that an older archloom began has not kept what it was made from.
     earlier = Earlier.from_json(run.inputs) if run.inputs else None
     try:
-        inputs = await gather(request.target, read_dockerfile(request.target), here.registries, earlier)
+        inputs = await gather(request.target, read_dockerfile(request.target), session.registries, earlier)
     except UsageError as error:
-        return error
+        return InputsGone(error.message)
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):
         return inputs
-    paths = changed_paths(here.env.state, run.id, inputs)
+    paths = changed_paths(session.env.state, run.id, inputs)
     changed = (earlier and inputs.changed_since(earlier, paths)) or "what it is built from is not the same"
-    return UsageError(f"{changed} since run {run.id} began", code="changed")
+    return InputsGone(f"{changed} since run {run.id} began")
 
 
 def _check_hosts(run: Run, hosts: Collection[str]) -> None:
@@ -135,17 +158,17 @@ def _check_hosts(run: Run, hosts: Collection[str]) -> None:
             )
 
 
-def _refuse_or_tell(run: Run, left: Iterable[Job], why: UsageError, here: Session) -> None:
+def _refuse_or_tell(run: Run, left: Iterable[Job], gone: InputsGone, session: Session) -> None:
     """What hosts have been sent is built as it was asked for; what they have not would be something else now."""
     lacking = [job.platform for job in left if _needs_inputs(job)]
     if lacking:
         raise UsageError(
-            f"{why.message}; not sent yet: {', '.join(map(str, lacking))}",
+            f"{gone.reason}; not sent yet: {', '.join(map(str, lacking))}",
             hint=f"put that back as it was, then: archloom resume {run.id}\n"
             f"or build what is there now: archloom cancel {run.id}, then archloom build",
             code="changed",
         )
-    here.emit(Notice(f"{why.message}; what was asked for then is finished from what the hosts have"))
+    session.emit(Notice(f"{gone.reason}; what was asked for then is finished from what the hosts have"))
 
 
 def _needs_inputs(job: Job) -> bool:

@@ -12,14 +12,14 @@ from coordinator.domain.run.states import JobState, TargetState
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
-from coordinator.run.driver import Published
+from coordinator.run.driver import RunResult
 from coordinator.run.inputs.gather import Earlier
-from coordinator.usecases.build import Again, build
+from coordinator.usecases.build import RetryOf, build
 
 
 async def retry(
     run: Run, platforms: Sequence[Platform], inventory: Inventory, env: Environment, emit: Emit
-) -> Published:
+) -> RunResult:
     """A new run of what `run` was asked, from the same inputs. With `platforms`, only these of it are built.
 
     Raises UsageError where there is nothing to try again, or where what was asked for is not here any more.
@@ -29,8 +29,8 @@ async def retry(
         raise UsageError(f"run {run.id} was made by an older archloom, which kept too little of it", hint=_ANEW)
     wanted = frozenset(platforms) or frozenset(job.platform for job in run.jobs)
     _check_named(run, wanted)
-    again = Again(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
-    return await build(from_stored(run.request), inventory, env, emit, again)
+    retry_of = RetryOf(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
+    return await build(from_stored(run.request), inventory, env, emit, retry_of)
 
 
 _ANEW = "build it anew with archloom build; what the registry has already is reused"

@@ -96,6 +96,13 @@ class Inputs:
         return " and ".join(changes)
 
 
+@dataclass(frozen=True, slots=True)
+class InputsGone:
+    """Why what a run began with cannot be built from any more, in words."""
+
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
     """What an earlier coordinator gathered for the same request; bases by the Dockerfile's text, as digests."""

@@ -7,79 +7,69 @@ import contextlib
 
 from coordinator.domain.run.build_log import StepReader
 from coordinator.domain.run.events import AttemptEnded
-from coordinator.domain.run.job_names import agent_job
-from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import ArchloomError
-from coordinator.run.context import Loom, place
+from coordinator.run.context import AttemptContext
 
 _PATIENCE_S = 20.0
 _AWAY = frozenset({"connection", "unreachable"})
 
 
-async def failed(
-    loom: Loom, job: Job, attempt: Attempt, code: str, message: str, steps: StepReader | None = None
-) -> None:
+async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
     """The Dockerfile's fault, or a result that is not what was asked."""
-    await _end(loom, job, attempt, AttemptEvent.FAIL, code, message, steps)
+    await _end(ctx, AttemptEvent.FAIL, code, message, steps)
 
 
-async def lost(
-    loom: Loom, job: Job, attempt: Attempt, code: str, message: str, steps: StepReader | None = None
-) -> None:
+async def lost(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
     """The fault of a host, the network, an engine, a disk, an emulator or a registry."""
-    await _end(loom, job, attempt, AttemptEvent.LOSE, code, message, steps)
+    await _end(ctx, AttemptEvent.LOSE, code, message, steps)
 
 
-async def cancelled(loom: Loom, job: Job, attempt: Attempt) -> None:
-    await _end(loom, job, attempt, AttemptEvent.CANCEL, "", "cancelled", None)
+async def cancelled(ctx: AttemptContext) -> None:
+    await _end(ctx, AttemptEvent.CANCEL, "", "cancelled", None)
 
 
-async def forget(loom: Loom, job: Job, attempt: Attempt) -> None:
+async def forget(ctx: AttemptContext) -> None:
     """Nothing of the attempt stays on its host. A host that does not answer now is swept when it is next used."""
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
-            client = await loom.farm.client(attempt.host)
-            await client.forget(agent_job(loom.run_id, job, attempt))
+            client = await ctx.client()
+            await client.forget(ctx.agent_job)
 
 
 async def _end(
-    loom: Loom,
-    job: Job,
-    attempt: Attempt,
+    ctx: AttemptContext,
     event: AttemptEvent,
     code: str,
     message: str,
     steps: StepReader | None,
 ) -> None:
-    write_down(loom, job, attempt, event, code, message, steps)
+    record_end(ctx, event, code, message, steps)
     # One that is not reached would only be waited for, and is swept when it is next used.
     if code not in _AWAY:
-        await forget(loom, job, attempt)
+        await forget(ctx)
 
 
-def write_down(
-    loom: Loom,
-    job: Job,
-    attempt: Attempt,
+def record_end(
+    ctx: AttemptContext,
     event: AttemptEvent,
     code: str,
     message: str,
     steps: StepReader | None = None,
 ) -> None:
     """Commits the end and tells it; the host is not asked."""
-    state = loom.store.move_attempt(attempt.id, event, code=code, message=message)
-    codes = (*job.codes[:-1], code)
+    state = ctx.run.store.move_attempt(ctx.attempt.id, event, code=code, message=message)
+    codes = (*ctx.job.codes[:-1], code)
     again = event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN
-    loom.emit(
+    ctx.run.emit(
         AttemptEnded(
-            place=place(job, attempt),
+            place=ctx.place,
             state=state,
             code=code,
             message=message,
             step=steps.failing_step if steps else "",
             tail=steps.tail if steps else (),
-            again=again and loom.store.run(loom.run_id).stopped_by is None,
+            again=again and ctx.run.store.run(ctx.run.run_id).stopped_by is None,
         )
     )

@@ -8,8 +8,7 @@ from coordinator.domain.dockerfile.bases import BaseUse, held_name, pin
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
-from coordinator.domain.run.model import Attempt, Job
-from coordinator.run.context import Loom
+from coordinator.run.context import AttemptContext
 from coordinator.run.inputs.gather import BUILD_PLATFORM, Inputs
 
 _FORMAT = 1
@@ -47,28 +46,28 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
     return tuple(found)
 
 
-def known_bases(loom: Loom, job: Job, attempt: Attempt) -> tuple[JobBase, ...]:
+def known_bases(ctx: AttemptContext) -> tuple[JobBase, ...]:
     """The job's bases as far as they are known, which spare layers: a run that is gone on with may not have them."""
-    if not isinstance(loom.gathered, Inputs):
+    if not isinstance(ctx.run.gathered, Inputs):
         return ()
-    return job_bases(loom.gathered, job.platform, loom.farm.facts_of(attempt.host).native)
+    return job_bases(ctx.run.gathered, ctx.job.platform, ctx.facts.native)
 
 
-def spec(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> dict[str, object]:
-    target = loom.request.target
+def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
+    target = ctx.run.request.target
     pulled = {base.held: base for base in bases}
     return {
         "format": _FORMAT,
-        "platform": str(job.platform),
-        "engine": loom.builder(job.platform, attempt.host).value,
-        "dockerfile": pin(loom.inputs.dockerfile, {base.use.position: base.held for base in bases}),
-        "dockerfile_path": loom.inputs.dockerfile_path,
+        "platform": str(ctx.job.platform),
+        "engine": ctx.builder.value,
+        "dockerfile": pin(ctx.run.inputs.dockerfile, {base.use.position: base.held for base in bases}),
+        "dockerfile_path": ctx.run.inputs.dockerfile_path,
         "ignore_file": ".dockerignore",
         "stage": target.stage,
         "build_args": dict(target.build_args),
-        "labels": {**target.labels, **own_labels(job.build_id, attempt.mode)},
+        "labels": {**target.labels, **own_labels(ctx.job.build_id, ctx.attempt.mode)},
         "no_cache": target.no_cache,
-        "image": f"archloom/{loom.run_id}:{job.platform.slug}-{attempt.number}",
+        "image": f"archloom/{ctx.run.run_id}:{ctx.job.platform.slug}-{ctx.attempt.number}",
         "bases": [
             {
                 "name": base.held,

@@ -31,7 +31,7 @@ class _BaseLayer:
     blob: Descriptor
 
 
-class Repository:
+class RegistryDestination:
     """What `image.sink.Sink` asks for.
 
     A layer of one of the job's bases is taken over as its own registry has it, so that the child shares it with the

@@ -5,43 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from coordinator.domain.run.events import Phase, Place
-from coordinator.domain.run.job_names import agent_job
-from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.events import Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import Lacking
-from coordinator.run.context import Loom, place
+from coordinator.run.context import AttemptContext
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, job_bases, spec
 from coordinator.run.steps.phases import phase
 
 
-async def send(loom: Loom, attempt_id: int) -> None:
+async def send(ctx: AttemptContext) -> None:
     """Takes the attempt from ASSIGNED to BUILDING. Safe to repeat: what has arrived is replaced by the same."""
-    _, job, attempt = loom.find(attempt_id)
-    if attempt.state is AttemptState.ASSIGNED:
-        loom.store.move_attempt(attempt_id, AttemptEvent.SEND)
+    if ctx.attempt.state is AttemptState.ASSIGNED:
+        ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SEND)
     try:
-        await _send(loom, job, attempt)
+        await _send(ctx)
     except RegistryError as error:
-        await lost(loom, job, attempt, "registry", error.message)
+        await lost(ctx, "registry", error.message)
     except LostError as error:
-        await lost(loom, job, attempt, error.code or "connection", error.message)
+        await lost(ctx, error.code or "connection", error.message)
     else:
-        loom.store.move_attempt(attempt_id, AttemptEvent.SENT)
+        ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SENT)
 
 
-async def _send(loom: Loom, job: Job, attempt: Attempt) -> None:
-    here = place(job, attempt)
-    name = agent_job(loom.run_id, job, attempt)
-    client = await loom.farm.client(attempt.host)
-    bases = job_bases(loom.inputs, job.platform, loom.farm.facts_of(attempt.host).native)
-    await client.create(name, spec(loom, job, attempt, bases))
+async def _send(ctx: AttemptContext) -> None:
+    client = await ctx.client()
+    bases = job_bases(ctx.run.inputs, ctx.job.platform, ctx.facts.native)
+    await client.create(ctx.agent_job, spec(ctx, bases))
     # Side by side: either spends much of its time waiting for the host's small answers.
-    await _all(_context(loom, client, name, here), *([_bases(loom, job, attempt, bases)] if bases else []))
+    await _all(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
 
 
 async def _all(*works: Coroutine[object, object, None]) -> None:
@@ -55,20 +50,22 @@ async def _all(*works: Coroutine[object, object, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _context(loom: Loom, client: AgentClient, name: str, here: Place) -> None:
+async def _context(ctx: AttemptContext, client: AgentClient) -> None:
     # Within this machine bytes cost less than the time to pack them.
-    pack = not loom.farm.hosts[here.host].address.is_local
-    with phase(loom, here, "context"):
+    pack = not ctx.run.farm.hosts[ctx.host].address.is_local
+    with phase(ctx, "context"):
         await client.send_context(
-            name, loom.inputs.offer, lambda lacking: loom.emit(Phase(here, "context", _told(lacking))), pack=pack
+            ctx.agent_job,
+            ctx.run.inputs.offer,
+            lambda lacking: ctx.run.emit(Phase(ctx.place, "context", _told(lacking))),
+            pack=pack,
         )
 
 
-async def _bases(loom: Loom, job: Job, attempt: Attempt, bases: tuple[JobBase, ...]) -> None:
-    here = place(job, attempt)
+async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
     try:
-        with phase(loom, here, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))):
-            await bases_in(loom, job, attempt, bases, lambda text: loom.emit(Phase(here, "base", text)))
+        with phase(ctx, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))):
+            await bases_in(ctx, bases, lambda text: ctx.run.emit(Phase(ctx.place, "base", text)))
     except ArchloomError as error:
         raise _of_registry(error) from error
 

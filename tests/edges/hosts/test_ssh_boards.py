@@ -137,21 +137,21 @@ async def test_the_agent_starts_where_a_board_has_its_ways(own_board: OwnBoard, 
 
 async def test_a_board_behind_another_is_reached(own_board: OwnBoard, user: Path):
     """ProxyJump of ~/.ssh/config; both keys are checked; when it ends, nobody is logged in on either."""
-    door = own_board(name="door", engine=False)
-    board = own_board(name="inner", behind=door, engine=False)
-    ssh_home(user, door, board)
+    grant = own_board(name="door", engine=False)
+    board = own_board(name="inner", behind=grant, engine=False)
+    ssh_home(user, grant, board)
 
     async with agent(host(board), user) as client:
         assert client.hello.machine_id == board.machine_id
 
-    door.run(_UNTIL.format(done="[ $(pgrep -c '^sshd$') = 1 ]"))
+    grant.run(_UNTIL.format(done="[ $(pgrep -c '^sshd$') = 1 ]"))
 
 
 async def test_the_ssh_configuration_is_followed(own_board: OwnBoard, user: Path, monkeypatch: pytest.MonkeyPatch):
     """Include, Match, ProxyCommand, a key that only an ssh-agent can open, and IdentityFiles that are not there."""
-    door = own_board(name="door", engine=False)
-    board = own_board(name="inner", behind=door, engine=False)
-    config = ssh_home(user, door, board)
+    grant = own_board(name="door", engine=False)
+    board = own_board(name="inner", behind=grant, engine=False)
+    config = ssh_home(user, grant, board)
     words = config.read_text().replace("ProxyJump door", f"ProxyCommand ssh -F {user}/plain -W %h:%p door")
     (user / "plain").write_text(config.read_text())
     (user / ".ssh" / "included").write_text(words.replace("Host inner", "Match originalhost inner exec true"))

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,10 +28,12 @@ from coordinator.domain.run.retry import pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import HeldError, InterruptedRunError, LostError
-from coordinator.publish.publish import publish
+from coordinator.publish.publish import Publication, publish
 from coordinator.registry.tags import set_tag
-from coordinator.run.driver import RunOutcome, finish
+from coordinator.run.context import RunContext
+from coordinator.run.driver import PreparedRun, RunResult, drive_to_end
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.steps.cancel import cancel
 from coordinator.store.sqlite import Store
 from tests.edges.run.simulated_world import (
@@ -99,17 +102,21 @@ class Coordinator:
         self.under_way: set[object] = set()
         self.late = list(world.scenario.late)
         self.lease = HeldLease(store, RUN)
-        self.loom = SimpleNamespace(
-            run_id=RUN,
-            lease=self.lease,
-            env=SimpleNamespace(clock=store._clock),
+        session = SimpleNamespace(
+            env=SimpleNamespace(clock=store._clock, state=Path("nowhere")),
             store=store,
-            request=BuildRequest(target=world.target),
             registries=SimpleNamespace(registry=self._registry),
             farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts),
             emit=[].append,
         )
-        self.loom.find = self.find
+        self.run = RunContext(
+            session=session,
+            run_id=RUN,
+            lease=self.lease,
+            request=BuildRequest(target=world.target),
+            gathered=InputsGone("simulated"),
+            builders={},
+        )
 
     async def live(self) -> bool:
         """Whether the run has come to its end; False where the coordinator has died before."""
@@ -155,7 +162,9 @@ class Coordinator:
     async def _drive(self) -> None:
         hosts = self.world.scenario.hosts
         able = {platform: [Candidate(host, Mode.NATIVE) for host in hosts] for platform in self.world.scenario.builds}
-        work = asyncio.ensure_future(finish(self.loom, able, self._perform, 0.0, RunOutcome()))
+        work = asyncio.ensure_future(
+            drive_to_end(PreparedRun(context=self.run, candidates=able, began=0.0), self._dispatch)
+        )
         await asyncio.sleep(0)  # the run is driven from here on
         try:
             await self._watch(work)
@@ -163,7 +172,7 @@ class Coordinator:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
-    async def _watch(self, work: asyncio.Future[None]) -> None:
+    async def _watch(self, work: asyncio.Future[RunResult]) -> None:
         """Hears of a wish to cancel, and of reports that come too late, between any two steps."""
         cancel_at = self.world.scenario.cancel_at
         while not work.done():
@@ -191,7 +200,7 @@ class Coordinator:
         run = self.store.run(RUN)
         return next((run, job, one) for job in run.jobs for one in job.attempts if one.id == attempt_id)
 
-    async def _perform(self, action) -> None:
+    async def _dispatch(self, action) -> None:
         key = getattr(action, "attempt_id", RUN)
         assert key not in self.under_way, f"{action} while another action on it is under way"
         self.under_way.add(key)
@@ -216,9 +225,18 @@ class Coordinator:
             case Verify(attempt_id):
                 await self._verify(attempt_id)
             case Cancel(attempt_id):
-                await cancel(self.loom, attempt_id)
+                await cancel(self.run.attempt(attempt_id))
             case Publish():
-                await publish(self.loom, RUN)
+                await publish(
+                    Publication(
+                        run_id=RUN,
+                        target=self.world.target,
+                        store=self.store,
+                        registries=self.run.registries,
+                        check_lease=self.lease.beat,
+                        emit=self.run.emit,
+                    )
+                )
 
     async def _send(self, attempt_id: int) -> None:
         _, job, attempt = self.find(attempt_id)

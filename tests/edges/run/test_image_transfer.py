@@ -16,11 +16,12 @@ class Ways:
 
     def __init__(self, *, reaches: bool = True, code: str = "") -> None:
         self.taken: list[str] = []
-        self.told: list[object] = []
+        self.notices: list[object] = []
         self._code = code
-        facts = {"pi5": SimpleNamespace(reaches_tunnel=reaches)}
-        self.loom = SimpleNamespace(
-            no_tunnel_hosts=set(), farm=SimpleNamespace(facts_of=facts.__getitem__), emit=self.told.append
+        self.attempt = SimpleNamespace(
+            host="pi5",
+            facts=SimpleNamespace(reaches_tunnel=reaches),
+            run=SimpleNamespace(no_tunnel_hosts=set(), emit=self.notices.append),
         )
 
     def way(self, name: str, code: str) -> Callable[[], Awaitable[str]]:
@@ -33,7 +34,7 @@ class Ways:
         return go
 
     async def go(self) -> str:
-        return await _either(self.loom, "pi5", self.way("tunnel", self._code), self.way("archive", ""))
+        return await _either(self.attempt, self.way("tunnel", self._code), self.way("archive", ""))
 
 
 async def test_an_engine_that_reaches_the_tunnel_uses_it():
@@ -41,7 +42,7 @@ async def test_an_engine_that_reaches_the_tunnel_uses_it():
     ways = Ways()
 
     assert await ways.go() == "tunnel"
-    assert (ways.taken, ways.told) == (["tunnel"], [])
+    assert (ways.taken, ways.notices) == (["tunnel"], [])
 
 
 async def test_a_rootless_engine_is_not_asked_to_try():
@@ -49,7 +50,7 @@ async def test_a_rootless_engine_is_not_asked_to_try():
     ways = Ways(reaches=False)
 
     assert await ways.go() == "archive"
-    assert (ways.taken, ways.told) == (["archive"], [])
+    assert (ways.taken, ways.notices) == (["archive"], [])
 
 
 @pytest.mark.parametrize("code", ["forwarding", "loopback"])
@@ -59,8 +60,8 @@ async def test_what_stands_in_the_way_is_found_out_once(code):
 
     assert [await ways.go() for _ in range(3)] == ["archive"] * 3
     assert ways.taken == ["tunnel", "archive", "archive", "archive"]
-    assert len(ways.told) == 1
-    assert code in str(ways.told[0])
+    assert len(ways.notices) == 1
+    assert code in str(ways.notices[0])
 
 
 @pytest.mark.parametrize("code", ["tunnel", "connection", "engine", "registry", "not_built", "disk"])
@@ -71,4 +72,4 @@ async def test_what_may_pass_changes_nothing(code):
     for _ in range(2):
         with pytest.raises(LostError):
             await ways.go()
-    assert (ways.taken, ways.told) == (["tunnel", "tunnel"], [])
+    assert (ways.taken, ways.notices) == (["tunnel", "tunnel"], [])

@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.references import parse
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.steps.registry_destination import Repository
+from coordinator.run.steps.registry_destination import RegistryDestination
 from tests.edges.broker.broker_bed import Known
 from tests.services.images import base_image
 
@@ -30,14 +30,14 @@ async def test_a_base_s_layer_is_the_base_s_own_blob(registry, own_registry):
         [diff_id] = config["rootfs"]["diff_ids"]
         for target in (registry, other):
             into = parse(f"{target.address}/repository/{uuid.uuid4().hex[:8]}:1")
-            sink = Repository(registries, into, [SimpleNamespace(reference=reference)], {})
+            sink = RegistryDestination(registries, into, [SimpleNamespace(reference=reference)], {})
 
             found = await sink.layer(diff_id)
 
             assert found.digest == manifest["layers"][0]["digest"]
             assert await sink.has(found.digest)
         gone = parse(base.reference).with_digest("sha256:" + "0" * 64)
-        assert await Repository(registries, into, [SimpleNamespace(reference=gone)], {}).layer(diff_id) is None
+        assert await RegistryDestination(registries, into, [SimpleNamespace(reference=gone)], {}).layer(diff_id) is None
 
 
 async def test_a_layer_of_an_earlier_job_is_used_while_it_is_there(registry):
@@ -51,10 +51,10 @@ async def test_a_layer_of_an_earlier_job_is_used_while_it_is_there(registry):
         layer = json.loads(raw)["layers"][0]
         there = Descriptor(media_type="", digest=layer["digest"], size=layer["size"])
         gone = Descriptor(media_type="", digest="sha256:" + "1" * 64, size=1)
-        first = Repository(registries, into, [], known)
+        first = RegistryDestination(registries, into, [], known)
         first.remember("sha256:a", there)
         first.remember("sha256:b", gone)
 
-        assert await Repository(registries, into, [], known).layer("sha256:a") == there
-        assert await Repository(registries, into, [], known).layer("sha256:b") is None
-        assert await Repository(registries, elsewhere, [], known).layer("sha256:a") is None
+        assert await RegistryDestination(registries, into, [], known).layer("sha256:a") == there
+        assert await RegistryDestination(registries, into, [], known).layer("sha256:b") is None
+        assert await RegistryDestination(registries, elsewhere, [], known).layer("sha256:a") is None
