@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from agents.base.disk import Room
+from agents.base.errors import Code
 from agents.engine.monitor import Evidence
 
 _FULL = 16 << 20
@@ -28,7 +29,7 @@ class Fault(NamedTuple):
     """A failed build's result, without its measures."""
 
     state: str
-    code: str
+    code: Code
     message: str
 
 

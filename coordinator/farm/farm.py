@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Environment
@@ -20,9 +21,8 @@ from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunn
 from coordinator.hosts.ssh.login_limiter import Handshakes
 
 _FAREWELL_S = 5.0
-# How long a host that was there may be away, and what says that it may come back.
+# How long a host that was there may be away.
 _RETURN_S, _PAUSE_S = 30.0, 1.0
-_MAY_RETURN = frozenset({"connection", "unreachable"})
 # QEMU builds are mostly single-threaded; more of them than this only share the disk.
 _MOST_AUTOMATIC_SLOTS = 4
 
@@ -80,7 +80,9 @@ class Farm:
         try:
             return self.facts[name]
         except KeyError:
-            raise LostError(f"host '{name}' did not answer when this run was taken up", code="unreachable") from None
+            raise LostError(
+                f"host '{name}' did not answer when this run was taken up", code=Cause.UNREACHABLE
+            ) from None
 
     def slots_of(self, name: str) -> int:
         """How many jobs this host takes from us at once. Raises LostError as `facts_of` does."""
@@ -94,7 +96,7 @@ class Farm:
     async def client(self, name: str) -> AgentClient:
         """The agent on this host, connected; anew where the connection was lost. Raises LostError."""
         if name not in self._hosts:
-            raise LostError(f"host '{name}' is not in the inventory any more", code="unreachable")
+            raise LostError(f"host '{name}' is not in the inventory any more", code=Cause.UNREACHABLE)
         async with self._locks[name]:
             last = self._clients.get(name)
             if last is not None and not last.lost:
@@ -112,7 +114,7 @@ class Farm:
             try:
                 return await self.client(name)
             except LostError as error:
-                if error.code not in _MAY_RETURN or asyncio.get_running_loop().time() > until:
+                if not rule(error.code).may_return or asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(_PAUSE_S)
 

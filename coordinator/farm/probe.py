@@ -8,6 +8,7 @@ from math import inf, isinf
 from types import TracebackType
 from typing import Self
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
@@ -24,8 +25,6 @@ from coordinator.farm.farm import Farm
 _PROBE_TIMEOUT_S = 30.0
 # Whoever waits this long wants to know for whom; a dead host has had its time by then, and is told of otherwise.
 _TELL_S = 6.0
-# The transport's word for a host where nothing answers at all.
-_DEAD = "unreachable"
 
 Found = dict[str, Facts | Unreachable]
 
@@ -163,9 +162,9 @@ class Probing:
         except ArchloomError as error:
             # The lines that show it begin with the host's name.
             message = error.message.removeprefix(f"host '{host.name}': ")
-            if error.code == _DEAD:
+            if error.code == Cause.UNREACHABLE:
                 self._memory.missed(host, message, error.hint)
-            return Unreachable(message, error.hint, alive=error.code != _DEAD, known=last)
+            return Unreachable(message, error.hint, alive=error.code != Cause.UNREACHABLE, known=last)
         machine = f"{client.hello.machine_id} {client.hello.boot_id}"
         facts = with_pins(host, self._memory.saw(host, observation, machine, self._clock() - asked))
         self._machines[host.name] = machine

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.broker.server import Broker
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
@@ -72,7 +73,7 @@ class RunContext:
     def inputs(self) -> Inputs:
         """Raises LostError `changed` where the inputs are gone."""
         if isinstance(self.gathered, InputsGone):
-            raise LostError(self.gathered.reason, code="changed")
+            raise LostError(self.gathered.reason, code=Cause.CHANGED)
         return self.gathered
 
     def attempt(self, attempt_id: int) -> AttemptContext:
@@ -116,7 +117,7 @@ class AttemptContext:
         try:
             return self.run.builders[self.job.platform, self.host]
         except KeyError:
-            raise LostError(f"host '{self.host}' does not take {self.job.platform} any more", code="left") from None
+            raise LostError(f"host '{self.host}' does not take {self.job.platform} any more", code=Cause.LEFT) from None
 
     async def client(self) -> AgentClient:
         """The agent on the host. Raises LostError."""

@@ -40,7 +40,7 @@ class PreparedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How a run ended. `descriptor` is that of the published index, as an index of indexes would name it; else it is empty.
+    """How a run ended. `descriptor` is that of the published index, as an index of indexes would name it; else empty.
 
     `message`, `hint` and `code` are those of the error that a run which is not published ended with; the message says
     which tags were moved.

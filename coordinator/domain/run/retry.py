@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from coordinator.domain.causes import Cause, Retry, rule
+
 MOST_ATTEMPTS = 3
-# The next try may well be on the same host.
-_ANYWHERE = frozenset({"connection", "cut", "no_context", "reboot", "spec_differs", "tunnel", "unknown_job"})
-# One more try answers "was it a hiccup?"; a second crash of the emulator on the same step is not one.
-_ANYWHERE_ONCE = frozenset({"base", "emulator", "engine", "not_built", "vanished"})
 _MOST_PUSHES = 3
-# An archive takes the same way to the host, and ends in the same registry.
-_ARCHIVE_NO_BETTER = frozenset({"connection", "registry", "unreachable"})
-# What no host can mend: the registry said no, or what was to be built is not here any more.
-_NOWHERE = frozenset({"changed", "registry"})
 
 
 class Verdict(StrEnum):
@@ -30,25 +24,36 @@ class Verdict(StrEnum):
 
 
 def verdict(codes: Sequence[str]) -> Verdict:
-    """`codes` are the reasons of the attempts lost so far, the latest last."""
+    """`codes` are the causes of the attempts lost so far, the latest last."""
     last = codes[-1]
-    if len(codes) >= MOST_ATTEMPTS or last in _NOWHERE:
+    if len(codes) >= MOST_ATTEMPTS:
         return Verdict.ENOUGH
-    if last in _ANYWHERE or (last in _ANYWHERE_ONCE and codes.count(last) == 1):
-        return Verdict.AGAIN
-    return Verdict.ELSEWHERE
+    match rule(last).retry:
+        case Retry.NO_HOST:
+            return Verdict.ENOUGH
+        case Retry.ANY_HOST:
+            return Verdict.AGAIN
+        case Retry.ANY_HOST_ONCE:
+            return Verdict.AGAIN if codes.count(last) == 1 else Verdict.ELSEWHERE
+        case Retry.OTHER_HOST:
+            return Verdict.ELSEWHERE
 
 
 def pushed_again(code: str, losses: int, *, tunnel: bool) -> bool:
-    """Whether a finished image is sent once more after so many losses, the last for this reason.
+    """Whether a finished image is sent once more after so many losses, the last for this cause.
 
     `tunnel`: the host's engine reaches the tunnel, so that an archive is another way, which is tried once.
     """
-    if code == "not_built":
+    if code == Cause.NOT_BUILT:
         return False
-    return losses < _MOST_PUSHES + (tunnel and code not in _ARCHIVE_NO_BETTER)
+    return losses < _MOST_PUSHES + (tunnel and rule(code).archive_helps)
 
 
 def leaves_as_archive(losses: int) -> bool:
     """Whether the tunnel has been tried often enough."""
     return losses >= _MOST_PUSHES
+
+
+def push_cause(code: str) -> Cause:
+    """The cause that an attempt ends with when its push is given up."""
+    return Cause(code) if code in {Cause.NOT_BUILT, Cause.REGISTRY} else Cause.PUSH

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import JobState
 from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, UsageError, worst
-
-_REGISTRY_CODES = frozenset({"registry", "mismatch", "malformed", "schema1"})
 
 
 def run_error(run: Run, tags: str) -> ArchloomError | None:
@@ -52,11 +51,11 @@ def _hint(run: Run, shown: Job | None) -> str:
 
 def _said(job: Job) -> str:
     code = job.attempt.code if job.attempt else ""
-    return f"{job.platform} {job.state}" + (f" ({code})" if code and code != "build" else "")
+    return f"{job.platform} {job.state}" + (f" ({code})" if code and code != Cause.BUILD else "")
 
 
 def _exit(job: Job) -> Exit:
     code = job.attempt.code if job.attempt else ""
-    if code in _REGISTRY_CODES:
+    if rule(code).exit_code is Exit.REGISTRY:
         return Exit.REGISTRY
     return Exit.BUILD_FAILED if job.state is JobState.FAILED else Exit.LOST

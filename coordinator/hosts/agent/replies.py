@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import ArchloomError, Exit, LostError, RegistryError, UsageError
 
 T = TypeVar("T")
-_HINTS = {
-    "disk": "make room on the host, for example with `docker system prune`, or choose other hosts with --on",
-    "changed": "run again when nothing writes there, or name it in .dockerignore",
-    "internal": "this is a defect of archloom, or an unusual host; the message above says what was found",
-}
 # Requests that only a defect of the coordinator sends.
 _OUR_FAULT = frozenset({"bad_request", "spec_differs", "started"})
 
@@ -214,11 +210,11 @@ def failure(host: str, fields: Mapping[str, Any]) -> ArchloomError:
         return HostBusyError(message, holder=holder, since=since)
     if code == "refused":
         return RegistryError(message, code=code)
-    if code == "changed":
-        return UsageError(message, hint=_HINTS[code], code="context_changed")
+    if code == Cause.CHANGED:
+        return UsageError(message, hint=rule(code).hint, code="context_changed")
     if code in _OUR_FAULT:
         return ArchloomError(message, code=code)
-    return LostError(message, hint=_HINTS.get(code, ""), code=code)
+    return LostError(message, hint=rule(code).hint, code=code)
 
 
 def field(host: str, fields: object, name: str, kind: type[T]) -> T:

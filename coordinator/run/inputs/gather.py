@@ -12,6 +12,7 @@ from typing import Any
 
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
+from coordinator.domain.causes import Cause
 from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
@@ -245,7 +246,7 @@ async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -
         return silent
     except ArchloomError as error:
         # What was there must be there again; only the registry's word that it is gone says more than "not now".
-        if earlier is not None and error.code != "not_found":
+        if earlier is not None and error.code != Cause.NOT_FOUND:
             raise
         return error.message
 

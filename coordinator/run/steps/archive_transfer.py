@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import HeldImage
 from coordinator.image.archive_import import import_archive
@@ -58,7 +59,7 @@ async def _image(ctx: AttemptContext, base: JobBase) -> BaseImage:
         raise LostError(
             f"host '{ctx.host}': {base.use.text} has zstd layers, which engine {version} cannot load from an archive",
             hint="Docker 23.0 is the first that can; or build from a base with gzip layers",
-            code="zstd",
+            code=Cause.ZSTD,
         )
     return image
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from coordinator.domain.causes import rule
 from coordinator.domain.run.build_log import StepReader
 from coordinator.domain.run.events import AttemptEnded
 from coordinator.domain.run.retry import Verdict, verdict
@@ -13,7 +14,6 @@ from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext
 
 _PATIENCE_S = 20.0
-_AWAY = frozenset({"connection", "unreachable"})
 
 
 async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
@@ -47,7 +47,7 @@ async def _end(
 ) -> None:
     record_end(ctx, event, code, message, steps)
     # One that is not reached would only be waited for, and is swept when it is next used.
-    if code not in _AWAY:
+    if not rule(code).may_return:
         await forget(ctx)
 
 

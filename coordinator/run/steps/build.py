@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import Phase, StepLine, Waiting
 from coordinator.domain.run.states import AttemptEvent
@@ -30,7 +31,7 @@ async def build(ctx: AttemptContext) -> None:
         with phase(ctx, "build"):
             ended = await _follow(ctx, client, steps)
     except LostError as error:
-        await lost(ctx, error.code or "connection", error.message)
+        await lost(ctx, error.code or Cause.CONNECTION, error.message)
         return
     await _settle(ctx, ended, steps)
 
@@ -68,7 +69,7 @@ async def _follow(ctx: AttemptContext, client: AgentClient, steps: StepReader) -
             try:
                 return await reading.to_the_end(client)
             except LostError as error:
-                if error.code != "connection":
+                if error.code != Cause.CONNECTION:
                     raise
             ctx.run.emit(Phase(ctx.place, "connection lost", "the build goes on there; trying to reach it again"))
             client = await ctx.run.farm.reached_again(ctx.host)
@@ -93,7 +94,7 @@ class _Reading:
                 self.offset = item.offset
                 self.keep(item.text)
                 _tell(self.ctx, self.steps.feed(item.text))
-        raise LostError(f"{self.ctx.host} closed the log before the job ended", code="connection")
+        raise LostError(f"{self.ctx.host} closed the log before the job ended", code=Cause.CONNECTION)
 
 
 def _tell(ctx: AttemptContext, lines: Sequence[LogLine]) -> None:
@@ -110,7 +111,7 @@ async def _settle(ctx: AttemptContext, ended: Ended, steps: StepReader) -> None:
             ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.BUILT)
         case EndState.BUILT:
             message = f"the engine built {ended.platform}, asked for {ctx.job.platform}"
-            await failed(ctx, "mismatch", message, steps)
+            await failed(ctx, Cause.MISMATCH, message, steps)
         case EndState.FAILED:
             await failed(ctx, ended.code, ended.message, steps)
         case EndState.LOST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.run.events import Notice
 from coordinator.errors import ArchloomError, LostError
 from coordinator.run.context import AttemptContext
@@ -13,9 +14,6 @@ from coordinator.run.steps.job_spec import JobBase, known_bases
 from coordinator.run.steps.push_errors import reason
 
 T = TypeVar("T")
-
-# The board's sshd forbids forwarding; the engine has a loopback of its own. Neither passes by trying again.
-_WALLS = frozenset({"forwarding", "loopback"})
 
 
 async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None], *, archive: bool = False) -> str:
@@ -48,7 +46,7 @@ async def _either(ctx: AttemptContext, tunnel: Callable[[], Awaitable[T]], archi
         try:
             return await tunnel()
         except LostError as error:
-            if error.code not in _WALLS:
+            if not rule(error.code).no_tunnel:
                 raise
             if ctx.host not in ctx.run.no_tunnel_hosts:
                 ctx.run.no_tunnel_hosts.add(ctx.host)
@@ -75,7 +73,7 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:
-                raise LostError("the engine says it pushed, and the broker saw no manifest", code="engine")
+                raise LostError("the engine says it pushed, and the broker saw no manifest", code=Cause.ENGINE)
             return grant.pushed.digest
 
 

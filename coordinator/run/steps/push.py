@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import PUSH_LOST, Phase
-from coordinator.domain.run.retry import leaves_as_archive, pushed_again
+from coordinator.domain.run.retry import leaves_as_archive, push_cause, pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.run.context import AttemptContext
@@ -25,7 +26,7 @@ async def push(ctx: AttemptContext) -> None:
     except LostError as error:
         await _lost(ctx, error)
     except ArchloomError as error:
-        await lost(ctx, "registry", error.message)
+        await lost(ctx, Cause.REGISTRY, error.message)
     else:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSHED, digest=digest)
 
@@ -43,8 +44,7 @@ async def _lost(ctx: AttemptContext, error: LostError) -> None:
         await asyncio.sleep(_PAUSE_S * losses)
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
     else:
-        code = error.code if error.code in {"not_built", "registry"} else "push"
-        await lost(ctx, code, error.message)
+        await lost(ctx, push_cause(error.code), error.message)
 
 
 async def _carry(ctx: AttemptContext) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.broker.grant import RETRYABLE, Grant
+from coordinator.domain.causes import Cause
 from coordinator.errors import ArchloomError, LostError
 
 
@@ -13,7 +14,7 @@ def reason(grant: Grant, error: ArchloomError) -> ArchloomError:
     broker, which keeps it: where it has none, the engine or its connection failed.
     """
     if grant.refusal is None:
-        return LostError(error.message, code="engine") if error.code == "refused" else error
+        return LostError(error.message, code=Cause.ENGINE) if error.code == Cause.REFUSED else error
     if grant.refusal.code in RETRYABLE:
-        return LostError(grant.refusal.message, code="registry")
+        return LostError(grant.refusal.message, code=Cause.REGISTRY)
     return grant.refusal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
@@ -24,9 +25,9 @@ async def send(ctx: AttemptContext) -> None:
     try:
         await _send(ctx)
     except RegistryError as error:
-        await lost(ctx, "registry", error.message)
+        await lost(ctx, Cause.REGISTRY, error.message)
     except LostError as error:
-        await lost(ctx, error.code or "connection", error.message)
+        await lost(ctx, error.code or Cause.CONNECTION, error.message)
     else:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SENT)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.domain.causes import Cause, Fault, rule
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.build_id import pin_tag
@@ -12,8 +13,6 @@ from coordinator.registry.tags import set_tag
 from coordinator.run.context import AttemptContext
 from coordinator.run.steps.attempt_end import failed, forget, lost
 from coordinator.run.steps.phases import phase
-
-_NOT_WHAT_WAS_ASKED = frozenset({"mismatch", "malformed", "schema1"})
 
 
 async def verify(ctx: AttemptContext) -> None:
@@ -28,10 +27,10 @@ async def verify(ctx: AttemptContext) -> None:
             manifest = await registry.get_manifest(repository.repository, child.digest)
             await set_tag(registry, repository.repository, pin, manifest)
     except RegistryError as error:
-        if error.code in _NOT_WHAT_WAS_ASKED:
+        if rule(error.code).fault is Fault.BUILD:
             await failed(ctx, error.code, error.message)
         else:
-            await lost(ctx, "registry", error.message)
+            await lost(ctx, Cause.REGISTRY, error.message)
         return
     seconds = ctx.run.env.clock() - ctx.attempt.started_at
     stored = VerifiedChild(
