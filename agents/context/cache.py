@@ -40,11 +40,11 @@ class Objects:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "objects"
         self.added = 0
-        self._here = self.root / state.boot_id()
-        self._here.mkdir(parents=True, exist_ok=True)
+        self._this_boot = self.root / state.boot_id()
+        self._this_boot.mkdir(parents=True, exist_ok=True)
         # Only folders of boots are looked through for files.
         self._earlier = [
-            path for path in self.root.iterdir() if path.is_dir() and path.name not in {FOLDERS, self._here.name}
+            path for path in self.root.iterdir() if path.is_dir() and path.name not in {FOLDERS, self._this_boot.name}
         ]
         self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -93,7 +93,7 @@ class Objects:
     def keep(self, file: File, parent: int) -> None:
         """Put the file in the folder `parent`, which is whole and was verified, into the store too."""
         if _may_share(file):
-            self._put(_path(self._here, file.digest), file, parent, replace=False)
+            self._put(_path(self._this_boot, file.digest), file, parent, replace=False)
 
     def _put(self, path: Path, file: File, parent: int, *, replace: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ class Objects:
             link.replace(path)
 
     def _find(self, file: File) -> Path | None:
-        path = _path(self._here, file.digest)
+        path = _path(self._this_boot, file.digest)
         if path.exists():
             return path
         for boot in self._earlier:

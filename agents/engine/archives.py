@@ -12,7 +12,7 @@ from agents.engine import images
 from agents.engine.disk_full import shortage
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Send, Stream
-from agents.engine.engines import here
+from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
@@ -27,7 +27,7 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int
     `begin` gets `{"image_id", "size"}` once, with the first piece in hand: older engines write the whole archive to
     their disk before that. Raises AgentError `not_built`, `disk` or `engine`, after `begin` too.
     """
-    engine = here()
+    engine = local_engine()
     image = images.inspect(engine, spec.image)
     if image is None:
         raise _not_built(spec)
@@ -52,7 +52,7 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int
 
 def lacking(spec: Spec) -> list[str]:
     """The held names of the spec's bases that the engine does not have. Raises AgentError `engine`."""
-    return _lacking(here(), spec)
+    return _lacking(local_engine(), spec)
 
 
 def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
@@ -60,7 +60,7 @@ def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
 
     Raises AgentError `base` for what the engine says of the archive, `disk`, `engine`, and what `pieces` raises.
     """
-    engine = here()
+    engine = local_engine()
     wanted = _lacking(engine, spec)
     said = ""
 

@@ -30,25 +30,25 @@ class Driver(Protocol):
     def cancel(self) -> None: ...
 
 
-def here() -> EngineSocket:
+def local_engine() -> EngineSocket:
     """The engine this user would use."""
     return EngineSocket(find_socket(os.environ))
 
 
 def engine_id() -> str:
     """The engine's id, the same for every user of it. Raises AgentError `engine`."""
-    return str(here().info()["ID"])
+    return str(local_engine().info()["ID"])
 
 
 def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
     """The build of this spec in this job folder. Raises AgentError `engine` where its program is not here."""
-    engine = here()
+    engine = local_engine()
     return EngineBuild(spec, folder, engine, _driver(spec, folder, log, engine))
 
 
 def discard(spec: Spec) -> None:
     """Drop what the engine holds for the spec: its image and its bases. Fine to repeat."""
-    engine = here()
+    engine = local_engine()
     for name in (spec.image, *(base.name for base in spec.bases)):
         images.untag(engine, name)
 

@@ -18,7 +18,7 @@ class _Step:
         self.rest = b""
         self.rest_at = 0
         self.done = False
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
 
 class Plain:
@@ -31,12 +31,12 @@ class Plain:
 
     def feed(self, trace: Trace) -> None:
         # Step by step, each with its name first and its end last: a message holds what many of them did meanwhile.
-        told = (
+        digests = (
             *(vertex.digest for vertex in trace.vertexes),
             *(log.vertex for log in trace.logs),
             *(status.vertex for status in trace.statuses),
         )
-        for digest in dict.fromkeys(told):
+        for digest in dict.fromkeys(digests):
             vertexes = [vertex for vertex in trace.vertexes if vertex.digest == digest]
             for vertex in vertexes:
                 self._start(vertex)
@@ -70,9 +70,9 @@ class Plain:
 
     def _status(self, status: Status) -> None:
         step = self._steps.get(status.vertex)
-        if step is None or not status.completed or status.id in step.told:
+        if step is None or not status.completed or status.id in step.reported:
             return
-        step.told.add(status.id)
+        step.reported.add(status.id)
         size = ""
         if status.total or status.current:
             size = f" {_size(status.current)}" + (f" / {_size(status.total)}" if status.total else "")

@@ -12,7 +12,7 @@ from agents.engine import images, tunnel
 from agents.engine.disk_full import shortage
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Stream, aborted_by
-from agents.engine.engines import here
+from agents.engine.engines import local_engine
 from agents.job.spec import Base, Spec
 
 _holding = threading.Lock()
@@ -25,7 +25,7 @@ def pull(
 
     Raises AgentError `base` (the registry's word, which base), `tunnel`, `loopback`, `engine`, or `cancelled`.
     """
-    engine = here()
+    engine = local_engine()
     header = tunnel.credentials(spec, port, secret)
     pulled = kept = 0
     for base in spec.bases:

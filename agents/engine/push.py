@@ -14,7 +14,7 @@ from agents.base.errors import AgentError
 from agents.engine import images, tunnel
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Stream, aborted_by
-from agents.engine.engines import here
+from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
@@ -41,7 +41,7 @@ def push(
     `progress` gets bytes done and in all, of the layers the engine has begun with. Raises AgentError `not_built`,
     `refused` (the registry's word), `tunnel`, `loopback`, `engine` or `cancelled`.
     """
-    engine = here()
+    engine = local_engine()
     held = images.inspect(engine, spec.image, manifests=True)
     if held is None:
         raise AgentError("not_built", f"the engine has no image {spec.image}")
@@ -135,8 +135,8 @@ class Layers:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._layers: dict[str, tuple[int, int]] = {}
-        self._told_at = 0.0
-        self._told = (0, 0)
+        self._reported_at = 0.0
+        self._reported = (0, 0)
 
     def tell(self, message: dict[str, Any]) -> None:
         """Take one of the engine's messages in."""
@@ -156,6 +156,6 @@ class Layers:
         now = time.monotonic()
         known = (sum(done for done, _ in self._layers.values()), sum(total for _, total in self._layers.values()))
         finished = known[0] == known[1]
-        if known != self._told and (finished or now - self._told_at >= _OFTEN):
-            self._told_at, self._told = now, known
+        if known != self._reported and (finished or now - self._reported_at >= _OFTEN):
+            self._reported_at, self._reported = now, known
             self._progress(*known)

@@ -97,7 +97,7 @@ def _discard(spec: Any) -> None:  # noqa: ANN401 - jobs.Discard's
 def _engine() -> EngineSocket | None:
     """The engine, where there is one. Raises AgentError `engine` where it does not answer."""
     try:
-        engine = engines.here()
+        engine = engines.local_engine()
         engine.version()
     except AgentError as error:
         if error.detail.get("reason") in {"absent", "denied"}:

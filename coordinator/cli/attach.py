@@ -19,28 +19,30 @@ from coordinator.usecases.watch import abandoned, ended_badly, status_of
 
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")
 @click.argument("run", required=False)
-@click.option("--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report.")
+@click.option(
+    "--progress", type=click.Choice([progress.value for progress in Progress]), default="auto", help="Kind of report."
+)
 def command(run: str | None, progress: str) -> int:
     """Show RUN, or the newest, from its beginning until it ends.
 
     Ends with the run's own exit code. Ctrl-C leaves the run alone.
     """
-    here = read_environment()
-    moment = Moment(here.clock)
-    with open_store(here) as store:
+    env = read_environment()
+    moment = Moment(env.clock)
+    with open_store(env) as store:
         name = run_named(run, store).id
-        reader = RecordReader(log_folder(here.state, name))
+        reader = RecordReader(log_folder(env.state, name))
         try:
             with watching(Progress(progress), sys.stderr, moment) as watch:
-                ended = follow(reader, watch, moment, lambda: status_of(store.run(name), here.clock))
+                ended = follow(reader, watch, moment, lambda: status_of(store.run(name), env.clock))
         except KeyboardInterrupt:
             print_message(
                 f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}"
             )
             return Exit.INTERRUPTED
         found = store.run(name)
-    if not status_of(found, here.clock).is_over:
-        raise abandoned(found, here.clock)
+    if not status_of(found, env.clock).is_over:
+        raise abandoned(found, env.clock)
     problem = ended_badly(found, ended.message, ended.hint) if ended else ended_badly(found)
     if problem is not None:
         raise problem

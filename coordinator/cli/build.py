@@ -18,7 +18,7 @@ from coordinator.cli.run_command import OutputOptions, drive, result_flags
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.pass_context
 def command(
-    here: click.Context,
+    context: click.Context,
     /,
     *,
     fail_fast: bool,
@@ -30,7 +30,7 @@ def command(
     if dry_run:
         from coordinator.cli.plan import command as plan
 
-        here.invoke(plan, as_json=options.as_json, **words)
+        context.invoke(plan, as_json=options.as_json, **words)
         return None
 
     from coordinator.cli.environment import open_inventory, read_environment

@@ -23,13 +23,13 @@ def command(run: str, *, inventory: str | None) -> None:
     from coordinator.state.open_store import open_store
     from coordinator.usecases.cancel import cancel
 
-    here = read_environment()
-    with open_store(here) as store:
+    env = read_environment()
+    with open_store(env) as store:
         found = store.find_run(run)
     if found.finished_at is not None:
         raise _over(found, "already")
-    with watching(Progress.QUIET, sys.stderr) as shown, recorded(shown, here.clock) as watch:
-        ended = asyncio.run(cancel(found.id, lambda: inventory_of(found, inventory, here), here, watch))
+    with watching(Progress.QUIET, sys.stderr) as shown, recorded(shown, env.clock) as watch:
+        ended = asyncio.run(cancel(found.id, lambda: inventory_of(found, inventory, env), env, watch))
     if ended.exit_code != Exit.INTERRUPTED:
         raise _over(ended, "before it could be cancelled")
     moved = ", ".join(tag.reference for tag in ended.tags if tag.moved)

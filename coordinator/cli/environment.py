@@ -34,21 +34,21 @@ def read_environment() -> Environment:
     )
 
 
-def open_inventory(given: str | None, here: Environment) -> Inventory:
+def open_inventory(given: str | None, env: Environment) -> Inventory:
     """The inventory `-i`, ARCHLOOM_INVENTORY or the usual places name; the built-in one where there is none."""
     from coordinator.config.load import load
     from coordinator.config.locate import find
 
-    path = find(given, here.environ, here.folder, here.home)
+    path = find(given, env.environ, env.folder, env.home)
     return builtin() if path is None else load(path)
 
 
-def inventory_of(run: Run, given: str | None, here: Environment) -> Inventory:
+def inventory_of(run: Run, given: str | None, env: Environment) -> Inventory:
     """The inventory this run began with, as it is now, or another that is given."""
     from coordinator.config.load import load
 
     if given is not None:
-        return open_inventory(given, here)
+        return open_inventory(given, env)
     if not run.inventory:
         return builtin()
     path = Path(run.inventory)

@@ -35,9 +35,9 @@ def _shown(action: Callable[[], int]) -> int:
         if isinstance(error, BrokenPipeError) and _reader_gone():
             return _READER_GONE
         errors = [_ours(leaf) for leaf in _leaves(error)]
-        for one in errors:
-            print_error(one)
-        return worst([one.exit_code for one in errors])
+        for shown in errors:
+            print_error(shown)
+        return worst([shown.exit_code for shown in errors])
     return code
 
 
@@ -74,8 +74,8 @@ def _forget_unread() -> None:
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
+        for inner in error.exceptions:
+            yield from _leaves(inner)
     else:
         yield error
 

@@ -24,8 +24,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     """Show the index of REF, its platforms, and which entry each platform resolves to."""
-    here = read_environment()
-    found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, here), here))
+    env = read_environment()
+    found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, env), env))
     if as_json:
         print_json(found.to_json())
         return

@@ -58,7 +58,7 @@ def _summary(inventory: Inventory) -> str:
         "registry": len(inventory.registries),
     }
     plurals = {"registry": "registries"}
-    told = [
+    parts = [
         f"{count} {word if count == 1 else plurals.get(word, f'{word}s')}" for word, count in counts.items() if count
     ]
-    return f"{label(Path(inventory.source))}: {', '.join(told)}"
+    return f"{label(Path(inventory.source))}: {', '.join(parts)}"

@@ -32,27 +32,27 @@ _BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, Attemp
 @click.option("-f", "--follow", is_flag=True, help="Go on until the builds have ended.")
 def command(run: str | None, platform: str | None, *, follow: bool) -> int:
     """Show the log of RUN, or of the newest, of one PLATFORM or of all."""
-    here = read_environment()
+    env = read_environment()
     run, platform = told_apart(run, platform)
-    with open_store(here) as store:
+    with open_store(env) as store:
         found = run_named(run, store)
-        shown = _Shown(here.state, found.id, platforms.parse(platform) if platform else None)
+        shown = _Shown(env.state, found.id, platforms.parse(platform) if platform else None)
         try:
-            found = _show(shown, found, here, store, follow=follow)
+            found = _show(shown, found, env, store, follow=follow)
         except KeyboardInterrupt:
             if not follow:
                 raise
             return Exit.INTERRUPTED
     if follow and shown.is_under_way(found):
-        raise abandoned(found, here.clock)
+        raise abandoned(found, env.clock)
     return Exit.DONE
 
 
-def _show(shown: _Shown, found: Run, here: Environment, store: Store, *, follow: bool) -> Run:
+def _show(shown: _Shown, found: Run, env: Environment, store: Store, *, follow: bool) -> Run:
     """Returns the run as it was when nothing more was to be shown."""
     while True:
         # Asked before the logs are read: what was written before the end is shown in any case.
-        goes_on = follow and shown.is_under_way(found) and status_of(found, here.clock) is Status.RUNNING
+        goes_on = follow and shown.is_under_way(found) and status_of(found, env.clock) is Status.RUNNING
         shown.show(found, to_the_end=not goes_on)
         if not goes_on:
             return found

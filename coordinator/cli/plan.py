@@ -23,12 +23,12 @@ def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the reque
     from coordinator.usecases.plan import plan_build
 
     flags = Flags(**words)
-    here = read_environment()
-    target = target_from(flags, here.environ)
+    env = read_environment()
+    target = target_from(flags, env.environ)
     request = flags.request(target)
-    inventory = open_inventory(flags.inventory, here)
+    inventory = open_inventory(flags.inventory, env)
     with watching(Progress.PLAIN, sys.stderr) as watch:
-        plan = asyncio.run(plan_build(request, inventory, here, watch))
+        plan = asyncio.run(plan_build(request, inventory, env, watch))
     if as_json:
         print_json(plan.to_json())
     else:

@@ -67,7 +67,7 @@ def request_flags(command: F) -> F:
         click.option("-i", "--inventory", metavar="FILE", help="Hosts to build on. (env: ARCHLOOM_INVENTORY)"),
         click.option(
             "--emulate",
-            type=click.Choice([one.value for one in Emulate]),
+            type=click.Choice([choice.value for choice in Emulate]),
             default=Emulate.AUTO.value,
             help="QEMU where no board can (auto), or never; only: emulators alone.",
         ),
@@ -185,6 +185,6 @@ def _meant(name: str, given: tuple[str, ...]) -> str:
 
     if not given:
         return f"give it a value too: --build-arg {name or 'NAME'}=…"
-    near = {one.lower(): one for one in given}
+    near = {value.lower(): value for value in given}
     close = get_close_matches(name.partition("=")[0].lower(), near, n=1)
     return f"did you mean {near[close[0]]}?" if close else f"there is {', '.join(given)}"

@@ -23,14 +23,14 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     from coordinator.usecases.resume import resume
 
     options = OutputOptions(**words)
-    here = read_environment()
-    with open_store(here) as store:
+    env = read_environment()
+    with open_store(env) as store:
         found = store.find_run(run) if run is not None else store.newest_unfinished()
     if found is None:
         raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
     _check_unfinished(found)
-    hosts = inventory_of(found, inventory, here)
-    return drive(options, here, lambda watch: resume(found, hosts, here, watch))
+    hosts = inventory_of(found, inventory, env)
+    return drive(options, env, lambda watch: resume(found, hosts, env, watch))
 
 
 def _check_unfinished(run: Run) -> None:

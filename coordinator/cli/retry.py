@@ -24,9 +24,9 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
     if run and "/" in run:  # a platform: no run has such an id
         platform, run = (run, *platform), None
     options = OutputOptions(**words)
-    here = read_environment()
-    with open_store(here) as store:
+    env = read_environment()
+    with open_store(env) as store:
         found = run_named(run, store)
     wanted = platforms.parse_list(platform)
-    hosts = inventory_of(found, inventory, here)
-    return drive(options, here, lambda watch: retry(found, wanted, hosts, here, watch))
+    hosts = inventory_of(found, inventory, env)
+    return drive(options, env, lambda watch: retry(found, wanted, hosts, env, watch))

@@ -48,7 +48,10 @@ def result_flags(command: F) -> F:
     flags = [
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
         click.option(
-            "--progress", type=click.Choice([one.value for one in Progress]), default="auto", help="Kind of report."
+            "--progress",
+            type=click.Choice([progress.value for progress in Progress]),
+            default="auto",
+            help="Kind of report.",
         ),
         click.option("--metadata-file", type=file, help="Write the result as JSON."),
         click.option("--iidfile", type=file, help="Write the digest to a file."),

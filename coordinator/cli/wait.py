@@ -25,22 +25,22 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
 
     Ends with the run's own exit code, of several with the worst.
     """
-    here = read_environment()
+    env = read_environment()
     began = time.monotonic()
-    with open_store(here) as store:
+    with open_store(env) as store:
         names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))
         while True:
-            found = [(one, status_of(one, here.clock)) for one in map(store.run, names)]
-            left = [one.id for one, stand in found if stand is Status.RUNNING]
+            found = [(run, status_of(run, env.clock)) for run in map(store.run, names)]
+            left = [run.id for run, stand in found if stand is Status.RUNNING]
             if not left:
                 break
             if timeout is not None and time.monotonic() - began >= timeout:
                 raise _late(left, timeout)
             time.sleep(POLL_S)
-    gone = [abandoned(one, here.clock) for one, stand in found if stand is Status.INTERRUPTED]
+    gone = [abandoned(run, env.clock) for run, stand in found if stand is Status.INTERRUPTED]
     for error in gone:
         print_error(error)
-    return worst([*(error.exit_code for error in gone), *(_exit(one) for one, _ in found if one.finished_at)])
+    return worst([*(error.exit_code for error in gone), *(_exit(run) for run, _ in found if run.finished_at)])
 
 
 def _exit(run: Run) -> Exit:

@@ -31,28 +31,28 @@ from coordinator.usecases.watch import jobs_of, status_of
 def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     """Tell why RUN, or the newest, did what it did: every decision, wait, step
     and error in order, with seconds, beside the run before of the same target."""
-    here = read_environment()
+    env = read_environment()
     run, platform = told_apart(run, platform)
-    with open_store(here) as store:
+    with open_store(env) as store:
         found = run_named(run, store)
         jobs = jobs_of(found, platforms.parse(platform) if platform else None)
         previous = store.previous(found)
-        now = _known(found, store, here)
-        before = _known(previous, store, here) if previous else None
-    told = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
+        now = _known(found, store, env)
+        before = _known(previous, store, env) if previous else None
+    comparison = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
     if as_json:
-        print_json(account_json(told))
+        print_json(account_json(comparison))
     else:
-        print_data(account_text(told, get_terminal_size().columns if sys.stdout.isatty() else None))
-        if told.status is Status.INTERRUPTED:
+        print_data(account_text(comparison, get_terminal_size().columns if sys.stdout.isatty() else None))
+        if comparison.status is Status.INTERRUPTED:
             print_message(f"hint: go on with it: archloom resume {found.id}")
 
 
-def _known(run: Run, store: Store, here: Environment) -> Sources:
+def _known(run: Run, store: Store, env: Environment) -> Sources:
     return Sources(
         run=run,
-        status=status_of(run, here.clock),
+        status=status_of(run, env.clock),
         committed=store.events(run.id),
-        recorded=tuple(RecordReader(log_folder(here.state, run.id)).new()),
-        origin=origin_of(here.state, run),
+        recorded=tuple(RecordReader(log_folder(env.state, run.id)).new()),
+        origin=origin_of(env.state, run),
     )

@@ -185,7 +185,7 @@ def _remove(body: str, section: Spot | None, name: str) -> str | None:
     if section.flow:
         if after is not None:
             return body[: member.key.start] + body[after.key.start :]
-        before = next((one.end for one in reversed(section.members) if one.end < member.key.start), None)
+        before = next((previous.end for previous in reversed(section.members) if previous.end < member.key.start), None)
         return body[: member.key.start if before is None else before] + body[member.end :]
     end = _behind(body, member.end, section.column)
     is_followed = after is not None and _line_start(body, after.key.start) == end

@@ -90,11 +90,11 @@ def _registries(document: InventoryDocument, path: Path) -> dict[str, RegistrySe
     return {
         host: RegistrySettings(
             host=host,
-            http=one.http or False,
-            ca=str(_beside(path, one.ca)) if one.ca else "",
-            via=one.via or "tunnel",
+            http=settings.http or False,
+            ca=str(_beside(path, settings.ca)) if settings.ca else "",
+            via=settings.via or "tunnel",
         )
-        for host, one in document.registries.items()
+        for host, settings in document.registries.items()
     }
 
 

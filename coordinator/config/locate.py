@@ -29,8 +29,8 @@ def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path
 
 def label(path: Path) -> str:
     """The path as a person standing here would type it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _named(text: str, by: str, cwd: Path, home: Path) -> Path:

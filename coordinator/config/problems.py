@@ -22,17 +22,17 @@ class Problem:
     path: str
     text: str
 
-    def told(self, label: str) -> str:
+    def as_line(self, label: str) -> str:
         """`inventory.yaml:12:5: boards.pi5.jobs: expected …`."""
         return f"{label}:{self.line}:{self.column}: {self.path}{': ' if self.path else ''}{self.text}"
 
 
 def refusal(label: str, problems: Sequence[Problem], hint: str = "") -> UsageError:
     """The one error that carries all problems of a document, in the order of its lines, each once."""
-    told = [problem.told(label) for problem in sorted(set(problems))]
-    if len(told) == 1:
-        return UsageError(told[0], hint=hint, code="config")
-    return UsageError("\n".join([f"{len(told)} problems in {label}", *told]), hint=hint, code="config")
+    lines = [problem.as_line(label) for problem in sorted(set(problems))]
+    if len(lines) == 1:
+        return UsageError(lines[0], hint=hint, code="config")
+    return UsageError("\n".join([f"{len(lines)} problems in {label}", *lines]), hint=hint, code="config")
 
 
 def path_text(keys: Sequence[str | int]) -> str:

@@ -36,7 +36,7 @@ def validate(source: Source, data: dict[str, Any]) -> tuple[InventoryDocument, l
         return InventoryDocument.model_validate(data), list(source.problems)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    problems = [*source.problems, *(_problem(source, one) for one in details)]
+    problems = [*source.problems, *(_problem(source, detail) for detail in details)]
     return InventoryDocument.model_validate(_without(data, details)), problems
 
 

@@ -34,15 +34,15 @@ _OPEN: tuple[tuple[str, str], ...] = (
 
 def sentence(error: MarkedYAMLError, text: str) -> tuple[int, int, str]:
     """Line and column, both from 1, and what is wrong there."""
-    told = error.problem or error.context or "this is not YAML"
+    problem = error.problem or error.context or "this is not YAML"
     line, column = _place(error.problem_mark or error.context_mark)
     lines = text.splitlines()
     if line <= len(lines) and re.match(r" *\t", lines[line - 1]):
         return line, column, "a tab cannot indent YAML: use spaces"
-    words = _words(_OPEN, told)
+    words = _words(_OPEN, problem)
     if words and error.context_mark:
         return *_place(error.context_mark), words
-    return line, column, _words(_SENTENCES, told) or told
+    return line, column, _words(_SENTENCES, problem) or problem
 
 
 def _place(mark: object) -> tuple[int, int]:
@@ -51,9 +51,9 @@ def _place(mark: object) -> tuple[int, int]:
     return (mark.line + 1, mark.column + 1) if isinstance(mark, StreamMark) else (1, 1)
 
 
-def _words(table: tuple[tuple[str, str], ...], told: str) -> str:
+def _words(table: tuple[tuple[str, str], ...], problem: str) -> str:
     for pattern, words in table:
-        match = re.match(pattern, told)
+        match = re.match(pattern, problem)
         if match:
             return words.format(**match.groupdict())
     return ""

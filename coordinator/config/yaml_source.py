@@ -178,12 +178,12 @@ class _Builder:
         return Item(_place(node), {str(key): part.item.data for key, part in parts.items()}, parts)
 
     def _merge(self, node: Node, keys: tuple[str | int, ...], parts: dict[str | int, Part]) -> None:
-        for one in node.value if isinstance(node, SequenceNode) else [node]:
-            if isinstance(one, MappingNode):
-                for key, part in self.item(one, (*keys, "<<")).parts.items():
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            if isinstance(item, MappingNode):
+                for key, part in self.item(item, (*keys, "<<")).parts.items():
                     parts.setdefault(key, part)
             else:
-                self._add(_place(one), (*keys, "<<"), "only a map can be merged")
+                self._add(_place(item), (*keys, "<<"), "only a map can be merged")
 
     def _add(self, place: Place, keys: tuple[str | int, ...], text: str) -> None:
         self.problems.append(Problem(place.line, place.column, path_text(keys), text))

@@ -41,7 +41,7 @@ class Spot:
         return self.start == self.end and not self.is_map
 
     def member(self, name: str) -> Member | None:
-        return next((one for one in self.members if one.name == name), None)
+        return next((member for member in self.members if member.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def outline(text: str) -> Outline:
     """The places of the one document in this text, which must be YAML that was read before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a reused anchor is legal
-        events = [one for one in YAML(typ="safe", pure=True).parse(text) if not isinstance(one, StreamStartEvent)]
+        events = [event for event in YAML(typ="safe", pure=True).parse(text) if not isinstance(event, StreamStartEvent)]
     root, end = None, len(text)
     stream = iter(events)
     for event in stream:
@@ -117,4 +117,4 @@ def _map(event: MappingStartEvent, stream: Iterator[Event]) -> Spot:
 
 def following(spot: Spot, name: str) -> Member | None:
     """The member of the map behind the one of this name."""
-    return next((after for one, after in pairwise(spot.members) if one.name == name), None)
+    return next((after for member, after in pairwise(spot.members) if member.name == name), None)

@@ -33,10 +33,14 @@ class Candidates:
 
 def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
     """Hosts for the plan's platforms. Raises NoHostError or LostError where one that is needed has none."""
-    problem = Plan(tuple(one for one in plan.placements if one.platform in needed)).complaint()
+    problem = Plan(tuple(placement for placement in plan.placements if placement.platform in needed)).complaint()
     if problem is not None:
         raise problem
-    builders = {(one.platform, choice.host): choice.builder for one in plan.placements for choice in one.choices}
+    builders = {
+        (placement.platform, choice.host): choice.builder
+        for placement in plan.placements
+        for choice in placement.choices
+    }
     return Candidates(plan.candidates, builders)
 
 
@@ -77,14 +81,14 @@ def _named_platforms(
 ) -> tuple[Platform, ...]:
     kind = naming_kind(inventory.hosts)
     naming = {host.name: found[host.name] for host in inventory.hosts if host.kind is kind}
-    native = {platform for one in naming.values() for platform in natives(one)}
+    native = {platform for answer in naming.values() for platform in natives(answer)}
     if not native:
-        why = "; ".join(f"{name}: {_silence(one)}" for name, one in naming.items())
+        why = "; ".join(f"{name}: {_silence(answer)}" for name, answer in naming.items())
         raise LostError(
             f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
-    unknown = [name for name, one in naming.items() if not natives(one)]
+    unknown = [name for name, answer in naming.items() if not natives(answer)]
     if unknown:
         emit(Notice(f"what {', '.join(unknown)} runs is not known, and not built for: name it with --platform"))
     return tuple(sorted(native, key=attrgetter("sort_key")))

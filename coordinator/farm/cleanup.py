@@ -22,9 +22,9 @@ async def sweep(client: AgentClient, host: Host, host_time: float, unwanted: Cal
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
             old = [
-                one.job
-                for one in await client.jobs()
+                entry.job
+                for entry in await client.jobs()
                 # One that still runs for a run that is over was lost with its host, and builds for nobody.
-                if unwanted(one.job) or (one.state != _RUNNING and host_time - one.since > host.keep_built)
+                if unwanted(entry.job) or (entry.state != _RUNNING and host_time - entry.since > host.keep_built)
             ]
             await asyncio.gather(*map(client.forget, old))

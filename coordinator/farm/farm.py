@@ -65,7 +65,9 @@ class Farm:
             for task in late:
                 task.cancel()
         outcomes = await asyncio.gather(*closing, return_exceptions=True)
-        outcomes += await asyncio.gather(*(one.close() for one in self._transports.values()), return_exceptions=True)
+        outcomes += await asyncio.gather(
+            *(transport.close() for transport in self._transports.values()), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome

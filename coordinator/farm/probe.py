@@ -79,8 +79,8 @@ class Probing:
                 host.name
                 for host in self._inventory.hosts
                 if any(
-                    without_asking(one.platform, host, asked.emulate, asked.on_for(one.platform)) is None
-                    for one in wanted
+                    without_asking(name.platform, host, asked.emulate, asked.on_for(name.platform)) is None
+                    for name in wanted
                 )
             ],
             asked.names,
@@ -110,7 +110,7 @@ class Probing:
     async def _enough(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> Found:
         await self._wait(needed)
         found = self._found()
-        others = {name: one for name, one in found.items() if name not in self._left_alone}
+        others = {name: answer for name, answer in found.items() if name not in self._left_alone}
         last_hopes = [
             name for name, need in needed(others).items() if need is ProbePriority.ONLY and name in self._left_alone
         ]

@@ -80,9 +80,9 @@ def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | At
 def closing(event: RunEnded) -> str:
     """The last line of a good run: tag, digest, platforms, what was emulated, and time."""
     emulated = [name for name, mode in event.platforms.items() if mode == Mode.EMULATED]
-    told = f" (emulated: {', '.join(emulated)})" if emulated else " (none emulated)"
+    emulated_part = f" (emulated: {', '.join(emulated)})" if emulated else " (none emulated)"
     platforms = ", ".join(event.platforms)
-    return f"published {', '.join(event.tags)} {event.digest} for {platforms}{told} in {event.seconds:.1f} s"
+    return f"published {', '.join(event.tags)} {event.digest} for {platforms}{emulated_part} in {event.seconds:.1f} s"
 
 
 def why_ended(event: AttemptEnded) -> str:

@@ -52,7 +52,7 @@ def _plain(item: object) -> object:
     if isinstance(item, Platform):
         return str(item)
     if isinstance(item, tuple):
-        return [_plain(one) for one in item]
+        return [_plain(part) for part in item]
     if isinstance(item, Mapping):
         return dict(item)
     return item
@@ -83,7 +83,7 @@ def _value(hint: Any, item: Any) -> Any:  # noqa: ANN401 - JSON, and a type as a
     if hint is Mode:
         return Mode(item)
     if get_origin(hint) is tuple:
-        return tuple(_value(get_args(hint)[0], one) for one in item)
+        return tuple(_value(get_args(hint)[0], part) for part in item)
     if hint is float and type(item) is int:
         return float(item)
     if not isinstance(item, get_origin(hint) or hint):

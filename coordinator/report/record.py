@@ -43,8 +43,8 @@ def recorded(shown: Watch, clock: Callable[[], float], most_bytes: int = MOST_BY
                 if isinstance(event, RunStarted):
                     record = _Record(Path(event.log_folder), shown, most_bytes)
                     stack.callback(record.close)
-                    for one in early:
-                        record.keep(*one)
+                    for recorded_event in early:
+                        record.keep(*recorded_event)
             # A terminal that is stopped holds up what is shown, not what is recorded of it.
             shown(event)
 

@@ -36,7 +36,7 @@ def account_text(account: Account, width: int | None = None) -> str:
         parts.append([head, *changed])
     began = account.run.created_at
     parts.append(["the run:", *(f"  {_after(entry, began):>8}  {entry.text}" for entry in account.entries)])
-    parts += [_of_job(one, account, width) for one in account.jobs]
+    parts += [_of_job(job, account, width) for job in account.jobs]
     return "\n\n".join("\n".join(map(visible, part)) for part in parts)
 
 
@@ -53,16 +53,16 @@ def account_json(account: Account) -> dict[str, object]:
         "changes": [_change_json(change) for change in account.changes],
         "entries": [_entry_json(entry, began) for entry in account.entries],
         "platforms": {
-            str(one.job.platform): {
-                "state": one.job.state,
-                "build_id": one.job.build_id,
-                "reused": one.job.reused,
-                "why": one.why,
+            str(job.job.platform): {
+                "state": job.job.state,
+                "build_id": job.job.build_id,
+                "reused": job.job.reused,
+                "why": job.why,
                 "entries": [
-                    {**_entry_json(entry, began), "before": _took_json(before)} for entry, before in one.entries
+                    {**_entry_json(entry, began), "before": _took_json(before)} for entry, before in job.entries
                 ],
             }
-            for one in account.jobs
+            for job in account.jobs
         },
     }
 
@@ -97,14 +97,14 @@ def _ended(run: Run, status: Status, seconds: float | None) -> str:
     return f"{status}{code} in {seconds:.1f} s"
 
 
-def _of_job(one: JobAccount, account: Account, width: int | None) -> list[str]:
+def _of_job(job: JobAccount, account: Account, width: int | None) -> list[str]:
     began = account.run.created_at
-    head = f"{one.job.platform}: {one.job.state}: {one.why}"
-    if not one.entries:
+    head = f"{job.job.platform}: {job.job.state}: {job.why}"
+    if not job.entries:
         return [head]
     rows = [
         _Row(_after(entry, began), _text(entry), _took(entry), _took(before) if before else "")
-        for entry, before in one.entries
+        for entry, before in job.entries
     ]
     heads = _Row("AT", "WHAT", "TOOK", "BEFORE" if account.before else "")
     return [head, *_table([heads, *rows], width)]

@@ -44,11 +44,11 @@ async def drive(
     actions still under way are cancelled, and the store says where each of them was.
     """
     under_way: dict[Action, asyncio.Task[None]] = {}
-    told: set[int] = set()
+    reported: set[int] = set()
     try:
         while True:
             run = _decide(store.run(run_id), store, candidates, slots, emit)
-            _tell_who_waits(run, told, emit)
+            _tell_who_waits(run, reported, emit)
             for action in next_actions(run):
                 if isinstance(action, Work) and action not in under_way:
                     given_up = _given_up(action, under_way)
@@ -136,8 +136,8 @@ def _assign(
         emit(Assigned(Place(platform=platform, host=chosen.host, mode=chosen.mode), f"assigned{again}"))
 
 
-def _tell_who_waits(run: Run, told: set[int], emit: Emit) -> None:
+def _tell_who_waits(run: Run, reported: set[int], emit: Emit) -> None:
     for action in next_actions(run):
-        if isinstance(action, Assign) and action.job_id not in told:
-            told.add(action.job_id)
+        if isinstance(action, Assign) and action.job_id not in reported:
+            reported.add(action.job_id)
             emit(Waiting(run.job(action.job_id).platform, "every host that could take it is busy with this run"))

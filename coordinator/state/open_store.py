@@ -21,10 +21,10 @@ def open_store(env: Environment, on_loss: Callable[[ArchloomError], None] | None
 def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
     """Tells, for `on_loss`, what a run goes on without."""
 
-    def told(error: ArchloomError) -> None:
+    def report(error: ArchloomError) -> None:
         emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
 
-    return told
+    return report
 
 
 @contextlib.contextmanager
@@ -33,14 +33,14 @@ def open_history(env: Environment, emit: Emit) -> Iterator[Store]:
 
     Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
     """
-    told = without_history(emit)
+    on_loss = without_history(emit)
     with contextlib.ExitStack() as stack:
         try:
-            store = stack.enter_context(open_store(env, told))
+            store = stack.enter_context(open_store(env, on_loss))
             store.check()
         except ArchloomError as error:
             if error.code not in DISPENSABLE:
                 raise
-            told(error)
+            on_loss(error)
             store = stack.enter_context(Store(None, env.clock))
         yield store

@@ -34,7 +34,7 @@ def make_room(env: Environment, store: Store, emit: Emit) -> None:
 def stray_folders(state: Path, store: Store, now: float) -> tuple[str, ...]:
     """Folders of runs that the store does not know, and that nobody writes to."""
     kept = (Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in _folders(state))
-    return tuple(one.run for one in kept if one.ended is None and one.may_go(now))
+    return tuple(log.run for log in kept if log.ended is None and log.may_go(now))
 
 
 def measure_folders(state: Path, runs: Iterable[str]) -> int:

@@ -138,12 +138,12 @@ class Store:
         with self._db.snapshot():
             row = self._known(run_id)
             attempts: dict[int, list[Attempt]] = {}
-            for one in self._db.all("attempts_of_run", run_id=run_id):
-                attempts.setdefault(one["job_id"], []).append(rows.attempt(one))
+            for row in self._db.all("attempts_of_run", run_id=run_id):
+                attempts.setdefault(row["job_id"], []).append(rows.attempt(row))
             jobs = tuple(
-                rows.job(one, attempts.get(one["id"], [])) for one in self._db.all("jobs_of_run", run_id=run_id)
+                rows.job(row, attempts.get(row["id"], [])) for row in self._db.all("jobs_of_run", run_id=run_id)
             )
-            tags = tuple(rows.tag_move(one) for one in self._db.all("tags_of_run", run_id=run_id))
+            tags = tuple(rows.tag_move(row) for row in self._db.all("tags_of_run", run_id=run_id))
             return rows.run(row, self._leases.of(run_id), jobs, tags)
 
     def runs(self, limit: int | None = 20) -> tuple[Run, ...]:
@@ -159,13 +159,13 @@ class Store:
         """The run before this one of the same target."""
         with self._db.snapshot():
             earlier = self._heads("runs_before", id=run.id)
-            found = next((one.id for one in earlier if run.target_key and one.target_key == run.target_key), None)
+            found = next((row.id for row in earlier if run.target_key and row.target_key == run.target_key), None)
             return self.run(found) if found else None
 
     def find_runs(self, is_wanted: Callable[[Run], bool], limit: int) -> tuple[Run, ...]:
         """The latest runs that are wanted, newest first. `is_wanted` is shown them without their jobs and tag moves."""
         with self._db.snapshot():
-            return tuple(self.run(one.id) for one in islice(filter(is_wanted, self._heads("all_runs")), limit))
+            return tuple(self.run(row.id) for row in islice(filter(is_wanted, self._heads("all_runs")), limit))
 
     def events(self, run_id: str) -> tuple[StoredEvent, ...]:
         """Everything that was committed of the run, in its order. Raises UsageError for an unknown id."""

@@ -89,7 +89,10 @@ def _check_newest(run: Run, store: Store) -> None:
     """A tag that a later run has moved is not moved back by one that was left lying."""
     mine = set(run.asked_tags)
     later = store.find_runs(
-        lambda one: one.created_at > run.created_at and one.exit_code == Exit.DONE and bool(mine & {*one.asked_tags}), 1
+        lambda other: (
+            other.created_at > run.created_at and other.exit_code == Exit.DONE and bool(mine & {*other.asked_tags})
+        ),
+        1,
     )
     if later and run.finished_at is None:
         tags = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)

@@ -78,7 +78,7 @@ def tell(host: Host, found: Facts | Unreachable) -> bool:
         print_message(f"{name}: {found.message}{_hint(found.hint)}")
         return False
     for mode, how in _HOW.items():
-        platforms = ", ".join(str(one) for one in found.in_mode(mode))
+        platforms = ", ".join(str(platform) for platform in found.in_mode(mode))
         emulates = host.kind is Kind.EMULATOR or mode is not Mode.EMULATED
         if platforms and emulates and not found.blocking:
             print_message(f"{name}: builds {platforms} {how}")

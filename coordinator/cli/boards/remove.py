@@ -24,7 +24,7 @@ def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None
     from coordinator.usecases.boards.remove import Removal, remove
 
     removed = remove(Removal(name=name, purge=purge, yes=yes, inventory=inventory), read_environment(), Terminal())
-    for line in removed.told:
+    for line in removed.lines:
         print_message(f"{name}: {line}")
     print_message(f"{label(removed.file)}: removed {name}")
     if removed.is_last:

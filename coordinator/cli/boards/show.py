@@ -41,20 +41,20 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
     """
     from coordinator.usecases.boards.survey import look
 
-    here = read_environment()
-    hosts = open_inventory(inventory, here)
+    env = read_environment()
+    hosts = open_inventory(inventory, env)
     check_names(names, hosts.hosts, where="")
     with watching(Progress.PLAIN, sys.stderr) as watch:
-        looks = asyncio.run(look(hosts, here, watch, names, refresh=refresh))
+        looks = asyncio.run(look(hosts, env, watch, names, refresh=refresh))
     shown = [(host, looks[host.name]) for host in hosts.hosts if host.name in looks]
     if as_json:
-        print_json([_to_json(host, one) for host, one in shown])
+        print_json([_to_json(host, answer) for host, answer in shown])
     elif names:
-        print_data("\n\n".join(_in_full(host, one) for host, one in shown))
+        print_data("\n\n".join(_in_full(host, answer) for host, answer in shown))
     else:
-        print_data(table(_HEAD, [_row(host, one) for host, one in shown]))
-        for host, one in shown:
-            for problem in _troubles(host, one):
+        print_data(table(_HEAD, [_row(host, answer) for host, answer in shown]))
+        for host, answer in shown:
+            for problem in _troubles(host, answer):
                 print_message(f"{host.name}: {problem.message}" + _hint(problem))
 
 
@@ -141,7 +141,7 @@ def _engine(facts: Facts) -> str:
 
 
 def _platforms(facts: Facts, mode: Mode) -> str:
-    return " ".join(str(one).removeprefix("linux/") for one in facts.in_mode(mode))
+    return " ".join(str(platform).removeprefix("linux/") for platform in facts.in_mode(mode))
 
 
 def _clock(facts: Facts) -> str:
@@ -178,8 +178,8 @@ def _to_json(host: Host, look: Look) -> dict[str, object]:
     }
     found = look.found
     if isinstance(found, Unreachable):
-        told = {"state": "unreachable", "alive": found.alive, "message": found.message, "hint": found.hint}
-        return {**about, **told, "last_seen": _last_seen(found, look)}
+        document = {"state": "unreachable", "alive": found.alive, "message": found.message, "hint": found.hint}
+        return {**about, **document, "last_seen": _last_seen(found, look)}
     return {**about, **found.to_json()}
 
 

@@ -20,21 +20,24 @@ from coordinator.usecases.watch import status_of
 
 @click.command(epilog="\b\nExample:\n  archloom runs --state failed --state lost --tag nas.lan:5000/app")
 @click.option(
-    "--state", multiple=True, type=click.Choice([one.value for one in Status]), help="Only these; may be repeated."
+    "--state",
+    multiple=True,
+    type=click.Choice([status.value for status in Status]),
+    help="Only these; may be repeated.",
 )
 @click.option("--tag", metavar="REF", help="Only those of this tag, or of all tags of a repository.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
-    here = read_environment()
+    env = read_environment()
     wanted = None if tag is None else references.parse(tag)
 
     def is_wanted(run: Run) -> bool:
-        return (wanted is None or _has(run, wanted)) and (not state or status_of(run, here.clock) in state)
+        return (wanted is None or _has(run, wanted)) and (not state or status_of(run, env.clock) in state)
 
-    with open_store(here) as store:
-        runs = [(run, status_of(run, here.clock)) for run in store.find_runs(is_wanted, limit)]
+    with open_store(env) as store:
+        runs = [(run, status_of(run, env.clock)) for run in store.find_runs(is_wanted, limit)]
     if as_json:
         print_json([_to_json(run, status) for run, status in runs])
     elif runs:
@@ -78,8 +81,14 @@ def _to_json(run: Run, status: Status) -> dict[str, object]:
                 "build_id": job.build_id,
                 "reused": job.reused,
                 "attempts": [
-                    {"host": one.host, "mode": one.mode, "state": one.state, "code": one.code, "message": one.message}
-                    for one in job.attempts
+                    {
+                        "host": attempt.host,
+                        "mode": attempt.mode,
+                        "state": attempt.state,
+                        "code": attempt.code,
+                        "message": attempt.message,
+                    }
+                    for attempt in job.attempts
                 ],
             }
             for job in run.jobs

@@ -41,20 +41,20 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
     """Forget old runs, with their logs. A run that has not ended stays; so do images and tags."""
     if keep is not None and older_than is not None:
         raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
-    here = read_environment()
-    now = here.clock()
+    env = read_environment()
+    now = env.clock()
     age = parsers.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
-    with open_store(here) as store, watching(Progress.PLAIN, sys.stderr) as watch:
+    with open_store(env) as store, watching(Progress.PLAIN, sys.stderr) as watch:
         runs = store.runs(limit=None)
         old = too_old(runs, now - age) if keep is None else too_many(runs, keep)
-        stray = stray_folders(here.state, store, now if keep is not None else now - age)
+        stray = stray_folders(env.state, store, now if keep is not None else now - age)
         names = [run.id for run in old]
         if dry_run:
-            freed = measure_folders(here.state, [*names, *stray])
+            freed = measure_folders(env.state, [*names, *stray])
         else:
             # Forgotten first: what is left of one that is not deleted to the end is nobody's, and goes the next time.
             names = list(store.prune(names))
-            freed = drop_folders(here.state, [*names, *stray], watch)
+            freed = drop_folders(env.state, [*names, *stray], watch)
     if as_json:
         print_json({"runs": names, "bytes": freed, "dry_run": dry_run})
         return

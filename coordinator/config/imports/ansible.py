@@ -43,13 +43,13 @@ class _Taken:
         self.names.setdefault(text, []).append(name)
 
     def notes(self) -> list[str]:
-        told = [f"{several(names)}: {text}" for text, names in self.names.items()]
-        return [*told, *ssh_config_notes(self.lines)]
+        notices = [f"{several(names)}: {text}" for text, names in self.names.items()]
+        return [*notices, *ssh_config_notes(self.lines)]
 
 
 def read(path: Path, home: Path) -> Found:
     """The hosts of this inventory. Raises UsageError for a folder, a script, and what is in none of its formats."""
-    label = files.told(path, home)
+    label = files.shown(path, home)
     if path.is_dir():
         raise UsageError(f"{label} is a folder", hint=f"let Ansible join it: {_LIST.format(label)}", code="import")
     found = parse(files.text(path, label, _NO_HINT), label)
@@ -189,17 +189,17 @@ def _arguments(name: str, host: str, variables: Variables, taken: _Taken) -> Non
 
 def _options(words: Iterator[str]) -> Iterator[tuple[str, str]]:
     """`-o Key=Value` and `-J host` as (Key, Value); anything else as it stands."""
-    for one in words:
-        if one.startswith("-o"):
-            setting = (one[2:] or next(words, "")).strip()
+    for text in words:
+        if text.startswith("-o"):
+            setting = (text[2:] or next(words, "")).strip()
             key, _, value = re.sub(r"\s*=\s*|\s+", "=", setting, count=1).partition("=")
             yield key, value
-        elif one.startswith("-J"):
-            yield "ProxyJump", one[2:] or next(words, "")
-        elif one.startswith("-i"):
-            yield "IdentityFile", _quoted(one[2:] or next(words, ""))
+        elif text.startswith("-J"):
+            yield "ProxyJump", text[2:] or next(words, "")
+        elif text.startswith("-i"):
+            yield "IdentityFile", _quoted(text[2:] or next(words, ""))
         else:
-            yield one, ""
+            yield text, ""
 
 
 def _quoted(path: str) -> str:

@@ -67,8 +67,8 @@ class Groups:
 
     def _depth(self, group: str, parents: dict[str, list[str]], below: frozenset[str]) -> int:
         """How far below `all` a group is, on the longest way. A circle, which Ansible refuses, ends it."""
-        ways = [one for one in parents.get(group, []) if one not in {*below, group, _ALL}]
-        return 1 + max((self._depth(one, parents, below | {group}) for one in ways), default=0)
+        ways = [parent for parent in parents.get(group, []) if parent not in {*below, group, _ALL}]
+        return 1 + max((self._depth(way, parents, below | {group}) for way in ways), default=0)
 
 
 def expanded(pattern: str) -> list[str]:

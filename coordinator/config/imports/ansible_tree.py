@@ -28,15 +28,15 @@ def _group(groups: Groups, name: str, body: object) -> None:
         for host in expanded(key):
             groups.add_host(host, members(variables), name)
     # A script may give hosts as a list, and the group itself as one.
-    for one in [*items(parts.get("hosts")), *items(body)]:
-        for host in expanded(word(one)):
+    for entry in [*items(parts.get("hosts")), *items(body)]:
+        for host in expanded(word(entry)):
             groups.add_host(host, {}, name)
     group.variables |= members(parts.get("vars"))
     children = parts.get("children")
     for child, inside in members(children).items():
         group.children.append(child)
         _group(groups, child, inside)
-    for one in items(children):
-        child = word(one) or _OLDER_UNGROUPED
+    for subgroup in items(children):
+        child = word(subgroup) or _OLDER_UNGROUPED
         group.children.append(child)
         groups.group(child)

@@ -37,7 +37,7 @@ def read(environ: Mapping[str, str], home: Path) -> Found:
     """
     docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
     folder = Path(environ.get("BUILDX_CONFIG") or docker / "buildx") / "instances"
-    label = files.told(folder, home)
+    label = files.shown(folder, home)
     taken = _Taken(_contexts(docker / "contexts" / "meta", environ))
     builders = list(_builders(folder, label, taken))
     machines = tuple(machine for name, builder in builders for machine in _nodes(name, builder, taken))
@@ -118,8 +118,8 @@ def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> I
 def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform, ...]:
     """The platforms of `create --platform`: buildx keeps in its files those alone, and asks for the others."""
     pinned: list[Platform] = []
-    for one in map(files.members, files.items(node.get("Platforms"))):
-        parts = [word(one.get(key)) for key in ("os", "architecture", "variant")]
+    for member in map(files.members, files.items(node.get("Platforms"))):
+        parts = [word(member.get(key)) for key in ("os", "architecture", "variant")]
         text = "/".join(part for part in parts if part)
         try:
             platform = platforms.parse(text)
@@ -130,8 +130,8 @@ def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform
             pinned.append(platform)
     families = {platform.architecture in _X86 for platform in pinned}
     if len(families) > 1:
-        told = ", ".join(map(str, pinned))
-        taken.notes.append(f"{name}: pinned to {told}, some of which it must emulate: move it under emulators:")
+        pins = ", ".join(map(str, pinned))
+        taken.notes.append(f"{name}: pinned to {pins}, some of which it must emulate: move it under emulators:")
     return tuple(pinned)
 
 

@@ -36,10 +36,12 @@ def entries(found: Found) -> Entries:
     """An inventory can be made of these: names are valid and unique, and no machine is there twice."""
     notes = list(found.notes)
     machines = _once(found.machines, notes)
-    local = [Entry(addresses.LOCAL, one.address) for one in machines if one.address.is_local]
+    local = [Entry(addresses.LOCAL, machine.address) for machine in machines if machine.address.is_local]
     taken = {entry.name for entry in local}
     boards = [
-        Entry(_name(one, taken, notes), one.address, one.platforms) for one in machines if not one.address.is_local
+        Entry(_name(machine, taken, notes), machine.address, machine.platforms)
+        for machine in machines
+        if not machine.address.is_local
     ]
     return Entries(
         _CONTROL.sub("?", found.source).replace("\n", "?"),

@@ -9,7 +9,7 @@ from coordinator.config import locate
 from coordinator.errors import UsageError
 
 
-def told(path: Path, home: Path) -> str:
+def shown(path: Path, home: Path) -> str:
     """The path as a person would type it."""
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else locate.label(path)
 
@@ -48,7 +48,7 @@ def json_document(written: str, label: str, hint: str) -> object:
 
 def members(value: object) -> dict[str, object]:
     """A map's members by text; none for anything else."""
-    return {str(key): one for key, one in value.items()} if isinstance(value, dict) else {}
+    return {str(key): member for key, member in value.items()} if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[object]:

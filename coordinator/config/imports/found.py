@@ -51,9 +51,9 @@ class SshLine:
 def ssh_config_notes(lines: Iterable[SshLine]) -> list[str]:
     """A note for each line, with all hosts that need it, ready to paste."""
     wanted: dict[str, list[SshLine]] = {}
-    for one in lines:
+    for line in lines:
         # A value with a line break would be a line of its own where it is pasted.
-        wanted.setdefault(re.sub(r"[\r\n]+", " ", one.line), []).append(one)
+        wanted.setdefault(re.sub(r"[\r\n]+", " ", line.line), []).append(line)
     return [
         f"{several(each.name for each in group)}: keys and jump hosts are ~/.ssh/config's — add there:\n"
         f"Host {' '.join(dict.fromkeys(each.host for each in group))}\n  {line}"

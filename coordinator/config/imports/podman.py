@@ -43,27 +43,27 @@ def read(environ: Mapping[str, str], home: Path) -> Found:
     own = Path(environ.get("PODMAN_CONNECTIONS_CONF") or folder / "podman-connections.json")
     written = Path(environ.get("CONTAINERS_CONF") or folder / "containers.conf")
     present = [path for path in (own, written) if path.exists()]
-    labels = " and ".join(files.told(path, home) for path in present)
+    labels = " and ".join(files.shown(path, home) for path in present)
     if not present:
-        neither = f"there is neither {files.told(own, home)} nor {files.told(written, home)}"
+        neither = f"there is neither {files.shown(own, home)} nor {files.shown(written, home)}"
         raise UsageError(neither, hint=_HINT, code="import")
     taken = _Taken()
     if own in present:
-        _own(files.told(own, home), own, taken)
+        _own(files.shown(own, home), own, taken)
     if written in present:
-        _written(files.told(written, home), written, taken)
-    machines = tuple(machine for one in _by_farm(taken) for machine in _machine(one, taken))
+        _written(files.shown(written, home), written, taken)
+    machines = tuple(machine for in_farm in _by_farm(taken) for machine in _machine(in_farm, taken))
     farmed = {name for names in taken.farms.values() for name in names}
     if farmed:
-        alone = [one.name for one in machines if one.name not in farmed and not one.address.is_local]
+        alone = [in_farm.name for in_farm in machines if in_farm.name not in farmed and not in_farm.address.is_local]
         taken.notes += [f"{name}: in no farm; remove it if it is no build host" for name in alone]
     return Found(labels, machines, (*taken.notes, *ssh_config_notes(taken.lines)))
 
 
 def _own(label: str, path: Path, taken: _Taken) -> None:
     document = members(files.json_document(files.text(path, label, _HINT), label, _HINT))
-    for name, one in members(members(document.get("Connection")).get("Connections")).items():
-        parts = members(one)
+    for name, connection in members(members(document.get("Connection")).get("Connections")).items():
+        parts = members(connection)
         taken.connections[name] = _Connection(
             name, word(parts.get("URI")), word(parts.get("Identity")), parts.get("IsMachine") is True
         )
@@ -75,8 +75,8 @@ def _written(label: str, path: Path, taken: _Taken) -> None:
         document: dict[str, object] = tomllib.loads(files.text(path, label, _HINT))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{label}: not TOML: {error}", hint=_HINT, code="import") from error
-    for name, one in members(members(document.get("engine")).get("service_destinations")).items():
-        parts = members(one)
+    for name, destination in members(members(document.get("engine")).get("service_destinations")).items():
+        parts = members(destination)
         connection = _Connection(
             name, word(parts.get("uri")), word(parts.get("identity")), parts.get("is_machine") is True
         )
@@ -86,7 +86,7 @@ def _written(label: str, path: Path, taken: _Taken) -> None:
 
 def _farms(farms: dict[str, object], taken: _Taken) -> None:
     for name, connections in farms.items():
-        taken.farms.setdefault(name, [word(one) for one in items(connections)])
+        taken.farms.setdefault(name, [word(connection) for connection in items(connections)])
 
 
 def _by_farm(taken: _Taken) -> Iterator[_Connection]:
@@ -99,24 +99,24 @@ def _by_farm(taken: _Taken) -> Iterator[_Connection]:
     yield from (taken.connections[name] for name in dict.fromkeys([*farmed, *taken.connections]))
 
 
-def _machine(one: _Connection, taken: _Taken) -> Iterator[Machine]:
-    scheme = one.uri.partition("://")[0].lower()
-    if one.is_machine:
-        taken.notes.append(f"{one.name}: left out, it is a virtual machine of podman on this computer")
+def _machine(connection: _Connection, taken: _Taken) -> Iterator[Machine]:
+    scheme = connection.uri.partition("://")[0].lower()
+    if connection.is_machine:
+        taken.notes.append(f"{connection.name}: left out, it is a virtual machine of podman on this computer")
     elif scheme == "unix":
-        yield Machine(name=one.name, address=Address())
+        yield Machine(name=connection.name, address=Address())
     elif scheme != "ssh":
-        bare = re.sub(r"//[^/@]*@", "//", one.uri) or "nothing"
-        taken.notes.append(f"{one.name}: left out, archloom reaches hosts by SSH, found {bare}")
+        bare = re.sub(r"//[^/@]*@", "//", connection.uri) or "nothing"
+        taken.notes.append(f"{connection.name}: left out, archloom reaches hosts by SSH, found {bare}")
     else:
         try:
-            address = ssh_address(one.uri)
+            address = ssh_address(connection.uri)
         except ValueError as error:
-            taken.notes.append(f"{one.name}: left out, {error}")
+            taken.notes.append(f"{connection.name}: left out, {error}")
             return
-        if one.identity:
-            taken.lines.append(SshLine(one.name, address.host, f"IdentityFile {_quoted(one.identity)}"))
-        yield Machine(name=one.name, address=address)
+        if connection.identity:
+            taken.lines.append(SshLine(connection.name, address.host, f"IdentityFile {_quoted(connection.identity)}"))
+        yield Machine(name=connection.name, address=address)
 
 
 def _quoted(path: str) -> str:

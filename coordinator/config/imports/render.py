@@ -46,5 +46,5 @@ def _section(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _long(entry: Entry) -> dict[str, object]:
-    pinned = {"platforms": [str(one) for one in entry.platforms]} if entry.platforms else {}
+    pinned = {"platforms": [str(platform) for platform in entry.platforms]} if entry.platforms else {}
     return {"host": str(entry.address), **pinned}

@@ -44,7 +44,9 @@ class _Config:
     notes: list[str] = field(default_factory=list)
 
     def value(self, alias: str, key: str) -> str:
-        fitting = (one.value for one in self.settings if one.key == key and _all_match(alias, one.guards))
+        fitting = (
+            setting.value for setting in self.settings if setting.key == key and _all_match(alias, setting.guards)
+        )
         return next(fitting, "")
 
 
@@ -56,7 +58,7 @@ def read(path: Path | None, home: Path) -> Found:
     usual = home / ".ssh" / "config"
     path = path or usual
     config = _Config(home)
-    label = files.told(path, home)
+    label = files.shown(path, home)
     _add(config, files.text(path, label, _HINT), path, (), 0)
     machines = tuple(_machines(config))
     if machines and path.resolve() != usual.resolve():
@@ -65,7 +67,7 @@ def read(path: Path | None, home: Path) -> Found:
 
 
 def _add(config: _Config, text: str, path: Path, guards: tuple[Patterns, ...], depth: int) -> None:
-    label = files.told(path, config.home)
+    label = files.shown(path, config.home)
     current = guards
     for number, line in enumerate(text.splitlines(), 1):
         keyword, words = _split(line)
@@ -114,13 +116,13 @@ def _include(config: _Config, word: str, path: Path, guards: tuple[Patterns, ...
     base = path.parent if path.is_relative_to("/etc/ssh") else config.home / ".ssh"
     pattern = config.home / word[2:] if word.startswith("~/") else base / word
     for name in sorted(glob(str(pattern))):  # noqa: PTH207 - the pattern may be absolute
-        one = Path(name)
+        included = Path(name)
         try:
-            text = files.text(one, files.told(one, config.home), "")
+            text = files.text(included, files.shown(included, config.home), "")
         except UsageError as error:
             config.notes.append(f"Include {word}: {error.message}")
             continue
-        _add(config, text, one, guards, depth)
+        _add(config, text, included, guards, depth)
 
 
 def _machines(config: _Config) -> Iterator[Machine]:
@@ -153,9 +155,9 @@ def _all_match(alias: str, guards: tuple[Patterns, ...]) -> bool:
 
 def _matches(alias: str, patterns: Patterns) -> bool:
     """Whether one of the patterns matches, and none of the negated ones."""
-    if any(_fits(alias, one[1:]) for one in patterns if one.startswith("!")):
+    if any(_fits(alias, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
         return False
-    return any(_fits(alias, one) for one in patterns if not one.startswith("!"))
+    return any(_fits(alias, pattern) for pattern in patterns if not pattern.startswith("!"))
 
 
 def _fits(alias: str, pattern: str) -> bool:

@@ -113,7 +113,7 @@ def scoped_chains(
     """The stages that `stage` needs, in the order of the file: each behind those it goes on from, with its scope."""
     plan = _plan(dockerfile, stage, platform, build_platform, build_args)
     scope = Scope(plan.values, build_args, dockerfile.escape)
-    return tuple((_chain(plan, one), scope) for one in sorted(plan.needed, key=lambda one: one.index))
+    return tuple((_chain(plan, needed), scope) for needed in sorted(plan.needed, key=lambda needed: needed.index))
 
 
 def _plan(
@@ -123,12 +123,12 @@ def _plan(
     values = _global_values(dockerfile, target, platform, build_platform, build_args)
     bases: list[_Base] = []
     named: dict[str, Stage] = {}
-    for one in dockerfile.stages:
-        text = _base_text(dockerfile, one, values)
-        wanted = _wanted(dockerfile, one, values, platform, build_platform)
+    for candidate in dockerfile.stages:
+        text = _base_text(dockerfile, candidate, values)
+        wanted = _wanted(dockerfile, candidate, values, platform, build_platform)
         bases.append(_Base(text, named.get(text), wanted))
-        if one.name:
-            named[one.name] = one
+        if candidate.name:
+            named[candidate.name] = candidate
     needed = _needed(dockerfile, tuple(bases), target)
     return _Plan(dockerfile=dockerfile, values=values, bases=tuple(bases), needed=needed)
 
@@ -172,7 +172,7 @@ def _needed(dockerfile: Dockerfile, bases: tuple[_Base, ...], target: Stage) -> 
             continue
         found[stage.index] = stage
         sources = (_source(dockerfile, stage, word) for word in stage.sources)
-        waiting += [one for one in (bases[stage.index].stage, *sources) if one is not None]
+        waiting += [source for source in (bases[stage.index].stage, *sources) if source is not None]
     return tuple(found.values())
 
 
@@ -231,13 +231,13 @@ def _global_values(
 ) -> dict[str, str]:
     """What a variable in a FROM can be: the platform arguments, and every ARG before the first FROM."""
     values = {"TARGETSTAGE": target.name or "default"}
-    for prefix, one in (("BUILD", build_platform), ("TARGET", platform)):
+    for prefix, of in (("BUILD", build_platform), ("TARGET", platform)):
         values |= {
-            f"{prefix}PLATFORM": str(one),
-            f"{prefix}OS": one.os,
+            f"{prefix}PLATFORM": str(of),
+            f"{prefix}OS": of.os,
             f"{prefix}OSVERSION": "",
-            f"{prefix}ARCH": one.architecture,
-            f"{prefix}VARIANT": one.variant,
+            f"{prefix}ARCH": of.architecture,
+            f"{prefix}VARIANT": of.variant,
         }
     values |= {name: build_args[name] for name in values if name in build_args}
     for argument in dockerfile.arguments:

@@ -93,7 +93,7 @@ def json_words(arguments: str) -> list[str] | None:
         found = json.loads(arguments)
     except ValueError:
         return None
-    return found if all(isinstance(one, str) for one in found) else None
+    return found if all(isinstance(directive, str) for directive in found) else None
 
 
 class _Lines:

@@ -121,8 +121,10 @@ def arguments_of(instruction: Instruction, escape: str) -> Iterator[Argument]:
 
 def declared(dockerfile: Dockerfile) -> frozenset[str]:
     """The names of every ARG, in whatever stage."""
-    inside = (one for stage in dockerfile.stages for one in stage.instructions if one.keyword == "arg")
-    found = (argument for one in inside for argument in arguments_of(one, dockerfile.escape))
+    inside = (
+        instruction for stage in dockerfile.stages for instruction in stage.instructions if instruction.keyword == "arg"
+    )
+    found = (argument for instruction in inside for argument in arguments_of(instruction, dockerfile.escape))
     return frozenset(argument.name for argument in (*dockerfile.arguments, *found))
 
 

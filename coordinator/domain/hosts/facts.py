@@ -96,10 +96,10 @@ class Facts:
     @property
     def blocking(self) -> Problem | None:
         """The first reason why nothing can be built here."""
-        return next((one for one in self.problems if one.severity is Severity.BLOCKING), None)
+        return next((problem for problem in self.problems if problem.severity is Severity.BLOCKING), None)
 
     def problem(self, code: str) -> Problem | None:
-        return next((one for one in self.problems if one.code == code), None)
+        return next((problem for problem in self.problems if problem.code == code), None)
 
     def mode(self, platform: Platform) -> Mode | None:
         """How this host runs the platform; None where it does not."""
@@ -112,7 +112,9 @@ class Facts:
         """For `--json` and for comparing: platforms by mode, and only the modes there are."""
         engine = self.engine
         return {
-            "platforms": {mode.value: found for mode in Mode if (found := [str(one) for one in self.in_mode(mode)])},
+            "platforms": {
+                mode.value: found for mode in Mode if (found := [str(platform) for platform in self.in_mode(mode)])
+            },
             "engine": {
                 "platform": str(engine.platform),
                 "kind": engine.kind,
@@ -139,8 +141,13 @@ class Facts:
             "temperature": self.temperature,
             "shared_slots": self.shared_slots,
             "problems": [
-                {"code": one.code, "severity": one.severity.value, "message": one.message, "hint": one.hint}
-                for one in self.problems
+                {
+                    "code": problem.code,
+                    "severity": problem.severity.value,
+                    "message": problem.message,
+                    "hint": problem.hint,
+                }
+                for problem in self.problems
             ],
         }
 
@@ -153,7 +160,7 @@ def read_facts(host: str, observation: Mapping[str, object], *, now: float, roun
     seen = Reading(observation)
     platforms, oddities = modes(seen)
     engine = _engine(seen)
-    disk = min(problems.disks(seen), key=lambda one: one.whole("free"), default=seen.at("engine"))
+    disk = min(problems.disks(seen), key=lambda disk: disk.whole("free"), default=seen.at("engine"))
     time = seen.number("time")
     offset = None if time is None else round(time - (now - round_trip / 2), 1)
     return Facts(

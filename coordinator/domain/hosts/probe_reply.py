@@ -39,11 +39,11 @@ class Reading:
 
     def words(self, name: str) -> tuple[str, ...]:
         """The texts in the list of this name."""
-        return tuple(one.value for one in self.at(name) if isinstance(one.value, str))
+        return tuple(item.value for item in self.at(name) if isinstance(item.value, str))
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """The numbers in the list of this name."""
-        return tuple(number for one in self.at(name) if (number := _number(one.value)) is not None)
+        return tuple(number for item in self.at(name) if (number := _number(item.value)) is not None)
 
     def names(self) -> tuple[str, ...]:
         """The names of the members, where this is an object."""

@@ -120,7 +120,7 @@ def _of_linger(observation: Reading) -> list[Problem]:
 def disks(observation: Reading) -> list[Reading]:
     """`root`, `free` and `total` of each folder the engine writes to: its own, and containerd's that has its images."""
     engine = observation.at("engine")
-    return [one for one in (engine, engine.at("images")) if one.text("root") and one.number("free") is not None]
+    return [part for part in (engine, engine.at("images")) if part.text("root") and part.number("free") is not None]
 
 
 def _of_disk(observation: Reading) -> list[Problem]:

@@ -49,7 +49,7 @@ def modes(observation: Reading) -> tuple[Modes, tuple[Problem, ...]]:
     problems += _about_arm(observation)
     problems += _unseen(observation)
     ranks = list(Mode)
-    ordered = sorted(found.items(), key=lambda one: (ranks.index(one[1]), one[0].sort_key))
+    ordered = sorted(found.items(), key=lambda row: (ranks.index(row[1]), row[0].sort_key))
     return tuple(ordered), tuple(problems)
 
 

@@ -195,16 +195,16 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
 
 def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
     builders = facts.engine.builders if facts.engine else ()
-    able = [one for one in builders if host.engine in {"auto", one}]
+    able = [builder for builder in builders if host.engine in {"auto", builder}]
     if not able:
         reason = f"the inventory says engine: {host.engine}, and its engine can be driven by {_list(builders)} only"
         return Rejection(
             host.name, RejectionReason.ENGINE, reason, f"write engine: auto for {host.name} in the inventory"
         )
-    for one in able:
+    for option in able:
         # The Engine API fetches a frontend image with a session, which only a command line opens.
-        if one is not Builder.API or wanted.frontend is Frontend.BUILTIN:
-            return one
+        if option is not Builder.API or wanted.frontend is Frontend.BUILTIN:
+            return option
     reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
     return Rejection(
         host.name, RejectionReason.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx"

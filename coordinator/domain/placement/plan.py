@@ -70,39 +70,39 @@ class Plan:
     def candidates(self) -> dict[Platform, tuple[Candidate, ...]]:
         """What the scheduler chooses from; platforms that no host can take are not in it."""
         return {
-            one.platform: tuple(Candidate(choice.host, choice.mode) for choice in one.choices)
-            for one in self.placements
-            if one.choices
+            placement.platform: tuple(Candidate(choice.host, choice.mode) for choice in placement.choices)
+            for placement in self.placements
+            if placement.choices
         }
 
     def choice(self, platform: Platform, host: str) -> Choice:
         """How this host builds the platform. Raises KeyError where it does not."""
-        for one in self.placements:
-            for choice in one.choices:
-                if (one.platform, choice.host) == (platform, host):
+        for placement in self.placements:
+            for choice in placement.choices:
+                if (placement.platform, choice.host) == (platform, host):
                     return choice
         raise KeyError(platform, host)
 
     @property
     def rows(self) -> tuple[Row, ...]:
         """The plan as a table, a platform's rows together: who builds, who could, who does not."""
-        return tuple(row for one in self.placements for row in _rows(one))
+        return tuple(row for placement in self.placements for row in _rows(placement))
 
     def complaint(self) -> ArchloomError | None:
         """The error of a plan that leaves a platform without a host; None where every one has a host.
 
         LostError where a host that cannot be used now might have taken it, else NoHostError.
         """
-        missing = [one for one in self.placements if not one.choices]
+        missing = [placement for placement in self.placements if not placement.choices]
         if not missing:
             return None
-        lost = any(rejection.passes for one in missing for rejection in one.rejections)
-        message = "; ".join(f"no host for {one.platform}: {_said(one)}" for one in missing)
+        lost = any(rejection.passes for placement in missing for rejection in placement.rejections)
+        message = "; ".join(f"no host for {placement.platform}: {_said(placement)}" for placement in missing)
         return (LostError if lost else NoHostError)(message, hint=_hint(missing), code="no_host")
 
     def to_json(self) -> dict[str, object]:
         """For `--json`: per platform the host that builds (null for none), the others that could, and the rejected."""
-        return {"jobs": [_placement_json(one) for one in self.placements]}
+        return {"jobs": [_placement_json(placement) for placement in self.placements]}
 
 
 def plan(
@@ -127,22 +127,22 @@ def plan(
     pins = pinned or {}
     check_names((*on, *pins.values()), hosts)
     outcomes = [
-        _outcomes(one, hosts, found, emulate, (pins[p],) if (p := one.platform) in pins else on) for one in wanted
+        _outcomes(job, hosts, found, emulate, (pins[p],) if (p := job.platform) in pins else on) for job in wanted
     ]
     load = _Load(slots or {}, Counter(taken or {}))
     order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
-    able = [[Candidate(one.host, one.mode) for one in _choices(each)] for each in outcomes]
+    able = [[Candidate(choice.host, choice.mode) for choice in _choices(each)] for each in outcomes]
     jobs = demand(able)
     # Those with the fewest hosts of their best mode choose first, as the scheduler has it.
     for at in sorted(range(len(wanted)), key=lambda at: len(best_hosts(able[at]))):
         choices = sorted(
             _choices(outcomes[at]),
-            key=lambda one: (_RANK[one.mode], load.of(one.host), jobs[one.host], order[one.host]),
+            key=lambda choice: (_RANK[choice.mode], load.of(choice.host), jobs[choice.host], order[choice.host]),
         )
         if choices:
             load.busy[choices[0].host] += 1
-        rejections = tuple(one for one in outcomes[at] if isinstance(one, Rejection))
+        rejections = tuple(outcome for outcome in outcomes[at] if isinstance(outcome, Rejection))
         placements[at] = Placement(wanted[at].platform, tuple(choices), rejections)
     return Plan(tuple(placements[at] for at in range(len(wanted))))
 
@@ -172,7 +172,7 @@ def _has_large_pages(found: Facts | Unreachable | None) -> bool:
 
 
 def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
-    return [one for one in outcomes if isinstance(one, Choice)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Choice)]
 
 
 def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in --on") -> None:
@@ -185,46 +185,51 @@ def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in -
             raise UsageError(f"unknown host '{name}'{where}", hint=hint, code="host")
 
 
-def _rows(one: Placement) -> list[Row]:
-    platform = str(one.platform)
-    verdicts = ["builds", *("could" for _ in one.choices[1:])]
+def _rows(placement: Placement) -> list[Row]:
+    platform = str(placement.platform)
+    verdicts = ["builds", *("could" for _ in placement.choices[1:])]
     return [
         *(
             Row(platform, choice.host, choice.mode.value, verdict, choice.reason)
-            for verdict, choice in zip(verdicts, one.choices, strict=False)
+            for verdict, choice in zip(verdicts, placement.choices, strict=False)
         ),
-        *(Row(platform, rejection.host, "", "no", rejection.reason) for rejection in one.rejections),
+        *(Row(platform, rejection.host, "", "no", rejection.reason) for rejection in placement.rejections),
     ]
 
 
-def _telling(one: Placement) -> list[Rejection]:
+def _telling(placement: Placement) -> list[Rejection]:
     """The rejections worth saying: that the user named other hosts is news to nobody."""
-    return [rejection for rejection in one.rejections if rejection.why is not RejectionReason.NOT_ASKED]
+    return [rejection for rejection in placement.rejections if rejection.why is not RejectionReason.NOT_ASKED]
 
 
-def _said(one: Placement) -> str:
-    return "; ".join(f"{rejection.host}: {rejection.reason}" for rejection in _telling(one)) or "there are no hosts"
+def _said(placement: Placement) -> str:
+    return (
+        "; ".join(f"{rejection.host}: {rejection.reason}" for rejection in _telling(placement)) or "there are no hosts"
+    )
 
 
 def _hint(missing: Sequence[Placement]) -> str:
     lines = dict.fromkeys(
-        f"{rejection.host}: {rejection.hint}" for one in missing for rejection in _telling(one) if rejection.hint
+        f"{rejection.host}: {rejection.hint}"
+        for placement in missing
+        for rejection in _telling(placement)
+        if rejection.hint
     )
-    platforms = ", ".join(str(one.platform) for one in missing)
+    platforms = ", ".join(str(placement.platform) for placement in missing)
     return "\n".join((*lines, f"or add a host for {platforms} to the inventory, or leave it out of --platform"))
 
 
-def _placement_json(one: Placement) -> dict[str, object]:
+def _placement_json(placement: Placement) -> dict[str, object]:
     choices: list[dict[str, object]] = [
         {"host": choice.host, "mode": choice.mode.value, "engine": choice.builder.value, "reason": choice.reason}
-        for choice in one.choices
+        for choice in placement.choices
     ]
     return {
-        "platform": str(one.platform),
+        "platform": str(placement.platform),
         "builds": choices[0] if choices else None,
         "could": choices[1:],
         "rejected": [
             {"host": rejection.host, "code": rejection.why.value, "reason": rejection.reason, "hint": rejection.hint}
-            for rejection in one.rejections
+            for rejection in placement.rejections
         ],
     }

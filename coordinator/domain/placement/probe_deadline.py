@@ -75,8 +75,8 @@ def needs(
     return {
         host.name: max(
             (
-                _need(one, placement, host, known.get(host.name), asked, placement.platform in full)
-                for one, placement in zip(wanted, made.placements, strict=True)
+                _need(job, placement, host, known.get(host.name), asked, placement.platform in full)
+                for job, placement in zip(wanted, made.placements, strict=True)
             ),
             default=ProbePriority.NONE,
         )
@@ -88,7 +88,7 @@ def needs(
 def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]) -> dict[str, ProbePriority]:
     """The same where no platform was asked for: they are what the hosts of `naming_kind` run natively."""
     kind = naming_kind(hosts)
-    named = {platform for one in found.values() for platform in natives(one)}
+    named = {platform for answer in found.values() for platform in natives(answer)}
     needed: dict[str, ProbePriority] = {}
     for host in hosts:
         if host.name not in found:
@@ -149,6 +149,6 @@ def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, 
 
 def _full(made: Plan, slots: Mapping[str, int]) -> frozenset[Platform]:
     """Platforms whose job would have to wait for another of this run."""
-    first = {one.platform: one.choices[0].host for one in made.placements if one.choices}
+    first = {placement.platform: placement.choices[0].host for placement in made.placements if placement.choices}
     jobs = Counter(first.values())
     return frozenset(platform for platform, host in first.items() if jobs[host] > slots.get(host, 1))

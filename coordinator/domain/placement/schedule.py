@@ -45,9 +45,11 @@ def assign(
     able = {job.id: _preferred(job, candidates) for job in pending}
     wanted = demand(able.values())
     for job in sorted(pending, key=lambda job: (len(able[job.id]), job.id)):
-        free = [one for one in able[job.id] if busy[one.host] < slots.get(one.host, 0)]
+        free = [candidate for candidate in able[job.id] if busy[candidate.host] < slots.get(candidate.host, 0)]
         if free:
-            chosen = min(free, key=lambda one: (busy[one.host] / slots[one.host], wanted[one.host]))
+            chosen = min(
+                free, key=lambda candidate: (busy[candidate.host] / slots[candidate.host], wanted[candidate.host])
+            )
             busy[chosen.host] += 1
             found.append(Assignment(job.id, chosen))
     return tuple(found)
@@ -60,8 +62,8 @@ def demand(able: Iterable[Sequence[Candidate]]) -> Counter[str]:
 
 def best_hosts(able: Sequence[Candidate]) -> list[str]:
     """The hosts of the best mode."""
-    best = min((_RANK[one.mode] for one in able), default=0)
-    return [one.host for one in able if _RANK[one.mode] == best]
+    best = min((_RANK[candidate.mode] for candidate in able), default=0)
+    return [candidate.host for candidate in able if _RANK[candidate.mode] == best]
 
 
 def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
@@ -72,8 +74,8 @@ def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tu
 def _preferred(job: Job, candidates: Mapping[Platform, Sequence[Candidate]]) -> list[Candidate]:
     able = list(candidates.get(job.platform, ()))
     tried = {attempt.host for attempt in job.attempts}
-    untried = [one for one in able if one.host not in tried]
+    untried = [candidate for candidate in able if candidate.host not in tried]
     if tried and verdict(job.codes) is Verdict.ELSEWHERE:
         able = untried
     able = untried or able
-    return [one for one in able if one.mode is able[0].mode]
+    return [candidate for candidate in able if candidate.mode is able[0].mode]

@@ -24,9 +24,9 @@ _TELLING = frozenset(
 
 def skipped_lines(plan: Plan) -> tuple[str, ...]:
     """`pi4 is left out: …`, and for which platforms where it builds others."""
-    taken = {choice.host for one in plan.placements for choice in one.choices}
+    taken = {choice.host for placement in plan.placements for choice in placement.choices}
     platforms: dict[Rejection, list[str]] = {}
-    for platform, rejection in _told(plan):
+    for platform, rejection in _skipped(plan):
         platforms.setdefault(rejection, []).append(platform)
     return tuple(_line(rejection, which, rejection.host in taken) for rejection, which in platforms.items())
 
@@ -42,8 +42,8 @@ def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  #
     return f"{rejection.host} is left out{only}: {rejection.reason}{more}"
 
 
-def _told(plan: Plan) -> Iterator[tuple[str, Rejection]]:
-    for one in plan.placements:
-        for rejection in one.rejections:
+def _skipped(plan: Plan) -> Iterator[tuple[str, Rejection]]:
+    for placement in plan.placements:
+        for rejection in placement.rejections:
             if rejection.why in _TELLING:
-                yield str(one.platform), rejection
+                yield str(placement.platform), rejection

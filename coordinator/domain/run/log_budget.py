@@ -27,14 +27,14 @@ class Kept:
 
 def over_budget(kept: Sequence[Kept], budget: int, now: float) -> tuple[str, ...]:
     """The runs whose folders go so that the rest has at most `budget` bytes, oldest first."""
-    excess = sum(one.size for one in kept) - budget
+    excess = sum(log.size for log in kept) - budget
     gone: list[str] = []
-    for one in sorted(kept, key=lambda one: one.at):
+    for log in sorted(kept, key=lambda log: log.at):
         if excess <= 0:
             break
-        if one.may_go(now):
-            gone.append(one.run)
-            excess -= one.size
+        if log.may_go(now):
+            gone.append(log.run)
+            excess -= log.size
     return tuple(gone)
 
 

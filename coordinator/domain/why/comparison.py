@@ -74,8 +74,8 @@ def _seconds(known: Sources) -> float | None:
     driver says."""
     if known.run.finished_at is None:
         return None
-    told = (event.seconds for _, event in known.recorded if isinstance(event, RunEnded))
-    return max(known.run.finished_at - known.run.created_at, *told, 0.0)
+    seconds = (event.seconds for _, event in known.recorded if isinstance(event, RunEnded))
+    return max(known.run.finished_at - known.run.created_at, *seconds, 0.0)
 
 
 def _of_run(known: Sources) -> tuple[Entry, ...]:
@@ -88,7 +88,11 @@ def _of_run(known: Sources) -> tuple[Entry, ...]:
 
 
 def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
-    earlier = next((one for one in before.run.jobs if one.platform == job.platform), None) if before else None
+    earlier = (
+        next((earlier_job for earlier_job in before.run.jobs if earlier_job.platform == job.platform), None)
+        if before
+        else None
+    )
     entries = (*_plan(job, now), *_entries(job, now))
     return JobAccount(
         job=job,

@@ -80,7 +80,9 @@ def _mounted(instruction: Instruction) -> Iterator[str]:
     """What a bind mount without `from` shows of the context."""
     for flag in instruction.flags:
         if flag.name == "mount":
-            settings = {key.lower(): value for key, _, value in (one.partition("=") for one in flag.value.split(","))}
+            settings = {
+                key.lower(): value for key, _, value in (option.partition("=") for option in flag.value.split(","))
+            }
             if settings.get("type", "bind") == "bind" and "from" not in settings:
                 yield settings.get("source") or settings.get("src") or "."
 

@@ -22,8 +22,8 @@ _BADLY = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, A
 
 def story_of_run(run: Run, events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
     """Who drove the run, and what became of it."""
-    told = ((event, _of_run(run, event.what, event.data)) for event in events)
-    return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in told if text)
+    entries = ((event, _of_run(run, event.what, event.data)) for event in events)
+    return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in entries if text)
 
 
 def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:

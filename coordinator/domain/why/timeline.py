@@ -70,7 +70,7 @@ def story(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[En
     telling = _Telling(platform)
     for at, event in events:
         telling.hear(at, event)
-    return telling.told()
+    return telling.entries()
 
 
 def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, Entry | None], ...]:
@@ -141,7 +141,7 @@ class _Telling:
                 if event.place.platform == self.platform:
                     self._on_a_host(at, event)
 
-    def told(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         drafts = sorted((*self.drafts, *self._under_way()), key=lambda draft: draft.at)
         return tuple(draft.entry() for draft in drafts)
 
@@ -212,7 +212,7 @@ class _Telling:
             return
         # By another driver, which reads its log from the beginning.
         again = [*self.attempt.steps.values(), *self.attempt.over.values()]
-        self.drafts = [draft for draft in self.drafts if not any(draft is one for one in again)]
+        self.drafts = [draft for draft in self.drafts if not any(draft is attempt for attempt in again)]
         self.attempt = _Attempt(phases=self.attempt.phases)
 
     def _open(self, at: float, name: str, text: str) -> None:

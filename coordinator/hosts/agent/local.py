@@ -53,7 +53,7 @@ class LocalTransport:
     async def close(self) -> None:
         """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
         tunnels, self._tunnels = self._tunnels, []
-        await asyncio.gather(*(one.close() for one in tunnels), *(one.close() for one in self._channels))
+        await asyncio.gather(*(tunnel.close() for tunnel in tunnels), *(channel.close() for channel in self._channels))
         for tunnel in tunnels:
             if tunnel.defect is not None:
                 raise tunnel.defect

@@ -181,7 +181,7 @@ def held_image(host: str, fields: Mapping[str, Any]) -> HeldImage:
 
 def names(host: str, fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
     found = field(host, fields, name, list)
-    if not all(isinstance(one, str) for one in found):
+    if not all(isinstance(entry, str) for entry in found):
         raise unexpected(host, f"'{name}' is {found!r}, expected names")
     return tuple(found)
 

@@ -64,9 +64,9 @@ def _route(address: Address, config: SSHConfig, home: Path, user: str, depth: in
         if match is None:
             raise UsageError(f"ProxyJump {before} is no list of [user@]host[:port]", hint="see ~/.ssh/config")
         via = Address(match["v6"] or match["host"], match["user"] or "", int(match["port"] or 0))
-        one = _route(via, config, home, user, depth + 1)
+        route = _route(via, config, home, user, depth + 1)
         # As with ssh -J: the first is reached in its own way, each of the others through the one before.
-        jump = one if jump is None else _through(one, jump)
+        jump = route if jump is None else _through(route, jump)
     named: str | list[str] = found.get("identityfile") or []
     identities = [named] if isinstance(named, str) else named
     known = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
@@ -77,9 +77,9 @@ def _route(address: Address, config: SSHConfig, home: Path, user: str, depth: in
         host=found["hostname"],
         port=address.port or _port(found),
         user=address.user or found.get("user", user),
-        identities=tuple(_path(one, home) for one in identities)
+        identities=tuple(_path(path, home) for path in identities)
         or tuple(home / ".ssh" / name for name in _DEFAULT_KEYS),
-        known_hosts=tuple(_path(one, home) for one in shlex.split(known) if one.lower() != "none"),
+        known_hosts=tuple(_path(path, home) for path in shlex.split(known) if path.lower() != "none"),
         alias=found.get("hostkeyalias", ""),
         chosen=bool(identities),
         only=found.get("identitiesonly", "no").lower() == "yes",
@@ -154,9 +154,9 @@ def _expanded(path: Path, folder: Path, home: Path, outer: tuple[str, ...], dept
                 yield _block(criteria)
             case ("include", names):
                 for name in _words(names, path):
-                    for one in _included(name, folder, home):
+                    for included in _included(name, folder, home):
                         yield _block(criteria)
-                        yield from _expanded(one, folder, home, criteria, depth + 1)
+                        yield from _expanded(included, folder, home, criteria, depth + 1)
                 yield _block(criteria)
             case _:
                 yield line

@@ -127,7 +127,7 @@ def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Conne
         transport = paramiko.Transport(_dial(route, below, timeout))
         transport.banner_timeout, transport.auth_timeout = max(_BANNER_S, timeout), _AUTH_S
         options = transport.get_security_options()
-        ordered = sorted(options.key_types, key=lambda one: _rank(one, types))
+        ordered = sorted(options.key_types, key=lambda key_type: _rank(key_type, types))
         options.key_types = ordered
         transport.start_client(timeout=max(_BANNER_S, timeout))
         shown = transport.get_remote_server_key()
@@ -183,7 +183,7 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     hint = f"log in to it once, and come back: ssh {ssh_words(jump)}"
     own = keyring(jump)
     try:
-        shown = fetch_key(jump, timeout, tuple(one.type for one in record.keys))
+        shown = fetch_key(jump, timeout, tuple(key.type for key in record.keys))
         if record.verdict(shown) is not Verdict.KNOWN:
             message = f"the jump host {jump.name} shows a host key that is not in known_hosts: {shown}"
             raise LostError(message, hint=hint, code="host_key")
@@ -191,7 +191,9 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     finally:
         own.close()
     if login.connection is None:
-        raise LostError(f"the jump host {jump} took none of your keys{told(login.refused)}", hint=hint, code="denied")
+        raise LostError(
+            f"the jump host {jump} took none of your keys{refused_keys(login.refused)}", hint=hint, code="denied"
+        )
     return login.connection
 
 
@@ -220,9 +222,9 @@ def _takes(connection: Connection, route: Route, key: UserKey) -> bool:
     return True
 
 
-def told(keys: tuple[UserKey, ...]) -> str:
+def refused_keys(keys: tuple[UserKey, ...]) -> str:
     """` (offered: …)`, ready to follow a sentence."""
-    return f" (offered: {', '.join(one.source for one in keys)})" if keys else ""
+    return f" (offered: {', '.join(key.source for key in keys)})" if keys else ""
 
 
 def ssh_words(route: Route) -> str:

@@ -50,7 +50,7 @@ def keyring(route: Route) -> Keyring:
     """The keys for this route: the configuration's, the agent's, then the usual files."""
     agent = _agent(route)
     held = [] if agent is None else [UserKey(_agent_name(key), key) for key in agent.get_keys()]
-    by_public = {one.public: one for one in held}
+    by_public = {key.public: key for key in held}
     files: list[UserKey] = []
     locked: list[Path] = []
     for path in route.identities:
@@ -67,7 +67,7 @@ def keyring(route: Route) -> Keyring:
             files.append(UserKey(short(path), loaded))
     others = [] if route.only else held
     ordered = [*files, *others] if route.chosen else [*others, *files]
-    return Keyring(tuple({one.public: one for one in ordered}.values()), tuple(locked), agent)
+    return Keyring(tuple({key.public: key for key in ordered}.values()), tuple(locked), agent)
 
 
 def create(path: Path) -> UserKey:

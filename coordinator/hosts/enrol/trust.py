@@ -63,9 +63,9 @@ class Record:
     revoked: tuple[HostKey, ...] = ()
 
     def verdict(self, key: HostKey) -> Verdict:
-        if any(key.blob == one.blob for one in self.revoked):
+        if any(key.blob == other.blob for other in self.revoked):
             return Verdict.REVOKED
-        if any(key.blob == one.blob for one in self.keys):
+        if any(key.blob == other.blob for other in self.keys):
             return Verdict.KNOWN
         return Verdict.CHANGED if self.keys else Verdict.UNKNOWN
 

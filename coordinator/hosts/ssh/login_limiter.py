@@ -19,6 +19,6 @@ class Handshakes:
 
     @asynccontextmanager
     async def turn(self, server: str) -> AsyncIterator[None]:
-        one = self._servers.setdefault(server, asyncio.Semaphore(_TO_ONE_SERVER))
-        async with one, self._all:
+        to_server = self._servers.setdefault(server, asyncio.Semaphore(_TO_ONE_SERVER))
+        async with to_server, self._all:
             yield

@@ -104,7 +104,7 @@ class SshTransport:
     async def close(self) -> None:
         """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
         tunnels, channels = list(self._tunnels), list(self._channels)
-        await asyncio.gather(*(one.close() for one in tunnels), *(one.abort() for one in channels))
+        await asyncio.gather(*(tunnel.close() for tunnel in tunnels), *(channel.abort() for channel in channels))
         for link in (self._control, self._bulk):
             if link is not None:
                 await _stay(link)

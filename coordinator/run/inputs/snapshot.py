@@ -58,7 +58,9 @@ def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str]:
 def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     data = {
         "version": _VERSION,
-        "context": [[one.path, one.kind, one.mode, one.digest[:_DIGITS], one.link] for one in inputs.context.entries],
+        "context": [
+            [entry.path, entry.kind, entry.mode, entry.digest[:_DIGITS], entry.link] for entry in inputs.context.entries
+        ],
         "dockerfile": inputs.dockerfile.text,
         "dockerfile_path": inputs.dockerfile_path,
         "bases": {

@@ -26,7 +26,7 @@ async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> st
         held = await anext(archive)
         if not isinstance(held, HeldImage):
             raise TypeError("an archive begins with which image it is of")
-        async with aclosing(_told(archive, held.size, tell)) as chunks:
+        async with aclosing(_counted(archive, held.size, tell)) as chunks:
             manifest = await import_archive(
                 chunks,
                 destination,
@@ -64,7 +64,7 @@ async def _image(ctx: AttemptContext, base: JobBase) -> BaseImage:
     return image
 
 
-async def _told(
+async def _counted(
     archive: AsyncGenerator[HeldImage | bytes], size: int, tell: Callable[[int, int], None]
 ) -> AsyncGenerator[bytes]:
     done = 0

@@ -39,13 +39,13 @@ async def build(ctx: AttemptContext) -> None:
 async def _start(ctx: AttemptContext, client: AgentClient) -> None:
     """Waits for a slot, and says once for whom."""
     slots = ctx.run.farm.slots_of(ctx.host)
-    told = ""
+    holder = ""
     while True:
         try:
             await client.start(ctx.agent_job, holder=f"{ctx.run.env.holder} {ctx.agent_job}", slots=slots)
         except HostBusyError as busy:
-            if busy.holder != told:
-                told = busy.holder
+            if busy.holder != holder:
+                holder = busy.holder
                 ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} is held by {_holder(ctx, busy)}"))
             await asyncio.sleep(_ASK_AGAIN_S)
         else:

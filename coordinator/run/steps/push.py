@@ -51,20 +51,20 @@ async def _carry(ctx: AttemptContext) -> str:
     """The digest of the manifest as it came through here."""
     losses = ctx.run.push_losses.get(ctx.attempt.id, 0)
     archive = leaves_as_archive(losses) and not uses_archives(ctx)
-    told = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
-    with phase(ctx, "push", told):
-        return await image_out(ctx, _Progress(ctx, told), archive=archive)
+    text = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
+    with phase(ctx, "push", text):
+        return await image_out(ctx, _Progress(ctx, text), archive=archive)
 
 
 class _Progress:
     """Tells tenths, each once: an engine reports every few kilobytes."""
 
-    def __init__(self, ctx: AttemptContext, told: str) -> None:
+    def __init__(self, ctx: AttemptContext, last: str) -> None:
         self._ctx = ctx
-        self._told = told
+        self._last = last
 
     def __call__(self, done: int, total: int) -> None:
-        text = f"{10 * (10 * done // total)} %" if total else self._told
-        if text != self._told:
-            self._told = text
+        text = f"{10 * (10 * done // total)} %" if total else self._last
+        if text != self._last:
+            self._last = text
             self._ctx.run.emit(Phase(self._ctx.place, "push", text))

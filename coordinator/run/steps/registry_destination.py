@@ -85,7 +85,7 @@ class RegistryDestination:
 
     async def _read_bases(self) -> dict[str, _BaseLayer]:
         found = await asyncio.gather(*map(self._read_base, self._bases))
-        return {diff_id: layer for one in found for diff_id, layer in one.items()}
+        return {diff_id: layer for layers in found for diff_id, layer in layers.items()}
 
     async def _read_base(self, base: JobBase) -> dict[str, _BaseLayer]:
         repository = base.reference.repository

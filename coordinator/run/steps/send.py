@@ -58,7 +58,7 @@ async def _context(ctx: AttemptContext, client: AgentClient) -> None:
         await client.send_context(
             ctx.agent_job,
             ctx.run.inputs.offer,
-            lambda lacking: ctx.run.emit(Phase(ctx.place, "context", _told(lacking))),
+            lambda lacking: ctx.run.emit(Phase(ctx.place, "context", _amount(lacking))),
             pack=pack,
         )
 
@@ -71,7 +71,7 @@ async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
         raise _of_registry(error) from error
 
 
-def _told(lacking: Lacking) -> str:
+def _amount(lacking: Lacking) -> str:
     return f"{lacking.files} of {lacking.of} files, {lacking.bytes / 1e6:.1f} MB"
 
 

@@ -15,8 +15,8 @@ from coordinator.hosts.enrol.connect import (
     forwards_ports,
     log_in,
     log_in_by_password,
+    refused_keys,
     ssh_words,
-    told,
 )
 from coordinator.hosts.enrol.install import install, uninstall
 from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring, short
@@ -121,7 +121,7 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
             code="passphrase",
         )
     if not _BY_PASSWORD.intersection(login.allowed):
-        have = told(login.refused) if login.refused else ": you have none that could be offered"
+        have = refused_keys(login.refused) if login.refused else ": you have none that could be offered"
         public = keys.keys[0].public if keys.keys else "the line that ssh-keygen -t ed25519 makes"
         ways = " or ".join(login.allowed) or "nothing we know"
         raise LostError(
@@ -130,7 +130,9 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
             code="denied",
         )
     if not console.is_there:
-        what = f"took none of your keys{told(login.refused)}" if keys.keys else "asks for a key, and you have none"
+        what = (
+            f"took none of your keys{refused_keys(login.refused)}" if keys.keys else "asks for a key, and you have none"
+        )
         make = "" if keys.keys else "ssh-keygen -t ed25519; "
         raise LostError(
             f"{route} {what}; nobody is here to type a password",

@@ -53,14 +53,14 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
         refuse_revoked(route, record, key)
         console.say(f"{route.name}: the host key is the one that was given: {key}")
         return key
-    key = fetch_key(route, question.timeout, tuple(one.type for one in record.keys))
+    key = fetch_key(route, question.timeout, tuple(key.type for key in record.keys))
     match record.verdict(key):
         case Verdict.KNOWN:
             console.say(f"{route.name}: the host key is the one in known_hosts: {key}")
         case Verdict.REVOKED:
             refuse_revoked(route, record, key)
         case Verdict.CHANGED:
-            was = ", ".join(str(one) for one in record.keys)
+            was = ", ".join(str(key) for key in record.keys)
             raise LostError(
                 f"{route.name} shows another host key than the one in known_hosts: {key}, expected {was}",
                 hint=f"either it was set up anew, or something else answers in its place\n{question.compare}\n"
@@ -88,7 +88,7 @@ def given_key(question: Question) -> HostKey:
         key = fetch_key(question.route, question.timeout, kinds)
         if is_key(question.given, key):
             return key
-        if all(key.blob != one.blob for one in shown):
+        if all(key.blob != other.blob for other in shown):
             shown.append(key)
     seen = ", ".join(str(key) for key in shown)
     raise UsageError(

@@ -36,10 +36,10 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """`told` is what was deleted on the host, a line each; `is_last` whether no host is left in the file."""
+    """`lines` is what was deleted on the host, a line each; `is_last` whether no host is left in the file."""
 
     file: Path
-    told: tuple[str, ...]
+    lines: tuple[str, ...]
     is_last: bool
 
 
@@ -50,21 +50,21 @@ def remove(wanted: Removal, env: Environment, console: Console) -> Removed:
         raise UsageError(f"there is no inventory file, so no host {wanted.name} in it", code="config")
     text = read_text(path)
     find(text, label(path), wanted.name)
-    told: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     if wanted.purge:
-        told = asyncio.run(_purge(listed(path, wanted.name), wanted, env, console))
+        lines = asyncio.run(_purge(listed(path, wanted.name), wanted, env, console))
     rewrite(path, lambda now: without_host(now, label(path), wanted.name), may_be_empty=True)
     left = yaml_source.parse(read_text(path).removeprefix("\ufeff"), label(path))
-    return Removed(path, told, is_last=not any(left.members(section) for section in SECTIONS))
+    return Removed(path, lines, is_last=not any(left.members(section) for section in SECTIONS))
 
 
 async def _purge(host: Host, wanted: Removal, env: Environment, console: Console) -> tuple[str, ...]:
     async with Farm(Inventory(hosts=(host,)), env) as farm:
         try:
             client = await farm.client(host.name)
-            running = [one.job for one in await client.jobs() if one.state == _RUNNING]
+            running = [entry.job for entry in await client.jobs() if entry.state == _RUNNING]
             _check_idle(host.name, running, wanted, console)
-            return _told(await purge(client.transport, mark(env.holder)))
+            return _report(await purge(client.transport, mark(env.holder)))
         except LostError as error:
             again = command("boards", "remove", host.name, inventory=wanted.inventory)
             hint = f"to leave what is on it, and take it out all the same: {again}"
@@ -83,12 +83,12 @@ def _check_idle(name: str, running: list[str], wanted: Removal, console: Console
         raise InterruptedRunError("nothing was changed")
 
 
-def _told(purged: Purged) -> tuple[str, ...]:
+def _report(purged: Purged) -> tuple[str, ...]:
     counts = (
         (purged.jobs, "job", ""),
         (len(purged.images), "image name", ""),
         (purged.keys, "line", " of authorized_keys"),
     )
     deleted = [f"{count} {what}{'' if count == 1 else 's'}{of}" for count, what, of in counts if count]
-    told = [f"deleted {one}" for one in (*deleted, *purged.files)]
-    return (*told, *(f"left {one}" for one in purged.kept))
+    lines = [f"deleted {path}" for path in (*deleted, *purged.files)]
+    return (*lines, *(f"left {path}" for path in purged.kept))

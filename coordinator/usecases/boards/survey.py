@@ -72,7 +72,7 @@ def _judged(
 ) -> dict[str, Look]:
     """With twins told apart, cached or not: an entry's other one may be of another moment."""
     machines = {host.name: memory.known(host).sighting.machine for host in inventory.hosts}
-    others = {name: one.facts for name, one in known.items() if one.facts and one.is_fresh(now)}
+    others = {name: last.facts for name, last in known.items() if last.facts and last.is_fresh(now)}
     found = mark_duplicates(inventory, others | cached | probed, machines)
     return {host.name: _look(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
 

@@ -42,7 +42,7 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
     question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
     key = given_key(question) if question.given else fetch_key(route, host.connect_timeout, _types(host, record))
     refuse_revoked(route, record, key)
-    if is_key(host.host_key, key) if host.host_key else key.blob in {one.blob for one in record.keys}:
+    if is_key(host.host_key, key) if host.host_key else key.blob in {key.blob for key in record.keys}:
         return Trusted(key, is_new=False)
     if not question.given:
         confirm(question, key, f"{_before(host, route, record)}\nIt shows now", console)
@@ -53,7 +53,7 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
 def _types(host: Host, record: Record) -> tuple[str, ...]:
     """Hosts have several keys: that of the kind we know is the one to compare."""
     pinned = parse_key(host.host_key)
-    return (pinned.type,) if pinned else tuple(one.type for one in record.keys)
+    return (pinned.type,) if pinned else tuple(key.type for key in record.keys)
 
 
 def _before(host: Host, route: Route, record: Record) -> str:
@@ -61,5 +61,5 @@ def _before(host: Host, route: Route, record: Record) -> str:
         pinned = parse_key(host.host_key)
         return f"{host.name} is pinned in the inventory to\n  {pinned or host.host_key}"
     if record.keys:
-        return "\n".join([f"known_hosts has for {route.name}", *(f"  {one}" for one in record.keys)])
+        return "\n".join([f"known_hosts has for {route.name}", *(f"  {key}" for key in record.keys)])
     return f"Nothing is on record of the host key of {host.name}."

@@ -66,22 +66,30 @@ async def inspect(reference: Reference, inventory: Inventory, env: Environment) 
         else:
             platform = await read_platform(registry, reference.repository, manifest)
             listed = (_alone(manifest, platform),)
-    asked = dict.fromkeys([*(one.platform for one in listed if one.platform), *(parse(text) for text in _USUAL)])
+    asked = dict.fromkeys([*(entry.platform for entry in listed if entry.platform), *(parse(text) for text in _USUAL)])
     return Inspected(
         reference=reference,
         media_type=manifest.media_type,
         digest=manifest.digest,
-        entries=tuple(_entry(one) for one in listed),
+        entries=tuple(_entry(entry) for entry in listed),
         resolved=tuple((platform, found.digest if (found := resolve(listed, platform)) else "") for platform in asked),
     )
 
 
 def _alone(manifest: Manifest, platform: Platform) -> Descriptor:
     said = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
-    one = manifest.descriptor
-    return Descriptor(media_type=one.media_type, digest=one.digest, size=one.size, extra={"platform": said})
+    descriptor = manifest.descriptor
+    return Descriptor(
+        media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size, extra={"platform": said}
+    )
 
 
-def _entry(one: Descriptor) -> Entry:
-    platform = "" if one.subject or one.platform is None else str(one.platform)
-    return Entry(platform=platform, digest=one.digest, media_type=one.media_type, size=one.size, subject=one.subject)
+def _entry(descriptor: Descriptor) -> Entry:
+    platform = "" if descriptor.subject or descriptor.platform is None else str(descriptor.platform)
+    return Entry(
+        platform=platform,
+        digest=descriptor.digest,
+        media_type=descriptor.media_type,
+        size=descriptor.size,
+        subject=descriptor.subject,
+    )

@@ -133,7 +133,7 @@ async def test_an_image_leaves_as_an_archive(client, registry, tmp_path):
 
         manifest = await up.get_manifest(repository, digest)
         await up.put_manifest(repository, "1", manifest.raw, manifest.media_type)
-        image_id = images.inspect(engines.here(), f"archloom/{name.split('-')[0]}:amd64-1")["Id"]
+        image_id = images.inspect(engines.local_engine(), f"archloom/{name.split('-')[0]}:amd64-1")["Id"]
     assert (uploads, sink.uploads, manifest.media_type) == (4, 4, DOCKER_MANIFEST)
     reference = f"{registry.address}/{repository}:1"
     assert skopeo_inspect(reference)["Labels"]["l"] == "v"
@@ -184,15 +184,15 @@ async def test_bases_arrive_as_archives(client, registry, tmp_path):
         assert (await client.load(first, base_archive([(held, image)]))).loaded == 1
         assert await client.lacking(second) == ()
         assert (await client.load(second, base_archive([(held, image)]))).kept == 1
-        assert images.inspect(engines.here(), held)["Id"] == image.config.digest
+        assert images.inspect(engines.local_engine(), held)["Id"] == image.config.digest
         await build(client, first)
         sink = Counted(up, repository)
         result = await carried(client, first, sink, tmp_path)
         manifest = await up.get_manifest(repository, result)
         await up.put_manifest(repository, "child", manifest.raw, manifest.media_type)
         await client.forget(first)
-        assert images.inspect(engines.here(), held) is not None
-    assert images.inspect(engines.here(), held) is None
+        assert images.inspect(engines.local_engine(), held) is not None
+    assert images.inspect(engines.local_engine(), held) is None
     with pulled(f"{registry.address}/{repository}:child", "linux/amd64"):
         assert ran(f"{registry.address}/{repository}:child", "linux/amd64", "cat", "/c") == "b"
 
@@ -211,7 +211,7 @@ async def test_what_is_no_archive_is_the_engine_s_word(client, registry):
                 await client.load(name, chunks(sent))
             assert lost.value.code == code, lost.value.message
         assert await client.lacking(name) == (held,)
-        images.untag(engines.here(), other)
+        images.untag(engines.local_engine(), other)
 
 
 async def test_an_image_that_is_not_there(client):

@@ -49,7 +49,7 @@ def test_a_platform_is_built_and_recorded_as_what_it_is(driver, platform, tmp_pa
 
     with job(tmp_path, driver, STAGES, platform, **fields) as made:
         result = made.run()
-        image = images.inspect(engines.here(), made.spec.image)
+        image = images.inspect(engines.local_engine(), made.spec.image)
 
     assert result == {
         "state": "BUILT",
@@ -137,7 +137,7 @@ def test_nothing_is_left_after_discard(driver, tmp_path):
         engines.discard(made.spec)
         engines.discard(made.spec)
 
-        assert images.inspect(engines.here(), made.spec.image) is None
+        assert images.inspect(engines.local_engine(), made.spec.image) is None
 
 
 def test_a_program_never_sees_the_users_configuration(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def quiet(*_: object) -> None: ...
 
 def references(through: int) -> set[str]:
     """Every name that leads through this port."""
-    listed = engines.here().call("GET", "/images/json")
+    listed = engines.local_engine().call("GET", "/images/json")
     names = (name for image in listed for name in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []))
     return {name for name in names if name.startswith(f"127.0.0.1:{through}/")}
 
@@ -110,7 +110,7 @@ def test_bases_come_in_and_the_image_goes_out(based, tmp_path, monkeypatch):
     assert push(made.spec, port(registry), "one/image", "image", SECRET, quiet, cancelled) == pushed
 
     engines.discard(made.spec)
-    assert [images.inspect(engines.here(), base.name) for base in made.spec.bases] == [None, None]
+    assert [images.inspect(engines.local_engine(), base.name) for base in made.spec.bases] == [None, None]
 
 
 def test_a_refused_pull_names_the_base(based):
@@ -226,7 +226,7 @@ def test_a_pull_that_is_cancelled_as_it_ends_leaves_no_name(based):
 
     assert refused.value.code == "cancelled"
     assert references(port(registry)) == set()
-    assert images.inspect(engines.here(), made.spec.bases[0].name) is None
+    assert images.inspect(engines.local_engine(), made.spec.bases[0].name) is None
 
 
 def test_what_was_not_built_is_not_pushed(tmp_path, closed_port):
@@ -276,7 +276,10 @@ def test_jobs_that_push_under_one_name_push_their_own_image(tmp_path, silent_por
         assert _appears(named)
         second.set()
         push_until(other, second)
-        assert images.inspect(engines.here(), named)["Id"] == images.inspect(engines.here(), one.spec.image)["Id"]
+        assert (
+            images.inspect(engines.local_engine(), named)["Id"]
+            == images.inspect(engines.local_engine(), one.spec.image)["Id"]
+        )
         first.set()
         waiting.join(60)
 
@@ -286,4 +289,4 @@ def test_jobs_that_push_under_one_name_push_their_own_image(tmp_path, silent_por
 
 def _appears(name: str) -> bool:
     tick = threading.Event()
-    return any(images.inspect(engines.here(), name) or tick.wait(0.05) for _ in range(200))
+    return any(images.inspect(engines.local_engine(), name) or tick.wait(0.05) for _ in range(200))

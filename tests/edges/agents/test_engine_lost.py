@@ -77,7 +77,7 @@ def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path,
     """The engine was past the point where it would have noticed, and no line of the log said so."""
     with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
         assert made.run()["state"] == "BUILT"
-        here = engines.here()
+        here = engines.local_engine()
         images.tag(here, made.spec.image, f"{made.spec.image}-held")
         images.untag(here, made.spec.image)
         build = engines.EngineBuild(made.spec, made.folder, here, Exporting())
@@ -115,7 +115,7 @@ def test_an_image_that_was_built_as_its_build_was_cancelled_stays(tmp_path, engi
         assert build.run()["state"] == "BUILT"
         build.cancel()
         build.clean_up()
-        assert images.inspect(engines.here(), made.spec.image) is not None
+        assert images.inspect(engines.local_engine(), made.spec.image) is not None
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["gone", "back at once"])

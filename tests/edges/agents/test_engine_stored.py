@@ -132,7 +132,7 @@ async def test_of_an_index_that_is_not_whole_the_childs_image_is_pushed(farmed: 
                 farmed.board.docker("pull", "--quiet", "--platform", platform, name)
             farmed.board.docker("tag", name, made.spec.image)
             farmed.board.docker("rmi", name)
-        assert images.inspect(engines.here(), made.spec.image)["Id"] == base.digest
+        assert images.inspect(engines.local_engine(), made.spec.image)["Id"] == base.digest
 
         pushed = await farmed.push(made.spec, "stored/part")
 
