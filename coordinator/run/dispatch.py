@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.publish.publish import Publication, publish
 from coordinator.run.context import RunContext
 from coordinator.run.loop import Dispatch, Work

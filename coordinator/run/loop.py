@@ -8,15 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.placement.schedule import Candidate, assign, hopeless
 from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
-from coordinator.domain.run.model import (
+from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.next_actions import (
     Action,
     Assign,
     Build,
     Cancel,
-    Job,
     Publish,
     Push,
-    Run,
     Send,
     SettleJob,
     SettleTarget,

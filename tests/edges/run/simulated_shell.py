@@ -23,7 +23,8 @@ from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import states
 from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.lease import Driver
-from coordinator.domain.run.model import Attempt, Build, Cancel, Job, Publish, Push, Run, Send, Verify
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.retry import pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest

@@ -11,7 +11,7 @@ import pytest
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Skipped
-from coordinator.domain.run.model import Build, Cancel, Publish, Push, Send, Verify
+from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.run.loop import drive
 from coordinator.store.processes import this_driver

@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run import states
-from coordinator.domain.run.model import (
+from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.next_actions import (
     Assign,
-    Attempt,
     Build,
     Cancel,
-    Job,
     Publish,
     Push,
-    Run,
     Send,
     SettleJob,
     SettleTarget,
