@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
-from coordinator.domain.hosts.last_probe import Known, LastProbe, recall
+from coordinator.domain.hosts.last_probe import CachedFacts, LastProbe, recall
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
@@ -27,7 +27,7 @@ class FactCache:
             with contextlib.suppress(ArchloomError):
                 self._sightings = store.sightings()
 
-    def known(self, host: Host) -> Known:
+    def known(self, host: Host) -> CachedFacts:
         return recall(host, self._sightings.get(_key(host)))
 
     def saw(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:

@@ -32,7 +32,7 @@ class LastProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class CachedFacts:
     """A sighting with its meaning. `facts` are as the host was `seen_at`; `None` where it never answered."""
 
     sighting: LastProbe = LastProbe()
@@ -56,14 +56,14 @@ class Known:
         return f"{self.sighting.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
 
 
-def recall(host: Host, sighting: LastProbe | None) -> Known:
+def recall(host: Host, sighting: LastProbe | None) -> CachedFacts:
     """What this sighting says of the host now."""
     if sighting is None:
-        return Known()
+        return CachedFacts()
     if sighting.observation is None:
-        return Known(sighting=sighting)
+        return CachedFacts(sighting=sighting)
     facts = read_facts(host.name, sighting.observation, now=sighting.seen_at, round_trip=sighting.round_trip)
-    return Known(sighting=sighting, facts=facts)
+    return CachedFacts(sighting=sighting, facts=facts)
 
 
 def _is_within(age: float, limit: float) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
-from coordinator.domain.hosts.last_probe import Known
+from coordinator.domain.hosts.last_probe import CachedFacts
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
@@ -54,7 +54,7 @@ async def look(
         return _judged(inventory, hosts, cached, probed, memory, known, env.clock())
 
 
-def _kept(host: Host, known: Known, now: float) -> Facts | Unreachable | None:
+def _kept(host: Host, known: CachedFacts, now: float) -> Facts | Unreachable | None:
     sighting = known.sighting
     if known.is_silent(now):
         return Unreachable(sighting.message, sighting.hint, known=known.facts)
@@ -67,7 +67,7 @@ def _judged(
     cached: dict[str, Facts | Unreachable],
     probed: dict[str, Facts | Unreachable],
     memory: FactCache,
-    known: dict[str, Known],
+    known: dict[str, CachedFacts],
     now: float,
 ) -> dict[str, Look]:
     """With twins told apart, cached or not: an entry's other one may be of another moment."""
@@ -77,7 +77,7 @@ def _judged(
     return {host.name: _look(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
 
 
-def _look(host: Host, found: Facts | Unreachable, known: Known, cached: bool, now: float) -> Look:  # noqa: FBT001
+def _look(host: Host, found: Facts | Unreachable, known: CachedFacts, cached: bool, now: float) -> Look:  # noqa: FBT001
     silent_at = known.sighting.silent_at
     since = now - silent_at if isinstance(found, Unreachable) and silent_at is not None else known.age(now)
     facts = found.known if isinstance(found, Unreachable) else found
