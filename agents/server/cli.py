@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.job import supervisor
-from agents.server import channels
+from agents.server import channels, supervisor
 from agents.server.control import Parts, Server
 from agents.wire import frames
 

@@ -13,9 +13,10 @@ from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
-from agents.job import cancel, spec, start
+from agents.job import cancel, spec
 from agents.job.follow import follow
 from agents.job.store import Discard, Jobs
+from agents.server import start
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
