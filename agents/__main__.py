@@ -31,7 +31,7 @@ def main() -> int:
         load=archives.load,
         job_command=_job_command(),
     )
-    return cli.run(sys.argv[1:], parts, engines.prepare)
+    return cli.run(sys.argv[1:], parts)
 
 
 if __name__ == "__main__":

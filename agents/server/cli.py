@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from agents.base import state
 from agents.base.errors import AgentError
+from agents.engine import engines
 from agents.server import channels, supervisor
 from agents.server.control import Parts, Server
 from agents.wire import frames
@@ -16,7 +17,7 @@ from agents.wire import frames
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
-def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare) -> int:
+def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare = engines.prepare) -> int:
     """The exit status. `job`, with the arguments `start` makes, is the detached process and not for people."""
     words = list(arguments)
     try:

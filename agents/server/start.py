@@ -15,6 +15,7 @@ from agents.base.locks import locked
 from agents.base.slots import Slot
 from agents.job import results
 from agents.job.store import has_arrived
+from agents.server import supervisor
 
 TRACE = "trace"
 # A Pi Zero that swaps takes many seconds to start an interpreter.
@@ -51,7 +52,7 @@ def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
                 # Its own session, and none of our three descriptors: an SSH channel stays open until the last copy
                 # of them is closed.
                 child = subprocess.Popen(
-                    [*command, str(folder), str(slot.number), str(slot.fd), str(ready)],
+                    [*command, *supervisor.arguments(folder, slot, ready)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=trace,

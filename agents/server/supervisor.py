@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, Protocol
 
 from agents.base import process
 from agents.base.failures import explain
+from agents.base.slots import Slot
+from agents.engine import engines
 from agents.job import results, spec
 
 _BEAT = 2.0
@@ -37,9 +39,14 @@ class Build(Protocol):
 Prepare = Callable[[spec.Spec, Path, BinaryIO], Build]
 
 
-def main(arguments: Sequence[str], prepare: Prepare) -> int:
-    """`FOLDER SLOT SLOT_FD READY_FD`, from `start`. Returns in the short-lived parent only."""
-    folder, slot, held, ready = Path(arguments[0]), *(int(number) for number in arguments[1:4])
+def arguments(folder: Path, slot: Slot, ready: int) -> list[str]:
+    """The command line of `main`: the job's folder, its slot by number and descriptor, the descriptor to report to."""
+    return [str(folder), str(slot.number), str(slot.fd), str(ready)]
+
+
+def main(words: Sequence[str], prepare: Prepare = engines.prepare) -> int:
+    """The job's process, from its `arguments`. Returns in the short-lived parent only."""
+    folder, slot, held, ready = Path(words[0]), *(int(number) for number in words[1:4])
     if os.fork():
         return 0
     os.setsid()
