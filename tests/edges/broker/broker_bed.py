@@ -151,7 +151,7 @@ class Board:
 
     async def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> None:
         """A head with the job's secret, and the first bytes of a body framed as `headers` say."""
-        secret = base64.b64encode(f"{self.door.job}:{self.door.secret.reveal()}".encode()).decode()
+        secret = base64.b64encode(f"{self.grant.job}:{self.grant.secret.reveal()}".encode()).decode()
         lines = [f"{method} {path} HTTP/1.1", "Host: broker", f"Authorization: Basic {secret}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)

@@ -215,6 +215,20 @@ async def test_without_the_secret_there_is_a_challenge(registry):
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["errors"][0]["message"].startswith("archloom:")
 
 
+@pytest.mark.parametrize("secret", ["", "wrong", "other"])
+async def test_a_wrong_secret_of_a_job_that_runs_is_refused(registry, secret):
+    """Knowing the job's name is not enough, and neither is the secret of another job."""
+    push = Reference(registry.address, "broker/app")
+    async with brokered() as (broker, port):
+        with broker.grant("job1", push=push) as grant, broker.grant("job2", push=push) as other:
+            shown = other.secret.reveal() if secret == "other" else secret
+            refused = await begin_upload(port, basic("job1", shown))
+            begun = await begin_upload(port, basic("job1", grant.secret.reveal()))
+
+    assert refused.startswith(b"HTTP/1.1 401")
+    assert begun.startswith(b"HTTP/1.1 202")
+
+
 @pytest.mark.parametrize(
     "head",
     [

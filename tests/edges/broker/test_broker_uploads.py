@@ -100,7 +100,7 @@ async def test_a_place_that_is_none_is_refused(place) -> None:
 
     assert begun.status == 403
     assert board.grant.refusal is not None
-    assert begun.message == f"archloom: {board.door.refusal.message}"
+    assert begun.message == f"archloom: {board.grant.refusal.message}"
 
 
 @pytest.mark.parametrize(

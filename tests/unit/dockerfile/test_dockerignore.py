@@ -39,6 +39,23 @@ def test_corpus(case: Case):
     assert {path.rstrip("/") for path in case.sent} == with_folders
 
 
+@pytest.mark.parametrize(
+    ("text", "path", "ignored"),
+    [
+        ("*\n!a", "a", False),
+        ("*\n!a", "b", True),
+        ("a\n!a/b", "a/b", False),
+        ("a\n!a/b", "a/c", True),
+        ("a\n!a/b\na/b/c", "a/b/c", True),
+        ("a\n!a/b\na/b/c\n!**/d", "a/b/c/d", False),
+        ("!a\na", "a", True),
+    ],
+)
+def test_a_later_line_takes_back_what_an_earlier_one_left_out(text, path, ignored):
+    """The last line that matches decides."""
+    assert compile_ignore(text).ignores(path) is ignored
+
+
 @given(TEXTS, PATHS)
 def test_nothing_comes_back_where_no_visit_is_asked_for(text: str, path: str):
     """A walk may leave out an ignored folder unless `may_reinclude` says otherwise: all below it is ignored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -127,6 +128,16 @@ def one_step(run: Run, action, choose) -> Run:
             attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
             event = choose([event for event in states.ATTEMPT[attempt.state] if event is not AttemptEvent.PUSH_LOST])
             return with_attempt(run, moved(attempt, event, choose(LOST_CODES)))
+
+
+@pytest.mark.parametrize("ends", list(product([state for state in JobState if states.ended(state)], repeat=3)))
+def test_a_run_is_published_only_with_every_job_verified(ends):
+    """Every way in which three jobs can end."""
+    run = fresh(3)
+    run = replace(run, jobs=tuple(replace(job, state=state) for job, state in zip(run.jobs, ends, strict=True)))
+
+    whole = set(ends) == {JobState.VERIFIED}
+    assert next_actions(run) == (SettleTarget(TargetEvent.COMPLETE if whole else TargetEvent.GIVE_UP),)
 
 
 @given(st.data(), st.integers(1, 4))

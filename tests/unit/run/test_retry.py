@@ -17,6 +17,30 @@ def test_three_lost_pushes_leave_one_try_by_archive(code):
     assert verdict(["push"]) is Verdict.ELSEWHERE
 
 
+@pytest.mark.parametrize("code", ["base", "emulator", "engine", "not_built", "vanished"])
+def test_what_may_have_been_a_hiccup_is_tried_again_once(code):
+    """A second loss of the same kind is none; two of different kinds are two hiccups."""
+    assert verdict([code]) is Verdict.AGAIN
+    assert verdict([code, code]) is Verdict.ELSEWHERE
+    assert verdict(["connection", code]) is Verdict.AGAIN
+
+
+@pytest.mark.parametrize("code", ["connection", "cut", "no_context", "reboot", "tunnel", "unknown_job"])
+def test_what_has_passed_is_tried_again_anywhere_until_it_is_enough(code):
+    """Three attempts are all that a job gets."""
+    assert [verdict([code] * count) for count in (1, 2, 3)] == [Verdict.AGAIN, Verdict.AGAIN, Verdict.ENOUGH]
+
+
+@pytest.mark.parametrize("code", ["disk", "memory", "unreachable", "push", "melted"])
+def test_what_the_same_host_would_do_again_goes_to_another(code):
+    assert verdict([code]) is Verdict.ELSEWHERE
+
+
+@pytest.mark.parametrize("code", ["registry", "changed"])
+def test_what_no_host_can_mend_is_not_tried_again(code):
+    assert verdict([code]) is Verdict.ENOUGH
+
+
 @pytest.mark.parametrize("code", ["registry", "connection", "unreachable"])
 def test_where_an_archive_would_fare_no_better_it_is_not_tried(code):
     """It takes the same way to the host, and ends in the same registry."""
