@@ -23,6 +23,7 @@ class Reply:
         self._body = body
         self.last = not request.keep_alive
         self.begun = False
+        self.status = 0
 
     async def small(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """A whole answer; a HEAD request gets the head of it."""
@@ -54,6 +55,7 @@ class Reply:
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True
+        self.status = status
         # What is left of a body would be taken for the next request.
         self.last = self.last or not self._body.over
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Docker-Distribution-Api-Version: registry/2.0"]

@@ -12,7 +12,9 @@ import base64
 import binascii
 import contextlib
 import json
+import logging
 import re
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -29,6 +31,8 @@ from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, RegistryError
+
+_log = logging.getLogger("archloom.broker")
 
 _TLS_HANDSHAKE = 0x16
 # containerd's client turns to plain HTTP only where the answer to its TLS handshake begins with `HTTP/`.
@@ -112,12 +116,15 @@ class Broker:
             return False
         body = Body(source, head.framing)
         reply = Reply(writer, head, body)
+        began = time.monotonic()
         try:
             await self._answer(head, body, reply)
         except RefusalError as refusal:
+            _log.info("%s %s: %s", head.method, _path(head), refusal.message)
             if reply.begun:
                 return False
             await _refuse(reply, refusal)
+        _log.debug("%s %s: %d, %.3f s", head.method, _path(head), reply.status, time.monotonic() - began)
         if not body.over:
             await _farewell(source)
         return not reply.last
@@ -171,6 +178,11 @@ class Broker:
         if scheme.lower() != "basic" or grant is None or not grant.authenticates(secret):
             raise RefusalError(401, "UNAUTHORIZED", "archloom: the secret of a running job is wanted here")
         return grant
+
+
+def _path(head: Head) -> str:
+    """Without its query, in which upload locations have what only their owner may know."""
+    return head.target.partition("?")[0]
 
 
 def _as_refusal(error: ArchloomError) -> RefusalError:

@@ -32,8 +32,9 @@ _HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...
   one tag.
 
 Options:
-  --version   Show the version and exit.
-  -h, --help  Show this message and exit.
+  -v, --verbose  Show what SSH, agents, broker and registries do; -vv: more.
+  --version      Show the version and exit.
+  -h, --help     Show this message and exit.
 
 Commands:
 """
@@ -56,6 +57,7 @@ def run(words: Sequence[str]) -> int:
 def _run(words: list[str]) -> int:
     from coordinator.cli.output import print_data
 
+    words = _with_diagnostics(words)
     first, rest = (words[0], words[1:]) if words else ("--help", [])
     match first:
         case "-h" | "--help":
@@ -72,8 +74,19 @@ def _run(words: list[str]) -> int:
             from coordinator.cli.failures import unknown
 
             if first.startswith("-"):
-                raise unknown(first, "option", ["-h", "--help", "--version"], "archloom")
+                raise unknown(first, "option", ["-h", "--help", "--verbose", "--version"], "archloom")
             raise unknown(first, "command", list(COMMANDS), "archloom")
+
+
+def _with_diagnostics(words: list[str]) -> list[str]:
+    """The words without those that ask for diagnostics, which are shown and written from here on."""
+    if not os.environ.get("ARCHLOOM_LOG") and not any(word.startswith(("-v", "--verbose")) for word in words):
+        return words
+    from coordinator.cli.diagnostics import start, take_flags
+
+    words, verbosity = take_flags(words)
+    start(verbosity, os.environ)
+    return words
 
 
 def help_text() -> str:

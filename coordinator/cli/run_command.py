@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from coordinator.cli.diagnostics import is_shown
 from coordinator.cli.output import print_data, print_json
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
@@ -71,7 +72,10 @@ def drive(options: OutputOptions, env: Environment, work: Callable[[Watch], Coro
         from coordinator.cli.detach import detached
 
         return detached(lambda: _drive(options, Progress.RAWJSON, env, work), as_json=options.as_json)
-    return _drive(options, Progress.QUIET if options.quiet else Progress(options.progress), env, work)
+    progress = Progress.QUIET if options.quiet else Progress(options.progress)
+    if progress is Progress.AUTO and is_shown():
+        progress = Progress.PLAIN
+    return _drive(options, progress, env, work)
 
 
 def _drive(

@@ -7,11 +7,14 @@ the network or a busy registry broke. Source of the retry rules: containers/imag
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlsplit
 
 from coordinator import __version__
 from coordinator.errors import RegistryError
@@ -23,6 +26,8 @@ from coordinator.registry.refusals import RETRIED, may_speak_https, no_registry,
 if TYPE_CHECKING:
     import httpx2
 
+_log = logging.getLogger("archloom.registry")
+
 Body = Callable[[], AsyncGenerator[bytes, None]]
 T = TypeVar("T")
 
@@ -33,6 +38,9 @@ _LONGEST_PAUSE = 60.0
 _SILENCE_SECONDS = 120.0
 _LARGEST_ANSWER = 1024 * 1024
 _MOST_REDIRECTS = 5
+_FIRST_FAILURE = 400
+# A challenge, and a blob or a tag that is not there yet.
+_USUAL_FAILURES = frozenset({401, 404})
 _MOST_RENEWALS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -211,7 +219,13 @@ class Transport:
     ) -> httpx2.Response:
         with translated(request.doing, url, self.endpoint):
             message = client.build_request(request.method, url, headers=dict(headers), content=body)
+            began = time.monotonic()
             response = await client.send(message, stream=True, follow_redirects=False)
+        status = response.status_code
+        is_usual = status < _FIRST_FAILURE or status in _USUAL_FAILURES
+        seconds = time.monotonic() - began
+        level = logging.DEBUG if is_usual else logging.INFO
+        _log.log(level, "%s %s: %d, %.3f s", request.method, _without_credentials(url), status, seconds)
         self._reached = True
         return response
 
@@ -273,3 +287,9 @@ def _asks_for_authorization(answer: Answer, endpoint: Endpoint) -> bool:
     # Only the registry itself may ask, not a host it redirects to.
     challenged = answer.status == 401 or (answer.status == 403 and "www-authenticate" in answer.headers)
     return challenged and endpoint.owns(answer.url)
+
+
+def _without_credentials(url: str) -> str:
+    """Without user, password and query: that of a redirect to an object store lets anybody read the blob."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

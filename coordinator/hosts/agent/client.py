@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -26,13 +28,24 @@ from coordinator.hosts.agent.replies import (
 )
 from coordinator.hosts.agent.transport import Channel, Ending, Transport
 
+_log = logging.getLogger("archloom.agent")
+
 
 async def connect(transport: Transport) -> AgentClient:
     """The host's agent, greeted. Raises LostError `agent` where it does not start, `protocol` where it is not ours."""
     channel = await transport.open_control()
     try:
         incoming = Incoming(channel.reader, transport.host)
-        return AgentClient(transport, channel, incoming, await _hello(transport.host, channel, incoming))
+        hello = await _hello(transport.host, channel, incoming)
+        _log.info(
+            "%s: agent %s, Python %s, pid %d, state %s",
+            transport.host,
+            hello.agent,
+            hello.python,
+            hello.pid,
+            hello.state,
+        )
+        return AgentClient(transport, channel, incoming, hello)
     except BaseException:
         await channel.abort()
         raise
@@ -185,12 +198,21 @@ class AgentClient:
     async def _ask(
         self, op: str, tell: Callable[[Mapping[str, Any]], None] | None = None, /, **parameters: object
     ) -> Mapping[str, Any]:
+        began = time.monotonic()
         with self._request() as (number, answers):
             await self._send(number, op, **parameters)
             while "event" in (body := await self._next(answers)):
                 if tell is not None:
                     tell(replies.field(self._host, body, "event", dict))
+            self._log_answer(op, parameters.get("job", ""), body, time.monotonic() - began)
             return self._outcome(body)
+
+    def _log_answer(self, op: str, job: object, body: Mapping[str, Any], seconds: float) -> None:
+        # Of the parameters only the job's name: `secret` is one of them.
+        error = body.get("error")
+        ending = f"{error.get('code')}: {error.get('message')}" if isinstance(error, Mapping) else "ok"
+        level = logging.INFO if error else logging.DEBUG
+        _log.log(level, "%s: %s %s: %s, %.3f s", self._host, op, job, ending, seconds)
 
     @contextmanager
     def _request(self) -> Iterator[tuple[int, asyncio.Queue[Mapping[str, Any] | None]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from coordinator.hosts.ssh.channel import SshChannel, run
 
 if TYPE_CHECKING:
     import asyncssh
+
+_log = logging.getLogger("archloom.ssh")
 
 # Where the agent's file may lie, the best place first: a home can be read-only, full or not there at all. Python
 # reads it, so it may lie where nothing may be executed.
@@ -89,6 +93,7 @@ async def boot(
     server gives no session.
     """
     size = agent.path.stat().st_size
+    began = time.monotonic()
     for place in range(len(_PLACES)):
         channel = await run(connection, command_line(agent.path.name, size, place, arguments))
         try:
@@ -97,6 +102,7 @@ async def boot(
             await channel.abort()
             raise
         if words is not None:
+            _log.debug("%s: agent %s begins, %.2f s", host, " ".join(arguments), time.monotonic() - began)
             return Booted(channel, "aes" in words)
         await channel.close()
     raise LostError(

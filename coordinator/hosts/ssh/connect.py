@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from coordinator.hosts.ssh import host_keys, refusals
 from coordinator.hosts.ssh.host_keys import HostKeyCheck, known_hosts
 from coordinator.hosts.ssh.keys import identity_files
 from coordinator.hosts.ssh.login_limiter import Handshakes
+
+_log = logging.getLogger("archloom.ssh")
 
 # asyncssh's own answers to trouble, and the one of its exceptions that is none of them.
 TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)
@@ -55,7 +59,17 @@ async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> async
     Raises LostError; its code is `unreachable` where no SSH server has answered within the host's `connect_timeout`,
     and another one where something did.
     """
-    return await _reach(_Hop(host=host, address=host.address, pin=host.host_key, cipher=cipher), handshakes)
+    began = time.monotonic()
+    try:
+        connection = await _reach(_Hop(host=host, address=host.address, pin=host.host_key, cipher=cipher), handshakes)
+    except LostError as error:
+        _log.info("%s: %s: %s, %.2f s", host.name, error.code, error.message, time.monotonic() - began)
+        raise
+    names = ("peername", "username", "server_version", "send_cipher")
+    peer, user, version, used = (connection.get_extra_info(name) for name in names)
+    seconds = time.monotonic() - began
+    _log.info("%s: connected to %s as %s (%s, %s), %.2f s", host.name, peer, user, version, used, seconds)
+    return connection
 
 
 async def _reach(

@@ -1,0 +1,69 @@
+"""Diagnostics: what SSH, the agents, the broker and the registries did, and how long each took.
+
+`-v` shows connections, agents and what was refused; `-vv` every request too. ARCHLOOM_LOG names a file that gets all
+of it. The edges log to `archloom.<edge>`; they never log a secret, a header or a query.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from coordinator.errors import UsageError
+
+LOG_FILE = "ARCHLOOM_LOG"
+_FLAGS = {"-v": 1, "--verbose": 1, "-vv": 2}
+_ROOT = "archloom"
+
+
+def take_flags(words: Sequence[str]) -> tuple[list[str], int]:
+    """The words without `-v` and `-vv`, wherever they stand before `--`, and how much they ask for."""
+    end = words.index("--") if "--" in words else len(words)
+    verbosity = sum(_FLAGS.get(word, 0) for word in words[:end])
+    return [*(word for word in words[:end] if word not in _FLAGS), *words[end:]], verbosity
+
+
+def start(verbosity: int, environ: Mapping[str, str]) -> None:
+    """Log from here on, where anybody wants it. Raises UsageError for a file that cannot be written."""
+    handlers: list[logging.Handler] = []
+    if verbosity:
+        handlers.append(logging.StreamHandler(sys.stderr))
+        handlers[0].setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    if environ.get(LOG_FILE):
+        handlers.append(_file(environ[LOG_FILE]))
+    for handler in handlers:
+        handler.setFormatter(_Formatter())
+        logging.getLogger(_ROOT).addHandler(handler)
+    if handlers:
+        logging.getLogger(_ROOT).setLevel(logging.DEBUG)
+        logging.getLogger(_ROOT).propagate = False
+
+
+def is_shown() -> bool:
+    """Whether diagnostics go to the terminal: a view that redraws itself would be torn by them."""
+    streams = (handler for handler in logging.getLogger(_ROOT).handlers if type(handler) is logging.StreamHandler)
+    return next(streams, None) is not None
+
+
+def _file(path: str) -> logging.Handler:
+    try:
+        # Others may read what hosts and registries there are only if the user lets them.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(
+            f"{LOG_FILE}: cannot write {path}: {error.strerror}", hint=f"export {LOG_FILE}=archloom.log", code="config"
+        ) from error
+    os.close(descriptor)
+    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+
+
+class _Formatter(logging.Formatter):
+    """`12:03:04.567 ssh pi4: connected …`, with the milliseconds of this machine's clock."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        edge = record.name.removeprefix(f"{_ROOT}.")
+        return f"{clock}.{int(record.msecs):03d} {edge} {record.getMessage()}"
