@@ -82,14 +82,6 @@ class Spool:
                 rest = rest[self._file.write(rest) :]
 
 
-async def digest_of(chunks: AsyncIterator[bytes]) -> str:
-    """The digest of these bytes, which nobody keeps."""
-    seen = hashlib.sha256()
-    async for batch in batches(chunks):
-        await _aside(partial(seen.update, batch))
-    return f"sha256:{seen.hexdigest()}"
-
-
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """The same bytes in pieces of about 1 MiB: each costs a switch to a thread and back."""
     waiting = bytearray()

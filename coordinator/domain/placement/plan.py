@@ -114,22 +114,20 @@ def plan(
     on: Sequence[str] = (),
     pinned: Mapping[Platform, str] | None = None,
     slots: Mapping[str, int] | None = None,
-    taken: Mapping[str, int] | None = None,
 ) -> Plan:
     """Places every wanted platform on the hosts that can build it, natively before compat before emulated.
 
     `found` is the outcome of probing, by host; a host that is not in it has not answered. `on` names the hosts that
-    may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) less
-    those `taken`, and to hosts that few jobs want; then memory pages of 4 KiB come first, because what is built under
-    larger ones may run nowhere else; then the inventory's order decides. Raises UsageError for a name that is no
-    host's.
+    may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) and
+    to hosts that few jobs want; then memory pages of 4 KiB come first, because what is built under larger ones may run
+    nowhere else; then the inventory's order decides. Raises UsageError for a name that is no host's.
     """
     pins = pinned or {}
     check_names((*on, *pins.values()), hosts)
     outcomes = [
         _outcomes(job, hosts, found, emulate, (pins[p],) if (p := job.platform) in pins else on) for job in wanted
     ]
-    load = _Load(slots or {}, Counter(taken or {}))
+    load = _Load(slots or {}, Counter())
     order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
     able = [[Candidate(choice.host, choice.mode) for choice in _choices(each)] for each in outcomes]
