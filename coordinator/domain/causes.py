@@ -1,7 +1,7 @@
-"""Causes: why an attempt, a push or a wait for a host ended badly, and what follows from it. One table.
+"""Causes: why an attempt, a push or a wait for a host ended badly. One table says what follows from each cause.
 
-A cause is stored and sent as text. A text that is not in the table, from an older store or another agent, keeps its
-words and gets the default rule.
+A cause is stored and sent as text. A text that is not in the table, from an older store or another agent, is kept
+unchanged and gets the default rule.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from coordinator.errors import Exit
 
 
 class Retry(StrEnum):
-    """Where a lost job may be tried again."""
+    """Which hosts may take the next attempt of a lost job."""
 
-    ANY_HOST = "any host"  # the next try may well be on the same one
-    ANY_HOST_ONCE = "any host, once"  # one more try tells a hiccup; a second loss of the same kind is none
+    ANY_HOST = "any host"  # also the host that lost it
+    ANY_HOST_ONCE = "any host, once"  # after a second loss with the same cause, only another host
     OTHER_HOST = "another host"
     NO_HOST = "no host"
 
 
 class Fault(StrEnum):
-    """What has to be mended, so that it does not end so again."""
+    """What has to be fixed so that the next attempt does not end the same way."""
 
     BUILD = "the build"
     HOST = "the host"
@@ -33,7 +33,7 @@ class Fault(StrEnum):
 
 
 class Cause(StrEnum):
-    # The build, and what came of it.
+    # The build and its result.
     BUILD = "build"
     MISMATCH = "mismatch"
     MALFORMED = "malformed"
@@ -56,7 +56,7 @@ class Cause(StrEnum):
     SPEC_DIFFERS = "spec_differs"
     UNKNOWN_JOB = "unknown_job"
     VANISHED = "vanished"
-    # The way to the host and back.
+    # The connection to the host, its tunnel, and the push.
     CONNECTION = "connection"
     CUT = "cut"
     FORWARDING = "forwarding"
@@ -74,8 +74,9 @@ class Cause(StrEnum):
 class Rule:
     """What follows from a cause.
 
-    `hint` is for the person who reads of it. `may_return`: a host that is away now may be back in a moment, and is not
-    asked to tidy up. `no_tunnel`: the engine of this host cannot reach a tunnel, now or later. `archive_helps`: an
+    `hint` is for the user. `may_return`: the host may be reachable again soon, and is not asked to clean up now.
+    `no_tunnel`: the engine of this host cannot reach a tunnel, now or later. `archive_helps`: transferring the image
+    as an archive may succeed where its pushes through the tunnel were lost.
     """
 
     retry: Retry = Retry.OTHER_HOST
@@ -88,16 +89,16 @@ class Rule:
 
 
 _DEFAULT = Rule()
-_NOT_WHAT_WAS_ASKED = Rule(retry=Retry.NO_HOST, exit_code=Exit.REGISTRY, fault=Fault.BUILD)
-_AWAY = Rule(retry=Retry.ANY_HOST, fault=Fault.NETWORK, may_return=True, archive_helps=False)
-_HICCUP = Rule(retry=Retry.ANY_HOST_ONCE)
+_WRONG_IMAGE = Rule(retry=Retry.NO_HOST, exit_code=Exit.REGISTRY, fault=Fault.BUILD)
+_DISCONNECTED = Rule(retry=Retry.ANY_HOST, fault=Fault.NETWORK, may_return=True, archive_helps=False)
+_TRANSIENT = Rule(retry=Retry.ANY_HOST_ONCE)
 _NO_TUNNEL = Rule(fault=Fault.HOST, no_tunnel=True)
 
 RULES: Mapping[Cause, Rule] = {
     Cause.BUILD: Rule(retry=Retry.NO_HOST, exit_code=Exit.BUILD_FAILED, fault=Fault.BUILD),
-    Cause.MISMATCH: _NOT_WHAT_WAS_ASKED,
-    Cause.MALFORMED: _NOT_WHAT_WAS_ASKED,
-    Cause.SCHEMA1: _NOT_WHAT_WAS_ASKED,
+    Cause.MISMATCH: _WRONG_IMAGE,
+    Cause.MALFORMED: _WRONG_IMAGE,
+    Cause.SCHEMA1: _WRONG_IMAGE,
     Cause.BASE: Rule(retry=Retry.ANY_HOST_ONCE, fault=Fault.INPUTS),
     Cause.CHANGED: Rule(
         retry=Retry.NO_HOST,
@@ -109,26 +110,26 @@ RULES: Mapping[Cause, Rule] = {
     Cause.DISK: Rule(
         hint="make room on the host, for example with `docker system prune`, or choose other hosts with --on"
     ),
-    Cause.EMULATOR: _HICCUP,
-    Cause.ENGINE: _HICCUP,
+    Cause.EMULATOR: _TRANSIENT,
+    Cause.ENGINE: _TRANSIENT,
     Cause.INTERNAL: Rule(
         hint="this is a defect of archloom, or an unusual host; the message above says what was found"
     ),
     Cause.LEFT: _DEFAULT,
     Cause.MEMORY: _DEFAULT,
-    Cause.NOT_BUILT: _HICCUP,
+    Cause.NOT_BUILT: _TRANSIENT,
     Cause.NO_CONTEXT: Rule(retry=Retry.ANY_HOST),
     Cause.REBOOT: Rule(retry=Retry.ANY_HOST),
     Cause.SPEC_DIFFERS: Rule(retry=Retry.ANY_HOST),
     Cause.UNKNOWN_JOB: Rule(retry=Retry.ANY_HOST),
-    Cause.VANISHED: _HICCUP,
-    Cause.CONNECTION: _AWAY,
+    Cause.VANISHED: _TRANSIENT,
+    Cause.CONNECTION: _DISCONNECTED,
     Cause.CUT: Rule(retry=Retry.ANY_HOST, fault=Fault.NETWORK),
     Cause.FORWARDING: _NO_TUNNEL,
     Cause.LOOPBACK: _NO_TUNNEL,
     Cause.PUSH: Rule(fault=Fault.NETWORK),
     Cause.TUNNEL: Rule(retry=Retry.ANY_HOST, fault=Fault.NETWORK),
-    # Nothing answers at all: the transport has tried, and another host is the better next try.
+    # The SSH transport has already tried and got no answer at all: another host is the better next attempt.
     Cause.UNREACHABLE: Rule(fault=Fault.NETWORK, may_return=True, archive_helps=False),
     Cause.NOT_FOUND: Rule(fault=Fault.REGISTRY),
     Cause.REFUSED: Rule(fault=Fault.REGISTRY),
@@ -137,7 +138,7 @@ RULES: Mapping[Cause, Rule] = {
 
 
 def rule(code: str) -> Rule:
-    """What follows from the cause that is stored or sent as this text."""
+    """Return the rule of the cause that is stored or sent as this text; the default rule for an unknown text."""
     try:
         return RULES[Cause(code)]
     except ValueError:

@@ -1,4 +1,4 @@
-"""How long ago something was, in the words of a person."""
+"""Durations formatted for display: how long ago something happened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _NOW_S = 1.0
 
 
 def ago(seconds: float) -> str:
-    """`now`, `12 s ago`, `2 min ago`, `3 h ago`, `1 day ago`; always rounded down."""
+    """Return `now`, `12 s ago`, `2 min ago`, `3 h ago`, `1 day ago`; always rounded down."""
     if seconds < _NOW_S:
         return "now"
     for unit, name in _UNITS:

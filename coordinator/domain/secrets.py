@@ -1,14 +1,14 @@
-"""Values that must never be seen: they print `[REDACTED]` wherever they end up."""
+"""Values that must never be displayed: they print as `[REDACTED]` everywhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SHOWN = "[REDACTED]"
+_REDACTED = "[REDACTED]"
 
 
 class Secret:
-    """A text that only `reveal` gives away. Equal texts are equal secrets."""
+    """A text that only `reveal` returns. Secrets with equal texts are equal."""
 
     __slots__ = ("_text",)
 
@@ -19,13 +19,13 @@ class Secret:
         return self._text
 
     def __str__(self) -> str:
-        return _SHOWN
+        return _REDACTED
 
     def __repr__(self) -> str:
-        return _SHOWN
+        return _REDACTED
 
     def __format__(self, spec: str) -> str:
-        return format(_SHOWN, spec)
+        return format(_REDACTED, spec)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._text == other._text
@@ -37,18 +37,18 @@ class Secret:
         return bool(self._text)
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        # What is pickled or copied leaves this process or this type; neither may happen by accident.
+        # Refuse pickling and copying: the text must not leave this process or this type by accident.
         raise TypeError("a secret is not copied or stored")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What one registry knows us by.
+    """The credential for one registry.
 
-    `identity_token`, where there is one, is exchanged for access tokens and goes before the password, which may
+    `identity_token`, where present, is exchanged for access tokens and takes precedence over the password, which may
     then be empty.
     """
 
     username: str = ""
-    password: Secret = Secret("")  # noqa: RUF009 - a value that cannot change
+    password: Secret = Secret("")  # noqa: RUF009 - a Secret is immutable
     identity_token: Secret = Secret("")  # noqa: RUF009

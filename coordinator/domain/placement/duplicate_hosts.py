@@ -1,4 +1,4 @@
-"""What the inventory says of a host against what was found there, and against its other entries."""
+"""Check each inventory entry against the facts of its host, and against the other entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Found = Mapping[str, Facts | Unreachable]
 
 
 def with_pins(host: Host, facts: Facts) -> Facts:
-    """The facts, with a problem where `platforms:` names what this host does not run."""
+    """Return the facts, with a warning added where `platforms:` names platforms that this host does not run."""
     emulates = host.kind is Kind.EMULATOR
     able = [platform for platform, mode in facts.platforms if emulates or mode is not Mode.EMULATED]
     absent = [platform for platform in host.platforms if platform not in able]
@@ -28,21 +28,21 @@ def with_pins(host: Host, facts: Facts) -> Facts:
 
 
 def mark_duplicates(inventory: Inventory, found: Found, machines: Mapping[str, str]) -> dict[str, Facts | Unreachable]:
-    """What was found, with every entry blocked that is the same machine as one before it.
+    """Return the probe outcomes, with every entry blocked that is the same machine as an earlier entry.
 
-    Two entries for one machine would give it twice the work it has room for. `machines` names the machine and its boot
-    by host: ids of machines and engines are copied with an SD card, the id of a boot is not.
+    Two entries for one machine would give it twice as many jobs as it has slots. `machines` holds the machine id and
+    the boot id by host: machine ids and engine ids are copied with an SD card, boot ids are not.
     """
     first: dict[tuple[str, str], Host] = {}
-    judged = dict(found)
+    marked = dict(found)
     for host in inventory.hosts:
         facts, machine = found.get(host.name), machines.get(host.name, "")
         if not isinstance(facts, Facts) or facts.engine is None or not machine:
             continue
         other = first.setdefault((machine, facts.engine.id), host)
         if other is not host:
-            judged[host.name] = replace(facts, problems=(_twin(inventory, host, other), *facts.problems))
-    return judged
+            marked[host.name] = replace(facts, problems=(_twin(inventory, host, other), *facts.problems))
+    return marked
 
 
 def _twin(inventory: Inventory, host: Host, other: Host) -> Problem:

@@ -1,4 +1,4 @@
-"""Whether one host may build one platform in this run, how, and if not, why not."""
+"""Whether a host may build a platform in this run, in which mode, and if not, why not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coordinator.domain.targets.target import Emulate
 
 
 class Frontend(StrEnum):
-    """Who reads the Dockerfile: the engine's own reader, or the image its `# syntax` line names."""
+    """What parses the Dockerfile: the engine's built-in frontend, or the image that its `# syntax` line names."""
 
     BUILTIN = "builtin"
     IMAGE = "image"
@@ -23,7 +23,7 @@ class Frontend(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One job to place. `space` is the least its context and bases take on the engine's disk, in bytes."""
+    """One job to place. `space` is the minimum its context and bases take on the engine's disk, in bytes."""
 
     platform: Platform
     frontend: Frontend = Frontend.BUILTIN
@@ -32,7 +32,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No facts, and why. `alive`: something answered there, so the host is not switched off.
+    """A host without facts from this probe, and why. `alive`: its address answered, so the host is not switched off.
 
     `known` are its facts from the last time it answered.
     """
@@ -44,7 +44,7 @@ class Unreachable:
 
 
 class RejectionReason(StrEnum):
-    """Why a host is not taken."""
+    """Why a host is rejected for a platform."""
 
     NOT_ASKED = "not_asked"
     DRAINED = "drained"
@@ -65,14 +65,14 @@ class RejectionReason(StrEnum):
     DISK = "disk"
 
 
-_PASSING = frozenset(
+_TEMPORARY = frozenset(
     {RejectionReason.UNREACHABLE, RejectionReason.UNUSABLE, RejectionReason.BLOCKED, RejectionReason.DISK}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """`reason` follows the host's name and a colon."""
+    """A host that does not get a platform, and why. `reason` is displayed after the host's name and a colon."""
 
     host: str
     why: RejectionReason
@@ -81,13 +81,13 @@ class Rejection:
 
     @property
     def passes(self) -> bool:
-        """Whether the host may well take the job at another time, with nothing changed in what was asked."""
-        return self.why in _PASSING
+        """Whether the host may take the job at another time, with an unchanged request."""
+        return self.why in _TEMPORARY
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A host that can build the platform, and how."""
+    """A host that can build the platform, and its mode and builder."""
 
     host: str
     mode: Mode
@@ -98,8 +98,11 @@ class Choice:
 def fit(
     wanted: Wanted, host: Host, found: Facts | Unreachable, emulate: Emulate, on: Sequence[str]
 ) -> Choice | Rejection:
-    """`on` are the hosts asked for by name, empty for any. Naming a host overrides what only speaks of taste:
-    `use: [run]`, little memory, little disk."""
+    """Return how the host builds the platform, or why it does not.
+
+    `on` are the hosts that the request names, empty for any. Naming a host overrides what is only a preference:
+    `use: [run]`, little memory, little disk.
+    """
     refused = without_asking(wanted.platform, host, emulate, on)
     if refused is not None:
         return refused
@@ -116,24 +119,27 @@ def fit(
 
 
 def _unreachable(platform: Platform, host: Host, found: Unreachable, emulate: Emulate) -> Rejection:
-    """What the host was when it last answered tells whether it could have taken the job at all."""
+    """Reject the host by its last known facts where these rule out the platform, else because it is unreachable."""
     refused = found.known and _by_platform(platform, host, found.known, emulate)
     if refused:
         return replace(refused, reason=f"{refused.reason}, when it last answered")
-    why = RejectionReason.UNUSABLE if found.alive else RejectionReason.UNREACHABLE
-    return Rejection(host.name, why, found.message, found.hint)
+    code = RejectionReason.UNUSABLE if found.alive else RejectionReason.UNREACHABLE
+    return Rejection(host.name, code, found.message, found.hint)
 
 
 def _blocked(host: Host, facts: Facts) -> Rejection | None:
     blocking = facts.blocking
     if blocking is None:
         return None
-    why = RejectionReason.TWIN if blocking.code == SAME_MACHINE else RejectionReason.BLOCKED
-    return Rejection(host.name, why, blocking.message, blocking.hint)
+    code = RejectionReason.TWIN if blocking.code == SAME_MACHINE else RejectionReason.BLOCKED
+    return Rejection(host.name, code, blocking.message, blocking.hint)
 
 
 def _by_platform(platform: Platform, host: Host, facts: Facts, emulate: Emulate) -> Rejection | None:
-    """What mending the host does not change. Nothing is known of a host whose engine does not answer."""
+    """Return the rejection that repairing the host would not change.
+
+    None where the host's platforms are unknown because its engine does not answer.
+    """
     if not facts.platforms:
         return None
     mode = facts.mode(platform)
@@ -143,7 +149,7 @@ def _by_platform(platform: Platform, host: Host, facts: Facts, emulate: Emulate)
 
 
 def without_asking(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
-    """Why the host is out of the question, whatever it is; None where it has to be asked."""
+    """Return why the host is rejected whatever its facts are; None where it has to be probed."""
     if on and host.name not in on:
         return Rejection(host.name, RejectionReason.NOT_ASKED, f"--on names {', '.join(on)}")
     if host.state is HostState.DRAIN:
@@ -202,7 +208,7 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
             host.name, RejectionReason.ENGINE, reason, f"write engine: auto for {host.name} in the inventory"
         )
     for option in able:
-        # The Engine API fetches a frontend image with a session, which only a command line opens.
+        # The Engine API needs a BuildKit session to fetch a frontend image, and only a command line opens a session.
         if option is not Builder.API or wanted.frontend is Frontend.BUILTIN:
             return option
     reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
@@ -216,10 +222,10 @@ def _by_room(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
     if 0 < facts.memory < SMALL_MEMORY:
         reason = f"{facts.memory // 1024**2} MiB of memory, builds want 1 GiB"
         return Rejection(host.name, RejectionReason.MEMORY, reason, hint)
-    kept = host.min_free * facts.disk_total
-    if facts.disk_total and facts.disk_free - wanted.space < kept:
+    reserved = host.min_free * facts.disk_total
+    if facts.disk_total and facts.disk_free - wanted.space < reserved:
         needed = f" and {wanted.space / GIB:.1f} GiB for this build" if wanted.space else ""
-        reason = f"{facts.disk_free / GIB:.1f} GiB of disk free, {kept / GIB:.1f} GiB stay free by min_free{needed}"
+        reason = f"{facts.disk_free / GIB:.1f} GiB of disk free, {reserved / GIB:.1f} GiB stay free by min_free{needed}"
         return Rejection(host.name, RejectionReason.DISK, reason, f"on that host: docker system prune; or {hint}")
     return None
 

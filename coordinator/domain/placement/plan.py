@@ -1,4 +1,4 @@
-"""Which host gets each platform and why, and why every other host does not."""
+"""The plan: which host builds each platform and why, and why every other host does not."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
-_USUAL_PAGE = 4096
+_USUAL_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One platform: `choices` best first, the first one taken if its slot is free; every other host is rejected."""
+    """One platform. `choices` are best first; the first is used if it has a free slot. All other hosts are rejected."""
 
     platform: Platform
     choices: tuple[Choice, ...]
@@ -51,7 +51,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: `verdict` is `builds`, `could` (the next one to try) or `no`."""
+    """A row of the plan table: `verdict` is `builds`, `could` (a host to try next) or `no`."""
 
     platform: str
     host: str
@@ -62,13 +62,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A placement per wanted platform, in the order they were asked for."""
+    """One placement per wanted platform, in the order of the request."""
 
     placements: tuple[Placement, ...]
 
     @property
     def candidates(self) -> dict[Platform, tuple[Candidate, ...]]:
-        """What the scheduler chooses from; platforms that no host can take are not in it."""
+        """The hosts that the scheduler chooses from, by platform; platforms that no host can take are absent."""
         return {
             placement.platform: tuple(Candidate(choice.host, choice.mode) for choice in placement.choices)
             for placement in self.placements
@@ -76,7 +76,7 @@ class Plan:
         }
 
     def choice(self, platform: Platform, host: str) -> Choice:
-        """How this host builds the platform. Raises KeyError where it does not."""
+        """Return how this host builds the platform. Raises KeyError where it does not."""
         for placement in self.placements:
             for choice in placement.choices:
                 if (placement.platform, choice.host) == (platform, host):
@@ -85,13 +85,13 @@ class Plan:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The plan as a table, a platform's rows together: who builds, who could, who does not."""
+        """The plan as a table, grouped by platform: the host that builds, hosts that could, hosts that do not."""
         return tuple(row for placement in self.placements for row in _rows(placement))
 
     def complaint(self) -> ArchloomError | None:
-        """The error of a plan that leaves a platform without a host; None where every one has a host.
+        """Return the error of a plan that leaves a platform without a host; None where every platform has a host.
 
-        LostError where a host that cannot be used now might have taken it, else NoHostError.
+        LostError where a host that cannot be used now might take the platform later, else NoHostError.
         """
         missing = [placement for placement in self.placements if not placement.choices]
         if not missing:
@@ -101,7 +101,7 @@ class Plan:
         return (LostError if lost else NoHostError)(message, hint=_hint(missing), code="no_host")
 
     def to_json(self) -> dict[str, object]:
-        """For `--json`: per platform the host that builds (null for none), the others that could, and the rejected."""
+        """Return the plan for `--json`: per platform the host that builds (null for none), other choices, rejected."""
         return {"jobs": [_placement_json(placement) for placement in self.placements]}
 
 
@@ -115,12 +115,12 @@ def plan(
     pinned: Mapping[Platform, str] | None = None,
     slots: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Places every wanted platform on the hosts that can build it, natively before compat before emulated.
+    """Place every wanted platform on the hosts that can build it: native before compat before cross before emulated.
 
-    `found` is the outcome of probing, by host; a host that is not in it has not answered. `on` names the hosts that
-    may be used, `pinned` the one for a platform. Among equals the jobs spread by `slots` (one where not said) and
-    to hosts that few jobs want; then memory pages of 4 KiB come first, because what is built under larger ones may run
-    nowhere else; then the inventory's order decides. Raises UsageError for a name that is no host's.
+    `found` are the probe outcomes by host; a host without an outcome has not answered. `on` names the hosts that may
+    be used, `pinned` the host for a platform. Hosts of the same mode are ordered by jobs per slot (`slots`, by default
+    one), then by how few jobs could go to them, then 4 KiB memory pages before larger ones, because an image built
+    under larger pages may run nowhere else, then by the inventory's order. Raises UsageError for an unknown host name.
     """
     pins = pinned or {}
     check_names((*on, *pins.values()), hosts)
@@ -132,17 +132,17 @@ def plan(
     placements: dict[int, Placement] = {}
     able = [[Candidate(choice.host, choice.mode) for choice in _choices(each)] for each in outcomes]
     jobs = demand(able)
-    # Those with the fewest hosts of their best mode choose first, as the scheduler has it.
-    for at in sorted(range(len(wanted)), key=lambda at: len(best_hosts(able[at]))):
+    # Jobs with the fewest hosts of their best mode choose first, as in `schedule.assign`.
+    for index in sorted(range(len(wanted)), key=lambda index: len(best_hosts(able[index]))):
         choices = sorted(
-            _choices(outcomes[at]),
+            _choices(outcomes[index]),
             key=lambda choice: (_RANK[choice.mode], load.of(choice.host), jobs[choice.host], order[choice.host]),
         )
         if choices:
             load.busy[choices[0].host] += 1
-        rejections = tuple(outcome for outcome in outcomes[at] if isinstance(outcome, Rejection))
-        placements[at] = Placement(wanted[at].platform, tuple(choices), rejections)
-    return Plan(tuple(placements[at] for at in range(len(wanted))))
+        rejections = tuple(outcome for outcome in outcomes[index] if isinstance(outcome, Rejection))
+        placements[index] = Placement(wanted[index].platform, tuple(choices), rejections)
+    return Plan(tuple(placements[index] for index in range(len(wanted))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _outcomes(
 
 
 def _has_large_pages(found: Facts | Unreachable | None) -> bool:
-    return isinstance(found, Facts) and found.page_size > _USUAL_PAGE
+    return isinstance(found, Facts) and found.page_size > _USUAL_PAGE_BYTES
 
 
 def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
@@ -174,7 +174,7 @@ def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
 
 
 def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in --on") -> None:
-    """Raises UsageError for a name that is no host's; `where` says which word of the user's it is."""
+    """Raise UsageError for an unknown host name; `where` names the option that it came from."""
     known = [host.name for host in hosts]
     for name in names:
         if name not in known:
@@ -196,7 +196,7 @@ def _rows(placement: Placement) -> list[Row]:
 
 
 def _telling(placement: Placement) -> list[Rejection]:
-    """The rejections worth saying: that the user named other hosts is news to nobody."""
+    """Return the rejections to display: the user knows which hosts `--on` leaves out."""
     return [rejection for rejection in placement.rejections if rejection.why is not RejectionReason.NOT_ASKED]
 
 

@@ -1,7 +1,7 @@
-"""Which hosts that have not answered yet are worth waiting for.
+"""How long to wait for each host that has not answered its probe.
 
 A job must not be emulated only because the board that runs it natively was slow to answer; and a slow host must not
-hold up what the others can do as well.
+delay jobs that other hosts can build as well.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 
 Found = Mapping[str, Facts | Unreachable]
-# Hosts that are as quick as the others get a share of the jobs.
+# Extra wait once the answers suffice, so that hosts that answer about as quickly get a share of the jobs.
 _GRACE_S = 1.0
-# A little more than a host has to show that it is alive, so that a dead one is known for dead. A job that waits for
-# another's slot waits longer as a rule.
+# Slightly longer than the default `connect_timeout`, so that an unreachable host is known to be unreachable. A job that
+# waits for another job's slot usually waits longer.
 _ROOM_S = 5.5
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 
 
 class ProbePriority(IntEnum):
-    """What a host that has not answered could still change.
+    """What a host that has not answered could still change in the plan.
 
-    `NONE`: nothing. `SPARE`: it may take a job that another can have as well. `ROOM`: a job would wait for another of
-    this run, and not on this host. `MODE`: a platform would be built in a worse mode. `ONLY`: nobody else can build it.
+    `NONE`: nothing. `SPARE`: it may take a job that another host can take as well. `ROOM`: without it a job would wait
+    for another job of this run. `MODE`: without it a platform would be built in a worse mode. `ONLY`: no other host
+    can build a platform.
     """
 
     NONE = 0
@@ -43,9 +44,9 @@ class ProbePriority(IntEnum):
 
 
 def waits_until(need: ProbePriority, began: float, enough: float) -> float:
-    """How long to wait for hosts of which the most needed has this need: an end in the time of the arguments.
+    """Return the time until which to wait for hosts whose highest priority is `need`, on the clock of the arguments.
 
-    `began` is when the hosts were asked, `enough` when no host was needed more than `ROOM` any more.
+    `began` is when the probes started, `enough` is when the highest priority first was at most `ROOM`.
     """
     match need:
         case ProbePriority.ONLY | ProbePriority.MODE:
@@ -66,17 +67,17 @@ def needs(
     asked: HostSelection,
     slots: Mapping[str, int],
 ) -> dict[str, ProbePriority]:
-    """The need of every host that is not in `found`; `known` are facts of an earlier time.
+    """Return the priority of every host that is not in `found`; `known` are facts from earlier probes.
 
-    A host of which nothing is known may run anything the inventory does not rule out, natively.
+    A host without known facts is assumed to run natively every platform that the inventory does not rule out.
     """
-    made = plan(wanted, hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=slots)
-    full = _full(made, slots)
+    current = plan(wanted, hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=slots)
+    full = _full(current, slots)
     return {
         host.name: max(
             (
                 _need(job, placement, host, known.get(host.name), asked, placement.platform in full)
-                for job, placement in zip(wanted, made.placements, strict=True)
+                for job, placement in zip(wanted, current.placements, strict=True)
             ),
             default=ProbePriority.NONE,
         )
@@ -86,7 +87,7 @@ def needs(
 
 
 def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]) -> dict[str, ProbePriority]:
-    """The same where no platform was asked for: they are what the hosts of `naming_kind` run natively."""
+    """Return the priorities for a request without platforms: it builds what hosts of `naming_kind` run natively."""
     kind = naming_kind(hosts)
     named = {platform for answer in found.values() for platform in natives(answer)}
     needed: dict[str, ProbePriority] = {}
@@ -94,18 +95,18 @@ def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts
         if host.name not in found:
             facts = known.get(host.name)
             may_add = facts is None or not set(natives(facts)) <= named
-            worth = ProbePriority.MODE if named else ProbePriority.ONLY
-            needed[host.name] = worth if host.kind is kind and may_add else ProbePriority.NONE
+            priority = ProbePriority.MODE if named else ProbePriority.ONLY
+            needed[host.name] = priority if host.kind is kind and may_add else ProbePriority.NONE
     return needed
 
 
 def naming_kind(hosts: Sequence[Host]) -> Kind:
-    """Whose platforms are built where none is asked for: the boards', or without any the emulators'."""
+    """Return the kind of host that sets the platforms of a request without any: boards, or emulators without boards."""
     return Kind.BOARD if any(host.kind is Kind.BOARD for host in hosts) else Kind.EMULATOR
 
 
 def natives(found: Facts | Unreachable) -> tuple[Platform, ...]:
-    """What the host runs natively, or did when it last answered."""
+    """Return the platforms that the host runs natively, or ran natively when it last answered."""
     facts = found.known if isinstance(found, Unreachable) else found
     return facts.in_mode(Mode.NATIVE) if facts else ()
 
@@ -122,7 +123,7 @@ def _need(
     if without_asking(wanted.platform, host, asked.emulate, on) is not None:
         return ProbePriority.NONE
     if not placement.choices:
-        # Whatever it was, it may have been mended, or have got QEMU: nobody is told "never" by what is remembered.
+        # The host may have been repaired, or have got QEMU, since: earlier facts alone must not rule out a platform.
         return ProbePriority.ONLY
     mode, best = _promise(wanted, host, known, asked.emulate, on), placement.choices[0].mode
     if mode is None:
@@ -133,22 +134,22 @@ def _need(
 
 
 def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, on: Sequence[str]) -> Mode | None:
-    """The best mode in which the host might build this, once it answers; None where it will hardly be any."""
+    """Return the best mode in which the host might build the job once it answers; None where that is unlikely."""
     if known is None or not known.platforms:
         return Mode.NATIVE
     outcome = fit(wanted, host, known, emulate, on)
     match outcome:
         case Choice():
             return outcome.mode
-        # What stood in its way may be gone by now.
+        # The reason for the rejection may have passed.
         case Rejection(passes=True):
             return known.mode(wanted.platform)
         case Rejection():
             return None
 
 
-def _full(made: Plan, slots: Mapping[str, int]) -> frozenset[Platform]:
-    """Platforms whose job would have to wait for another of this run."""
-    first = {placement.platform: placement.choices[0].host for placement in made.placements if placement.choices}
+def _full(current: Plan, slots: Mapping[str, int]) -> frozenset[Platform]:
+    """Return the platforms whose job would have to wait for another job of this run."""
+    first = {placement.platform: placement.choices[0].host for placement in current.placements if placement.choices}
     jobs = Counter(first.values())
     return frozenset(platform for platform, host in first.items() if jobs[host] > slots.get(host, 1))

@@ -1,4 +1,4 @@
-"""Which waiting jobs get a host now."""
+"""Which pending jobs get a host now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOLDS_A_SLOT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILD
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A host that can build the platform, and how."""
+    """A host that can build the platform, and in which mode."""
 
     host: str
     mode: Mode
@@ -32,42 +32,42 @@ class Assignment:
 def assign(
     run: Run, candidates: Mapping[Platform, Sequence[Candidate]], slots: Mapping[str, int]
 ) -> tuple[Assignment, ...]:
-    """Hosts for the run's pending jobs, as far as slots are free.
+    """Return hosts for the run's pending jobs, as far as slots are free.
 
-    `candidates` are in order of preference; `slots` says how many jobs of ours a host takes at once. A job waits for
-    the best mode it can have rather than take a worse one that happens to be free. It goes to a host it was lost on
-    only when there is no other, and not at all when that host would lose it again. Jobs with the
-    fewest hosts of that mode choose first; among equals the least busy host wins, then the one that fewest jobs want.
+    `candidates` are in order of preference; `slots` is how many jobs of this coordinator a host takes at once. A job
+    waits for its best mode rather than take a free host of a worse mode. It returns to a host that lost it only when
+    there is no other host, and not at all when that host would lose it again. Jobs with the fewest hosts of their best
+    mode choose first; among equal hosts the least busy host wins, then the host that the fewest jobs could take.
     """
     busy = Counter(attempt.host for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT)
     pending = [job for job in run.jobs if job.state is JobState.PENDING]
-    found: list[Assignment] = []
+    assignments: list[Assignment] = []
     able = {job.id: _preferred(job, candidates) for job in pending}
-    wanted = demand(able.values())
+    demanded = demand(able.values())
     for job in sorted(pending, key=lambda job: (len(able[job.id]), job.id)):
         free = [candidate for candidate in able[job.id] if busy[candidate.host] < slots.get(candidate.host, 0)]
         if free:
             chosen = min(
-                free, key=lambda candidate: (busy[candidate.host] / slots[candidate.host], wanted[candidate.host])
+                free, key=lambda candidate: (busy[candidate.host] / slots[candidate.host], demanded[candidate.host])
             )
             busy[chosen.host] += 1
-            found.append(Assignment(job.id, chosen))
-    return tuple(found)
+            assignments.append(Assignment(job.id, chosen))
+    return tuple(assignments)
 
 
 def demand(able: Iterable[Sequence[Candidate]]) -> Counter[str]:
-    """How many jobs would go to each host, were it for the best mode alone; `able` are each job's hosts."""
+    """Count the jobs that have each host in their best mode; `able` are the candidates of each job."""
     return Counter(host for hosts in able for host in best_hosts(hosts))
 
 
 def best_hosts(able: Sequence[Candidate]) -> list[str]:
-    """The hosts of the best mode."""
+    """Return the hosts of the best mode."""
     best = min((_RANK[candidate.mode] for candidate in able), default=0)
     return [candidate.host for candidate in able if _RANK[candidate.mode] == best]
 
 
 def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
-    """Pending jobs that no host can take, now or later."""
+    """Return the pending jobs that no host can take, now or later."""
     return tuple(job for job in run.jobs if job.state is JobState.PENDING and not _preferred(job, candidates))
 
 

@@ -1,4 +1,4 @@
-"""The hosts that a run goes on without although they might have helped, in a line each."""
+"""One line for each host that a run does not use although it might have built a platform."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from coordinator.domain.placement.eligibility import Rejection, RejectionReason
 from coordinator.domain.placement.plan import Plan
 
-# Nobody is told of a host that has another platform, or that was not asked for.
-_TELLING = frozenset(
+# A host that cannot run the platform, or that the request or the inventory excludes, gets no line.
+_DISPLAYED = frozenset(
     {
         RejectionReason.UNREACHABLE,
         RejectionReason.UNUSABLE,
@@ -23,7 +23,7 @@ _TELLING = frozenset(
 
 
 def skipped_lines(plan: Plan) -> tuple[str, ...]:
-    """`pi4 is left out: …`, and for which platforms where it builds others."""
+    """Return lines such as `pi4 is left out: …`, with the platforms where the host builds others."""
     taken = {choice.host for placement in plan.placements for choice in placement.choices}
     platforms: dict[Rejection, list[str]] = {}
     for platform, rejection in _skipped(plan):
@@ -33,7 +33,7 @@ def skipped_lines(plan: Plan) -> tuple[str, ...]:
 
 def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  # noqa: FBT001
     only = f" for {', '.join(platforms)}" if is_taken else ""
-    # What to do about a host that is switched off is no news.
+    # For a host that is switched off the remedy is obvious.
     more = (
         f"; see archloom boards {rejection.host}"
         if rejection.hint and rejection.why is not RejectionReason.UNREACHABLE
@@ -45,5 +45,5 @@ def _line(rejection: Rejection, platforms: list[str], is_taken: bool) -> str:  #
 def _skipped(plan: Plan) -> Iterator[tuple[str, Rejection]]:
     for placement in plan.placements:
         for rejection in placement.rejections:
-            if rejection.why in _TELLING:
+            if rejection.why in _DISPLAYED:
                 yield str(placement.platform), rejection

@@ -1,7 +1,8 @@
-"""A build's log as it grows: BuildKit's plain form, read into steps.
+"""A build log as it grows: BuildKit's plain progress output, parsed into the builder's steps.
 
-The form is what `docker build --progress plain` prints since 18.09, and what the agent makes of an engine's trace. It
-has no specification; the source is buildkit's util/progress/progressui. Steps interleave, so every line names its own:
+The format is what `docker build --progress plain` prints since 18.09, and what the agent writes from an engine's trace.
+It has no specification; the source is moby/buildkit util/progress/progressui. The lines of parallel steps interleave,
+so every line has the number of its step:
 
     #7 [build 2/3] RUN make
     #7 0.310 cc -c a.c
@@ -26,7 +27,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 class LineKind(StrEnum):
-    """`output`: of the step's program, or how far a transfer is. `other`: blank, outside of any step, or decoration."""
+    """`output`: of the step's program, or transfer progress. `other`: blank, outside any step, or decoration."""
 
     STARTED = "started"
     RESUMED = "resumed"
@@ -40,10 +41,10 @@ class LineKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """One line, without its end. `step` is the step's title where the line begins, resumes or ends it, else empty.
+    """One line, without its line end. `step` is the step's title where the line begins, resumes or ends it, else empty.
 
-    `number` is the builder's number of the step, 0 outside of any; `index` of `total` its place in its stage, 0 where
-    it has none; `seconds` how long it took, where the line says so.
+    `number` is the builder's number of the step, 0 outside any step; `index` of `total` is its position in its stage,
+    0 where it has none; `seconds` is its duration, where the line has one.
     """
 
     text: str
@@ -62,7 +63,7 @@ class _Step:
 
 
 class StepReader:
-    """Takes the log in pieces of any size. What it keeps is bounded: twenty lines a step that has not ended well."""
+    """Parses the log from chunks of any size. It keeps at most 20 lines of each step that has not ended well."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -71,12 +72,12 @@ class StepReader:
         self._last: deque[str] = deque(maxlen=TAIL_LINES)
 
     def feed(self, text: str) -> list[LogLine]:
-        """The lines that are whole now. How the log was cut into pieces makes no difference."""
+        """Return the lines that this chunk completes. Chunk boundaries do not change the lines."""
         *lines, self._rest = (self._rest + text).split("\n")
         return [self._read(line.rstrip("\r")) for line in lines]
 
     def end(self) -> list[LogLine]:
-        """The last line, where the log ended in the middle of it."""
+        """Return the last line, where the log ended without a line end."""
         rest, self._rest = self._rest, ""
         return [self._read(rest.rstrip("\r"))] if rest else []
 
@@ -87,7 +88,7 @@ class StepReader:
 
     @property
     def tail(self) -> tuple[str, ...]:
-        """The last lines of the failing step's program; of the whole log where no step failed or it was silent."""
+        """The last output lines of the failing step; of the whole log where no step failed or it printed nothing."""
         return tuple((self._failing.tail if self._failing else None) or self._last)
 
     def _read(self, line: str) -> LogLine:

@@ -1,4 +1,4 @@
-"""What happens in a run, told to whoever watches: the terminal, plain lines, JSON. Watching decides nothing."""
+"""The events of a run, for display: live terminal, plain lines, JSON. They do not influence the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.domain.image.platforms import Mode, Platform
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which job this is about, and where it runs: every line of a build says these three."""
+    """The platform of a job, and the host and mode that it runs in: every line about a build shows these three."""
 
     platform: Platform
     host: str
@@ -20,14 +20,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know; the run goes on."""
+    """A message for the user; the run continues."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """`resumed`: another coordinator had begun it. What it has already follows."""
+    """`resumed`: another coordinator had begun the run. Events for what it already has follow."""
 
     run: str
     tags: tuple[str, ...]
@@ -38,7 +38,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reused:
-    """The registry already has this child: no host is touched."""
+    """The registry already has this child: no host is used."""
 
     platform: Platform
     digest: str
@@ -47,7 +47,7 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The job waits for a slot, and why."""
+    """The job waits for a slot; `reason` says why."""
 
     platform: Platform
     reason: str
@@ -55,7 +55,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The job is not built in this run, and why."""
+    """The job is not built in this run; `reason` says why."""
 
     platform: Platform
     reason: str
@@ -69,20 +69,20 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """`name`: `context`, `base`, `build`, `push`, `verify`; `text` is what a live view shows beside it."""
+    """`name`: `context`, `base`, `build`, `push`, `verify`, `connection lost`; a live view shows `text` beside it."""
 
     place: Place
     name: str
     text: str = ""
 
 
-# How the text of a push's phase begins that was lost, before its reason.
+# Prefix of `Phase.text` where a push was lost; the reason follows.
 PUSH_LOST = "lost: "
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseEnded:
-    """The phase of this name is over and well. One that goes wrong ends with its attempt, or begins again."""
+    """The phase of this name has succeeded. A phase that fails ends with its attempt, or begins again."""
 
     place: Place
     name: str
@@ -91,7 +91,7 @@ class PhaseEnded:
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """One line of the build's own log. `step` is the step's title where the line begins or ends one, else empty."""
+    """One line of the build log. `step` is the step's title where the line begins or ends a step, else empty."""
 
     place: Place
     text: str
@@ -100,7 +100,7 @@ class StepLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
-    """The attempt is over, badly: `state` is failed, lost or cancelled; `tail` holds its last lines."""
+    """The attempt ended badly: `state` is failed, lost or cancelled; `tail` holds the last lines of its log."""
 
     place: Place
     state: str
@@ -128,10 +128,10 @@ class TagMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The last event of a run that was begun. `exit_code` is what the command ends with.
+    """The last event of a run that was begun. `exit_code` is the exit code of the command.
 
-    `digest` is the index's where the run was published; `platforms` then says how each was built. Where it was not,
-    `message` and `hint` are what the command says at its end.
+    `digest` is the digest of the index where the run was published; `platforms` then says how each platform was built.
+    Where the run was not published, `message` and `hint` are what the command prints at its end.
     """
 
     run: str
@@ -159,5 +159,5 @@ Event: TypeAlias = (
     | TagMoved
     | RunEnded
 )
-# Whoever is told what happens.
+# Receives every event of a run.
 Emit: TypeAlias = Callable[[Event], None]

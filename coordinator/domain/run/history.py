@@ -1,4 +1,4 @@
-"""The steps that are committed of a run: values here, each a line of text in the store (`str`, and back by `read`)."""
+"""The committed steps of a run. Each is one line of text in the store: `str` writes it, `read` parses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class RunStep(StrEnum):
-    """Of the run as a whole: who drives it, and what is wanted of it."""
+    """A step of the run as a whole: which coordinator drives it, and whether it is to be cancelled."""
 
     CREATED = "run created"
     TAKEN_UP = "run taken up"
@@ -52,7 +52,7 @@ class TargetStep:
 
 @dataclass(frozen=True, slots=True)
 class JobStep:
-    """Without `after` it was dropped: the job, or the attempt that was to win it, had ended before."""
+    """A step of a job. `after` is None where it was dropped: the job, or its pushed attempt, had ended before."""
 
     platform: Platform
     before: JobState
@@ -65,8 +65,10 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStep:
-    """Of the attempt of this number, which begins at 1. Without `after` it was dropped: the attempt had ended or won
-    before."""
+    """A step of attempt `number`, counted from 1.
+
+    `after` is None where the step was dropped: the attempt had ended before, or had verified its job.
+    """
 
     platform: Platform
     number: int
@@ -82,7 +84,7 @@ Step: TypeAlias = RunStep | RunEnded | TagMoved | TargetStep | JobStep | Attempt
 
 
 def read(text: str) -> Step | None:
-    """The step whose text this is. None for one that this archloom does not know: another has written it."""
+    """Return the step that this text stands for; None for an unknown text, which another archloom version wrote."""
     try:
         return _read(text)
     except (ValueError, UsageError):

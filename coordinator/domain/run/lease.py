@@ -1,4 +1,4 @@
-"""Who drives a run, and when another coordinator may take its place."""
+"""Which coordinator drives a run, and when another coordinator may take over."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ STALE_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """One process driving one run. `token` is random and new for every driving; `holder` is `user@machine`.
+    """One process that drives one run. `token` is random, new each time a driver begins; `holder` is `user@machine`.
 
-    `pid` and `started`, the process's start time as the kernel has it, name one process of `boot_id`, which names the
-    machine, its boot and whatever else a pid is counted in.
+    `pid` and `started`, the process's start time as the kernel reports it, identify one process within `boot_id`, which
+    identifies the machine, its boot and the PID namespace.
     """
 
     token: str
@@ -25,17 +25,17 @@ class Driver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A driver has the run; `beat_at` is when it last said so, in epoch seconds."""
+    """The right of one driver to drive the run; `beat_at` is its last heartbeat, in epoch seconds."""
 
     driver: Driver
     beat_at: float
 
-    def is_stale(self, now: float, alive: bool | None) -> bool:  # noqa: FBT001 - what is known, not a switch
-        """Whether another may take the run. `alive` is whether the driver's process lives, None where nobody can tell.
+    def is_stale(self, now: float, alive: bool | None) -> bool:  # noqa: FBT001 - a fact, not a switch
+        """Return whether another coordinator may take over. `alive`: the driver's process is alive, None if unknown.
 
-        A process that lives is not dead because it is slow; one that is gone needs no waiting for. Only where nobody
-        can tell does the heartbeat decide. One from the future tells as little as an old one: the clock was set back,
-        and whoever lives beats again within BEAT_S.
+        A live process keeps the lease however slow it is; the lease of a dead process is stale at once. The heartbeat
+        decides only where `alive` is None. A heartbeat more than STALE_S in the future is stale too: the clock was set
+        back, and a live driver sends another heartbeat within BEAT_S.
         """
         if alive is not None:
             return not alive

@@ -1,4 +1,4 @@
-"""What this machine keeps of runs that are over, and what has to go."""
+"""Which ended runs and which run folders the coordinator deletes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from coordinator.domain.run.model import Run
 
-# A folder of no run that is known may belong to one that goes on without history.
+# The folder of a run that the store does not know may belong to a run in progress without history.
 _STRAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """The folder of one run: `size` bytes, last written at `at`. `ended` is None where the run is not known."""
+    """The folder of one run: `size` bytes, last written at `at` (epoch seconds). `ended` is None for an unknown run."""
 
     run: str
     size: int
@@ -21,33 +21,33 @@ class Kept:
     ended: bool | None
 
     def may_go(self, now: float) -> bool:
-        """Never that of a run that is not over."""
+        """Return whether the folder may be deleted: never while its run is not over; for an unknown run after a day."""
         return now - self.at > _STRAY_S if self.ended is None else self.ended
 
 
 def over_budget(kept: Sequence[Kept], budget: int, now: float) -> tuple[str, ...]:
-    """The runs whose folders go so that the rest has at most `budget` bytes, oldest first."""
+    """Return the runs whose folders to delete so that the others take at most `budget` bytes, oldest first."""
     excess = sum(log.size for log in kept) - budget
-    gone: list[str] = []
+    deleted: list[str] = []
     for log in sorted(kept, key=lambda log: log.at):
         if excess <= 0:
             break
         if log.may_go(now):
-            gone.append(log.run)
+            deleted.append(log.run)
             excess -= log.size
-    return tuple(gone)
+    return tuple(deleted)
 
 
 def too_many(runs: Iterable[Run], keep: int) -> tuple[Run, ...]:
-    """The ended runs beside the `keep` latest of them, oldest first."""
+    """Return the ended runs except the `keep` latest, oldest first."""
     return tuple(_ended(runs)[:-keep] if keep else _ended(runs))
 
 
 def too_old(runs: Iterable[Run], before: float) -> tuple[Run, ...]:
-    """The runs that ended before this moment, oldest first."""
+    """Return the runs that ended before `before`, in epoch seconds, oldest first."""
     return tuple(run for run in _ended(runs) if (run.finished_at or 0.0) < before)
 
 
 def _ended(runs: Iterable[Run]) -> list[Run]:
-    over = (run for run in runs if run.finished_at is not None)
-    return sorted(over, key=lambda run: (run.created_at, run.id))
+    ended = (run for run in runs if run.finished_at is not None)
+    return sorted(ended, key=lambda run: (run.created_at, run.id))

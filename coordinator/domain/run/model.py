@@ -1,4 +1,4 @@
-"""A run as it is stored, with its jobs, their attempts and its tags."""
+"""A run as it is stored: its jobs, their attempts and its tags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ON_ITS_HOST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try of a job on one host. `code` and `message` say why it ended, where it ended badly."""
+    """One try of a job on one host. Where it ended badly, `code` is the cause and `message` explains it."""
 
     id: int
     job_id: int
@@ -39,12 +39,12 @@ class Attempt:
 
     @property
     def on_its_host(self) -> bool:
-        """Whether the host still has something to do for it."""
+        """Whether the host still has work to do for the attempt."""
         return self.state in _ON_ITS_HOST
 
     @property
     def bad_end(self) -> str:
-        """How it ended, and why, where it ended badly: `lost (push): …`. Empty otherwise."""
+        """The state and cause of an attempt that failed or was lost: `lost (push): …`. Empty otherwise."""
         if self.state not in (AttemptState.FAILED, AttemptState.LOST):
             return ""
         code = f" ({self.code})" if self.code else ""
@@ -53,7 +53,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One platform of the target. `child` is what was verified, as the store keeps it (JSON), `None` before."""
+    """One platform of the target. `child` is the verified child, as stored (JSON), `None` before verification."""
 
     id: int
     platform: Platform
@@ -70,13 +70,13 @@ class Job:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Why the attempts ended, in their order."""
+        """The cause of each attempt, in order."""
         return tuple(attempt.code for attempt in self.attempts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagMove:
-    """One tag of the target in one repository: what it was before this run, and whether it is moved."""
+    """One tag of the target in one repository: the digest it had before this run, and whether it was moved."""
 
     reference: str
     previous: str
@@ -85,10 +85,10 @@ class TagMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that is stored of one run. `request` is what the user asked, enough to ask it again; `inputs` is what
-    it was resolved to when the run began, `inventory` the file of hosts, '' for none.
+    """Everything that is stored of one run. `request` is the user's request, complete enough to repeat it; `inputs` is
+    what it was resolved to when the run began, `inventory` the path of the inventory, '' for none.
 
-    `lease` is there while somebody drives the run.
+    `lease` is None while no coordinator drives the run.
     """
 
     id: str
@@ -107,14 +107,16 @@ class Run:
 
     @property
     def asked_tags(self) -> tuple[str, ...]:
-        """The tags that were asked for, as they were asked for."""
+        """The tags of the request, as the user wrote them."""
         tags = self.request.get("tags")
         return tuple(map(str, tags)) if isinstance(tags, list) else ()
 
     @property
     def target_key(self) -> tuple[str, ...]:
-        """What the runs of one target share, by whatever version or commit they are tagged: the first tag's repository,
-        the stage and the Dockerfile's place in the context. Empty where nothing was to be published."""
+        """The key that all runs of one target share, whatever version or commit their tags name.
+
+        It is the first tag's repository, the stage and the Dockerfile's path in the context; empty without tags.
+        """
         if not self.asked_tags:
             return ()
         request = {name: str(self.request.get(name, "")) for name in ("context", "dockerfile", "stage")}
@@ -123,7 +125,7 @@ class Run:
 
     @property
     def stopped_by(self) -> Job | None:
-        """With `--fail-fast`: the job that ended badly and for good, the first to end where there are several."""
+        """With `--fail-fast`: the job that failed or was lost for good, the first to end where there are several."""
         if not self.request.get("fail_fast"):
             return None
         bad = (job for job in self.jobs if job.state in (JobState.FAILED, JobState.LOST))
@@ -131,7 +133,7 @@ class Run:
 
     @property
     def why_stopped(self) -> str:
-        """What the other jobs are told, empty where none is stopped."""
+        """The reason shown for jobs that `--fail-fast` stops; empty where it stops none."""
         cause = self.stopped_by
         return f"{cause.platform} {cause.state} (--fail-fast)" if cause else ""
 
@@ -139,12 +141,12 @@ class Run:
         return next(job for job in self.jobs if job.id == job_id)
 
     def job_of(self, platform: Platform) -> Job:
-        """The job of a platform that a person named. Raises UsageError where the run has none."""
-        found = next((job for job in self.jobs if job.platform == platform), None)
-        if found is None:
-            has = ", ".join(str(job.platform) for job in self.jobs)
-            raise UsageError(f"run {self.id} has no {platform}", hint=f"it has {has}")
-        return found
+        """Return the job of a platform that the user named. Raises UsageError where the run has none."""
+        named = next((job for job in self.jobs if job.platform == platform), None)
+        if named is None:
+            platforms = ", ".join(str(job.platform) for job in self.jobs)
+            raise UsageError(f"run {self.id} has no {platform}", hint=f"it has {platforms}")
+        return named
 
 
 def _ended_at(job: Job) -> float:
@@ -153,7 +155,7 @@ def _ended_at(job: Job) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One committed step of a run, at epoch seconds; `what` is None for one that another archloom wrote."""
+    """One committed step of a run, at epoch seconds; `what` is None for an unknown step of another archloom version."""
 
     at: float
     what: Step | None

@@ -1,4 +1,4 @@
-"""What may be done next for a run, from its stored state: the same question for a start and for a resume."""
+"""What may be done next for a run, from its stored state alone; a start and a resume get the same answer."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The attempt is not wanted any more, because of another job."""
+    """The attempt is no longer wanted, because another job stopped the run."""
 
     attempt_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class SettleJob:
-    """Nothing to do but to write down what the attempts' end means for the job."""
+    """Record what the end of the latest attempt means for the job; no other work."""
 
     job_id: int
     event: JobEvent
@@ -59,16 +59,16 @@ class SettleTarget:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Index, then tags; the action itself goes through INDEXED and TAGGING."""
+    """Write the index, then move the tags; the action itself goes through INDEXED and TAGGING."""
 
 
 Action: TypeAlias = Assign | Send | Build | Push | Verify | Cancel | SettleJob | SettleTarget | Publish
 
 
 def next_actions(run: Run) -> tuple[Action, ...]:
-    """What may be done now, from the stored state alone. Empty when the run is over.
+    """Return what may be done now, from the stored state alone. Empty when the run is over.
 
-    An action stays in the answer while it is under way; whoever drives the run starts each once.
+    An action stays in the answer while it is under way; the driver starts each action once.
     """
     actions: list[Action] = []
     stopped = run.stopped_by is not None
@@ -84,7 +84,7 @@ def next_actions(run: Run) -> tuple[Action, ...]:
 
 
 def _to_stop(job: Job) -> Action | None:
-    """A push that has arrived is still verified: its pin spares the next run the build."""
+    """Return how to stop the job. None for a pushed image, which is still verified: its pin saves a later build."""
     if job.state is JobState.PENDING:
         return SettleJob(job.id, JobEvent.SKIP)
     if job.state is JobState.ACTIVE and job.attempts[-1].on_its_host:

@@ -1,7 +1,7 @@
-"""Whether a lost job is tried again, and where; and whether a push that was lost is.
+"""Whether a lost job is tried again, and on which host; and whether a lost push is repeated.
 
-A build that failed by itself is never tried again: the same Dockerfile fails the same way. What was lost is tried
-again where another try can end differently.
+A failed build is never tried again: the same Dockerfile fails the same way. A lost job is tried again where another
+attempt can end differently.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from enum import StrEnum
 from coordinator.domain.causes import Cause, Retry, rule
 
 MOST_ATTEMPTS = 3
-_MOST_PUSHES = 3
+_MAX_TUNNEL_PUSHES = 3
 
 
 class Verdict(StrEnum):
-    """`elsewhere`: on a host that has not had the job, if there is one."""
+    """`elsewhere`: only on a host that has not had the job."""
 
     AGAIN = "again"
     ELSEWHERE = "elsewhere"
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 
 def verdict(codes: Sequence[str]) -> Verdict:
-    """`codes` are the causes of the attempts lost so far, the latest last."""
+    """Return whether and where a lost job is tried again; `codes` are the causes of its attempts, the latest last."""
     last = codes[-1]
     if len(codes) >= MOST_ATTEMPTS:
         return Verdict.ENOUGH
@@ -40,20 +40,20 @@ def verdict(codes: Sequence[str]) -> Verdict:
 
 
 def pushed_again(code: str, losses: int, *, tunnel: bool) -> bool:
-    """Whether a finished image is sent once more after so many losses, the last for this cause.
+    """Return whether a built image is pushed again after `losses` lost pushes, the last with cause `code`.
 
-    `tunnel`: the host's engine reaches the tunnel, so that an archive is another way, which is tried once.
+    `tunnel`: the host's engine reaches the tunnel, so that a transfer as an archive remains, which is tried once.
     """
     if code == Cause.NOT_BUILT:
         return False
-    return losses < _MOST_PUSHES + (tunnel and rule(code).archive_helps)
+    return losses < _MAX_TUNNEL_PUSHES + (tunnel and rule(code).archive_helps)
 
 
 def leaves_as_archive(losses: int) -> bool:
-    """Whether the tunnel has been tried often enough."""
-    return losses >= _MOST_PUSHES
+    """Return whether the tunnel has been tried often enough, so that the next push is a transfer as an archive."""
+    return losses >= _MAX_TUNNEL_PUSHES
 
 
 def push_cause(code: str) -> Cause:
-    """The cause that an attempt ends with when its push is given up."""
+    """Return the cause of an attempt whose push is given up, from the cause of the last lost push."""
     return Cause(code) if code in {Cause.NOT_BUILT, Cause.REGISTRY} else Cause.PUSH

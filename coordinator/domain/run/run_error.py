@@ -1,4 +1,4 @@
-"""What a finished run means for whoever waits for it: an error with a sentence, or nothing to complain of."""
+"""The error that a command reports for a finished run, if any."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError,
 
 
 def run_error(run: Run, tags: str) -> ArchloomError | None:
-    """The error a run ends with when not every platform was verified; `tags` names what was to be published."""
+    """Return the error of a run with platforms that were not verified, else None; `tags` are those to be published."""
     bad = [job for job in run.jobs if job.state is not JobState.VERIFIED]
     if not bad:
         return None
     if all(job.state is JobState.SKIPPED for job in bad):
         return _left_out(run, bad, tags)
     cause = run.stopped_by
-    # What was stopped because of another job is no cause of its own.
+    # Jobs that --fail-fast stopped do not decide the error.
     by_itself = [job for job in bad if cause is None or job.state in (JobState.FAILED, JobState.LOST)]
-    said = ", ".join(map(_said, by_itself))
+    summary = ", ".join(map(_said, by_itself))
     if cause is not None and (stopped := [job for job in bad if job not in by_itself]):
-        said = f"{said}; {', '.join(map(_said, stopped))} because of {cause.platform} (--fail-fast)"
-    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {said}; {tags} not touched"
+        summary = f"{summary}; {', '.join(map(_said, stopped))} because of {cause.platform} (--fail-fast)"
+    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {summary}; {tags} not touched"
     hint = _hint(run, cause or next((job for job in by_itself if job.attempts), None))
     match worst([_exit(job) for job in by_itself]):
         case Exit.REGISTRY:
@@ -35,7 +35,7 @@ def run_error(run: Run, tags: str) -> ArchloomError | None:
 
 
 def _left_out(run: Run, bad: Sequence[Job], tags: str) -> ArchloomError:
-    """Everything that was asked for is there, and less was asked for than the tags need."""
+    """Return the error of a run that verified all it was to build, but left out platforms that the tags need."""
     built = ", ".join(str(job.platform) for job in run.jobs if job.state is JobState.VERIFIED)
     missing = ", ".join(str(job.platform) for job in bad)
     message = f"{built} built and kept; {tags} not touched, for want of {missing}, which was left out"
@@ -43,7 +43,7 @@ def _left_out(run: Run, bad: Sequence[Job], tags: str) -> ArchloomError:
 
 
 def _hint(run: Run, shown: Job | None) -> str:
-    """`shown` is the job whose log tells most, `None` where nothing was begun."""
+    """`shown` is the job with the most useful log, `None` where no attempt was begun."""
     if shown is None:
         return f"what is missing is built by: archloom retry {run.id}"
     return f"the whole log: archloom logs {run.id} {shown.platform}"

@@ -1,16 +1,16 @@
-"""The life of an attempt, a job and a target: three tables, and nothing about states anywhere else.
+"""The states of an attempt, a job and a target: three tables. No other file defines states or transitions.
 
 Rule 1: every state and every transition is in this file.
-Rule 2: this file does not know what the actions do, only which may follow which.
+Rule 2: this file does not know what the actions do, only which transitions are allowed.
 
-Theory of operation. A *job* is one target for one platform; an *attempt* is one try of a job on one host. A job that is
-PENDING gets an attempt when a host has a free slot; the attempt's ends decide what becomes of the job; the jobs' ends
-decide what becomes of the target. A state is committed before the action it allows begins, so a coordinator that dies
-finds, when it starts again, exactly the actions that may be under way, and every one of them is safe to repeat.
+Theory of operation. A *job* is one target for one platform; an *attempt* is one try of a job on one host. A PENDING job
+gets an attempt when a host has a free slot; the end of the attempt decides the state of the job; the ends of the jobs
+decide the state of the target. A state is committed before the action it allows begins. A coordinator that restarts
+after a crash therefore finds exactly the actions that may be under way, and every one of them is safe to repeat.
 
-A push that is lost returns the attempt to BUILT, never to a rebuild: the host still holds the image. FAILED is the
-Dockerfile's fault or a result that is not what was asked; LOST is the fault of a host, a network, an engine, a disk, an
-emulator or a registry. A terminal state has an empty row.
+A lost push returns the attempt to BUILT, never to a rebuild: the host still holds the image. FAILED means a fault of
+the Dockerfile, or a result that differs from the request; LOST means a fault of a host, a network, an engine, a disk,
+an emulator or a registry. A terminal state has an empty row.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ TARGET: dict[TargetState, dict[TargetEvent, TargetState]] = {
 
 
 class ForbiddenTransitionError(Exception):
-    """A bug: an event came in a state whose row does not have it."""
+    """A bug: an event came in a state whose row does not list it."""
 
 
 S = TypeVar("S", bound=StrEnum)
@@ -145,7 +145,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def after(table: dict[S, dict[E, S]], state: S, event: E) -> S:
-    """The state that follows. Raises ForbiddenTransitionError where the table has no such step."""
+    """Return the state that follows. Raises ForbiddenTransitionError where the table lacks the transition."""
     try:
         return table[state][event]
     except KeyError:
@@ -153,7 +153,7 @@ def after(table: dict[S, dict[E, S]], state: S, event: E) -> S:
 
 
 def ended(state: AttemptState | JobState | TargetState) -> bool:
-    """Whether nothing can follow. PUSHED has ended for the host, but a verdict on it may still follow."""
+    """Return whether the state is terminal. PUSHED is not: the host is done, but verification may still fail."""
     match state:
         case AttemptState():
             return not ATTEMPT[state]

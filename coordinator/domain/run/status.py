@@ -1,4 +1,4 @@
-"""What became of a run, in one word: for lists, filters and programs, and for whoever waits for it."""
+"""The status of a run in one word: for lists, filters, programs and `archloom wait`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from coordinator.errors import Exit
 
 
 class Status(StrEnum):
-    """`interrupted`: not over, and nobody drives it; `lost`: hosts or the network were; `conflict`: somebody else moved
-    a tag meanwhile; `failed`: anything else that went wrong."""
+    """`interrupted`: not over, and no coordinator drives it; `lost`: hosts or the network failed; `conflict`: another
+    client of the registry moved a tag meanwhile; `failed`: any other failure."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 def status(run: Run, now: float, is_alive: Callable[[Driver], bool | None]) -> Status:
-    """`now` in epoch seconds; `is_alive` says whether a driver's process lives, None where it cannot tell."""
+    """Return the status. `now` is in epoch seconds; `is_alive` is whether a driver's process lives, None if unknown."""
     if run.finished_at is not None:
         return _end(run)
     lease = run.lease

@@ -1,1 +1,1 @@
-"""Why a run did what it did: its story, what it was built from, and what had changed since the run before."""
+"""Why a run did what it did: its timeline, its inputs, and what changed since the previous run."""

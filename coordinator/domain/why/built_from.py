@@ -1,4 +1,4 @@
-"""What a run was built from, as far as it is known afterwards."""
+"""The inputs of a run, as far as they are still known after it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from coordinator.domain.placement.plan import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptInputs:
-    """What is kept of a run's inputs beside the store's digests. `bases` are digests by platform and image, `plan` has
-    the platforms that were to be built."""
+    """What is kept of a run's inputs besides the digests in the store.
+
+    `bases` are digests by platform and image; `plan` has the rows of the platforms that were to be built.
+    """
 
     context: tuple[ContextEntry, ...] = field(repr=False)
     dockerfile: str = field(repr=False)
@@ -25,7 +27,7 @@ class KeptInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a run was asked (`request`), what that was resolved to (`inputs`), and `kept`, which may be gone."""
+    """A run's `request`, the `inputs` that it was resolved to, and `kept`, None where that was deleted."""
 
     request: Mapping[str, object]
     inputs: Mapping[str, object]

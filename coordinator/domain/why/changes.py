@@ -1,4 +1,4 @@
-"""What two runs of one target were built from, and what is not the same."""
+"""The differences between the inputs of two runs of one target."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """`what` is an image, a path or a name; `before` and `now` what it was and is, None where it was not there.
+    """`what` is an image, a path or a name; `before` and `now` are its values in the two runs, None where absent.
 
-    Of a Dockerfile these are the lines that changed. `takers` are the instructions that take a file of the context,
-    None where that cannot be told; `same` the platforms whose own image of a base that moved is the same as before.
+    For a Dockerfile these are the changed lines. `takers` are the instructions that use a file of the context, None
+    where that is unknown; `same` are the platforms whose own image of a changed base did not change.
     """
 
     kind: ChangeKind
@@ -46,7 +46,7 @@ class Change:
 
 
 def changes(before: Origin, now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> tuple[Change, ...]:
-    """What changed from one run to the next, what weighs most first. Where too little is kept, that it did."""
+    """Return what changed between the runs, the most important first; without details where too little is kept."""
     return (
         *_bases(before, now),
         *_dockerfile(before, now),
@@ -72,7 +72,7 @@ def _of_platforms(origin: Origin) -> Sequence[tuple[Platform, Mapping[str, str]]
 
 
 def _is_same(before: Origin, platform: Platform, image: str, images: Mapping[str, str]) -> bool:
-    """An index moves with every platform in it, and need not with this one."""
+    """Return whether the platform's own image is the same: an index digest changes with every platform in it."""
     earlier = dict(_of_platforms(before)).get(platform, {})
     return image in images and images[image] == earlier.get(image)
 
@@ -118,17 +118,17 @@ def _files(before: Origin, now: Origin, platforms: Sequence[Platform], build_pla
     if before.kept is None or now.kept is None:
         yield Change(kind=ChangeKind.CONTEXT, what=str(now.request.get("context", "")))
         return
-    known = _takers(now, platforms, build_platform)
-    found: list[tuple[float, Change]] = []
+    known_takers = _takers(now, platforms, build_platform)
+    ordered: list[tuple[float, Change]] = []
     for path, was, is_now in _changed_files(before.kept, now.kept):
-        by = tuple(taker for taker in known or () if taker.takes(path))
-        # What the Dockerfile says is told already.
-        if by or path != now.kept.dockerfile_path:
-            names = None if known is None else tuple(dict.fromkeys(taker.text for taker in by))
+        users = tuple(taker for taker in known_takers or () if taker.takes(path))
+        # A change of the Dockerfile itself has its own entry.
+        if users or path != now.kept.dockerfile_path:
+            names = None if known_takers is None else tuple(dict.fromkeys(taker.text for taker in users))
             change = Change(kind=ChangeKind.FILE, what=path, before=was, now=is_now, takers=names)
-            found.append((by[0].line if by else inf, change))
-    # From the first instruction that takes a file on nothing is cached.
-    yield from (change for _, change in sorted(found, key=lambda item: (item[0], item[1].what)))
+            ordered.append((users[0].line if users else inf, change))
+    # The build cache misses from the first instruction that uses a changed file: list these in Dockerfile order.
+    yield from (change for _, change in sorted(ordered, key=lambda item: (item[0], item[1].what)))
 
 
 def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, str | None, str | None]]:
@@ -140,7 +140,7 @@ def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, s
 
 
 def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> Sequence[Taker] | None:
-    """Those of all platforms: which stages are built may depend on it. `None` where the file cannot be read here."""
+    """Return the takers for all platforms: they may build different stages. `None` without a readable Dockerfile."""
     kept, stage = now.kept, now.request.get("stage")
     if kept is None:
         return None
@@ -157,12 +157,12 @@ def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform
                 build_args=_mapping(now.request, "build_args"),
             )
         )
-    except UsageError:  # another version read it in another way
+    except UsageError:  # an archloom version that reads Dockerfiles differently made the run
         return None
 
 
 def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None:
-    """What a person tells two entries apart by: what it is, where it leads, else its mode, else its content."""
+    """Return what tells the entry from the other: its kind, link target, mode, or the digest of its content."""
     if entry is None:
         return None
     if other is not None and entry.kind is other.kind:
@@ -174,5 +174,5 @@ def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None
 
 
 def _mapping(data: Mapping[str, object], key: str) -> Mapping[str, str]:
-    found = data.get(key)
-    return found if isinstance(found, Mapping) else {}
+    value = data.get(key)
+    return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The account of a run: the story of its jobs beside that of the run before, and what had changed between them."""
+"""The account of a run: the timeline of its jobs beside that of the previous run, and what changed between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coordinator.domain.why.timeline import Entry, StoryKind, beside, story
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """All that is known of a run: its state, what was committed, what is recorded, what it was built from."""
+    """Everything known of a run: its state, its committed steps, its recorded events, its inputs."""
 
     run: Run
     status: Status
@@ -30,7 +30,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAccount:
-    """`why` says why the job was built, or was not; each entry stands beside the same of the run before."""
+    """`why` says why the job was built or not; each entry is paired with its counterpart in the previous run."""
 
     job: Job
     why: str
@@ -39,8 +39,8 @@ class JobAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """`before` is the run before of the same target; without one there are no `changes`. `seconds` is None for a run
-    that is not over."""
+    """`before` is the previous run of the same target; without it `changes` is empty. `seconds` is None for a run that
+    is not over."""
 
     run: Run
     status: Status
@@ -54,7 +54,7 @@ class Account:
 
 
 def account(now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
-    """The account of these platforms of the run. `build_platform` stands for whichever host builds."""
+    """Return the account of these platforms of the run. `build_platform` stands in for the building host's platform."""
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return Account(
         run=now.run,
@@ -70,8 +70,11 @@ def account(now: Sources, before: Sources | None, platforms: Sequence[Platform],
 
 
 def _seconds(known: Sources) -> float | None:
-    """As the build said it, which began before its run did; a run that was gone on with took longer than its last
-    driver says."""
+    """Return the duration of the run; None where it is not over.
+
+    The recorded duration counts where it is longer, since a build begins before its run is created. The stored times
+    count where they are longer, since the last driver of a resumed run reports only its own time.
+    """
     if known.run.finished_at is None:
         return None
     seconds = (event.seconds for _, event in known.recorded if isinstance(event, RunEnded))
@@ -102,14 +105,14 @@ def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
 
 
 def _plan(job: Job, now: Sources) -> Iterator[Entry]:
-    """Who was to build it and who was not, those with the same reason together."""
+    """Yield which hosts were to build the job and which were not, hosts with the same reason in one entry."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
     for row in now.origin.kept.plan if now.origin.kept else ():
         if row.platform == str(job.platform):
             hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
     for (verdict, mode, reason), names in hosts.items():
-        who = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
-        yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {who}: {reason}")
+        decision = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
+        yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {decision}: {reason}")
 
 
 def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
@@ -137,7 +140,7 @@ def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str
 
 
 def _done(job: Job) -> str:
-    """What hosts have made of it; the state stands before it."""
+    """Return what the hosts did with the job; the output shows the job's state before it."""
     if job.state is JobState.VERIFIED:
         return "built"
     return "tried" if states.ended(job.state) else "being built"

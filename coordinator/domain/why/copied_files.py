@@ -1,7 +1,7 @@
-"""Which instructions of a Dockerfile take which files of the context: what a changed file makes run again.
+"""Which instructions of a Dockerfile use which files of the context, and so run again when a file changes.
 
-Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go` (`dispatchCopy`), `convert_runmount.go`; patterns
-are Go's `filepath.Match`, `**` as `COPY --parents` has it.
+Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go` (`dispatchCopy`), `convert_runmount.go`. Patterns
+follow Go's `filepath.Match`, with `**` as in `COPY --parents`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from coordinator.domain.dockerfile.stages import Stage
 from coordinator.domain.image.platforms import Platform
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)
-_LONGEST = 60
-_NOTHING = re.compile(r"(?!)")
+_MAX_CHARS = 60
+_MATCHES_NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
 class Taker:
-    """`text` is the instruction as a person would name it; `sources` are what it takes, with variables replaced."""
+    """`text` is the instruction as displayed; `sources` are the paths that it uses, with variables expanded."""
 
     text: str
     line: int
     sources: tuple[str, ...]
 
     def takes(self, path: str) -> bool:
-        """Whether this path of the context is among what it takes. What `--exclude` leaves out counts as taken."""
+        """Return whether the instruction uses this path of the context. Files left out by `--exclude` count as used."""
         return any(_pattern(source).match(f"{path}/") for source in self.sources)
 
 
@@ -44,7 +44,7 @@ def takers(
     build_platform: Platform,
     build_args: Mapping[str, str],
 ) -> tuple[Taker, ...]:
-    """Every instruction of the stages that `stage` needs which takes files of the context, in the order of the file."""
+    """Return the instructions that use files of the context, in all stages that `stage` needs, in Dockerfile order."""
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
     )
@@ -52,7 +52,7 @@ def takers(
 
 
 def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
-    """Those of the last stage of the chain."""
+    """Yield the takers in the last stage of the chain."""
     for instruction, values in in_scope(chain, scope):
         match instruction.keyword:
             case "copy" | "add":
@@ -64,7 +64,7 @@ def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
             case _:
                 continue
         if sources:
-            yield Taker(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…", instruction.line, sources)
+            yield Taker(text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…", instruction.line, sources)
 
 
 def _sources(instruction: Instruction, scope: Scope, values: Mapping[str, str]) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _sources(instruction: Instruction, scope: Scope, values: Mapping[str, str]) 
 
 
 def _mounted(instruction: Instruction) -> Iterator[str]:
-    """What a bind mount without `from` shows of the context."""
+    """Yield the paths of the context that bind mounts without `from` use."""
     for flag in instruction.flags:
         if flag.name == "mount":
             settings = {
@@ -89,12 +89,12 @@ def _mounted(instruction: Instruction) -> Iterator[str]:
 
 @cache
 def _pattern(source: str) -> re.Pattern[str]:
-    """Matches a path with a `/` behind it that is the source, or below it."""
+    """Return a pattern for paths with a trailing `/`: it matches the source itself and every path below it."""
     parts = posixpath.normpath(f"/{source}").strip("/").split("/")
     try:
         return re.compile("".join(_part(part) for part in parts if part))
-    except re.error:  # a class such as [z-a], which the builder refuses too
-        return _NOTHING
+    except re.error:  # for example the class [z-a], which BuildKit rejects too
+        return _MATCHES_NOTHING
 
 
 def _part(part: str) -> str:

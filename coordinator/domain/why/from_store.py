@@ -1,4 +1,4 @@
-"""What the store alone knows of a run: less than its record, and still there when that is gone."""
+"""The entries of a run from the store alone: less than from its recorded events, for when these were deleted."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.why.timeline import Entry, StoryKind
 
-# A phase is as long as the attempt is in this state.
+# A phase lasts as long as the attempt is in this state.
 _PHASES = {
     AttemptState.SENDING: "send",
     AttemptState.BUILDING: "build",
     AttemptState.PUSHING: "push",
     AttemptState.PUSHED: "verify",
 }
-_BADLY = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
+_BAD_EVENTS = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
 
 
 def story_of_run(run: Run, events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
-    """Who drove the run, and what became of it."""
+    """Return the entries of the run as a whole: which coordinators drove it, its tags, and how it ended."""
     entries = ((event, _of_run(run, event.what, event.data)) for event in events)
     return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in entries if text)
 
 
 def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
-    """The entries of a job, from what was committed of it."""
+    """Return the entries of a job, from its committed steps."""
     entries = [entry for attempt in job.attempts for entry in _of_attempt(job, attempt, events)]
     for event in events:
         match event.what:
@@ -60,7 +60,7 @@ def _of_run(run: Run, what: Step | None, data: Mapping[str, str]) -> str:
 
 
 def _tag(run: Run, reference: str) -> str:
-    """In the words of the build."""
+    """Return the same line that the build prints for this tag."""
     previous = next((tag.previous for tag in run.tags if tag.reference == reference), "")
     if previous == run.index_digest:
         return f"tag {reference} is {short(previous)} already"
@@ -92,12 +92,12 @@ def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
 
 
 def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Iterator[Entry]:
-    if change in _BADLY:
+    if change in _BAD_EVENTS:
         code = f" ({event.data['code']})" if "code" in event.data else ""
         message = event.data.get("message", "")
-        why = f": {message}" if message not in ("", after) else ""
-        what = after if ended(after) else change
-        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=f"{what}{code}{why}")
+        reason = f": {message}" if message not in ("", after) else ""
+        outcome = after if ended(after) else change
+        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=f"{outcome}{code}{reason}")
 
 
 def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[Entry]:

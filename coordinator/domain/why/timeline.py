@@ -1,7 +1,7 @@
-"""The story of a job: every decision, wait, phase, step and error of it, in order, with seconds.
+"""The timeline of a job: its decisions, waits, phases, steps and errors, in order, with durations in seconds.
 
-It is told from the recorded events of its run. A run that was gone on with has told some of them twice: the log of a
-build that is joined again is read from its beginning, and what was verified before is said again.
+It is built from the recorded events of the run. A resumed run has recorded some events twice: the log of a build that
+the new driver joins is read from its beginning, and jobs that were verified before are reported again.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from coordinator.domain.run.events import (
     Waiting,
 )
 
-# A step of the builder's own that is quicker than this is of no interest.
+# Steps that are not of the Dockerfile (such as loading the context) and are quicker than this are left out.
 _NOTABLE_S = 0.5
-_BADLY = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
-_AWAY = "connection lost"
+_BAD_END_TEXT = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
+_CONNECTION_LOST = "connection lost"
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
@@ -54,8 +54,8 @@ class StoryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """`at` is in epoch seconds; `name` is what entries of two runs are set beside each other by; `seconds` is None for
-    what takes no time or is not over."""
+    """`at` is in epoch seconds; entries of two runs are paired by `name`; `seconds` is None for an entry that has no
+    duration or is not over."""
 
     at: float
     kind: StoryKind
@@ -66,7 +66,7 @@ class Entry:
 
 
 def story(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[Entry, ...]:
-    """The entries of this platform's job. `events` are those of the whole run, in their order."""
+    """Return the entries of this platform's job. `events` are those of the whole run, in order."""
     telling = _Telling(platform)
     for at, event in events:
         telling.hear(at, event)
@@ -74,9 +74,9 @@ def story(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[En
 
 
 def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, Entry | None], ...]:
-    """Each entry with the same of another run: the second wait beside the second wait, a step by its instruction."""
-    found = dict(_keyed(before))
-    return tuple((entry, found.get(key)) for key, entry in _keyed(now))
+    """Pair each entry with its counterpart in another run: the second wait with the second, a step by instruction."""
+    counterparts = dict(_keyed(before))
+    return tuple((entry, counterparts.get(key)) for key, entry in _keyed(now))
 
 
 def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[StoryKind, str, int], Entry]]:
@@ -88,7 +88,7 @@ def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[StoryKind, str, int
 
 @dataclass(slots=True)
 class _Draft:
-    """An entry that may not be over."""
+    """An entry that may still be open."""
 
     at: float
     kind: StoryKind
@@ -108,7 +108,7 @@ class _Draft:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One try on one host as it goes on: what is open of it."""
+    """The attempt in progress: its phases, its open steps and its ended steps, by step number."""
 
     phases: dict[str, _Draft] = field(default_factory=dict)
     steps: dict[int, _Draft] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class _Telling:
                 self._phase(at, name, text)
             case PhaseEnded(_, name):
                 if name in self.attempt.phases:
-                    # By when it began: the driver that tells of its end may not have seen that.
+                    # Measured from the recorded begin: the driver that reports the end may have joined later.
                     self.attempt.phases.pop(name).close(at)
             case StepLine(_, text):
                 for line in self.attempt.reader.feed(f"{text}\n"):
@@ -184,35 +184,35 @@ class _Telling:
                 self._end(at, f"verified {short(event.digest)} in {event.seconds:.1f} s (pin {event.pin})")
 
     def _phase(self, at: float, name: str, text: str) -> None:
-        found = self.attempt.phases.get(name)
-        if name == _AWAY:
+        phase = self.attempt.phases.get(name)
+        if name == _CONNECTION_LOST:
             self._add(at, StoryKind.NOTE, "connection", f"{name}: {text}")
-        elif found is None:
+        elif phase is None:
             self._open(at, name, text)
         elif name == "build":
             self._joined(at, text)
         elif text.startswith(PUSH_LOST):
-            self._cut_off(at, name, found)
+            self._cut_off(at, name, phase)
             self._add(at, StoryKind.ERROR, name, f"{name} {text}")
         elif not text or text.startswith("again"):
-            if found.seconds is None:  # its driver died
-                self._cut_off(at, name, found)
+            if phase.seconds is None:  # the driver died during this phase
+                self._cut_off(at, name, phase)
             self._open(at, name, text)
         elif name == "context":
-            found.text = f"{name}: {text}"
+            phase.text = f"{name}: {text}"
 
     def _cut_off(self, at: float, name: str, phase: _Draft) -> None:
         phase.close(at)
         phase.text = f"{name}: cut off"
 
     def _joined(self, at: float, text: str) -> None:
-        """The build went on while nobody heard of it."""
+        """Handle a build that continued while no coordinator was connected."""
         if text:
             self._add(at, StoryKind.NOTE, "connection", text)
             return
-        # By another driver, which reads its log from the beginning.
-        again = [*self.attempt.steps.values(), *self.attempt.over.values()]
-        self.drafts = [draft for draft in self.drafts if not any(draft is attempt for attempt in again)]
+        # Without text, another driver has joined the build and reads its log from the beginning: drop earlier steps.
+        repeated = [*self.attempt.steps.values(), *self.attempt.over.values()]
+        self.drafts = [draft for draft in self.drafts if not any(draft is step for step in repeated)]
         self.attempt = _Attempt(phases=self.attempt.phases)
 
     def _open(self, at: float, name: str, text: str) -> None:
@@ -238,26 +238,26 @@ class _Telling:
             step.seconds = None
         elif line.seconds is not None:
             step.seconds = line.seconds
-        step.text += _BADLY.get(line.kind, "")
+        step.text += _BAD_END_TEXT.get(line.kind, "")
         if line.total or line.kind is LineKind.ERROR or (step.seconds or 0.0) >= _NOTABLE_S:
             self.attempt.over[line.number] = step
             self.drafts.append(step)
 
     def _overturned(self, at: float, line: LogLine) -> None:
-        """An engine may say CACHED of a step that it then runs: how the step ended counts."""
+        """Correct a step that an engine reported as CACHED and then ran: how the step ended counts."""
         step = self.attempt.over.get(line.number)
         if step is not None and step.cached:
             step.cached = False
             step.close(at)
-            step.text += _BADLY[line.kind]
+            step.text += _BAD_END_TEXT[line.kind]
 
     def _failed(self, at: float, event: AttemptEnded) -> None:
         self._close(at)
         code = f" ({event.code})" if event.code else ""
-        where = f" at {event.step}" if event.step else ""
-        why = f": {event.message}" if event.message not in ("", event.state) else ""
-        again = "; it is tried again" if event.again else ""
-        self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{where}{why}{again}")
+        location = f" at {event.step}" if event.step else ""
+        reason = f": {event.message}" if event.message not in ("", event.state) else ""
+        retry = "; it is tried again" if event.again else ""
+        self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{location}{reason}{retry}")
         self.attempt = _Attempt()
 
     def _end(self, at: float, text: str) -> None:
@@ -266,11 +266,11 @@ class _Telling:
             self.ended = True
 
     def _close(self, at: float) -> None:
-        """Nothing is under way any more."""
+        """Close everything that is still open: the wait, the steps, the phases."""
         self._close_wait(at)
         for step in self._under_way():
             step.close(at)
-            step.text += _BADLY[LineKind.CANCELED]
+            step.text += _BAD_END_TEXT[LineKind.CANCELED]
             self.drafts.append(step)
         for phase in self.attempt.phases.values():
             phase.close(at)
@@ -278,7 +278,7 @@ class _Telling:
         self.attempt.phases.clear()
 
     def _under_way(self) -> list[_Draft]:
-        """The steps of the Dockerfile that have begun and not ended."""
+        """Return the Dockerfile steps that have begun and not ended."""
         return [step for step in self.attempt.steps.values() if _POSITION.match(step.text)]
 
     def _close_wait(self, at: float) -> None:
@@ -293,6 +293,6 @@ class _Telling:
 
 
 def _named(title: str) -> str:
-    """The step's stage and instruction, without its number. A FROM is one: its image has another digest tomorrow."""
+    """Return the step's stage and instruction, without its number; FROM without its image, whose digest may change."""
     name = _POSITION.sub(lambda match: f"{match[1]} " if match[1] else "", title, count=1)
     return _FROM.sub(r"\1", name)
