@@ -23,7 +23,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.image.archive_import import import_archive
 from coordinator.image.child import VerifiedChild, read_child
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.steps.registry_destination import Repository
+from coordinator.run.steps.registry_destination import RegistryDestination
 from tests.edges.agents.engine_bed import job
 from tests.edges.broker.broker_bed import Known, brokered
 from tests.services.boards import Board
@@ -107,7 +107,7 @@ async def test_an_image_with_attestations_leaves_as_an_archive_with_them(farmed:
         await asyncio.to_thread(archives.save, made.spec, begun.update, pieces.append)
 
     async with registries() as opened:
-        sink = Repository(opened, Reference(farmed.registry.address, "stored/archived"), (), {})
+        sink = RegistryDestination(opened, Reference(farmed.registry.address, "stored/archived"), (), {})
         manifest = await import_archive(
             all_of(pieces), sink, tmp_path, image_id=begun["image_id"], wanted=ARM64, what="the archive"
         )
