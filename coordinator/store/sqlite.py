@@ -138,12 +138,13 @@ class Store:
         with self._db.snapshot():
             row = self._known(run_id)
             attempts: dict[int, list[Attempt]] = {}
-            for row in self._db.all("attempts_of_run", run_id=run_id):
-                attempts.setdefault(row["job_id"], []).append(rows.attempt(row))
+            for stored in self._db.all("attempts_of_run", run_id=run_id):
+                attempts.setdefault(stored["job_id"], []).append(rows.attempt(stored))
             jobs = tuple(
-                rows.job(row, attempts.get(row["id"], [])) for row in self._db.all("jobs_of_run", run_id=run_id)
+                rows.job(stored, attempts.get(stored["id"], []))
+                for stored in self._db.all("jobs_of_run", run_id=run_id)
             )
-            tags = tuple(rows.tag_move(row) for row in self._db.all("tags_of_run", run_id=run_id))
+            tags = tuple(rows.tag_move(stored) for stored in self._db.all("tags_of_run", run_id=run_id))
             return rows.run(row, self._leases.of(run_id), jobs, tags)
 
     def runs(self, limit: int | None = 20) -> tuple[Run, ...]:
