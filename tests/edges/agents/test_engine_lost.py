@@ -77,20 +77,20 @@ def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path,
     """The engine was past the point where it would have noticed, and no line of the log said so."""
     with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
         assert made.run()["state"] == "BUILT"
-        here = engines.local_engine()
-        images.tag(here, made.spec.image, f"{made.spec.image}-held")
-        images.untag(here, made.spec.image)
-        build = engines.EngineBuild(made.spec, made.folder, here, Exporting())
+        local = engines.local_engine()
+        images.tag(local, made.spec.image, f"{made.spec.image}-held")
+        images.untag(local, made.spec.image)
+        build = engines.EngineBuild(made.spec, made.folder, local, Exporting())
         build.cancel()
         try:
             assert build.run() == {"state": "CANCELLED"}
-            late = threading.Timer(0.8, images.tag, (here, f"{made.spec.image}-held", made.spec.image))
+            late = threading.Timer(0.8, images.tag, (local, f"{made.spec.image}-held", made.spec.image))
             late.start()
             build.clean_up()
             late.join(PATIENCE)
-            assert images.inspect(here, made.spec.image) is None
+            assert images.inspect(local, made.spec.image) is None
         finally:
-            images.untag(here, f"{made.spec.image}-held")
+            images.untag(local, f"{made.spec.image}-held")
 
 
 def test_an_engine_that_does_not_answer_for_a_moment_is_looked_at_again(tmp_path, engine, monkeypatch):
@@ -98,14 +98,14 @@ def test_an_engine_that_does_not_answer_for_a_moment_is_looked_at_again(tmp_path
     with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
         assert made.run()["state"] == "BUILT"
         with cut_off(tmp_path / "cut.sock", engine, monkeypatch) as proxy:
-            build = engines.EngineBuild(made.spec, made.folder, engines.here(), Exporting())
+            build = engines.EngineBuild(made.spec, made.folder, engines.local_engine(), Exporting())
             build.cancel()
             assert build.run() == {"state": "CANCELLED"}
             proxy.stop()
             proxy.path.unlink()
             with comes_back(proxy.path, engine, 0.8):
                 build.clean_up()
-        assert images.inspect(engines.here(), made.spec.image) is None
+        assert images.inspect(engines.local_engine(), made.spec.image) is None
 
 
 def test_an_image_that_was_built_as_its_build_was_cancelled_stays(tmp_path, engine):
