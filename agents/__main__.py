@@ -1,4 +1,4 @@
-"""The agent with its real parts: `python3 archloom-agent-<hash>.pyz serve`, or `python3 -m agents serve`."""
+"""Entry point of the agent: `python3 archloom-agent-<hash>.pyz serve`, or `python3 -m agents serve`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from agents.server.control import Parts
 
 
 def _job_command() -> tuple[str, ...]:
-    """What runs this very agent again; in a checkout that needs the same working directory, which a child has."""
+    """Return the command that starts this agent's `job` process.
+
+    From a checkout it needs the current working directory, which a child process inherits.
+    """
     archive = Path(sys.argv[0]).resolve()
     return (
         (sys.executable, str(archive), "job") if archive.suffix == ".pyz" else (sys.executable, "-m", "agents", "job")

@@ -1,6 +1,6 @@
-"""The agent's modules compiled once: Python keeps no byte code of a zip archive, and a Pi Zero compiles for seconds.
+"""Compiles the agent's modules once: Python caches no byte code for a zip archive, and a Pi Zero compiles for seconds.
 
-In the archive this lies beside `agents`, not in it, and runs before anything of that is imported.
+In the archive this module is beside the package `agents`, not in it, and runs before `agents` is imported.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
-# PEP 552: validated by nothing, because the archive's own name has the hash of its sources.
+# PEP 552, unchecked hash-based .pyc: Python need not validate it, as the archive's name has the hash of its sources.
 _UNCHECKED = (1).to_bytes(4, "little")
 
 
 def use(archive: str) -> None:
-    """Import the agent's modules from the byte code beside the archive, which is made where it is not there yet.
+    """Put the byte code beside the archive first on `sys.path`; write it where it does not exist yet.
 
-    Where it cannot be made, the modules come from the archive itself.
+    Where it cannot be written, or may not be trusted, the modules are imported from the archive itself.
     """
-    # Byte code is one interpreter's own, and boards get new ones.
+    # Byte code is valid for one Python version only, and a board may be upgraded.
     cache = Path(f"{archive}.{sys.implementation.cache_tag}-{sys.hexversion:x}")
     try:
         if not cache.exists():
@@ -33,14 +33,14 @@ def use(archive: str) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Nobody else has put it there."""
-    found = path.lstat()
-    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    """Return whether the file is this user's, no symbolic link, and not writable by group or others."""
+    status = path.lstat()
+    return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _write(cache: Path, archive: Path) -> None:
-    """The whole file or none: several agents start at once, and a board may lose its power in between."""
-    import zipfile  # slow to import, and needed once
+    """Write the byte code atomically: several agents may start at once, and a board may lose power meanwhile."""
+    import zipfile  # slow to import, and needed only for the first start
 
     partial = cache.with_name(f".{cache.name}.{os.getpid()}")
     try:
@@ -59,6 +59,6 @@ def _write(cache: Path, archive: Path) -> None:
 
 
 def _compiled(source: bytes, name: str) -> bytes:
-    """As a .pyc file has it."""
+    """Return the content of the .pyc file of this source (PEP 552)."""
     code = compile(source, name, "exec", dont_inherit=True)
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + marshal.dumps(code)

@@ -1,4 +1,4 @@
-"""The surroundings of a run, as a value: nothing below the command line reads them by itself."""
+"""The environment of this process, as a value. Only the command line reads it from the system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """`state` is archloom's state folder, `clock` gives epoch seconds, `holder` is `user@machine`."""
+    """The environment variables, the home folder and the working directory (`folder`) of this process.
+
+    `state` is archloom's state folder, `clock` returns epoch seconds, `holder` is `user@machine`.
+    """
 
     environ: dict[str, str]
     home: Path

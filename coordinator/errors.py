@@ -1,7 +1,7 @@
-"""Every way archloom can fail: what it says, what to do next, and the exit code it ends with.
+"""The errors of archloom: message, hint and exit code.
 
-A class per exit code, not per cause: what went wrong is in the message, what to do is in the hint, and a
-`code` (a short word such as `denied` or `clock`) is there where a program has to tell causes apart.
+There is one class per exit code, not per cause: the message says what went wrong, the hint says what to do, and `code`
+(a short word such as `denied` or `clock`) is set where a program has to tell causes apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class Exit(IntEnum):
-    """Exit codes, part of the contract with scripts."""
+    """The exit codes: a stable interface for scripts."""
 
     DONE = 0
     BUG = 1
@@ -21,12 +21,12 @@ class Exit(IntEnum):
     LOST = 5
     REGISTRY = 6
     HELD = 7
-    TIMED_OUT = 124  # as timeout(1) has it
+    TIMED_OUT = 124  # the exit code of timeout(1)
     INTERRUPTED = 130
 
 
 class ArchloomError(Exception):
-    """A failure with a sentence for a person: `message` says what and which, `hint` says what to do.
+    """A failure to show to the user: `message` says what failed and on which object, `hint` says what to do.
 
     `hint` may have several lines (lines to paste). `code` is stable and machine-readable.
     """
@@ -41,43 +41,43 @@ class ArchloomError(Exception):
 
 
 class UsageError(ArchloomError):
-    """Configuration, arguments or a file the user gave are wrong."""
+    """The configuration, the arguments or a file from the user is wrong."""
 
     exit_code = Exit.USAGE
 
 
 class NoHostError(ArchloomError):
-    """No listed host could ever build a wanted platform."""
+    """No host of the inventory can ever build a requested platform."""
 
     exit_code = Exit.NO_HOST
 
 
 class BuildFailedError(ArchloomError):
-    """A build ended with an error of its own: the Dockerfile's fault."""
+    """The build itself failed: a fault of the Dockerfile."""
 
     exit_code = Exit.BUILD_FAILED
 
 
 class LostError(ArchloomError):
-    """A host, its engine, its disk, the network or this machine failed; the same build may succeed elsewhere."""
+    """A host, engine, disk, the network or the coordinator failed; the same build may succeed on another host."""
 
     exit_code = Exit.LOST
 
 
 class RegistryError(ArchloomError):
-    """The registry refused or disagreed, or what was built is not what was asked."""
+    """The registry refused a request or has other content than expected, or the image is not the requested one."""
 
     exit_code = Exit.REGISTRY
 
 
 class HeldError(ArchloomError):
-    """Another coordinator drives the run: `held` when it was there before us, `taken` when it took our place."""
+    """Another coordinator drives the run. `code`: `held` where it had the lease first, `taken` where it took over."""
 
     exit_code = Exit.HELD
 
 
 class TimedOutError(ArchloomError):
-    """What was waited for did not come in the time that was given; nothing is known to be wrong."""
+    """The time limit of a wait was reached; nothing is known to have failed."""
 
     exit_code = Exit.TIMED_OUT
 
@@ -102,12 +102,12 @@ _PRECEDENCE = (
 
 
 def worst(codes: list[Exit]) -> Exit:
-    """The exit code that speaks for several causes: 6 before 4 before 5 before 3; DONE when there is none."""
+    """Return the exit code to report for several failures: 6 before 4 before 5 before 3; DONE for an empty list."""
     return next((code for code in _PRECEDENCE if code in codes), Exit.DONE)
 
 
 def of_exit(exit_code: int, message: str, *, hint: str = "", code: str = "") -> ArchloomError:
-    """The error whose exit code is this: that of a run, or of another process that drove it."""
+    """Return the error with this exit code, which a run or another process that drove it ended with."""
     kinds = (UsageError, NoHostError, BuildFailedError, LostError, RegistryError, HeldError, InterruptedRunError)
     kind = next((kind for kind in kinds if kind.exit_code == exit_code), ArchloomError)
     return kind(message, hint=hint, code=code)

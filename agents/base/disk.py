@@ -1,4 +1,4 @@
-"""Room on a disk, as its owner can use it."""
+"""Free space and inodes of a file system, as the owner of a folder on it can use them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """Bytes and inodes free below a folder, for its owner."""
+    """Bytes and inodes that the owner of `folder` can still use."""
 
     folder: str
     bytes: int
@@ -17,25 +17,28 @@ class Room(NamedTuple):
 
 
 def least_room(folders: Sequence[str]) -> Room | None:
-    """Of these folders the one with the least room; None where none can be looked at."""
+    """Return the room of the folder that has the least; None where no folder can be examined."""
     return min((room for room in map(room_below, folders) if room is not None), key=by_room, default=None)
 
 
 def room_below(folder: str) -> Room | None:
-    """What the folder's owner can still write: root may use the blocks that are reserved for it."""
+    """Return what the folder's owner can still write; None where the folder cannot be examined.
+
+    Root may also use the blocks that are reserved for it.
+    """
     try:
         status, owner = os.statvfs(folder), Path(folder).stat().st_uid
     except PermissionError:
-        # Below the root of an engine that keeps its parts apart by user: the parent is on the same file system.
+        # Some engines close folders below their root to other users. The parent is on the same file system.
         return room_below(os.path.dirname(folder)) if folder not in {"/", ""} else None  # noqa: PTH120
     except OSError:
         return None
     free = status.f_bavail if owner else status.f_bfree
-    # File systems that make inodes as they need them say 0 of 0.
+    # File systems that allocate inodes on demand, such as Btrfs, report 0 of 0.
     inodes = status.f_ffree if status.f_files else 1
     return Room(folder, free * status.f_frsize, inodes)
 
 
 def by_room(room: Room) -> tuple[int, int]:
-    """Orders rooms: those without a free inode come first."""
+    """Return the sort key of a room: rooms without a free inode first, then by free bytes."""
     return min(room.inodes, 1), room.bytes

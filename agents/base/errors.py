@@ -1,11 +1,11 @@
-"""The one way an operation of the agent fails: a code for programs, a sentence for people."""
+"""The only error type of the agent's operations: a code for programs, a message for people."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-# Every code the agent sends, in answers and in results. The coordinator's table of causes says what follows from each;
-# `tests/cases/wire/codes.txt` holds both sides to the same words.
+# Every code the agent sends, in answers and in results. The coordinator's table of causes defines what follows from
+# each code; `tests/cases/wire/codes.txt` keeps both lists equal.
 Code = Literal[
     "bad_request",
     "base",
@@ -36,7 +36,7 @@ Code = Literal[
 
 
 class AgentError(Exception):
-    """Ends a request with an `error` frame: `code` and `message`, and whatever `detail` the code promises."""
+    """Ends a request with an `error` frame: `code`, `message`, and the fields in `detail` that the code defines."""
 
     def __init__(self, code: Code, message: str, **detail: object) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What to say of an exception: a full disk is told apart from everything else nobody expected."""
+"""Convert an exception to an AgentError: a full disk has its own code, other unexpected exceptions are `internal`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def explain(error: Exception, folder: Path) -> AgentError:
-    """The AgentError that says this: itself, `disk` with the bytes free below `folder`, or `internal`."""
+    """Return the AgentError for an exception: itself, `disk` with the bytes free below `folder`, or `internal`."""
     if isinstance(error, AgentError):
         return error
     if isinstance(error, OSError) and error.errno in _FULL:
@@ -23,5 +23,5 @@ def explain(error: Exception, folder: Path) -> AgentError:
 def _full(folder: Path) -> AgentError:
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
-    what = "file names (inodes)" if status.f_files and not status.f_favail else "space"
-    return AgentError("disk", f"no {what} left below {folder}: {free // 1048576} MiB free", free=free)
+    resource = "file names (inodes)" if status.f_files and not status.f_favail else "space"
+    return AgentError("disk", f"no {resource} left below {folder}: {free // 1048576} MiB free", free=free)

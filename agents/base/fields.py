@@ -1,4 +1,4 @@
-"""Reading JSON objects that came over the wire: every field is there and of its type, or the request is refused."""
+"""Read fields of JSON objects from the wire. A missing field, or one of another type, makes the request invalid."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 def mapping(value: object, name: str) -> dict[str, Any]:
-    """`value` as a JSON object. Raises AgentError `bad_request` otherwise."""
+    """Return `value` as a JSON object. Raises AgentError `bad_request` where it is not one."""
     if not isinstance(value, dict):
         raise AgentError("bad_request", f"{name} is {value!r}, expected an object")
     return value
 
 
 def field(fields: dict[str, Any], name: str, kind: type[T]) -> T:
-    """The field of this type. Raises AgentError `bad_request` when it is absent or of another type."""
+    """Return the field `name`. Raises AgentError `bad_request` where it is missing or not of type `kind`."""
     value = fields.get(name)
-    # JSON's true is an int to Python.
+    # In Python bool is a subclass of int: JSON's true must not pass as a number.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise AgentError("bad_request", f"{name} is {value!r}, expected {kind.__name__}")
     return value

@@ -1,4 +1,4 @@
-"""A lock on a folder that dies with its holder."""
+"""A lock on a folder, which the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def locked(folder: Path, name: str = "lock") -> Iterator[None]:
-    """Alone in this folder, among the threads and processes that ask for the same name. Not reentrant."""
+    """Hold the lock `name` of this folder, exclusive among threads and processes. Not reentrant."""
     with (folder / name).open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

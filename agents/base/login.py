@@ -1,4 +1,4 @@
-"""Who we are on this host."""
+"""The login user on this host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 
 
 def user() -> str:
-    """The name of the user we run as, whatever the environment says; their number where the host has no name for it."""
+    """Return the effective user's name, whatever the environment says; the uid where the host has no name for it."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,6 +1,6 @@
-"""The detached process of a job: who it is, whether it lives, and how what it left is ended.
+"""The detached process of a job: its identity, whether it is alive, and how to kill what it left running.
 
-A pid alone proves nothing: it is reused. A process is the same one when its pid, its start time and the boot are.
+The kernel reuses pids, so a pid alone identifies nothing: pid, start time and boot id together identify a process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ FILE = "process.json"
 
 
 class Process(NamedTuple):
-    """`start_time` is in clock ticks since boot (/proc/<pid>/stat, field 22). It leads its own process group."""
+    """A job's process, which leads its own process group.
+
+    `start_time` is in clock ticks since boot (/proc/<pid>/stat, field 22).
+    """
 
     pid: int
     start_time: int
@@ -27,7 +30,7 @@ class Process(NamedTuple):
 
 
 def current(slot: int) -> Process:
-    """This process."""
+    """Return the identity of this process, which holds the slot with this number."""
     pid = os.getpid()
     start = start_time(pid)
     if start is None:
@@ -40,7 +43,7 @@ def write(folder: Path, process: Process) -> None:
 
 
 def read(folder: Path) -> Process | None:
-    """The process the job was started with; None where it was not started."""
+    """Return the process the job was started with; None where the job was not started."""
     try:
         return Process(**json.loads((folder / FILE).read_bytes()))
     except FileNotFoundError:
@@ -48,14 +51,14 @@ def read(folder: Path) -> Process | None:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether this very process still runs. A zombie does not: in a container nobody may ever reap it."""
+    """Whether exactly this process still runs. A zombie counts as dead: in a container it may never be reaped."""
     return process.boot_id == state.boot_id() and start_time(process.pid) == process.start_time
 
 
 def end_group(process: Process) -> None:
-    """Kill the processes a job left behind, or all of it where it lives. Nothing that is not the job's is touched."""
+    """Kill the job's process group: what a dead job left running, or the whole job. No other process is touched."""
     if process.boot_id != state.boot_id() or start_time(process.pid) not in {process.start_time, None}:
-        return  # the number belongs to somebody else now
+        return  # the host was rebooted, or the pid was reused
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -63,9 +66,9 @@ def end_group(process: Process) -> None:
 
 
 def hang_up(pid: int, start: int) -> None:
-    """End the sshd of a connection that is gone and that it still takes for alive: this frees what it holds.
+    """Terminate the sshd of a broken connection that sshd still takes for alive, to free what the connection holds.
 
-    Nothing is done where the pid belongs to another process now, or is no sshd.
+    Does nothing where the pid belongs to another process now, or is not an sshd.
     """
     with suppress(OSError):
         is_sshd = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith("sshd")
@@ -74,11 +77,11 @@ def hang_up(pid: int, start: int) -> None:
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks since boot; None where no such process lives."""
+    """Return the start time in clock ticks since boot; None where the process is dead or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the command's name in parentheses, and may hold spaces and parentheses itself.
+    # proc(5): the second field is the command's name in parentheses, and may contain spaces and parentheses itself.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in {"Z", "X"} else int(fields[19])

@@ -1,4 +1,4 @@
-"""Slots: lock files where all login users of an engine meet. The kernel frees them when the holder dies."""
+"""Slots: lock files shared by all login users of an engine. The kernel frees a slot when its holder dies."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import NamedTuple
 
 from agents.base.errors import AgentError
 
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_LONGEST_NOTE = 4096
+_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_NOTE_BYTES = 4096
 _umask_lock = threading.Lock()
 
 
 class Slot(NamedTuple):
-    """A held slot: it is free again when the last copy of `fd` is closed."""
+    """A held slot. It is free again when the last copy of `fd` is closed."""
 
     number: int
     fd: int
 
 
 def take(shared: Path, own: Path, engine_id: str, count: int, holder: str) -> Slot:
-    """A slot of this engine, from now on held by `holder`. Raises AgentError `busy`."""
+    """Take a slot of this engine for `holder`. Raises AgentError `busy` where all `count` slots are held."""
     place = meeting_place(shared, own, engine_id)
     try:
         return acquire(place, count, holder, time.time())
@@ -37,10 +37,10 @@ def take(shared: Path, own: Path, engine_id: str, count: int, holder: str) -> Sl
 
 
 def meeting_place(shared: Path, own: Path, engine_id: str) -> int:
-    """An open directory for the lock files of this engine: below `shared` (`/run/lock`), else below `own`.
+    """Open the directory for the lock files of this engine: below `shared` (`/run/lock`), else below `own`.
 
-    Only what every user of the engine can use is worth anything as a meeting place, so `own` guards against this
-    user's other coordinators alone.
+    Lock files exclude only users who can open them, so those below `own` guard only against this user's other
+    coordinators.
     """
     name = folder_name(engine_id)
     try:
@@ -54,12 +54,15 @@ def meeting_place(shared: Path, own: Path, engine_id: str) -> int:
 
 
 def folder_name(engine_id: str) -> str:
-    """What the folder of this engine's lock files is called, wherever it lies."""
+    """Return the name of the folder for this engine's lock files, below any parent."""
     return "archloom-" + re.sub(r"[^A-Za-z0-9_.-]", "-", engine_id)
 
 
 def acquire(place: int, count: int, holder: str, since: float) -> Slot:
-    """One of the slots 0 … count-1. Raises AgentError `busy` with the holder of the first one, and since when."""
+    """Take one of the slots 0 to count-1.
+
+    Raises AgentError `busy` with slot 0's `holder` and `since` (epoch seconds).
+    """
     for number in range(count):
         fd = _open(place, f"slot-{number}")
         try:
@@ -78,28 +81,28 @@ def acquire(place: int, count: int, holder: str, since: float) -> Slot:
 def _busy(place: int, count: int) -> AgentError:
     fd = _open(place, "slot-0")
     try:
-        line = os.pread(fd, _LONGEST_NOTE, 0).partition(b"\n")[0]
+        line = os.pread(fd, _MAX_NOTE_BYTES, 0).partition(b"\n")[0]
     finally:
         os.close(fd)
     try:
         note = json.loads(line)
         holder, since = str(note["holder"]), float(note["since"])
     except (ValueError, KeyError, TypeError):
-        # Its holder is between taking the lock and writing, or it is somebody who does not write notes.
+        # The holder has taken the lock but not written its note yet, or is a program that writes no notes.
         holder, since = "", 0.0
-    what = "slot 0 is held" if count == 1 else f"slots 0 to {count - 1} are held"
-    return AgentError("busy", what, holder=holder, since=since)
+    held = "slot 0 is held" if count == 1 else f"slots 0 to {count - 1} are held"
+    return AgentError("busy", held, holder=holder, since=since)
 
 
 def _note(fd: int, note: dict[str, object]) -> None:
-    line = json.dumps(note).encode()[: _LONGEST_NOTE - 1] + b"\n"
-    # Written before the rest is cut off, so that a reader finds a whole first line at any time.
+    line = json.dumps(note).encode()[: _MAX_NOTE_BYTES - 1] + b"\n"
+    # Write before truncating, so that a reader finds a complete first line at any time.
     os.pwrite(fd, line, 0)
     os.ftruncate(fd, len(line))
 
 
 def _directory(path: Path) -> int:
-    # Sticky like /tmp: anybody may add a slot, nobody may take away another's.
+    # Sticky like /tmp: every user may add a slot, and no user may remove another user's.
     with _open_to_all():
         try:
             path.mkdir(mode=0o1777)
@@ -113,20 +116,20 @@ def _directory(path: Path) -> int:
 def _open(place: int, name: str) -> int:
     while True:
         try:
-            # Without O_CREAT first: fs.protected_regular refuses it for files of other users in a sticky directory.
-            return os.open(name, _OPEN, dir_fd=place)
+            # Try without O_CREAT: fs.protected_regular refuses it for other users' files in a sticky directory.
+            return os.open(name, _OPEN_FLAGS, dir_fd=place)
         except FileNotFoundError:
             pass
         try:
             with _open_to_all():
-                return os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=place)
+                return os.open(name, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=place)
         except FileExistsError:
             continue
 
 
 @contextmanager
 def _open_to_all() -> Iterator[None]:
-    # The umask is the whole process's; what else is created meanwhile lies below a 0700 folder.
+    # The umask applies to all threads. Files that other threads create meanwhile lie below a 0700 folder.
     with _umask_lock:
         before = os.umask(0)
         try:

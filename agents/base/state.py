@@ -1,4 +1,4 @@
-"""Where the agent keeps what outlives it, and the ids of the machine and the boot it runs in."""
+"""The agent's state folder, and the ids of the machine and of the boot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 from agents.base.errors import AgentError
 
 FORMAT = "1"
-# Where a home takes nothing, what outlives a reboot first; what is below them is checked.
+# Parents of the state folder where the home is not writable; those that survive a reboot come first. They are writable
+# by every user, so `is_ours` checks the folder below them.
 _SPARES = (Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"))  # noqa: S108
 _ID = re.compile(r"[0-9a-f]{8,64}\Z")
 
 
 def machine_id() -> str:
-    """The machine's id; where the system has none (small images, containers), a name made from the host name."""
+    """Return the machine id; where the system has none (small images, containers), `host-` and the host name."""
     for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
         try:
             text = path.read_text(encoding="ascii").strip()
@@ -31,15 +32,15 @@ def machine_id() -> str:
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot."""
+    """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES) -> Path:
-    """The agent's folder, 0700, keyed by machine because a home may be shared by several machines.
+    """Create or open the state folder of this machine, mode 0700. Several machines may share a home.
 
-    Below the home, or below a folder of this user's own in one of `spares` where it takes nothing. Raises AgentError
-    `state` when it was written in another format.
+    It lies below the home, or, where the home is not writable, below this user's own folder in one of `spares`.
+    Raises AgentError `state` where no place is writable, or where the folder has another format.
     """
     try:
         folder = _make(_root(environment))
@@ -47,36 +48,36 @@ def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES)
         folder = _make(_own(spares))
     version = folder / "version"
     try:
-        # "x" so that two agents that start at once do not write over each other.
+        # "x": of two agents that start at the same time, only one writes the file.
         with version.open("x", encoding="ascii") as file:
             file.write(FORMAT)
     except FileExistsError:
-        found = version.read_text(encoding="ascii").strip()
-        # Empty: another agent is between creating and writing it.
-        if found not in {FORMAT, ""}:
-            raise AgentError("state", f"{folder} has format {found}, this agent reads {FORMAT}") from None
+        existing = version.read_text(encoding="ascii").strip()
+        # Empty: another agent has created the file but not written it yet.
+        if existing not in {FORMAT, ""}:
+            raise AgentError("state", f"{folder} has format {existing}, this agent reads {FORMAT}") from None
     return folder
 
 
 def folders(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES) -> tuple[Path, ...]:
-    """Where `open_state` puts the folder of this machine: one of these, or over time several."""
+    """Return every path where `open_state` may have put the folder of this machine; over time it may use several."""
     name = Path("archloom-agent", machine_id())
     own = (spare / f"archloom-{os.getuid()}" for spare in spares)
     return (_root(environment) / name, *(folder / name for folder in own if is_ours(folder)))
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether we made this folder: in a place where everybody may write, nothing else may be believed."""
+    """Whether this user owns the folder and no other user may write to it; no other folder in /tmp can be trusted."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _root(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_STATE_HOME", "")
-    # The specification: a relative path in the variable is to be ignored.
+    # XDG Base Directory Specification: relative paths in the variable are ignored.
     return Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
 
 
@@ -99,7 +100,7 @@ def _own(spares: Sequence[Path]) -> Path:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """The file with this content, or as it was before: never a part, also after a power cut."""
+    """Replace the file atomically: even after a power cut it has the old content or the new, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:

@@ -1,11 +1,11 @@
-"""What contexts of earlier jobs were made of, kept so that it need not be sent again: folder objects, and files.
+"""The object store: folder objects and files of earlier contexts, kept so that they need not be sent again.
 
-A file of the store is a hard link of the file in the jobs' contexts. So a transfer that has taken a file has it
-whatever becomes of the store, and nobody need know which transfers live. A link's mode and time are the object's,
-so an object has those of who needed it last.
+A file in the store is a hard link to the file in the jobs' contexts. A transfer that has taken a file keeps it even
+if the store evicts it, so eviction need not know which transfers are running. Hard links share mode and mtime, so an
+object has the mode and mtime that the last job to take it needed.
 
-Nothing is flushed to the disk: on a card that takes minutes. Instead a file is trusted in the boot in which it was
-written or read through, and read through again in the next: a power cut leaves files with holes, and none is taken.
+Nothing is flushed with fsync: on an SD card that takes minutes. Instead a file is trusted only in the boot in which it
+was written or its digest was verified, and is verified again in the next boot: a power cut can leave files with holes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from agents.context.tree_objects import File
 from agents.context.writer import naming, new_file, settle
 
 FOLDERS = "folders"
-_READ = 262144
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-# File systems without hard links, and files that have as many as there may be.
+_READ_BYTES = 262144
+_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# link(2) on a file system without hard links, across file systems, or at a file's maximum number of links.
 _NO_LINK = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
 
 class Objects:
-    """The store below one state folder, for one transfer. Any number may use it at the same time.
+    """The object store below one state folder, opened for one transfer. Any number of transfers may use it at once.
 
-    `added` counts the bytes this one has put into it.
+    `added` counts the bytes that this transfer has put into the store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,7 @@ class Objects:
         self.added = 0
         self._this_boot = self.root / state.boot_id()
         self._this_boot.mkdir(parents=True, exist_ok=True)
-        # Only folders of boots are looked through for files.
+        # Files are looked up only in the folders of boots.
         self._earlier = [
             path for path in self.root.iterdir() if path.is_dir() and path.name not in {FOLDERS, self._this_boot.name}
         ]
@@ -52,7 +52,10 @@ class Objects:
         os.close(self._lock)
 
     def folder(self, digest: str) -> bytes | None:
-        """The folder object, read through; None where it is not here."""
+        """Return the folder object after verifying its digest; None where the store lacks it.
+
+        Mark it as used; delete it where its digest is wrong.
+        """
         path = _path(self.root / FOLDERS, digest)
         try:
             data = path.read_bytes()
@@ -71,10 +74,10 @@ class Objects:
         self.added += len(data)
 
     def take(self, file: File, parent: int, *, alone: bool) -> bool:
-        """Make the file in the folder `parent` of what is in the store; False where that lacks it.
+        """Create the file in the folder with descriptor `parent` from the store. Return False where the store lacks it.
 
-        `alone`: as a copy, for a context that has the same content under another name already. Two names of one file
-        would become a hard link in the image, and a build that writes to one would change both.
+        `alone`: create a copy, because the context already has this content under another name. Two links to one file
+        would be a hard link in the image, and a build that writes to one name would change both.
         """
         path = self._find(file)
         if path is None:
@@ -91,7 +94,7 @@ class Objects:
         return True
 
     def keep(self, file: File, parent: int) -> None:
-        """Put the file in the folder `parent`, which is whole and was verified, into the store too."""
+        """Add the complete and verified file in the folder with descriptor `parent` to the store."""
         if _may_share(file):
             self._put(_path(self._this_boot, file.digest), file, parent, replace=False)
 
@@ -103,11 +106,11 @@ class Objects:
             else:
                 os.link(file.name, path, src_dir_fd=parent, follow_symlinks=False)
         except FileExistsError:
-            return  # another transfer has put it here meanwhile
+            return  # another transfer has added this object meanwhile
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            original = os.open(file.name, _OPEN, dir_fd=parent)
+            original = os.open(file.name, _OPEN_FLAGS, dir_fd=parent)
             try:
                 with _replacing(path) as copy:
                     pour(original, copy)
@@ -124,12 +127,13 @@ class Objects:
             link.replace(path)
 
     def _find(self, file: File) -> Path | None:
+        """Return the object's path; None where the store lacks it. Verifies and moves an object of an earlier boot."""
         path = _path(self._this_boot, file.digest)
         if path.exists():
             return path
         for boot in self._earlier:
             old = _path(boot, file.digest)
-            # Another transfer may move it, or throw it out, at the same time.
+            # Another transfer may move or evict it at the same time.
             with suppress(FileNotFoundError):
                 if not _is_whole(old, file):
                     old.unlink()
@@ -141,7 +145,7 @@ class Objects:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """While an object's links are counted, and whenever the store lets go of one."""
+        """Hold the store's lock: needed to count an object's links, and to remove or move a link of the store."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield
@@ -154,15 +158,15 @@ def _path(root: Path, digest: str) -> Path:
 
 
 def _may_share(file: File) -> bool:
-    """Whether its owner may read it, under whichever mode it has in the context."""
+    """Whether the file's owner can read it with the mode it has in the context."""
     return bool(file.mode & 0o400)
 
 
 def _link(path: Path, file: File, parent: int) -> bool | None:
-    """Whether the file was there and is linked now; None where only a copy will do.
+    """Link the object into the folder. Return False where the store lacks it, None where only a copy is possible.
 
-    Under the lock: between the look at an object's links and the change of its mode and time nobody else may link it,
-    nor take the store's own name away, which is one of the two.
+    The caller holds the store's lock: between counting the object's links and changing its mode and mtime, no other
+    transfer may link it, nor remove the store's own link, which is one of the two counted.
     """
     try:
         with naming(file.name):
@@ -173,16 +177,16 @@ def _link(path: Path, file: File, parent: int) -> bool | None:
         if error.errno in _NO_LINK:
             return None
         raise
-    found = os.stat(file.name, dir_fd=parent, follow_symlinks=False)
-    if found.st_size == file.size:
-        if (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (file.mode, file.mtime):
+    status = os.stat(file.name, dir_fd=parent, follow_symlinks=False)
+    if status.st_size == file.size:
+        if (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (file.mode, file.mtime):
             return True
-        if found.st_nlink == 2:  # the store's, and the new one: no other job has it
+        if status.st_nlink == 2:  # the store's link and the new one: no other job uses the file
             os.chmod(file.name, file.mode, dir_fd=parent)
             os.utime(file.name, ns=(file.mtime, file.mtime), dir_fd=parent)
             return True
     os.unlink(file.name, dir_fd=parent)
-    if found.st_size == file.size:
+    if status.st_size == file.size:
         return None
     path.unlink(missing_ok=True)
     return False
@@ -190,7 +194,7 @@ def _link(path: Path, file: File, parent: int) -> bool | None:
 
 def _copy(path: Path, file: File, parent: int) -> bool:
     try:
-        original = os.open(path, _OPEN)
+        original = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError:
         return False
     try:
@@ -208,39 +212,39 @@ def _copy(path: Path, file: File, parent: int) -> bool:
 
 
 def _is_whole(path: Path, file: File) -> bool:
-    """Whether the object has survived. Raises FileNotFoundError where there is none."""
-    found = hashlib.sha256()
+    """Whether the object's content matches its size and digest. Raises FileNotFoundError where it is missing."""
+    hasher = hashlib.sha256()
     with path.open("rb", buffering=0) as content:
         if os.fstat(content.fileno()).st_size != file.size:
             return False
         while True:
-            data = content.read(_READ)
+            data = content.read(_READ_BYTES)
             if not data:
-                return found.hexdigest() == file.digest
-            found.update(data)
+                return hasher.hexdigest() == file.digest
+            hasher.update(data)
 
 
 def pour(original: int, copy: int) -> None:
-    """All of one file behind what the other has; the first is read from its beginning."""
-    at = 0
+    """Write all of `original`, from its first byte, to the current offset of `copy`."""
+    offset = 0
     while True:
-        data = os.pread(original, _READ, at)
+        data = os.pread(original, _READ_BYTES, offset)
         if not data:
             return
-        at += len(data)
+        offset += len(data)
         write(copy, data)
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of the data, however much the system takes at once."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]
+    """Write all of the data, in as many write(2) calls as that takes."""
+    unwritten = memoryview(data)
+    while unwritten:
+        unwritten = unwritten[os.write(fd, unwritten) :]
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[int]:
-    """A descriptor of what becomes the file once it is whole."""
+    """Yield the descriptor of a temporary file, which replaces `path` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:

@@ -1,7 +1,7 @@
-"""How much the store of objects may keep, and what goes first: what was used longest ago.
+"""Eviction from the object store: least recently used objects first, down to a budget.
 
-An object's change time is when a job last took it or let it go. Contexts have links of their own: what is thrown out
-here is still in them, and only has to be sent again for the next job.
+An object's change time (ctime) is when a job last took or released it. Contexts have hard links of their own: an
+evicted object stays in them, and only has to be sent again for the next job.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ from agents.base.errors import AgentError
 from agents.base.locks import locked
 from agents.context.cache import FOLDERS
 
-_MOST = 5_000_000_000
-_PART_OF_DISK = 0.1
-_UNUSED = 14 * 86400.0
-_UNDER_WAY = 3600.0
-_COUNT_AGAIN = 86400.0
-_BLOCK = 4096
+_MAX_BYTES = 5_000_000_000
+_MAX_DISK_FRACTION = 0.1
+_UNUSED_S = 14 * 86400.0
+_UNDER_WAY_S = 3600.0
+_RECOUNT_S = 86400.0
+_BLOCK_BYTES = 4096
 _LEDGER = "ledger.json"
 _MIB = 1 << 20
 
 
 class Budget(NamedTuple):
-    """`bytes` in all; `unused` is the age in seconds at which an object goes anyway, `under_way` the age until which
-    a file that is still written stays.
+    """What the store may keep: `bytes` in total.
+
+    An object is evicted anyway `unused` seconds after its last use; a file still being written, after `under_way`
+    seconds.
     """
 
     bytes: int
-    unused: float = _UNUSED
-    under_way: float = _UNDER_WAY
+    unused: float = _UNUSED_S
+    under_way: float = _UNDER_WAY_S
 
 
 class _Object(NamedTuple):
@@ -50,17 +52,17 @@ class _Object(NamedTuple):
 
 
 def budget(root: Path) -> Budget:
-    """5 GB or a tenth of the disk, whichever is less."""
+    """Return the budget: 5 GB or a tenth of the disk, whichever is less."""
     status = os.statvfs(root)
-    return Budget(min(_MOST, int(status.f_blocks * status.f_frsize * _PART_OF_DISK)))
+    return Budget(min(_MAX_BYTES, int(status.f_blocks * status.f_frsize * _MAX_DISK_FRACTION)))
 
 
 def make_room(root: Path, needed: int) -> None:
-    """Throw out what was used longest ago until so many bytes fit. Raises AgentError `disk` where they cannot."""
+    """Evict least recently used objects until `needed` bytes are free. Raises AgentError `disk` where too few are."""
     free = _free(root)
     if free < needed:
-        # What is in a job's context too would leave no room.
-        census = _Census(found for found in _objects(root) if found.links == 1)
+        # Evicting an object that is also linked in a job's context frees no space.
+        census = _Census(entry for entry in _objects(root) if entry.links == 1)
         if census.bytes >= needed - free:
             _throw_out(root, census.oldest(needed - free), 0, unshared=True)
         free = _free(root)
@@ -70,9 +72,10 @@ def make_room(root: Path, needed: int) -> None:
 
 
 def trim(root: Path, added: int, limit: Budget) -> None:
-    """Keep the store within its budget, after so many bytes were added. One at a time; others need not wait.
+    """Keep the store within its budget after `added` bytes were added. Return at once where another trim is running.
 
-    It is counted when it may be beyond the budget, and once a day: looking at every object takes a small board long.
+    Objects are counted only where the budget may be exceeded, and once a day: examining each takes long on a small
+    board.
     """
     with (root / "trim.lock").open("ab") as lock:
         try:
@@ -81,19 +84,19 @@ def trim(root: Path, added: int, limit: Budget) -> None:
             return
         now = time.time()
         known = _read_ledger(root)
-        # A clock that was put back is a reason to count, too.
-        if known is not None and known.bytes + added <= limit.bytes and 0 <= now - known.counted < _COUNT_AGAIN:
+        # A clock that was set back is a reason to count, too.
+        if known is not None and known.bytes + added <= limit.bytes and 0 <= now - known.counted < _RECOUNT_S:
             _write_ledger(root, _Ledger(known.bytes + added, known.counted))
             return
         census = _Census(_objects(root))
         last = max(census.oldest(census.bytes - limit.bytes), int((now - limit.unused) * 1e9))
-        left = census.bytes - _throw_out(root, last, int((now - limit.under_way) * 1e9))
+        remaining = census.bytes - _throw_out(root, last, int((now - limit.under_way) * 1e9))
         _remove_boots(root)
-        _write_ledger(root, _Ledger(left, now))
+        _write_ledger(root, _Ledger(remaining, now))
 
 
 class _Ledger(NamedTuple):
-    """What the store held when it was counted and what came since, and when that was."""
+    """Bytes in the store: the last count plus the bytes added since. `counted` is when, in epoch seconds."""
 
     bytes: int
     counted: float
@@ -103,7 +106,7 @@ def _read_ledger(root: Path) -> _Ledger | None:
     try:
         return _Ledger(*json.loads((root / _LEDGER).read_bytes()))
     except (OSError, ValueError, TypeError):
-        return None  # never counted, or cut by a power loss
+        return None  # never counted, or truncated by a power cut
 
 
 def _write_ledger(root: Path, ledger: _Ledger) -> None:
@@ -111,17 +114,17 @@ def _write_ledger(root: Path, ledger: _Ledger) -> None:
 
 
 class _Census:
-    """Ages and sizes, without the names: a store may have a hundred thousand objects."""
+    """Change times and sizes of objects, without paths to save memory: a store may have a hundred thousand objects."""
 
     def __init__(self, objects: Iterator[_Object]) -> None:
         self._changed, self._sizes = array("q"), array("q")
-        for found in objects:
-            self._changed.append(found.changed)
-            self._sizes.append(found.size)
+        for entry in objects:
+            self._changed.append(entry.changed)
+            self._sizes.append(entry.size)
         self.bytes = sum(self._sizes)
 
     def oldest(self, excess: int) -> int:
-        """The change time of the last object to go so that `excess` bytes become free; 0 where none has to."""
+        """Return the change time (ns) of the newest object to evict to free `excess` bytes; 0 where none need go."""
         last = 0
         for index in sorted(range(len(self._changed)), key=self._changed.__getitem__):
             if excess <= 0:
@@ -132,36 +135,39 @@ class _Census:
 
 
 def _throw_out(root: Path, last: int, last_written: int, *, unshared: bool = False) -> int:
-    """Removes what changed until then, by another time for what is still written; the bytes of it."""
-    gone = 0
-    for found in _objects(root):
-        is_written = os.path.basename(found.path).startswith(".")  # noqa: PTH119 - a hundred thousand times
-        if found.changed <= (last_written if is_written else last) and not (unshared and found.links > 1):
+    """Evict objects last changed at `last` or before; for files still being written, at `last_written` (both in ns).
+
+    `unshared`: skip objects that are also linked in a context. Returns the bytes evicted.
+    """
+    evicted = 0
+    for entry in _objects(root):
+        is_written = os.path.basename(entry.path).startswith(".")  # noqa: PTH119 - a Path for each of 100,000 is slow
+        if entry.changed <= (last_written if is_written else last) and not (unshared and entry.links > 1):
             with suppress(FileNotFoundError), locked(root):
-                Path(found.path).unlink()
-                gone += found.size
-    return gone
+                Path(entry.path).unlink()
+                evicted += entry.size
+    return evicted
 
 
 def _remove_boots(root: Path) -> None:
-    """Folders of earlier boots that have become empty; those of this boot may be about to get a file."""
+    """Remove empty folders of earlier boots. Those of this boot stay: a transfer may be about to add a file."""
     for boot in root.iterdir():
         if boot.is_dir() and boot.name not in {FOLDERS, state.boot_id()}:
             for folder in (*boot.iterdir(), boot):
-                with suppress(OSError):  # not empty, or gone
+                with suppress(OSError):  # not empty, or already removed
                     folder.rmdir()
 
 
 def _objects(root: Path) -> Iterator[_Object]:
-    """Every file that is an object or became none, of every boot."""
+    """Yield every object and every temporary file, of every boot, with its size rounded up to whole blocks."""
     for folder in root.glob("*/*/"):
         with suppress(FileNotFoundError), os.scandir(folder) as listing:
             for item in listing:
-                # Taken away meanwhile, by another transfer.
+                # Another transfer may remove it at the same time.
                 with suppress(FileNotFoundError):
-                    found = item.stat(follow_symlinks=False)
-                    size = -(-found.st_size // _BLOCK) * _BLOCK
-                    yield _Object(item.path, found.st_ctime_ns, size, found.st_nlink)
+                    status = item.stat(follow_symlinks=False)
+                    size = -(-status.st_size // _BLOCK_BYTES) * _BLOCK_BYTES
+                    yield _Object(item.path, status.st_ctime_ns, size, status.st_nlink)
 
 
 def _free(root: Path) -> int:

@@ -1,4 +1,4 @@
-"""The bulk channel: a job's context into its folder, whole or not at all."""
+"""Receive a job's context from the bulk channel into the job's folder, completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OLD = "context.old"
 
 
 def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
-    """Take what is offered, and make it the job's context in place of an earlier one.
+    """Receive the offered context and make it the job's context, in place of an earlier one.
 
-    A transfer that breaks leaves no context and no rest; what had come whole is in the store. Raises AgentError
-    `started` where the job already builds from its context, `receiving` while another transfer goes on, and what
-    `transfer` raises.
+    A transfer that breaks leaves no partial context; objects received completely stay in the object store. Raises
+    AgentError `started` where the job was already started with its context, `receiving` while another transfer of
+    this context runs, and what `transfer` raises.
     """
     with (folder / "context.lock").open("ab") as lock:
         try:
@@ -38,9 +38,9 @@ def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Recei
 
 def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
     partial, context, old = (folder / name for name in (_PARTIAL, CONTEXT, _OLD))
-    for left in (partial, old):
-        if left.exists():
-            remove_tree(left)
+    for leftover in (partial, old):
+        if leftover.exists():
+            remove_tree(leftover)
     partial.mkdir(mode=0o700)
     try:
         received = transfer(stream, say, objects, partial)

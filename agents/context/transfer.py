@@ -1,4 +1,4 @@
-"""One context from the coordinator: what is in it, what the host lacks of it, and that alone over the wire."""
+"""Transfer one context from the coordinator: read its folders, request only the objects the host lacks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from agents.context.tree_objects import Below, File, Folder, digest, number, par
 from agents.context.writer import Place, Tree, new_file, readable, settle
 from agents.wire.object_stream import Bodies
 
-# Each question is lines of so many digests: a line may have 64 KiB.
-_A_LINE = 500
-_LARGEST_FOLDER = 16 << 20
-_MOST = 1 << 63
+# A request is split into lines of 500 digests, because a line has at most 64 KiB.
+_DIGESTS_PER_LINE = 500
+_MAX_FOLDER_BYTES = 16 << 20
+_ENTRIES_LIMIT = 1 << 63
 
 Say = Callable[[dict[str, object]], None]
 
 
 class Received(NamedTuple):
-    """What is there now: entries, the bytes of all files, and of these what had to be sent."""
+    """A context that arrived: its entries, the bytes of all its files, and how many of these bytes were sent."""
 
     entries: int
     bytes: int
@@ -34,10 +34,11 @@ class Received(NamedTuple):
 
 
 def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path) -> Received:
-    """The offered context below `root`, an existing empty folder, with modes and times.
+    """Create the offered context below `root`, an existing empty folder, with its modes and mtimes.
 
-    Raises AgentError `cut`, `unreadable` or `disk` before the first file is asked for, or `disk` when it turns out,
-    `changed` where an object is not what its digest says, and `bad_request` for what leads outside or cannot be.
+    Raises AgentError `cut` where the stream ends early, `unreadable` or `disk` before the first file is requested,
+    `changed` where an object does not match its digest, and `bad_request` where the offer is malformed, a name leads
+    outside the context, or the disk cannot hold an entry. OSError where the disk fills up later.
     """
     tree = Tree(root)
     try:
@@ -54,14 +55,14 @@ class _Transfer:
         self._tree = tree
         self._root = root
         self._announced = self._entries = self._bytes = self._received = 0
-        # By content: where it is to be, all places; and what is there.
+        # Digest to every place and file that needs it, where the host lacks it; digests that the context already has.
         self._lacking: dict[str, list[tuple[Place, File]]] = {}
         self._made: set[bytes] = set()
         self._closed: list[tuple[Place, File | Below]] = []
 
     def run(self) -> Received:
         opening = self._bodies.opening()
-        self._announced = number(field(opening, "entries", int), 0, _MOST)
+        self._announced = number(field(opening, "entries", int), 0, _ENTRIES_LIMIT)
         self._walk(digest(opening.get("root")))
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
@@ -76,28 +77,28 @@ class _Transfer:
         return Received(self._entries, self._bytes, self._received)
 
     def _walk(self, root: str) -> None:
-        """Every folder, and of the files those that are here already. A level of lacking folders is one question."""
+        """Create every folder, and every file that the store has. The folders lacking at one level are one request."""
         level: list[tuple[str, Place]] = [(root, ())]
         while level:
             lacking: dict[str, list[Place]] = {}
             while level:
-                wanted, place = level.pop()
-                data = self._objects.folder(wanted)
+                folder_digest, place = level.pop()
+                data = self._objects.folder(folder_digest)
                 if data is None:
-                    lacking.setdefault(wanted, []).append(place)
+                    lacking.setdefault(folder_digest, []).append(place)
                 else:
                     level.extend(self._add(parse(data), place))
             if lacking:
                 self._ask("folders", lacking)
-            for wanted, places in lacking.items():
-                folder = self._receive_folder(wanted)
+            for folder_digest, places in lacking.items():
+                folder = self._receive_folder(folder_digest)
                 for place in places:
                     level.extend(self._add(folder, place))
 
     def _add(self, folder: Folder, place: Place) -> Iterator[tuple[str, Place]]:
         self._entries += len(folder.files) + len(folder.links) + len(folder.below)
         if self._entries > self._announced:
-            # Few objects can stand for any number of folders.
+            # A few folder objects, each referenced many times, can expand to any number of folders.
             raise AgentError("bad_request", f"the context has more than the {self._announced} entries that were said")
         self._closed += [(place, below) for below in folder.below if unreadable.is_closed(below)]
         self._closed += [(place, file) for file in folder.files if unreadable.is_closed(file)]
@@ -126,12 +127,12 @@ class _Transfer:
 
     def _ask(self, kind: str, wanted: Iterable[str]) -> None:
         digests = list(wanted)
-        for begin in range(0, len(digests), _A_LINE):
-            end = begin + _A_LINE
+        for begin in range(0, len(digests), _DIGESTS_PER_LINE):
+            end = begin + _DIGESTS_PER_LINE
             self._say({"want": kind, "digests": digests[begin:end], "more": end < len(digests)})
 
     def _receive_folder(self, wanted: str) -> Folder:
-        data = b"".join(self._bodies.body(_LARGEST_FOLDER))
+        data = b"".join(self._bodies.body(_MAX_FOLDER_BYTES))
         if hashlib.sha256(data).hexdigest() != wanted:
             raise AgentError("changed", f"a folder object is not {wanted}")
         folder = parse(data)
@@ -143,12 +144,12 @@ class _Transfer:
         parent = self._tree.open(place)
         fd = new_file(parent, file.name)
         try:
-            found, size = hashlib.sha256(), 0
+            hasher, size = hashlib.sha256(), 0
             for piece in self._bodies.body(file.size):
-                found.update(piece)
+                hasher.update(piece)
                 size += len(piece)
                 write(fd, piece)
-            if size != file.size or found.hexdigest() != content:
+            if size != file.size or hasher.hexdigest() != content:
                 name = b"/".join((*place, file.name))
                 raise AgentError("changed", f"{readable(name)!a} is not as it was offered: it changed meanwhile")
             settle(fd, file)

@@ -1,4 +1,4 @@
-"""Folder objects as they come over the wire. The sender is not trusted: a name is one name, a number is a number."""
+"""Parse folder objects from the wire. The sender is not trusted: names are one path component, numbers in range."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from agents.base.errors import AgentError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-# No file system keeps times further away than that, in nanoseconds.
-_FURTHEST = 1 << 70
-_LARGEST = 1 << 63
-_LONGEST_LINK = 4095
+# No file system stores times further than this from the epoch.
+_MTIME_LIMIT_NS = 1 << 70
+_SIZE_LIMIT = 1 << 63
+_MAX_TARGET_BYTES = 4095
 
 
 class File(NamedTuple):
-    """`name` is bytes: whatever the sender's file system had. `mtime` is in nanoseconds."""
+    """A file. `name` is bytes, as in the sender's file system. `mtime` is in nanoseconds."""
 
     name: bytes
     mode: int
@@ -26,7 +26,7 @@ class File(NamedTuple):
 
 
 class Link(NamedTuple):
-    """Where it points is the Dockerfile's business; nothing here ever follows it."""
+    """A symbolic link. Its target may point anywhere: only the Dockerfile uses it, the agent never follows it."""
 
     name: bytes
     mtime: int
@@ -34,7 +34,7 @@ class Link(NamedTuple):
 
 
 class Below(NamedTuple):
-    """A folder in a folder."""
+    """A subfolder, by the digest of its folder object."""
 
     name: bytes
     mode: int
@@ -43,7 +43,7 @@ class Below(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """What one object says of a folder. `parts` are further objects of the same folder, by their digests."""
+    """The content of one folder object. `parts` are the digests of further objects of the same folder."""
 
     files: list[File]
     links: list[Link]
@@ -52,7 +52,7 @@ class Folder(NamedTuple):
 
 
 def parse(data: bytes) -> Folder:
-    """The folder in this object. Raises AgentError `bad_request`."""
+    """Parse a folder object. Raises AgentError `bad_request`."""
     folder = Folder([], [], [], [])
     try:
         content = json.loads(data)
@@ -67,7 +67,7 @@ def parse(data: bytes) -> Folder:
 
 
 def digest(value: object) -> str:
-    """A digest, 64 hex digits. Raises AgentError `bad_request`."""
+    """Return `value` as a digest, 64 hex digits. Raises AgentError `bad_request` where it is not one."""
     if not isinstance(value, str) or not _DIGEST.match(value):
         raise AgentError("bad_request", f"refused in the context: {value!a} is no digest")
     return value
@@ -77,7 +77,9 @@ def _add(folder: Folder, entry: list[Any]) -> None:
     kind, *values = entry
     if kind == "file":
         name, mode, mtime, size, content = values
-        folder.files.append(File(_name(name), _mode(mode), _mtime(mtime), number(size, 0, _LARGEST), digest(content)))
+        folder.files.append(
+            File(_name(name), _mode(mode), _mtime(mtime), number(size, 0, _SIZE_LIMIT), digest(content))
+        )
     elif kind == "folder":
         name, mode, mtime, content = values
         folder.below.append(Below(_name(name), _mode(mode), _mtime(mtime), digest(content)))
@@ -89,8 +91,8 @@ def _add(folder: Folder, entry: list[Any]) -> None:
 
 
 def number(value: object, least: int, below: int) -> int:
-    """An integer in this range. Raises AgentError `bad_request`."""
-    # JSON's true is an int to Python.
+    """Return `value` as an integer from `least` to `below` - 1. Raises AgentError `bad_request` where it is not one."""
+    # In Python bool is a subclass of int: JSON's true must not pass as a number.
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < below:
         raise AgentError("bad_request", f"refused in the context: {value!a} is no number from {least} to {below - 1}")
     return value
@@ -101,7 +103,7 @@ def _mode(value: object) -> int:
 
 
 def _mtime(value: object) -> int:
-    return number(value, -_FURTHEST, _FURTHEST)
+    return number(value, -_MTIME_LIMIT_NS, _MTIME_LIMIT_NS)
 
 
 def _name(value: object) -> bytes:
@@ -113,7 +115,7 @@ def _name(value: object) -> bytes:
 
 def _target(name: object, value: object) -> bytes:
     target = _bytes(value)
-    if not 0 < len(target) <= _LONGEST_LINK:
+    if not 0 < len(target) <= _MAX_TARGET_BYTES:
         raise unsafe(name, f"is a link to {len(target)} bytes")
     return target
 

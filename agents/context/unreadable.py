@@ -1,7 +1,8 @@
-"""What the login of this host could not open of a context, once it has the modes it comes with.
+"""Refuse a context with entries whose modes keep this host's login user from opening them.
 
-A coordinator that is root sends files that an ordinary login may not read. BuildKit's client sends nothing for such a
-file, and the image has an empty one (https://github.com/docker/buildx/issues/1781). It is refused before it is sent.
+A coordinator that runs as root sends files that an ordinary login may not read. BuildKit's client sends no content for
+an unreadable file, and the image gets an empty one (https://github.com/docker/buildx/issues/1781). So the agent refuses
+the context before its files are sent.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from agents.base.errors import AgentError
 from agents.context.tree_objects import Below, File
 
 _READ, _READ_AND_ENTER = 0o400, 0o500
-_NAMED = 5
+_MAX_NAMED = 5
 
 
 def is_closed(entry: File | Below) -> bool:
-    """Whether its mode keeps its owner from opening it. All of a context is the login's own here."""
+    """Whether the mode keeps the owner from opening the entry. The login user owns every entry of a context."""
     needed = _READ_AND_ENTER if isinstance(entry, Below) else _READ
     return entry.mode & needed != needed
 
 
 def binds(folder: Path) -> bool:
-    """Whether modes keep us from our own files on the disk of this folder: root they do not, as a rule."""
-    with tempfile.NamedTemporaryFile(dir=folder) as tried:
-        os.fchmod(tried.fileno(), 0)
+    """Whether modes keep this user from its own files on the disk of `folder`. As a rule they do not restrict root."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        os.fchmod(file.fileno(), 0)
         try:
-            os.close(os.open(tried.name, os.O_RDONLY))
+            os.close(os.open(file.name, os.O_RDONLY))
         except PermissionError:
             return True
         return False
 
 
 def refusal(entries: Sequence[tuple[bytes, int]]) -> AgentError:
-    """Names the first of these paths with their modes, and the cure."""
-    named = [f"'{path.decode('utf-8', 'replace')}' (mode {mode:04o})" for path, mode in entries[:_NAMED]]
-    others = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
+    """Return AgentError `unreadable` that names the first five of these paths with their modes, and the remedy."""
+    named = [f"'{path.decode('utf-8', 'replace')}' (mode {mode:04o})" for path, mode in entries[:_MAX_NAMED]]
+    others = f" and {len(entries) - _MAX_NAMED} more" if len(entries) > _MAX_NAMED else ""
     return AgentError(
         "unreadable",
         f"{', '.join(named)}{others} of the context cannot be opened by {login.user()}, the login there, and would "

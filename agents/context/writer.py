@@ -1,4 +1,4 @@
-"""A context while it is made: folders, files and links below one folder, and nowhere else."""
+"""Write a context: folders, files and links below one folder, and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from agents.context.tree_objects import Below, File, Link, unsafe
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFIT = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
-# The names on the way to a folder; none for the context itself.
+# Names on the path from the context's root to a folder; empty for the root.
 Place = tuple[bytes, ...]
 
 
 class Tree:
-    """Everything is made anew: what is there already, or leads through what is no folder, is refused."""
+    """Creates every entry anew. An entry that exists, or a path through something that is not a folder, is refused."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.open(root, _DIRECTORY)
-        # Entries come folder by folder.
+        # Entries come folder by folder, so the last opened folder is kept open.
         self._last: tuple[Place, int] = ((), os.dup(self._root))
         self._folders: list[tuple[Place, int, int]] = []
 
@@ -31,7 +31,7 @@ class Tree:
         os.close(self._root)
 
     def finish(self) -> None:
-        """Folders get their modes and times now: before, entries were still to be made in them."""
+        """Set modes and mtimes of folders. Must come last: creating entries needs write access and changes mtimes."""
         for place, mode, mtime in sorted(self._folders, key=lambda folder: len(folder[0]), reverse=True):
             fd = self._walk(place)
             try:
@@ -41,7 +41,7 @@ class Tree:
                 os.close(fd)
 
     def open(self, place: Place) -> int:
-        """A descriptor of a folder of the context; this keeps it, and closes it at the next call."""
+        """Return the descriptor of a folder of the context. The tree owns it; the next call may close it."""
         known, fd = self._last
         if known != place:
             opened = self._walk(place)
@@ -50,7 +50,7 @@ class Tree:
         return self._last[1]
 
     def add_folder(self, place: Place, folder: Below) -> Place:
-        """The new folder's own place."""
+        """Create a folder and return its place."""
         with naming(folder.name):
             os.mkdir(folder.name, 0o700, dir_fd=self.open(place))
         below = (*place, folder.name)
@@ -76,7 +76,10 @@ class Tree:
 
 @contextmanager
 def naming(name: bytes) -> Iterator[None]:
-    """What makes an entry of this name. Raises AgentError `bad_request` where the name is taken, or cannot be one."""
+    """Wrap a call that creates an entry `name`.
+
+    Raises AgentError `bad_request` where the name is taken or the disk cannot have it.
+    """
     try:
         yield
     except FileExistsError as error:
@@ -88,13 +91,13 @@ def naming(name: bytes) -> Iterator[None]:
 
 
 def new_file(parent: int, name: bytes) -> int:
-    """A descriptor of a new file in this folder, to read and write; the caller closes it."""
+    """Create a file in the folder with descriptor `parent`. Return its read-write descriptor; the caller closes it."""
     with naming(name):
         return os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
 
 
 def settle(fd: int, file: File) -> None:
-    """Its mode and time, after the last byte was written."""
+    """Set the file's mode and mtime, after the last byte was written."""
     os.fchmod(fd, file.mode)
     os.utime(fd, ns=(file.mtime, file.mtime))
 

@@ -1,4 +1,4 @@
-"""Images as archives: out of the engine and into it, where the tunnel cannot be reached."""
+"""Saves and loads images as archives, for an engine that cannot reach the tunnel."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
-# What every tar ends with.
-_END = bytes(1024)
-_LONGEST_WORD = 16384
+# POSIX: a tar archive ends with two blocks of 512 zero bytes.
+_TAR_END = bytes(1024)
+_TAIL_BYTES = 16384
 
 
 def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int:
-    """The held image as the engine's own archive, piece by piece; its size in bytes.
+    """Pass the engine's archive of the held image to `emit`, piece by piece. Return its size in bytes.
 
-    `begin` gets `{"image_id", "size"}` once, with the first piece in hand: older engines write the whole archive to
-    their disk before that. Raises AgentError `not_built`, `disk` or `engine`, after `begin` too.
+    `begin` gets `{"image_id", "size"}` once, when the first piece has arrived: older engines write the whole archive
+    to their disk before that. Raises AgentError `not_built`, `disk` or `engine`, also after `begin`.
     """
     engine = local_engine()
     image = images.inspect(engine, spec.image)
@@ -38,31 +38,31 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int
                 begin({"image_id": str(image["Id"]), "size": int(image.get("Size") or 0)})
             emit(piece)
             size += len(piece)
-            tail = (tail + piece)[-_LONGEST_WORD:]
+            tail = (tail + piece)[-_TAIL_BYTES:]
     except RefusedError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             raise _not_built(spec) from error
         raise shortage(engine, error.message) or error from error
-    if not tail.endswith(_END):
-        # What goes wrong in the middle follows the archive's beginning, and the answer ends in good order.
-        said = _last_word(tail) or f"the engine ended the archive of {spec.image} in its middle"
-        raise shortage(engine, said) or AgentError("engine", said, reason="refused")
+    if not tail.endswith(_TAR_END):
+        # The engine appends an error during the export to the archive as JSON, and ends the response normally.
+        failure = _last_word(tail) or f"the engine ended the archive of {spec.image} in its middle"
+        raise shortage(engine, failure) or AgentError("engine", failure, reason="refused")
     return size
 
 
 def lacking(spec: Spec) -> list[str]:
-    """The held names of the spec's bases that the engine does not have. Raises AgentError `engine`."""
+    """Return the held names of the spec's bases that the engine does not have. Raises AgentError `engine`."""
     return _lacking(local_engine(), spec)
 
 
 def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
-    """Hold the spec's bases, from an archive that has them under their held names: `{"loaded", "kept"}`.
+    """Load the spec's bases from an archive that has them under their held names. Return `{"loaded", "kept"}`.
 
-    Raises AgentError `base` for what the engine says of the archive, `disk`, `engine`, and what `pieces` raises.
+    Raises AgentError `base` with the engine's error about the archive, `disk`, `engine`, and what `pieces` raises.
     """
     engine = local_engine()
-    wanted = _lacking(engine, spec)
-    said = ""
+    missing = _lacking(engine, spec)
+    failure = ""
 
     def body(emit: Send) -> None:
         for piece in pieces:
@@ -73,16 +73,16 @@ def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
     )
     try:
         for message in answer:
-            said = complaint(message) if "error" in message else said
+            failure = complaint(message) if "error" in message else failure
     except RefusedError as error:
-        said = error.message
-    if said:
-        raise shortage(engine, said) or AgentError("base", said, base=wanted[0] if wanted else "")
-    left = _lacking(engine, spec)
-    if left:
-        # A load that is cut ends like one that is whole; and so does an archive that names others.
-        raise AgentError("engine", f"the engine loaded an archive and does not have {left[0]}", reason="down")
-    return {"loaded": len(wanted), "kept": len(spec.bases) - len(wanted)}
+        failure = error.message
+    if failure:
+        raise shortage(engine, failure) or AgentError("base", failure, base=missing[0] if missing else "")
+    still_missing = _lacking(engine, spec)
+    if still_missing:
+        # The engine reports no error for a truncated load, nor for an archive of other images.
+        raise AgentError("engine", f"the engine loaded an archive and does not have {still_missing[0]}", reason="down")
+    return {"loaded": len(missing), "kept": len(spec.bases) - len(missing)}
 
 
 def _lacking(engine: EngineSocket, spec: Spec) -> list[str]:
@@ -94,12 +94,12 @@ def _not_built(spec: Spec) -> AgentError:
 
 
 def _last_word(tail: bytes) -> str:
-    """The sentence of an error object at the end of these bytes."""
+    """Return the message of a JSON error object at the end of these bytes; empty where there is none."""
     start = max(tail.rfind(mark) for mark in (b'{"errorDetail"', b'{"error"', b'{"message"'))
     if start < 0:
         return ""
     try:
-        found = json.loads(tail[start:])
+        error = json.loads(tail[start:])
     except ValueError:
         return ""
-    return str(found.get("message") or found.get("error") or "")
+    return str(error.get("message") or error.get("error") or "")

@@ -1,6 +1,6 @@
-"""A build by `POST /build?version=2`: BuildKit without any program on the host, and without a session.
+"""Builds by `POST /build?version=2`: BuildKit without a program on the host, and without a BuildKit session.
 
-Bases must be in the store; a `# syntax` line, secrets and ssh need a session and end with the engine's own refusal.
+Bases must be in the engine's store. A `# syntax` line, secrets and ssh need a session: the engine refuses them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agents.job.store import CONTEXT
 
 
 class ApiBuild:
-    """One build over the socket. Cancelling it closes the connection, which ends the step that runs."""
+    """One build over the engine's socket. `cancel` closes the connection, which ends the running build step."""
 
     def __init__(self, spec: Spec, folder: Path, log: BinaryIO, socket: str) -> None:
         self._spec = spec
@@ -31,7 +31,7 @@ class ApiBuild:
         self._stream = Stream(socket)
 
     def run(self) -> str:
-        """Empty when the image was built, else what the engine says went wrong. Raises AgentError `engine`."""
+        """Build the image. Return an empty string, or the engine's error message. Raises AgentError `engine`."""
         name = context_tar.place_for(self._context, self._spec.dockerfile_path)
         answer = self._stream.post(
             target("/build", query(self._spec, name)),
@@ -60,14 +60,14 @@ class ApiBuild:
             elif "errorDetail" in message:
                 return str(message["errorDetail"].get("message") or message.get("error") or "the build failed")
         if not built:
-            # A killed engine's connection ends like any other: only its last word tells.
+            # The connection of a killed engine ends without an error: only `moby.image.id` proves success.
             raise AgentError("engine", "the engine closed the build's connection before its end", reason="down")
         return ""
 
 
 def query(spec: Spec, dockerfile: str) -> dict[str, str]:
-    """The parameters of `POST /build`; `dockerfile` is its name in the archive."""
-    wanted = {
+    """Return the query parameters of `POST /build`; `dockerfile` is the Dockerfile's name in the archive."""
+    parameters = {
         "version": "2",
         "t": spec.image,
         "platform": spec.platform,
@@ -77,4 +77,4 @@ def query(spec: Spec, dockerfile: str) -> dict[str, str]:
         "target": spec.stage,
         "nocache": "1" if spec.no_cache else "",
     }
-    return {name: value for name, value in wanted.items() if value}
+    return {name: value for name, value in parameters.items() if value}

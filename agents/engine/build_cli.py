@@ -1,4 +1,4 @@
-"""A build by a program: buildx, or docker before 23 with BuildKit. The image goes into the engine's own store."""
+"""Builds with a program: buildx, or docker before 23 with BuildKit. The image goes into the engine's own store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONFIG = "docker"
 
 
 class CliBuild:
-    """One run of `program`. What it prints goes to the log; it ends with this process, and when it is cancelled."""
+    """One process of `program`. Its output goes to the log; it ends with this process, and when it is cancelled."""
 
     def __init__(self, spec: Spec, folder: Path, log: BinaryIO, program: str, environ: Mapping[str, str]) -> None:
         self._spec = spec
@@ -31,7 +31,7 @@ class CliBuild:
         self._lock = threading.Lock()
 
     def run(self) -> str:
-        """Empty when the image was built, else what the program says went wrong. Raises AgentError `engine`."""
+        """Build the image. Return an empty string, or the program's error message. Raises AgentError `engine`."""
         prepare_folder(self._spec, self._folder)
         with self._lock:
             if self._cancelled:
@@ -53,7 +53,7 @@ class CliBuild:
         return complaint(tail(self._folder)) or f"{self._program} ended with status {status}" if status else ""
 
     def cancel(self) -> None:
-        """Kill it: the engine ends the steps of a build whose client is gone, and a client that is asked may linger."""
+        """Kill the program: the engine ends the build of a client that is gone; a client sent SIGTERM may linger."""
         with self._lock:
             self._cancelled = True
             if self._process is not None:
@@ -61,10 +61,10 @@ class CliBuild:
 
 
 def arguments(spec: Spec, folder: Path) -> list[str]:
-    """What comes after the program's name."""
+    """Return the arguments that follow the program's name."""
     words = ["build", "--progress", "plain", "--platform", spec.platform, "--tag", spec.image]
     if spec.engine == "buildx":
-        # The user's own default may be a builder in a container, which cannot see the engine's images.
+        # The user's default builder may run in a container, which has no access to the engine's images.
         words += ["--builder", "default", "--load"]
     if spec.stage:
         words += ["--target", spec.stage]
@@ -78,7 +78,7 @@ def arguments(spec: Spec, folder: Path) -> list[str]:
 
 
 def environment(folder: Path, socket: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """The program's environment: nothing of the user's configuration, credentials or chosen builder is in it."""
+    """Return the program's environment, without the user's docker configuration, credentials or chosen builder."""
     return {
         "PATH": environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
         "HOME": str(folder),
@@ -90,16 +90,16 @@ def environment(folder: Path, socket: str, environ: Mapping[str, str]) -> dict[s
 
 
 def prepare_folder(spec: Spec, folder: Path) -> None:
-    """Write what the program reads beside the context."""
+    """Write the files the program reads beside the context: configuration folder, Dockerfile, ignore file."""
     (folder / _CONFIG).mkdir(mode=0o700, exist_ok=True)
     (folder / DOCKERFILE).write_text(spec.dockerfile, encoding="utf-8")
-    # An ignore file of the Dockerfile's own stands in for the context's, which was applied before it was sent:
-    # applied again it could only take away what was meant to be there. Empty ones are overlooked.
+    # BuildKit reads `<Dockerfile>.dockerignore` in place of the context's ignore file, which was applied before the
+    # context was sent: applied again it could only drop files that belong there. BuildKit skips an empty file.
     (folder / f"{DOCKERFILE}.dockerignore").write_text("# the context is as it was sent\n", encoding="utf-8")
 
 
 def complaint(log: str) -> str:
-    """The line a failed program ends with, or the last one it marks as its error."""
+    """Return the last line that begins with `ERROR: ` of a failed program's log, else its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip().strip("-")]
     errors = [line for line in lines if line.startswith("ERROR: ")]
     return errors[-1] if errors else lines[-1] if lines else ""

@@ -1,6 +1,6 @@
-"""What BuildKit tells of a build through the engine's API: `moby.buildkit.trace`, a protobuf StatusResponse.
+"""Decodes `moby.buildkit.trace`, BuildKit's progress messages in the engine's API: a protobuf StatusResponse.
 
-Only the fields the log needs are read; others are skipped, so newer engines are understood too. Field numbers:
+Only the fields the log needs are read. Others are skipped, so messages of newer engines decode too. Field numbers:
 https://github.com/moby/buildkit/blob/v0.12.0/api/services/control/control.proto
 """
 
@@ -12,11 +12,11 @@ from typing import NamedTuple, Union
 Value = Union[int, bytes]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_BILLION = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
 class Vertex(NamedTuple):
-    """A step. Times are nanoseconds since the epoch; 0 means not yet."""
+    """A build step. Times are nanoseconds since the epoch; 0 means not yet."""
 
     digest: str
     name: str
@@ -27,7 +27,7 @@ class Vertex(NamedTuple):
 
 
 class Status(NamedTuple):
-    """A piece of work inside a step, such as a transfer: `current` of `total` bytes, where they mean something."""
+    """Progress of an operation inside a build step, such as a transfer: `current` of `total` bytes, or 0."""
 
     id: str
     vertex: str
@@ -38,7 +38,7 @@ class Status(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What a step's process wrote: any bytes, lines may be cut anywhere."""
+    """Output of a build step's process: any bytes, cut at any place of a line."""
 
     vertex: str
     timestamp: int
@@ -46,7 +46,7 @@ class Log(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One message. The same step comes again and again as it goes on."""
+    """One message. A build step is repeated in later messages as it progresses."""
 
     vertexes: tuple[Vertex, ...]
     statuses: tuple[Status, ...]
@@ -54,7 +54,7 @@ class Trace(NamedTuple):
 
 
 def decode(data: bytes) -> Trace:
-    """The message in these bytes. Raises ValueError where they are none."""
+    """Return the message in these bytes. Raises ValueError where they are not a valid message."""
     vertexes: list[Vertex] = []
     statuses: list[Status] = []
     logs: list[Log] = []
@@ -100,7 +100,7 @@ def _log(data: bytes) -> Log:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Value]]:
-    """(number, value) of every field, in their order; the last of several is the one that counts for a scalar."""
+    """Yield (number, value) of every field in order; of a scalar field that is repeated, the last value counts."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -149,6 +149,6 @@ def _number(fields: dict[int, Value], number: int) -> int:
 
 
 def _time(fields: dict[int, Value], number: int) -> int:
-    """A google.protobuf.Timestamp in nanoseconds."""
+    """Return a google.protobuf.Timestamp in nanoseconds."""
     parts = dict(_fields(_bytes(fields, number)))
-    return _number(parts, 1) * _BILLION + _number(parts, 2)
+    return _number(parts, 1) * _NS_PER_S + _number(parts, 2)

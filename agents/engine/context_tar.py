@@ -1,4 +1,4 @@
-"""A job's context as the tar stream `POST /build` reads; memory stays flat."""
+"""Sends a job's context as the tar stream that `POST /build` reads, with constant memory."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
-_PIECE = 262144
+_BUFFER_BYTES = 262144
 
 Send = Callable[[bytes], None]
 
 
 def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
-    """Emit the archive: the context with `dockerfile` as its file `name`, in place of one of that name.
+    """Emit the archive: the context, with the text `dockerfile` as its file `name`, which replaces an existing one.
 
-    Owned by root, as docker has it; names sorted, so the same context is the same archive. Raises OSError where the
-    context cannot be read.
+    Entries are owned by root, as docker sends them, and sorted by name, so equal contexts give equal archives. Raises
+    OSError where the context cannot be read.
     """
     text = dockerfile.encode()
     with tarfile.open(
         fileobj=cast("BinaryIO", _Pieces(emit)),
         mode="w|",
-        bufsize=_PIECE,
+        bufsize=_BUFFER_BYTES,
         format=tarfile.PAX_FORMAT,
         encoding="utf-8",
         errors="surrogateescape",
     ) as archive:
-        # BuildKit looks at 512 bytes to tell an archive from a Dockerfile: the first entry must do without PAX fields.
+        # BuildKit tells an archive from a Dockerfile by the first 512 bytes: the first entry must have no PAX fields.
         root = tarfile.TarInfo(".")
         root.type, root.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(root)
@@ -37,7 +37,7 @@ def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
             if relative == name:
                 continue
             _add(archive, context, relative)
-            # TarFile remembers every member it has written.
+            # TarFile keeps every written member in memory.
             archive.members.clear()  # type: ignore[attr-defined]
         member = tarfile.TarInfo(name)
         member.size, member.mode = len(text), 0o644
@@ -45,13 +45,13 @@ def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
 
 
 def place_for(context: Path, dockerfile_path: str) -> str:
-    """The name the effective Dockerfile is sent under: its own where the context has it, else one that is free.
+    """Return the effective Dockerfile's name in the archive: its own where the context has it, else an unused one.
 
-    BuildKit reads it from the archive, so it has to be there, and a `COPY . .` sees it.
+    BuildKit reads the Dockerfile from the archive, so the archive must contain it, and `COPY . .` copies it.
     """
-    wanted = os.path.normpath(dockerfile_path)
-    if wanted in entries(context):
-        return wanted
+    own_name = os.path.normpath(dockerfile_path)
+    if own_name in entries(context):
+        return own_name
     name = ".archloom.Dockerfile"
     while os.path.lexists(context / name):
         name += "_"
@@ -59,7 +59,7 @@ def place_for(context: Path, dockerfile_path: str) -> str:
 
 
 def entries(context: Path) -> Iterator[str]:
-    """Every path below the context, relative to it; a directory before what is in it. Raises OSError."""
+    """Yield every path below the context, relative to it; a directory before its entries. Raises OSError."""
     for parent, folders, files in os.walk(context, onerror=_raise):
         folders.sort()
         for name in sorted((*folders, *files)):
@@ -67,14 +67,14 @@ def entries(context: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    # os.walk passes over what it cannot read, unless it is told not to.
+    # os.walk skips a directory it cannot read, unless `onerror` raises.
     raise error
 
 
 def _add(archive: tarfile.TarFile, context: Path, relative: str) -> None:
     path = context / relative
     member = archive.gettarinfo(path, relative)
-    # A hard link would name a member; the files are what counts.
+    # tarfile turns the second hard link to a file into a reference to the first: send the content instead.
     if member.islnk():
         member.type, member.linkname = tarfile.REGTYPE, ""
         member.size = path.stat().st_size
@@ -88,7 +88,7 @@ def _add(archive: tarfile.TarFile, context: Path, relative: str) -> None:
 
 
 class _Pieces:
-    """All that tarfile wants of a stream it writes."""
+    """The part of a binary file that tarfile uses to write a stream."""
 
     def __init__(self, write: Send) -> None:
         self._write = write

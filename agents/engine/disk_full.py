@@ -1,4 +1,4 @@
-"""An engine that failed for want of room, told apart from every other failure."""
+"""Recognises an engine failure that a full disk caused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NO_SPACE = os.strerror(errno.ENOSPC).lower()
 
 
 def shortage(engine: EngineSocket, said: str) -> AgentError | None:
-    """The AgentError `disk` for what the engine said, with the bytes free; None where there is room."""
+    """Return the AgentError `disk` with the engine's message `said` and the bytes free; None where there is room."""
     room = least_room(folders(engine.info()))
-    # The engine has removed what it could not finish, so there may be room again; ENOSPC is all it has to say.
+    # The engine removes unfinished files, so there may be room again: then only ENOSPC in its message shows the cause.
     if (room is not None and is_full(room)) or _NO_SPACE in said.lower():
         return AgentError("disk", said, free=room.bytes if room is not None else 0)
     return None

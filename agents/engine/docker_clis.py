@@ -1,4 +1,4 @@
-"""Which docker command lines are here, and which of them can build with BuildKit."""
+"""Finds the docker command lines of this host, and those that can build with BuildKit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-# A login shell's PATH is not what a command over SSH gets.
-_USUAL = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
-_PATIENCE = 30.0
+# A command over SSH does not get the PATH of a login shell.
+_DEFAULT_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
+_CLI_TIMEOUT_S = 30.0
 _VERSION = re.compile(r"Docker version (\d+)\.(\d+)[^,\s]*")
-# From 23 on `docker build` is buildx, or the legacy builder where there is none; before 18.09 there is no BuildKit.
+# Since 23.0 `docker build` runs buildx, or the legacy builder without a buildx; before 18.09 docker has no BuildKit.
 _BUILDKIT_SINCE, _BUILDX_SINCE = (18, 9), (23, 0)
 _PLUGIN = '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}\t{{.Version}}{{end}}{{end}}'
 
 _Number = tuple[int, ...]
-# A buildx before this version: the oldest and the newest engine API that it speaks, () for any. 1.44, which Docker 29
-# wants, came with https://github.com/docker/buildx/pull/2198; 0.31 alone wants as much (docker/buildx/issues/3654).
+# (version, oldest, newest): the engine APIs that a buildx before this version supports, () for no limit. 1.44, which
+# Docker 29 requires, came with https://github.com/docker/buildx/pull/2198; only 0.31 itself requires 1.44 of the engine
+# (docker/buildx/issues/3654).
 _BUILDX_API: tuple[tuple[_Number, _Number, _Number], ...] = (
     ((0, 11), (), (1, 42)),
     ((0, 13), (), (1, 43)),
@@ -31,7 +32,7 @@ _AskPlugin = Callable[[str, Mapping[str, str]], tuple[str, str]]
 
 
 class Cli(NamedTuple):
-    """A docker command line. `plugin` is the path of its buildx, `buildx` that one's version; empty without one."""
+    """A docker command line. `plugin` is the path of its buildx, `buildx` the version of it; empty without a buildx."""
 
     path: str
     version: str
@@ -39,9 +40,9 @@ class Cli(NamedTuple):
     buildx: str
 
     def fits(self, least: str, most: str) -> bool:
-        """Whether its buildx speaks an engine API of these two versions or between.
+        """Return whether its buildx supports an engine API from version `least` to `most`.
 
-        A version that is not said, or not understood, is no hindrance.
+        A version that is unknown or cannot be parsed excludes nothing.
         """
         own = _number(self.buildx)
         oldest, newest = next(((old, new) for before, old, new in _BUILDX_API if own and own < before), ((), ()))
@@ -51,43 +52,43 @@ class Cli(NamedTuple):
 
 
 def installed(environ: Mapping[str, str]) -> list[Cli]:
-    """Every docker command line on the PATH and in the usual places, in that order. No engine is asked."""
+    """Return every docker command line on the PATH, then in the default folders. Makes no request to the engine."""
     return list(_found(environ, _plugin))
 
 
 def find_cli(kind: str, environ: Mapping[str, str], least: str, most: str) -> str | None:
-    """The program that builds by `buildx` (the plugin, which runs on its own) or `docker`; None without one.
+    """Return the path of the program for `buildx` (the plugin, run without docker) or `docker`; None without one.
 
-    `least` and `most` are the API versions that the engine takes.
+    `least` and `most` are the oldest and the newest API version that the engine accepts.
     """
-    # A docker that is to build by itself is not asked for its plugins.
+    # `docker build` before 23.0 needs no buildx, so skip the slow `docker info` that lists plugins.
     return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), least, most)
 
 
 def choose(kind: str, clis: Iterable[Cli], least: str = "", most: str = "") -> str | None:
-    """The first of these that can build on this engine, as `find_cli` gives it."""
+    """Return the path of the first program that can build on this engine, as `find_cli` does."""
     if kind == "buildx":
         return next((cli.plugin for cli in clis if cli.plugin and cli.fits(least, most)), None)
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
 
 
 def _found(environ: Mapping[str, str], plugin: _AskPlugin) -> Iterator[Cli]:
-    # One by one: on a small board each of them takes a while to say what it is.
-    found = (_describe(path, environ, plugin) for path in _paths(environ))
-    return (cli for cli in found if cli is not None)
+    # Lazy: on a small board each program takes a while to print its version.
+    clis = (_describe(path, environ, plugin) for path in _paths(environ))
+    return (cli for cli in clis if cli is not None)
 
 
 def _number(version: str) -> _Number:
-    """Major and minor; () where there is none to be seen."""
-    found = re.search(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else ()
+    """Return (major, minor); () where the text has no version."""
+    match = re.search(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else ()
 
 
 def _paths(environ: Mapping[str, str]) -> Iterator[str]:
     seen = set()
-    for folder in (*environ.get("PATH", "").split(":"), *_USUAL):
+    for folder in (*environ.get("PATH", "").split(":"), *_DEFAULT_FOLDERS):
         path = Path(folder, "docker")
-        # /bin is /usr/bin on most systems, and one name more for the same program elsewhere.
+        # The same program may have two paths: on most systems /bin is a link to /usr/bin.
         real = os.path.realpath(path)
         if folder.startswith("/") and real not in seen and os.access(path, os.X_OK) and path.is_file():
             seen.add(real)
@@ -95,15 +96,15 @@ def _paths(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _describe(path: str, environ: Mapping[str, str], plugin: _AskPlugin) -> Cli | None:
-    # podman's program of this name says something else here.
+    # podman's `docker` command prints another text for --version.
     version = _VERSION.search(_ask(path, environ, "--version"))
     return Cli(path, version[0].split()[-1], *plugin(path, environ)) if version is not None else None
 
 
 def _plugin(path: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Path and version of its buildx; both empty without one."""
+    """Return path and version of its buildx; both empty without one."""
     plugin, _, buildx = _ask(path, environ, "info", "--format", _PLUGIN).strip().partition("\t")
-    # A plugin that cannot be run, such as a link to nowhere, is listed too, without a version.
+    # docker also lists a plugin it cannot run, such as a broken link, but without a version.
     return plugin if buildx.strip() else "", buildx.strip()
 
 
@@ -112,7 +113,7 @@ def _no_plugin(_path: str, _environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:
-    # The user's own configuration says where plugins are; the engine has no part in it, and may hang.
+    # Keep the user's docker configuration, which locates plugins; avoid the engine, which may hang.
     environment = {**environ, "DOCKER_HOST": "unix:///dev/null/none"}
     environment.pop("DOCKER_CONTEXT", None)
     try:
@@ -122,7 +123,7 @@ def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
-            timeout=_PATIENCE,
+            timeout=_CLI_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

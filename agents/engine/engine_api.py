@@ -1,7 +1,7 @@
-"""The engine's own HTTP API, over its unix socket.
+"""Client of the engine's HTTP API, over its unix socket.
 
-Paths carry no API version, so the engine speaks its newest one: a fixed version would one day be older than the oldest
-it accepts (https://docs.docker.com/reference/api/engine/#api-version-matrix), and no call here changed between them.
+Paths have no API version, so the engine uses its newest: a fixed version would become older than the oldest it accepts
+(https://docs.docker.com/reference/api/engine/#api-version-matrix), and the calls made by the agent are the same in all.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from urllib.parse import quote, urlencode
 from agents.base import login
 from agents.base.errors import AgentError
 
-_ROOTFUL = "/var/run/docker.sock"
-# An engine on an SD card that writes back a large layer answers late, not never.
-_PATIENCE = 60.0
+_ROOTFUL_SOCKET = "/var/run/docker.sock"
+# An engine that writes a large layer back to an SD card may answer late.
+_CALL_TIMEOUT_S = 60.0
 
 
 class RefusedError(AgentError):
-    """The engine answered, with an HTTP error and its own sentence."""
+    """The engine answered with an HTTP error `status` and its own message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__("engine", message, reason="refused")
@@ -33,7 +33,7 @@ class RefusedError(AgentError):
 
 
 class Connection(http.client.HTTPConnection):
-    """HTTP over the unix socket at `path`; `timeout` is in seconds a read or a write may take, None for ever."""
+    """HTTP over the unix socket at `path`; `timeout` limits one read or write, in seconds; None is no limit."""
 
     def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -41,7 +41,7 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # http.client keeps the timeout it was made with; a stream has none.
+        # HTTPConnection applies its timeout only in its own connect(); a stream has none.
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
@@ -61,8 +61,8 @@ class EngineSocket:
         return self._object("/info")
 
     def call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """A short call; None where the answer has no body."""
-        connection = Connection(self.path, _PATIENCE)
+        """Make a short call and return the JSON of the answer; None where it has no body."""
+        connection = Connection(self.path, _CALL_TIMEOUT_S)
         try:
             with translated(self.path):
                 connection.request(method, target(path, query))
@@ -85,35 +85,35 @@ class EngineSocket:
 
 
 def find_socket(environ: Mapping[str, str]) -> str:
-    """The path of the engine's socket: DOCKER_HOST, else the first of the usual places where somebody listens.
+    """Return the path of the engine's socket: DOCKER_HOST, else the first default path that accepts connections.
 
-    Where nobody does it is the first that exists, else the first, so that using it says why. Raises AgentError
-    `engine` (reason odd) where DOCKER_HOST names no unix socket.
+    Where none does, return the first that exists, else the first, so that the connection error tells the reason.
+    Raises AgentError `engine` (reason odd) where DOCKER_HOST names no unix socket.
     """
     host = environ.get("DOCKER_HOST", "")
     if host:
         if not host.startswith("unix://"):
             raise AgentError("engine", f"DOCKER_HOST is {host}, expected unix:// and a path", reason="odd")
         return host[len("unix://") :]
-    places = [_ROOTFUL]
+    places = [_ROOTFUL_SOCKET]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/"):
         places.append(f"{runtime}/docker.sock")
-    # A session without a login manager, such as cron's, has no variable but may have the folder.
+    # A process outside a login session, such as cron's, lacks the variable, but the folder may exist.
     places.append(f"/run/user/{os.getuid()}/docker.sock")
     listening = (place for place in places if _listens(place))
     present = (place for place in places if os.path.lexists(place))
-    return next(listening, None) or next(present, _ROOTFUL)
+    return next(listening, None) or next(present, _ROOTFUL_SOCKET)
 
 
 def target(path: str, query: Mapping[str, str] | None = None) -> str:
-    """Path and query of a request. Names of images keep their `/`, `:` and `@`."""
+    """Return the request target: path and query, escaped. Image names keep their `/`, `:` and `@`."""
     escaped = quote(path, safe="/:@")
     return f"{escaped}?{urlencode(query)}" if query else escaped
 
 
 def refusal(status: int, body: bytes) -> RefusedError:
-    """What an answer with an error status says."""
+    """Return the RefusedError for an answer with an error status."""
     try:
         message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
@@ -123,7 +123,7 @@ def refusal(status: int, body: bytes) -> RefusedError:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Around socket operations: what breaks becomes an AgentError that tells absent, denied and down apart."""
+    """Turn errors of socket operations into AgentError `engine` with reason absent, denied or down."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A request to the engine that takes as long as it takes: its body is sent piece by piece, its answer is JSON lines."""
+"""Requests to the engine without a time limit: the body is sent and the answer read piece by piece."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from agents.base.errors import AgentError
 from agents.engine.engine_api import Connection, refusal, translated
 
-# How soon an event that means "stop" is noticed.
-_LOOK = 0.05
-_PIECE = 262144
+# How often a cancellation event is checked.
+_POLL_S = 0.05
+_READ_BYTES = 262144
 
 Send = Callable[[bytes], None]
 
 
 class Stream:
-    """One exchange. Closing its connection makes the engine drop the work, which is what `abort` does."""
+    """One request and its answer. `abort` closes the connection, which makes the engine drop the work."""
 
     def __init__(self, path: str) -> None:
         self._connection = Connection(path, None)
@@ -31,11 +31,14 @@ class Stream:
         self._lock = threading.Lock()
 
     def abort(self) -> None:
-        """From any thread, at any time: reading and sending end at once, with an AgentError or as at an end."""
+        """End reads and sends at once, with an AgentError or as at the end of the answer.
+
+        May be called by any thread at any time.
+        """
         with self._lock:
             self._aborted = True
             if self._socket is not None:
-                # Already closed by its reader: there is nothing left to end.
+                # Already closed by the reading thread.
                 with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -45,10 +48,10 @@ class Stream:
         headers: Mapping[str, str] | None = None,
         body: Callable[[Send], None] | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """The answer's objects as they arrive, after `body` has sent its pieces.
+        """Send the pieces of `body`, then yield the answer's JSON objects as they arrive.
 
-        An end in the middle of the answer looks like an end: whoever reads must know its last word. Raises RefusedError
-        where the engine answers with an error status, also in the middle of the body, and AgentError `engine`.
+        A truncated answer ends like a complete one: the caller must check for the final message. Raises RefusedError
+        where the engine answers with an error status, also before it has read the whole body, and AgentError `engine`.
         """
         try:
             self._connect()
@@ -65,10 +68,10 @@ class Stream:
             self._connection.close()
 
     def get(self, target: str) -> Iterator[bytes]:
-        """The answer's bytes as they arrive, in pieces of 256 KiB at most.
+        """Yield the answer's bytes as they arrive, in pieces of 256 KiB at most.
 
         Raises RefusedError where the engine answers with an error status, and AgentError `engine` where the answer is
-        cut.
+        truncated.
         """
         try:
             self._connect()
@@ -78,7 +81,7 @@ class Stream:
                 if response.status >= http.HTTPStatus.BAD_REQUEST:
                     raise refusal(response.status, response.read())
                 while True:
-                    data = response.read(_PIECE)
+                    data = response.read(_READ_BYTES)
                     if not data:
                         return
                     yield data
@@ -91,7 +94,7 @@ class Stream:
                 raise AgentError("engine", "the request was dropped before it was sent", reason="dropped")
             with translated(self._path):
                 self._connection.connect()
-            # Kept: http.client forgets its socket as soon as it knows that the answer is the last one.
+            # For `abort`: http.client drops its own reference once it knows that no further answer will follow.
             self._socket = self._connection.sock
 
     def _send_head(self, method: str, target: str, headers: Mapping[str, str], *, chunked: bool) -> None:
@@ -109,7 +112,7 @@ class Stream:
             body(self._send_chunk)
             self._connection.send(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
-            # The engine has said no before it read all; what it said is still there to be read.
+            # The engine refused before it read the whole body; its answer can still be read.
             return
 
     def _send_chunk(self, data: bytes) -> None:
@@ -132,17 +135,17 @@ def _objects(path: str, response: http.client.HTTPResponse) -> Iterator[dict[str
             try:
                 yield json.loads(line)
             except ValueError:
-                # Cut in the middle; an engine that speaks no JSON at all has no last word either.
+                # The line is truncated, or the answer is not JSON: either way the caller gets no final message.
                 return
 
 
 @contextmanager
 def aborted_by(cancelled: threading.Event, stream: Stream) -> Iterator[None]:
-    """While inside, `cancelled` aborts the stream."""
+    """Abort the stream when `cancelled` is set inside the `with` block."""
     finished = threading.Event()
 
     def watch() -> None:
-        while not finished.wait(_LOOK):
+        while not finished.wait(_POLL_S):
             if cancelled.is_set():
                 stream.abort()
                 return

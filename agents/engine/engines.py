@@ -1,4 +1,4 @@
-"""The engine of this host: which build runs on it how, and how its end is told."""
+"""Builds with this host's engine: chooses the driver, and turns the outcome into the result of the wire."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from agents.engine.monitor import Evidence, Witness
 from agents.job.logs import tail
 from agents.job.spec import Spec
 
-# How long an engine may take to export what it had built when its client went, and how often one looks for it.
-_EXPORT_S, _LOOK_S = 60.0, 0.5
+# How long an engine may take to export an image after its client is gone, and how often the agent looks for it.
+_EXPORT_S, _POLL_S = 60.0, 0.5
 
 
 class Driver(Protocol):
-    """One way to build. `run` returns the empty text, or why it failed; AgentError `engine` where that is lost."""
+    """One way to build. `run` returns "" or the error; it raises AgentError `engine` where the outcome is unknown."""
 
     def run(self) -> str: ...
     def cancel(self) -> None: ...
 
 
 def local_engine() -> EngineSocket:
-    """The engine this user would use."""
+    """Return the engine that this user's environment selects."""
     return EngineSocket(find_socket(os.environ))
 
 
 def engine_id() -> str:
-    """The engine's id, the same for every user of it. Raises AgentError `engine`."""
+    """Return the engine's id, which is the same for all its users. Raises AgentError `engine`."""
     return str(local_engine().info()["ID"])
 
 
 def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
-    """The build of this spec in this job folder. Raises AgentError `engine` where its program is not here."""
+    """Return the build of this spec in this job folder. Raises AgentError `engine` where its program is missing."""
     engine = local_engine()
     return EngineBuild(spec, folder, engine, _driver(spec, folder, log, engine))
 
 
 def discard(spec: Spec) -> None:
-    """Drop what the engine holds for the spec: its image and its bases. Fine to repeat."""
+    """Untag the spec's image and its bases in the engine's store. Idempotent."""
     engine = local_engine()
     for name in (spec.image, *(base.name for base in spec.bases)):
         images.untag(engine, name)
 
 
 class EngineBuild:
-    """A build from its bases to its result, as the wire has it. `cancel` comes from another thread, at any time."""
+    """One build, from the check of its bases to its result. `cancel` may be called by any thread at any time."""
 
     def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, driver: Driver) -> None:
         self._spec = spec
@@ -65,13 +65,13 @@ class EngineBuild:
         self._cut_short = False
 
     def run(self) -> dict[str, Any]:
-        """BUILT, FAILED, LOST or CANCELLED. Raises AgentError `engine` where the engine does not even answer."""
+        """Return the result: BUILT, FAILED, LOST or CANCELLED. Raises AgentError `engine` where no engine answers."""
         missing = self._missing_base()
         if missing:
             return {"state": "LOST", "code": "base", "message": missing}
-        kept = folders(self._engine.info())
+        engine_folders = folders(self._engine.info())
         architecture = str(self._engine.version().get("Arch", ""))
-        with Witness(self._engine, [*kept, str(self._folder)]) as witness:
+        with Witness(self._engine, [*engine_folders, str(self._folder)]) as witness:
             lost = False
             try:
                 failure = self._driver.run()
@@ -83,7 +83,7 @@ class EngineBuild:
                 self._cut_short = True
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
-        # What the driver lost is lost, whether or not the engine is back by now.
+        # Where the driver lost the outcome the result is LOST, even if the engine answers again by now.
         fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died), architecture)
         return (fault._replace(message=failure) if lost and fault.code == "engine" else fault)._asdict()
 
@@ -92,17 +92,17 @@ class EngineBuild:
         self._driver.cancel()
 
     def clean_up(self) -> None:
-        """Drop the image of a cancelled build: an engine that was at its last step finishes it without its client.
+        """Untag the image of a cancelled build: an engine in its last build step finishes it without the client.
 
-        Nothing tells whether it was: the line that says so reaches the log late, or never with the client killed.
+        Poll for the image: the log line of the last step comes late, or never where the client was killed.
         """
         until = time.monotonic() + (_EXPORT_S if self._cut_short else 0.0)
         while time.monotonic() < until:
-            with suppress(AgentError):  # an engine that is slow, or being restarted, is asked again
+            with suppress(AgentError):  # an engine that is slow or restarting is asked again
                 if images.inspect(self._engine, self._spec.image) is not None:
                     images.untag(self._engine, self._spec.image)
                     return
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
     def _built(self) -> dict[str, Any]:
         image = images.inspect(self._engine, self._spec.image)
@@ -122,7 +122,7 @@ class EngineBuild:
         foreign = self._spec.platform.split("/")[1] != architecture
         fault = failure_cause.judge(failure, tail(self._folder), evidence, foreign=foreign)
         if fault.state == "FAILED":
-            # Somebody may have pruned it between the first look and the build's.
+            # A prune on the host may have removed the base between the first check and the build.
             missing = self._missing_base()
             if missing:
                 return failure_cause.Fault("LOST", "base", missing)
@@ -139,6 +139,6 @@ def _driver(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> Dr
     version = engine.version()
     program = find_cli(spec.engine, os.environ, version.get("MinAPIVersion", ""), version.get("ApiVersion", ""))
     if program is None:
-        wanted = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
-        raise AgentError("engine", f"{wanted} is not on this host any more")
+        needed = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
+        raise AgentError("engine", f"{needed} is not on this host any more")
     return CliBuild(spec, folder, log, program, environment(folder, engine.path, os.environ))

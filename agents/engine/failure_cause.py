@@ -1,4 +1,4 @@
-"""Whose fault a failed build is: the Dockerfile's (FAILED), or the host's (LOST: it may succeed elsewhere)."""
+"""Tells failures of the Dockerfile (FAILED) from failures of the host (LOST: another host may succeed)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from agents.base.disk import Room
 from agents.base.errors import Code
 from agents.engine.monitor import Evidence
 
-_FULL = 16 << 20
-# Only what QEMU's user mode prints says that it was QEMU.
+_FULL_BYTES = 16 << 20
+# Only this message of QEMU's user mode proves that QEMU crashed.
 _QEMU = re.compile(r"qemu: uncaught target signal .*")
-# A compiler's driver, a shell and the kernel have different words for a process that was killed.
+# Compiler drivers, shells and the kernel report a killed process in different words.
 _KILLED = re.compile(r"exit code: 137\b|\b[Kk]illed\b|\bSIGKILL\b|signal: 9\b")
-# gRPC's names for an engine that goes away with a build under way (it is only asked where nobody cancelled).
-_GONE = re.compile(r"code = (?:Unavailable|Canceled)\b|: context canceled$")
+# gRPC's errors for an engine that goes away during a build (checked only for builds that were not cancelled).
+_ENGINE_GONE = re.compile(r"code = (?:Unavailable|Canceled)\b|: context canceled$")
 
 
-# What the engine and its programs put before the sentence that counts.
-_WRAPPING = re.compile(
+# Prefixes that the engine and its programs put before the error itself.
+_PREFIXES = re.compile(
     r"(?:ERROR: |failed to (?:build|solve)(?: with frontend [\w.]+)?: |rpc error: code = Unknown desc = "
     r"|failed to create LLB definition: )*"
 )
 
 
 class Fault(NamedTuple):
-    """A failed build's result, without its measures."""
+    """The result of a failed build, without `seconds` and `log_size`."""
 
     state: str
     code: Code
@@ -34,17 +34,17 @@ class Fault(NamedTuple):
 
 
 def judge(said: str, log: str, evidence: Evidence, *, foreign: bool) -> Fault:
-    """The fault, from the engine's own sentence, the end of the log, and what was seen meanwhile.
+    """Return the fault, from the engine's error `said`, the end of the log, and the evidence of the monitor.
 
-    `foreign` says that the platform is not the engine's own architecture, so that QEMU may have had a part in it.
+    `foreign`: the platform differs from the engine's architecture, so QEMU may have run the build.
     """
-    said = _WRAPPING.sub("", said, count=1)
+    said = _PREFIXES.sub("", said, count=1)
     full = _full(evidence)
     if full:
         return Fault("LOST", "disk", full)
     if evidence.oom_kills and (evidence.engine_died or _KILLED.search(f"{said}\n{log}")):
         return Fault("LOST", "memory", f"the kernel killed a process for want of memory: {said}")
-    if evidence.engine_died or _GONE.search(said):
+    if evidence.engine_died or _ENGINE_GONE.search(said):
         return Fault("LOST", "engine", f"the engine went away during the build: {said}")
     crash = _QEMU.search(log) if foreign else None
     if crash:
@@ -62,5 +62,5 @@ def _full(evidence: Evidence) -> str:
 
 
 def is_full(room: Room) -> bool:
-    """Whether an engine with this room fails for want of it, whatever it says."""
-    return not room.inodes or room.bytes < _FULL
+    """Return whether this room is too little for an engine to work, whatever error it reports."""
+    return not room.inodes or room.bytes < _FULL_BYTES

@@ -1,7 +1,7 @@
-"""What the host goes through while a build runs: the facts that tell a build's own failure from the host's.
+"""Watches the host during a build, to tell a failure of the build from a failure of the host.
 
-Looked at during the build, because afterwards it is too late: the engine has been restarted, and the step that filled
-the disk is gone with what it wrote.
+After the build it is too late: the engine has been restarted, and the files of the build step that filled the disk are
+deleted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from agents.base.disk import Room, by_room, least_room
 from agents.base.errors import AgentError
 from agents.engine.engine_api import Connection, EngineSocket, target, translated
 
-_LOOK = 0.2
+_POLL_S = 0.2
 _VMSTAT = Path("/proc/vmstat")
-# Nothing has this label: the connection is silent, and ends with the engine.
+# No object has this label, so the connection carries no events and ends only with the engine.
 _SILENT_EVENTS = target("/events", {"filters": '{"label":["archloom.none"]}'})
 
 
 class Evidence(NamedTuple):
-    """`least` is the least room seen, None where none could be looked at; `oom_kills` counts the whole host's."""
+    """`least` is the least room seen, None where no folder could be read; `oom_kills` is for the whole host."""
 
     engine_died: bool
     oom_kills: int
@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
 
 
 class Witness:
-    """A context manager around a build. Raises AgentError `engine` where the engine is not there to begin with."""
+    """Context manager around a build. Raises AgentError `engine` on entry where the engine does not answer."""
 
     def __init__(self, engine: EngineSocket, folders: Sequence[str]) -> None:
         self._engine = engine
@@ -62,8 +62,8 @@ class Witness:
         self._connection.close()
 
     def evidence(self) -> Evidence:
-        """What was seen so far."""
-        self._look()
+        """Return the evidence collected so far."""
+        self._measure_room()
         return Evidence(self._engine_died(), max(0, _oom_kills() - self._kills_before), self._least)
 
     def _engine_died(self) -> bool:
@@ -76,16 +76,16 @@ class Witness:
         return False
 
     def _sample(self) -> None:
-        while not self._finished.wait(_LOOK):
-            self._look()
+        while not self._finished.wait(_POLL_S):
+            self._measure_room()
 
-    def _look(self) -> None:
+    def _measure_room(self) -> None:
         rooms = [room for room in (least_room(self._folders), self._least) if room is not None]
         self._least = min(rooms, key=by_room, default=None)
 
 
 def _ended(connection: socket.socket) -> bool:
-    """Whether the other side is gone. The headers of its answer are all it ever sent."""
+    """Return whether the engine closed the connection. Discard its answer's headers, the only bytes it sends."""
     try:
         while select.select([connection], [], [], 0)[0]:
             if not connection.recv(4096):
@@ -96,7 +96,7 @@ def _ended(connection: socket.socket) -> bool:
 
 
 def _oom_kills() -> int:
-    """Processes the kernel has killed for want of memory since boot; 0 where it does not count."""
+    """Return the processes the kernel's OOM killer has killed since boot; 0 where the kernel has no such counter."""
     with suppress(OSError, ValueError):
         for line in _VMSTAT.read_text(encoding="ascii").splitlines():
             name, _, count = line.partition(" ")

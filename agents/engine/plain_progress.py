@@ -1,4 +1,4 @@
-"""A trace as the lines `docker build --progress plain` prints, which is the form of every job's log."""
+"""Writes traces as the lines of `docker build --progress plain`, the format of every job's log."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import BinaryIO
 
 from agents.engine.buildkit_trace import Log, Status, Trace, Vertex
 
-_NANO = 1e-9
-# A program may draw a progress bar for hours without ever ending its line.
-_LONGEST = 65536
+_S_PER_NS = 1e-9
+# A program may draw a progress bar for hours without a newline.
+_MAX_LINE_BYTES = 65536
 
 
 class _Step:
@@ -22,7 +22,7 @@ class _Step:
 
 
 class Plain:
-    """Writes whole lines only, each to one step. Steps are numbered as they start."""
+    """Writes whole lines only, each of one build step. Build steps are numbered in the order they start."""
 
     def __init__(self, log: BinaryIO) -> None:
         self._file = log
@@ -30,7 +30,7 @@ class Plain:
         self._last = 0
 
     def feed(self, trace: Trace) -> None:
-        # Step by step, each with its name first and its end last: a message holds what many of them did meanwhile.
+        # One message covers many build steps: write them one by one, each with its name first and its end last.
         digests = (
             *(vertex.digest for vertex in trace.vertexes),
             *(log.vertex for log in trace.logs),
@@ -65,7 +65,7 @@ class Plain:
         for line in lines:
             self._output(step, line)
             step.rest_at = log.timestamp
-        if len(step.rest) > _LONGEST:
+        if len(step.rest) > _MAX_LINE_BYTES:
             self._flush(step)
 
     def _status(self, status: Status) -> None:
@@ -76,7 +76,7 @@ class Plain:
         size = ""
         if status.total or status.current:
             size = f" {_size(status.current)}" + (f" / {_size(status.total)}" if status.total else "")
-        took = f" {(status.completed - status.started) * _NANO:.1f}s" if status.started else ""
+        took = f" {(status.completed - status.started) * _S_PER_NS:.1f}s" if status.started else ""
         self._line(step, f"{status.id}{size}{took} done".encode())
 
     def _end(self, vertex: Vertex) -> None:
@@ -92,7 +92,7 @@ class Plain:
         elif vertex.cached:
             self._line(step, b"CACHED")
         else:
-            self._line(step, f"DONE {(vertex.completed - vertex.started) * _NANO:.1f}s".encode())
+            self._line(step, f"DONE {(vertex.completed - vertex.started) * _S_PER_NS:.1f}s".encode())
 
     def _flush(self, step: _Step) -> None:
         if step.rest:
@@ -100,19 +100,19 @@ class Plain:
             step.rest = b""
 
     def _output(self, step: _Step, text: bytes) -> None:
-        seconds = max(0.0, (step.rest_at - step.started) * _NANO)
+        seconds = max(0.0, (step.rest_at - step.started) * _S_PER_NS)
         places = 3 if seconds < 10 else 2 if seconds < 100 else 1
         self._line(step, b"%b %b" % (f"{seconds:.{places}f}".encode(), text.rstrip(b"\r")))
 
     def _line(self, step: _Step, text: bytes) -> None:
-        # An empty line where another step speaks, as docker has it.
+        # Like docker, put an empty line between lines of different build steps.
         gap = b"\n" if self._last not in {0, step.number} else b""
         self._last = step.number
         self._file.write(b"%b#%d %b\n" % (gap, step.number, text))
 
 
 def _size(count: int) -> str:
-    """As docker writes sizes: three digits, decimal units."""
+    """Return a size in docker's format: three digits, decimal units."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:

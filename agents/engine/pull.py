@@ -1,4 +1,4 @@
-"""Bases into the engine's store, through the tunnel, by digest, under their held names."""
+"""Pulls bases by digest through the tunnel into the engine's store, under their held names."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _holding = threading.Lock()
 def pull(
     spec: Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
 ) -> dict[str, int]:
-    """Hold every base of the spec: `{"pulled", "kept"}`. Safe to repeat; what is held is not asked for again.
+    """Pull every base of the spec that is not held yet. Return `{"pulled", "kept"}`. Idempotent.
 
-    Raises AgentError `base` (the registry's word, which base), `tunnel`, `loopback`, `engine`, or `cancelled`.
+    Raises AgentError `base` (the registry's error, and which base), `disk`, `tunnel`, `loopback`, `engine` or
+    `cancelled`.
     """
     engine = local_engine()
     header = tunnel.credentials(spec, port, secret)
     pulled = kept = 0
     for base in spec.bases:
-        # A held name has the digest in it and is given last, so what it names is whole and the right one.
+        # A held name contains the digest and is set last, so the image it names is complete and the right one.
         if images.inspect(engine, base.name) is not None:
             kept += 1
             continue
@@ -38,7 +39,7 @@ def pull(
             _fetch(engine, base, port, header, progress, cancelled)
             _hold(engine, base, reference)
         except AgentError:
-            # It may have come before it was cancelled, and this name would keep it for ever.
+            # The pull may have finished before it was cancelled, and this name would keep the image forever.
             with suppress(AgentError):
                 images.untag(engine, reference)
             raise
@@ -62,25 +63,25 @@ def _fetch(
     try:
         with aborted_by(cancelled, stream):
             answer = stream.post(target("/images/create", query), header)
-            said = next((complaint(message) for message in answer if "error" in message), "")
+            failure = next((complaint(message) for message in answer if "error" in message), "")
     except RefusedError as error:
-        said = error.message
+        failure = error.message
     except AgentError:
         if cancelled.is_set():
             raise _cancelled(base) from None
         raise
     if cancelled.is_set():
         raise _cancelled(base)
-    if said:
-        raise _fault(engine, base, port, said)
+    if failure:
+        raise _fault(engine, base, port, failure)
 
 
 def _hold(engine: EngineSocket, base: Base, reference: str) -> None:
-    """From the tunnel's name to the held one. Another job may pull the same base through the same tunnel."""
+    """Replace the tunnel's name by the held name. Locked: another job may pull the same base through this tunnel."""
     with _holding:
         if images.inspect(engine, base.name) is None:
             if images.inspect(engine, reference) is None:
-                # A pull that is cut ends like one that is whole.
+                # A truncated answer ends like that of a complete pull.
                 message = f"the engine closed the connection while it pulled {base.name}"
                 raise AgentError("engine", message, reason="down")
             images.tag(engine, reference, base.name)
@@ -93,7 +94,7 @@ def _fault(engine: EngineSocket, base: Base, port: int, said: str) -> AgentError
 
 
 def complaint(message: dict[str, Any]) -> str:
-    """What an error object of the engine says."""
+    """Return the message of one of the engine's error objects."""
     return str((message.get("errorDetail") or {}).get("message") or message["error"])
 
 

@@ -1,4 +1,4 @@
-"""The held image through the tunnel, under a name of the tunnel's that is gone afterwards."""
+"""Pushes the held image through the tunnel, under a temporary name in the tunnel's registry."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
-# The engine tells of every 512 KiB of every layer.
-_OFTEN = 0.25
-_WHOLE = frozenset({"Pushed", "Layer already exists"})
+# The engine reports progress for every 512 KiB of every layer: pass on less.
+_INTERVAL_S = 0.25
+_LAYER_DONE = frozenset({"Pushed", "Layer already exists"})
 _PUSHED = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: (\d+)\Z")
 _pushing: dict[str, threading.Lock] = {}
 
@@ -36,10 +36,11 @@ def push(
     progress: Progress,
     cancelled: threading.Event,
 ) -> dict[str, Any]:
-    """Push: `{"digest", "size"}` of the manifest as the engine sent it. Safe to repeat, also on another port.
+    """Push the held image. Return `{"digest", "size"}` of the manifest as the engine reports them.
 
-    `progress` gets bytes done and in all, of the layers the engine has begun with. Raises AgentError `not_built`,
-    `refused` (the registry's word), `tunnel`, `loopback`, `engine` or `cancelled`.
+    Safe to repeat, also on another port. `progress` gets bytes done and bytes in total, of the layers the engine has
+    started. Raises AgentError `not_built`, `refused` (the registry's error), `tunnel`, `loopback`, `engine` or
+    `cancelled`.
     """
     engine = local_engine()
     held = images.inspect(engine, spec.image, manifests=True)
@@ -57,9 +58,9 @@ def push(
 
 @contextmanager
 def _alone(name: str, cancelled: threading.Event) -> Iterator[None]:
-    """One push at a time under one name: the engine looks the name up when it begins, and it is another job's then."""
+    """Hold the lock of a name: the engine resolves the name late, when another job may have moved it to its image."""
     lock = _pushing.setdefault(name, threading.Lock())
-    while not lock.acquire(timeout=_OFTEN):
+    while not lock.acquire(timeout=_INTERVAL_S):
         if cancelled.is_set():
             raise AgentError("cancelled", f"the push of {name} was cancelled before it began")
     try:
@@ -69,19 +70,19 @@ def _alone(name: str, cancelled: threading.Event) -> Iterator[None]:
 
 
 def _drop(engine: EngineSocket, image: str, name: str, tag: str) -> None:
-    """The names a push leaves: the tag, and the digest that was pushed, which would keep the image for ever."""
+    """Untag the names a push leaves: the tag, and the pushed digest, which would keep the image forever."""
     images.untag(engine, f"{name}:{tag}")
-    found = images.inspect(engine, image) or {}
-    for reference in found.get("RepoDigests") or ():
+    description = images.inspect(engine, image) or {}
+    for reference in description.get("RepoDigests") or ():
         if reference.startswith(f"{name}@"):
             images.untag(engine, reference)
 
 
 def _choice(held: dict[str, Any], platform: str) -> dict[str, str]:
-    """Which of an index's images is to be pushed, as the query has it; empty where there is one.
+    """Return the query parameter that selects one image of an index; empty for a single image.
 
-    Of an index that it does not have whole the engine pushes one image, its own platform's rather than ours. An image
-    and its attestations are pushed as they are: naming a platform would leave the attestations behind.
+    Of an incomplete index the engine pushes one image, that of its own platform and not the job's. A single image is
+    pushed with its attestations: a `platform` parameter would leave them out.
     """
     if sum(entry.get("Kind") == "image" for entry in held.get("Manifests") or ()) < 2:
         return {}
@@ -98,39 +99,39 @@ def _send(
     cancelled: threading.Event,
 ) -> dict[str, Any]:
     stream = Stream(engine.path)
-    said, pushed = "", None
+    failure, pushed = "", None
     try:
         with aborted_by(cancelled, stream):
             for message in stream.post(target(f"/images/{name}/push", query), header):
-                said = complaint(message) if "error" in message else said
+                failure = complaint(message) if "error" in message else failure
                 pushed = _result(message) or pushed
                 layers.tell(message)
     except RefusedError as error:
-        said = error.message
+        failure = error.message
     except AgentError:
         if not cancelled.is_set():
             raise
     if cancelled.is_set() and pushed is None:
         raise AgentError("cancelled", f"the push of {name}:{query['tag']} was cancelled")
-    if said:
-        raise tunnel.broken(port, said) or AgentError("refused", said)
+    if failure:
+        raise tunnel.broken(port, failure) or AgentError("refused", failure)
     if pushed is None:
-        cut = f"the engine closed the connection while it pushed {name}:{query['tag']}"
-        raise AgentError("engine", cut, reason="down")
+        error_message = f"the engine closed the connection while it pushed {name}:{query['tag']}"
+        raise AgentError("engine", error_message, reason="down")
     return pushed
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any] | None:
-    """What the status line says that every engine ends a push with; None for any other message.
+    """Return digest and size from the status line with which every engine ends a push; None for other messages.
 
-    The `aux` with the same comes from engines with a graph driver only.
+    Only engines with a graph driver also send them as `aux`.
     """
-    found = _PUSHED.search(str(message.get("status", "")))
-    return {"digest": found[1], "size": int(found[2])} if found else None
+    match = _PUSHED.search(str(message.get("status", "")))
+    return {"digest": match[1], "size": int(match[2])} if match else None
 
 
 class Layers:
-    """Bytes over all layers, told a few times a second."""
+    """Sums the bytes of all layers, and reports them at most every 0.25 s, and at the end."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -139,23 +140,23 @@ class Layers:
         self._reported = (0, 0)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Take one of the engine's messages in."""
+        """Add one of the engine's messages to the sums."""
         layer, detail = message.get("id"), message.get("progressDetail") or {}
         if not layer:
             return
         if "current" in detail:
             current = int(detail["current"])
-            # The engine guesses the size of a layer before it has compressed it.
+            # The engine only estimates a layer's size before it has compressed it.
             self._layers[layer] = (current, max(current, int(detail.get("total") or 0)))
-        elif message.get("status") in _WHOLE:
+        elif message.get("status") in _LAYER_DONE:
             total = self._layers.get(layer, (0, 0))[1]
             self._layers[layer] = (total, total)
         self._report()
 
     def _report(self) -> None:
         now = time.monotonic()
-        known = (sum(done for done, _ in self._layers.values()), sum(total for _, total in self._layers.values()))
-        finished = known[0] == known[1]
-        if known != self._reported and (finished or now - self._reported_at >= _OFTEN):
-            self._reported_at, self._reported = now, known
-            self._progress(*known)
+        sums = (sum(done for done, _ in self._layers.values()), sum(total for _, total in self._layers.values()))
+        finished = sums[0] == sums[1]
+        if sums != self._reported and (finished or now - self._reported_at >= _INTERVAL_S):
+            self._reported_at, self._reported = now, sums
+            self._progress(*sums)

@@ -1,4 +1,4 @@
-"""The near end of the tunnel as the engine sees it: a registry on this host's loopback, for one job."""
+"""The host's end of the SSH tunnel: to the engine, a registry on the host's loopback for one job."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import socket
 from agents.base.errors import AgentError
 from agents.job.spec import Spec
 
-_PATIENCE = 5.0
-# What Go's network errors end with, where the other side is not there or goes away.
-_BROKEN = re.compile(r"(?:connection refused|connection reset by peer|broken pipe|i/o timeout|\bEOF)\s*$")
-_NOBODY = re.compile(r"dial tcp [^ ]*:(\d+): connect: connection refused\s*$")
+_CONNECT_TIMEOUT_S = 5.0
+# Ends of Go's network errors for a peer that does not listen or closes the connection.
+_CONNECTION_LOST = re.compile(r"(?:connection refused|connection reset by peer|broken pipe|i/o timeout|\bEOF)\s*$")
+_CONNECTION_REFUSED = re.compile(r"dial tcp [^ ]*:(\d+): connect: connection refused\s*$")
 
 
 def registry(port: int) -> str:
-    """The registry's name in references. 127.0.0.0/8 needs no TLS by any engine's defaults."""
+    """Return the registry's name in references. By default every engine accepts 127.0.0.0/8 without TLS."""
     return f"127.0.0.1:{port}"
 
 
 def credentials(spec: Spec, port: int, secret: str) -> dict[str, str]:
-    """The header that lets the engine in: user name is the job's own, which its image is named after."""
+    """Return the engine's X-Registry-Auth header, with the job's user name and this `secret` as the password."""
     fields = {"username": user(spec), "password": secret, "serveraddress": registry(port)}
     return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}
 
 
 def user(spec: Spec) -> str:
-    """`7f3a-arm64-1` for the image `archloom/7f3a:arm64-1`."""
+    """Return the job's user name: `7f3a-arm64-1` for the image `archloom/7f3a:arm64-1`."""
     return spec.image.partition("/")[2].replace(":", "-")
 
 
 def broken(port: int, said: str) -> AgentError | None:
-    """The AgentError for what the engine said, where it is the way to the registry that failed.
+    """Return the AgentError for the engine's error `said` where the connection to the registry failed, else None.
 
-    `loopback` where the tunnel is here and the engine finds nobody there: it has a loopback of its own, as rootless
-    engines and those in machines of their own do. Else `tunnel`.
+    `loopback` where the agent reaches the tunnel and the engine does not: the engine has its own loopback, as rootless
+    engines and engines in a virtual machine do. Else `tunnel`.
     """
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE).close()
+        socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return AgentError("tunnel", f"the tunnel on port {port} is not there: {error}")
-    nobody = _NOBODY.search(said)
-    if nobody is not None and int(nobody[1]) == port:
+    refused = _CONNECTION_REFUSED.search(said)
+    if refused is not None and int(refused[1]) == port:
         message = f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is"
         return AgentError("loopback", message)
-    # A tunnel that was broken may be back.
-    return AgentError("tunnel", said) if _BROKEN.search(said) else None
+    # The tunnel may have broken and reconnected since.
+    return AgentError("tunnel", said) if _CONNECTION_LOST.search(said) else None

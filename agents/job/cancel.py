@@ -1,4 +1,4 @@
-"""Ending a job on request: asked first, then killed."""
+"""Cancel a job: SIGTERM first, SIGKILL after a timeout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from agents.base.errors import AgentError
 from agents.base.locks import locked
 from agents.job import results
 
-_PATIENCE = 10.0
-_AFTER_KILL = 5.0
-_LOOK = 0.05
+_TERM_TIMEOUT_S = 10.0
+_KILL_TIMEOUT_S = 5.0
+_POLL_S = 0.05
 
 
-def cancel(folder: Path, patience: float = _PATIENCE) -> dict[str, Any]:
-    """The job's result: the one it had, or the one it ends with now. It has `patience` seconds to end by itself."""
+def cancel(folder: Path, patience: float = _TERM_TIMEOUT_S) -> dict[str, Any]:
+    """End the job and return its result: the one it already had, or the one it ends with now.
+
+    The job gets SIGTERM, and SIGKILL after `patience` seconds. Raises AgentError `internal` where it does not end
+    within 5 s of SIGKILL.
+    """
     with locked(folder):
         known = process.read(folder)
         if known is None:
@@ -28,15 +32,15 @@ def cancel(folder: Path, patience: float = _PATIENCE) -> dict[str, Any]:
             return results.read(folder) or results.settle(folder, never_ran)
     result = results.ended(folder)
     if result is None:
-        # Whoever finds the process dead reads here that it was meant to be; on a full disk it is called lost instead.
+        # Tells `results.ended` that the death was requested. Where a full disk prevents the file, the job is LOST.
         with suppress(OSError):
             (folder / results.CANCELLED).touch()
-        # Only the job itself is asked: it ends its engine in the way that engine needs.
+        # Signal only the job's process: it ends the build in the way its engine needs.
         _ask(known)
         result = _wait(folder, patience)
     if result is None:
         process.end_group(known)
-        result = _wait(folder, _AFTER_KILL)
+        result = _wait(folder, _KILL_TIMEOUT_S)
     if result is None:
         raise AgentError("internal", f"process {known.pid} of the job does not end")
     return result
@@ -54,4 +58,4 @@ def _wait(folder: Path, seconds: float) -> dict[str, Any] | None:
         result = results.ended(folder)
         if result is not None or time.monotonic() > until:
             return result
-        time.sleep(_LOOK)
+        time.sleep(_POLL_S)

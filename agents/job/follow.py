@@ -1,4 +1,4 @@
-"""Telling a job's log from a byte offset on, until the job has ended and all of it is told."""
+"""Send a job's log from a byte offset on, until the job has ended and all of its log is sent."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 
 from agents.job import results
 
-_LOOK = 0.1
-_LARGEST = 65536
+_POLL_S = 0.1
+_MAX_CHUNK_BYTES = 65536
 
 Tell = Callable[[str, int], None]
 
 
 def follow(folder: Path, offset: int, tell: Tell, stop: threading.Event) -> dict[str, Any] | None:
-    """The job's result, after `tell(text, next_offset)` for everything in the log from `offset`; None when stopped.
+    """Call `tell(text, next_offset)` for the log from `offset` on. Return the job's result, or None once `stop` is set.
 
     Texts are at most 64 KiB of log and end at a line's end, except inside a longer line and at the end of the log.
     Bytes that are not UTF-8 become U+FFFD; offsets count the bytes of the file.
     """
     while True:
-        # Asked first: what is read after the end is all there is.
+        # Read the result before the log: once the job has ended, the log is complete.
         result = results.ended(folder)
         offset = _tell_all(folder / results.LOG, offset, result, tell)
         if result is not None:
             return result
-        if stop.wait(_LOOK):
+        if stop.wait(_POLL_S):
             return None
 
 
@@ -39,7 +39,7 @@ def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell
     with path.open("rb") as log:
         while True:
             log.seek(offset)
-            chunk = log.read(_LARGEST if end is None else max(0, min(_LARGEST, end - offset)))
+            chunk = log.read(_MAX_CHUNK_BYTES if end is None else max(0, min(_MAX_CHUNK_BYTES, end - offset)))
             text, used = _cut(chunk, last=end is not None and offset + len(chunk) == end)
             if not used:
                 return offset
@@ -48,11 +48,11 @@ def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell
 
 
 def _cut(chunk: bytes, *, last: bool) -> tuple[str, int]:
-    """The text that may be told of this chunk, and how many bytes it is."""
+    """Return the text of this chunk that can be sent now, and its length in bytes of the log."""
     lines = chunk.rfind(b"\n") + 1
     if lines:
         return chunk[:lines].decode("utf-8", "replace"), lines
-    if last or len(chunk) == _LARGEST:
-        # A character that is cut in two is told with its second half, unless there will be none.
+    if last or len(chunk) == _MAX_CHUNK_BYTES:
+        # A UTF-8 character cut in two waits for its other bytes, unless the log has ended.
         return codecs.utf_8_decode(chunk, "replace", last)
     return "", 0

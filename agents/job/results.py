@@ -1,4 +1,4 @@
-"""How a job ended: written once, last, and by whoever knows. A job found dead without a result is lost."""
+"""The result of a job: written once, as the last thing of the job. A job found dead without a result is LOST."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOG = "log"
 HEARTBEAT = "heartbeat"
 CANCELLED = "cancelled"
 _RESERVE = "result.reserve"
-_RESERVED = 16384
-_LONGEST_MESSAGE = 2000
+_RESERVED_BYTES = 16384
+_MAX_MESSAGE_CHARS = 2000
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The result, where there is one."""
+    """Return the job's result; None where there is none."""
     try:
         result: dict[str, Any] = json.loads((folder / FILE).read_bytes())
     except FileNotFoundError:
@@ -30,13 +30,13 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def reserve(folder: Path) -> None:
-    """Room for a result, taken while the disk has some: a full disk must not keep a job from saying so."""
+    """Allocate space for the result while the disk has some, so that a job can still report a full disk."""
     with (folder / _RESERVE).open("wb") as file:
-        file.write(b" " * _RESERVED)
+        file.write(b" " * _RESERVED_BYTES)
 
 
 def finish(folder: Path, result: dict[str, Any]) -> None:
-    """The job's own last word."""
+    """Write the result into the reserved space, flush it, and rename it to its place."""
     reserved = folder / _RESERVE
     with reserved.open("r+b") as file:
         file.write(_encode(result))
@@ -47,8 +47,8 @@ def finish(folder: Path, result: dict[str, Any]) -> None:
 
 
 def settle(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Somebody else's word on a job that cannot speak any more: the first one counts, and is returned."""
-    # A file that is there, because a full disk has no room for a lock of its own.
+    """Write a result for a job that never ran or is dead. Return the result that was written first: it counts."""
+    # Lock a file that exists: a full disk may have no room for a new lock file.
     with locked(folder, spec.FILE):
         known = read(folder)
         if known is not None:
@@ -61,10 +61,10 @@ def settle(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def ended(folder: Path) -> dict[str, Any] | None:
-    """The result of the job, None while it runs or before it was started.
+    """Return the job's result; None while it runs or before it was started.
 
-    A dead job without a result gets one here (`vanished`, or `reboot`, or CANCELLED where that was asked), and what
-    it left running is ended.
+    A dead job without a result gets one: CANCELLED where its cancellation was requested, else LOST with `reboot` or
+    `vanished`. Processes that it left running are killed.
     """
     result = read(folder)
     if result is not None:
@@ -73,7 +73,7 @@ def ended(folder: Path) -> dict[str, Any] | None:
     if known is None or process.is_alive(known):
         return None
     process.end_group(known)
-    # Read again: it may have written its result and died between the two looks.
+    # Read again: the process may have written its result and exited between the two checks.
     return read(folder) or settle(folder, _verdict(folder, known))
 
 
@@ -101,6 +101,6 @@ def _size(path: Path) -> int:
 
 def _encode(result: dict[str, Any]) -> bytes:
     message = result.get("message")
-    if isinstance(message, str) and len(message) > _LONGEST_MESSAGE:
-        result = {**result, "message": message[:_LONGEST_MESSAGE] + "…"}
+    if isinstance(message, str) and len(message) > _MAX_MESSAGE_CHARS:
+        result = {**result, "message": message[:_MAX_MESSAGE_CHARS] + "…"}
     return json.dumps(result).encode()

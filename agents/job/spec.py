@@ -1,4 +1,4 @@
-"""What a job is asked to build: the `spec` of the wire, validated before anything is written."""
+"""What a job builds: the `spec` of the wire, validated before anything is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IMAGE = re.compile(r"archloom/[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{
 
 
 class Base(NamedTuple):
-    """A base image: pulled as `repository@digest` through the tunnel and held under `name`."""
+    """A base image: pulled as `repository@digest` through the tunnel, and kept in the engine under `name`."""
 
     name: str
     repository: str
@@ -28,7 +28,7 @@ class Base(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """`dockerfile` is the effective text; the other fields are as on the wire."""
+    """What a job builds. `dockerfile` is the text of the effective Dockerfile; other fields are as on the wire."""
 
     platform: str
     engine: str
@@ -44,7 +44,7 @@ class Spec(NamedTuple):
 
 
 def parse(data: object) -> Spec:
-    """The spec in this JSON value. Raises AgentError `bad_request` that names the first wrong field."""
+    """Parse a JSON value as a spec. Raises AgentError `bad_request` that names the first wrong field."""
     fields = mapping(data, "spec")
     if fields.get("format") != FORMAT:
         raise AgentError("bad_request", f"spec.format is {fields.get('format')!r}, this agent reads {FORMAT}")
@@ -67,7 +67,7 @@ def parse(data: object) -> Spec:
 
 
 def read(folder: Path) -> Spec:
-    """The spec of the job in this folder."""
+    """Return the spec of the job in this folder."""
     return parse(json.loads((folder / FILE).read_text(encoding="utf-8")))
 
 

@@ -1,4 +1,4 @@
-"""Job folders: created whole, listed, and removed with everything the job held."""
+"""Job folders: created atomically, listed, and removed with everything the job holds in the engine."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ Discard = Callable[[spec.Spec], None]
 
 
 class Jobs:
-    """The jobs below one state folder. Names that are not job ids never reach the file system."""
+    """The jobs below one state folder. A name that is not a valid job id never reaches the file system."""
 
     def __init__(self, state_folder: Path) -> None:
         self._root = state_folder / "jobs"
 
     def folder(self, job: str) -> Path:
-        """The folder of a job that was created. Raises AgentError `bad_request` or `unknown_job`."""
+        """Return the folder of an existing job. Raises AgentError `bad_request` on an invalid name, `unknown_job`."""
         path = self._path(job)
         if not path.is_dir():
             raise AgentError("unknown_job", f"there is no job '{job}' on this host")
         return path
 
     def create(self, job: str, wanted: object) -> None:
-        """The job's folder with its spec, at once. Raises AgentError `spec_differs` where it has another."""
+        """Create the job's folder and spec atomically; again with the same spec is fine.
+
+        Raises AgentError `spec_differs` where the job exists with another spec, `bad_request` where name or spec is
+        invalid.
+        """
         spec.parse(wanted)
         path = self._path(job)
         with locked(self._root, ".lock"):
@@ -53,25 +57,25 @@ class Jobs:
                 raise
 
     def forget(self, job: str, discard: Discard) -> None:
-        """End the job, drop what the engine holds for it, remove its folder. Fine to repeat, and for unknown jobs.
+        """Cancel the job, discard what the engine holds for it, and remove its folder.
 
-        Where `discard` fails the folder stays, so that the next call can finish.
+        Repeating is fine, as are unknown jobs. Where `discard` fails the folder stays, so that another call can finish.
         """
         path = self._path(job)
         if path.is_dir():
             cancel.cancel(path)
-            # Locked, so that no job begins to count on a base between the look and its removal.
+            # Under the lock no new job can start to need a base between this check and the base's removal.
             with locked(self._root, ".lock"):
                 own = _readable_spec(path)
                 if own is not None:
                     shared = {base.name for other in self._others(path) for base in other.bases}
                     discard(own._replace(bases=tuple(base for base in own.bases if base.name not in shared)))
                 path.rename(tempfile.mkdtemp(prefix=f".gone.{job}.", dir=self._root))
-        for left in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
-            remove_tree(left)
+        for leftover in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
+            remove_tree(leftover)
 
     def settle(self, job: str, arrived: spec.Spec, discard: Discard) -> None:
-        """Drop the bases that came for a job which was forgotten meanwhile, unless another job names them."""
+        """Discard bases that arrived for a job that was forgotten meanwhile, except those that another job names."""
         path = self._path(job)
         with locked(self._root, ".lock"):
             if not path.is_dir():
@@ -79,9 +83,12 @@ class Jobs:
                 discard(arrived._replace(bases=tuple(base for base in arrived.bases if base.name not in shared)))
 
     def entries(self) -> list[dict[str, object]]:
-        """Every job: SENDING before it is started, BUILDING while it runs, then the state of its result."""
-        found = (_describe(path) for path in self._folders())
-        return [entry for entry in found if entry is not None]
+        """Return `{"job", "state", "since"}` of every job.
+
+        States: SENDING before the job is started, BUILDING while it runs, then the state of its result.
+        """
+        entries = (_describe(path) for path in self._folders())
+        return [entry for entry in entries if entry is not None]
 
     def _path(self, job: str) -> Path:
         if not _NAME.match(job):
@@ -93,14 +100,14 @@ class Jobs:
 
     def _others(self, path: Path) -> Iterator[spec.Spec]:
         for other in self._folders():
-            found = None if other == path else _readable_spec(other)
-            if found is not None:
-                yield found
+            other_spec = None if other == path else _readable_spec(other)
+            if other_spec is not None:
+                yield other_spec
 
 
 def has_arrived(folder: Path) -> bool:
-    """Whether the job has its context. One that came before the host was last started is none: a power cut leaves
-    files that are there and have holes.
+    """Whether the job has its context. One that arrived in an earlier boot does not count: a power cut can leave files
+    with holes.
     """
     try:
         return (folder / CONTEXT).is_dir() and (folder / _CONTEXT_BOOT).read_text(encoding="ascii") == state.boot_id()
@@ -109,12 +116,12 @@ def has_arrived(folder: Path) -> bool:
 
 
 def mark_arrived(folder: Path) -> None:
-    """From now on the job has its context, or will when the context is renamed to its place."""
+    """Record that the context arrived in this boot. It counts from now on, or once it is renamed to its place."""
     (folder / _CONTEXT_BOOT).write_text(state.boot_id(), encoding="ascii")
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree whose directories may have any mode: contexts keep theirs."""
+    """Remove a tree whose directories may have any mode: contexts keep the modes they were sent with."""
     if path.is_symlink():
         path.unlink()
         return
@@ -128,7 +135,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _readable_spec(path: Path) -> spec.Spec | None:
-    # A power cut may leave an empty file; such a job holds nothing that could still be named.
+    # A power cut may leave an empty spec. Without it, the names of what the engine holds for the job are unknown.
     try:
         return spec.read(path)
     except (OSError, ValueError, AgentError):
@@ -139,7 +146,7 @@ def _describe(path: Path) -> dict[str, object] | None:
     try:
         state, since = _state(path)
     except FileNotFoundError:
-        return None  # forgotten meanwhile
+        return None  # another request has forgotten the job meanwhile
     return {"job": path.name, "state": state, "since": since}
 
 

@@ -1,7 +1,7 @@
-"""The smallest programs there are: static ELF files, one per architecture, that end with status 0.
+"""Minimal static ELF programs, one per architecture, that exit with status 0.
 
-Each is a header, one segment and a few instructions for the kernel's exit call; whether it ends with 0 says whether
-this machine executes that architecture, by itself or through an emulator. BuildKit asks the same way (util/archutil).
+Each has a header, one segment and a few instructions for the exit system call. It exits with 0 where the host executes
+that architecture, natively or emulated. BuildKit probes in the same way (util/archutil).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import struct
 from typing import NamedTuple
 
 _BASE = 0x400000
-# Congruent on every page size Linux has, 64 KiB at most: the question is the CPU, not the page size.
+# Valid for every page size of Linux, 64 KiB at most: the result must depend on the CPU, not on the page size.
 _ALIGN = 0x10000
-_READ_EXECUTE = 5
-_EXECUTABLE, _CURRENT, _LOADED = 2, 1, 1
+_PF_R_X = 5
+_ET_EXEC, _EV_CURRENT, _PT_LOAD = 2, 1, 1
 
 
 class _Machine(NamedTuple):
@@ -42,31 +42,31 @@ ARCHITECTURES = tuple(_MACHINES)
 
 
 def program(architecture: str) -> bytes:
-    """The program of one of ARCHITECTURES, as a file."""
+    """Return the ELF file of one of ARCHITECTURES."""
     machine = _MACHINES[architecture]
     wide = machine.bits == 64
     code = bytes.fromhex(machine.code)
     head, segment = (64, 56) if wide else (52, 32)
     size = head + segment + len(code)
     word = "Q" if wide else "I"
-    ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if machine.order == ">" else 1, _CURRENT]) + bytes(9)
+    ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if machine.order == ">" else 1, _EV_CURRENT]) + bytes(9)
     header = ident + struct.pack(
         f"{machine.order}HHI{word}{word}{word}IHHHHHH",
-        *(_EXECUTABLE, machine.number, _CURRENT),
+        *(_ET_EXEC, machine.number, _EV_CURRENT),
         *(_BASE + head + segment, head, 0, machine.flags),
         *(head, segment, 1, 0, 0, 0),
     )
     if wide:
-        fields = (_LOADED, _READ_EXECUTE, 0, _BASE, _BASE, size, size, _ALIGN)
+        fields = (_PT_LOAD, _PF_R_X, 0, _BASE, _BASE, size, size, _ALIGN)
         loaded = struct.pack(f"{machine.order}IIQQQQQQ", *fields)
     else:
-        fields = (_LOADED, 0, _BASE, _BASE, size, size, _READ_EXECUTE, _ALIGN)
+        fields = (_PT_LOAD, 0, _BASE, _BASE, size, size, _PF_R_X, _ALIGN)
         loaded = struct.pack(f"{machine.order}IIIIIIII", *fields)
     return header + loaded + code
 
 
 def architecture_of(header: bytes) -> str | None:
-    """Which of ARCHITECTURES an ELF file that begins like this is for: class, byte order and e_machine decide."""
+    """Return the one of ARCHITECTURES with this ELF header's class, byte order and e_machine; None for any other."""
     if len(header) < 20 or header[:4] != b"\x7fELF":
         return None
     bits, order = {1: 32, 2: 64}.get(header[4]), {1: "<", 2: ">"}.get(header[5])

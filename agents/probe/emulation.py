@@ -1,6 +1,6 @@
-"""Which architectures this machine executes, found by executing one tiny program of each, and what emulates them.
+"""Finds the architectures this host executes, by running a minimal program of each, and the binfmt_misc entries.
 
-A program that runs does not tell the CPU from an emulator, so the kernel's register of emulators is read beside it.
+A program's success does not tell native execution from emulation, so the kernel's binfmt_misc entries are read as well.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import Any
 from agents.probe import elf_stubs
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
-# A broken emulator may hang; all programs together get this long.
-_PATIENCE = 2.0
-# Says something of the place, not of the program: mounted noexec, or forbidden by a security module.
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+# A broken binfmt_misc handler may hang; this is the limit for all programs together.
+_RUN_TIMEOUT_S = 2.0
+# Errors caused by the folder, not by the program: mounted noexec, or denied by a security module.
+_FOLDER_ERRNOS = frozenset({errno.EACCES, errno.EPERM})
 
 
 def runs(environ: Mapping[str, str]) -> dict[str, bool]:
-    """For each known architecture whether its program ended with 0 within two seconds."""
-    with ExitStack() as kept:
-        started = {name: _start(name, environ, kept) for name in elf_stubs.ARCHITECTURES}
-        until = time.monotonic() + _PATIENCE
-        return {name: _ended_well(process, until) for name, process in started.items()}
+    """Return for each known architecture whether its program exited with 0 within two seconds."""
+    with ExitStack() as resources:
+        started = {name: _start(name, environ, resources) for name in elf_stubs.ARCHITECTURES}
+        deadline = time.monotonic() + _RUN_TIMEOUT_S
+        return {name: _ended_well(process, deadline) for name, process in started.items()}
 
 
 def binfmt(folder: Path = _BINFMT) -> dict[str, Any]:
-    """The kernel's register of emulators: `entries` has those for the architectures `runs` knows."""
+    """Return the state of binfmt_misc; `entries` has the handlers for the architectures that `runs` knows."""
     status = _text(folder / "status")
     if not status:
         return {"mounted": False, "enabled": False, "entries": []}
-    found = (_entry(path) for path in sorted(folder.iterdir()) if path.name not in {"register", "status"})
-    entries = [entry for entry in found if entry is not None]
+    parsed = (_entry(path) for path in sorted(folder.iterdir()) if path.name not in {"register", "status"})
+    entries = [entry for entry in parsed if entry is not None]
     return {"mounted": True, "enabled": status.strip() == "enabled", "entries": entries}
 
 
@@ -65,7 +65,10 @@ def _text(path: Path) -> str:
 
 
 def _start(name: str, environ: Mapping[str, str], kept: ExitStack) -> subprocess.Popen[bytes] | None:
-    """The running program; None where the machine cannot execute it. What `kept` holds must outlive it."""
+    """Start the program and return its process; None where the host cannot execute it.
+
+    `kept` must stay open while the program runs.
+    """
     for place in _places(environ):
         try:
             path, fds = kept.enter_context(_placed(elf_stubs.program(name), place))
@@ -74,7 +77,7 @@ def _start(name: str, environ: Mapping[str, str], kept: ExitStack) -> subprocess
         try:
             return kept.enter_context(_execute(path, fds))
         except OSError as error:
-            if error.errno not in _FORBIDDEN:
+            if error.errno not in _FOLDER_ERRNOS:
                 return None
     return None
 
@@ -85,15 +88,15 @@ def _execute(path: str, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
-    # In memory first: no disk is written, and no other thread's child can hold it open and make it "text file busy".
-    # Kernels can be told to forbid that (vm.memfd_noexec), and /tmp is often mounted noexec.
+    # In memory ("") first: no disk is written, and no child of another thread can hold the file open, which makes exec
+    # fail with ETXTBSY. The sysctl vm.memfd_noexec may forbid it, and /tmp is often mounted noexec.
     runtime = environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
     return ("", "/var/tmp", str(Path.home()), runtime, "/tmp")  # noqa: S108 - mkdtemp makes the folder inside
 
 
 @contextmanager
 def _placed(program: bytes, folder: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The program as something that can be executed: a path, and the descriptors its process must inherit."""
+    """Write the program to this folder, or to memory for "". Yield its path and the descriptors it must inherit."""
     if not folder:
         memory = os.memfd_create("archloom-probe", os.MFD_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""What the container engine says of itself, and how it can be driven."""
+"""Probes the container engine, and the docker command lines that can drive it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REASONS = frozenset({"absent", "denied", "down", "odd"})
 
 
 def engine(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The observation's `engine`; where it does not answer, only `kind`, `socket` and `error`."""
+    """Return the observation's `engine`; only `kind`, `socket` and `error` where the engine does not answer."""
     path = ""
     try:
         path = find_socket(environ)
@@ -35,7 +35,7 @@ def engine(environ: Mapping[str, str]) -> dict[str, Any]:
         "api": version.get("ApiVersion", ""),
         "min_api": version.get("MinAPIVersion", ""),
         "os": version.get("Os", ""),
-        # Not the kernel's: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images.
+        # May differ from the kernel's: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images.
         "arch": version.get("Arch", ""),
         "id": info.get("ID", ""),
         **root,
@@ -52,18 +52,18 @@ def _folder(path: str) -> dict[str, Any]:
 
 
 def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
-    """The `engine` of a host where nobody answers at this path."""
+    """Return the observation's `engine` where no engine answers at this path."""
     return {"kind": "docker", "socket": path, "error": {"code": code, "message": message}}
 
 
 def command_line(cli: docker_clis.Cli, engine: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the observation's `clis`; `engine` is the observation's."""
+    """Return one entry of the observation's `clis`; `engine` is the observation's `engine`."""
     fits = cli.fits(engine.get("min_api", ""), engine.get("api", ""))
     return {"path": cli.path, "version": cli.version, "buildx": cli.buildx or None, "buildx_fits": fits}
 
 
 def _kind(version: Mapping[str, Any]) -> str:
-    # podman answers on docker's socket too, and has no BuildKit.
+    # podman may listen on docker's socket too, and has no BuildKit.
     names = [str(part.get("Name", "")) for part in version.get("Components") or ()]
     return "podman" if any("podman" in name.lower() for name in names) else "docker"
 

@@ -1,4 +1,4 @@
-"""What the kernel says of this machine. What it does not say is None or absent; nothing here needs root."""
+"""Probes the host's kernel and hardware, without root. Values that the kernel does not report are None or absent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 _PROC, _SYS = Path("/proc"), Path("/sys")
 _PER_LINUX32 = 0x0008
-_PATIENCE = 2.0
-# A sensor that is not there reads as -273 °C or as nonsense.
-_COLDEST, _HOTTEST = -40.0, 150.0
+_VCGENCMD_TIMEOUT_S = 2.0
+# A missing sensor reads as -273 °C or as a value outside this range.
+_MIN_CELSIUS, _MAX_CELSIUS = -40.0, 150.0
 
 
 def machine() -> dict[str, Any]:
-    """The part of the observation that neither the engine nor a program has to be asked for."""
+    """Return the part of the observation that needs neither the engine nor the docker command line."""
     uname = os.uname()
     return {
         "uptime": _first_number(_PROC / "uptime"),
@@ -38,7 +38,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpuinfo(text: str) -> dict[str, Any]:
-    """Of the first processor in /proc/cpuinfo: `architecture` (Arm's), `model`, `features`; empty where not said."""
+    """Parse /proc/cpuinfo, first processor: `architecture` (Arm only), `model`, `features`; empty where missing."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.partition(":")
@@ -52,7 +52,7 @@ def cpuinfo(text: str) -> dict[str, Any]:
 
 
 def memory(text: str) -> dict[str, int]:
-    """Bytes, from /proc/meminfo. `available` falls back to what is free: kernels before 3.14 do not say it."""
+    """Parse /proc/meminfo, in bytes. `available` falls back to MemFree: kernels before 3.14 have no MemAvailable."""
     fields = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
@@ -67,16 +67,16 @@ def memory(text: str) -> dict[str, int]:
 
 
 def temperature(zones: Path) -> float | None:
-    """The hottest zone, in °C."""
+    """Return the temperature of the hottest thermal zone in °C; None without a plausible reading."""
     readings = []
     for path in zones.glob("thermal_zone*/temp"):
         with suppress(OSError, ValueError):
             readings.append(int(path.read_text(encoding="ascii")) / 1000)
-    return max((reading for reading in readings if _COLDEST < reading < _HOTTEST), default=None)
+    return max((reading for reading in readings if _MIN_CELSIUS < reading < _MAX_CELSIUS), default=None)
 
 
 def memory_cgroup(cgroup: Path, table: Path) -> bool | None:
-    """Whether the kernel can limit the memory of a container; Raspberry Pi kernels start with that switched off."""
+    """Return whether the memory cgroup controller is enabled; Raspberry Pi kernels disable it by default."""
     controllers = _text(cgroup / "cgroup.controllers").split()
     if controllers:
         return "memory" in controllers
@@ -88,14 +88,14 @@ def memory_cgroup(cgroup: Path, table: Path) -> bool | None:
 
 
 def linger() -> bool:
-    """Whether this user's services, such as a rootless engine, outlive the last logout."""
+    """Return whether this user's services, such as a rootless engine, keep running after the last logout."""
     with suppress(KeyError):
         return Path("/var/lib/systemd/linger", pwd.getpwuid(os.getuid()).pw_name).exists()
     return False
 
 
 def disk(path: Path) -> tuple[int, int]:
-    """Bytes free for us and in all, on the file system of this path or of what is there of it."""
+    """Return (free for this user, total) in bytes, of the file system of this path or its nearest existing parent."""
     for place in (path, *path.parents):
         with suppress(OSError):
             status = os.statvfs(place)
@@ -104,17 +104,17 @@ def disk(path: Path) -> tuple[int, int]:
 
 
 def _aarch32() -> bool | None:
-    """Whether the kernel gives 32-bit Arm programs to the CPU: with none that can, it refuses the personality."""
+    """Return whether the CPU runs 32-bit Arm programs: where none can, the kernel refuses PER_LINUX32."""
     answers: list[bool] = []
 
     def ask() -> None:
-        # Some builds of Python come without it, and then nobody can ask.
+        # Some builds of Python lack ctypes; the answer is then None.
         with suppress(ImportError):
             import ctypes
 
             answers.append(ctypes.CDLL(None).personality(_PER_LINUX32) != -1)
 
-    # A personality is its thread's alone, so it ends with this one.
+    # A personality belongs to one thread, so the change ends with this thread.
     asking = threading.Thread(target=ask)
     asking.start()
     asking.join()
@@ -122,7 +122,7 @@ def _aarch32() -> bool | None:
 
 
 def _throttled() -> int | None:
-    """The Raspberry Pi firmware's bits: 0 under-voltage, 1 capped, 2 throttled, 3 hot now; 16 to 19 since boot."""
+    """Return the Raspberry Pi firmware's bits: 0 under-voltage, 1 capped, 2 throttled, 3 hot now; 16-19 since boot."""
     program = shutil.which("vcgencmd")
     if program is None:
         return None
@@ -132,7 +132,7 @@ def _throttled() -> int | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE,
+            timeout=_VCGENCMD_TIMEOUT_S,
             check=False,
         )
         return int(answer.stdout.decode("ascii").strip().partition("=")[2], 16)

@@ -1,4 +1,4 @@
-"""One look at this host: the observation of the wire. What the findings mean is decided by the coordinator."""
+"""Collects the observation of this host. The coordinator turns its raw findings into facts."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from agents.probe import engine as probe_engine
 from agents.probe import machine as probe_machine
 
 _SHARED_SLOTS = "/run/lock"
-# A sound host answers in a fraction of a second; a loaded one on an SD card gets the benefit of the doubt.
-_ENGINE_PATIENCE = 5.0
-_PROGRAMS_PATIENCE = 15.0
+# A healthy host answers in a fraction of a second; these limits allow for a loaded host on an SD card.
+_ENGINE_TIMEOUT_S = 5.0
+_CLIS_TIMEOUT_S = 15.0
 
 T = TypeVar("T")
 
 
-def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _ENGINE_PATIENCE) -> dict[str, Any]:
-    """The observation, within 20 s. An engine that does not answer in `engine_patience` seconds is reported as down."""
+def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _ENGINE_TIMEOUT_S) -> dict[str, Any]:
+    """Return the observation, within 20 s. An engine that does not answer in `engine_patience` seconds is `down`."""
     began = time.time()
     engine = _beside(lambda: probe_engine.engine(environ))
     installed = _beside(lambda: docker_clis.installed(environ))
     machine = probe_machine.machine()
     runs = emulation.runs(environ)
     folder = state.open_state(environ)
-    found = engine(engine_patience) or _hung(environ)
+    engine_report = engine(engine_patience) or _hung(environ)
     return {
         "time": began,
         **machine,
-        "linger": probe_machine.linger() if found.get("rootless") else None,
-        "engine": found,
-        "clis": [probe_engine.command_line(cli, found) for cli in installed(_PROGRAMS_PATIENCE) or ()],
+        "linger": probe_machine.linger() if engine_report.get("rootless") else None,
+        "engine": engine_report,
+        "clis": [probe_engine.command_line(cli, engine_report) for cli in installed(_CLIS_TIMEOUT_S) or ()],
         "binfmt": emulation.binfmt(),
         "runs": runs,
         "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),
@@ -57,9 +57,9 @@ def _hung(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _beside(ask: Callable[[], T]) -> Callable[[float], T | None]:
-    """Starts `ask` in a thread of its own; the result waits that many seconds for its answer, then is None."""
+    """Run `ask` in a thread. The returned function waits up to that many seconds for its answer, else returns None."""
     answers: list[T] = []
-    # Nothing can end a call that hangs, so it must not keep the agent alive either.
+    # A call that hangs cannot be ended: a daemon thread does not keep the agent from exiting.
     thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()
 

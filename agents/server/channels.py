@@ -1,4 +1,4 @@
-"""The two channels over stdin and stdout, from their first byte to the exit status."""
+"""The control and bulk channels over stdin and stdout, from the first byte to the exit status."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from agents.server.control import Parts, Save
 from agents.server.purge import find_places, purge_all
 from agents.wire import chunks, frames
 
-_LONGEST_MARK = 1024
+_MAX_MARK_BYTES = 1024
 
 
 class Pipes(NamedTuple):
-    """The channel's own ends. What else is printed goes to stderr, and nobody else reads what comes in."""
+    """Private copies of stdin and stdout. All other output goes to stderr; other readers of stdin get /dev/null."""
 
     reader: BinaryIO
     writer: BinaryIO
@@ -34,7 +34,7 @@ class Pipes(NamedTuple):
 
 
 def control(folder: Path, version: str, run: Callable[[Pipes], None]) -> None:
-    """Say hello, then `run` until the channel ends. Does not return."""
+    """Send the greeting, then call `run`, which returns when the channel ends. Does not return."""
     pipes = _take_pipes()
     pipes.replies.greet(
         {
@@ -50,12 +50,12 @@ def control(folder: Path, version: str, run: Callable[[Pipes], None]) -> None:
         }
     )
     run(pipes)
-    # Not by way of the interpreter: threads that still carry something end here, and the kernel closes what they hold.
+    # Skip the interpreter's shutdown: threads still under way end at once, and the kernel closes their descriptors.
     os._exit(0)
 
 
 def bulk(folder: Path, job: str) -> int:
-    """Receive the job's context and say how that went; the exit status is 0 where it is there."""
+    """Receive the job's context and answer `ok` or `error`. Return the exit status: 0 where the context is complete."""
     pipes = _take_pipes()
     try:
         received = _receive(Jobs(folder).folder(job), folder, pipes)
@@ -67,9 +67,10 @@ def bulk(folder: Path, job: str) -> int:
 
 
 def image_out(folder: Path, job: str, save: Save) -> int:
-    """Send the job's image as an archive, after a line that says which it is; the exit status is 0 where it is whole.
+    """Send a line that names the job's image, then the image as an archive in pieces.
 
-    What goes wrong is a line in place of the first one or of a piece.
+    An error is a line in place of the first line or of a piece. Returns the exit status: 0 where the archive is
+    complete.
     """
     pipes = _take_pipes()
     try:
@@ -88,15 +89,18 @@ def image_out(folder: Path, job: str, save: Save) -> int:
 
 
 def bases_in(folder: Path, job: str, parts: Parts) -> int:
-    """Load the job's bases from an archive and say how that went; the exit status is 0 where they are held."""
+    """Load the job's bases from an archive and answer `ok` or `error`.
+
+    Returns the exit status: 0 where the engine holds every base.
+    """
     pipes = _take_pipes()
     try:
         jobs = Jobs(folder)
-        wanted = spec.read(jobs.folder(job))
+        job_spec = spec.read(jobs.folder(job))
         try:
-            loaded = parts.load(wanted, chunks.receive(pipes.reader))
+            loaded = parts.load(job_spec, chunks.receive(pipes.reader))
         finally:
-            jobs.settle(job, wanted, parts.discard)
+            jobs.settle(job, job_spec, parts.discard)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, folder)))
         return 1
@@ -105,11 +109,14 @@ def bases_in(folder: Path, job: str, parts: Parts) -> int:
 
 
 def purge(environment: Mapping[str, str]) -> int:
-    """Delete everything of archloom on this host and say what that was. The mark of the user's key is on stdin."""
+    """Delete everything of archloom on this host for this user, and answer what was deleted.
+
+    stdin has the mark that ends the user's line in `authorized_keys`. Returns the exit status.
+    """
     pipes = _take_pipes()
     try:
         places = find_places(environment)
-        done = purge_all(places, pipes.reader.read(_LONGEST_MARK).decode("ascii", "replace").strip())
+        done = purge_all(places, pipes.reader.read(_MAX_MARK_BYTES).decode("ascii", "replace").strip())
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, Path("/"))))
         return 1
@@ -122,7 +129,7 @@ def _receive(job: Path, folder: Path, pipes: Pipes) -> Received:
     try:
         return receive(job, pipes.reader, pipes.replies.greet, objects)
     finally:
-        # Also after a transfer that broke: what had come is in the store. A disk too full to count is no context's end.
+        # A broken transfer has added objects too. A disk too full to write the ledger must not fail the transfer.
         with suppress(OSError):
             trim(objects.root, objects.added, budget(objects.root))
         objects.close()

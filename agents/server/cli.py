@@ -1,4 +1,4 @@
-"""The command line: which channel, or which job, and with which parts."""
+"""The agent's command line: selects a channel, or the detached process of a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | pur
 
 
 def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare = engines.prepare) -> int:
-    """The exit status. `job`, with the arguments `start` makes, is the detached process and not for people."""
+    """Run one command and return the exit status.
+
+    `job`, with the arguments that `start` builds, is the detached process, and not meant for users.
+    """
     words = list(arguments)
     try:
         if words == ["serve"]:
@@ -45,6 +48,6 @@ def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare = en
 
 
 def version() -> str:
-    """The hash in the file name the coordinator gave this agent; `source` in a checkout."""
+    """Return the hash in the file name that the coordinator gave this agent; `source` in a checkout."""
     named = re.search(r"archloom-agent-([0-9a-f]+)\.pyz", __file__)
     return named[1] if named else "source"

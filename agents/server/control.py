@@ -1,4 +1,4 @@
-"""The control channel: requests from stdin, each in a thread of its own, until stdin ends."""
+"""The control channel: answers requests from stdin, each in its own thread, until stdin ends."""
 
 from __future__ import annotations
 
@@ -20,18 +20,25 @@ from agents.server import start
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
-# Seconds that a cancelled pull or push may take to end: a push has names to take away again.
-_LET_GO = 5.0
-# Seconds an operation is given to finish when the channel ends; 0 for others. A cancelled job may take 15 to be
-# killed, and what is carried for a forgotten one ends before that.
-_TO_FINISH = {"create": 20.0, "start": 20.0, "cancel": 20.0, "forget": 20.0, "pull": _LET_GO, "push": _LET_GO}
+# How long a cancelled pull or push may take to end: a push must remove its names from the engine.
+_CANCEL_TIMEOUT_S = 5.0
+# How long an operation may take to finish after the channel has ended; 0 for operations not listed. Killing a cancelled
+# job may take 15 s, and before that `forget` waits for the job's pulls and pushes to end.
+_FINISH_TIMEOUTS_S = {
+    "create": 20.0,
+    "start": 20.0,
+    "cancel": 20.0,
+    "forget": 20.0,
+    "pull": _CANCEL_TIMEOUT_S,
+    "push": _CANCEL_TIMEOUT_S,
+}
 
 Fields = dict[str, Any]
 Emit = Callable[[Fields], None]
 
 
 class Pull(Protocol):
-    """Hold the bases of the spec; `progress` gets a line now and then; `cancelled` makes it raise AgentError soon."""
+    """Pull the bases of the spec. `progress` gets a line now and then; `cancelled` makes it raise AgentError soon."""
 
     def __call__(
         self, spec: spec.Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
@@ -39,7 +46,7 @@ class Pull(Protocol):
 
 
 class Push(Protocol):
-    """Push the held image; `progress` gets bytes done and in all."""
+    """Push the job's image. `progress` gets the bytes done and the bytes in total."""
 
     def __call__(
         self,
@@ -54,13 +61,13 @@ class Push(Protocol):
 
 
 class Save(Protocol):
-    """The held image as an archive: `begin` gets the first answer, `emit` the pieces; the bytes in all."""
+    """Send the job's image as an archive: `begin` gets the first answer, `emit` the pieces. Returns the total bytes."""
 
     def __call__(self, spec: spec.Spec, begin: Callable[[Fields], None], emit: Callable[[bytes], None]) -> int: ...
 
 
 class Parts(NamedTuple):
-    """What the channels hand work to. `job_command` is the detached process's, without its arguments."""
+    """The functions that do the channels' work. `job_command` starts the detached process, without its arguments."""
 
     observe: Callable[[], Fields]
     engine_id: Callable[[], str]
@@ -75,7 +82,7 @@ class Parts(NamedTuple):
 
 
 class Server:
-    """Answers requests, each in a thread of its own."""
+    """Answers requests, each in its own thread."""
 
     def __init__(self, state: Path, parts: Parts, replies: frames.Replies) -> None:
         self._state = state
@@ -83,13 +90,13 @@ class Server:
         self._parts = parts
         self._replies = replies
         self._stop = threading.Event()
-        # Told when nothing is carried for a job any more.
+        # Guards `_carried`: the running pulls and pushes of each job. Notified when a job's last one has ended.
         self._carriage = threading.Condition()
         self._carried: dict[str, list[threading.Event]] = {}
         self._under_way: list[tuple[threading.Thread, float]] = []
 
     def run(self, stream: BinaryIO) -> None:
-        """Until the stream ends. What is carried for the coordinator is then cancelled; jobs go on."""
+        """Answer requests until the stream ends. Running pulls and pushes are then cancelled; jobs continue."""
         for request in frames.requests(stream):
             if isinstance(request, AgentError):
                 self._replies.send(None, frames.failure(request))
@@ -97,7 +104,7 @@ class Server:
             thread = threading.Thread(target=self._answer, args=(request,), daemon=True)
             thread.start()
             self._under_way = [work for work in self._under_way if work[0].is_alive()]
-            self._under_way.append((thread, _TO_FINISH.get(request.op, 0.0)))
+            self._under_way.append((thread, _FINISH_TIMEOUTS_S.get(request.op, 0.0)))
         self._finish()
 
     def _finish(self) -> None:
@@ -113,7 +120,7 @@ class Server:
         def emit(event: Fields) -> None:
             self._replies.send(request.id, {"event": event})
 
-        # Nobody listens any more: the end of stdin says the same, and is where that is dealt with.
+        # The coordinator is gone. `run` handles that when stdin ends.
         with suppress(BrokenPipeError):
             self._replies.send(request.id, self._outcome(request, emit))
 
@@ -217,7 +224,10 @@ class Server:
 
     @contextmanager
     def _carry(self, job: str) -> Iterator[threading.Event]:
-        """The word that a pull or a push of this job is to end: from `cancel`, `forget`, or the end of the channel."""
+        """Register a pull or push of the job. Yield the event that tells it to end.
+
+        `cancel`, `forget` and the end of the channel set the event.
+        """
         cancelled = threading.Event()
         with self._carriage:
             self._carried.setdefault(job, []).append(cancelled)
@@ -238,8 +248,13 @@ class Server:
                 event.set()
 
     def _await_carried(self, job: str) -> None:
-        """Until no pull or push of the job is left that names what is discarded. Raises AgentError `engine`."""
+        """Wait until no pull or push of the job runs that could name what is to be discarded.
+
+        Raises AgentError `engine` after 5 s.
+        """
         with self._carriage:
-            if not self._carriage.wait_for(lambda: job not in self._carried, _LET_GO):
-                message = f"a pull or push of job '{job}' was cancelled and has not ended after {_LET_GO:.0f} s"
+            if not self._carriage.wait_for(lambda: job not in self._carried, _CANCEL_TIMEOUT_S):
+                message = (
+                    f"a pull or push of job '{job}' was cancelled and has not ended after {_CANCEL_TIMEOUT_S:.0f} s"
+                )
                 raise AgentError("engine", message)

@@ -1,4 +1,4 @@
-"""Everything of archloom off this host: jobs, what the engine holds, folders, lock files, the user's key, itself."""
+"""Delete everything of archloom from this host: jobs, images, folders, lock files, the user's key, the agent itself."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from agents.job import store
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
 _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
-# What builds are labelled with, and the names that nobody else gives: a registry that can never answer.
+# The label of every build, and the prefix of held names: a registry that can never answer, so only archloom uses it.
 _LABEL = "archloom.build-id"
 _BASES = "localhost:1/"
-# An image of ours may also have its owner's names, in a registry on this very board.
+# Names that archloom gives to built images. Their owner may have added others, in a registry on this board.
 _BUILT = re.compile(r"archloom/|127\.0\.0\.1:\d+/push[:@]")
-# What a base is pulled as before it has its held name, and keeps where the pull or the agent is killed just then.
+# The name a base is pulled under before it gets its held name. It stays where the pull or agent is killed in between.
 _PULLED = re.compile(r"127\.0\.0\.1:\d+/[a-z0-9]+base\d+@sha256:")
 
 
 class Places(NamedTuple):
-    """Where things of ours may lie. `agents` are the folders an agent is put into."""
+    """Where files of archloom may lie. `agents` are the folders an agent is put into."""
 
     states: tuple[Path, ...]
     home: Path
@@ -40,7 +40,7 @@ class Places(NamedTuple):
 
 
 def find_places(environment: Mapping[str, str]) -> Places:
-    """Those of this user."""
+    """Return the places of this user."""
     home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - needs no HOME
     cache = environment.get("XDG_CACHE_HOME", "")
     root = Path(cache) if cache.startswith("/") else home / ".cache"
@@ -51,10 +51,10 @@ def find_places(environment: Mapping[str, str]) -> Places:
 
 
 def purge_all(where: Places, mark: str) -> dict[str, Any]:
-    """`{"jobs", "images", "files", "keys", "kept"}`: what was deleted, and what was left with the reason.
+    """Delete everything. Return `{"jobs", "images", "files", "keys", "kept"}`: what was deleted, what was kept and why.
 
-    The line of `~/.ssh/authorized_keys` that ends with `mark` goes last, once all else is gone. Raises AgentError
-    or OSError where something cannot be deleted; what is left then is deleted by the next call.
+    The line of `~/.ssh/authorized_keys` that ends with `mark` is deleted last. Raises AgentError or OSError where
+    something cannot be deleted; the next call deletes what then remains.
     """
     if not _MARK.match(mark):
         raise AgentError("bad_request", f"mark is {mark!r}, expected {_MARK.pattern}")
@@ -89,33 +89,33 @@ def _forget_jobs(folder: Path) -> int:
 
 
 def _discard(spec: Any) -> None:  # noqa: ANN401 - jobs.Discard's
-    # An engine that is gone holds nothing; one that is down would keep what it holds for ever.
+    # An absent engine holds nothing. Where the engine is down `_engine` raises, or its images would stay forever.
     if _engine() is not None:
         engines.discard(spec)
 
 
 def _engine() -> EngineSocket | None:
-    """The engine, where there is one. Raises AgentError `engine` where it does not answer."""
+    """Return the engine; None where it is absent or denied. Raises AgentError `engine` where it does not answer."""
     try:
         engine = engines.local_engine()
         engine.version()
     except AgentError as error:
         if error.detail.get("reason") in {"absent", "denied"}:
-            return None  # never there, or never ours to use
+            return None  # not installed, or not usable by this user, so it holds nothing of ours
         raise
     return engine
 
 
 def _untag(engine: EngineSocket) -> list[str]:
-    """Take away the names we gave: held bases, and names of images that carry our label."""
-    found: list[str] = []
+    """Remove the names archloom gave: those of held bases, and those of images with its label. Return the names."""
+    removed: list[str] = []
     for image in engine.call("GET", "/images/json") or []:
         ours = _LABEL in (image.get("Labels") or {})
         names = [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]
-        found += [name for name in names if _is_base(name) or (ours and _BUILT.match(name))]
-    for name in found:
+        removed += [name for name in names if _is_base(name) or (ours and _BUILT.match(name))]
+    for name in removed:
         images.untag(engine, name)
-    return found
+    return removed
 
 
 def _is_base(name: str) -> bool:
@@ -123,7 +123,7 @@ def _is_base(name: str) -> bool:
 
 
 def _others_build(locks: Path, engine_id: str) -> str:
-    """The slot that somebody holds now; empty where nobody does. Our own jobs are over by now."""
+    """Return the lock file of a slot held by another user, empty where none is. This user's jobs have ended by now."""
     for path in _slots(locks, engine_id):
         with suppress(OSError):
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -137,13 +137,13 @@ def _others_build(locks: Path, engine_id: str) -> str:
 
 
 def _drop_locks(locks: Path, engine_id: str) -> list[str]:
-    """The lock files of this user, and their folder where nothing else is in it."""
+    """Delete the lock files of this user, and their folder where it is then empty. Return the folder if deleted."""
     for path in _slots(locks, engine_id):
         with suppress(OSError):
             if path.lstat().st_uid == os.getuid():
                 path.unlink()
     folder = locks / slots.folder_name(engine_id)
-    with suppress(OSError):  # another user's, or with their lock files in it
+    with suppress(OSError):  # another user owns it, or has lock files in it
         folder.rmdir()
         return [str(folder)]
     return []
@@ -158,43 +158,43 @@ def _drop_state(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     store.remove_tree(folder)
-    with suppress(OSError):  # a home that several machines share has one folder for each
+    with suppress(OSError):  # not empty where several machines share the home: one folder each
         folder.parent.rmdir()
     return [str(folder)]
 
 
 def _drop_agents(folder: Path) -> list[str]:
-    """Every version of the agent in this folder, and the folder where it is empty then."""
+    """Delete every version of the agent in this folder, and the folder where it is then empty. Return the files."""
     try:
-        # Anybody can make a folder of this name in /tmp: what is another user's is not followed.
+        # Any user can create a folder of this name in /tmp: do not touch another user's folder.
         if not stat.S_ISDIR(folder.lstat().st_mode) or folder.stat().st_uid != os.getuid():
             return []
     except FileNotFoundError:
         return []
-    found = [path for path in sorted(folder.iterdir()) if _AGENT.match(path.name)]
-    for path in found:
+    files = [path for path in sorted(folder.iterdir()) if _AGENT.match(path.name)]
+    for path in files:
         path.unlink()
     with suppress(OSError):
         folder.rmdir()
-    return [str(path) for path in found]
+    return [str(path) for path in files]
 
 
 def _drop_key(home: Path, mark: str) -> int:
-    """How many lines ended with this mark; all others stay byte for byte."""
+    """Delete lines that end with this mark, but comments. Others stay byte for byte. Return the number deleted."""
     path = Path(os.path.realpath(home / ".ssh" / "authorized_keys"))
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return 0
-    kept = [line for line in lines if line.split()[-1:] != [mark.encode()] or line.lstrip().startswith(b"#")]
-    if len(kept) < len(lines):
+    remaining = [line for line in lines if line.split()[-1:] != [mark.encode()] or line.lstrip().startswith(b"#")]
+    if len(remaining) < len(lines):
         fd, partial = tempfile.mkstemp(prefix=".authorized_keys.", dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.write(b"".join(kept))
+                file.write(b"".join(remaining))
                 os.fchmod(fd, stat.S_IMODE(path.stat().st_mode))
             Path(partial).replace(path)
         except BaseException:
             Path(partial).unlink()
             raise
-    return len(lines) - len(kept)
+    return len(lines) - len(remaining)

@@ -1,4 +1,4 @@
-"""Starting a job: a slot, a detached process, and an answer only when that process has said who it is."""
+"""Start a job: take a slot, start the detached process, and answer only once that process has reported its identity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from agents.job.store import has_arrived
 from agents.server import supervisor
 
 TRACE = "trace"
-# A Pi Zero that swaps takes many seconds to start an interpreter.
-_PATIENCE = 60.0
-_LONGEST_ANSWER = 4096
+# A Raspberry Pi Zero that swaps takes many seconds to start a Python interpreter.
+_REPORT_TIMEOUT_S = 60.0
+_MAX_REPORT_BYTES = 4096
 
 
 def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -> dict[str, object]:
-    """Run `command` for this folder, detached, unless that was done before: `{"pid", "slot"}` of its process.
+    """Run `command` for this folder, detached, unless the job was started before. Return its `{"pid", "slot"}`.
 
-    `take_slot` is called only where there is something to start. A job that was cancelled before it ran answers 0
-    for both. Raises AgentError `no_context`, and what `take_slot` and the process itself raise.
+    `take_slot` is called only where there is a process to start. Both values are 0 where the job was cancelled before
+    it ran. Raises AgentError `no_context` where the context has not arrived, and what `take_slot` and the process
+    itself raise.
     """
     with locked(folder):
         known = process.read(folder)
@@ -38,7 +39,7 @@ def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -
             try:
                 _launch(folder, command, slot)
             finally:
-                # The process has a copy of its own; the lock lives as long as that.
+                # The process has its own copy of the descriptor, and the lock lives as long as that copy.
                 os.close(slot.fd)
             known = process.read(folder)
         return {"pid": known.pid, "slot": known.slot} if known else {"pid": 0, "slot": 0}
@@ -49,8 +50,8 @@ def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
     try:
         try:
             with (folder / TRACE).open("ab") as trace:
-                # Its own session, and none of our three descriptors: an SSH channel stays open until the last copy
-                # of them is closed.
+                # A session of its own, and none of our stdin, stdout and stderr: an SSH channel stays open until the
+                # last copy of them is closed.
                 child = subprocess.Popen(
                     [*command, *supervisor.arguments(folder, slot, ready)],
                     stdin=subprocess.DEVNULL,
@@ -64,7 +65,7 @@ def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
         reply = _read(answer)
     finally:
         os.close(answer)
-    # What we started goes away as soon as it has forked; after a silence it may be stuck.
+    # The child exits as soon as it has forked the job's process; after a timeout it may be stuck.
     if reply is None:
         child.kill()
     child.wait()
@@ -72,18 +73,18 @@ def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
 
 
 def _read(answer: int) -> bytes | None:
-    """What the process said: nothing where it died, None where it is silent for too long."""
-    if not select.select([answer], [], [], _PATIENCE)[0]:
+    """Return what the process reported: empty where it died, None after a timeout."""
+    if not select.select([answer], [], [], _REPORT_TIMEOUT_S)[0]:
         return None
-    return os.read(answer, _LONGEST_ANSWER)
+    return os.read(answer, _MAX_REPORT_BYTES)
 
 
 def _judge(folder: Path, reply: bytes | None) -> None:
     if reply is None:
-        raise AgentError("internal", f"the job's process said nothing for {_PATIENCE:.0f} s")
+        raise AgentError("internal", f"the job's process said nothing for {_REPORT_TIMEOUT_S:.0f} s")
     if not reply:
         lines = (folder / TRACE).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise AgentError("internal", f"the job's process died at once: {lines[-1] if lines else 'without a word'}")
-    said = json.loads(reply)
-    if said:
-        raise AgentError(said["code"], said["message"])
+    failure = json.loads(reply)
+    if failure:
+        raise AgentError(failure["code"], failure["message"])

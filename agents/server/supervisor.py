@@ -1,6 +1,6 @@
 """The detached process of one job: it holds the slot, runs the engine's driver and writes the result.
 
-It survives the connection and the coordinator. Nothing it started outlives it.
+It survives the connection and the coordinator. No process that it started outlives it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from agents.base.slots import Slot
 from agents.engine import engines
 from agents.job import results, spec
 
-_BEAT = 2.0
+_HEARTBEAT_S = 2.0
 
 
 class Build(Protocol):
     """One build on one engine.
 
-    `run` returns a result as on the wire; its `seconds` and `log_size` are measured here. `cancel` comes from another
-    thread, at any time, also before `run`, and makes it return soon. `clean_up` comes last for one that was
-    cancelled: in another process, when the result is known and the job's folder may be gone. It may take its time.
+    `run` returns a result as on the wire, without `seconds` and `log_size`, which the supervisor adds. `cancel` is
+    called from another thread, at any time, also before `run`, and makes `run` return soon. `clean_up` is called last
+    for a cancelled build: in a process of its own, when the result is written and the job's folder may be gone. It may
+    take long.
     """
 
     def run(self) -> dict[str, Any]: ...
@@ -40,18 +41,18 @@ Prepare = Callable[[spec.Spec, Path, BinaryIO], Build]
 
 
 def arguments(folder: Path, slot: Slot, ready: int) -> list[str]:
-    """The command line of `main`: the job's folder, its slot by number and descriptor, the descriptor to report to."""
+    """Return the arguments of `main`: job folder, slot number, slot descriptor, and the descriptor to report to."""
     return [str(folder), str(slot.number), str(slot.fd), str(ready)]
 
 
 def main(words: Sequence[str], prepare: Prepare = engines.prepare) -> int:
-    """The job's process, from its `arguments`. Returns in the short-lived parent only."""
+    """Run the job's process with these `arguments`. Returns in the short-lived parent only."""
     folder, slot, held, ready = Path(words[0]), *(int(number) for number in words[1:4])
     if os.fork():
         return 0
     os.setsid()
     for fd in (held, ready):
-        # The engine's programs must not inherit the slot: one that hangs on would hold it for ever.
+        # The engine's programs must not inherit the slot: a program that hangs would hold it forever.
         os.set_inheritable(fd, False)  # noqa: FBT003 - its only form
     cancelling = _Cancelling()
     _announce(folder, slot, ready)
@@ -59,17 +60,17 @@ def main(words: Sequence[str], prepare: Prepare = engines.prepare) -> int:
     result = _run(folder, prepare, cancelling)
     results.finish(folder, result)
     if result["state"] == "CANCELLED":
-        _apart(cancelling.clean_up, held)
-    # This process leads the group: the last of it goes with what it started.
+        _in_own_group(cancelling.clean_up, held)
+    # This process leads the group: the signal ends it and everything it started.
     os.killpg(0, signal.SIGKILL)
     raise AssertionError
 
 
-def _apart(work: Callable[[], None], held: int) -> None:
-    """Have `work` done by a process outside the job's group: this one ends now, with its slot and all it started."""
+def _in_own_group(work: Callable[[], None], held: int) -> None:
+    """Run `work` in a child outside the job's process group: the job can end now, with its slot and children."""
     child = os.fork()
     if child:
-        # Set from here, so that it is done before the group is killed.
+        # Set by the parent, so that it is in effect before the group is killed.
         os.setpgid(child, child)
         return
     try:
@@ -81,7 +82,7 @@ def _apart(work: Callable[[], None], held: int) -> None:
 
 
 class _Cancelling:
-    """TERM to `cancel`: a signal handler runs in the middle of anything, so a thread does the work."""
+    """Calls `cancel` on SIGTERM, from a thread: a signal handler may interrupt any code."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -92,7 +93,7 @@ class _Cancelling:
         threading.Thread(target=self._wait, args=(asked,), daemon=True).start()
 
     def carry(self, build: Build) -> dict[str, Any]:
-        """The build's result, which may come early when the job is cancelled."""
+        """Run the build and return its result, which may come early when the job is cancelled."""
         with self._lock:
             self._build = build
             if self.asked:
@@ -100,7 +101,7 @@ class _Cancelling:
         return build.run()
 
     def clean_up(self) -> None:
-        """What is left to do of a cancelled build when nobody waits any more."""
+        """Clean up after a cancelled build, once its result is written."""
         if self._build is not None:
             self._build.clean_up()
 
@@ -131,7 +132,7 @@ def _say(ready: int, what: dict[str, str]) -> None:
 
 def _beat(folder: Path) -> None:
     while True:
-        time.sleep(_BEAT)
+        time.sleep(_HEARTBEAT_S)
         os.utime(folder / results.HEARTBEAT)
 
 
@@ -140,7 +141,7 @@ def _run(folder: Path, prepare: Prepare, cancelling: _Cancelling) -> dict[str, A
     with (folder / results.LOG).open("ab", buffering=0) as log:
         try:
             result = cancelling.carry(prepare(spec.read(folder), folder, log))
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever happened, there is a result
+        except Exception as error:  # noqa: BLE001 - the boundary: a job always gets a result
             result = {"state": "LOST", **_failure(folder, error)}
         size = log.tell()
     if cancelling.asked and result["state"] != "BUILT":

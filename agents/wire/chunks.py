@@ -1,6 +1,6 @@
-"""Raw bytes whose length nobody knows before, in pieces: each after a line with its length in hex, `0` after the last.
+"""A byte stream of unknown length, in pieces: each follows a line with its length in hex; the line `0` ends the stream.
 
-An end without the `0` is a cut, whatever the bytes before it look like.
+A stream that ends without the `0` was cut off, whatever the bytes before look like.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ _LENGTH = re.compile(rb"[0-9a-f]{1,6}\n\Z")
 
 
 def send(stream: BinaryIO, data: bytes) -> None:
-    """One piece, not empty and at most `LARGEST` bytes. Raises BrokenPipeError when nobody listens."""
+    """Write one piece of 1 to `LARGEST` bytes. Raises BrokenPipeError where the reader is gone."""
     stream.write(b"%x\n" % len(data))
     stream.write(data)
 
 
 def end(stream: BinaryIO) -> None:
-    """The word that everything was sent."""
+    """Write the end mark: the stream is complete."""
     stream.write(b"0\n")
     stream.flush()
 
 
 def receive(stream: BinaryIO) -> Iterator[bytes]:
-    """The pieces, up to the word that ends them. Raises AgentError `cut` without it, and `bad_request`."""
+    """Yield the pieces up to the end mark.
+
+    Raises AgentError `cut` where the end mark is missing, `bad_request` where a length is malformed.
+    """
     while True:
         line = stream.readline(16)
         if not line.endswith(b"\n"):

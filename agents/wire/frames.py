@@ -1,4 +1,4 @@
-"""Frames of the control channel: one JSON object a line, UTF-8, at most 1 MiB."""
+"""Frames of the control channel: one JSON object per line, UTF-8, at most 1 MiB."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from agents.base.fields import field, mapping
 
 PROTOCOL = 1
 LARGEST = 1 << 20
-# A login shell may print before us, and without ending its line; only what follows this mark is ours.
+# A login shell may print before the agent does, without ending its line. The agent's output begins with this mark.
 MARK = b"archloom-agent "
 
 
 class Request(NamedTuple):
-    """What the coordinator asks. `parameters` are checked by the operation they are for."""
+    """A request of the coordinator. Each operation checks its own `parameters`."""
 
     id: int
     op: str
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
 
 def parse(line: bytes) -> Request:
-    """The request in this line. Raises AgentError `bad_request`."""
+    """Parse a line as a request. Raises AgentError `bad_request`."""
     try:
         fields = mapping(json.loads(line), "request")
     except ValueError as error:
@@ -35,9 +35,9 @@ def parse(line: bytes) -> Request:
 
 
 def requests(stream: BinaryIO) -> Iterator[Request | AgentError]:
-    """The requests until the end of the stream; a line that is none is given as the error it is.
+    """Yield the requests until the stream ends; for a line that is not a request, yield the AgentError.
 
-    No more than one frame is held in memory, however long a line goes on.
+    Memory holds at most one frame, however long a line is.
     """
     while True:
         line = stream.readline(LARGEST)
@@ -54,7 +54,7 @@ def requests(stream: BinaryIO) -> Iterator[Request | AgentError]:
 
 
 def _skip_line(stream: BinaryIO) -> bool:
-    """Whether the rest of the line was there to skip: false where the stream ended inside it."""
+    """Skip to the end of the line. Return False where the stream ends inside the line."""
     while True:
         rest = stream.readline(LARGEST)
         if rest.endswith(b"\n"):
@@ -64,23 +64,26 @@ def _skip_line(stream: BinaryIO) -> bool:
 
 
 def failure(error: AgentError) -> dict[str, object]:
-    """The `error` member of a frame."""
+    """Return the `error` member of a frame."""
     return {"error": {"code": error.code, "message": error.message, **error.detail}}
 
 
 class Replies:
-    """The frames to the coordinator. Threads may share it: a frame is written whole or not at all."""
+    """Writes frames to the coordinator. Threads may share it: frames are not interleaved."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
     def greet(self, facts: dict[str, object]) -> None:
-        """The line that says where noise ends and frames begin."""
+        """Write the line that begins with the mark: output of a login shell ends, and the agent's begins."""
         self._write(b"\n" + MARK + json.dumps(facts).encode() + b"\n")
 
     def send(self, number: int | None, body: dict[str, object]) -> None:
-        """One frame. `number` is None where a request could not be read. Raises BrokenPipeError when nobody listens."""
+        """Write one frame. `number` is the request's id; None where it could not be parsed.
+
+        Raises BrokenPipeError where the reader is gone.
+        """
         self._write(json.dumps({"id": number, **body}).encode() + b"\n")
 
     def _write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What the coordinator writes on the bulk channel: one line, then the bodies of the objects that were asked for."""
+"""The coordinator's side of the bulk channel: one line of JSON, then the bodies of the objects the agent asked for."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, BinaryIO
 from agents.base.errors import AgentError
 from agents.base.fields import mapping
 
-_LONGEST_LINE = 65536
-_LARGEST_PIECE = 1 << 20
-_UNPACKED = 262144
+_MAX_LINE_BYTES = 65536
+_MAX_PIECE_BYTES = 1 << 20
+_UNPACKED_PIECE_BYTES = 262144
 
 
 class Bodies:
-    """The stream. Every call raises AgentError `cut` where it ends too early, `bad_request` where it is none."""
+    """Reads the stream. Methods raise AgentError `cut` where it ends early, `bad_request` where it is malformed."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def opening(self) -> dict[str, Any]:
-        """The first line's object."""
-        line = self._stream.readline(_LONGEST_LINE)
+        """Return the JSON object in the first line."""
+        line = self._stream.readline(_MAX_LINE_BYTES)
         if not line.endswith(b"\n"):
             raise _cut()
         try:
@@ -32,7 +32,10 @@ class Bodies:
             raise AgentError("bad_request", f"the offer is not JSON: {error}") from error
 
     def body(self, most: int) -> Iterator[bytes]:
-        """The next object, unpacked, in pieces of at most 1 MiB; no more than `most` bytes in all."""
+        """Yield the next object, decompressed, in pieces of at most 1 MiB.
+
+        Raises AgentError `changed` where it is larger than `most` bytes.
+        """
         form = self._read(1)
         if form not in {b"=", b"z"}:
             raise AgentError("bad_request", f"an object comes in the unknown form {form!r}")
@@ -47,8 +50,8 @@ class Bodies:
             size = int.from_bytes(self._read(4), "big")
             if not size:
                 return
-            if size > _LARGEST_PIECE:
-                raise AgentError("bad_request", f"a piece has {size} bytes, more than {_LARGEST_PIECE}")
+            if size > _MAX_PIECE_BYTES:
+                raise AgentError("bad_request", f"a piece has {size} bytes, more than {_MAX_PIECE_BYTES}")
             yield self._read(size)
 
     def _read(self, size: int) -> bytes:
@@ -62,10 +65,10 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     unpacker = zlib.decompressobj()
     try:
         for piece in pieces:
-            waiting = piece
-            while waiting and not unpacker.eof:
-                yield unpacker.decompress(waiting, _UNPACKED)
-                waiting = unpacker.unconsumed_tail
+            packed = piece
+            while packed and not unpacker.eof:
+                yield unpacker.decompress(packed, _UNPACKED_PIECE_BYTES)
+                packed = unpacker.unconsumed_tail
         yield unpacker.flush()
     except zlib.error as error:
         raise AgentError("bad_request", f"an object of the context cannot be unpacked: {error}") from error

@@ -1,4 +1,4 @@
-"""Layers of a job's bases in the registry it pushes to: mounted there, so that no board sends them."""
+"""Mount the layers of a job's bases in the registry that the job pushes to, so that no board sends them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from coordinator.errors import ArchloomError
 
 
 async def mount(call: BoardRequest) -> bool:
-    """Whether the registry took the blob that is asked for over from a base of the job into the pushed repository.
+    """Mount the requested blob from a base of the job into the pushed repository, and return whether it is mounted.
 
-    No refusal is an error: the blob can still be sent.
+    A refusal is no error: the board can still send the blob.
     """
     grant = call.grant
-    # An engine asks for several layers at once, and the first answer may be that the registry does not mount.
+    # An engine asks for several layers at once. One mount at a time: after the first refusal no other is tried.
     async with grant.mounting:
         if grant.mountable is None:
             grant.mountable = await _layers(call)
@@ -32,11 +32,14 @@ async def mount(call: BoardRequest) -> bool:
 
 
 async def _layers(call: BoardRequest) -> dict[str, Reference]:
-    """What the bases' own manifests name: a board that guesses at other blobs of their repositories gets nothing."""
-    found: dict[str, Reference] = {}
+    """Return the bases by the digests that their manifests name.
+
+    Other blobs of the bases' repositories are not mounted: a board must not reach them by guessing digests.
+    """
+    sources: dict[str, Reference] = {}
     for base in call.grant.mount_from:
         if base.registry == call.repository.registry:
             with contextlib.suppress(ArchloomError):
                 manifest = await call.upstreams.get_manifest(base, base.digest)
-                found |= dict.fromkeys(named_by(manifest), base)
-    return found
+                sources |= dict.fromkeys(named_by(manifest), base)
+    return sources

@@ -1,4 +1,4 @@
-"""A grant: what one job may do through the broker, the secret that opens it, and what went through."""
+"""A grant: what one job may do through the broker, its secret, and what the job has pushed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError
 
 PUSH = "push"
-# Trouble that another try, on a new upload where there was one, may not meet. `blob_unknown`: a layer that was there
-# when it was asked for and is not when the manifest names it is sent again.
+# Failures after which another try, with a new upload where there was one, may succeed. `blob_unknown`: a layer existed
+# at its HEAD request and is gone when the manifest that names it is pushed, so the engine sends it again.
 RETRYABLE = frozenset({"blob_unknown", "unreachable", "unavailable", "upload_lost"})
 
 
 class RefusalError(Exception):
-    """An answer to the board that is not what it asked for.
+    """An error response to the board.
 
-    The engine reads the text: a canonical message is retried for 50 s, a message of our own fails at once.
+    The engine reads the text: it retries a canonical message for 50 s, and fails at once on archloom's own message.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -33,7 +33,7 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PushedManifest:
-    """A manifest as its bytes came through the broker."""
+    """A manifest that the job pushed through the broker. `size` is in bytes."""
 
     digest: str
     media_type: str
@@ -42,19 +42,19 @@ class PushedManifest:
 
 @dataclass(slots=True)
 class Upload:
-    """A blob upload under way: where the registry wants its next part."""
+    """A blob upload in progress. `url` is the registry's address for its next chunk."""
 
     url: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Grant:
-    """One job's. `push` is the repository it may write, shown as `push`; `bases` are what it may read, by shown name.
+    """The grant of one job.
 
-    `mount_from` are bases whose layers are mounted into `push`; `mountable` are these layers once they are known, by
-    digest, and none after the registry refused one.
-    `pushed` is the manifest the job pushed by tag. `refusal` is the first thing a registry refused it for good, or
-    the trouble with a registry that has not served it since.
+    `push` is the repository it may write, under the virtual name `push`; `bases` are the references it may read, by
+    virtual name. `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest
+    once they are known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by
+    tag. `refusal` is the first final refusal, or else the last retryable failure where no request has succeeded since.
     """
 
     job: str
@@ -72,18 +72,18 @@ class Grant:
 
     @property
     def repository(self) -> str:
-        """The repository name the job pushes to."""
+        """The virtual repository name that the job pushes to."""
         return PUSH
 
     def authenticates(self, secret: str) -> bool:
         return hmac.compare_digest(self.secret.reveal().encode(), secret.encode())
 
     def refused(self, error: ArchloomError) -> None:
-        """Keeps why a registry said no; what follows from it is not the reason."""
+        """Record the error of a refused request. The first final refusal stays: later errors follow from it."""
         if self.refusal is None or self.refusal.code in RETRYABLE:
             self.refusal = error
 
     def served(self) -> None:
-        """Forgets trouble that has passed."""
+        """Clear a retryable failure: a request has succeeded since."""
         if self.refusal is not None and self.refusal.code in RETRYABLE:
             self.refusal = None

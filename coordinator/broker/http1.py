@@ -1,7 +1,7 @@
-"""HTTP/1.1 with heads read by h11 and bodies relayed as the bytes they are: what the broker speaks on both sides.
+"""HTTP/1.1 for both sides of the broker: heads are parsed by h11, bodies are relayed as raw bytes.
 
-A layer passes through as it came, chunk framing and all, in pieces of at most 256 KiB: parsing every chunk in Python
-would cost half the throughput. Only the end of a body is looked for.
+A layer is relayed unchanged, chunk framing included, in pieces of at most 256 KiB: parsing every chunk in Python would
+cost half the throughput. Only the end of a body is detected.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Protocol
 import h11
 
 PIECE = 256 * 1024
-# Nobody who is alive says nothing for so long in the middle of a body, nor takes nothing.
+# A peer that neither sends nor accepts a byte of a body for this long counts as dead.
 SILENCE_S = 300.0
-_LARGEST_HEAD = 64 * 1024
-_HEAD_PIECE = 16 * 1024
-_LONGEST_CHUNK_LINE = 4096
+_MAX_HEAD_BYTES = 64 * 1024
+_HEAD_PIECE_BYTES = 16 * 1024
+_MAX_CHUNK_LINE_BYTES = 4096
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
 
 Headers = list[tuple[str, str]]
 
 
 class Reader(Protocol):
-    """asyncio's stream reader, or an SSH channel's."""
+    """The stream reader of asyncio or of an SSH channel."""
 
     async def read(self, n: int, /) -> bytes:
-        """At most `n` bytes as soon as there are some; empty at the end. Raises OSError when the transport dies."""
+        """Return at most `n` bytes as soon as any arrive, none at the end. Raises OSError where the transport fails."""
         ...
 
 
 class WireError(Exception):
-    """The other side broke the protocol or left in the middle of a message."""
+    """The peer broke the protocol or disconnected in the middle of a message."""
 
 
 class TooLargeError(Exception):
-    """A body that should be read whole is larger than it may be."""
+    """A body that must be read whole is larger than its limit."""
 
 
 class Ends(StrEnum):
-    """How one knows that a body is over."""
+    """How the end of a body is recognised (RFC 9112, section 6.3)."""
 
     EMPTY = "empty"
     LENGTH = "length"
@@ -60,7 +60,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A request's or a response's head; header names are lower-case. `status` is 0 for a request."""
+    """The head of a request or response. Header names are in lower case; `status` is 0 for a request."""
 
     method: str = ""
     target: str = ""
@@ -70,12 +70,12 @@ class Head:
     keep_alive: bool
 
     def header(self, name: str) -> str:
-        """The header's value, `""` where there is none."""
+        """Return the first value of the header, `""` where there is none."""
         return next((value for key, value in self.headers if key == name), "")
 
 
 class Source:
-    """A reader that can take back what was read too far."""
+    """A reader with pushback for bytes that were read beyond the end of a message."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -83,14 +83,14 @@ class Source:
 
     @property
     def ahead(self) -> bool:
-        """Whether there is something here that nobody has asked for yet."""
+        """Whether there are bytes beyond the end of the last message."""
         return bool(self._kept)
 
     async def some(self) -> bytes:
-        """Some bytes, empty only at the end."""
+        """Return some bytes, none only at the end."""
         if self._kept:
-            kept, self._kept = self._kept, b""
-            return kept
+            data, self._kept = self._kept, b""
+            return data
         return await self._reader.read(PIECE)
 
     def take_back(self, data: bytes) -> None:
@@ -98,8 +98,8 @@ class Source:
 
 
 async def read_request(source: Source) -> Head | None:
-    """The next request's head, `None` when the client is done. Raises WireError."""
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+    """Return the next request's head, `None` where the client has closed the connection. Raises WireError."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
     event = await _head(parser, source)
     if event is None:
         return None
@@ -109,7 +109,7 @@ async def read_request(source: Source) -> Head | None:
     lengths = [value for name, value in headers if name == "content-length"]
     encodings = [value.lower() for name, value in headers if name == "transfer-encoding"]
     if encodings and (lengths or encodings != ["chunked"]):
-        # Two readers could disagree on where this request ends: the opening for request smuggling (RFC 9112, 6.1).
+        # Two parsers could disagree on where this request ends: request smuggling (RFC 9112, section 6.1).
         raise WireError("Transfer-Encoding together with Content-Length, or other than chunked")
     framing = Framing(Ends.CHUNKS) if encodings else _by_length(lengths)
     return Head(
@@ -122,7 +122,7 @@ async def read_request(source: Source) -> Head | None:
 
 
 async def read_response(parser: h11.Connection, source: Source, method: str) -> Head:
-    """The response to the request that `parser` has sent. Raises WireError, also when there is none."""
+    """Return the head of the response to the request that `parser` has sent. Raises WireError, also without one."""
     event: object = await _head(parser, source)
     while isinstance(event, h11.InformationalResponse):
         event = await _head(parser, source)
@@ -147,7 +147,10 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
 
 
 class Body:
-    """The body of one message, read once. `over`: its end has been read, so that another message may follow."""
+    """The body of one message, read once. `over`: its end has been read, so another message may follow.
+
+    Reading fails where no byte arrives for `silence` seconds.
+    """
 
     def __init__(self, source: Source, framing: Framing, silence: float = SILENCE_S) -> None:
         self.framing = framing
@@ -158,7 +161,7 @@ class Body:
         self._chunks = ChunkedEnd()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The bytes as they travel, chunk framing included. Raises WireError when they end too early or do not come."""
+        """Yield the raw bytes, chunk framing included. Raises WireError where they end early or stop arriving."""
         while not self.over:
             piece = await self._some()
             if not piece and self.framing.ends is not Ends.CLOSE:
@@ -171,22 +174,22 @@ class Body:
                 yield piece
 
     async def start(self, limit: int) -> bytes:
-        """At most the first `limit` bytes of the content, without framing. Raises WireError."""
-        found = bytearray()
+        """Return at most the first `limit` bytes of the content, without chunk framing. Raises WireError."""
+        content = bytearray()
         decoder = ChunkedEnd()
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
-                found += decoder.decode(piece) if self.framing.ends is Ends.CHUNKS else piece
-                if len(found) > limit:
+                content += decoder.decode(piece) if self.framing.ends is Ends.CHUNKS else piece
+                if len(content) > limit:
                     break
-        return bytes(found[:limit])
+        return bytes(content[:limit])
 
     async def whole(self, limit: int) -> bytes:
-        """All of a small body's content. Raises TooLargeError beyond `limit` bytes, and WireError."""
+        """Return the whole content of a small body. Raises TooLargeError beyond `limit` bytes, and WireError."""
         if self.framing.length <= limit:
-            found = await self.start(limit + 1)
-            if len(found) <= limit:
-                return found
+            content = await self.start(limit + 1)
+            if len(content) <= limit:
+                return content
         raise TooLargeError(f"a body of more than {limit} bytes")
 
     async def _some(self) -> bytes:
@@ -196,11 +199,11 @@ class Body:
         except TimeoutError as error:
             raise WireError(f"nothing came for {self._silence:.0f} s") from error
         except OSError as error:
-            # Told apart from trouble with the connection that a body is passed on to.
+            # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
             raise WireError(f"the connection broke: {error}") from error
 
     def _take(self, piece: bytes) -> int:
-        """How many of these bytes are the body's."""
+        """Consume the body's part of these bytes, and return its length."""
         match self.framing.ends:
             case Ends.EMPTY:
                 used = 0
@@ -228,11 +231,11 @@ class ChunkedEnd:
         self._trailers = False
 
     def feed(self, piece: bytes) -> int:
-        """How many of these bytes belong to the body."""
+        """Consume the body's part of these bytes, framing included, and return its length."""
         return sum(stop - start for start, stop, _ in self._spans(piece))
 
     def decode(self, piece: bytes) -> bytes:
-        """The data in these bytes, without framing."""
+        """Return the data in these bytes, without chunk framing."""
         return b"".join(piece[start:stop] for start, stop, is_data in self._spans(piece) if is_data)
 
     def _spans(self, piece: bytes) -> Iterable[tuple[int, int, bool]]:
@@ -246,7 +249,7 @@ class ChunkedEnd:
             else:
                 stop = piece.find(b"\n", at) + 1 or len(piece)
                 self._line += piece[at:stop]
-                if len(self._line) > _LONGEST_CHUNK_LINE:
+                if len(self._line) > _MAX_CHUNK_LINE_BYTES:
                     raise WireError("a chunk's first line is too long")
                 if self._line.endswith(b"\n"):
                     self._end_of_line()
@@ -256,7 +259,7 @@ class ChunkedEnd:
     def _end_of_line(self) -> None:
         line, self._line = self._line, b""
         if not line.endswith(b"\r\n"):
-            # Some readers take a bare LF for a line's end and some do not: see RFC 9112, 7.1 and 11.2.
+            # Some parsers accept a bare LF as a line end and some do not: see RFC 9112, sections 7.1 and 11.2.
             raise WireError("a line of a chunked body without CRLF")
         line = line[:-2]
         if self._trailers:
@@ -281,9 +284,9 @@ async def _head(parser: h11.Connection, source: Source) -> h11.Event | None:
             if not data and not began:
                 return None
             began = True
-            # h11 measures a head only while it is not whole, so that it gets no more at once than it may be over.
-            source.take_back(data[_HEAD_PIECE:])
-            parser.receive_data(data[:_HEAD_PIECE])
+            # h11 checks the size of a head only while the head is incomplete, so feed it small pieces.
+            source.take_back(data[_HEAD_PIECE_BYTES:])
+            parser.receive_data(data[:_HEAD_PIECE_BYTES])
     except h11.RemoteProtocolError as error:
         raise WireError(str(error)) from error
     source.take_back(parser.trailing_data[0])
@@ -291,7 +294,7 @@ async def _head(parser: h11.Connection, source: Source) -> h11.Event | None:
 
 
 def _by_length(lengths: list[str]) -> Framing:
-    # h11 has refused lengths that differ or are not numbers.
+    # h11 has already refused lengths that differ or are not numbers.
     length = int(lengths[0]) if lengths else 0
     return Framing(Ends.LENGTH, length) if length else Framing(Ends.EMPTY)
 

@@ -12,8 +12,8 @@ from coordinator.registry.client import PULL
 
 
 async def answer(call: BoardRequest, reply: Reply) -> None:
-    """One request to a base's repository. Raises RefusalError, or RegistryError for what the registry refused."""
-    # By the whole reference: two bases may be of one repository.
+    """Answer one request to a base's repository. Raises RefusalError, or RegistryError where the registry refuses."""
+    # Keyed by the whole reference: two bases may be in one repository.
     readable = call.grant.readable.setdefault(str(call.repository), {call.repository.digest})
     if call.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
@@ -26,9 +26,9 @@ async def answer(call: BoardRequest, reply: Reply) -> None:
         await reply.small(200, headers, manifest.raw)
     else:
         url = await call.url(f"blobs/{call.rest}")
-        # An engine whose connection broke asks for the rest of a layer.
-        wanted = call.head.header("range")
-        async with call.ask(call.head.method, url, PULL, {"Range": wanted} if wanted else {}) as exchange:
+        # After a broken connection an engine asks for the missing bytes of a layer.
+        byte_range = call.head.header("range")
+        async with call.ask(call.head.method, url, PULL, {"Range": byte_range} if byte_range else {}) as exchange:
             head = await call.expect(exchange, (200, 206, 416), f"pull a layer of {call.repository.name}")
             headers = {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"}
             if head.header("content-range"):
@@ -37,10 +37,10 @@ async def answer(call: BoardRequest, reply: Reply) -> None:
 
 
 def named_by(manifest: Manifest) -> set[str]:
-    """The digests that a base's manifest or index names."""
-    what = "a base"
+    """Return the digests that a base's manifest or index names."""
+    name = "a base"
     if manifest.is_index:
-        return {entry.digest for entry in parse_index(manifest.raw, what)}
-    document = read_json(manifest.raw, what)
+        return {entry.digest for entry in parse_index(manifest.raw, name)}
+    document = read_json(manifest.raw, name)
     layers = document.get("layers") or []
-    return {read_descriptor(entry, what).digest for entry in (document.get("config"), *layers)}
+    return {read_descriptor(entry, name).digest for entry in (document.get("config"), *layers)}

@@ -1,4 +1,4 @@
-"""The push side of a grant: blobs up, manifests by digest, and nothing else."""
+"""The push side of a grant: blob uploads, manifests that go upstream by digest only, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PUSH
 
 _UPLOADS = "uploads/"
-_SHOWN = "/v2/push"
+_PUSH_PATH = "/v2/push"
 
 
 async def answer(call: BoardRequest, reply: Reply) -> None:
-    """One request to the repository `push`. Raises RefusalError, or RegistryError for what the registry refused."""
+    """Answer one request to the repository `push`. Raises RefusalError, or RegistryError where the registry refuses."""
     method = call.head.method
     if call.kind == "manifests":
         await (_put_manifest if method == "PUT" else _show_manifest)(call, reply)
@@ -33,14 +33,14 @@ async def answer(call: BoardRequest, reply: Reply) -> None:
 
 
 async def _head_blob(call: BoardRequest, reply: Reply) -> None:
-    # An engine packs a layer of a base again, and asks by the digest it pulled it by before it sends it.
+    # Before an engine compresses and sends a layer of a base, it asks for the digest that it pulled.
     if await _show_blob(call, reply) or (await mount(call) and await _show_blob(call, reply)):
         return
     raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
 
 
 async def _show_blob(call: BoardRequest, reply: Reply) -> bool:
-    """Whether the blob is there; then that is the answer."""
+    """Answer with the blob's head where the repository has it, and return whether it does."""
     url = await call.url(f"blobs/{call.rest}")
     async with call.ask("HEAD", url, PUSH) as exchange:
         head = await call.expect(exchange, (200, 404), f"look for a layer in {call.repository.name}")
@@ -55,47 +55,47 @@ async def _upload(call: BoardRequest, reply: Reply) -> None:
         case "POST", "":
             await _begin(call, reply)
         case "PATCH", name:
-            await _patch(call, _known(call, name), name, reply)
+            await _patch(call, _upload_of(call, name), name, reply)
         case "PUT", name:
-            await _finish(call, _known(call, name), name, reply)
+            await _finish(call, _upload_of(call, name), name, reply)
         case method, _:
             raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not served")
 
 
 async def _begin(call: BoardRequest, reply: Reply) -> None:
-    # A mount= in the query is answered as an ordinary upload: what it names is a name of ours.
+    # Answer a `mount=` query with an ordinary upload: its `from` is a virtual name of the broker.
     url = await call.url("blobs/uploads/")
     async with call.ask("POST", url, PUSH) as exchange:
         head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
         name = secrets.token_hex(16)
         call.grant.uploads[name] = Upload(await call.followed(url, head.header("location")))
-    await reply.small(202, _where(name, "0-0"))
+    await reply.small(202, _upload_headers(name, "0-0"))
 
 
 async def _patch(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
     async with call.relay("PATCH", upload.url, PUSH) as exchange:
-        # 201 is what ECR says.
+        # ECR answers 201.
         head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
-        # The specification wants a new place every time; a registry that names none stays where it is.
+        # The distribution-spec requires a Location in every answer; without one, keep the previous URL.
         if head.header("location"):
             upload.url = await call.followed(upload.url, head.header("location"))
         span = head.header("range") or "0-0"
-    await reply.small(202, _where(name, span))
+    await reply.small(202, _upload_headers(name, span))
 
 
 async def _finish(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
     digest = parse_qs(call.query).get("digest", [""])[0]
     if not is_digest(digest):
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: '{digest}' is not a sha256 digest")
-    joint = "&" if "?" in upload.url else "?"
-    url = f"{upload.url}{joint}{urlencode({'digest': digest})}"
-    # Most engines have sent all by now, and what has no body can be asked again with a fresh token.
+    separator = "&" if "?" in upload.url else "?"
+    url = f"{upload.url}{separator}{urlencode({'digest': digest})}"
+    # Most engines have sent all bytes by PATCH, and a PUT without a body can be repeated with a fresh token.
     asking = call.ask("PUT", url, PUSH) if call.body.over else call.relay("PUT", url, PUSH)
     async with asking as exchange:
         await call.expect(exchange, (201, 204), f"finish a layer in {call.repository.name}")
-    # Another connection of the job may have ended it too.
+    # Another connection of the job may have finished the same upload.
     call.grant.uploads.pop(name, None)
-    await reply.small(201, {"Location": f"{_SHOWN}/blobs/{digest}", "Docker-Content-Digest": digest})
+    await reply.small(201, {"Location": f"{_PUSH_PATH}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
 async def _put_manifest(call: BoardRequest, reply: Reply) -> None:
@@ -108,31 +108,33 @@ async def _put_manifest(call: BoardRequest, reply: Reply) -> None:
     if by_digest and call.rest != manifest.digest:
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: these bytes are {manifest.digest}")
     await call.upstreams.put_manifest(call.repository, manifest)
-    seen = PushedManifest(manifest.digest, manifest.media_type, len(raw))
-    call.grant.manifests[manifest.digest] = seen
+    pushed = PushedManifest(manifest.digest, manifest.media_type, len(raw))
+    call.grant.manifests[manifest.digest] = pushed
     if not by_digest:
-        call.grant.manifests[call.rest] = seen
-        call.grant.pushed = seen
-    await reply.small(201, {"Location": f"{_SHOWN}/manifests/{seen.digest}", "Docker-Content-Digest": seen.digest})
+        call.grant.manifests[call.rest] = pushed
+        call.grant.pushed = pushed
+    await reply.small(
+        201, {"Location": f"{_PUSH_PATH}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
+    )
 
 
 async def _show_manifest(call: BoardRequest, reply: Reply) -> None:
-    """A manifest this job has pushed; the repository's others are none of its business."""
-    seen = call.grant.manifests.get(call.rest)
+    """Answer with a manifest that this job has pushed. Other manifests of the repository are not served."""
+    pushed = call.grant.manifests.get(call.rest)
     if call.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", f"archloom: {call.head.method} of a manifest is not served")
-    if seen is None:
+    if pushed is None:
         raise RefusalError(404, "MANIFEST_UNKNOWN", "archloom: this job has not pushed it")
-    manifest = await call.upstreams.get_manifest(call.repository, seen.digest)
-    await reply.small(200, {"Content-Type": seen.media_type, "Docker-Content-Digest": seen.digest}, manifest.raw)
+    manifest = await call.upstreams.get_manifest(call.repository, pushed.digest)
+    await reply.small(200, {"Content-Type": pushed.media_type, "Docker-Content-Digest": pushed.digest}, manifest.raw)
 
 
-def _known(call: BoardRequest, name: str) -> Upload:
+def _upload_of(call: BoardRequest, name: str) -> Upload:
     upload = call.grant.uploads.get(name)
     if upload is None:
         raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "archloom: no such upload of this job")
     return upload
 
 
-def _where(name: str, span: str) -> Mapping[str, str]:
-    return {"Location": f"{_SHOWN}/blobs/{_UPLOADS}{name}", "Docker-Upload-UUID": name, "Range": span}
+def _upload_headers(name: str, span: str) -> Mapping[str, str]:
+    return {"Location": f"{_PUSH_PATH}/blobs/{_UPLOADS}{name}", "Docker-Upload-UUID": name, "Range": span}

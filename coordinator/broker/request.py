@@ -1,4 +1,4 @@
-"""One request of a board on its way upstream: with our credentials, to where the registry wants it."""
+"""One request of a board, forwarded to the registry with the coordinator's credentials."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import refusal
 
-_LARGEST_COMPLAINT = 64 * 1024
-_MOST_REDIRECTS = 5
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_REDIRECTS = 5
 
 
 class Upstreams(Protocol):
-    """The registries behind the broker, as the registry client knows them. Everything raises RegistryError."""
+    """The registries behind the broker, through the registry client. Every method raises RegistryError."""
 
     async def endpoint(self, registry: str) -> Endpoint: ...
 
@@ -38,7 +38,7 @@ class Upstreams(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class BoardRequest:
-    """`kind` is `manifests` or `blobs`, `rest` what follows it in the path."""
+    """One request of a board. `kind` is `manifests` or `blobs`, `rest` the path after it."""
 
     grant: Grant
     repository: Reference
@@ -51,12 +51,15 @@ class BoardRequest:
     connections: Connections
 
     async def url(self, path: str) -> str:
-        """The URL of `path` below the real repository."""
+        """Return the URL of `path` below the real repository."""
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         return f"{endpoint.url}/v2/{self.repository.repository}/{path}"
 
     async def followed(self, base: str, location: str) -> str:
-        """Where a `Location` header of the answer to `base` leads. Raises RegistryError where it may not."""
+        """Return the URL of a `Location` header in the answer to `base`.
+
+        Raises RegistryError where it is missing or must not be followed.
+        """
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         if not location:
             raise RegistryError(f"{endpoint.registry} does not say where an upload goes", code="malformed")
@@ -66,18 +69,20 @@ class BoardRequest:
     async def ask(
         self, method: str, url: str, actions: tuple[str, ...], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Exchange]:
-        """A request without a body, its redirects followed, with a fresh token where the registry wants one."""
+        """Send a request without a body and yield its answer. Follow redirects, and renew the token once on 401."""
         endpoint = await self.upstreams.endpoint(self.repository.registry)
-        shown = await self.upstreams.authorization(self.repository, actions)
+        authorization = await self.upstreams.authorization(self.repository, actions)
         renewed = False
-        for _ in range(_MOST_REDIRECTS):
-            ours = shown if endpoint.owns(url) else {}
-            async with self.connections.request(endpoint, method, url, self._headers(url, headers, ours)) as exchange:
+        for _ in range(_MAX_REDIRECTS):
+            credentials = authorization if endpoint.owns(url) else {}
+            async with self.connections.request(
+                endpoint, method, url, self._headers(url, headers, credentials)
+            ) as exchange:
                 answer = exchange.answer
                 location = answer.header("location")
                 if answer.status == 401 and not renewed and endpoint.owns(url):
                     challenge = answer.header("www-authenticate")
-                    shown = await self.upstreams.renewed(self.repository, actions, challenge)
+                    authorization = await self.upstreams.renewed(self.repository, actions, challenge)
                     renewed = True
                 elif answer.status in (301, 302, 303, 307, 308) and location:
                     url = endpoint.followed(url, location)
@@ -88,33 +93,39 @@ class BoardRequest:
 
     @contextlib.asynccontextmanager
     async def relay(self, method: str, url: str, actions: tuple[str, ...]) -> AsyncIterator[Exchange]:
-        """A request with the board's own body, as it comes."""
+        """Send a request with the board's own body, streamed, and yield its answer."""
         endpoint = await self.upstreams.endpoint(self.repository.registry)
-        shown = await self.upstreams.authorization(self.repository, actions) if endpoint.owns(url) else {}
-        kind = self.head.header("content-type") or "application/octet-stream"
-        kept = {"Content-Type": kind}
+        credentials = await self.upstreams.authorization(self.repository, actions) if endpoint.owns(url) else {}
+        content_type = self.head.header("content-type") or "application/octet-stream"
+        content_headers = {"Content-Type": content_type}
         if self.head.header("content-range"):
-            kept["Content-Range"] = self.head.header("content-range")
-        headers = self._headers(url, kept, shown)
+            content_headers["Content-Range"] = self.head.header("content-range")
+        headers = self._headers(url, content_headers, credentials)
         async with self.connections.request(endpoint, method, url, headers, self.body) as exchange:
             if exchange.answer.status == 401 and endpoint.owns(url):
                 challenge = exchange.answer.header("www-authenticate")
                 await self.upstreams.renewed(self.repository, actions, challenge)
-                # The token ran out under way and the body is spent: the engine sends the blob again.
+                # The token expired and the body is already consumed: the engine must send the blob again.
                 raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
             yield exchange
 
     async def expect(self, exchange: Exchange, accepted: tuple[int, ...], doing: str) -> Head:
-        """The answer's head where its status is accepted; else RegistryError with the registry's own words."""
+        """Return the head of an accepted answer. Raises RegistryError with the registry's message for any other."""
         answer = exchange.answer
         if answer.status in accepted:
             return answer
         try:
-            said = await exchange.body.start(_LARGEST_COMPLAINT)
+            body = await exchange.body.start(_MAX_ERROR_BYTES)
         except WireError:
-            said = b""
-        raise refusal(answer.status, said, doing=doing, registry=self.repository.registry)
+            body = b""
+        raise refusal(answer.status, body, doing=doing, registry=self.repository.registry)
 
-    def _headers(self, url: str, own: Mapping[str, str] | None, shown: Mapping[str, str]) -> dict[str, str]:
+    def _headers(self, url: str, extra: Mapping[str, str] | None, credentials: Mapping[str, str]) -> dict[str, str]:
         authority = url.partition("://")[2].partition("/")[0]
-        return {"Host": authority, "User-Agent": "archloom", "Accept-Encoding": "identity", **(own or {}), **shown}
+        return {
+            "Host": authority,
+            "User-Agent": "archloom",
+            "Accept-Encoding": "identity",
+            **(extra or {}),
+            **credentials,
+        }

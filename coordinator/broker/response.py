@@ -1,4 +1,4 @@
-"""What goes back to the board."""
+"""The broker's response to a board."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from coordinator.broker.upstream_connections import Exchange
 
 
 class Reply:
-    """The one answer to a request, which may come before the request's `body` has been read.
+    """The response to one request. It may be sent before the request's `body` has been read.
 
-    `last` is true where the connection cannot go on after it.
+    `last` is true where the connection must be closed after it.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, request: Head, body: Body) -> None:
@@ -26,14 +26,14 @@ class Reply:
         self.status = 0
 
     async def small(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """A whole answer; a HEAD request gets the head of it."""
+        """Send a complete response; a HEAD request gets only its head."""
         self._head(status, {**headers, "Content-Length": str(len(body))})
         if self._method != "HEAD":
             self._writer.write(body)
         await self._writer.drain()
 
     async def relay(self, exchange: Exchange, headers: Mapping[str, str]) -> None:
-        """The registry's status and body with these headers, piece by piece."""
+        """Send the registry's status and body with these headers, piece by piece."""
         framing = exchange.answer.framing
         sized: dict[str, str] = {}
         match framing.ends:
@@ -44,7 +44,7 @@ class Reply:
             case Ends.CLOSE:
                 self.last = True
             case Ends.EMPTY:
-                # The length a HEAD tells is the blob's, not the answer's.
+                # Content-Length of a HEAD response is the size of the blob, not of the response's own body.
                 sized = {"Content-Length": exchange.answer.header("content-length") or "0"}
         self._head(exchange.answer.status, {**headers, **sized})
         async with aclosing(exchange.body.pieces()) as pieces:
@@ -56,7 +56,7 @@ class Reply:
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True
         self.status = status
-        # What is left of a body would be taken for the next request.
+        # Unread bytes of the request's body would be parsed as the next request.
         self.last = self.last or not self._body.over
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Docker-Distribution-Api-Version: registry/2.0"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

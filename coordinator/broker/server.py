@@ -1,8 +1,8 @@
-"""The broker: where boards push to and pull bases from, and where authentication ends.
+"""The broker: the HTTP endpoint that boards push to and pull bases from. It holds the registry credentials.
 
-A board sees one virtual repository to push to and one per base, opened by a secret of the job alone. Upstream the
-broker speaks with the coordinator's credentials, writes manifests by digest only, and believes the digests it saw.
-It serves whatever looks like a pair of asyncio streams: a loopback socket or a channel of an SSH connection.
+A board sees one virtual repository to push to and one per base, and authenticates with a secret of its job. Upstream
+the broker uses the coordinator's credentials, writes manifests by digest only, and trusts only digests of manifests
+that it has relayed. It serves any pair of asyncio streams: a loopback socket or a channel of an SSH connection.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from coordinator.errors import ArchloomError, RegistryError
 _log = logging.getLogger("archloom.broker")
 
 _TLS_HANDSHAKE = 0x16
-# containerd's client turns to plain HTTP only where the answer to its TLS handshake begins with `HTTP/`.
+# containerd's client falls back to plain HTTP only where the answer to its TLS handshake begins with `HTTP/`.
 # https://pkg.go.dev/crypto/tls#RecordHeaderError
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\narchloom: this is plain HTTP\n"
 _PATH = re.compile(r"/v2/([a-z0-9]+)/(manifests|blobs)/([^/?]+(?:/[^/?]*)?)(?:\?(.*))?\Z")
 _CHALLENGE = 'Basic realm="archloom"'
-_FAREWELL_S = 5.0
-_FOR_GOOD = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
-# What cannot be read is answered as if it were this.
-_NOTHING = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_alive=False)
+_DRAIN_TIMEOUT_S = 5.0
+_FINAL_STATUSES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
+# A request that cannot be parsed is answered as if it were this one.
+_EMPTY_HEAD = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_alive=False)
 
 
 class Broker:
-    """An asyncio connection handler, and the grants it serves, inside `async with`."""
+    """An asyncio connection handler and the grants it serves. Use it inside `async with`."""
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
@@ -71,9 +71,9 @@ class Broker:
         bases: Mapping[str, Reference] | None = None,
         mount_from: Sequence[Reference] = (),
     ) -> Iterator[Grant]:
-        """A grant for this job while the block runs. `bases` are read by digest under `base0`, `base1`, …
+        """Yield a grant for this job, valid while the block runs. `bases` are read by digest under `base0`, `base1`, …
 
-        Layers of the bases `mount_from`, by digest, are mounted into `push` where its registry has them.
+        Layers of the bases in `mount_from`, by digest, are mounted into `push` where its registry has them.
         """
         grant = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
         self._grants[job] = grant
@@ -83,34 +83,34 @@ class Broker:
             del self._grants[job]
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one connection until either side ends it."""
+        """Serve one connection until either side closes it."""
         source = Source(reader)
         try:
             first = await source.some()
             if first and first[0] == _TLS_HANDSHAKE:
-                # Engines try TLS first, and would wait ten seconds for the other half of a handshake.
+                # Engines try TLS first, and would wait 10 s for the broker's half of the handshake.
                 writer.write(_NOT_TLS)
                 await writer.drain()
-                await _farewell(source)
+                await _drain(source)
             else:
                 source.take_back(first)
                 while await self._serve_one(source, writer):
                     pass
         except (OSError, WireError):
-            # A client that is gone, or that nobody can follow, ends its own connection and nothing else.
+            # A client that disconnects or breaks the protocol ends only its own connection.
             pass
         finally:
             writer.close()
 
     async def _serve_one(self, source: Source, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection goes on after this request."""
-        body = Body(source, _NOTHING.framing)
+        """Serve one request, and return whether the connection stays open."""
+        body = Body(source, _EMPTY_HEAD.framing)
         try:
             async with asyncio.timeout(SILENCE_S):
                 head = await read_request(source)
         except WireError as error:
-            await _refuse(Reply(writer, _NOTHING, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
-            await _farewell(source)
+            await _refuse(Reply(writer, _EMPTY_HEAD, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
+            await _drain(source)
             return False
         if head is None:
             return False
@@ -126,25 +126,25 @@ class Broker:
             await _refuse(reply, refusal)
         _log.debug("%s %s: %d, %.3f s", head.method, _path(head), reply.status, time.monotonic() - began)
         if not body.over:
-            await _farewell(source)
+            await _drain(source)
         return not reply.last
 
     async def _answer(self, head: Head, body: Body, reply: Reply) -> None:
-        grant = self._admitted(head)
+        grant = self._authenticated(head)
         if head.target.rstrip("/") == "/v2":
             await reply.small(200, {"Content-Type": "application/json"}, b"{}")
             return
-        found = _PATH.match(head.target)
-        name = found[1] if found else ""
+        route = _PATH.match(head.target)
+        name = route[1] if route else ""
         repository = grant.push if name == PUSH else grant.bases.get(name)
-        if found is None or repository is None:
+        if route is None or repository is None:
             raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
         call = BoardRequest(
             grant=grant,
             repository=repository,
-            kind=found[2],
-            rest=found[3],
-            query=found[4] or "",
+            kind=route[2],
+            rest=route[3],
+            query=route[4] or "",
             head=head,
             body=body,
             upstreams=self._upstreams,
@@ -156,8 +156,8 @@ class Broker:
             grant.refused(error)
             raise _as_refusal(error) from error
         except RefusalError as refusal:
-            # What the job itself did wrong; what it asked for and is not there, or not yet, is no refusal.
-            if refusal.status in _FOR_GOOD:
+            # Record invalid requests of the job only. A manifest or blob that does not exist (yet) is no refusal.
+            if refusal.status in _FINAL_STATUSES:
                 grant.refused(RegistryError(refusal.message, code="refused"))
             raise
         except (WireError, OSError):
@@ -168,7 +168,7 @@ class Broker:
             raise RefusalError(500, "UNKNOWN", f"archloom: {defect.message}") from error
         grant.served()
 
-    def _admitted(self, head: Head) -> Grant:
+    def _authenticated(self, head: Head) -> Grant:
         scheme, _, encoded = head.header("authorization").partition(" ")
         try:
             job, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -181,33 +181,33 @@ class Broker:
 
 
 def _path(head: Head) -> str:
-    """Without its query, in which upload locations have what only their owner may know."""
+    """Return the request's path without its query, which is confidential in upload locations."""
     return head.target.partition("?")[0]
 
 
 def _as_refusal(error: ArchloomError) -> RefusalError:
-    """What the board's engine is told: to try again where that can help, and to give up at once where it cannot."""
+    """Return the response to the board's engine: 503 makes it retry a retryable failure, 403 makes it fail at once."""
     if error.code in RETRYABLE:
         return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
     return RefusalError(403, "DENIED", f"archloom: {error.message}")
 
 
 def _as_defect(error: Exception) -> ArchloomError:
-    """What nobody foresaw, with its place: it is all the job says of it."""
+    """Return the error for an unexpected exception, with file and line: the job reports nothing else about it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{PurePath(place.filename).name}:{place.lineno}"
+    location = f"{PurePath(place.filename).name}:{place.lineno}"
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return ArchloomError(f"bug: {text} ({where})", hint="please report it", code="internal")
+    return ArchloomError(f"bug: {text} ({location})", hint="please report it", code="internal")
 
 
-async def _farewell(source: Source) -> None:
-    """Takes what the client still sends until it has read its answer and leaves, for a moment.
+async def _drain(source: Source) -> None:
+    """Read and discard what the client still sends until it closes the connection, for at most 5 s.
 
-    A connection closed on bytes nobody has read is reset, and the answer may be lost with it: the engine would then try
-    for 50 s what it was refused.
+    Closing a connection with unread bytes resets it, and the response may be lost: the engine would then retry the
+    refused request for 50 s.
     """
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FAREWELL_S):
+        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
             while await source.some():
                 pass
 

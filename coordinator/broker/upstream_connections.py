@@ -1,4 +1,4 @@
-"""Requests to registries whose bodies are relayed: a connection, a head out, a head back, raw bodies both ways."""
+"""Requests to registries with relayed bodies: connections, request and response heads, raw bodies both ways."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
 
 _CONNECT_TIMEOUT_S = 10.0
-_MOST_IDLE = 8
+_MAX_IDLE_PER_PLACE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request that was answered; `body` is the answer's, not read yet."""
+    """One answered request. `body` is the unread body of the answer."""
 
     answer: Head
     body: Body
 
 
 class Connections:
-    """Connections to registries, kept open between requests: a push asks for dozens of blobs by HEAD.
+    """Connections to registries, kept open between requests: a push sends dozens of HEAD requests.
 
-    A registry that says nothing for `silence` seconds has not answered.
+    A registry that sends nothing for `silence` seconds counts as unreachable.
     """
 
     def __init__(self, silence: float = SILENCE_S) -> None:
@@ -67,11 +67,11 @@ class Connections:
         headers: Mapping[str, str],
         body: Body | None = None,
     ) -> AsyncIterator[Exchange]:
-        """The answer to one request, for as long as the block reads it.
+        """Send one request and yield its answer, which can be read while the block runs.
 
-        With a body the connection is new, because a body cannot be sent twice; an answer that comes before the body is
-        over ends the sending. Raises RegistryError `unreachable` when there is no answer, WireError when the *body*
-        breaks off, which is its sender's affair.
+        A request with a body gets a new connection, because a body cannot be sent twice. An answer that arrives before
+        the end of the body stops the sending. Raises RegistryError `unreachable` where there is no answer, WireError
+        where the *request body* breaks off, which is a failure of its sender.
         """
         place = _place(endpoint, url)
         link, answer, whole = await self._exchange(place, method, url, headers, body)
@@ -81,7 +81,7 @@ class Connections:
             yield exchange
             done = whole and answer.keep_alive and exchange.body.over and not link.source.ahead
         finally:
-            if done and len(self._idle.setdefault(place, [])) < _MOST_IDLE:
+            if done and len(self._idle.setdefault(place, [])) < _MAX_IDLE_PER_PLACE:
                 self._idle[place].append(link)
             else:
                 await _end(link)
@@ -100,11 +100,11 @@ class Connections:
                 answer, whole = await _converse(link, method, url, headers, body, self._silence)
             except _NoAnswerError as error:
                 await _end(link)
-                # An idle connection may have been closed at the other end at any time; that is no failure.
+                # The registry may close an idle connection at any time: take the next connection.
                 if not link.used:
                     raise _unanswered(place, method, str(error)) from error
             except TimeoutError as error:
-                # Silence is no sign of an old connection: the next one would be as silent.
+                # A timeout is no sign of a stale connection: a new connection would time out too.
                 await _end(link)
                 raise _unanswered(place, method, f"nothing for {self._silence:g} s") from error
             except BaseException:
@@ -127,11 +127,11 @@ class Connections:
 
 
 class _NoAnswerError(Exception):
-    """The registry closed the connection without a word."""
+    """The registry closed the connection without an answer."""
 
 
-def _unanswered(place: _Place, method: str, why: str) -> RegistryError:
-    return RegistryError(f"{place.host}:{place.port} gave no answer to {method}: {why}", code="unreachable")
+def _unanswered(place: _Place, method: str, reason: str) -> RegistryError:
+    return RegistryError(f"{place.host}:{place.port} gave no answer to {method}: {reason}", code="unreachable")
 
 
 async def _converse(
@@ -147,13 +147,13 @@ async def _converse(
     reading = asyncio.ensure_future(_read(parser, link.source, method))
     try:
         await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-        # OSError is our own writing's, and there may be an answer all the same; all else is the body's.
+        # An OSError comes from writing to the registry, which may still have answered. Other errors are the body's.
         broken = sending.exception() if sending.done() else None
         if broken is not None and not isinstance(broken, OSError):
             raise broken
         async with asyncio.timeout(silence):
             answer = await reading
-        # Early answers are passed on at once; the rest of the body has nowhere to go.
+        # Pass an early answer on at once: the registry reads no more of the body.
         return answer, sending.done() and sending.exception() is None
     finally:
         for task in (sending, reading):
@@ -162,13 +162,13 @@ async def _converse(
 
 
 def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> bytes:
-    every = [*headers.items(), *_framing_headers(method, body)]
+    all_headers = [*headers.items(), *_framing_headers(method, body)]
     try:
-        return parser.send(h11.Request(method=method, target=_target(url), headers=every)) or b""
+        return parser.send(h11.Request(method=method, target=_target(url), headers=all_headers)) or b""
     except (h11.LocalProtocolError, UnicodeError) as error:
-        # The path may be one that a registry told us in a Location.
-        where = url.partition("?")[0]
-        raise RegistryError(f"'{where}' is no address to send a request to: {error}", code="malformed") from error
+        # The URL may come from a Location header of the registry.
+        address = url.partition("?")[0]
+        raise RegistryError(f"'{address}' is no address to send a request to: {error}", code="malformed") from error
 
 
 async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) -> None:
@@ -193,7 +193,7 @@ async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
 
 
 async def _end(link: _Link) -> None:
-    # Aborted: what is not sent by now is the beginning of something that has no end.
+    # Abort instead of close: unsent bytes belong to a message that will not be completed.
     link.writer.transport.abort()
     with contextlib.suppress(OSError, ssl.SSLError):
         await link.writer.wait_closed()

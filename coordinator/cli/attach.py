@@ -1,4 +1,4 @@
-"""`archloom attach`: a run as its driver's terminal shows it, from the beginning until it ends."""
+"""`archloom attach`: show a run as on its driver's terminal, from its beginning until it ends."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def command(run: str | None, progress: str) -> int:
                 f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}"
             )
             return Exit.INTERRUPTED
-        found = store.run(name)
-    if not status_of(found, env.clock).is_over:
-        raise abandoned(found, env.clock)
-    problem = ended_badly(found, ended.message, ended.hint) if ended else ended_badly(found)
+        stored = store.run(name)
+    if not status_of(stored, env.clock).is_over:
+        raise abandoned(stored, env.clock)
+    problem = ended_badly(stored, ended.message, ended.hint) if ended else ended_badly(stored)
     if problem is not None:
         raise problem
     if ended is None:
-        print_message(f"published {', '.join(found.asked_tags)} {found.index_digest}")
+        print_message(f"published {', '.join(stored.asked_tags)} {stored.index_digest}")
     return Exit.DONE

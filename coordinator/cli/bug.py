@@ -1,4 +1,4 @@
-"""What is left of an error nobody foresaw: one line for the user, a file for those who mend it."""
+"""Report an unexpected exception: one line for the user, a file with the traceback for the bug report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from coordinator.store.folders import private_folder
 
 
 def bug(error: BaseException) -> ArchloomError:
-    """The error to show. Its traceback is written below the state folder, or a temporary one where that fails.
+    """Return the error to show. Write its traceback below the state folder, else to the temporary folder.
 
-    The file holds code and messages, never the values of variables or the command line: those may be secrets.
+    The file holds code and messages, never the values of variables or the command line: those may contain secrets.
     """
     folder = state_folder(os.environ, Path.home()) / "bugs"
     try:

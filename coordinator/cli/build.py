@@ -1,4 +1,4 @@
-"""`archloom build`: one image, many platforms, one tag."""
+"""`archloom build`: build one image for many platforms and publish it as one tag."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(
     *,
     fail_fast: bool,
     dry_run: bool,
-    **words: Any,  # noqa: ANN401 - the other flags, as click gives them
+    **words: Any,  # noqa: ANN401 - the other flags, as click passes them
 ) -> int | None:
     """Build an image for several platforms and publish it as one tag."""
     options = OutputOptions.taken_from(words)

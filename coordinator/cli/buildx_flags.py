@@ -1,6 +1,6 @@
-"""Flags of `docker buildx build` that archloom does not have yet: known by name, refused with what to do instead.
+"""Flags of `docker buildx build` that archloom does not have yet: each is rejected with a hint on what to do instead.
 
-Nothing is ignored in silence: a flag that changes the image and is dropped would publish another image than was asked.
+No flag is ignored: without a flag that changes the image, archloom would publish another image than requested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class _Foreign:
-    """`takes_value` is how the flag is written, so that the word after it is not taken for the context."""
+    """A flag of buildx. `takes_value`: the next word is its value, and not the context."""
 
     names: tuple[str, ...]
     instead: str
@@ -76,7 +76,7 @@ _FOREIGN = (
 
 
 def foreign_flags(command: F) -> F:
-    """Adds the flags to a click command, hidden, each refusing itself with UsageError."""
+    """Add the flags to a click command as hidden options, each of which raises UsageError."""
     for flag in reversed(_FOREIGN):
         option = click.option(
             *flag.names,

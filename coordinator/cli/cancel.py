@@ -1,4 +1,4 @@
-"""`archloom cancel`: ends a run, whoever drives it."""
+"""`archloom cancel`: end a run, whether a coordinator drives it or not."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def command(run: str, *, inventory: str | None) -> None:
 
     env = read_environment()
     with open_store(env) as store:
-        found = store.find_run(run)
-    if found.finished_at is not None:
-        raise _over(found, "already")
+        stored = store.find_run(run)
+    if stored.finished_at is not None:
+        raise _over(stored, "already")
     with watching(Progress.QUIET, sys.stderr) as shown, recorded(shown, env.clock) as watch:
-        ended = asyncio.run(cancel(found.id, lambda: inventory_of(found, inventory, env), env, watch))
+        ended = asyncio.run(cancel(stored.id, lambda: inventory_of(stored, inventory, env), env, watch))
     if ended.exit_code != Exit.INTERRUPTED:
         raise _over(ended, "before it could be cancelled")
     moved = ", ".join(tag.reference for tag in ended.tags if tag.moved)
@@ -37,5 +37,5 @@ def command(run: str, *, inventory: str | None) -> None:
 
 
 def _over(run: Run, when: str) -> UsageError:
-    how = run.target_state if run.exit_code == Exit.DONE else f"exit {run.exit_code}"
-    return UsageError(f"run {run.id} has ended {when}: {how}", hint=f"what it did: archloom why {run.id}")
+    outcome = run.target_state if run.exit_code == Exit.DONE else f"exit {run.exit_code}"
+    return UsageError(f"run {run.id} has ended {when}: {outcome}", hint=f"what it did: archloom why {run.id}")

@@ -1,4 +1,4 @@
-"""A run in a process of its own session: it goes on when the terminal, the shell or the connection is gone."""
+"""Drive a run in a process with its own session: it survives the terminal, the shell and the SSH connection."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from coordinator.report.rawjson import from_json_line
 
 
 def detached(work: Callable[[], int], *, as_json: bool) -> int:
-    """Does `work`, which reports to stderr as rawjson, in a process of its own, and leaves it when its run has begun.
+    """Do `work`, which reports to stderr as rawjson, in another process, and return once its run has begun.
 
-    Prints the run's id. What goes wrong before is shown as it would be here, and its exit code returned.
+    Prints the run's id. An earlier error is shown as in the foreground, and its exit code returned. Raises LostError
+    where a signal ended the process.
     """
     reading, writing = os.pipe()
-    # No thread has been started yet, and no loop: the copy can do all that this process could.
+    # fork is safe: no thread and no event loop has been started yet.
     driver = os.fork()
     if driver == 0:
         os.close(reading)
@@ -59,16 +60,16 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
 
 
 def _drive(work: Callable[[], int], report: int) -> None:
-    """Never returns."""
+    """Do `work` in the forked process, with `report` as stderr, and exit. Never returns."""
     from coordinator.cli.failures import guarded
 
     code = 1
     with contextlib.suppress(BaseException):
         os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for number, target in ((0, nowhere), (1, nowhere), (2, report)):
+        null_device = os.open(os.devnull, os.O_RDWR)
+        for number, target in ((0, null_device), (1, null_device), (2, report)):
             os.dup2(target, number)
-        # A lock or a pipe of whoever called us would be held for as long as the run.
+        # Inherited descriptors would hold locks and pipes of the parent processes for as long as the run.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         code = guarded(work)
         sys.stderr.flush()

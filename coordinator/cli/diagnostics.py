@@ -1,6 +1,6 @@
-"""Diagnostics: what SSH, the agents, the broker and the registries did, and how long each took.
+"""Diagnostic logs of SSH, agents, the broker and registries, with durations.
 
-`-v` shows connections, agents and what was refused; `-vv` every request too. ARCHLOOM_LOG names a file that gets all
+`-v` shows connections, agents and refused requests; `-vv` also every request. ARCHLOOM_LOG names a file that gets all
 of it. The edges log to `archloom.<edge>`; they never log a secret, a header or a query.
 """
 
@@ -20,14 +20,14 @@ _ROOT = "archloom"
 
 
 def take_flags(words: Sequence[str]) -> tuple[list[str], int]:
-    """The words without `-v` and `-vv`, wherever they stand before `--`, and how much they ask for."""
+    """Return the words without `-v` and `-vv` before `--`, and the verbosity: 1 for each `-v`, 2 for each `-vv`."""
     end = words.index("--") if "--" in words else len(words)
     verbosity = sum(_FLAGS.get(word, 0) for word in words[:end])
     return [*(word for word in words[:end] if word not in _FLAGS), *words[end:]], verbosity
 
 
 def start(verbosity: int, environ: Mapping[str, str]) -> None:
-    """Log from here on, where anybody wants it. Raises UsageError for a file that cannot be written."""
+    """Start the logs to stderr and to ARCHLOOM_LOG, as requested. Raises UsageError for a file it cannot write."""
     handlers: list[logging.Handler] = []
     if verbosity:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -43,14 +43,14 @@ def start(verbosity: int, environ: Mapping[str, str]) -> None:
 
 
 def is_shown() -> bool:
-    """Whether diagnostics go to the terminal: a view that redraws itself would be torn by them."""
+    """Return whether diagnostics go to stderr: they would break a live view on the terminal."""
     streams = (handler for handler in logging.getLogger(_ROOT).handlers if type(handler) is logging.StreamHandler)
     return next(streams, None) is not None
 
 
 def _file(path: str) -> logging.Handler:
     try:
-        # Others may read what hosts and registries there are only if the user lets them.
+        # Private by default: the log names hosts and registries.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UsageError(
@@ -61,7 +61,7 @@ def _file(path: str) -> logging.Handler:
 
 
 class _Formatter(logging.Formatter):
-    """`12:03:04.567 ssh pi4: connected …`, with the milliseconds of this machine's clock."""
+    """Formats `12:03:04.567 ssh pi4: connected …`, in local time with milliseconds."""
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))

@@ -1,4 +1,4 @@
-"""What a command takes from its surroundings, read in one place and passed on as a value."""
+"""The environment of a command: read from the process once, and passed on as a value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coordinator.store.sqlite import Store
 
 
 def read_environment() -> Environment:
-    """This process's environment, folders, clock and name."""
+    """Return the environment variables, folders, clock and holder name of this process."""
     environ = dict(os.environ)
     home = Path.home()
     try:
@@ -35,7 +35,7 @@ def read_environment() -> Environment:
 
 
 def open_inventory(given: str | None, env: Environment) -> Inventory:
-    """The inventory `-i`, ARCHLOOM_INVENTORY or the usual places name; the built-in one where there is none."""
+    """Return the inventory of `-i`, ARCHLOOM_INVENTORY or the default files; the built-in one where there is none."""
     from coordinator.config.load import load
     from coordinator.config.locate import find
 
@@ -44,7 +44,7 @@ def open_inventory(given: str | None, env: Environment) -> Inventory:
 
 
 def inventory_of(run: Run, given: str | None, env: Environment) -> Inventory:
-    """The inventory this run began with, as it is now, or another that is given."""
+    """Return the given inventory, else the one the run began with, as its file is now. Raises UsageError."""
     from coordinator.config.load import load
 
     if given is not None:
@@ -58,7 +58,7 @@ def inventory_of(run: Run, given: str | None, env: Environment) -> Inventory:
 
 
 def run_named(prefix: str | None, store: Store) -> Run:
-    """The run whose id begins so; the newest where none is named."""
+    """Return the run whose id begins with `prefix`; the newest run for None. Raises UsageError without one."""
     if prefix is not None:
         return store.find_run(prefix)
     newest = store.runs(limit=1)
@@ -68,5 +68,5 @@ def run_named(prefix: str | None, store: Store) -> Run:
 
 
 def told_apart(run: str | None, platform: str | None) -> tuple[str | None, str | None]:
-    """RUN and PLATFORM of a command line that may lack either: a run has no id with a slash in it."""
+    """Return RUN and PLATFORM of a command line that may omit either: a run id never contains a slash."""
     return (None, run) if run and platform is None and "/" in run else (run, platform)

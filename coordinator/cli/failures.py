@@ -1,4 +1,4 @@
-"""The one place where errors are shown: any exception of a command becomes `error:`, `hint:` and an exit code."""
+"""Error handling of all commands: an exception is shown as `error:` and `hint:`, and becomes an exit code."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from coordinator.errors import ArchloomError, InterruptedRunError, UsageError, w
 if TYPE_CHECKING:
     import click
 
-# What a shell reports for a program that SIGPIPE ended: the reader of our output has gone, and nothing is wrong.
-_READER_GONE = 128 + 13
+# What a shell reports for a program that SIGPIPE ended: the reader of stdout is gone, which is not an error.
+_SIGPIPE_EXIT = 128 + 13
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """The exit code of this action, or of what went wrong in it, which is shown. Only SystemExit is raised."""
+    """Run the action and return its exit code, or that of its error, which is shown. Raises only SystemExit."""
     try:
         return _shown(action)
     finally:
@@ -28,12 +28,12 @@ def guarded(action: Callable[[], int]) -> int:
 def _shown(action: Callable[[], int]) -> int:
     try:
         code = action()
-        print_data("", end="")  # at exit it would be too late to be quiet about a reader that is gone
+        print_data("", end="")  # flush: a broken pipe at interpreter exit could not be handled
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - the last place where anything can be said
+    except BaseException as error:  # noqa: BLE001 - the last handler: every exception must be shown
         if isinstance(error, BrokenPipeError) and _reader_gone():
-            return _READER_GONE
+            return _SIGPIPE_EXIT
         errors = [_ours(leaf) for leaf in _leaves(error)]
         for shown in errors:
             print_error(shown)
@@ -42,10 +42,10 @@ def _shown(action: Callable[[], int]) -> int:
 
 
 def unknown(word: str, kind: str, known: Sequence[str], path: str) -> UsageError:
-    """The error for a word nobody knows, with the nearest of those that are known. `path` is the command so far."""
+    """Return the error for an unknown word, with the closest known word. `path` is the command before the word."""
     from difflib import get_close_matches
 
-    # Without the dashes, which all options share and which would make all of them alike.
+    # Compared without dashes, which would make all options similar.
     names = {name.lstrip("-"): name for name in known if len(name) > len("-x")}
     close = get_close_matches(word.lstrip("-"), names, n=1)
     hint = f"did you mean {names[close[0]]}?" if close else f"{path} --help"
@@ -53,7 +53,7 @@ def unknown(word: str, kind: str, known: Sequence[str], path: str) -> UsageError
 
 
 def _reader_gone() -> bool:
-    """Whether stdout is a pipe nobody reads, such as one to `head`. It leads nowhere from then on."""
+    """Return whether stdout is a pipe without a reader, such as one to `head`; if so, redirect it to /dev/null."""
     import select
 
     poll = select.poll()
@@ -65,7 +65,7 @@ def _reader_gone() -> bool:
 
 
 def _forget_unread() -> None:
-    """What nobody reads from stderr any more, its terminal being gone, would fail the exit of a run that went well."""
+    """Flush stderr, or redirect it where its terminal is gone: Python's flush at exit would fail a successful run."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -97,7 +97,7 @@ def _ours(error: BaseException) -> ArchloomError:
 
 
 def _usage(error: click.ClickException) -> UsageError:
-    """click's word for a wrong command line, in our form."""
+    """Return click's error for a wrong command line as a UsageError."""
     import click
 
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -105,7 +105,7 @@ def _usage(error: click.ClickException) -> UsageError:
     if context and isinstance(error, click.NoSuchOption):
         options = [name for option in context.command.get_params(context) for name in option.opts]
         return unknown(error.option_name, "option", options, path)
-    name = getattr(error, "command_name", None)  # of NoSuchCommand, which click has since 8.4
+    name = getattr(error, "command_name", None)  # of NoSuchCommand, new in click 8.4
     if name and context and isinstance(context.command, click.Group):
         return unknown(name, "command", context.command.list_commands(context), path)
     message = error.format_message().rstrip(".")

@@ -1,4 +1,4 @@
-"""Commands with commands of their own: each lives in the module of its name, and one of them needs no name."""
+"""Commands with subcommands: each is in its own module, imported when needed, and one is the default."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import click
 
 
 class LazyGroup(click.Group):
-    """`modules` names the modules of `package` by command. `default` is meant where `is_command` says of the first word
-    that it is none; where there is no word at all it always is.
+    """A group whose subcommands are imported when needed. `modules` maps a subcommand to its module in `package`.
+
+    `default` is the subcommand where there is no word, or where `is_command` returns False for the first word.
     """
 
     def __init__(
@@ -28,8 +29,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self._modules:
             return None
-        found: click.Command = importlib.import_module(f"{self._package}.{self._modules[cmd_name]}").command
-        return found
+        subcommand: click.Command = importlib.import_module(f"{self._package}.{self._modules[cmd_name]}").command
+        return subcommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asks_for_help = any(word in ctx.help_option_names for word in args[:1])

@@ -1,4 +1,4 @@
-"""`archloom image`: what a tag really holds."""
+"""`archloom image`: show the index and the platforms of a tag, as the registry has them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def command() -> None:
 def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     """Show the index of REF, its platforms, and which entry each platform resolves to."""
     env = read_environment()
-    found = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, env), env))
+    inspected = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, env), env))
     if as_json:
-        print_json(found.to_json())
+        print_json(inspected.to_json())
         return
-    print_data(f"{found.reference}\n{found.media_type} {found.digest}")
-    print_data(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in found.entries]))
-    print_data("\n" + table(("a client on", "gets"), _resolved(found)))
+    print_data(f"{inspected.reference}\n{inspected.media_type} {inspected.digest}")
+    print_data(table(("platform", "digest", "size", "media type"), [_row(entry) for entry in inspected.entries]))
+    print_data("\n" + table(("a client on", "gets"), _resolved(inspected)))
 
 
 def _row(entry: Entry) -> tuple[str, ...]:

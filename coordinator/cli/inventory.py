@@ -1,4 +1,4 @@
-"""`archloom inventory`: what the file of hosts says, and what it may say."""
+"""`archloom inventory`: check the inventory, or print its JSON schema."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def check(inventory: str | None, *, as_json: bool) -> None:
     from coordinator.config.load import load
     from coordinator.config.locate import find
 
-    found = load(find(inventory, os.environ, Path.cwd(), Path.home()))
+    loaded = load(find(inventory, os.environ, Path.cwd(), Path.home()))
     if as_json:
         print_json(
             {
-                "source": found.source,
-                "boards": [host.name for host in found.hosts if host.kind is Kind.BOARD],
-                "emulators": [host.name for host in found.hosts if host.kind is Kind.EMULATOR],
-                "registries": list(found.registries),
+                "source": loaded.source,
+                "boards": [host.name for host in loaded.hosts if host.kind is Kind.BOARD],
+                "emulators": [host.name for host in loaded.hosts if host.kind is Kind.EMULATOR],
+                "registries": list(loaded.registries),
             }
         )
     else:
-        print_data(_summary(found))
+        print_data(_summary(loaded))
 
 
 @command.command()

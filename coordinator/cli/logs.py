@@ -1,4 +1,4 @@
-"""`archloom logs`: what the builds of a run printed, as it is kept on this machine."""
+"""`archloom logs`: show the build logs of a run, which are stored on the coordinator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
 from coordinator.usecases.watch import abandoned, jobs_of, status_of
 
-_BEFORE_THE_END = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
+_NOT_YET_BUILT = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING})
 
 
 @click.command(epilog="\b\nExample:\n  archloom logs 7f3a linux/arm64 -f")
@@ -35,23 +35,23 @@ def command(run: str | None, platform: str | None, *, follow: bool) -> int:
     env = read_environment()
     run, platform = told_apart(run, platform)
     with open_store(env) as store:
-        found = run_named(run, store)
-        shown = _Shown(env.state, found.id, platforms.parse(platform) if platform else None)
+        stored = run_named(run, store)
+        shown = _Shown(env.state, stored.id, platforms.parse(platform) if platform else None)
         try:
-            found = _show(shown, found, env, store, follow=follow)
+            stored = _show(shown, stored, env, store, follow=follow)
         except KeyboardInterrupt:
             if not follow:
                 raise
             return Exit.INTERRUPTED
-    if follow and shown.is_under_way(found):
-        raise abandoned(found, env.clock)
+    if follow and shown.is_under_way(stored):
+        raise abandoned(stored, env.clock)
     return Exit.DONE
 
 
 def _show(shown: _Shown, found: Run, env: Environment, store: Store, *, follow: bool) -> Run:
-    """Returns the run as it was when nothing more was to be shown."""
+    """Show the logs, following them with `follow`, and return the run as it was at the end."""
     while True:
-        # Asked before the logs are read: what was written before the end is shown in any case.
+        # Read the status before the logs: all lines written before the end are then shown.
         goes_on = follow and shown.is_under_way(found) and status_of(found, env.clock) is Status.RUNNING
         shown.show(found, to_the_end=not goes_on)
         if not goes_on:
@@ -61,7 +61,7 @@ def _show(shown: _Shown, found: Run, env: Environment, store: Store, *, follow: 
 
 
 class _Shown:
-    """What is on stdout already, by attempt."""
+    """Prints logs to stdout, and remembers what is printed of each attempt."""
 
     def __init__(self, state: Path, run_id: str, platform: platforms.Platform | None) -> None:
         self._state = state
@@ -76,7 +76,7 @@ class _Shown:
         return any(not states.ended(job.state) for job in jobs_of(run, self._platform))
 
     def show(self, run: Run, *, to_the_end: bool) -> None:
-        """Whatever is new; of logs that are not shown any further also a last line that does not end."""
+        """Print new lines. `to_the_end`: nothing follows, so also print an unfinished last line."""
         jobs = jobs_of(run, self._platform)
         self._several = len(jobs) > 1 or any(len(job.attempts) > 1 for job in jobs)
         for job in jobs:
@@ -87,7 +87,7 @@ class _Shown:
                 print_message(f"{job.platform}: reused, nothing was built")
 
     def _attempt(self, job: Job, attempt: Attempt, *, to_the_end: bool) -> None:
-        whose = f"{job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
+        title = f"{job.platform} on {attempt.host} ({attempt.mode}), attempt {attempt.number}"
         tail = self._tails.get(attempt.id)
         if tail is None:
             tail = Tail(log_path(self._state, self._run_id, job.platform, attempt.number))
@@ -95,18 +95,18 @@ class _Shown:
                 return
             self._tails[attempt.id] = tail
         for lines in tail.new():
-            self._give(attempt, whose, lines)
+            self._give(attempt, title, lines)
         if to_the_end and tail.rest:
-            self._give(attempt, whose, tail.rest + b"\n")
+            self._give(attempt, title, tail.rest + b"\n")
         if to_the_end:
-            none = "" if tail.path.is_file() else self._why_none(attempt)
-            # What went wrong before the build, or after it, is not in its log.
-            said = "; ".join(filter(None, (none, attempt.bad_end)))
-            if said:
-                print_message(f"{whose}: {said}")
+            no_log = "" if tail.path.is_file() else self._why_none(attempt)
+            # An error before or after the build is not in its log.
+            message = "; ".join(filter(None, (no_log, attempt.bad_end)))
+            if message:
+                print_message(f"{title}: {message}")
 
     def _give(self, attempt: Attempt, whose: str, lines: bytes) -> None:
-        """As `tail` does: whose lines they are is said where there are several logs, whenever it changes."""
+        """Print lines. With several logs, print a header whenever the log changes, as tail(1) does."""
         if self._several and self._latest != attempt.id:
             print_data(f"==> {whose} <==")
         self._latest = attempt.id
@@ -115,6 +115,6 @@ class _Shown:
     def _why_none(self, attempt: Attempt) -> str:
         if not log_folder(self._state, self._run_id).is_dir():
             return "no log: it is not kept any more"
-        if attempt.state in _BEFORE_THE_END:
+        if attempt.state in _NOT_YET_BUILT:
             return "no log yet"
         return "no log: it ended before the build began" if states.ended(attempt.state) else "no log: it was not kept"

@@ -1,8 +1,8 @@
-"""The command `archloom`: finds the command asked for, runs it and ends with the right exit code.
+"""The command `archloom`: find the requested command, run it and exit with its exit code.
 
 A command lives in `coordinator/cli/<name>.py` as a click command called `command`. It raises errors of
-`coordinator.errors` and never shows them; it may return an exit code, None is 0. Nothing of it, nor click itself, is
-imported before it is asked for: `archloom --help` must feel instant on a Raspberry Pi too.
+`coordinator.errors` and never shows them; it may return an exit code, None is 0. Commands and click are imported only
+when needed: `archloom --help` must be fast on a Raspberry Pi too.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Commands:
 
 
 def main() -> None:
-    """Runs the command line of this process and ends it."""
-    if sys.stderr is None:  # closed by whoever started us: nobody listens, and nothing else changes
+    """Run the command line of this process and exit."""
+    if sys.stderr is None:  # closed by the parent process: discard messages
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     sys.exit(run(sys.argv[1:]))
 
 
 def run(words: Sequence[str]) -> int:
-    """The exit code of this command line. Whatever goes wrong is shown, and only SystemExit is raised."""
+    """Run this command line and return its exit code. Errors are shown; raises only SystemExit."""
     from coordinator.cli.failures import guarded
 
     return guarded(lambda: _run(list(words)))
@@ -79,7 +79,7 @@ def _run(words: list[str]) -> int:
 
 
 def _with_diagnostics(words: list[str]) -> list[str]:
-    """The words without those that ask for diagnostics, which are shown and written from here on."""
+    """Start the requested diagnostics, and return the words without their flags."""
     if not os.environ.get("ARCHLOOM_LOG") and not any(word.startswith(("-v", "--verbose")) for word in words):
         return words
     from coordinator.cli.diagnostics import start, take_flags
@@ -90,7 +90,7 @@ def _with_diagnostics(words: list[str]) -> list[str]:
 
 
 def help_text() -> str:
-    """What `archloom --help` prints, in the form click gives its commands."""
+    """Return the text of `archloom --help`, in the format of click."""
     width = max(map(len, COMMANDS))
     return _HELP + "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
 

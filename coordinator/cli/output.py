@@ -1,4 +1,4 @@
-"""What people read goes to stderr, data goes to stdout; every error of every command is shown here."""
+"""Output of all commands: messages and errors for people go to stderr, data goes to stdout."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 
 
 def print_message(text: str) -> None:
-    """Lines for the person at the terminal; where that is gone, nobody is left to be told."""
+    """Print a message to stderr. Write errors are ignored: the terminal may be gone."""
     _tell(visible_text(text))
 
 
 def print_data(text: str, *, end: str = "\n") -> None:
-    """Data, for whatever stdout is, at once."""
+    """Print data to stdout and flush. Raises UsageError where stdout cannot be written."""
     encoding = sys.stdout.encoding or "utf-8"
     with _translated():
-        # A terminal that cannot show an arrow is no reason to show nothing.
+        # A character that the encoding of stdout lacks, such as an arrow, is escaped instead of failing the output.
         print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, flush=True)  # noqa: T201
 
 
 def print_bytes(data: bytes) -> None:
-    """Data as it is, at once."""
+    """Write bytes to stdout unchanged and flush. Raises UsageError where stdout cannot be written."""
     with _translated():
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
@@ -36,14 +36,14 @@ def print_bytes(data: bytes) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout; ASCII, so that it survives any locale."""
+    """Print one JSON document to stdout, in ASCII so that it does not depend on the locale."""
     import json
 
     print_data(json.dumps(value, indent=2))
 
 
 def print_error(error: ArchloomError) -> None:
-    """`error: …` and `hint: …` on stderr, in colour where that is wanted."""
+    """Print `error: …` and `hint: …` to stderr, in colour where `in_colour` allows it."""
     red, bold, plain = (_RED, _BOLD, _PLAIN) if in_colour(sys.stderr, os.environ) else ("", "", "")
     _tell(f"{red}error:{plain} {_indented(error.message, 2)}")
     if error.hint:
@@ -51,7 +51,7 @@ def print_error(error: ArchloomError) -> None:
 
 
 def in_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether colour is wanted: on a terminal that has it, unless NO_COLOR is set (no-color.org)."""
+    """Return whether to use colour: on a terminal that supports it, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
@@ -62,7 +62,7 @@ def _translated() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is still in its buffer would be tried again at exit, and complained of in Python's own words.
+        # Python would flush the buffer again at exit, and print its own error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = f"cannot write to standard output: {error.strerror}"
         raise UsageError(message, hint="what was done is done; archloom runs tells") from error

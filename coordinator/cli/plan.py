@@ -1,4 +1,4 @@
-"""`archloom plan`: which host would build what, and why every other host would not."""
+"""`archloom plan`: show which host would build each platform, and why every other host would not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coordinator.report.watch import Progress, watching
 @click.command(epilog="\b\nExample:\n  archloom plan . -t nas.lan:5000/app:1.0 --platform linux/arm64")
 @request_flags
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
-def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the request flags, as click gives them
+def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the request flags, as click passes them
     """Show which host would build what, and why."""
     from coordinator.usecases.plan import plan_build
 

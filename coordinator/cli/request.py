@@ -1,4 +1,4 @@
-"""The flags of `archloom build` and `archloom plan`, read into the same target."""
+"""The request flags of `archloom build` and `archloom plan`, and the target they describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The words of the command line, as click gives them; nothing is looked at yet."""
+    """The values of the command line as click passes them, before validation."""
 
     context: str
     tag: tuple[str, ...]
@@ -39,14 +39,14 @@ class Flags:
     on: tuple[str, ...]
 
     def request(self, target: Target, *, fail_fast: bool = False) -> BuildRequest:
-        """The request to build this target where these flags allow it."""
+        """Return the request to build this target on the hosts that these flags allow."""
         on, pinned = read_on(self.on)
         emulate = Emulate(self.emulate)
         return BuildRequest(target=target, emulate=emulate, on=on, pinned=pinned, fail_fast=fail_fast)
 
 
 def request_flags(command: F) -> F:
-    """The flags that say what to build and where."""
+    """Add the flags for what to build and where to a click command."""
     options = [
         click.argument("context", default="."),
         click.option("-t", "--tag", multiple=True, metavar="REF", help="Name to publish as; repeat for more."),
@@ -84,7 +84,10 @@ def request_flags(command: F) -> F:
 
 
 def target_from(flags: Flags, environ: dict[str, str]) -> Target:
-    """The target these flags describe, every wrong word refused. Platforms may still be empty: the hosts decide."""
+    """Return the target that these flags describe. Raises UsageError for an invalid value.
+
+    Its platforms may be empty: they are then taken from the hosts.
+    """
     if not flags.tag:
         raise UsageError("no name to publish as", hint="add -t, for example: -t nas.lan:5000/app:1.0")
     context = _context(flags.context)
@@ -104,10 +107,10 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
 
 
 def _platforms(words: tuple[str, ...]) -> tuple[Platform, ...]:
-    found = platforms.parse_list(words)
-    if words and not found:
+    parsed = platforms.parse_list(words)
+    if words and not parsed:
         raise UsageError("--platform names no platform", hint="leave it out, or for example: --platform linux/arm64")
-    return found
+    return parsed
 
 
 def _tag(text: str) -> references.Reference:
@@ -142,7 +145,7 @@ def _dockerfile(text: str | None, context: Path) -> Path:
         raise UsageError(
             "a Dockerfile on standard input is not supported yet", hint="write it to a file and use -f FILE"
         )
-    # As docker does: -f is looked up from where you stand; the default lies in the context.
+    # As `docker build`: -f is relative to the current folder, the default is in the context.
     path = Path(text).absolute() if text else context / "Dockerfile"
     if not path.is_file():
         lower = context / "dockerfile"
@@ -152,16 +155,16 @@ def _dockerfile(text: str | None, context: Path) -> Path:
 
 
 def _build_args(words: tuple[str, ...], environ: dict[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    build_args: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not key:
             raise UsageError(f"invalid --build-arg '{word}'", hint="write --build-arg NAME=VALUE")
         if equals:
-            found[key] = value
+            build_args[key] = value
         elif key in environ:
-            found[key] = environ[key]
-    return found
+            build_args[key] = environ[key]
+    return build_args
 
 
 def _labels(words: tuple[str, ...]) -> dict[str, str]:

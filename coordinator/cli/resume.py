@@ -1,4 +1,4 @@
-"""`archloom resume`: a run whose coordinator is gone goes on where it was."""
+"""`archloom resume`: continue a run whose coordinator is gone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
     options = OutputOptions(**words)
     env = read_environment()
     with open_store(env) as store:
-        found = store.find_run(run) if run is not None else store.newest_unfinished()
-    if found is None:
+        stored = store.find_run(run) if run is not None else store.newest_unfinished()
+    if stored is None:
         raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
-    _check_unfinished(found)
-    hosts = inventory_of(found, inventory, env)
-    return drive(options, env, lambda watch: resume(found, hosts, env, watch))
+    _check_unfinished(stored)
+    hosts = inventory_of(stored, inventory, env)
+    return drive(options, env, lambda watch: resume(stored, hosts, env, watch))
 
 
 def _check_unfinished(run: Run) -> None:

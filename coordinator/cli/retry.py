@@ -1,4 +1,4 @@
-"""`archloom retry`: what failed or was lost, once more; the rest is reused."""
+"""`archloom retry`: build again what failed or was lost, and reuse the other platforms."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
     from coordinator.state.open_store import open_store
     from coordinator.usecases.retry import retry
 
-    if run and "/" in run:  # a platform: no run has such an id
+    if run and "/" in run:  # a platform: a run id never contains a slash
         platform, run = (run, *platform), None
     options = OutputOptions(**words)
     env = read_environment()
     with open_store(env) as store:
-        found = run_named(run, store)
-    wanted = platforms.parse_list(platform)
-    hosts = inventory_of(found, inventory, env)
-    return drive(options, env, lambda watch: retry(found, wanted, hosts, env, watch))
+        stored = run_named(run, store)
+    requested = platforms.parse_list(platform)
+    hosts = inventory_of(stored, inventory, env)
+    return drive(options, env, lambda watch: retry(stored, requested, hosts, env, watch))

@@ -1,4 +1,4 @@
-"""What `build`, `resume` and `retry` share: how a run is shown while it is driven, and what programs get of it."""
+"""The part that `build`, `resume` and `retry` share: reports while a run is driven, and results for programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """How the user wants to hear of the run; the words of the command line, as click gives them."""
+    """The output options of the command line, as click passes them."""
 
     quiet: bool
     progress: str
@@ -39,12 +39,12 @@ class OutputOptions:
 
     @classmethod
     def taken_from(cls, words: dict[str, Any]) -> OutputOptions:
-        """The options among these words, which are without it afterwards."""
+        """Return the output options of these words, and remove them from the words."""
         return cls(**{field.name: words.pop(field.name) for field in fields(cls)})
 
 
 def result_flags(command: F) -> F:
-    """The flags that `OutputOptions` is made of."""
+    """Add the flags of `OutputOptions` to a click command."""
     file = click.Path(dir_okay=False, path_type=Path)
     flags = [
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
@@ -65,7 +65,7 @@ def result_flags(command: F) -> F:
 
 
 def drive(options: OutputOptions, env: Environment, work: Callable[[Watch], Coroutine[Any, Any, RunResult]]) -> int:
-    """Drives a run to its end, or until it is in other hands where that is wished. The exit code."""
+    """Drive a run to its end, or with `--detach` until another process drives it. Return the exit code."""
     for path in (options.metadata_file, options.iidfile):
         _check_writable(path)
     if options.detach:
@@ -93,14 +93,14 @@ def _drive(
         print_json(document)
     elif options.quiet:
         print_data(result.digest)
-    # After what is printed: the tag has moved, and whoever asked must hear of it even when a file cannot be written.
+    # Written after printing: the tag has moved, and the user must see the result even where a file cannot be written.
     _write(options.metadata_file, json.dumps(document, indent=2) + "\n")
     _write(options.iidfile, result.digest)
     return 0
 
 
 def _check_writable(path: Path | None) -> None:
-    """A result that cannot be written is said before an hour of building, not after."""
+    """Raise UsageError where a result file cannot be written: before the build, which may take an hour."""
     if path is None:
         return
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal."""
+"""Questions to the user at the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _YES = frozenset({"y", "yes"})
 
 
 class Terminal:
-    """Asks on stderr and reads stdin, as the data of a command may go elsewhere by stdout."""
+    """Asks on stderr and reads stdin: stdout is for the data of a command, and may be redirected."""
 
     @property
     def is_there(self) -> bool:
@@ -22,7 +22,7 @@ class Terminal:
         print_message(text)
 
     def agrees(self, question: str) -> bool:
-        """Whether `y` or `yes` was typed."""
+        """Ask, and return whether `y` or `yes` was typed; False without a terminal. Raises InterruptedRunError."""
         if not self.is_there:
             return False
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201

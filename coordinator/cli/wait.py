@@ -1,4 +1,4 @@
-"""`archloom wait`: until runs have ended, without a word."""
+"""`archloom wait`: wait silently until runs have ended."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
     with open_store(env) as store:
         names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))
         while True:
-            found = [(run, status_of(run, env.clock)) for run in map(store.run, names)]
-            left = [run.id for run, stand in found if stand is Status.RUNNING]
-            if not left:
+            statuses = [(run, status_of(run, env.clock)) for run in map(store.run, names)]
+            running = [run.id for run, status in statuses if status is Status.RUNNING]
+            if not running:
                 break
             if timeout is not None and time.monotonic() - began >= timeout:
-                raise _late(left, timeout)
+                raise _late(running, timeout)
             time.sleep(POLL_S)
-    gone = [abandoned(run, env.clock) for run, stand in found if stand is Status.INTERRUPTED]
-    for error in gone:
+    errors = [abandoned(run, env.clock) for run, status in statuses if status is Status.INTERRUPTED]
+    for error in errors:
         print_error(error)
-    return worst([*(error.exit_code for error in gone), *(_exit(run) for run, _ in found if run.finished_at)])
+    return worst([*(error.exit_code for error in errors), *(_exit(run) for run, _ in statuses if run.finished_at)])
 
 
 def _exit(run: Run) -> Exit:
-    """A code this version does not know counts as a bug."""
+    """Return the exit code of a run that has ended; BUG for a code that this version does not know."""
     return Exit(run.exit_code) if run.exit_code in set(Exit) else Exit.BUG
 
 

@@ -1,4 +1,4 @@
-"""`archloom why`: what a run did for each platform, how long it took, and what had changed since the run before."""
+"""`archloom why`: show what a run did for each platform, with durations, and the changes since the previous run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     env = read_environment()
     run, platform = told_apart(run, platform)
     with open_store(env) as store:
-        found = run_named(run, store)
-        jobs = jobs_of(found, platforms.parse(platform) if platform else None)
-        previous = store.previous(found)
-        now = _known(found, store, env)
+        stored = run_named(run, store)
+        jobs = jobs_of(stored, platforms.parse(platform) if platform else None)
+        previous = store.previous(stored)
+        now = _known(stored, store, env)
         before = _known(previous, store, env) if previous else None
     comparison = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
     if as_json:
@@ -45,7 +45,7 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     else:
         print_data(account_text(comparison, get_terminal_size().columns if sys.stdout.isatty() else None))
         if comparison.status is Status.INTERRUPTED:
-            print_message(f"hint: go on with it: archloom resume {found.id}")
+            print_message(f"hint: go on with it: archloom resume {stored.id}")
 
 
 def _known(run: Run, store: Store, env: Environment) -> Sources:

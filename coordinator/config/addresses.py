@@ -1,4 +1,4 @@
-"""How a host, its key and a registry are written."""
+"""Parsers for host names, SSH targets, host keys and registry names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMS = "expected a target such as ssh://pi5, pi@192.168.1.21, pi4.lan or local
 
 
 def host_name(value: str) -> str:
-    """The name of a host in the inventory: what --on, logs and reports say."""
+    """Return the inventory name of a host, as `--on`, logs and reports use it. Raises ValueError."""
     if not re.match(NAME_PATTERN, value):
         where = " — put the address behind it, for example pi5: pi@192.168.1.21" if re.search(r"[@:/]", value) else ""
         raise ValueError(f"{found(value)} cannot name a host: up to 63 letters, digits, '.', '_' and '-'{where}")
@@ -31,7 +31,7 @@ def host_name(value: str) -> str:
 
 
 def target(value: object) -> Address:
-    """Where a host is. Passwords are refused, and never repeated in the message."""
+    """Return the address of an SSH target. Raises ValueError, also for a password, which its message never repeats."""
     written = parsers.text(value)
     if written == LOCAL:
         return Address()
@@ -57,7 +57,7 @@ def user(value: object) -> str:
 
 
 def host_key(value: object) -> str:
-    """`SHA256:…`, or `TYPE BASE64` of an OpenSSH public key; its comment is dropped."""
+    """Return `SHA256:…`, or `TYPE BASE64` of an OpenSSH public key without its comment. Raises ValueError."""
     written = parsers.text(value)
     if _FINGERPRINT.match(written):
         return written.rstrip("=")
@@ -70,7 +70,10 @@ def host_key(value: object) -> str:
 
 
 def registry(value: str) -> str:
-    """A registry as references name it: `host[:port]`; Docker Hub's other names become `docker.io`."""
+    """Return a registry as image references name it: `host[:port]`; Docker Hub's other host names become `docker.io`.
+
+    Raises ValueError.
+    """
     bare = value.partition("://")[2] or value
     host = bare.partition("/")[0]
     if bare != value or host != value:
@@ -114,5 +117,5 @@ def _is_key(kind: str, blob: str) -> bool:
         raw = base64.b64decode(blob, validate=True)
     except binascii.Error:
         return False
-    # RFC 4253, 6.6: the blob begins with the length and the name of its own type.
+    # RFC 4253 section 6.6: the blob begins with the length and the name of its key type.
     return len(raw) > len(kind) + 8 and raw[: 4 + len(kind)] == len(kind).to_bytes(4, "big") + kind.encode()

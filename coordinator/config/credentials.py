@@ -1,8 +1,8 @@
-"""The credentials that `docker login` and `podman login` left on this machine, by their own rules of precedence.
+"""Registry credentials that `docker login` and `podman login` stored on the coordinator, in their order of precedence.
 
-Sources: docker/cli `cli/config/configfile/file.go` and `cli/config/credentials`; containers-auth.json(5). In order:
-`DOCKER_AUTH_CONFIG`, Docker's `config.json` (credHelpers, credsStore, auths), podman's `auth.json`. `~/.netrc` is
-never read.
+The rules are those of docker/cli `cli/config/configfile/file.go` and `cli/config/credentials`, and of
+containers-auth.json(5). The order: `DOCKER_AUTH_CONFIG`, Docker's `config.json` (credHelpers, credsStore, auths),
+podman's `auth.json`. `~/.netrc` is never read.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from coordinator.errors import UsageError
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = (HUB, "index.docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the helpers' word for "the secret is an identity token"
-_HELPER_SECONDS = 30.0
+_IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name with which helpers mark an identity token
+_HELPER_TIMEOUT_S = 30.0
 
 
 class DockerCredentials:
-    """Looks credentials up, anew each time, in the files and helpers that `environ` and `home` lead to.
+    """Reads credentials from the files and credential helpers that `environ` and `home` lead to, without a cache.
 
-    A helper that does not answer within `helper_seconds` is ended.
+    A helper that does not answer within `helper_seconds` is killed.
     """
 
-    def __init__(self, environ: Mapping[str, str], home: Path, *, helper_seconds: float = _HELPER_SECONDS) -> None:
+    def __init__(self, environ: Mapping[str, str], home: Path, *, helper_seconds: float = _HELPER_TIMEOUT_S) -> None:
         self._environ = environ
         self._home = home
         self._helper_seconds = helper_seconds
 
     def credentials(self, registry: str) -> Credential | None:
-        """What is known for a registry, `None` for anonymous.
+        """Return the credentials for a registry, `None` for anonymous access.
 
-        Raises UsageError naming the file or the helper that cannot be used, and why.
+        Raises UsageError with the name of the file or helper that cannot be used, and why.
         """
         for source, text in self._documents():
             document = _read(source, text)
-            found = self._from_helper(document, source, registry) or _from_auths(document, source, registry)
-            if found is not None:
-                return found
+            credential = self._from_helper(document, source, registry) or _from_auths(document, source, registry)
+            if credential is not None:
+                return credential
         return None
 
     def _documents(self) -> Iterator[tuple[str, str]]:
-        """(name, text) of every place there is, most important first."""
-        given = self._environ.get("DOCKER_AUTH_CONFIG")
-        if given:
-            yield "DOCKER_AUTH_CONFIG", given
+        """Yield (name, text) of every existing source, in order of precedence."""
+        inline = self._environ.get("DOCKER_AUTH_CONFIG")
+        if inline:
+            yield "DOCKER_AUTH_CONFIG", inline
         for path in self._files():
             try:
                 yield str(path), path.read_text(encoding="utf-8")
@@ -90,17 +90,17 @@ class DockerCredentials:
         from docker.credentials.errors import CredentialsNotFound, StoreError, process_store_error
 
         program = f"docker-credential-{helper}"
-        found_at = shutil.which(program, path=self._environ.get("PATH"))
-        if found_at is None:
+        executable = shutil.which(program, path=self._environ.get("PATH"))
+        if executable is None:
             raise UsageError(
                 f"the credential helper {program}, named in {source}, is not installed",
                 hint=f"install it, or take it out of {source} and run `docker login {registry}` again",
                 code="helper",
             )
-        path, seconds = found_at, self._helper_seconds
+        path, seconds = executable, self._helper_seconds
 
         class PatientStore(Store):
-            """The SDK's store waits for its helper for ever; a helper may wait for a desktop that is not there."""
+            """The SDK's store with a timeout: a helper may wait forever for a desktop session that does not exist."""
 
             def _execute(self, subcmd: str, data_input: bytes | None) -> bytes:
                 try:
@@ -116,8 +116,8 @@ class DockerCredentials:
                     raise process_store_error(error, program) from error
 
         try:
-            found = PatientStore(helper).get(_HUB_KEY if registry == HUB else registry)  # type: ignore[no-untyped-call]
-            username, secret = found["Username"], Secret(found["Secret"])
+            answer = PatientStore(helper).get(_HUB_KEY if registry == HUB else registry)  # type: ignore[no-untyped-call]
+            username, secret = answer["Username"], Secret(answer["Secret"])
         except CredentialsNotFound:
             return None
         except subprocess.TimeoutExpired as error:
@@ -129,7 +129,7 @@ class DockerCredentials:
                 f"the credential helper {program} failed: {_first_line(str(error))}", code="helper"
             ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
-            # The answer itself stays out of the message: there may be a password in it.
+            # The message leaves out the answer: it may contain a password.
             raise UsageError(f"the credential helper {program} gave no readable answer", code="helper") from error
         if username == _IDENTITY_TOKEN_USER:
             return Credential(identity_token=secret)
@@ -157,7 +157,7 @@ def _from_auths(document: Mapping[str, Any], source: str, registry: str) -> Cred
             raise _malformed(source, f"the entry of {key} is not an object")
         username, password = _pair(entry, source, key)
         token = entry.get("identitytoken") or ""
-        # Docker leaves an empty entry where a helper has the secret.
+        # Docker writes an empty entry where a credential helper stores the secret.
         if token or username:
             return Credential(username=username, password=Secret(password), identity_token=Secret(str(token)))
     return None
@@ -170,7 +170,7 @@ def _pair(entry: Mapping[str, Any], source: str, key: str) -> tuple[str, str]:
     try:
         decoded = base64.b64decode(str(encoded), validate=True).decode()
     except (binascii.Error, ValueError):
-        # Not chained: the cause holds the text, and the text a password.
+        # Not chained: the original exception holds the text, which contains a password.
         raise _malformed(source, f"auth of {key} is not base64 of user:password") from None
     username, colon, password = decoded.partition(":")
     if not colon or not username:
@@ -179,7 +179,7 @@ def _pair(entry: Mapping[str, Any], source: str, key: str) -> tuple[str, str]:
 
 
 def _keys(entries: Mapping[str, Any], registry: str) -> Iterator[str]:
-    """The keys that mean this registry: its own first, then the old spellings with a scheme or a path."""
+    """Yield the keys of this registry: the exact key first, then old forms with a scheme or a path."""
     own = _HUB_KEY if registry == HUB else registry
     if own in entries:
         yield own
@@ -187,9 +187,9 @@ def _keys(entries: Mapping[str, Any], registry: str) -> Iterator[str]:
     for key in entries:
         address = key.removeprefix("https://").removeprefix("http://")
         host, _, path = address.partition("/")
-        # podman's keys may name a namespace; those are about less than the registry.
-        about_all = path.strip("/") in {"", "v1", "v2"}
-        if key != own and host in hosts and about_all:
+        # containers-auth.json(5): a key may name a namespace, and then is not for the whole registry.
+        is_whole_registry = path.strip("/") in {"", "v1", "v2"}
+        if key != own and host in hosts and is_whole_registry:
             yield key
 
 

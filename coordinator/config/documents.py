@@ -1,4 +1,4 @@
-"""The shape of `inventory.yaml`: what may stand where. The JSON schema is made from it."""
+"""The pydantic models of `inventory.yaml`. Its JSON schema is generated from them."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class InventoryDocument(BaseModel):
 
 
 class _Plain(GenerateJsonSchema):
-    """Without the titles and null defaults that say nothing."""
+    """Omits titles and null defaults, which carry no information."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
         return False
@@ -242,5 +242,5 @@ class _Plain(GenerateJsonSchema):
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema, draft 2020-12, of what `inventory.yaml` may be; the short forms of entries are in it."""
+    """Return the JSON schema (draft 2020-12) of `inventory.yaml`, including the short forms of entries."""
     return {"$schema": DIALECT, **InventoryDocument.model_json_schema(schema_generator=_Plain)}

@@ -1,7 +1,7 @@
-"""Edits of `inventory.yaml` that touch their own lines alone: comments, order, quotes and anchors stay byte for byte.
+"""Edits of `inventory.yaml` that change only their own lines: comments, order, quotes and anchors stay byte for byte.
 
-Every edit is read again before it is given: what the file says afterwards is what it said, and the change. Where that
-cannot be had, as with an entry that other entries are made from, a UsageError says what to write by hand.
+The edited text is parsed before it is returned: its data must be the old data with the change, and nothing else. Where
+that is impossible, as for an entry whose anchor other entries use, a UsageError says what to write by hand.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROSE = re.compile(r"[ \t]*#( |\r?$)")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a new entry says. Without a `host_key` it is its target alone."""
+    """A new entry of the inventory. Without a `host_key` it is written as its target alone."""
 
     section: str
     name: str
@@ -38,21 +38,21 @@ class Entry:
         return {"host": self.target, "host_key": self.host_key} if self.host_key else self.target
 
     def lines(self, indent: str = "  ") -> list[str]:
-        """As they stand in a file, below the section."""
+        """Return the lines of the entry in block style, to follow the line of its section."""
         if not self.host_key:
             return [f"{indent}{self.name}: {scalar(self.target)}"]
         keys = {"host": self.target, "host_key": self.host_key}
         return [f"{indent}{self.name}:", *(f"{indent}  {key}: {scalar(value)}" for key, value in keys.items())]
 
     def flow(self) -> str:
-        """As it stands in braces."""
+        """Return the entry in flow style, to stand in braces."""
         if not self.host_key:
             return f"{self.name}: {scalar(self.target)}"
         return f"{self.name}: {{host: {scalar(self.target)}, host_key: {scalar(self.host_key)}}}"
 
 
 def with_host(text: str, label: str, entry: Entry) -> str:
-    """The document with one entry more, the last of its section."""
+    """Return the document with this entry added at the end of its section."""
 
     def expected(data: dict[str, Any]) -> None:
         data.setdefault(entry.section, None)
@@ -65,7 +65,7 @@ def with_host(text: str, label: str, entry: Entry) -> str:
 
 
 def without_host(text: str, label: str, name: str) -> str:
-    """The document without this entry, its own comments included. Raises UsageError where it has none."""
+    """Return the document without this entry and its comments. Raises UsageError for an unknown name."""
     section, _ = find(text, label, name)
 
     def expected(data: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def without_host(text: str, label: str, name: str) -> str:
 
 
 def with_host_key(text: str, label: str, name: str, key: str) -> str:
-    """The document with this `host_key` in the entry, in place of another. Raises UsageError where it has no entry."""
+    """Return the document with this `host_key` set in the entry. Raises UsageError for an unknown name."""
     section, _ = find(text, label, name)
 
     def expected(data: dict[str, Any]) -> None:
@@ -98,20 +98,20 @@ def with_host_key(text: str, label: str, name: str, key: str) -> str:
 
 
 def find(text: str, label: str, name: str) -> tuple[str, int]:
-    """The section and line of this entry. Raises UsageError for a name the document does not have."""
+    """Return the section and the line of this entry. Raises UsageError for an unknown name."""
     source = yaml_source.parse(text.removeprefix(_BOM), label)
     known = {str(key): (section, part.key.line) for section in SECTIONS for key, part in source.members(section)}
     if name not in known:
-        there = did_you_mean(name, known) if known else " — it has none"
-        raise UsageError(f"there is no host {name} in {label}{there}", code="config")
+        suggestion = did_you_mean(name, known) if known else " — it has none"
+        raise UsageError(f"there is no host {name} in {label}{suggestion}", code="config")
     return known[name]
 
 
 def scalar(text: str) -> str:
-    """The text as a YAML value, in quotes only where it would be taken for something else."""
+    """Return the text as a YAML scalar, quoted only where it would be parsed as another value."""
     if _PLAIN.match(text):
         try:
-            # In braces a colon may mean more than outside.
+            # Flow style (braces) allows fewer characters in a plain scalar than block style.
             root = yaml_source.parse(f"k: {text}\nin: {{k: {text}, l: 1}}", "").root
         except UsageError:
             root = None
@@ -128,16 +128,16 @@ def _edited(
     by_hand: Callable[[], str],
 ) -> str:
     body = text.removeprefix(_BOM)
-    wanted = _data(body, label)
-    expected(wanted)
-    made = change(body, outline(body))
+    expected_data = _data(body, label)
+    expected(expected_data)
+    edited = change(body, outline(body))
     try:
-        done = made is not None and _normal(_data(made, label)) == _normal(wanted)
+        is_expected = edited is not None and _normal(_data(edited, label)) == _normal(expected_data)
     except UsageError:
-        done = False
-    if made is None or not done:
+        is_expected = False
+    if edited is None or not is_expected:
         raise UsageError(f"{label} is written in a way that cannot be edited safely here", hint=by_hand(), code="edit")
-    return text[: len(text) - len(body)] + made
+    return text[: len(text) - len(body)] + edited
 
 
 def _data(body: str, label: str) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _data(body: str, label: str) -> dict[str, Any]:
 
 
 def _normal(data: dict[str, Any]) -> dict[str, Any]:
-    """Without the difference between an empty section and one that says nothing."""
+    """Return the data with empty sections as None: an empty map and a missing value mean the same."""
     return {key: part or None if key in SECTIONS else part for key, part in data.items()}
 
 
@@ -173,8 +173,8 @@ def _add(body: str, where: Outline, entry: Entry) -> str | None:
         return _spliced(body, at, entry.lines(" " * value.column), end)
     if root.flow or body[value.start : value.start + 1] in {"&", "!", "*"}:
         return None
-    kept = body[: part.key.end] + body[part.key.end : value.start].rstrip(" ") + body[value.end :]
-    return _spliced(kept, _behind(kept, part.key.end), entry.lines(" " * (root.column + 2)), end)
+    without_value = body[: part.key.end] + body[part.key.end : value.start].rstrip(" ") + body[value.end :]
+    return _spliced(without_value, _behind(without_value, part.key.end), entry.lines(" " * (root.column + 2)), end)
 
 
 def _remove(body: str, section: Spot | None, name: str) -> str | None:
@@ -189,7 +189,7 @@ def _remove(body: str, section: Spot | None, name: str) -> str | None:
         return body[: member.key.start if before is None else before] + body[member.end :]
     end = _behind(body, member.end, section.column)
     is_followed = after is not None and _line_start(body, after.key.start) == end
-    # A comment over several entries in a row is about all of them.
+    # A comment above several consecutive entries describes all of them: it stays where another entry follows.
     start = _line_start(body, member.key.start)
     return body[: start if is_followed else _comments_above(body, start, section.column)] + body[end:]
 
@@ -218,9 +218,9 @@ def _pin(body: str, member: Member | None, key: str, *, in_flow: bool) -> str | 
     margin = " " * (column + 2)
     if value.is_empty:
         return _spliced(body, _behind(body, member.key.end), [margin + line], end)
-    kept = body[: member.key.end] + body[member.key.end : value.start].rstrip(" ") + body[value.end :]
+    without_value = body[: member.key.end] + body[member.key.end : value.start].rstrip(" ") + body[value.end :]
     lines = [f"{margin}host: {body[value.start : value.end]}", margin + line]
-    return _spliced(kept, _behind(kept, member.key.end), lines, end)
+    return _spliced(without_value, _behind(without_value, member.key.end), lines, end)
 
 
 def _in_braces(body: str, braces: Spot, text: str) -> str:
@@ -244,10 +244,10 @@ def _spliced(body: str, at: int, lines: list[str], end: str) -> str:
 
 
 def _behind(body: str, end: int, column: int | None = None) -> int:
-    """The beginning of the line behind this place, and behind comments indented deeper than `column`."""
-    if end == 0 or body[end - 1] != "\n":  # a block of text ends with its line
-        found = body.find("\n", end)
-        end = len(body) if found < 0 else found + 1
+    """Return the start of the line after this offset, and after comments indented deeper than `column`."""
+    if end == 0 or body[end - 1] != "\n":  # a block scalar already ends after its line break
+        newline = body.find("\n", end)
+        end = len(body) if newline < 0 else newline + 1
     while column is not None:
         at = end
         while at < len(body) and not (line := _line(body, at)).strip():
@@ -260,7 +260,7 @@ def _behind(body: str, end: int, column: int | None = None) -> int:
 
 
 def _comments_above(body: str, start: int, column: int) -> int:
-    """The beginning of the words right above, at the same indentation; lines that are switched off are not words."""
+    """Return the start of the comment directly above, at the same indentation; commented-out YAML does not count."""
     while start > 0:
         above = _line_start(body, start - 1)
         line = body[above:start]
@@ -275,8 +275,8 @@ def _line_start(body: str, at: int) -> int:
 
 
 def _line(body: str, at: int) -> str:
-    found = body.find("\n", at)
-    return body[at:] if found < 0 else body[at : found + 1]
+    newline = body.find("\n", at)
+    return body[at:] if newline < 0 else body[at : newline + 1]
 
 
 def _newline(body: str) -> str:

@@ -1,4 +1,4 @@
-"""Settings of this machine's user that are not of an inventory."""
+"""Settings from environment variables of the coordinator, which are not part of an inventory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEFAULT_LOG_BUDGET = 2**30
 
 
 def log_budget(environ: Mapping[str, str]) -> int:
-    """Bytes that the logs and records of all runs may have. Raises UsageError for what is no size."""
+    """Return the maximum size of the logs and records of all runs, in bytes. Raises UsageError for an invalid size."""
     written = environ.get(LOG_BUDGET, "").strip()
     if not written:
         return _DEFAULT_LOG_BUDGET

@@ -1,6 +1,6 @@
-"""The values of `inventory.yaml` with their readers, their JSON schema and their meaning.
+"""The field types of `inventory.yaml`: parser, JSON schema and description of each value.
 
-Absent is None throughout: what a default is, is decided by `defaults:` and then by `domain.inventory`.
+An absent value is None: its default comes from `defaults:`, else from `domain.hosts.inventory`.
 """
 
 from __future__ import annotations

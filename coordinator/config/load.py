@@ -1,4 +1,4 @@
-"""`inventory.yaml` into `domain.inventory.Inventory`, or all that is wrong with it at once."""
+"""Load `inventory.yaml` as a `domain.hosts.inventory.Inventory`, or report all of its problems in one error."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ boards:
   pi5: ssh://pi5
 emulators:
   local: local"""
-_SHARED = ("jobs", "connect_timeout", "min_free", "keep_built", "cache_budget", "engine")
+_WITH_DEFAULTS = ("jobs", "connect_timeout", "min_free", "keep_built", "cache_budget", "engine")
 
 
 def load(path: Path | None) -> Inventory:
-    """The inventory in this file, or the built-in one where there is none.
+    """Return the inventory in this file, or the built-in one without a path.
 
     Raises one UsageError with every problem of the file, each with its line, column and path.
     """
@@ -36,23 +36,23 @@ def load(path: Path | None) -> Inventory:
 
 
 def inventory(source: Source, path: Path) -> Inventory:
-    """The inventory in this document. `path` is where relative file names in it start from."""
+    """Return the inventory in this document. `path` is its file: relative file names start from its folder."""
     from coordinator.config import pydantic_errors
 
     root = source.root
     if root is None or root.data is None:
         raise refusal(source.label, [Problem(1, 1, "", "the inventory is empty")], hint=EXAMPLE)
     if not isinstance(root.data, dict):
-        what = f"expected a map with boards: or emulators:, found {found(root.data)}"
-        raise refusal(source.label, [*source.problems, source.problem((), what)], hint=EXAMPLE)
+        message = f"expected a map with boards: or emulators:, found {found(root.data)}"
+        raise refusal(source.label, [*source.problems, source.problem((), message)], hint=EXAMPLE)
     document, problems = pydantic_errors.validate(source, root.data)
     hosts = list(_hosts(document))
     problems += [*_same_names(source), *_same_machines(source, hosts), *_missing_files(source, document, path)]
     if problems:
         raise refusal(source.label, problems)
     if not hosts:
-        what = "there are no hosts: boards: and emulators: are empty or missing"
-        raise refusal(source.label, [Problem(1, 1, "", what)], hint=EXAMPLE)
+        message = "there are no hosts: boards: and emulators: are empty or missing"
+        raise refusal(source.label, [Problem(1, 1, "", message)], hint=EXAMPLE)
     return Inventory(hosts=tuple(hosts), registries=_registries(document, path), source=str(path))
 
 
@@ -71,9 +71,12 @@ def _host(kind: Kind, name: str, entry: Board | Emulator, defaults: Defaults) ->
     if not address.is_local:
         user = address.user or entry.user or defaults.user or ""
         address = dataclasses.replace(address, user=user, port=address.port or entry.port or defaults.port or 0)
-    # The entry comes second, and wins.
+    # The entry comes second: it overrides the defaults.
     shared: dict[str, Any] = {
-        key: getattr(level, key) for level in (defaults, entry) for key in _SHARED if getattr(level, key) is not None
+        key: getattr(level, key)
+        for level in (defaults, entry)
+        for key in _WITH_DEFAULTS
+        if getattr(level, key) is not None
     }
     return dataclasses.replace(
         Host(name=name, kind=kind, address=address),
@@ -102,19 +105,19 @@ def _same_names(source: Source) -> Iterator[Problem]:
     lines = {name: part.key.line for name, part in source.members("boards")}
     for name, _ in source.members("emulators"):
         if name in lines:
-            what = f"the name is taken by the board on line {lines[name]}"
-            yield source.problem(("emulators", name), what, at_key=True)
+            message = f"the name is taken by the board on line {lines[name]}"
+            yield source.problem(("emulators", name), message, at_key=True)
 
 
 def _same_machines(source: Source, hosts: list[Host]) -> Iterator[Problem]:
-    """Two entries for one machine would give it twice the work it has room for."""
+    """Yield a problem for each repeated address: two entries for one machine would give it twice as many jobs."""
     seen: dict[str, Host] = {}
     for host in hosts:
         first = seen.setdefault(str(host.address).lower(), host)
         if first.name != host.name:
             line = source.problem((f"{first.kind}s", first.name), "", at_key=True).line
-            what = f"this is the same machine as {first.name} on line {line}: {host.address}"
-            yield source.problem((f"{host.kind}s", host.name), what, at_key=True)
+            message = f"this is the same machine as {first.name} on line {line}: {host.address}"
+            yield source.problem((f"{host.kind}s", host.name), message, at_key=True)
 
 
 def _missing_files(source: Source, document: InventoryDocument, path: Path) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Which inventory file a command reads."""
+"""Find the inventory file that a command reads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ VARIABLE = "ARCHLOOM_INVENTORY"
 
 
 def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
-    """The file named by `-i`, then by ARCHLOOM_INVENTORY, then the usual places; None when there is none.
+    """Return the file named by `-i`, else by ARCHLOOM_INVENTORY, else the first default file that exists, else None.
 
-    A named file that is not there is a UsageError: falling back to another one would build on other machines than
-    the user meant.
+    Raises UsageError where a named file does not exist: a default file would list other hosts than the user meant.
     """
     if explicit:
         return _named(explicit, "-i", cwd, home)
@@ -23,12 +22,12 @@ def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path
         return _named(environ[VARIABLE], VARIABLE, cwd, home)
     config = environ.get("XDG_CONFIG_HOME", "")
     folder = Path(config) if config.startswith("/") else home / ".config"
-    usual = (cwd / FILE_NAME, folder / "archloom" / FILE_NAME)
-    return next((path for path in usual if path.exists()), None)
+    defaults = (cwd / FILE_NAME, folder / "archloom" / FILE_NAME)
+    return next((path for path in defaults if path.exists()), None)
 
 
 def label(path: Path) -> str:
-    """The path as a person standing here would type it."""
+    """Return the path for messages: relative where it lies in the current folder."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 

@@ -1,4 +1,4 @@
-"""Single values of a document, as people write them. Each reader raises ValueError with a whole sentence."""
+"""Parsers for single values of a document. Each raises ValueError with a complete sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%\Z")
 
 
 def text(value: object) -> str:
-    """Text as it was written; whole numbers are text too."""
+    """Return the text as written, without surrounding whitespace; whole numbers are text too."""
     if isinstance(value, bool):
         raise _expected("text", value, " — quote it")
     if not isinstance(value, (str, int)):
@@ -38,12 +38,12 @@ def text(value: object) -> str:
 def flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(str(value).lower())
-    raise _expected("true or false", value, f" — did you mean {meant}?" if meant else "")
+    suggestion = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(str(value).lower())
+    raise _expected("true or false", value, f" — did you mean {suggestion}?" if suggestion else "")
 
 
 def whole(value: object, lowest: int, highest: int) -> int:
-    """A whole number within these bounds, both included; quotes around it do not matter."""
+    """Return a whole number within these inclusive bounds, quoted or not."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
@@ -52,14 +52,14 @@ def whole(value: object, lowest: int, highest: int) -> int:
 
 
 def version(value: object) -> int:
-    """The version of the document's format. There is one."""
+    """Return the version of the document's format. Only version 1 exists."""
     if value != 1 or isinstance(value, bool):
         raise ValueError(f"this archloom reads version 1, found {found(value)}")
     return 1
 
 
 def duration(value: object, shortest: float, longest: float) -> float:
-    """Seconds, from `500ms`, `5s`, `1h30m` or `2d`."""
+    """Return seconds, from `500ms`, `5s`, `1h30m` or `2d`."""
     if not isinstance(value, str) or not re.match(DURATION_PATTERN, value):
         suggestion = " — add a unit" if re.fullmatch(r"[0-9.]+", str(value)) else ""
         raise _expected("a time such as 5s, 20m or 24h", value, suggestion)
@@ -70,7 +70,7 @@ def duration(value: object, shortest: float, longest: float) -> float:
 
 
 def size(value: object) -> int:
-    """Bytes, from `20GB` (decimal) or `20GiB` (binary)."""
+    """Return bytes, from `20GB` (decimal) or `20GiB` (binary)."""
     written = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     match = _SIZE.match(written)
     if not match:
@@ -83,7 +83,7 @@ def size(value: object) -> int:
 
 
 def percent(value: object) -> float:
-    """A share from 0 to 0.9, from `10%`. More than 90 % to keep free would leave nothing to build in."""
+    """Return a share from 0 to 0.9, from `10%`. Keeping more than 90 % free would leave no space to build in."""
     match = _PERCENT.match(value) if isinstance(value, str) else None
     share = float(match[1]) / 100 if match else -1.0
     if not 0 <= share <= 0.9:
@@ -92,7 +92,7 @@ def percent(value: object) -> float:
 
 
 def choice(value: object, words: Iterable[str], planned: dict[str, str] | None = None) -> str:
-    """One of these words. `planned` are words that are coming, each with what to do until then."""
+    """Return the value if it is one of these words. `planned` maps words not supported yet to what to do until then."""
     words = list(words)
     if isinstance(value, str) and value in words:
         return value
@@ -111,7 +111,7 @@ def platform(value: object) -> Platform:
 
 
 def several(value: object) -> object:
-    """The value, if it is a list with something in it. A word where a list belongs is answered with the list."""
+    """Return the value if it is a non-empty list. The error for a string suggests the list to write."""
     if isinstance(value, list) and value:
         return value
     if isinstance(value, str):
@@ -121,7 +121,7 @@ def several(value: object) -> object:
 
 
 def each_once(values: list[Platform]) -> list[Platform]:
-    """The same list. Two spellings of one platform are one platform."""
+    """Return the same list. Raises ValueError where a platform is listed twice, also in two spellings."""
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"{value} is listed twice")
@@ -129,7 +129,7 @@ def each_once(values: list[Platform]) -> list[Platform]:
 
 
 def or_empty(value: object) -> object:
-    """An empty map for nothing: a section whose lines are all comments is as good as none."""
+    """Return an empty map for None: a section with only comments counts as absent."""
     return {} if value is None else value
 
 

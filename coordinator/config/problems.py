@@ -1,4 +1,4 @@
-"""What is wrong with a document, each with its place, told all at once."""
+"""The problems of a document, each with its position, reported in one error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from coordinator.errors import UsageError
 
 _PLAIN_KEY = re.compile(r"[\w-]+\Z")
-_LONGEST_QUOTE = 60
+_MAX_QUOTE_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """`line` and `column` count from 1; `path` is where in the document, empty for the file as a whole."""
+    """`line` and `column` count from 1; `path` is the key path in the document, empty for the file as a whole."""
 
     line: int
     column: int
@@ -23,12 +23,12 @@ class Problem:
     text: str
 
     def as_line(self, label: str) -> str:
-        """`inventory.yaml:12:5: boards.pi5.jobs: expected …`."""
+        """Return `inventory.yaml:12:5: boards.pi5.jobs: expected …`."""
         return f"{label}:{self.line}:{self.column}: {self.path}{': ' if self.path else ''}{self.text}"
 
 
 def refusal(label: str, problems: Sequence[Problem], hint: str = "") -> UsageError:
-    """The one error that carries all problems of a document, in the order of its lines, each once."""
+    """Return one error with all problems of a document, ordered by line, without duplicates."""
     lines = [problem.as_line(label) for problem in sorted(set(problems))]
     if len(lines) == 1:
         return UsageError(lines[0], hint=hint, code="config")
@@ -36,7 +36,7 @@ def refusal(label: str, problems: Sequence[Problem], hint: str = "") -> UsageErr
 
 
 def path_text(keys: Sequence[str | int]) -> str:
-    """`boards.pi5.platforms[0]`; a key that is no plain word stands in quotes: `registries."nas.lan:5000"`."""
+    """Return `boards.pi5.platforms[0]`; a key that is not a plain word is quoted: `registries."nas.lan:5000"`."""
     text = ""
     for key in keys:
         if isinstance(key, int):
@@ -47,14 +47,14 @@ def path_text(keys: Sequence[str | int]) -> str:
 
 
 def found(value: object) -> str:
-    """The value as a person would recognise it, short and with nothing a terminal would act on."""
+    """Return a short description of the value for an error message, without control characters."""
     match value:
         case None:
             return "nothing"
         case bool():
             return "true" if value else "false"
         case str():
-            return repr(value if len(value) <= _LONGEST_QUOTE else f"{value[:_LONGEST_QUOTE]}…")
+            return repr(value if len(value) <= _MAX_QUOTE_CHARS else f"{value[:_MAX_QUOTE_CHARS]}…")
         case dict():
             return "a map" if value else "an empty map"
         case list():

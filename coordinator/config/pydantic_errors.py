@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a document, in our words and at the document's own lines."""
+"""pydantic's validation errors as problems in archloom's wording, with lines of the document."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _EXAMPLES: dict[tuple[str | int, ...], str] = {
     ("emulators",): "{local: local}",
     ("registries",): '{"nas.lan:5000": {http: true}}',
 }
-# How pydantic marks that the key, not its value, is wrong.
+# The last part of `loc` where pydantic rejects a key, not its value.
 _KEY = "[key]"
 
 
 def validate(source: Source, data: dict[str, Any]) -> tuple[InventoryDocument, list[Problem]]:
-    """The document in this data of the source, and its problems.
+    """Return the document in this data of the source, and its problems.
 
-    What has a problem is left out of the document, so that the rest can be checked further.
+    Invalid entries are left out of the document, so that later checks can run on the valid ones.
     """
     try:
         return InventoryDocument.model_validate(data), list(source.problems)
@@ -63,12 +63,12 @@ def _known(keys: Sequence[str | int]) -> list[str]:
 
 
 def _without(data: dict[str, Any], errors: list[ErrorDetails]) -> dict[str, Any]:
-    kept = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    valid = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
     for error in errors:
         section, *rest = (str(key) for key in error["loc"])
-        entries = kept.get(section)
+        entries = valid.get(section)
         if rest and isinstance(entries, dict):
             entries.pop(rest[0], None)
         else:
-            kept.pop(section, None)
-    return kept
+            valid.pop(section, None)
+    return valid

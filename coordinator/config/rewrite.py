@@ -1,4 +1,4 @@
-"""Which inventory file is written, and writing it: whole or not at all, and never over somebody else's change."""
+"""Choose the inventory file to write, and replace it atomically, under a lock against concurrent edits."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from coordinator.errors import UsageError
 
 
 def place(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path:
-    """The file a new entry goes into: the one commands read, else the one that is named, else the user's own."""
+    """Return the file for a new entry: the file that commands read, else the named file, else the user's own."""
     named = explicit or environ.get(VARIABLE)
     if named:
         path = home / named[2:] if named.startswith("~/") else cwd / named
         if not path.exists() and path.parent.is_dir():
             return path
-    found = find(explicit, environ, cwd, home)
-    if found is not None:
-        return found
+    existing = find(explicit, environ, cwd, home)
+    if existing is not None:
+        return existing
     config = environ.get("XDG_CONFIG_HOME", "")
     return (Path(config) if config.startswith("/") else home / ".config") / "archloom" / FILE_NAME
 
 
 def read_text(path: Path) -> str:
-    """The file's text with its mark and line ends as they are; empty where there is no file. Raises UsageError."""
+    """Return the file's text with its byte order mark and line endings; empty without a file. Raises UsageError."""
     if not path.exists():
         return ""
-    yaml_source.read(path, label(path))  # says what is wrong with one that is no document
+    yaml_source.read(path, label(path))  # only for its errors: the file may not be a YAML document
     return path.read_bytes().decode("utf-8")
 
 
 def rewrite(path: Path, edit: Callable[[str], str], *, may_be_empty: bool = False) -> None:
-    """Replace the file by what `edit` makes of it, once that is known to be a good inventory.
+    """Replace the file with the result of `edit`, once that is known to be a valid inventory.
 
-    With `may_be_empty` it may be left without hosts. Raises UsageError, and leaves the file as it was.
+    With `may_be_empty` the result may have no hosts. Raises UsageError, and then leaves the file unchanged.
     """
-    # A link stays a link: what it leads to is written.
+    # Write the target of a symbolic link, so that the link stays.
     real = path.resolve()
     try:
         real.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""What to write instead of a word a document does not have."""
+"""Suggestions for unknown words in a document."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Keys that are coming, and what to do until then.
+# Keys not supported yet, and what to do until then.
 _PLANNED = {
     "speed": "leave it out, hosts that run a platform natively come first anyway",
     "labels": "leave it out, or keep the words in note:",
@@ -16,8 +16,8 @@ _PLANNED = {
     "qemu_image": "leave it out, and register QEMU on the host: apt install qemu-user-static",
     "policy": "leave it out, and say --emulate auto, never or only for a run",
 }
-# What the same thing is called elsewhere: Ansible, Nix, Konflux, Hydra, buildx.
-_ELSEWHERE = {
+# Names of the same settings in Ansible, Nix, Konflux, Hydra and buildx.
+_SYNONYMS = {
     "address": "host", "hostname": "host", "ip": "host", "target": "host", "url": "host", "ansible_host": "host",
     "username": "user", "ssh_user": "user", "ansible_user": "user", "ssh_port": "port", "ansible_port": "port",
     "platform": "platforms", "arch": "platforms", "architecture": "platforms", "architectures": "platforms",
@@ -30,11 +30,11 @@ _ELSEWHERE = {
 _SECRETS = ("password", "pass", "ssh_pass", "ansible_password", "ansible_ssh_pass", "token", "secret")
 _KEYS = ("key", "identity", "identity_file", "identityfile", "ssh_key", "private_key", "ansible_ssh_private_key_file")
 _PROBED = ("cores", "cpus", "memory", "ram", "disk", "os", "docker", "binfmt")
-_ANSIBLE = ("all", "ungrouped", "children")
+_ANSIBLE_GROUPS = ("all", "ungrouped", "children")
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The sentence for a key that does not belong where it stands, given those that do."""
+    """Return the message for a key that is not allowed in its map; `known` are the allowed keys."""
     word, known = key.lower().replace("-", "_"), list(known)
     if word in _PLANNED:
         return f"not supported yet — {_PLANNED[word]}"
@@ -42,7 +42,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
         return 'unknown key — did you mean registries? It is a map: registries: {"nas.lan:5000": {http: true}}'
     if word == "emulate":
         return "boards never emulate — move this host to emulators:, or remove the key"
-    if word in _ANSIBLE and "boards" in known:
+    if word in _ANSIBLE_GROUPS and "boards" in known:
         return "unknown key — is this an Ansible inventory? Hosts stand under boards: and emulators:"
     if word in _SECRETS:
         return "secrets are not kept in this file — use an SSH key, and docker login for registries"
@@ -50,14 +50,14 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
         return "unknown key — keys are chosen by IdentityFile in ~/.ssh/config"
     if word in _PROBED and "host" in known:
         return "unknown key — leave it out, the host is asked"
-    return f"unknown key{did_you_mean(key, known, _ELSEWHERE)}"
+    return f"unknown key{did_you_mean(key, known, _SYNONYMS)}"
 
 
 def did_you_mean(word: str, known: Iterable[str], elsewhere: dict[str, str] | None = None) -> str:
-    """` — did you mean …?`, or the list of what there is, ready to follow a sentence."""
+    """Return ` — did you mean …?`, or the list of known words, to append to a message. `elsewhere` maps synonyms."""
     known = list(known)
-    meant = (elsewhere or {}).get(word.lower().replace("-", "_"))
-    if meant not in known:
+    suggestion = (elsewhere or {}).get(word.lower().replace("-", "_"))
+    if suggestion not in known:
         close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-        meant = close[0] if close else None
-    return f" — did you mean {meant}?" if meant else f" — there is {', '.join(known)}"
+        suggestion = close[0] if close else None
+    return f" — did you mean {suggestion}?" if suggestion else f" — there is {', '.join(known)}"

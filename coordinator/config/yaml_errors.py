@@ -1,6 +1,6 @@
-"""YAML's syntax errors as sentences for a person who knows the file and not the grammar.
+"""YAML syntax errors as messages for a user who does not know the YAML grammar.
 
-Unknown errors keep the parser's own words: nothing is decided by them.
+An unknown error keeps the parser's message: no code depends on its text.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"found unknown escape character '(?P<char>.)'", "\\{char} means nothing in double quotes: use single quotes"),
     (r"expected the node content, but found '(?P<char>.)'", "'{char}' cannot begin a value: quote it"),
 )
-# What is opened and never closed is shown where it is opened: it ends nowhere.
-_OPEN: tuple[tuple[str, str], ...] = (
+# An unclosed quote or bracket is reported where it opens: it has no end.
+_UNCLOSED: tuple[tuple[str, str], ...] = (
     (r"found unexpected end of stream", "a quote is opened here and never closed"),
     (r"expected ',' or '(?P<close>.)'", "what is opened here is not closed: ',' or '{close}' is missing"),
 )
 
 
 def sentence(error: MarkedYAMLError, text: str) -> tuple[int, int, str]:
-    """Line and column, both from 1, and what is wrong there."""
+    """Return line and column, both from 1, and the message."""
     problem = error.problem or error.context or "this is not YAML"
     line, column = _place(error.problem_mark or error.context_mark)
     lines = text.splitlines()
     if line <= len(lines) and re.match(r" *\t", lines[line - 1]):
         return line, column, "a tab cannot indent YAML: use spaces"
-    words = _words(_OPEN, problem)
+    words = _words(_UNCLOSED, problem)
     if words and error.context_mark:
         return *_place(error.context_mark), words
     return line, column, _words(_SENTENCES, problem) or problem

@@ -1,7 +1,7 @@
-"""YAML into plain data that remembers its lines.
+"""Parse YAML into plain data with line and column numbers.
 
-Scalars become None, bool, int or the very text that was written: `1.10`, `007` and `22:00` stay what they look like.
-Keys are always text. Anchors and merge keys work as everywhere; a key given twice is a problem, not the last one wins.
+Scalars become None, bool, int or the text as written: `1.10`, `007` and `22:00` stay text. Keys are always text.
+Anchors and merge keys are supported; a duplicate key is a problem, and does not override the first.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from coordinator.config.yaml_errors import sentence
 from coordinator.errors import UsageError
 
 _CORE = "tag:yaml.org,2002:"
-_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})\Z")
-_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Line and column, both from 1."""
+    """A position: line and column, both from 1."""
 
     line: int
     column: int
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A value and where it stands. `data` is the whole of it as plain data; `parts` are its members by key or index."""
+    """A value and its position. `data` is the value as plain data; `parts` are its members by key or index."""
 
     place: Place
     data: object
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A member: where its key stands, and its value."""
+    """A member: the position of its key, and its value."""
 
     key: Place
     item: Item
@@ -54,19 +54,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A document that YAML could read. `root` is None for an empty one; `problems` are those YAML itself allows."""
+    """A parsed document. `root` is None for an empty one; `problems` are errors that the YAML parser accepts."""
 
     label: str
     root: Item | None
     problems: tuple[Problem, ...]
 
     def members(self, section: str) -> list[tuple[str | int, Part]]:
-        """The keys of a section of the document and what they hold; none where there is no such section."""
+        """Return the keys of a section of the document and their values; empty without that section."""
         part = self.root.parts.get(section) if self.root else None
         return list(part.item.parts.items()) if part else []
 
     def problem(self, keys: Sequence[str | int], text: str, *, at_key: bool = False) -> Problem:
-        """A problem at this path, or at the innermost part of it that is written in the document."""
+        """Return a problem at this path, or at its innermost part that exists in the document."""
         item, place, known = self.root, Place(1, 1), 0
         for key in keys:
             part = item.parts.get(key) if item else None
@@ -79,22 +79,22 @@ class Source:
 
 
 def read(path: Path, label: str) -> Source:
-    """The document in this file. Raises UsageError for one that cannot be read or is not YAML."""
+    """Return the document in this file. Raises UsageError where it cannot be read or is not YAML."""
     return parse(_text(path, label), label)
 
 
 def parse(text: str, label: str) -> Source:
-    """The document in this text. Raises UsageError where it is not YAML."""
+    """Return the document in this text. Raises UsageError where it is not YAML."""
     yaml = YAML(typ="safe", pure=True)
     builder = _Builder(problems=[])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a reused anchor is legal and means the last one
+            warnings.simplefilter("ignore")  # a reused anchor is legal: an alias refers to the last one
             node = yaml.compose(text)
         root = None if node is None else builder.item(node, ())
     except MarkedYAMLError as error:
-        line, column, what = sentence(error, text)
-        raise refusal(label, [Problem(line, column, "", what)]) from error
+        line, column, message = sentence(error, text)
+        raise refusal(label, [Problem(line, column, "", message)]) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         code = f"U+{ord(text[error.position]):04X}"
@@ -119,13 +119,13 @@ def _text(path: Path, label: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        what = f"byte 0x{raw[error.start]:02x} is not UTF-8: save the file as UTF-8"
-        raise refusal(label, [Problem(line, 1, "", what)]) from error
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8: save the file as UTF-8"
+        raise refusal(label, [Problem(line, 1, "", message)]) from error
 
 
 @dataclass(slots=True)
 class _Builder:
-    """Turns the node graph into items. Aliases share their item, so that the result is no larger than the file."""
+    """Converts the node graph to items. Aliases share one item, so that the result is no larger than the file."""
 
     problems: list[Problem]
     done: dict[int, Item] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class _Builder:
                 self._add(place, path, f"this key is given twice, first on line {parts[key].key.line}")
             else:
                 item = self.item(value_node, path)
-                # An empty value is marked where the next line begins, which is nowhere anybody would look.
+                # The parser places an empty value at the start of the next line: use its key's position instead.
                 parts[key] = Part(place, Item(place, None) if item.data is None else item)
         for value_node in merged:
             self._merge(value_node, keys, parts)
@@ -199,8 +199,8 @@ def _scalar(node: Node) -> object:
         case "null":
             return None
         case "bool":
-            return _TRUTH.get(text.lower(), text)
-        case "int" if _WHOLE.match(text):
+            return _BOOLEANS.get(text.lower(), text)
+        case "int" if _INTEGER.match(text):
             return int(text)
         case _:
             return text

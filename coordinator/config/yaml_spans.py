@@ -1,4 +1,4 @@
-"""Where the parts of a YAML document stand in its text, by offset: what an edit needs that keeps all the rest."""
+"""Text offsets of the parts of a YAML document, for edits that keep all other text unchanged."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ruamel.yaml.events import (
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A value: its text is `[start, end)`, with its anchor and without a comment behind it; the same for nothing.
+    """The offsets `[start, end)` of a value, with its anchor, without a trailing comment; equal for an empty value.
 
-    `members` are a map's, in order; `flow` is whether it is written in braces, `column` where its first key begins.
+    `members` are those of a map, in order. `flow`: it is written in braces. `column`: of its first key, from 0.
     """
 
     start: int
@@ -52,20 +52,20 @@ class Member:
 
     @property
     def end(self) -> int:
-        """Where its text ends."""
+        """The offset of the end of its text."""
         return max(self.key.end, self.value.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A document. `end` is where more can be added: its marker of an end, or the end of the text."""
+    """A document. `end` is the offset for new text: the document end marker, or the end of the text."""
 
     root: Spot | None
     end: int
 
 
 def outline(text: str) -> Outline:
-    """The places of the one document in this text, which must be YAML that was read before."""
+    """Return the offsets of the only document in this text, which must be known to be valid YAML."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a reused anchor is legal
         events = [event for event in YAML(typ="safe", pure=True).parse(text) if not isinstance(event, StreamStartEvent)]
@@ -81,11 +81,11 @@ def outline(text: str) -> Outline:
 
 
 def _spot(event: Event, stream: Iterator[Event], before: int) -> Spot:
-    """The value that begins with this event. `before` is where what comes before it ends."""
+    """Return the value that begins with this event. `before` is the end offset of the preceding text."""
     start, end = event.start_mark.index, event.end_mark.index
     match event:
         case ScalarEvent(value="", style=None | "") if start == end:
-            return Spot(before, before)  # it is marked where the next thing begins
+            return Spot(before, before)  # the parser places it at the start of the next token
         case MappingStartEvent():
             return _map(event, stream)
         case SequenceStartEvent():
@@ -116,5 +116,5 @@ def _map(event: MappingStartEvent, stream: Iterator[Event]) -> Spot:
 
 
 def following(spot: Spot, name: str) -> Member | None:
-    """The member of the map behind the one of this name."""
+    """Return the member of the map that follows the member of this name."""
     return next((after for member, after in pairwise(spot.members) if member.name == name), None)

@@ -1,4 +1,4 @@
-"""A scanned context as what a host is offered: objects by digest, each read when the host asks for it."""
+"""A scanned context as offered to hosts: objects by digest, each read when a host asks for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PIECE = 262144
 
 
 class ContextOffer:
-    """Made once for a run, and used for all its hosts at once. See `offer`.
+    """The offer of one context, created once per run by `offer` and shared by all hosts.
 
-    `root` is the digest of the context's own folder; `entries`, `files` and `size` (bytes of all files) are counts.
+    `root` is the digest of the context's root folder; `entries` and `files` are counts, `size` is bytes of all files.
     """
 
     def __init__(self, manifest: ContextManifest) -> None:
@@ -31,35 +31,35 @@ class ContextOffer:
         self.size = manifest.size
 
     def folder(self, digest: str) -> bytes | None:
-        """The folder object of this digest; None where the context has none."""
+        """Return the folder object with this digest, `None` where the context has none."""
         return self._objects.folders.get(digest)
 
     def file_size(self, digest: str) -> int | None:
-        """The bytes of a file with this content; None where the context has none."""
+        """Return the size in bytes of a file with this digest, `None` where the context has none."""
         entry = self._files.get(digest)
         return None if entry is None else entry.size
 
     def content(self, digest: str) -> Generator[bytes]:
-        """The file's content in pieces of 256 KiB, read as they are asked for: it blocks, so call it in a thread.
+        """Yield the content of a file in pieces of 256 KiB, each read on demand. It blocks, so call it in a thread.
 
-        Raises UsageError `context_changed` for a file that is not as it was scanned, at the latest after its last
+        Raises UsageError `context_changed` where the file has changed since the scan, at the latest after its last
         piece; KeyError for a digest that the context does not have.
         """
         entry = self._files[digest]
-        found = hashlib.sha256()
-        left = entry.size
+        sha256 = hashlib.sha256()
+        remaining = entry.size
         with os.fdopen(open_unchanged(self._place, entry), "rb", buffering=0) as file:
-            while left:
-                piece = file.read(min(PIECE, left))
+            while remaining:
+                piece = file.read(min(PIECE, remaining))
                 if not piece:
                     raise changed(entry.path)
-                left -= len(piece)
-                found.update(piece)
+                remaining -= len(piece)
+                sha256.update(piece)
                 yield piece
-            if not is_unchanged(file.fileno(), entry) or found.hexdigest() != digest:
+            if not is_unchanged(file.fileno(), entry) or sha256.hexdigest() != digest:
                 raise changed(entry.path)
 
 
 async def offer(manifest: ContextManifest) -> ContextOffer:
-    """The offer of this context, made in a thread: about 1 s for 100 000 entries."""
+    """Return the offer of this context, created in a thread: about 1 s for 100 000 entries."""
     return await asyncio.to_thread(ContextOffer, manifest)

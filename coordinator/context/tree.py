@@ -1,4 +1,4 @@
-"""A folder on this machine as a context: what a build would be sent of it, with the digest of every file."""
+"""Scan a folder on the coordinator as a build context: its entries that are sent, with the digest of every file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.errors import UsageError
 
 BUFFER = 1024 * 1024
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextManifest:
-    """A context as it was when it was read. `entries` are sorted by path, so a folder comes before what is in it.
+    """A context at the time of its scan. `entries` are sorted by path, so a folder comes before its content.
 
-    `skipped` are the sockets, pipes and devices that are not sent.
+    `skipped` are the paths of sockets, pipes and devices, which are not sent.
     """
 
     root: Path
@@ -37,27 +37,27 @@ class ContextManifest:
 
 
 async def scan(root: Path, ignore: Matcher) -> ContextManifest:
-    """Everything below `root` that is not ignored. Reads in a thread, with one buffer of 1 MiB.
+    """Return everything below `root` that is not ignored. Reads in a thread, with one buffer of 1 MiB.
 
-    Raises UsageError for a root that is no folder, for what cannot be read, and for a file that changes meanwhile.
+    Raises UsageError where the root is no folder, an entry cannot be read, or an entry changes during the scan.
     """
     stop = threading.Event()
     try:
         return await asyncio.to_thread(_scan, root, ignore, stop)
     finally:
-        # A thread cannot be cancelled; it sees this between two buffers.
+        # A thread cannot be cancelled; it checks this event between two buffers.
         stop.set()
 
 
 def entry_path(root: Path, path: str) -> bytes:
-    """Where an entry is on disk, byte for byte, whatever the locale."""
+    """Return the path of an entry on disk as bytes, independent of the locale."""
     return os.path.join(os.fsencode(root), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - bytes
 
 
 def open_unchanged(root: Path, entry: ContextEntry) -> int:
-    """A descriptor on the file of this entry. Raises UsageError where it is not what the entry says any more."""
+    """Open the file of this entry and return its descriptor. Raises UsageError where the file has changed."""
     try:
-        descriptor = os.open(entry_path(root, entry.path), _OPEN)
+        descriptor = os.open(entry_path(root, entry.path), _OPEN_FLAGS)
     except PermissionError as error:
         raise unreadable(entry.path, error) from error
     except OSError as error:
@@ -69,8 +69,8 @@ def open_unchanged(root: Path, entry: ContextEntry) -> int:
 
 
 def is_unchanged(descriptor: int, entry: ContextEntry) -> bool:
-    found = os.fstat(descriptor)
-    return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns)
 
 
 def changed(path: str) -> UsageError:
@@ -92,8 +92,8 @@ def _shown(path: str) -> str:
 
 def _scan(root: Path, ignore: Matcher, stop: threading.Event) -> ContextManifest:
     _check_root(root)
-    kept: dict[str, ContextEntry] = {}
-    passed: dict[str, ContextEntry] = {}
+    included: dict[str, ContextEntry] = {}
+    ignored_folders: dict[str, ContextEntry] = {}
     skipped = []
     for entry, path, ignored in _walk(root, ignore):
         if stop.is_set():
@@ -101,47 +101,47 @@ def _scan(root: Path, ignore: Matcher, stop: threading.Event) -> ContextManifest
         if entry is None:
             skipped.append(path)
         else:
-            (passed if ignored else kept)[path] = entry
-    # An ignored folder is sent when something below it is.
-    for path in list(kept):
-        above = path.rpartition("/")[0]
-        while above in passed:
-            kept[above] = passed.pop(above)
-            above = above.rpartition("/")[0]
+            (ignored_folders if ignored else included)[path] = entry
+    # An ignored folder is sent where an entry below it is sent.
+    for path in list(included):
+        parent = path.rpartition("/")[0]
+        while parent in ignored_folders:
+            included[parent] = ignored_folders.pop(parent)
+            parent = parent.rpartition("/")[0]
     buffer = memoryview(bytearray(BUFFER))
-    entries = tuple(_digested(root, kept[path], buffer, stop) for path in sorted(kept))
+    entries = tuple(_digested(root, included[path], buffer, stop) for path in sorted(included))
     return ContextManifest(root=root, entries=entries, skipped=tuple(sorted(skipped)))
 
 
 def _check_root(root: Path) -> None:
     try:
-        found = root.stat()
+        status = root.stat()
     except OSError as error:
         hint = "name the folder to send, often '.'"
         raise UsageError(f"there is no context folder {root}: {error.strerror}", hint=hint) from error
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise UsageError(
             f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
         )
 
 
 def _walk(root: Path, ignore: Matcher) -> Iterator[tuple[ContextEntry | None, str, bool]]:
-    """Entries without digests, their paths, and whether they are ignored; no entry for what cannot be sent.
+    """Yield each entry without its digest, its path, and whether it is ignored. `None` replaces an unsendable entry.
 
-    Ignored folders are among them where something below may not be ignored; other ignored paths are not.
+    An ignored folder is yielded only where an entry below it may be re-included; other ignored paths are not yielded.
     """
     folders: list[tuple[str, Verdict | None]] = [("", None)]
     while folders:
         folder, above = folders.pop()
-        for name, found in _listed(root, folder):
+        for name, status in _listed(root, folder):
             path = f"{folder}/{name}" if folder else name
             verdict = ignore.verdict(path, above)
-            is_folder = stat.S_ISDIR(found.st_mode)
+            is_folder = stat.S_ISDIR(status.st_mode)
             if verdict.ignored and not (is_folder and ignore.may_reinclude(path)):
                 continue
             if is_folder:
                 folders.append((path, verdict))
-            yield _entry(root, path, found), path, verdict.ignored
+            yield _entry(root, path, status), path, verdict.ignored
 
 
 def _listed(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -155,19 +155,19 @@ def _listed(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         raise changed(folder or ".") from error
 
 
-def _entry(root: Path, path: str, found: os.stat_result) -> ContextEntry | None:
-    mode = stat.S_IMODE(found.st_mode)
-    if stat.S_ISDIR(found.st_mode):
-        return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=mode, mtime_ns=found.st_mtime_ns)
-    if stat.S_ISREG(found.st_mode):
-        return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=found.st_size, mtime_ns=found.st_mtime_ns)
-    if stat.S_ISLNK(found.st_mode):
+def _entry(root: Path, path: str, status: os.stat_result) -> ContextEntry | None:
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISDIR(status.st_mode):
+        return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=mode, mtime_ns=status.st_mtime_ns)
+    if stat.S_ISREG(status.st_mode):
+        return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    if stat.S_ISLNK(status.st_mode):
         try:
             link = os.readlink(entry_path(root, path))  # noqa: PTH115 - bytes
         except OSError as error:
             raise changed(path) from error
         target = link.decode("utf-8", "surrogateescape")
-        return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=found.st_mtime_ns, link=target)
+        return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=status.st_mtime_ns, link=target)
     return None
 
 

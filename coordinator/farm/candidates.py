@@ -1,4 +1,4 @@
-"""Which hosts a request may use: the platforms it is for, the plan, and what is left of it for the scheduler."""
+"""Which hosts a request may use: its platforms, the plan, and the candidates for the scheduler."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from coordinator.farm.probe import Probing
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The hosts for each platform, best first, and how each one's engine is made to build it."""
+    """The hosts for each platform, best first, and the builder that each host's engine uses for it."""
 
     by_platform: Mapping[Platform, Sequence[Candidate]]
     builders: Mapping[tuple[Platform, str], Builder]
 
 
 def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
-    """Hosts for the plan's platforms. Raises NoHostError or LostError where one that is needed has none."""
+    """Return the candidates of the plan. Raises NoHostError or LostError where a `needed` platform has none."""
     problem = Plan(tuple(placement for placement in plan.placements if placement.platform in needed)).complaint()
     if problem is not None:
         raise problem
@@ -47,7 +47,7 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
 def wanted(
     dockerfile: Dockerfile, platforms: Sequence[Platform], space: Mapping[Platform, int] = MappingProxyType({})
 ) -> list[Wanted]:
-    """A job for each platform; `space` is what it takes at least of an engine's disk, in bytes, where that is known."""
+    """Return one job per platform. `space` is its minimum use of the engine's disk, in bytes, where that is known."""
     frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
     return [Wanted(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms]
 
@@ -59,15 +59,17 @@ def plan_for(
     farm: Farm,
     jobs: Sequence[Wanted],
 ) -> Plan:
-    """The plan for these jobs of the request, from what the probe found."""
+    """Return the plan for these jobs of the request, from the probe outcomes in `found`."""
     asked = request.asked
     return plan(jobs, inventory.hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=farm.slots)
 
 
 async def with_platforms(request: BuildRequest, inventory: Inventory, probing: Probing, emit: Emit) -> BuildRequest:
-    """Without --platform: what the boards run natively; where there are no boards, what the emulators do.
+    """Return the request with its platforms.
 
-    A board that is off counts with what it ran when it last answered: it changes who builds, not what is built.
+    Without --platform: the native platforms of the boards, or of the emulators where there are no boards. A host that
+    is off counts with the platforms of its last facts: that changes which host builds, not what is built. Raises
+    LostError where no platform is known.
     """
     if not request.target.platforms:
         found = await probing.to_name_platforms()
@@ -83,9 +85,9 @@ def _named_platforms(
     naming = {host.name: found[host.name] for host in inventory.hosts if host.kind is kind}
     native = {platform for answer in naming.values() for platform in natives(answer)}
     if not native:
-        why = "; ".join(f"{name}: {_silence(answer)}" for name, answer in naming.items())
+        reasons = "; ".join(f"{name}: {_reason(answer)}" for name, answer in naming.items())
         raise LostError(
-            f"there are no platforms to build for, because no {kind} can say what it runs: {why}",
+            f"there are no platforms to build for, because no {kind} can say what it runs: {reasons}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
     unknown = [name for name, answer in naming.items() if not natives(answer)]
@@ -94,19 +96,20 @@ def _named_platforms(
     return tuple(sorted(native, key=attrgetter("sort_key")))
 
 
-def _silence(found: Facts | Unreachable) -> str:
+def _reason(found: Facts | Unreachable) -> str:
+    """Return why the host has no native platforms."""
     if isinstance(found, Unreachable):
         return found.message
     return found.blocking.message if found.blocking else "it runs nothing natively"
 
 
 def report_skipped_hosts(plan: Plan, emit: Emit) -> None:
-    """A line for each host that might have helped, were it in order."""
+    """Emit one notice per host that could have built a job but for a problem."""
     for line in skipped_lines(plan):
         emit(Notice(line))
 
 
 def tell_of_inventory(inventory: Inventory, emit: Emit) -> None:
-    """That there is no inventory is no error, and nothing to be silent about."""
+    """Emit a notice where there is no inventory file, which is not an error."""
     if not inventory.source:
         emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))

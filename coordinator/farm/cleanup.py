@@ -1,4 +1,4 @@
-"""What earlier runs left on a host, removed when nobody can want it any more."""
+"""Delete what earlier runs left on a host and no run needs any more."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from coordinator.errors import ArchloomError
 from coordinator.hosts.agent.client import AgentClient
 
 _RUNNING = "BUILDING"
-_PATIENCE_S = 20.0
+_SWEEP_TIMEOUT_S = 20.0
 
 
 async def sweep(client: AgentClient, host: Host, host_time: float, unwanted: Callable[[str], bool]) -> None:
-    """Forgets our own jobs that are unwanted, and anybody's that ended or never began longer than `keep_built` ago.
+    """Delete the jobs that are `unwanted`, and jobs of any user that ended, or never began, over `keep_built` ago.
 
-    Of others, a job that runs is never touched. A host that fails here is used all the same: the next run sweeps again.
+    A running job that is not `unwanted` is never touched. Errors are ignored: the host is used all the same, and the
+    next run sweeps it again. `host_time` is the host's clock, in epoch seconds.
     """
     with contextlib.suppress(ArchloomError, TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_SWEEP_TIMEOUT_S):
             old = [
                 entry.job
                 for entry in await client.jobs()
-                # One that still runs for a run that is over was lost with its host, and builds for nobody.
+                # Delete also a running job of an ended run: the run lost its host, and the result is not used.
                 if unwanted(entry.job) or (entry.state != _RUNNING and host_time - entry.since > host.keep_built)
             ]
             await asyncio.gather(*map(client.forget, old))

@@ -1,4 +1,4 @@
-"""What earlier runs found out about the hosts, and what this one finds out for the next."""
+"""A cache of probe outcomes in the store: earlier runs' facts for this run, and this run's facts for later runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from coordinator.store.sqlite import Store
 
 
 class FactCache:
-    """Sightings of hosts in the store. Without a store, or with one that fails, nothing is remembered: that costs time,
-    never a build."""
+    """The last probe of each host, by name and address, in the store.
+
+    Without a store, or where the store fails, nothing is cached: that costs time, never a build.
+    """
 
     def __init__(self, store: Store | None, clock: Callable[[], float]) -> None:
         self._store = store
@@ -28,21 +30,22 @@ class FactCache:
                 self._sightings = store.sightings()
 
     def known(self, host: Host) -> CachedFacts:
+        """Return the outcome of the host's last probe; an empty one where it was never probed."""
         return recall(host, self._sightings.get(_key(host)))
 
     def saw(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:
-        """The facts of a host that has just answered."""
+        """Store the observation of a host that has just answered; return its facts. `round_trip` is in seconds."""
         seen = LastProbe(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
         self._sightings[_key(host)] = seen
         if self._store is not None:
             with contextlib.suppress(ArchloomError):
                 self._store.saw_host(*_key(host), seen)
         facts = recall(host, seen).facts
-        assert facts is not None  # noqa: S101 - there is an observation
+        assert facts is not None  # noqa: S101 - `seen` has an observation
         return facts
 
     def missed(self, host: Host, message: str, hint: str) -> None:
-        """The host is dead: nothing answered at its address."""
+        """Store that nothing answered at the host's address."""
         if self._store is not None:
             with contextlib.suppress(ArchloomError):
                 self._store.missed_host(*_key(host), message, hint)
@@ -50,7 +53,7 @@ class FactCache:
 
 @contextlib.contextmanager
 def open_fact_cache(env: Environment, emit: Emit) -> Iterator[FactCache]:
-    """For commands that need no store otherwise: they do without one that cannot be used."""
+    """Open the cache, for a command without another use of the store. Without a usable store, emit a notice."""
     with contextlib.ExitStack() as stack:
         store = None
         try:

@@ -1,4 +1,4 @@
-"""The hosts of the inventory as one run knows them: connected when first needed, with a tunnel while one is used."""
+"""The connections of one run to its hosts: opened when first needed, with one shared tunnel per host while in use."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.login_limiter import Handshakes
 
-_FAREWELL_S = 5.0
-# How long a host that was there may be away.
-_RETURN_S, _PAUSE_S = 30.0, 1.0
-# QEMU builds are mostly single-threaded; more of them than this only share the disk.
-_MOST_AUTOMATIC_SLOTS = 4
+_CLOSE_TIMEOUT_S = 5.0
+# How long, and how often, to try to reconnect to a host.
+_RECONNECT_TIMEOUT_S, _RECONNECT_PAUSE_S = 30.0, 1.0
+# QEMU builds are mostly single-threaded; more builds at once only compete for the disk.
+_MAX_AUTOMATIC_SLOTS = 4
 
 
 @dataclass(slots=True)
-class _Shared:
-    """A tunnel and how many use it now."""
+class _SharedTunnel:
+    """A tunnel and the number of its current users."""
 
     tunnel: Tunnel
     users: int = 0
 
 
 class Farm:
-    """Connections by host name. `broker` serves the tunnels; `None` where nothing will be carried.
+    """The agents and tunnels, by host name. `broker` serves the tunnels; None where no image is transferred.
 
-    `facts` are of the hosts that were probed: `runner.probe` puts them there.
+    `facts` holds the hosts that answered the probe; `farm.probe` adds them.
     """
 
     def __init__(self, inventory: Inventory, env: Environment, broker: ConnectionHandler | None = None) -> None:
@@ -49,7 +49,7 @@ class Farm:
         self._locks = {name: asyncio.Lock() for name in self._hosts}
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}
-        self._tunnels: dict[str, _Shared] = {}
+        self._tunnels: dict[str, _SharedTunnel] = {}
         self.facts: dict[str, Facts] = {}
 
     async def __aenter__(self) -> Self:
@@ -60,8 +60,8 @@ class Farm:
     ) -> None:
         closing = [asyncio.create_task(client.close()) for client in self._clients.values()]
         if closing:
-            # A host that has gone away without a word is not waited for until that is certain.
-            _, late = await asyncio.wait(closing, timeout=_FAREWELL_S)
+            # For an unreachable host, close() would wait until the loss of the connection is detected.
+            _, late = await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
             for task in late:
                 task.cancel()
         outcomes = await asyncio.gather(*closing, return_exceptions=True)
@@ -74,11 +74,11 @@ class Farm:
 
     @property
     def slots(self) -> Mapping[str, int]:
-        """How many jobs each probed host takes from us at once: `jobs`, or one, and more on an emulator with cores."""
+        """How many jobs each host that answered the probe may run for us at once."""
         return {name: slots_of(self._hosts[name], facts) for name, facts in self.facts.items()}
 
     def facts_of(self, name: str) -> Facts:
-        """What this host is. Raises LostError for one that gave no answer to this run's probe."""
+        """Return the facts of this host. Raises LostError where it did not answer this run's probe."""
         try:
             return self.facts[name]
         except KeyError:
@@ -87,7 +87,7 @@ class Farm:
             ) from None
 
     def slots_of(self, name: str) -> int:
-        """How many jobs this host takes from us at once. Raises LostError as `facts_of` does."""
+        """Return the number of slots of this host. Raises LostError as `facts_of` does."""
         return slots_of(self._hosts[name], self.facts_of(name))
 
     @property
@@ -96,7 +96,7 @@ class Farm:
         return self._hosts
 
     async def client(self, name: str) -> AgentClient:
-        """The agent on this host, connected; anew where the connection was lost. Raises LostError."""
+        """Return the connected agent on this host; reconnect where the connection was lost. Raises LostError."""
         if name not in self._hosts:
             raise LostError(f"host '{name}' is not in the inventory any more", code=Cause.UNREACHABLE)
         async with self._locks[name]:
@@ -105,25 +105,25 @@ class Farm:
                 return last
             client = self._clients[name] = await connect(self._transport(name))
             if last is not None:
-                # What the host has not noticed yet: its side of a connection that is gone holds a push.
+                # The host may not have noticed the loss yet: its sshd process of the old connection still holds a push.
                 await client.hang_up(last.hello)
             return client
 
     async def reached_again(self, name: str) -> AgentClient:
-        """As `client`, but patient: who was away, for a cable that was pulled, has half a minute to come back."""
-        until = asyncio.get_running_loop().time() + _RETURN_S
+        """Return the agent as `client` does, but retry for 30 s where the host may come back."""
+        deadline = asyncio.get_running_loop().time() + _RECONNECT_TIMEOUT_S
         while True:
             try:
                 return await self.client(name)
             except LostError as error:
-                if not rule(error.code).may_return or asyncio.get_running_loop().time() > until:
+                if not rule(error.code).may_return or asyncio.get_running_loop().time() > deadline:
                     raise
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     @contextlib.asynccontextmanager
     async def tunnel(self, name: str) -> AsyncIterator[int]:
-        """A port on the host's loopback that leads to the broker, as long as anybody is inside. Raises LostError."""
-        shared = await self._shared(name)
+        """Yield a port on the host's loopback, forwarded to the broker until its last user leaves. Raises LostError."""
+        shared = await self._shared_tunnel(name)
         try:
             yield shared.tunnel.port
         finally:
@@ -133,21 +133,21 @@ class Farm:
                     del self._tunnels[name]
                 await shared.tunnel.close()
 
-    async def _shared(self, name: str) -> _Shared:
+    async def _shared_tunnel(self, name: str) -> _SharedTunnel:
         async with self._locks[name]:
             shared = self._tunnels.get(name)
             if shared is None or shared.tunnel.lost:
                 if self._broker is None:
                     raise ValueError("this farm carries nothing")
-                shared = self._tunnels[name] = _Shared(await self._transport(name).listen(self._broker))
+                shared = self._tunnels[name] = _SharedTunnel(await self._transport(name).listen(self._broker))
             shared.users += 1
             return shared
 
     @contextlib.asynccontextmanager
     async def sweeping(self, unwanted: Callable[[str], bool]) -> AsyncIterator[None]:
-        """Removes from every probed host what no run can want any more, beside what the block does.
+        """Delete what no run needs any more from every host that answered the probe, concurrently with the block.
 
-        `unwanted` tells of our own jobs, by their names on hosts.
+        `unwanted` decides about this user's jobs, by their names on hosts.
         """
         sweeps = [
             asyncio.create_task(
@@ -163,7 +163,7 @@ class Farm:
         try:
             yield
             if sweeps:
-                await asyncio.wait(sweeps, timeout=_FAREWELL_S)
+                await asyncio.wait(sweeps, timeout=_CLOSE_TIMEOUT_S)
         finally:
             for task in sweeps:
                 task.cancel()
@@ -173,10 +173,10 @@ class Farm:
 
     def _transport(self, name: str) -> Transport:
         if name not in self._transports:
-            self._transports[name] = self._reaching(self._hosts[name])
+            self._transports[name] = self._new_transport(self._hosts[name])
         return self._transports[name]
 
-    def _reaching(self, host: Host) -> Transport:
+    def _new_transport(self, host: Host) -> Transport:
         if host.address.is_local:
             return local(self._env.environ, host.name)
         from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
@@ -185,7 +185,10 @@ class Farm:
 
 
 def slots_of(host: Host, facts: Facts) -> int:
-    """How many jobs of ours this host takes at once."""
+    """Return how many jobs this host may run for us at once.
+
+    That is `jobs` of the inventory, else 1 on a board and the number of cores, at most 4, on an emulator.
+    """
     if host.jobs is not None:
         return host.jobs
-    return min(max(facts.cores, 1), _MOST_AUTOMATIC_SLOTS) if host.kind is Kind.EMULATOR else 1
+    return min(max(facts.cores, 1), _MAX_AUTOMATIC_SLOTS) if host.kind is Kind.EMULATOR else 1

@@ -1,4 +1,4 @@
-"""Probe: what every host is now, asked of all at once, and waited for no longer than it is worth."""
+"""Probe all hosts concurrently, and wait for each no longer than its answer could improve the plan."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from coordinator.errors import ArchloomError
 from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 
-# After the banner; until then a host has its `connect_timeout`.
+# From the SSH banner to the answer; for the banner a host has its `connect_timeout`.
 _PROBE_TIMEOUT_S = 30.0
-# Whoever waits this long wants to know for whom; a dead host has had its time by then, and is told of otherwise.
-_TELL_S = 6.0
+# When to tell the user which hosts are waited for. Longer than the default `connect_timeout`: an unreachable host is
+# reported as such before.
+_NOTICE_AFTER_S = 6.0
 
 Found = dict[str, Facts | Unreachable]
 
 
 class Probing:
-    """Hosts being asked, each once. What has come is there at any time, and nothing goes on after the block."""
+    """The probes of one run, at most one per host. The end of the block cancels open probes."""
 
     def __init__(self, farm: Farm, inventory: Inventory, memory: FactCache, env: Environment, emit: Emit) -> None:
         self._farm = farm
@@ -41,7 +42,7 @@ class Probing:
         self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
         self._left_alone: dict[str, Unreachable] = {}
         self._machines: dict[str, str] = {}
-        # As they were before this run, whatever it finds out.
+        # The facts from before this run, which its own probes do not change.
         self._known = {host.name: memory.known(host) for host in inventory.hosts}
 
     async def __aenter__(self) -> Self:
@@ -55,32 +56,32 @@ class Probing:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def all(self, names: Iterable[str]) -> Found:
-        """What each of these hosts is, however long it takes, and whatever is remembered of it."""
+        """Probe these hosts, whatever the cache has of them, and wait for all open probes; return every outcome."""
         self._ask(names)
         if self._tasks:
             await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), ProbePriority.ONLY))
         return self._found()
 
     async def to_name_platforms(self) -> Found:
-        """As much as tells which platforms there are to build for."""
+        """Probe until it is known which platforms to build for without --platform; return the outcomes."""
         self._ask_unless_silent(list(self._farm.hosts), ())
         return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
 
     async def to_place(
         self, wanted: Sequence[Wanted], asked: HostSelection, least: ProbePriority = ProbePriority.NONE
     ) -> Found:
-        """As much as a plan of these jobs needs. Every host is taken to be needed at `least` so much.
+        """Probe until these jobs can be planned; return the outcomes. `least` is the minimum priority of every host.
 
-        A host that did not answer within the last minute is not asked, unless it is named, or is the only one that
-        could take a job. Hosts that the inventory or `--on` rule out are not asked either.
+        A host that did not answer within the last minute is not probed, unless the request names it or no other host
+        can take a job. Hosts that the inventory or `--on` rules out are not probed either.
         """
         self._ask_unless_silent(
             [
                 host.name
                 for host in self._inventory.hosts
                 if any(
-                    without_asking(name.platform, host, asked.emulate, asked.on_for(name.platform)) is None
-                    for name in wanted
+                    without_asking(job.platform, host, asked.emulate, asked.on_for(job.platform)) is None
+                    for job in wanted
                 )
             ],
             asked.names,
@@ -124,11 +125,11 @@ class Probing:
         return found
 
     async def _wait(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> None:
-        """Until the hosts that have not answered are not worth it."""
+        """Wait until no host without an answer is worth waiting for (`waits_until`)."""
         time = asyncio.get_running_loop().time
-        began, enough, tell_at = time(), inf, time() + _TELL_S
+        began, enough, tell_at = time(), inf, time() + _NOTICE_AFTER_S
         while silent := {name: task for name, task in self._tasks.items() if not task.done()}:
-            need = {name: needed_so for name, needed_so in needed(self._found()).items() if name in silent}
+            need = {name: priority for name, priority in needed(self._found()).items() if name in silent}
             most = max(need.values(), default=ProbePriority.NONE)
             if most < ProbePriority.MODE:
                 enough = min(enough, time())
@@ -137,7 +138,7 @@ class Probing:
                 return
             if time() >= tell_at:
                 tell_at = inf
-                waited = [name for name, needed_so in need.items() if needed_so is most]
+                waited = [name for name, priority in need.items() if priority is most]
                 self._emit(Notice(f"waiting for {', '.join(waited)} to answer"))
             soonest = min(until, tell_at)
             timeout = None if isinf(soonest) else max(0.0, soonest - time())
@@ -155,18 +156,18 @@ class Probing:
         try:
             async with asyncio.timeout(host.connect_timeout + _PROBE_TIMEOUT_S):
                 client = await self._farm.client(host.name)
-                asked = self._clock()
+                asked_at = self._clock()
                 observation = await client.probe()
         except TimeoutError:
             return Unreachable(f"no answer to the probe in {_PROBE_TIMEOUT_S:.0f} s", alive=True, known=last)
         except ArchloomError as error:
-            # The lines that show it begin with the host's name.
+            # The lines that display this message begin with the host's name.
             message = error.message.removeprefix(f"host '{host.name}': ")
             if error.code == Cause.UNREACHABLE:
                 self._memory.missed(host, message, error.hint)
             return Unreachable(message, error.hint, alive=error.code != Cause.UNREACHABLE, known=last)
         machine = f"{client.hello.machine_id} {client.hello.boot_id}"
-        facts = with_pins(host, self._memory.saw(host, observation, machine, self._clock() - asked))
+        facts = with_pins(host, self._memory.saw(host, observation, machine, self._clock() - asked_at))
         self._machines[host.name] = machine
         self._farm.facts[host.name] = facts
         return facts

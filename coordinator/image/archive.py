@@ -1,8 +1,8 @@
-"""An image's archive read as a stream: its layers go to a registry as they pass, its documents are kept to the end.
+"""Read an image archive as a stream: layers go to a registry as they arrive, documents are kept in memory.
 
-Two layouts. docker-archive (Docker before 25, skopeo): layers as bare tars, `manifest.json` names them and the config.
-OCI layout (Docker 25 and newer, containerd): `blobs/sha256/<digest>`, `index.json` leads to them; layers may be bare
-tars there too. Either way what a blob is for is known only at the end, so layers are told by how they begin.
+Two layouts. docker-archive (Docker before 25, skopeo): layers are bare tars; `manifest.json` names them and the config.
+OCI layout (Docker 25 and newer, containerd): blobs are `blobs/sha256/<digest>`, and `index.json` refers to them; layers
+may be bare tars too. In both, the role of a blob is known only at the end, so a layer is recognised by its first bytes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ INDEX, MANIFEST = "index.json", "manifest.json"
 _BLOB = re.compile(rf"{BLOBS}([0-9a-f]{{64}})\Z")
 _CONFIG = re.compile(r"[0-9a-f]{64}\.json\Z")
 _LAYER = re.compile(r"(?:.*/)?[^/]+\.tar\Z")
-_DOCUMENTS = 16 * LARGEST_MANIFEST
-_MOST_MEMBERS = 20_000
-_MAGIC = slice(257, 262)
+_MAX_DOCUMENTS_BYTES = 16 * LARGEST_MANIFEST
+_MAX_MEMBERS = 20_000
+_TAR_MAGIC = slice(257, 262)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer that came as a bare tar, and its gzipped blob in the registry."""
+    """A layer that is a bare tar in the archive, and its gzipped blob in the registry."""
 
     diff_id: str
     blob: Descriptor
@@ -38,7 +38,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an archive had, by the names in it. `blobs` are digests the registry has now, of bytes as they came."""
+    """The contents of an archive by member name. `blobs` are the digests of blobs in the registry, bytes unchanged.
+
+    `what` names the archive in messages.
+    """
 
     what: str
     documents: dict[str, bytes] = field(default_factory=dict)
@@ -48,7 +51,7 @@ class Contents:
 
 
 async def read_archive(chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, what: str) -> Contents:
-    """The whole archive: every layer and blob of it is in `sink`, verified, before this returns.
+    """Read the whole archive. Every layer and blob of it is in `sink`, verified, before this returns.
 
     `folder` holds one layer at a time; memory holds the documents, 64 MiB at most. Raises LostError (`cut`, `spool`),
     RegistryError (`malformed`, `mismatch`, or the registry's).
@@ -71,12 +74,12 @@ class _Reader:
         while (member := await self._tar.next()) is not None:
             if member.kind is Kind.FOLDER:
                 continue
-            # Readers differ on which of two counts.
+            # Readers of tar differ on which of two members with the same name counts.
             if member.name in self._seen:
                 raise malformed(self._what, f"it has {member.name} twice")
             self._seen.add(member.name)
-            if len(self._seen) > _MOST_MEMBERS:
-                raise malformed(self._what, f"it has more than {_MOST_MEMBERS} members")
+            if len(self._seen) > _MAX_MEMBERS:
+                raise malformed(self._what, f"it has more than {_MAX_MEMBERS} members")
             if member.kind is Kind.LINK:
                 self._contents.links[member.name] = member.target
             else:
@@ -95,35 +98,35 @@ class _Reader:
     async def _blob(self, member: Member, digest: str) -> None:
         start = await self._tar.peek(BLOCK)
         if start.startswith(b"{") and member.size <= LARGEST_MANIFEST:
-            self._same(sha256(await self._document(member)), digest)
+            self._check_digest(sha256(await self._document(member)), digest)
         elif _is_tar(start):
             self._contents.layers[member.name] = await self._layer(digest)
         else:
             if not await self._sink.has(digest):
                 with Spool(self._folder, compress=False) as spool:
                     await spool.fill(self._tar.content())
-                    self._same(spool.content, digest)
+                    self._check_digest(spool.content, digest)
                     await self._sink.put(digest, spool.size, spool.read)
             self._contents.blobs.add(digest)
 
     async def _document(self, member: Member) -> bytes:
         self._documents += member.size
-        if self._documents > _DOCUMENTS:
-            raise malformed(self._what, f"it has more than {_DOCUMENTS >> 20} MiB of documents")
+        if self._documents > _MAX_DOCUMENTS_BYTES:
+            raise malformed(self._what, f"it has more than {_MAX_DOCUMENTS_BYTES >> 20} MiB of documents")
         data = await self._tar.whole(member, LARGEST_MANIFEST)
         self._contents.documents[member.name] = data
         return data
 
-    async def _layer(self, promised: str) -> Layer:
-        """The layer that is next in the archive; where its name promised which it is, one that is known is skipped."""
-        known = await self._sink.layer(promised) if promised else None
+    async def _layer(self, expected: str) -> Layer:
+        """Read the current member as a layer. Skip it where its name gives its digest and `sink` has the layer."""
+        known = await self._sink.layer(expected) if expected else None
         if known is not None:
-            return Layer(promised, known)
+            return Layer(expected, known)
         with Spool(self._folder, compress=True) as spool:
             await spool.fill(self._tar.content())
             diff_id = spool.content
-            if promised:
-                self._same(diff_id, promised)
+            if expected:
+                self._check_digest(diff_id, expected)
             else:
                 known = await self._sink.layer(diff_id)
             if known is None:
@@ -133,11 +136,11 @@ class _Reader:
                 self._sink.remember(diff_id, known)
         return Layer(diff_id, known)
 
-    def _same(self, found: str, promised: str) -> None:
-        if found != promised:
-            raise RegistryError(f"{self._what} has {found} where it says {promised}", code="mismatch")
+    def _check_digest(self, digest: str, expected: str) -> None:
+        if digest != expected:
+            raise RegistryError(f"{self._what} has {digest} where it says {expected}", code="mismatch")
 
 
 def _is_tar(start: bytes) -> bool:
-    # A layer that changes nothing is an archive's end alone.
-    return start[_MAGIC] == b"ustar" or (len(start) == BLOCK and not any(start))
+    # An empty layer consists only of the zero blocks at a tar's end.
+    return start[_TAR_MAGIC] == b"ustar" or (len(start) == BLOCK and not any(start))

@@ -1,4 +1,4 @@
-"""An image that left its host as an archive becomes a child in a registry, by digest."""
+"""Import the archive of an image from a host into a registry as a child, by digest."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from coordinator.image.image_destination import ImageDestination
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-_DEEPEST_LINK = 8
+_MAX_LINK_DEPTH = 8
 
 
 async def import_archive(
     chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, *, image_id: str, wanted: Platform, what: str
 ) -> Manifest:
-    """The manifest in `sink` of the image whose archive this is: the child, or an index of it and its attestations.
+    """Import this archive into `sink` and return its manifest: the child, or an index of it and its attestations.
 
     `image_id` is the engine's; it must be the digest of the config, the manifest or the index. Layers that are bare
-    tars are gzipped, under a manifest of our own: Docker's for a docker-archive, as that engine would push, OCI's for
-    an OCI layout. Any other manifest is taken over byte for byte. Raises what `read_archive` raises.
+    tars are gzipped and get a new manifest: a Docker manifest for a docker-archive, as that engine would push, an OCI
+    manifest for an OCI layout. Any other manifest is pushed byte for byte. Raises the errors of `read_archive`.
     """
     carrier = _Carrier(await read_archive(chunks, sink, folder, what), sink, image_id)
     if INDEX in carrier.contents.documents:
@@ -56,7 +56,7 @@ class _Carrier:
         self._image_id = image_id
 
     async def docker(self) -> Manifest:
-        """`manifest.json` leads to a config and to layers."""
+        """Push the config and the layers that `manifest.json` names, and return their new manifest."""
         listed = _listed(self.contents.documents.get(MANIFEST), self._what)
         raw = self._document(str(listed.get("Config")))
         digest = sha256(raw)
@@ -66,14 +66,16 @@ class _Carrier:
         self._check_diff_ids(raw, [layer.diff_id for layer in layers])
         config = Descriptor(media_type=_DOCKER_CONFIG, digest=digest, size=len(raw))
         await self._put(config, raw)
-        return await self._written(DOCKER_MANIFEST, config, [_typed(layer.blob, _DOCKER_LAYER) for layer in layers])
+        return await self._put_new_manifest(
+            DOCKER_MANIFEST, config, [_with_media_type(layer.blob, _DOCKER_LAYER) for layer in layers]
+        )
 
     async def oci(self, wanted: Platform) -> Manifest:
-        """`index.json` leads to the image, or to an index of the image and its attestations."""
-        entries = _once(parse_index(self.contents.documents[INDEX], self._what))
+        """Push the image that `index.json` names, directly or through an index of the image and its attestations."""
+        entries = _unique(parse_index(self.contents.documents[INDEX], self._what))
         ids = {entry.digest for entry in entries}
         if len(entries) == 1 and entries[0].media_type in INDEXES:
-            entries = _once(parse_index(self._document(_path(entries[0].digest)), self._what))
+            entries = _unique(parse_index(self._document(_path(entries[0].digest)), self._what))
         image = self._only(entries, wanted)
         raw = self._document(_path(image.digest))
         manifest = read_manifest(raw, image.media_type, self._what)
@@ -82,15 +84,15 @@ class _Carrier:
         config, layers = _parts(raw, self._what)
         self._check_id(config.digest, image.digest, *ids)
         if any(_path(layer.digest) in self.contents.layers for layer in layers):
-            # Attestations speak of the manifest that is not pushed.
-            return await self._squeezed(config, layers)
+            # Drop the attestations: they describe the original manifest, which is not pushed.
+            return await self._put_gzipped(config, layers)
         await self._put_image(manifest)
-        attestations = [entry for entry in entries if entry.subject == image.digest and self._holds(entry)]
+        attestations = [entry for entry in entries if entry.subject == image.digest and self._has_document(entry)]
         if not attestations:
             return manifest
         for entry in attestations:
-            spoken = self._document(_path(entry.digest))
-            await self._put_image(read_manifest(spoken, entry.media_type, self._what))
+            attestation = self._document(_path(entry.digest))
+            await self._put_image(read_manifest(attestation, entry.media_type, self._what))
         child = Child(platform=wanted, descriptor=manifest.descriptor, attestations=tuple(attestations))
         index = assemble([child]).manifest
         await self._sink.put_manifest(index)
@@ -98,26 +100,28 @@ class _Carrier:
 
     def _only(self, entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
         images = [entry for entry in entries if not entry.subject and entry.media_type not in INDEXES]
-        found = images[0] if len(images) == 1 else resolve(images, wanted)
-        if found is None:
+        chosen = images[0] if len(images) == 1 else resolve(images, wanted)
+        if chosen is None:
             has = ", ".join(str(image.platform or "no platform") for image in images) or "no image"
             raise RegistryError(f"{self._what} has {has}, expected {wanted}", code="mismatch")
-        return found
+        return chosen
 
-    async def _squeezed(self, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
-        """The same config and layers under a manifest of ours, with the layers gzipped that were not."""
+    async def _put_gzipped(self, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
+        """Push the same config and layers under a new manifest, bare tars gzipped, and return the manifest."""
         raw = self._document(_path(config.digest))
         bare = {layer.digest: self.contents.layers.get(_path(layer.digest)) for layer in layers}
         if all(bare.values()):
             self._check_diff_ids(raw, [layer.digest for layer in layers])
         await self._put(config, raw)
-        typed = [_typed(found.blob, _OCI_LAYER) if (found := bare[layer.digest]) else layer for layer in layers]
+        typed = [
+            _with_media_type(gzipped.blob, _OCI_LAYER) if (gzipped := bare[layer.digest]) else layer for layer in layers
+        ]
         for layer in typed:
             await self._put_blob(layer)
-        return await self._written(OCI_MANIFEST, config, typed)
+        return await self._put_new_manifest(OCI_MANIFEST, config, typed)
 
     async def _put_image(self, manifest: Manifest) -> None:
-        """A manifest as it is, after all it names."""
+        """Push a manifest unchanged, after the blobs that it names."""
         config, layers = _parts(manifest.raw, self._what)
         for blob in (config, *layers):
             await self._put_blob(blob)
@@ -132,9 +136,9 @@ class _Carrier:
 
     async def _put(self, blob: Descriptor, raw: bytes) -> None:
         if not await self._sink.has(blob.digest):
-            await self._sink.put(blob.digest, len(raw), partial(_alone, raw))
+            await self._sink.put(blob.digest, len(raw), partial(_single_chunk, raw))
 
-    async def _written(self, media_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
+    async def _put_new_manifest(self, media_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
         document = {
             "schemaVersion": 2,
             "mediaType": media_type,
@@ -147,24 +151,24 @@ class _Carrier:
         return manifest
 
     def _document(self, name: str) -> bytes:
-        found = self.contents.documents.get(name)
-        if found is None:
+        document = self.contents.documents.get(name)
+        if document is None:
             raise malformed(self._what, f"{name} is not in it")
-        return found
+        return document
 
-    def _holds(self, entry: Descriptor) -> bool:
+    def _has_document(self, entry: Descriptor) -> bool:
         return _path(entry.digest) in self.contents.documents
 
     def _layer(self, name: str) -> Layer:
-        """The layer of this name; one that an earlier image has too may be a link to it."""
-        for _ in range(_DEEPEST_LINK):
+        """Return the layer with this member name, which may be a link to the same layer of an earlier image."""
+        for _ in range(_MAX_LINK_DEPTH):
             if name not in self.contents.links:
                 break
             name = self.contents.links[name]
-        found = self.contents.layers.get(name)
-        if found is None:
+        layer = self.contents.layers.get(name)
+        if layer is None:
             raise malformed(self._what, f"the layer {name} is not in it")
-        return found
+        return layer
 
     def _check_id(self, *digests: str) -> None:
         if self._image_id not in digests:
@@ -172,20 +176,21 @@ class _Carrier:
                 f"{self._what} is of {' or '.join(digests)}, expected {self._image_id}", code="mismatch"
             )
 
-    def _check_diff_ids(self, config: bytes, found: list[str]) -> None:
+    def _check_diff_ids(self, config: bytes, diff_ids: list[str]) -> None:
         rootfs = read_json(config, f"the config of {self._what}").get("rootfs")
-        promised = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-        if (promised or []) != found:
+        expected = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        if (expected or []) != diff_ids:
             raise RegistryError(
-                f"{self._what} has the layers {', '.join(found) or 'none'}, its config says {promised}", code="mismatch"
+                f"{self._what} has the layers {', '.join(diff_ids) or 'none'}, its config says {expected}",
+                code="mismatch",
             )
 
 
 def _listed(raw: bytes | None, what: str) -> dict[str, Any]:
-    """The one image of `manifest.json`."""
+    """Return the only image of `manifest.json`."""
     if raw is None:
         raise malformed(what, f"it has neither {INDEX} nor {MANIFEST}")
-    # The strict reader wants an object.
+    # `read_json` accepts only an object.
     images = read_json(b'{"images":' + raw + b"}", what)["images"]
     if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
         raise malformed(what, f"its {MANIFEST} is not of one image")
@@ -200,8 +205,8 @@ def _parts(raw: bytes, what: str) -> tuple[Descriptor, list[Descriptor]]:
     return read_descriptor(document.get("config"), what), [read_descriptor(layer, what) for layer in layers]
 
 
-def _once(entries: Sequence[Descriptor]) -> list[Descriptor]:
-    """An image with several names is listed once for each."""
+def _unique(entries: Sequence[Descriptor]) -> list[Descriptor]:
+    """Return the entries without duplicates: an image with several names is listed once for each name."""
     return list({entry.digest: entry for entry in entries}.values())
 
 
@@ -209,9 +214,9 @@ def _path(digest: str) -> str:
     return BLOBS + digest.removeprefix("sha256:")
 
 
-def _typed(blob: Descriptor, media_type: str) -> Descriptor:
+def _with_media_type(blob: Descriptor, media_type: str) -> Descriptor:
     return Descriptor(media_type=media_type, digest=blob.digest, size=blob.size)
 
 
-async def _alone(raw: bytes) -> AsyncGenerator[bytes]:
+async def _single_chunk(raw: bytes) -> AsyncGenerator[bytes]:
     yield raw

@@ -1,4 +1,4 @@
-"""A base image as an archive that `docker load` takes, straight out of its registry: nothing is kept on the way."""
+"""Stream a base image from its registry as an archive for `docker load`, without storing it on the coordinator."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ _TRIES = 3
 
 
 class LayerSource(Protocol):
-    """A registry, as far as reading an image goes. What it returns has the digest that was asked for."""
+    """The methods of a registry that reading an image needs. Content has the requested digest."""
 
     async def get_manifest(self, repository: str, target: str) -> Manifest: ...
 
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
 
     def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
-        """In chunks. Raises RegistryError `mismatch` at the end of what is not `digest`, `broken` in its middle."""
+        """Yield a blob in chunks.
+
+        Raises RegistryError `mismatch` after the last chunk where the bytes do not have `digest`, `broken` where the
+        connection breaks.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseImage:
-    """One platform's image. `diff_ids` are its layers' uncompressed digests, in their order."""
+    """The image of one platform. `diff_ids` are the digests of its uncompressed layers, in order."""
 
     source: LayerSource
     repository: str
@@ -47,37 +51,37 @@ class BaseImage:
 
     @property
     def is_zstd(self) -> bool:
-        """Whether it has layers that only newer engines can load."""
+        """Whether a layer is compressed with zstd, which only newer engines can load."""
         return any("zstd" in layer.media_type for layer in self.layers)
 
 
 async def read_base(source: LayerSource, repository: str, digest: str) -> BaseImage:
-    """The image of this manifest. Raises RegistryError: `malformed`, or the source's."""
+    """Return the image of this manifest. Raises RegistryError: `malformed`, or the source's."""
     name = f"{repository}@{digest}"
     manifest = await source.get_manifest(repository, digest)
     if manifest.is_index:
         raise malformed(name, "it is an index of indexes")
     document = read_json(manifest.raw, name)
-    config, listed = read_descriptor(document.get("config"), name), document.get("layers") or []
+    config, layers = read_descriptor(document.get("config"), name), document.get("layers") or []
     rootfs = read_json(await source.get_blob(repository, config.digest, LARGEST_MANIFEST), name).get("rootfs")
     diff_ids = rootfs.get("diff_ids") or [] if isinstance(rootfs, dict) else []
-    if not isinstance(listed, list) or not isinstance(diff_ids, list) or len(listed) != len(diff_ids):
+    if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
         raise malformed(name, "its config and its manifest have different layers")
     return BaseImage(
         source=source,
         repository=repository,
         digest=digest,
         config=config,
-        layers=tuple(read_descriptor(layer, name) for layer in listed),
+        layers=tuple(read_descriptor(layer, name) for layer in layers),
         diff_ids=tuple(map(str, diff_ids)),
     )
 
 
 async def base_archive(bases: Sequence[tuple[str, BaseImage]]) -> AsyncGenerator[bytes]:
-    """A docker-archive of these images under these names, layers as the registry has them; `manifest.json` last.
+    """Yield a docker-archive of these images under these names, layers as the registry has them, `manifest.json` last.
 
-    A connection that breaks is taken up again where it was. What was yielded before an error is no whole archive.
-    Raises RegistryError.
+    After a broken connection the archive continues at the same byte: a blob gets three tries. Bytes yielded before an
+    error are no complete archive. Raises RegistryError.
     """
     written: set[str] = set()
     for _, image in bases:
@@ -90,17 +94,17 @@ async def base_archive(bases: Sequence[tuple[str, BaseImage]]) -> AsyncGenerator
                     async for piece in pieces:
                         yield piece
                 yield padding(blob.size)
-    listed = json.dumps(
+    manifest = json.dumps(
         [
             {
                 "Config": _name(image, image.config),
-                "RepoTags": [held],
+                "RepoTags": [tag],
                 "Layers": [_name(image, layer) for layer in image.layers],
             }
-            for held, image in bases
+            for tag, image in bases
         ]
     ).encode()
-    yield header("manifest.json", len(listed)) + listed + padding(len(listed)) + END
+    yield header("manifest.json", len(manifest)) + manifest + padding(len(manifest)) + END
 
 
 def _name(image: BaseImage, blob: Descriptor) -> str:
@@ -109,7 +113,7 @@ def _name(image: BaseImage, blob: Descriptor) -> str:
 
 async def _blob(image: BaseImage, blob: Descriptor) -> AsyncGenerator[bytes]:
     sent = 0
-    for left in reversed(range(_TRIES)):
+    for tries_left in reversed(range(_TRIES)):
         try:
             skip = sent
             async with aclosing(image.source.stream_blob(image.repository, blob.digest)) as chunks:
@@ -120,7 +124,7 @@ async def _blob(image: BaseImage, blob: Descriptor) -> AsyncGenerator[bytes]:
                         yield piece
             break
         except RegistryError as error:
-            if error.code != "broken" or not left:
+            if error.code != "broken" or not tries_left:
                 raise
     if sent != blob.size:
         raise RegistryError(

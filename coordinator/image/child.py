@@ -1,7 +1,7 @@
-"""What a board pushed, read back: the builder's word about a platform is never taken for it.
+"""Read back and verify what a board pushed: the platform is taken from the image's config, never from the builder.
 
 A child may have been pushed as an index (Docker 29 does): the image manifest inside is the child, and its attestations
-follow it.
+are kept with it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import RegistryError
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
-_LARGEST_CONFIG = 4 * 1024 * 1024
+_MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
 class BlobSource(Protocol):
-    """A registry, as far as reading a child goes. What it returns has the digest that was asked for."""
+    """The methods of a registry that reading a child needs. Content has the requested digest."""
 
     async def get_manifest(self, repository: str, target: str) -> Manifest: ...
 
@@ -29,7 +29,7 @@ class BlobSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedChild:
-    """A child whose config says the platform that was asked for. `size` is bytes of config and layers, as stored."""
+    """A child whose config has the requested platform. `size` is the bytes of config and layers, as stored."""
 
     platform: Platform
     descriptor: Descriptor
@@ -44,48 +44,47 @@ class VerifiedChild:
 
     @property
     def child(self) -> Child:
-        """What `index.assemble` takes."""
+        """The child as `index.assemble` takes it."""
         return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
 
 
 async def read_child(
     source: BlobSource, repository: str, digest: str, wanted: Platform, labels: Mapping[str, str]
 ) -> VerifiedChild:
-    """The child below `digest`, verified to be one image for `wanted` that carries `labels`.
+    """Return the child below `digest`, verified to be one image for `wanted` that carries `labels`.
 
-    Raises RegistryError: `mismatch` (with what was found and what was expected), `malformed`, `schema1`, or whatever
-    the source raises.
+    Raises RegistryError: `mismatch` (with the found and the expected value), `malformed`, `schema1`, or the source's.
     """
     name = f"{repository}@{digest}"
     manifest = await source.get_manifest(repository, digest)
     attestations: tuple[Descriptor, ...] = ()
     if manifest.is_index:
         entries = parse_index(manifest.raw, name)
-        inside = _only_image(entries, name, wanted)
-        manifest = await source.get_manifest(repository, inside.digest)
+        image = _only_image(entries, name, wanted)
+        manifest = await source.get_manifest(repository, image.digest)
         if manifest.is_index:
             raise malformed(name, "it is an index of indexes")
         attestations = tuple(entry for entry in entries if entry.subject == manifest.digest)
     config, blobs = _parts(manifest, name)
-    document = read_json(await source.get_blob(repository, config.digest, _LARGEST_CONFIG), f"the config of {name}")
+    document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     _check_platform(document, wanted, name)
-    found = _labels(document, name)
-    _check_labels(found, labels, name)
+    image_labels = _labels(document, name)
+    _check_labels(image_labels, labels, name)
     return VerifiedChild(
         platform=wanted,
         descriptor=manifest.descriptor,
         config_digest=config.digest,
         size=sum(blob.size for blob in blobs),
-        labels=found,
+        labels=image_labels,
         attestations=attestations,
     )
 
 
 async def read_platform(source: BlobSource, repository: str, manifest: Manifest) -> Platform:
-    """The platform that an image's own config says. Raises RegistryError (`mismatch`) where it says none."""
+    """Return the platform in an image's own config. Raises RegistryError `mismatch` where it has none."""
     name = f"{repository}@{manifest.digest}"
     config, _ = _parts(manifest, name)
-    document = read_json(await source.get_blob(repository, config.digest, _LARGEST_CONFIG), f"the config of {name}")
+    document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     platform = _platform(document)
     if platform is None:
         raise RegistryError(f"{name} says no platform", code="mismatch")
@@ -93,7 +92,7 @@ async def read_platform(source: BlobSource, repository: str, manifest: Manifest)
 
 
 def _only_image(entries: tuple[Descriptor, ...], name: str, wanted: Platform) -> Descriptor:
-    """The entry that is an image; `unknown/unknown` entries are attestations or nothing at all (BuildKit's rule)."""
+    """Return the only entry that is an image: an `unknown/unknown` entry never is (BuildKit's rule)."""
     images = [entry for entry in entries if not entry.subject and not _is_unknown(entry)]
     if len(images) == 1:
         return images[0]
@@ -107,7 +106,7 @@ def _is_unknown(entry: Descriptor) -> bool:
 
 
 def _parts(manifest: Manifest, name: str) -> tuple[Descriptor, list[Descriptor]]:
-    """The config, and config and layers together."""
+    """Return the config, and the list of config and layers."""
     document = read_json(manifest.raw, name)
     config = read_descriptor(document.get("config"), name)
     if config.media_type not in _CONFIGS:
@@ -121,8 +120,8 @@ def _parts(manifest: Manifest, name: str) -> tuple[Descriptor, list[Descriptor]]
 
 
 def _platform(config: Mapping[str, Any]) -> Platform | None:
-    words = [str(config.get(key) or "") for key in ("os", "architecture", "variant")]
-    return normalise(*words) if words[0] and words[1] else None
+    parts = [str(config.get(key) or "") for key in ("os", "architecture", "variant")]
+    return normalise(*parts) if parts[0] and parts[1] else None
 
 
 def _check_platform(config: Mapping[str, Any], wanted: Platform, name: str) -> None:

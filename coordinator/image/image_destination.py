@@ -1,4 +1,4 @@
-"""Where an image goes that left its host as an archive."""
+"""Destination of an image that a host sends as an archive."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ class ImageDestination(Protocol):
     async def has(self, digest: str) -> bool: ...
 
     async def put(self, digest: str, size: int, chunks: Callable[[], AsyncGenerator[bytes]]) -> None:
-        """Upload a blob; `chunks` gives its bytes anew for every try."""
+        """Upload a blob. `chunks` returns a new stream of its bytes for every try."""
         ...
 
     async def put_manifest(self, manifest: Manifest) -> None:
-        """Under its digest."""
+        """Put a manifest under its digest."""
         ...
 
     async def layer(self, diff_id: str) -> Descriptor | None:
-        """The gzipped blob of the layer with this uncompressed digest, where the repository has it or can get it."""
+        """Return the gzipped blob of the layer with this uncompressed digest.
+
+        Return `None` where the repository neither has the blob nor can get it.
+        """
         ...
 
     def remember(self, diff_id: str, layer: Descriptor) -> None:
-        """What `layer` may answer from now on: the repository has this blob."""
+        """Record that the repository has this blob, so that `layer` may return it."""
         ...

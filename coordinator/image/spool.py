@@ -1,4 +1,4 @@
-"""Blobs on their way, on disk instead of in memory: a file without a name, gone with whoever holds it."""
+"""Blobs spooled to disk instead of memory, in an unnamed file that the kernel removes when it is closed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from coordinator.errors import LostError
 
 T = TypeVar("T")
 
-# The same bytes give the same blob, whenever and wherever: no name, no time, always this effort (zlib's default).
-_LEVEL = 6
-_GZIP_WINDOW = 31
-_BATCH = 1 << 20
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# The same bytes must give the same blob: the gzip header has no name and no time, the level is zlib's default.
+_GZIP_LEVEL = 6
+_GZIP_WBITS = 31
+_BATCH_BYTES = 1 << 20
+_DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Spool:
-    """One blob: `content` is the digest of what came, `digest` and `size` are of what is kept, gzipped or as it came.
+    """One blob. `content` is the digest of the bytes received; `digest` and `size` are of the bytes stored.
 
-    Used inside `with`. Raises LostError `spool` where this machine's disk is full.
+    The bytes are stored gzipped where `compress` is true, else unchanged. Use it inside `with`.
+    Raises LostError `spool` where the coordinator's disk is full.
     """
 
     def __init__(self, folder: Path, *, compress: bool) -> None:
         self._folder = folder
-        with _room(folder):
+        with _translated(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - held
-        self._squeeze = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW) if compress else None
+        self._squeeze = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS) if compress else None
         self._came = hashlib.sha256()
         self._kept = hashlib.sha256()
         self.size = 0
@@ -55,17 +56,17 @@ class Spool:
         return f"sha256:{self._kept.hexdigest()}"
 
     async def fill(self, chunks: AsyncIterator[bytes]) -> None:
-        """All of these, to their end."""
+        """Store all chunks."""
         async for batch in batches(chunks):
-            await _aside(partial(self._put, batch))
+            await _in_thread(partial(self._put, batch))
         if self._squeeze is not None:
-            await _aside(partial(self._keep, self._squeeze.flush()))
+            await _in_thread(partial(self._keep, self._squeeze.flush()))
 
     async def read(self) -> AsyncGenerator[bytes]:
-        """What is kept, from its beginning."""
+        """Yield the stored bytes from the beginning, in pieces of at most 1 MiB."""
         position = 0
         while position < self.size:
-            data = await _aside(partial(os.pread, self._file.fileno(), _BATCH, position))
+            data = await _in_thread(partial(os.pread, self._file.fileno(), _BATCH_BYTES, position))
             position += len(data)
             yield data
 
@@ -76,40 +77,40 @@ class Spool:
     def _keep(self, data: bytes) -> None:
         self._kept.update(data)
         self.size += len(data)
-        with _room(self._folder):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+        with _translated(self._folder):
+            unwritten = memoryview(data)
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
 
 
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """The same bytes in pieces of about 1 MiB: each costs a switch to a thread and back."""
-    waiting = bytearray()
+    """Yield the same bytes in pieces of at least 1 MiB, but for the last: each costs a switch to a thread and back."""
+    batch = bytearray()
     async for chunk in chunks:
-        waiting += chunk
-        if len(waiting) >= _BATCH:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
+        batch += chunk
+        if len(batch) >= _BATCH_BYTES:
+            yield bytes(batch)
+            batch.clear()
+    if batch:
+        yield bytes(batch)
 
 
-async def _aside(work: Callable[[], T]) -> T:
-    step = asyncio.ensure_future(asyncio.to_thread(work))
+async def _in_thread(work: Callable[[], T]) -> T:
+    future = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        return await asyncio.shield(step)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        # The thread uses what its caller is about to close.
-        await asyncio.wait([step])
+        # Wait for the thread: it uses the file that the caller is about to close.
+        await asyncio.wait([future])
         raise
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         raise LostError(

@@ -1,4 +1,4 @@
-"""A tar stream read member by member, and headers written; nothing of it touches a file system."""
+"""Read a tar stream member by member, and write tar headers, without touching the file system."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from coordinator.errors import LostError, RegistryError
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
-# Names and links of members that do not fit into a header.
-_LARGEST_EXTENSION = 1 << 16
+# An extension header holds a name or a link target that does not fit into a member's own header.
+_MAX_EXTENSION_BYTES = 1 << 16
 _LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL = b"L", b"K", b"x", b"g"
 _EXTENSIONS = (_LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL)
 
@@ -37,7 +37,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """`name`, and for a LINK `target`, are from the archive's root, without `.` and `..`."""
+    """One member. `name`, and for a LINK `target`, are relative to the archive's root, without `.` and `..`."""
 
     name: str
     kind: Kind
@@ -47,7 +47,7 @@ class Member:
 
 @dataclass(slots=True)
 class _Extended:
-    """What extension headers say of the next member, in place of its own header."""
+    """Values of extension headers that replace those of the next member's own header."""
 
     name: str = ""
     link: str = ""
@@ -56,22 +56,22 @@ class _Extended:
 
 
 class Tar:
-    """The members of the archive in `chunks`, however it is chopped. `what` is for messages.
+    """The members of the archive in `chunks`, which may be split anywhere. `what` names the archive in messages.
 
     Every method raises LostError `cut` where the stream ends before the archive does, and RegistryError `malformed` for
-    what no image's archive has in it: names that lead outside, special files, sparse files.
+    content that no image archive has: names that lead outside, special files, sparse files.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], what: str) -> None:
         self._chunks = chunks
         self._what = what
         self._buffer = bytearray()
-        # What is left of the member that was given last, and the padding after it.
+        # Unread bytes of the current member, and the padding after it.
         self._left = 0
         self._padding = 0
 
     async def next(self) -> Member | None:
-        """The next member, after what was not read of the last one; None at the archive's end."""
+        """Skip the unread bytes of the current member and return the next member, `None` at the archive's end."""
         extended = _Extended()
         while True:
             await self._skip()
@@ -82,14 +82,14 @@ class Tar:
             header = self._header(block)
             if header.type not in _EXTENSIONS:
                 return self._member(header, extended)
-            if header.size > _LARGEST_EXTENSION or header.type in extended.seen:
+            if header.size > _MAX_EXTENSION_BYTES or header.type in extended.seen:
                 raise self._malformed(f"a member has {header.size} bytes of extended header")
             data = await self._exactly(header.size)
             await self._exactly(-header.size % BLOCK)
             self._extend(extended, header.type, data)
 
     async def content(self) -> AsyncGenerator[bytes]:
-        """The bytes of the last member, in pieces. What is not read is skipped."""
+        """Yield the bytes of the current member in pieces. `next` skips unread bytes."""
         while self._left:
             if not self._buffer:
                 await self._more()
@@ -99,14 +99,14 @@ class Tar:
             yield piece
 
     async def peek(self, count: int) -> bytes:
-        """The first bytes of what is left of the last member, which stay there."""
+        """Return up to `count` of the next bytes of the current member without consuming them."""
         count = min(count, self._left)
         while len(self._buffer) < count:
             await self._more()
         return bytes(self._buffer[:count])
 
     async def whole(self, member: Member, limit: int) -> bytes:
-        """The bytes of the last member, which may be `limit` at most."""
+        """Return all bytes of the current member. Raises RegistryError `malformed` beyond `limit` bytes."""
         if member.size > limit:
             raise self._malformed(f"{member.name} has {member.size} bytes, more than {limit}")
         return b"".join([piece async for piece in self.content()])
@@ -114,7 +114,7 @@ class Tar:
     async def _finish(self) -> None:
         if any(await self._exactly(BLOCK)):
             raise self._malformed("one empty block is no end of an archive")
-        # Padding to the writer's own block size.
+        # After the two zero blocks only padding to the writer's record size may follow.
         chunk: bytes | bytearray | None = self._buffer
         while chunk is not None:
             if any(chunk):
@@ -189,7 +189,7 @@ class Tar:
                 extended.size = int(records[b"size"])
 
     def _records(self, data: bytes) -> dict[bytes, bytes]:
-        """`25 path=some/thing\\n`, one after the other."""
+        """Parse pax records: `25 path=some/thing\\n`, one after the other."""
         records: dict[bytes, bytes] = {}
         while data:
             length, _, _ = data.partition(b" ")
@@ -203,17 +203,17 @@ class Tar:
             data = data[size:]
         return records
 
-    def _malformed(self, why: str) -> RegistryError:
-        return malformed(self._what, why)
+    def _malformed(self, reason: str) -> RegistryError:
+        return malformed(self._what, reason)
 
 
 def header(name: str, size: int) -> bytes:
-    """The header of a file, the same bytes every time."""
+    """Return the header of a file, the same bytes for the same name and size."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT if size < 1 << 33 else tarfile.GNU_FORMAT)
 
 
 def padding(size: int) -> bytes:
-    """What follows so many bytes of a file."""
+    """Return the zero bytes that follow a file of `size` bytes."""
     return bytes(-size % BLOCK)

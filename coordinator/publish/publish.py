@@ -1,4 +1,5 @@
-"""Publish: children to every repository, the index by digest, then the tags, last; each tag read back."""
+"""Publish a target: copy the children to every repository, write the index by digest, move the tags last, and read each
+tag back."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What one run publishes. `check_lease` raises HeldError where another coordinator has taken the run over."""
+    """The publication of one run. `check_lease` raises HeldError where another coordinator has taken the run over."""
 
     run_id: str
     target: Target
@@ -33,14 +34,15 @@ class Publication:
 
 
 def index_of(run: Run) -> Index:
-    """The index of the run's verified children: the same children give the same bytes, run after run."""
+    """Return the index of the run's verified children. The same children give the same bytes in every run."""
     return assemble(child.child for child in _children(run))
 
 
 async def publish(publication: Publication) -> None:
-    """Take the target from READY to PUBLISHED, or go on from where it is. Safe to repeat.
+    """Take the target from READY, INDEXED or TAGGING to PUBLISHED. Idempotent.
 
-    Raises RegistryError when a registry refuses, or when a tag read back is not what was put there.
+    Raises RegistryError where a registry refuses a request, and RegistryError `conflict` where a tag was moved by
+    another program or does not read back as written.
     """
     store, run_id, target = publication.store, publication.run_id, publication.target
     run = store.run(run_id)
@@ -52,7 +54,7 @@ async def publish(publication: Publication) -> None:
         run = store.run(run_id)
     if run.target_state is TargetState.INDEXED:
         for tag in target.tags:
-            await _remember(publication, tag)
+            await _record_previous_digest(publication, tag)
         store.move_target(run_id, TargetEvent.TAG)
         run = store.run(run_id)
     moved = {tag.reference for tag in run.tags if tag.moved}
@@ -63,7 +65,7 @@ async def publish(publication: Publication) -> None:
 
 
 async def _fill(publication: Publication, run: Run, repository: Reference, index: Index) -> None:
-    """Children first: an index whose children are not there would be refused, or worse, accepted."""
+    """Copy the children, then write the index: a registry may refuse, or worse accept, an incomplete index."""
     first = publication.target.repositories[0]
     registry = await publication.registries.registry(repository.registry)
     if repository != first:
@@ -77,19 +79,20 @@ async def _fill(publication: Publication, run: Run, repository: Reference, index
 
 
 def _children(run: Run) -> list[VerifiedChild]:
-    """Raises LookupError for a job without a child: an index with a hole must not come to be."""
+    """Return the children of all jobs. Raises LookupError for a job without one: the index must be complete."""
     missing = [job for job in run.jobs if job.child is None]
     if missing:
         raise LookupError(f"no child for {missing[0].platform}")
     return [from_stored(job.child) for job in run.jobs if job.child is not None]
 
 
-async def _remember(publication: Publication, tag: Reference) -> None:
+async def _record_previous_digest(publication: Publication, tag: Reference) -> None:
     registry = await publication.registries.registry(tag.registry)
     publication.store.expect_tag(publication.run_id, str(tag), await _digest(registry, tag))
 
 
 async def _digest(registry: Registry, tag: Reference) -> str:
+    """Return the digest that the tag points to; empty where there is no such tag."""
     manifest = await registry.head_manifest(tag.repository, tag.tag)
     return manifest.digest if manifest else ""
 
@@ -111,7 +114,7 @@ async def _move(publication: Publication, tag: Reference, index: Index) -> None:
     if before not in (previous, index.digest):
         raise _conflict(publication, tag, f"was {previous or 'not there'} when this run began to publish", before)
     if before != index.digest:
-        # Another coordinator may have taken the run over during the HEAD request, and moved the tag since.
+        # Check the lease again: another coordinator may have taken the run over during the HEAD request.
         publication.check_lease()
         await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
     after = await _digest(registry, tag)

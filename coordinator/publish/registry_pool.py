@@ -1,4 +1,4 @@
-"""The registries of one run: a client for each, opened when it is first needed and closed together."""
+"""The registry clients of one run: opened when first needed, closed together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.registry.client import Registry
 
 
 class Registries:
-    """Clients by registry host. What the inventory does not name has the default settings."""
+    """Clients by registry host. A registry that the inventory does not list has the default settings."""
 
     def __init__(self, settings: Mapping[str, RegistrySettings], credentials: CredentialSource) -> None:
         self._settings = settings
@@ -37,6 +37,6 @@ class Registries:
         return self._open[host]
 
     async def check_push(self, repositories: Iterable[Reference]) -> None:
-        """Ask each repository before anything is sent to a host. Raises RegistryError where one takes no push."""
+        """Check push access to each repository, before anything is sent to a host. Raises RegistryError without it."""
         for repository in repositories:
             await (await self.registry(repository.registry)).check_push(repository.repository)

@@ -1,4 +1,4 @@
-"""The registries as the broker wants them: the run's clients, asked by reference."""
+"""The registries of the broker: the run's registry clients, addressed by reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.registry.endpoint import Endpoint
 
 
 class Upstream:
-    """What `registry.call.Upstreams` asks for."""
+    """The implementation of `broker.request.Upstreams`."""
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries

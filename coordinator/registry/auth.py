@@ -1,8 +1,8 @@
 """Authentication to one registry: Basic, or Bearer tokens by scope.
 
-Sources: distribution `docs/spec/auth/token.md` and `oauth.md`; RFC 6750 for `insufficient_scope`. The rules that
-matter: credentials go to the registry's own challenge and nowhere else; a token is fetched before the request that
-needs it, for all its scopes at once; a token fetched for a request and refused by it is the registry's last word.
+Sources: distribution `docs/spec/auth/token.md` and `oauth.md`; RFC 6750 for `insufficient_scope`.
+Credentials are sent only in answer to the registry's own challenge. A token is fetched before the request that needs
+it, for all of its scopes at once. A refusal of a token that was fetched for that same request is final.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from coordinator.registry.challenges import Challenge, parse
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import login_hint, refusal
 
-# The token specification: a token lives for 60 seconds unless it says more.
-_SHORTEST_LIFE = 60.0
-_MARGIN = 15.0
-_CLIENT = "archloom"
+# token.md: `expires_in` is 60 seconds where it is omitted, and never less.
+_MIN_TOKEN_LIFE_S = 60.0
+_EXPIRY_MARGIN_S = 15.0
+_CLIENT_ID = "archloom"
 
 
 class CredentialSource(Protocol):
-    """Where credentials come from; asked once per registry, off the event loop."""
+    """Source of registry credentials. Called once per registry, in a worker thread."""
 
     def credentials(self, registry: str) -> Credential | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """One request to a token server. `form` makes it a POST; `headers` may hold credentials."""
+    """One request to a token server: a POST where `form` is set, else a GET. `headers` may hold credentials."""
 
     url: str
     headers: dict[str, str] = field(repr=False)
@@ -50,7 +50,7 @@ class TokenAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """What a request may show. `fresh`: fetched for this very request, so that a refusal of it is final."""
+    """The authorization of one request. `fresh`: fetched for this request, so that a refusal of it is final."""
 
     header: Secret
     scopes: tuple[str, ...]
@@ -68,7 +68,7 @@ class _Token:
 
 
 class Authenticator:
-    """Turns a registry's challenges into headers, and keeps tokens per set of scopes until they expire."""
+    """Answers a registry's challenges with headers, and caches tokens per set of scopes until they expire."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Authenticator:
         self._tokens: dict[tuple[str, ...], _Token] = {}
 
     def learn(self, challenges: str) -> None:
-        """Takes the challenge to answer from a `WWW-Authenticate` header, Bearer before Basic."""
+        """Take the challenge to answer from a `WWW-Authenticate` header: Bearer before Basic."""
         offered = {challenge.scheme: challenge for challenge in reversed(parse(challenges))}
         self._challenge = offered.get("bearer") or offered.get("basic") or self._challenge
 
     async def authorization(self, scopes: tuple[str, ...]) -> Authorization:
-        """What to show for these scopes: nothing while the registry has not asked.
+        """Return the authorization for these scopes, empty while the registry has sent no challenge.
 
-        Raises RegistryError `unauthorized` when there is nothing to show, or when the token server refuses.
+        Raises RegistryError `unauthorized` where there are no credentials, or where the token server refuses.
         """
         async with self._lock:
             if self._challenge is None:
@@ -108,7 +108,7 @@ class Authenticator:
             return await self._bearer(self._challenge, scopes)
 
     async def renewed(self, refused: Authorization, challenges: str) -> Authorization | None:
-        """Another authorization after this one was refused, `None` when the refusal is final."""
+        """Return another authorization after the registry refused this one, `None` where the refusal is final."""
         async with self._lock:
             self.learn(challenges)
             challenge = self._challenge
@@ -125,10 +125,10 @@ class Authenticator:
                 return None
             token = self._tokens.get(scopes)
             if token is not None and token.header != refused.header:
-                # Somebody else renewed it while this request was under way.
+                # Another request renewed the token while this one was under way.
                 return Authorization(header=token.header, scopes=scopes, fresh=True)
             if refused.fresh:
-                # Some registries look at the first scope alone, so what is missing leads.
+                # Some registries read only the first scope, so put the missing scopes first.
                 scopes = (*missing, *scopes)
             renewed = await self._bearer(challenge, scopes)
             self._tokens[refused.scopes] = self._tokens[scopes]
@@ -148,7 +148,7 @@ class Authenticator:
         if credential is not None and credential.identity_token:
             answer = await self._ask(_oauth(realm, service, scopes, credential.identity_token))
             if answer.status in {404, 405}:
-                # Not every token server knows OAuth2.
+                # Not every token server supports OAuth2: fall back to GET.
                 answer = None
         if answer is None:
             answer = await self._ask(_plain(realm, service, scopes, credential))
@@ -161,7 +161,7 @@ class Authenticator:
 
     async def _known_credential(self) -> Credential | None:
         if not self._looked_up:
-            # A credential helper is a program that may ask a person.
+            # A credential helper is a program that may prompt the user, so run it off the event loop.
             self._credential = await asyncio.to_thread(self._source.credentials, self._endpoint.registry)
             self._looked_up = True
         return self._credential
@@ -176,11 +176,11 @@ class Authenticator:
 
     def _refused(self, answer: TokenAnswer, host: str, credential: Credential | None) -> RegistryError:
         registry = self._endpoint.registry
-        who = f"as {credential.username}" if credential and credential.username else "anonymously"
+        identity = f"as {credential.username}" if credential and credential.username else "anonymously"
         if credential and credential.identity_token:
-            who = "with an identity token"
+            identity = "with an identity token"
         return refusal(
-            answer.status, answer.body, doing=f"get a token for {registry} from {host} {who}", registry=registry
+            answer.status, answer.body, doing=f"get a token for {registry} from {host} {identity}", registry=registry
         )
 
 
@@ -193,7 +193,7 @@ def _oauth(realm: str, service: str, scopes: tuple[str, ...], identity: Secret) 
     form = {
         "grant_type": "refresh_token",
         "service": service,
-        "client_id": _CLIENT,
+        "client_id": _CLIENT_ID,
         "scope": " ".join(scopes),
         "refresh_token": identity.reveal(),
     }
@@ -202,22 +202,22 @@ def _oauth(realm: str, service: str, scopes: tuple[str, ...], identity: Secret) 
 
 
 def _plain(realm: str, service: str, scopes: tuple[str, ...], credential: Credential | None) -> TokenRequest:
-    known = credential is not None and bool(credential.password)
+    has_password = credential is not None and bool(credential.password)
     query = [("service", service)] if service else []
     query += [("scope", scope) for scope in scopes]
-    query.append(("client_id", _CLIENT))
-    if credential is not None and known:
+    query.append(("client_id", _CLIENT_ID))
+    if credential is not None and has_password:
         query.append(("account", credential.username))
-    headers = {"Authorization": _basic_header(credential).reveal()} if credential is not None and known else {}
-    joint = "&" if urlsplit(realm).query else "?"
-    return TokenRequest(url=f"{realm}{joint}{urlencode(query)}", headers=headers)
+    headers = {"Authorization": _basic_header(credential).reveal()} if credential is not None and has_password else {}
+    separator = "&" if urlsplit(realm).query else "?"
+    return TokenRequest(url=f"{realm}{separator}{urlencode(query)}", headers=headers)
 
 
 def _read_token(body: bytes, host: str, now: float) -> _Token:
     answer: dict[str, Any] = read_json(body, f"the token from {host}")
-    text = answer.get("token") or answer.get("access_token")
-    if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+    token = answer.get("token") or answer.get("access_token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise RegistryError(f"{host} answered without a token", code="malformed")
-    life = answer.get("expires_in")
-    seconds = float(life) if isinstance(life, int | float) else _SHORTEST_LIFE
-    return _Token(Secret(f"Bearer {text}"), now + max(seconds, _SHORTEST_LIFE) - _MARGIN)
+    expires_in = answer.get("expires_in")
+    seconds = float(expires_in) if isinstance(expires_in, int | float) else _MIN_TOKEN_LIFE_S
+    return _Token(Secret(f"Bearer {token}"), now + max(seconds, _MIN_TOKEN_LIFE_S) - _EXPIRY_MARGIN_S)

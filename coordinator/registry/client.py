@@ -1,6 +1,7 @@
-"""One registry, as archloom uses it: manifests and blobs in and out, by the OCI distribution specification.
+"""Client of one registry: reads and writes manifests and blobs by the OCI distribution-spec.
 
-Bytes are kept as they are and every digest is computed here: neither a header nor a registry is believed.
+Bytes are kept unchanged. The digest of every manifest and blob is computed from its bytes and compared with the
+digest that was requested or that the registry reports.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ T = TypeVar("T")
 
 PULL = ("pull",)
 PUSH = ("pull", "push")
-_DICE = SystemRandom()
-_CANCELLED = (200, 202, 204, 404, 405)
+_RANDOM = SystemRandom()
+_CANCEL_STATUSES = (200, 202, 204, 404, 405)
 
 
 class Registry:
-    """A registry, used inside `async with`.
+    """A registry. Use it inside `async with`.
 
-    Every method raises RegistryError with a `code`, or UsageError where the inventory or a credential helper is what is
-    wrong. What a busy registry or a broken connection spoils is tried five times, with pauses of `sleep` and `random`.
+    Every method raises RegistryError with a `code`, or UsageError where the inventory or a credential helper is at
+    fault. A request that fails because the registry is busy or the connection breaks gets five tries in all; `sleep`
+    and `random` determine the pauses.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Registry:
         settings: RegistrySettings,
         credentials: CredentialSource,
         *,
-        random: Callable[[], float] = _DICE.random,
+        random: Callable[[], float] = _RANDOM.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,7 +54,7 @@ class Registry:
 
     @property
     def name(self) -> str:
-        """The registry as references name it."""
+        """The registry's name in references."""
         return self.endpoint.registry
 
     async def __aenter__(self) -> Self:
@@ -65,63 +67,66 @@ class Registry:
         await self._transport.__aexit__(kind, error, trace)
 
     async def check_reachable(self) -> None:
-        """Returns when a registry answers there; credentials are not asked for."""
+        """Check that a registry answers at the endpoint, without using credentials."""
         await self._transport.persist(self._transport.introduce)
 
     async def check_push(self, repository: str) -> None:
-        """Returns when we may push: an upload is opened and given up again."""
+        """Check that the credentials may push: open an upload and cancel it."""
         opened = await self._transport.ask(self._open_upload(repository, f"push to {self.name}/{repository}"))
         await self._cancel_upload(repository, opened)
 
     async def authorization(self, repository: str, actions: tuple[str, ...]) -> dict[str, str]:
-        """The headers that let a request of one's own do `actions` (`PULL`, `PUSH`) in this repository."""
+        """Return headers that authorize a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
         await self.check_reachable()
         return (await self._transport.auth.authorization((_scope(repository, actions),))).headers
 
     async def refresh_authorization(self, repository: str, actions: tuple[str, ...], challenge: str) -> dict[str, str]:
-        """New headers after the registry answered 401 with this `WWW-Authenticate` header; to be asked once a request.
+        """Return new headers after a 401 with this `WWW-Authenticate` header. Call it at most once per request.
 
-        Raises RegistryError `unauthorized` when there is nothing new to show: the refusal is final.
+        Raises RegistryError `unauthorized` where there is no other authorization: the refusal is final.
         """
         auth = self._transport.auth
-        shown = await auth.authorization((_scope(repository, actions),))
-        renewed = await auth.renewed(shown, challenge)
+        current = await auth.authorization((_scope(repository, actions),))
+        renewed = await auth.renewed(current, challenge)
         if renewed is None:
             raise RegistryError(f"{self.name} refuses our credentials for {repository}", code="unauthorized")
         return renewed.headers
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor | None:
-        """What a tag or digest names, `None` where the registry has no such manifest (or does not show it to us)."""
+        """Return the descriptor of a tag or digest, `None` where the manifest does not exist or is hidden from us."""
         request = self._manifest(repository, target, "HEAD", (200, 404, 405))
         answer = await self._transport.ask(request)
         if answer.status == 404:
             return None
         digest, size = answer.headers.get("docker-content-digest", ""), answer.headers.get("content-length", "")
         if answer.status == 405 or not is_digest(digest) or not size.isdecimal():
-            # Headers are optional here; the bytes always tell.
+            # Registries may omit these headers or not support HEAD: compute the descriptor from the bytes.
             manifest = await self._fetch_manifest(repository, target)
             return None if manifest is None else manifest.descriptor
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
         return Descriptor(media_type=media_type, digest=digest, size=int(size))
 
     async def get_manifest(self, repository: str, target: str) -> Manifest:
-        """The manifest or index of a tag or digest; `not_found` where there is none.
+        """Return the manifest or index of a tag or digest. Raises RegistryError `not_found` where there is none.
 
-        A tag is resolved first, then fetched by digest, so that no registry can answer with one child of a list.
+        A tag is resolved first, then fetched by digest, so that no registry can answer with one child of an index.
         """
         digest = target
         if not is_digest(target):
-            found = await self.head_manifest(repository, target)
-            if found is None:
+            descriptor = await self.head_manifest(repository, target)
+            if descriptor is None:
                 raise self._missing(repository, target)
-            digest = found.digest
+            digest = descriptor.digest
         manifest = await self._fetch_manifest(repository, digest)
         if manifest is None:
             raise self._missing(repository, target)
         return manifest
 
     async def put_manifest(self, repository: str, target: str, raw: bytes, media_type: str) -> str:
-        """Puts these bytes under a tag or their digest and returns the digest. The same put again changes nothing."""
+        """Put these bytes under a tag or their digest, and return the digest. Idempotent.
+
+        Raises RegistryError `mismatch` where `target` or the registry's answer is another digest.
+        """
         digest = sha256(raw)
         name = self._named(repository, target)
         if is_digest(target) and target != digest:
@@ -136,13 +141,13 @@ class Registry:
             body=raw,
         )
         answer = await self._transport.ask(request)
-        said = answer.headers.get("docker-content-digest", digest)
-        if said != digest:
-            raise RegistryError(f"{name} was stored as {said}, expected {digest}", code="mismatch")
+        stored = answer.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            raise RegistryError(f"{name} was stored as {stored}, expected {digest}", code="mismatch")
         return digest
 
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:
-        """A small blob, whole and verified; `too_large` beyond `limit` bytes."""
+        """Return a small blob, whole and verified. Raises RegistryError `too_large` beyond `limit` bytes."""
 
         async def read() -> bytes:
             body = bytearray()
@@ -158,9 +163,10 @@ class Registry:
         return await self._transport.persist(lambda: _interruptible(read()))
 
     async def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
-        """A blob in chunks.
+        """Yield a blob in chunks.
 
-        Raises RegistryError `mismatch` at its end when what came is not `digest`, `broken` when the connection breaks.
+        Raises RegistryError `mismatch` after the last chunk where the bytes do not have `digest`, `broken` where the
+        connection breaks.
         """
         name = self._named(repository, digest)
         request = Request(
@@ -189,9 +195,9 @@ class Registry:
         return (await self._transport.ask(request)).status == 200
 
     async def mount_blob(self, repository: str, digest: str, source_repository: str) -> bool:
-        """Whether the registry took the blob over from another of its repositories.
+        """Mount a blob from another repository of this registry, and return whether it is mounted.
 
-        No refusal is an error: the blob can still be uploaded.
+        A refusal is no error: the blob can still be uploaded.
         """
         request = Request(
             doing=f"mount {digest} into {self.name}/{repository}",
@@ -207,12 +213,12 @@ class Registry:
                 return False
             raise
         if answer.status == 202:
-            # Not mounted: an ordinary upload was opened instead.
+            # distribution-spec: a registry that does not mount the blob opens an upload instead.
             await self._cancel_upload(repository, answer)
         return answer.status == 201
 
     async def upload_blob(self, repository: str, digest: str, size: int, chunks: Body) -> None:
-        """Uploads the `size` bytes of `digest`; `chunks` makes them anew for every try."""
+        """Upload the blob `digest` of `size` bytes. `chunks` returns a new stream of its bytes for every try."""
         doing = f"push the blob {self._named(repository, digest)}"
 
         async def upload() -> None:
@@ -221,7 +227,7 @@ class Registry:
             request = Request(
                 doing=doing,
                 method="PUT",
-                # The query is the registry's state and stays as it is.
+                # The query of a Location is the registry's upload state: append to it and change nothing.
                 url=f"{location}{'&' if '?' in location else '?'}digest={digest}",
                 accepted=(200, 201, 204),
                 scopes=(_scope(repository, PUSH),),
@@ -270,12 +276,12 @@ class Registry:
                 doing=doing,
                 method="DELETE",
                 url=self.endpoint.followed(opened.url, _location(opened, doing)),
-                accepted=_CANCELLED,
+                accepted=_CANCEL_STATUSES,
                 scopes=(_scope(repository, PUSH),),
             )
             await self._transport.ask_once(request)
         except (RegistryError, Interruption):
-            # An open upload costs nothing but the registry's own clean-up; some cannot be cancelled.
+            # The registry removes an abandoned upload itself, and some registries do not support DELETE.
             return
 
     def _named(self, repository: str, target: str) -> str:
@@ -299,7 +305,7 @@ def _location(answer: Answer, doing: str) -> str:
 
 
 async def _interruptible(operation: Awaitable[T]) -> T:
-    """Makes a transfer that broke on its way one that may be tried again."""
+    """Await a transfer. Raises Interruption where its connection broke, so that it is tried again."""
     try:
         return await operation
     except RegistryError as error:
@@ -309,7 +315,10 @@ async def _interruptible(operation: Awaitable[T]) -> T:
 
 
 async def _exactly(chunks: AsyncGenerator[bytes, None], size: int, digest: str) -> AsyncGenerator[bytes, None]:
-    """These chunks, `size` bytes in all. A source that has more or fewer is told apart from a broken connection."""
+    """Yield these chunks, `size` bytes in all.
+
+    Raises RegistryError `mismatch` where the source has more or fewer bytes: that is no broken connection to retry.
+    """
     sent = 0
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -318,5 +327,5 @@ async def _exactly(chunks: AsyncGenerator[bytes, None], size: int, digest: str) 
                 break
             yield chunk
     if sent != size:
-        found = f"more than {size}" if sent > size else str(sent)
-        raise RegistryError(f"the blob {digest} has {found} bytes, expected {size}", code="mismatch")
+        count = f"more than {size}" if sent > size else str(sent)
+        raise RegistryError(f"the blob {digest} has {count} bytes, expected {size}", code="mismatch")

@@ -1,4 +1,4 @@
-"""A child or an index taken over into another repository, with everything it needs, its bytes as they are."""
+"""Copy a child or an index to another repository with everything it refers to, bytes unchanged."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from coordinator.domain.image.index import parse_index
 from coordinator.errors import ArchloomError, RegistryError
 from coordinator.registry.client import Registry
 
-_DEEPEST = 4
-_AT_ONCE = 3
+_MAX_DEPTH = 4
+_PARALLEL_BLOBS = 3
 
 
 async def copy_image(
     source: Registry, source_repository: str, digest: str, into: Registry, repository: str
 ) -> Descriptor:
-    """Puts the manifest or index `digest` and all below it into `repository`, by digest, children first.
+    """Copy the manifest or index `digest` and all below it to `repository`, by digest, children first.
 
-    Blobs are mounted where both are on one registry and it agrees, and streamed where not. What is there already is
-    left alone, so that a copy that broke off goes on. Raises RegistryError.
+    A blob is mounted where both repositories are in one registry that allows it, else streamed. Blobs that exist in
+    `repository` are skipped, so that an interrupted copy continues where it stopped. Raises RegistryError.
     """
     return await _Copy(source, source_repository, into, repository).image(digest, depth=0)
 
@@ -27,7 +27,7 @@ async def copy_image(
 async def copy_blob(
     source: Registry, source_repository: str, blob: Descriptor, into: Registry, repository: str
 ) -> None:
-    """The blob is in `repository`: it was there, was mounted, or is streamed over. Raises RegistryError."""
+    """Copy a blob to `repository` where it is missing: mount it, else stream it. Raises RegistryError."""
     if await into.blob_exists(repository, blob.digest):
         return
     if source.name == into.name and await into.mount_blob(repository, blob.digest, source_repository):
@@ -43,11 +43,11 @@ class _Copy:
         self._source_repository = source_repository
         self._into = into
         self._repository = repository
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._gate = asyncio.Semaphore(_PARALLEL_BLOBS)
 
     async def image(self, digest: str, *, depth: int) -> Descriptor:
-        if depth > _DEEPEST:
-            raise RegistryError(f"{digest} is nested more than {_DEEPEST} indexes deep", code="malformed")
+        if depth > _MAX_DEPTH:
+            raise RegistryError(f"{digest} is nested more than {_MAX_DEPTH} indexes deep", code="malformed")
         manifest = await self._source.get_manifest(self._source_repository, digest)
         if manifest.is_index:
             for entry in parse_index(manifest.raw, digest):
@@ -64,7 +64,7 @@ class _Copy:
                 for blob in blobs.values():
                     group.create_task(self._blob(blob))
         except* ArchloomError as failures:
-            # One cause is enough: the others follow from it or say the same.
+            # Report the first failure only: the others follow from it or repeat it.
             raise failures.exceptions[0] from failures
 
     async def _blob(self, blob: Descriptor) -> None:
@@ -73,10 +73,10 @@ class _Copy:
 
 
 def _needed(manifest: Manifest) -> list[Descriptor]:
-    """Config and layers, without those that are fetched from elsewhere (foreign layers)."""
+    """Return config and layers, without foreign layers, which clients fetch from their `urls`."""
     document = read_json(manifest.raw, manifest.digest)
     layers = document.get("layers")
     if not isinstance(layers, list):
         raise malformed(manifest.digest, "its layers are not a list")
-    found = [read_descriptor(entry, manifest.digest) for entry in (document.get("config"), *layers)]
-    return [blob for blob in found if not blob.extra.get("urls")]
+    blobs = [read_descriptor(entry, manifest.digest) for entry in (document.get("config"), *layers)]
+    return [blob for blob in blobs if not blob.extra.get("urls")]

@@ -1,4 +1,4 @@
-"""Where a registry is and how it may be spoken to: scheme, certificates, and the other hosts it may send us to."""
+"""Address of a registry and rules for its use: scheme, certificates, and the URLs it may redirect to."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """`registry` is the name in references, `host` where it answers (without brackets), `tls` is `None` for http.
+    """`registry` is the name in references, `host` the host to connect to (without brackets), `tls` is `None` for http.
 
-    `private` says that the user vouches for this registry's network: it is loopback, a private address, or the
-    inventory has `http` or `ca` for it. Only such a registry may send us to other private addresses.
+    `private`: the user vouches for this registry's network, because the host is loopback or a private address, or the
+    inventory sets `http` or `ca` for it. Only a private registry may redirect to other private addresses.
     """
 
     registry: str
@@ -40,15 +40,15 @@ class Endpoint:
         return f"{self.scheme}://{self.authority}"
 
     def owns(self, url: str) -> bool:
-        """Whether this URL is on the registry itself, so that credentials may go there."""
+        """Return whether this URL is on the registry itself (scheme, host, port), so that credentials may go there."""
         parts = urlsplit(url)
         return (parts.scheme, parts.hostname, _port(parts)) == (self.scheme, self.host.lower(), self.port)
 
     def followed(self, base: str, location: str) -> str:
-        """The URL that a `Location` header means, or RegistryError (`redirect`) where following it would be wrong.
+        """Return the absolute URL of a `Location` header. Raises RegistryError `redirect` where following it is unsafe.
 
-        A registry behind a proxy often names itself with the scheme or the port it has inside: a location on its own
-        name below `/v2/` is taken as its own.
+        A registry behind a proxy often sends its internal scheme or port: a location on the registry's host below
+        `/v2/` gets the registry's own scheme and port.
         """
         try:
             url = urljoin(base, location)
@@ -62,10 +62,10 @@ class Endpoint:
         return url
 
     def realm(self, url: str) -> str:
-        """The token server's URL, or RegistryError (`realm`): credentials go there.
+        """Return the URL of the token server. Raises RegistryError `realm` where credentials must not be sent to it.
 
-        Plain http is accepted only on the registry's own host, where that is http itself. (go-containerregistry
-        guards the same way in `validateRealmURL`.)
+        Plain http is accepted only on the registry's own host, and only where the registry uses http itself.
+        (go-containerregistry checks the same in `validateRealmURL`.)
         """
         parts = self._checked(url, "realm")
         if parts.scheme == "http" and (self.scheme == "https" or parts.hostname != self.host.lower()):
@@ -86,20 +86,22 @@ class Endpoint:
             raise self._refused(url, code, "a public registry has no business at a private address")
         return parts
 
-    def _refused(self, url: str, code: str, why: str) -> RegistryError:
-        where = url.partition("?")[0]
-        what = "its token server" if code == "realm" else "another address"
-        return RegistryError(f"{self.registry} sends us to {what}, {where!r}, which is refused: {why}", code=code)
+    def _refused(self, url: str, code: str, reason: str) -> RegistryError:
+        address = url.partition("?")[0]
+        destination = "its token server" if code == "realm" else "another address"
+        return RegistryError(
+            f"{self.registry} sends us to {destination}, {address!r}, which is refused: {reason}", code=code
+        )
 
 
 def resolve(settings: RegistrySettings) -> Endpoint:
-    """The endpoint of these settings. Plain http needs `http: true`, or loopback without a `ca`, as for Docker itself.
+    """Return the endpoint of these settings. Plain http needs `http: true`, or loopback without a `ca`, as in Docker.
 
-    Raises UsageError for a host that is none and for a `ca` that cannot be read.
+    Raises UsageError for an invalid host and for a `ca` that cannot be read.
     """
-    answers_at = _HUB_HOST if settings.host == HUB else settings.host
+    address = _HUB_HOST if settings.host == HUB else settings.host
     try:
-        parts = urlsplit(f"//{answers_at}")
+        parts = urlsplit(f"//{address}")
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise _no_host(settings.host) from error
@@ -118,7 +120,10 @@ def resolve(settings: RegistrySettings) -> Endpoint:
 
 
 def tls_context(settings: RegistrySettings) -> ssl.SSLContext:
-    """The system's certificates, and the registry's own `ca` beside them. Raises UsageError for an unusable `ca`."""
+    """Return a TLS context with the system's certificates and the registry's `ca`.
+
+    Raises UsageError for an unusable `ca`.
+    """
     import httpx2
 
     context = httpx2.create_ssl_context()
@@ -135,7 +140,7 @@ def tls_context(settings: RegistrySettings) -> ssl.SSLContext:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is this machine by its literal address or as `localhost`; other names are not asked."""
+    """Return whether `host` is a literal loopback address or `localhost`. Other names are not resolved."""
     if host.lower() == "localhost":
         return True
     try:
@@ -145,7 +150,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Whether this is loopback or a literal address that is not of the open internet."""
+    """Return whether `host` is loopback or a literal address that is not globally routable."""
     try:
         return not ip_address(host).is_global
     except ValueError:

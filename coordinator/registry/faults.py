@@ -1,4 +1,4 @@
-"""What breaks between us and a registry, in our words: the HTTP client's exceptions translated once, here."""
+"""Connection failures to a registry: the only place where the HTTP client's exceptions become archloom's errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
 CONNECT_SECONDS = 10.0
-_PLAIN_HTTP_ANSWERS = frozenset(
+# OpenSSL's reasons where the server answers a TLS handshake with plain HTTP.
+_PLAIN_HTTP_REASONS = frozenset(
     {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 )
 
 
-class Interruption(Exception):  # noqa: N818 - not an error yet: it may be tried again
-    """A try that failed in a way another may not. Stays inside this package; `error` is what a user would see."""
+class Interruption(Exception):  # noqa: N818 - not an error yet: another try may succeed
+    """A failed try after which another may succeed. Not raised outside this package.
+
+    `error` is the error for the user where no try follows, `after` the seconds the registry asks to wait.
+    """
 
     def __init__(self, error: RegistryError, after: float = 0.0) -> None:
         super().__init__(error.message)
@@ -30,9 +34,9 @@ class Interruption(Exception):  # noqa: N818 - not an error yet: it may be tried
 
 @contextmanager
 def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
-    """Turns what the HTTP client raises into our errors, or Interruption where another try may help.
+    """Turn the HTTP client's exceptions into archloom's errors, or Interruption where another try may succeed.
 
-    A connection that cannot be made is an Interruption of code `unreachable`; one that breaks, `unavailable`.
+    A failure to connect is an Interruption with code `unreachable`, a broken connection one with `unavailable`.
     """
     import httpx2
 
@@ -49,7 +53,7 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """The seconds a `Retry-After` header asks for, 0 without one; a date counts from the answer's own clock."""
+    """Return the seconds of a `Retry-After` header, else 0. A date counts from the answer's `Date`, or from now."""
     value = headers.get("retry-after", "")
     if value.isdecimal():
         return float(value[:9])
@@ -67,12 +71,12 @@ def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoin
     for cause in causes:
         if own and isinstance(cause, ssl.SSLCertVerificationError):
             return untrusted(endpoint.registry, cause.verify_message)
-        if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_ANSWERS:
+        if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_REASONS:
             return speaks_http(endpoint.registry)
-    where = endpoint.url if own else url.partition("?")[0]
+    address = endpoint.url if own else url.partition("?")[0]
     return Interruption(
         RegistryError(
-            f"cannot {doing}: {_reason(causes)} ({where})",
+            f"cannot {doing}: {_reason(causes)} ({address})",
             hint="is the address right, and does the registry run?",
             code="unreachable",
         )

@@ -1,7 +1,7 @@
-"""What a registry's refusal means to us: one error with a code, its own words, and a hint.
+"""Errors for a registry's refusals: each has a code, the registry's own message, and a hint.
 
-Source: distribution-spec "Error codes", and what Docker Hub, ECR, Harbor and GHCR say instead. A body may be anything:
-Docker Hub's 429 is plain text, a proxy's 502 is HTML.
+Source: distribution-spec "Error codes", and the deviations of Docker Hub, ECR, Harbor and GHCR. A body may have any
+format: Docker Hub's 429 is plain text, a proxy's 502 is HTML.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from http import HTTPStatus
 from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryError, UsageError
 
-_LONGEST_SHOWN = 300
+_MAX_MESSAGE_CHARS = 300
 RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
-_BY_WORD = {
+_CODE_BY_WORD = {
     "UNAUTHORIZED": "unauthorized",
     "DENIED": "denied",
     "NAME_UNKNOWN": "not_found",
@@ -31,72 +31,72 @@ _BY_WORD = {
     "TOOMANYREQUESTS": "unavailable",
     "UNSUPPORTED": "unsupported",
 }
-_BY_STATUS = {
+_CODE_BY_STATUS = {
     401: "unauthorized", 403: "denied", 404: "not_found", 405: "unsupported", 409: "immutable", 412: "immutable",
     413: "too_large",
 }  # fmt: skip
 
 
 def refusal(status: int, body: bytes, *, doing: str, registry: str) -> RegistryError:
-    """The error for an answer that is not a success. `doing` completes "cannot …"."""
-    words = _spoken(body)
-    word = words[0][0] if words else ""
+    """Return the error for a response that is not a success. `doing` completes "cannot …"."""
+    errors = _errors(body)
+    word = errors[0][0] if errors else ""
     code = _code(status, word)
-    said = "; ".join(message or word for word, message in words) or _text(body) or _phrase(status)
-    named = f"{status} {word}" if word else f"{status}"
-    return RegistryError(f"cannot {doing}: {said} ({named})", hint=_hint(code, status, registry), code=code)
+    reason = "; ".join(message or word for word, message in errors) or _text(body) or _phrase(status)
+    status_text = f"{status} {word}" if word else f"{status}"
+    return RegistryError(f"cannot {doing}: {reason} ({status_text})", hint=_hint(code, status, registry), code=code)
 
 
 def login_hint(registry: str) -> str:
-    """The command that gives us credentials for this registry."""
+    """Return the command that stores credentials for this registry."""
     return "docker login" if registry == HUB else f"docker login {registry}"
 
 
 def speaks_http(registry: str) -> UsageError:
-    """The error for a registry that answers our TLS greeting with plain http."""
+    """Return the error for a registry that answers a TLS handshake with plain http."""
     return UsageError(
         f"registry {registry} speaks plain http, and archloom does not fall back to it by itself",
-        hint=_lines(registry, "{http: true}"),
+        hint=_inventory_hint(registry, "{http: true}"),
         code="http",
     )
 
 
 def may_speak_https(registry: str) -> UsageError:
-    """The error for a registry that answers plain http with a bad request, as servers that want TLS do."""
+    """Return the error for a registry that answers plain http with 400, as TLS servers do."""
     return UsageError(
         f"registry {registry} does not answer plain http as a registry does; it may speak https",
-        hint=_lines(registry, "{ca: /path/to/ca.pem}"),
+        hint=_inventory_hint(registry, "{ca: /path/to/ca.pem}"),
         code="https",
     )
 
 
 def no_registry(url: str) -> RegistryError:
-    """The error for a server that is there and is something else."""
+    """Return the error for a server that answers but is not a registry."""
     return RegistryError(
         f"{url} answers, but is no registry: 404 for /v2/", hint="is the address right?", code="no_registry"
     )
 
 
 def untrusted(registry: str, why: str) -> UsageError:
-    """The error for a certificate that does not verify."""
+    """Return the error for a certificate that fails verification."""
     return UsageError(
         f"the certificate of registry {registry} is not trusted: {why}",
-        hint=_lines(registry, "{ca: /path/to/ca.pem}"),
+        hint=_inventory_hint(registry, "{ca: /path/to/ca.pem}"),
         code="certificate",
     )
 
 
-def _lines(registry: str, settings: str) -> str:
+def _inventory_hint(registry: str, settings: str) -> str:
     return f'add to inventory.yaml:\nregistries:\n  "{registry}": {settings}'
 
 
 def _code(status: int, word: str) -> str:
-    # ECR answers 400 with `ImageTagAlreadyExistsException`, others with a word that has IMMUTABLE in it.
+    # ECR answers 400 with `ImageTagAlreadyExistsException`; other registries' error codes contain IMMUTABLE.
     if "IMMUTABLE" in word or "AlreadyExists" in word:
         return "immutable"
     if status in RETRIED:
         return "unavailable"
-    return _BY_WORD.get(word) or _BY_STATUS.get(status) or ("unavailable" if status >= 500 else "refused")
+    return _CODE_BY_WORD.get(word) or _CODE_BY_STATUS.get(status) or ("unavailable" if status >= 500 else "refused")
 
 
 def _hint(code: str, status: int, registry: str) -> str:
@@ -117,20 +117,20 @@ def _hint(code: str, status: int, registry: str) -> str:
             return ""
 
 
-def _spoken(body: bytes) -> list[tuple[str, str]]:
-    """(code, message) of each error in a registry's JSON, empty for anything else."""
+def _errors(body: bytes) -> list[tuple[str, str]]:
+    """Return (code, message) of the first ten errors in a registry's JSON, an empty list for any other body."""
     try:
         errors = json.loads(body).get("errors")
     except (ValueError, AttributeError, RecursionError):
         return []
-    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    return [(_clean(str(error.get("code", ""))), _clean(_message(error))) for error in found[:10]]
+    entries = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return [(_clean(str(error.get("code", ""))), _clean(_message(error))) for error in entries[:10]]
 
 
 def _message(error: dict[str, object]) -> str:
     message = str(error.get("message") or "")
     detail = error.get("detail")
-    # MANIFEST_BLOB_UNKNOWN says which blob only in its detail: as text, or under `digest`.
+    # MANIFEST_BLOB_UNKNOWN names the blob only in `detail`: as a string, or under `digest`.
     which = detail.get("digest") if isinstance(detail, dict) else detail
     return f"{message} {which}".strip() if isinstance(which, str) and is_digest(which) else message
 
@@ -141,8 +141,8 @@ def _text(body: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    # A registry's words go to a terminal.
-    return "".join(letter for letter in text if letter.isprintable())[:_LONGEST_SHOWN]
+    # A registry's message is printed to a terminal: drop control characters.
+    return "".join(letter for letter in text if letter.isprintable())[:_MAX_MESSAGE_CHARS]
 
 
 def _phrase(status: int) -> str:

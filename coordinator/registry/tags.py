@@ -1,4 +1,4 @@
-"""Tags, moved only where they say something else."""
+"""Tags, written only where they change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from coordinator.registry.client import Registry
 
 
 async def set_tag(registry: Registry, repository: str, tag: str, manifest: Manifest) -> None:
-    """The tag names this manifest. Registries with immutable tags refuse even a PUT of the same digest."""
-    found = await registry.head_manifest(repository, tag)
-    if found is None or found.digest != manifest.digest:
+    """Point the tag at this manifest where it does not yet.
+
+    Registries with immutable tags refuse even a PUT of the same digest.
+    """
+    current = await registry.head_manifest(repository, tag)
+    if current is None or current.digest != manifest.digest:
         await registry.put_manifest(repository, tag, manifest.raw, manifest.media_type)

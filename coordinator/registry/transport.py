@@ -1,7 +1,8 @@
-"""HTTP to one registry: authorised, redirected with care, tried again where that helps, and only our errors.
+"""HTTP to one registry: authorization, checked redirects, retries, and archloom's own errors.
 
-A `Request` is replayable: its body is bytes or a way to make the bytes again. `once` is one try, `persist` repeats what
-the network or a busy registry broke. Source of the retry rules: containers/image `docker_client.go`, distribution-spec.
+A `Request` is replayable: its body is bytes or a function that returns a new stream of them. `once` makes one try;
+`persist` repeats an operation that failed because of the network or a busy registry. Source of the retry rules:
+containers/image `docker_client.go`, distribution-spec.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ Body = Callable[[], AsyncGenerator[bytes, None]]
 T = TypeVar("T")
 
 TRIES = 5
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 60.0
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 60.0
 # A registry on a NAS may hash a whole layer before it answers.
-_SILENCE_SECONDS = 120.0
-_LARGEST_ANSWER = 1024 * 1024
-_MOST_REDIRECTS = 5
-_FIRST_FAILURE = 400
-# A challenge, and a blob or a tag that is not there yet.
-_USUAL_FAILURES = frozenset({401, 404})
-_MOST_RENEWALS = 3
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_IO_TIMEOUT_S = 120.0
+_MAX_ANSWER_BYTES = 1024 * 1024
+_MAX_REDIRECTS = 5
+_FIRST_ERROR_STATUS = 400
+# 401 carries a challenge; 404 is a blob or a tag that does not exist yet.
+_USUAL_ERROR_STATUSES = frozenset({401, 404})
+_MAX_RENEWALS = 3
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. `doing` completes "cannot …" in errors; `accepted` are the statuses that are no refusal."""
+    """One request. `doing` completes "cannot …" in errors; `accepted` are the statuses that are not a refusal."""
 
     doing: str
     method: str
@@ -60,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A small response, read whole. Header names are in lower case."""
+    """A small response, its body read whole. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,7 +70,7 @@ class Answer:
 
 
 class Transport:
-    """A connection pool to one registry. `random` (0 to 1) and `sleep` decide the pauses between tries."""
+    """A connection pool to one registry. `random` (0 to 1) and `sleep` determine the pauses between tries."""
 
     def __init__(
         self,
@@ -94,15 +95,15 @@ class Transport:
 
         import httpx2
 
-        # A redirect may lead from an http registry to https elsewhere, so there is always a context that verifies.
+        # An http registry may redirect to https on another host, so a verifying context is always needed.
         context = self.endpoint.tls or httpx2.create_ssl_context()
         self._client = httpx2.AsyncClient(
             verify=context,
-            # Only proxies are taken from the environment: this client has no netrc, and TLS is settled above.
+            # This enables only proxies from the environment: the client uses no netrc, and TLS is configured above.
             trust_env=not is_loopback(self.endpoint.host),
-            timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            timeout=httpx2.Timeout(_IO_TIMEOUT_S, connect=CONNECT_SECONDS, pool=None),
             headers={"User-Agent": f"archloom/{__version__}", "Accept-Encoding": "identity"},
-            # Harbor takes a request with its cookie for a browser's, and refuses it.
+            # Store no cookies: Harbor takes a request with its cookie for a browser's and refuses it.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
         return self
@@ -113,41 +114,44 @@ class Transport:
         if self._client is not None:
             await self._client.aclose()
 
-    async def ask(self, request: Request, *, limit: int = _LARGEST_ANSWER) -> Answer:
-        """The accepted answer to a request, its body read whole, after as many tries as it takes and is allowed.
+    async def ask(self, request: Request, *, limit: int = _MAX_ANSWER_BYTES) -> Answer:
+        """Return the accepted answer to a request, its body read whole, after up to five tries.
 
         Raises RegistryError (`unreachable`, `unavailable`, `too_large`, or the registry's own refusal) and UsageError.
         """
         return await self.persist(lambda: self.ask_once(request, limit=limit))
 
-    async def ask_once(self, request: Request, *, limit: int = _LARGEST_ANSWER) -> Answer:
-        """As `ask`, in one try: raises Interruption where another try may help."""
+    async def ask_once(self, request: Request, *, limit: int = _MAX_ANSWER_BYTES) -> Answer:
+        """Do as `ask`, in one try. Raises Interruption where another try may succeed."""
         async with aclosing(await self.once(request)) as response:
             return await self._answer(response, request.doing, limit)
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of an accepted answer as it comes, undecoded. Only the opening is tried again.
+        """Yield a stream of the body of an accepted answer, undecoded. Only the opening is retried.
 
-        Reading raises RegistryError `broken` when the connection breaks.
+        Reading raises RegistryError `broken` where the connection breaks.
         """
         async with aclosing(await self.persist(lambda: self.once(request))) as response:
             yield self._chunks(response, request.doing)
 
     async def persist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """The result of an operation that may raise Interruption, after up to five tries."""
+        """Return the result of an operation that may raise Interruption, after up to five tries."""
         for number in range(1, TRIES + 1):
             try:
                 return await operation()
             except Interruption as interruption:
-                # At first contact it is the address that is wrong, more likely than the network.
+                # Before the first response a wrong address is more likely than a network failure: do not retry.
                 if number == TRIES or (interruption.error.code == "unreachable" and not self._reached):
                     raise interruption.error from interruption
                 await self._sleep(self._pause(number, interruption.after))
         raise AssertionError("unreachable")
 
     async def once(self, request: Request) -> httpx2.Response:
-        """The unread response of one try, which the caller closes. Its status is one of `accepted`."""
+        """Send a request in one try, and return the unread response, which the caller closes.
+
+        Its status is one of `accepted`. Raises Interruption where another try may succeed.
+        """
         await self.introduce()
         authorization = await self.auth.authorization(request.scopes)
         renewals = 0
@@ -156,9 +160,9 @@ class Transport:
             if response.status_code in request.accepted:
                 return response
             async with aclosing(response):
-                answer = await self._answer(response, request.doing, _LARGEST_ANSWER)
+                answer = await self._answer(response, request.doing, _MAX_ANSWER_BYTES)
             renewed = None
-            if _asks_for_authorization(answer, self.endpoint) and renewals < _MOST_RENEWALS:
+            if _asks_for_authorization(answer, self.endpoint) and renewals < _MAX_RENEWALS:
                 renewed = await self.auth.renewed(authorization, answer.headers.get("www-authenticate", ""))
             if renewed is None:
                 raise self._refusal(answer, request.doing)
@@ -166,14 +170,17 @@ class Transport:
             authorization = renewed
 
     async def introduce(self) -> None:
-        """Asks once how this registry authenticates: a large body sent before its challenge breaks the connection."""
+        """Ask once how this registry authenticates, by `GET /v2/`.
+
+        A large body sent before the registry's challenge would break the connection.
+        """
         async with self._introduction:
             if self._introduced:
                 return
             doing = f"reach registry {self.endpoint.registry}"
             request = Request(doing=doing, method="GET", url=f"{self.endpoint.url}/v2/", accepted=())
             async with aclosing(await self._send(request, {})) as response:
-                answer = await self._answer(response, doing, _LARGEST_ANSWER)
+                answer = await self._answer(response, doing, _MAX_ANSWER_BYTES)
             match answer.status:
                 case 401:
                     self.auth.learn(answer.headers.get("www-authenticate", ""))
@@ -188,12 +195,12 @@ class Transport:
             self._introduced = True
 
     async def _send(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
-        """One request and the redirects of its answer; credentials go to the registry alone."""
+        """Send one request and follow the redirects of its answer. Credentials go only to the registry itself."""
         url = request.url
-        for _ in range(_MOST_REDIRECTS):
-            shown = authorization if self.endpoint.owns(url) else {}
-            response = await self._exchange(request, url, {**request.headers, **shown})
-            if response.status_code not in _REDIRECTS or request.method not in {"GET", "HEAD"}:
+        for _ in range(_MAX_REDIRECTS):
+            credentials = authorization if self.endpoint.owns(url) else {}
+            response = await self._exchange(request, url, {**request.headers, **credentials})
+            if response.status_code not in _REDIRECT_STATUSES or request.method not in {"GET", "HEAD"}:
                 return response
             location = response.headers.get("location", "")
             await response.aclose()
@@ -205,7 +212,7 @@ class Transport:
             raise AssertionError("the registry is used outside its `async with`")
         if isinstance(request.body, bytes):
             return await self._transmit(self._client, request, url, headers, request.body)
-        # Closed here, whatever became of it: a body may hold a connection of its own.
+        # Close the body in any case: it may hold a connection of its own.
         async with aclosing(request.body()) as body:
             return await self._transmit(self._client, request, url, headers, body)
 
@@ -222,7 +229,7 @@ class Transport:
             began = time.monotonic()
             response = await client.send(message, stream=True, follow_redirects=False)
         status = response.status_code
-        is_usual = status < _FIRST_FAILURE or status in _USUAL_FAILURES
+        is_usual = status < _FIRST_ERROR_STATUS or status in _USUAL_ERROR_STATUSES
         seconds = time.monotonic() - began
         level = logging.DEBUG if is_usual else logging.INFO
         _log.log(level, "%s %s: %d, %.3f s", request.method, _without_credentials(url), status, seconds)
@@ -242,7 +249,7 @@ class Transport:
 
         async def once() -> Answer:
             async with aclosing(await self._exchange(sent, sent.url, sent.headers)) as response:
-                answer = await self._answer(response, doing, _LARGEST_ANSWER)
+                answer = await self._answer(response, doing, _MAX_ANSWER_BYTES)
             if answer.status in RETRIED:
                 raise self._refusal(answer, doing)
             return answer
@@ -274,22 +281,25 @@ class Transport:
             raise RegistryError(error.message, hint=error.hint, code="broken") from interruption
 
     def _refusal(self, answer: Answer, doing: str) -> Exception:
-        """The error of a refusal, or the Interruption where the registry is only busy."""
+        """Return the error of a refusal, or an Interruption where the status may be retried."""
         error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
         return Interruption(error, retry_after(answer.headers)) if answer.status in RETRIED else error
 
     def _pause(self, number: int, after: float) -> float:
-        jittered = _FIRST_PAUSE * 2.0 ** (number - 1) * (0.5 + self._random())
-        return min(max(jittered, after), _LONGEST_PAUSE)
+        jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())
+        return min(max(jittered, after), _MAX_PAUSE_S)
 
 
 def _asks_for_authorization(answer: Answer, endpoint: Endpoint) -> bool:
-    # Only the registry itself may ask, not a host it redirects to.
+    # Accept a challenge only from the registry itself, not from a host it redirects to.
     challenged = answer.status == 401 or (answer.status == 403 and "www-authenticate" in answer.headers)
     return challenged and endpoint.owns(answer.url)
 
 
 def _without_credentials(url: str) -> str:
-    """Without user, password and query: that of a redirect to an object store lets anybody read the blob."""
+    """Return the URL without user, password and query.
+
+    The query of a redirect to an object store is a credential for the blob.
+    """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,4 +1,4 @@
-"""A run told from its record: from the beginning, and on as it grows. Whoever follows has no part in it."""
+"""Follow a run by its recorded events, from the first one on. Following does not influence the run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from coordinator.report.record import RecordReader
 from coordinator.report.watch import Watch
 
 POLL_S = 0.2
-# The end of a run is committed a moment before it is told.
-_LAST_WORDS_S = 2.0
+# The end of a run is committed to the store shortly before it is recorded: wait this long for the RunEnded event.
+_RUN_ENDED_TIMEOUT_S = 2.0
 
 
 class Moment:
-    """A clock for a report that tells what was: an event's own time while that is told, else the present."""
+    """A clock for replayed events: the time of the event that is being reported, else the current time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -27,10 +27,10 @@ class Moment:
 
 
 def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[], Status]) -> RunEnded | None:
-    """Tells what is recorded until `look` says that the run goes on no more. Returns how the record says it ended."""
+    """Report recorded events until `look` returns another status than RUNNING. Return the RunEnded, if recorded."""
     ended: RunEnded | None = None
 
-    def tell() -> None:
+    def report_new() -> None:
         nonlocal ended
         for moment.at, event in reader.new():
             watch(event)
@@ -38,16 +38,16 @@ def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[]
                 ended = event if isinstance(event, RunEnded) else None
         moment.at = None
 
-    # Looked before the record is read: what was written before the run ended is told in any case.
+    # Read the status before the record: all events recorded before the end are then reported.
     status = look()
-    tell()
-    patience = _LAST_WORDS_S if status is Status.RUNNING else 0.0
+    report_new()
+    timeout_s = _RUN_ENDED_TIMEOUT_S if status is Status.RUNNING else 0.0
     while status is Status.RUNNING:
         time.sleep(POLL_S)
         status = look()
-        tell()
-    until = time.monotonic() + patience
-    while ended is None and status.is_over and time.monotonic() < until:
+        report_new()
+    deadline = time.monotonic() + timeout_s
+    while ended is None and status.is_over and time.monotonic() < deadline:
         time.sleep(POLL_S)
-        tell()
+        report_new()
     return ended

@@ -1,4 +1,4 @@
-"""Events in words. One event is no line, one or several; every line of a build says platform, host and mode."""
+"""Events as plain text, none, one or several lines each. Every line of a build has platform, host and mode."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _MODE_WIDTH = len("emulated")
 
 
 def prefix(place: Place) -> str:
-    """`linux/arm/v7   pi4 native  `: what every line of a job begins with."""
+    """Return `linux/arm/v7   pi4 native  `, the prefix of every line of a job."""
     return f"{place.platform!s:<{_PLATFORM_WIDTH}} {place.host} {place.mode:<{_MODE_WIDTH}} "
 
 
 def lines(event: Event) -> list[str]:
-    """The event as plain lines, fit for a terminal, without a line's end."""
+    """Return the event as plain lines, without control characters and line breaks."""
     return [visible(line) for line in _lines(event)]
 
 
@@ -78,7 +78,7 @@ def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | At
 
 
 def closing(event: RunEnded) -> str:
-    """The last line of a good run: tag, digest, platforms, what was emulated, and time."""
+    """Return the last line of a successful run: tags, digest, platforms, emulated platforms, and seconds."""
     emulated = [name for name, mode in event.platforms.items() if mode == Mode.EMULATED]
     emulated_part = f" (emulated: {', '.join(emulated)})" if emulated else " (none emulated)"
     platforms = ", ".join(event.platforms)
@@ -86,7 +86,7 @@ def closing(event: RunEnded) -> str:
 
 
 def why_ended(event: AttemptEnded) -> str:
-    """What stands behind the state, with its colon; nothing where that would only say the state again."""
+    """Return `: message`, to follow the state; empty where the message only repeats the state."""
     return f": {event.message}" if event.message not in ("", event.state) else ""
 
 

@@ -1,4 +1,4 @@
-"""The live view of a terminal: a line per platform that changes in place, and what must stay is printed above it."""
+"""The live view of a terminal: one line per platform that changes in place; permanent lines are printed above."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Row:
 
 
 class _Board:
-    """What is on the screen: rows by platform, drawn anew at each frame so that the seconds run."""
+    """The rows on the screen, by platform, rendered again for each frame so that the seconds advance."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.rows: dict[Platform, _Row] = {}
@@ -67,12 +67,12 @@ class _Board:
         now = self.clock()
         cells = [(str(platform), visible(row.host), row.mode, row.elapsed(now)) for platform, row in self.rows.items()]
         for column in range(4):
-            # As wide as it needs to be: what is cut on a narrow terminal is the step.
+            # The full width: on a narrow terminal only the step is cut.
             width = max((len(row[column]) for row in cells), default=0)
             table.add_column(no_wrap=True, min_width=width, justify="right" if column == 3 else "left")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for row, words in zip(self.rows.values(), cells, strict=True):
-            # As texts: a word may look like rich's own markup.
+            # `Text`, because rich would parse a plain string as markup.
             table.add_row(*map(Text, words), Text(visible(row.step), style=_STYLE.get(row.state, "")))
         yield table
 
@@ -89,9 +89,9 @@ class _Board:
 
 @contextlib.contextmanager
 def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterator[Emit]:
-    """A live view on `stream`, which is a terminal. The closing line stays when the view is gone.
+    """Show a live view on `stream`, which is a terminal. The closing line stays after the view has ended.
 
-    `clock` counts seconds, from whenever.
+    `clock` counts seconds, from any start.
     """
     console = Console(file=stream, highlight=False)
     board = _Board(clock)

@@ -1,4 +1,4 @@
-"""What a run leaves for programs: the keys `docker buildx` users read, and archloom's own beside them."""
+"""The metadata of a run for programs: the keys of buildx's `--metadata-file`, and archloom's own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _OF_CHILD = ("digest", "config_digest", "host", "mode", "attempts", "seconds", "
 
 
 def metadata(run: Run, descriptor: Mapping[str, object]) -> dict[str, object]:
-    """The metadata of a published run; `descriptor` is the index's (`mediaType`, `digest`, `size`).
+    """Return the metadata of a published run; `descriptor` is that of the index (`mediaType`, `digest`, `size`).
 
-    `containerimage.digest`, `containerimage.descriptor` and `image.name` as buildx writes them; `archloom` holds the
-    run, the target and, per platform, where and how it was built.
+    `containerimage.digest`, `containerimage.descriptor` and `image.name` are as buildx writes them; `archloom` holds
+    the run, the target and, per platform, where and how it was built.
     """
     tags = [tag.reference for tag in run.tags]
     return {

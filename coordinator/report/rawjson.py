@@ -1,4 +1,4 @@
-"""One JSON object per event. Keys are the event's fields; `event` is its name; a place is spread out."""
+"""One JSON object per event. Its keys are the event's fields; `event` is its name; a `Place` is flattened."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from coordinator.errors import UsageError
 
 
 def to_json_line(event: Event, at: float) -> str:
-    """`{"event": "step_line", "at": 1790000000.123, "platform": "linux/arm64", "host": "pi5", …}`; `at` is in epoch
-    seconds."""
+    """Return `{"event": "step_line", "at": 1790000000.123, "platform": "linux/arm64", "host": "pi5", …}`.
+
+    `at` is in epoch seconds.
+    """
     return json.dumps({"event": _name(type(event)), "at": round(at, 3), **_spread(event)}, ensure_ascii=False)
 
 
 def from_json_line(line: str | bytes) -> tuple[float, Event] | None:
-    """When the event of a line was, and the event.
+    """Return the time and the event of a line.
 
-    `None` for what is no such line: an event or a value of a newer version, or a line that was cut off.
+    `None` for an event or a value of a newer version, and for a truncated line.
     """
     try:
-        found = json.loads(line)
-        kind, hints = _kinds()[found["event"]]
-        return float(found["at"]), kind(**_gathered(hints, found))
+        document = json.loads(line)
+        kind, hints = _kinds()[document["event"]]
+        return float(document["at"]), kind(**_gathered(hints, document))
     except (ValueError, TypeError, KeyError, AttributeError, UsageError):
         return None
 
@@ -38,14 +40,14 @@ def _name(kind: type) -> str:
 
 
 def _spread(value: Event | Place) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for field in fields(value):
         item = getattr(value, field.name)
         if isinstance(item, Place):
-            found.update(_spread(item))
+            document.update(_spread(item))
         else:
-            found[field.name] = _plain(item)
-    return found
+            document[field.name] = _plain(item)
+    return document
 
 
 def _plain(item: object) -> object:
@@ -60,7 +62,7 @@ def _plain(item: object) -> object:
 
 @cache
 def _kinds() -> Mapping[str, tuple[type[Any], Mapping[str, Any]]]:
-    """Every kind of event by its name, and its fields with their types."""
+    """Return every event class by its event name, with the types of its fields."""
     return {_name(kind): (kind, get_type_hints(kind)) for kind in get_args(Event)}
 
 
@@ -70,14 +72,14 @@ def _of_place() -> Mapping[str, Any]:
 
 
 def _gathered(hints: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are there; one that is not has its default, and what is unknown is left out."""
+    """Return the known fields. A missing field gets its default; an unknown key is ignored."""
     values = {name: _value(hint, found[name]) for name, hint in hints.items() if name in found}
     if Place in hints.values():
         values["place"] = Place(**_gathered(_of_place(), found))
     return values
 
 
-def _value(hint: Any, item: Any) -> Any:  # noqa: ANN401 - JSON, and a type as an annotation has it
+def _value(hint: Any, item: Any) -> Any:  # noqa: ANN401 - JSON, and a type from an annotation
     if hint is Platform:
         return parse(item)
     if hint is Mode:

@@ -1,6 +1,6 @@
-"""The recorded event stream of a run: a file of its own, written by whoever drives it and read by all who ask later.
+"""The record of a run: a file with all of its events, written by the driver and read by later commands.
 
-A line is what `--progress rawjson` prints. A run that is driven again goes on in the same file.
+Each line is as `--progress rawjson` prints it. A resumed run appends to the same file.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from coordinator.report.watch import Watch
 from coordinator.store.folders import private_folder
 
 FILE_NAME = "events.jsonl"
-# What builds print is in their logs; a build that prints for ever must not fill the disk a second time.
+# The build logs hold the output of builds too: a build with endless output must not fill the disk twice.
 MOST_BYTES = 32 * 2**20
 
 
 @contextlib.contextmanager
 def recorded(shown: Watch, clock: Callable[[], float], most_bytes: int = MOST_BYTES) -> Iterator[Watch]:
-    """Passes every event on to `shown`, and writes it into the run's folder from the first RunStarted on.
+    """Pass every event to `shown`, and record it in the run's folder from the first RunStarted on.
 
-    What came before is written first. `clock` gives epoch seconds. A record longer than `most_bytes` gets no more of
-    what builds print, but for the lines that begin or end a step. A disk that takes no more costs the record, not
-    the run.
+    Events before it are recorded first. `clock` gives epoch seconds. Once a record is longer than `most_bytes`, the
+    output of builds is left out, but for the lines that begin or end a step. A write error ends the record, not the
+    run.
     """
     early: list[tuple[float, Event]] = []
     with contextlib.ExitStack() as stack:
@@ -45,33 +45,33 @@ def recorded(shown: Watch, clock: Callable[[], float], most_bytes: int = MOST_BY
                     stack.callback(record.close)
                     for recorded_event in early:
                         record.keep(*recorded_event)
-            # A terminal that is stopped holds up what is shown, not what is recorded of it.
+            # Shown after recording: a stopped terminal blocks `shown`, and must not delay the record.
             shown(event)
 
         yield watch
 
 
 class RecordReader:
-    """Reads a record from its beginning, and goes on where it stopped when it is asked again."""
+    """Reads a record from its beginning; each call continues where the previous one stopped."""
 
     def __init__(self, folder: Path) -> None:
         self._tail = Tail(folder / FILE_NAME)
 
     def new(self) -> Iterator[tuple[float, Event]]:
-        """When each event was, and the event, of the lines that have become whole. Nothing where no record is.
+        """Yield the time and the event of each new complete line; nothing without a record.
 
-        Events of a newer version are left out, and so is a line that was cut off when its writer died. Raises
+        Events of a newer version are left out, and so is a line that was truncated when its writer died. Raises
         UsageError for a record that cannot be read.
         """
         for lines in self._tail.new():
             for line in lines.split(b"\n"):
-                found = from_json_line(line)
-                if found is not None:
-                    yield found
+                event = from_json_line(line)
+                if event is not None:
+                    yield event
 
 
 class _Record:
-    """The file, until it is closed or takes no more."""
+    """The open record, until it is closed or a write fails."""
 
     def __init__(self, folder: Path, shown: Watch, most_bytes: int) -> None:
         self._path = folder / FILE_NAME
@@ -94,7 +94,7 @@ class _Record:
             self._left_out = True
             event = Notice("more of what the builds print is not recorded here: archloom logs has it")
         try:
-            # What is not UTF-8 in a name or an output is a surrogate here, and its escape is JSON's own.
+            # Bytes that are not UTF-8 are surrogates in the text: backslashreplace writes them as JSON escapes.
             _write(self._file, f"{to_json_line(event, at)}\n".encode(errors="backslashreplace"))
         except OSError as error:
             self._shown(Notice(f"the rest of this run is not recorded: {self._path}: {error.strerror}"))
@@ -107,13 +107,13 @@ class _Record:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The record to append to, without a buffer: each line is there for a follower at once, and whole or torn."""
+    """Open the record to append to it, unbuffered: a follower sees each line at once."""
     file = path.open("a+b", buffering=0)
     end = file.seek(0, 2)
     if end:
         file.seek(end - 1)
         if file.read(1) != b"\n":
-            # Its last writer died in the middle of a line.
+            # The previous writer died in the middle of a line.
             file.write(b"\n")
     return file
 

@@ -1,4 +1,4 @@
-"""Rows of words as aligned columns, for terminals and for `grep`."""
+"""Text tables with aligned columns, for terminals and for `grep`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from coordinator.report.visible import visible
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns two spaces apart under their upper-case heads; the last column is as wide as it likes.
+    """Return columns two spaces apart with upper-case headings, without trailing spaces.
 
-    What hosts and registries said may be in it: control characters are spelled out.
+    Cells may hold text from hosts and registries: control characters are escaped.
     """
     cells = [[word.upper() for word in head], *([visible(word) for word in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
@@ -21,12 +21,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def moment(at: float) -> str:
-    """Epoch seconds as a date and a time of this machine's zone."""
+    """Return epoch seconds as date and time in the local time zone."""
     return datetime.fromtimestamp(at, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: int) -> str:
-    """Bytes in the unit a person would use: `1.2 GiB`."""
+    """Return bytes in the largest binary unit that fits: `1.2 GiB`."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:

@@ -1,4 +1,4 @@
-"""A file that somebody else is writing, read as it grows."""
+"""Read a file while another process writes it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from coordinator.errors import UsageError
 
-_BLOCK = 2**20
+_BLOCK_BYTES = 2**20
 
 
 class Tail:
-    """Reads a file from its beginning, and goes on where it stopped when it is asked again. No file is an empty one.
+    """Reads a file from its beginning; each call continues where the previous one stopped. A missing file is empty.
 
-    One that has become shorter is being written again: nothing is read twice of it.
+    A file that has become shorter is being written again: nothing before the old offset is read twice.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,14 +22,14 @@ class Tail:
         self._offset = 0
 
     def new(self) -> Iterator[bytes]:
-        """The lines that have become whole, in blocks of them; `rest` is what follows the last one.
+        """Yield the new complete lines, in blocks; `rest` is the incomplete line at the end.
 
         Raises UsageError for a file that cannot be read.
         """
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
-                while block := file.read(_BLOCK):
+                while block := file.read(_BLOCK_BYTES):
                     self._offset += len(block)
                     whole, end, self.rest = (self.rest + block).rpartition(b"\n")
                     if end:

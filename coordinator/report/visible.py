@@ -1,4 +1,4 @@
-"""What others wrote, made fit for a terminal: builds, boards, file names and registries say what they like."""
+"""Sanitize untrusted text for a terminal: output of builds, and text from hosts, files and registries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def visible(line: str) -> str:
-    """The line without colours, and with every other control character spelled out, the ends of lines too."""
+    """Return the line without colours, with every other control character but the tab escaped, also line breaks."""
     plain = _COLOUR.sub("", line)
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in plain)
 
 
 def visible_text(text: str) -> str:
-    """The same of several lines."""
+    """Apply `visible` to each line of the text."""
     return "\n".join(map(visible, text.split("\n")))

@@ -1,4 +1,4 @@
-"""Opens the report a user asked for. A report is called with each event and decides nothing."""
+"""Open the report that the user chose. A report is called with each event and does not influence the run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Watch = Emit
 
 @contextlib.contextmanager
 def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = time.time) -> Iterator[Watch]:
-    """A report on `stream` for as long as the block runs. `clock` gives epoch seconds.
+    """Open a report on `stream` for the duration of the block. `clock` gives epoch seconds.
 
-    It goes silent when nobody reads any more: a reader that leaves ends no build.
+    Without a reader the report stops, and the build continues.
     """
     stream = cast("TextIO", _Lasting(stream))
     if progress is Progress.AUTO and stream.isatty():
@@ -58,7 +58,7 @@ def _printing(stream: TextIO, texts: Callable[[Event], list[str]]) -> Watch:
 
 
 class _Lasting:
-    """A stream that takes everything, also when its terminal is closed or its pipe has no reader."""
+    """A stream that ignores writes after the first error: the terminal is closed, or the pipe has no reader."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,7 +71,7 @@ class _Lasting:
     def flush(self) -> None:
         self._do(self._stream.flush)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what only asks is the stream's own
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any other attribute of the stream
         return getattr(self._stream, name)
 
     def _do(self, action: Callable[[], object]) -> None:

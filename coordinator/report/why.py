@@ -1,4 +1,4 @@
-"""The account of a run for people, and for programs."""
+"""The account of a run, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from coordinator.domain.why.comparison import Account, JobAccount
 from coordinator.domain.why.timeline import Entry, StoryKind
 from coordinator.report.visible import visible
 
-_MOST_FILES = 8
-_MOST_LINES = 10
-_LONGEST = 100
-# A narrower column of words is no help to anybody.
-_NARROWEST = 20
+_MAX_FILES = 8
+_MAX_LINES = 10
+_MAX_TEXT_CHARS = 100
+# A narrower text column is unreadable.
+_MIN_TEXT_COLUMNS = 20
 _FLAGS = {ChangeKind.ARGUMENT: "--build-arg", ChangeKind.LABEL: "--label", ChangeKind.OPTION: ""}
 
 
 def account_text(account: Account, width: int | None = None) -> str:
-    """Plain text of several lines, fit for a terminal: how the runs ended, what changed, the run, and a table for
-    each job. The tables are kept within `width` columns, where the text goes to a terminal of so many."""
+    """Return plain text without control characters: how the runs ended, what changed, the run, and a table per job.
+
+    The tables are at most `width` columns wide, the width of the terminal; None for no limit.
+    """
     parts = [_heads(account)]
     if account.before:
         changed = [f"  {line}" for line in change_lines(account.changes)]
@@ -41,7 +43,7 @@ def account_text(account: Account, width: int | None = None) -> str:
 
 
 def account_json(account: Account) -> dict[str, object]:
-    """Times are seconds since the run began; `before` is what the run before took for the same."""
+    """Return the account as JSON data. `at` is in seconds since the run began; `before` has the previous durations."""
     began = account.run.created_at
     return {
         "run": account.run.id,
@@ -68,7 +70,7 @@ def account_json(account: Account) -> dict[str, object]:
 
 
 def change_lines(changes: Iterable[Change]) -> Iterator[str]:
-    """What changed, a line each, fit for a terminal; files under the instruction that takes them."""
+    """Yield the changes as lines without control characters; files are grouped by the instruction that uses them."""
     return map(visible, _changed(changes))
 
 
@@ -122,14 +124,14 @@ class _Row(NamedTuple):
 
 
 def _table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
-    """What took no time has nothing beside it: it may be as long as it likes without moving the columns away."""
+    """Yield the lines of the table. The text of a row without durations may be wider than its column."""
     at, took = max(len(row.at) for row in rows), max(len(row.took) for row in rows)
     what = max(len(row.what) for row in rows if row.is_timed)
     room = inf
     if width is not None:
         beside = took + 2 + max(len(row.before) + 2 for row in rows)
-        room = max(_NARROWEST, width - at - 2)
-        what = min(what, max(_NARROWEST, width - at - 2 - beside))
+        room = max(_MIN_TEXT_COLUMNS, width - at - 2)
+        what = min(what, max(_MIN_TEXT_COLUMNS, width - at - 2 - beside))
     for row in rows:
         first, *more = _wrapped(row.what, what if row.is_timed else room)
         yield f"{row.at:<{at}}  {first:<{what}}  {row.took:<{took}}  {row.before}".rstrip()
@@ -138,7 +140,7 @@ def _table(rows: Sequence[_Row], width: int | None) -> Iterator[str]:
 
 
 def _wrapped(text: str, room: float) -> list[str]:
-    """At least one line, each as far in as the first."""
+    """Return at least one line, each with the indentation of the first."""
     if len(text) <= room:
         return [text]
     indent = " " * (len(text) - len(text.lstrip(" ")))
@@ -147,7 +149,7 @@ def _wrapped(text: str, room: float) -> list[str]:
 
 def _text(entry: Entry) -> str:
     text = visible(entry.text)
-    text = text if len(text) <= _LONGEST or entry.kind is StoryKind.ERROR else f"{text[: _LONGEST - 1]}…"
+    text = text if len(text) <= _MAX_TEXT_CHARS or entry.kind is StoryKind.ERROR else f"{text[: _MAX_TEXT_CHARS - 1]}…"
     return f"  {text}" if entry.kind is StoryKind.STEP else text
 
 
@@ -186,14 +188,14 @@ def _value(value: str | None) -> str:
 
 def _lines(mark: str, text: str | None) -> Iterator[str]:
     lines = text.split("\n") if text else []
-    for line in lines[:_MOST_LINES]:
+    for line in lines[:_MAX_LINES]:
         yield f"  {mark} {line}"
-    if len(lines) > _MOST_LINES:
-        yield f"  {mark} … {len(lines) - _MOST_LINES} more"
+    if len(lines) > _MAX_LINES:
+        yield f"  {mark} … {len(lines) - _MAX_LINES} more"
 
 
 def _files(changes: Sequence[Change]) -> Iterator[str]:
-    """A file stands at the first instruction that takes it: from there on nothing is cached."""
+    """Yield the files by the first instruction that uses them: from that instruction on, nothing is cached."""
     by: dict[str | None, list[str]] = {}
     for change in changes:
         first = None if change.takers is None else next(iter(change.takers), "")
@@ -209,8 +211,8 @@ def _files(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _several(files: Sequence[str]) -> str:
-    more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
-    return ", ".join(files[:_MOST_FILES]) + more
+    more = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
+    return ", ".join(files[:_MAX_FILES]) + more
 
 
 def _file(change: Change) -> str:

@@ -1,4 +1,4 @@
-"""What the steps of one run work with, and what each of its attempts is."""
+"""The context of a run and of an attempt: what the steps take as their argument."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from coordinator.store.sqlite import Store
 class RunContext:
     """One run while it is driven, in an open session.
 
-    `gathered` is what the run builds from, or why that is gone: a resumed run may need it no longer. `builders` says
-    how the engine of each host builds each platform. `push_losses` counts, per attempt id, the pushes lost in this
-    process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the blobs of layers that
-    this process brought to a repository, by repository and uncompressed digest.
+    `gathered` are the inputs, or why they are gone: a resumed run may no longer need them. `builders` holds the builder
+    that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in this
+    process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that this
+    process uploaded, by repository and diff id (the digest of the uncompressed layer).
     """
 
     session: Session
@@ -71,13 +71,13 @@ class RunContext:
 
     @property
     def inputs(self) -> Inputs:
-        """Raises LostError `changed` where the inputs are gone."""
+        """The inputs. Raises LostError `changed` where they are gone."""
         if isinstance(self.gathered, InputsGone):
             raise LostError(self.gathered.reason, code=Cause.CHANGED)
         return self.gathered
 
     def attempt(self, attempt_id: int) -> AttemptContext:
-        """The attempt as the store has it now."""
+        """Return the attempt as the store has it now. Raises LookupError for an unknown id."""
         for job in self.store.run(self.run_id).jobs:
             for attempt in job.attempts:
                 if attempt.id == attempt_id:
@@ -87,7 +87,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptContext:
-    """One attempt of a run, with its job, as the store had them when the step began."""
+    """One attempt and its job, as the store had them when the step began."""
 
     run: RunContext
     job: Job
@@ -108,17 +108,17 @@ class AttemptContext:
 
     @property
     def facts(self) -> Facts:
-        """Raises LostError where the host did not answer this run's probe."""
+        """The facts of the host. Raises LostError where it did not answer this run's probe."""
         return self.run.farm.facts_of(self.host)
 
     @property
     def builder(self) -> Builder:
-        """Raises LostError where the host has left the plan since the attempt was assigned."""
+        """How the host's engine builds the platform. Raises LostError `left` where it has left the plan."""
         try:
             return self.run.builders[self.job.platform, self.host]
         except KeyError:
             raise LostError(f"host '{self.host}' does not take {self.job.platform} any more", code=Cause.LEFT) from None
 
     async def client(self) -> AgentClient:
-        """The agent on the host. Raises LostError."""
+        """Return the connected agent on the host. Raises LostError."""
         return await self.run.farm.client(self.host)

@@ -14,7 +14,7 @@ from coordinator.run.steps.verify import verify
 
 
 def dispatcher(run: RunContext) -> Dispatch:
-    """Carries out the actions of this run. A step commits its outcome before it returns."""
+    """Return the function that carries out an action of this run. A step commits its outcome before it returns."""
 
     async def dispatch(action: Work) -> None:
         match action:

@@ -1,4 +1,4 @@
-"""A prepared run is driven to its end, and recorded as it ended, whichever way that is."""
+"""Drive a prepared run to its end, and record every kind of end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """A run in the store, under our lease, and the hosts that may take each of its platforms.
+    """A run in the store, with its lease held, and the hosts that may take each platform.
 
-    `began` is when the user asked, in epoch seconds; `resumed`: an earlier coordinator began it.
+    `began` is the time of the user's command, in epoch seconds; `resumed`: an earlier coordinator began the run.
     """
 
     context: RunContext
@@ -40,10 +40,10 @@ class PreparedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How a run ended. `descriptor` is that of the published index, as an index of indexes would name it; else empty.
+    """How a run ended. `descriptor` is the OCI descriptor of the published index; empty where it is not published.
 
-    `message`, `hint` and `code` are those of the error that a run which is not published ended with; the message says
-    which tags were moved.
+    `message`, `hint` and `code` are those of the error that ended a run without publication; the message names the tags
+    that were moved.
     """
 
     run: Run
@@ -64,9 +64,9 @@ class RunResult:
 
 
 async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) -> RunResult:
-    """Drive the run until the store allows nothing more, and record how it ended. Ctrl-C is an ending like any other.
+    """Drive the run until the store allows no action, and record how it ended; also after Ctrl-C.
 
-    Raises HeldError where another coordinator has taken the run over: nothing of it is touched any more.
+    Raises HeldError where another coordinator has taken the run over: the run is then left untouched.
     """
     run = prepared.context
     _emit_started(prepared)
@@ -83,14 +83,14 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
 
 
 async def end_cancelled(prepared: PreparedRun) -> None:
-    """End a run that nobody drives as a cancelled one. One that was published just before stays published."""
+    """End a run that is not driven as cancelled. A run that is already published stays published."""
     _emit_started(prepared)
     error = InterruptedRunError(f"run {prepared.context.run_id} was cancelled", code="cancelled")
     await _record(prepared.context, _result_of(prepared.context, error), prepared.began)
 
 
 def _emit_started(prepared: PreparedRun) -> None:
-    """The first event of a run, and again of one that is resumed; the children it has already follow."""
+    """Emit RunStarted, for a new or a resumed run, then the children that it has already."""
     run = prepared.context
     stored = run.store.run(run.run_id)
     run.emit(
@@ -133,7 +133,7 @@ async def _drive(prepared: PreparedRun, dispatch: Dispatch) -> RunResult:
 
 
 def _result_of(run: RunContext, error: ArchloomError) -> RunResult:
-    """What this error means for the run, which may have been published just before; and which tags have moved."""
+    """Return the result for this error, or success where the run is already published; the message names moved tags."""
     stored = run.store.run(run.run_id)
     if stored.target_state is TargetState.PUBLISHED:
         return _published(stored, _tags(run))
@@ -153,9 +153,10 @@ def _tags(run: RunContext) -> str:
 
 
 async def _record(run: RunContext, result: RunResult, began: float) -> None:
+    """Cancel what is under way if the run did not succeed, then commit and emit the end of the run."""
     try:
         if result.exit_code is not Exit.DONE:
-            # A second Ctrl-C cuts the clean-up short; how the run ended stands.
+            # A second Ctrl-C cuts the clean-up short; the result stays the same.
             with contextlib.suppress(asyncio.CancelledError):
                 await cancel_run(run)
     finally:
@@ -175,7 +176,7 @@ async def _record(run: RunContext, result: RunResult, began: float) -> None:
 
 
 def _published(stored: Run, tags: str) -> RunResult:
-    """Raises the error of a run that is not published."""
+    """Return the result of a published run. Raises the error of a run that is not published."""
     error = run_error(stored, tags)
     if error is not None:
         raise error

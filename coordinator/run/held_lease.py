@@ -1,4 +1,4 @@
-"""The lease of a run, kept while it is driven; whoever asks for the run's end is heard meanwhile."""
+"""The lease of a run while it is driven: send heartbeats, and watch for `archloom cancel`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from coordinator.domain.run.lease import BEAT_S
 from coordinator.errors import ArchloomError, HeldError, InterruptedRunError
 from coordinator.store.sqlite import Store
 
-_LISTEN_S = 1.0
+_POLL_S = 1.0
 
 
 class HeldLease:
-    """Keeps the lease that `store` has taken, for as long as the block runs.
+    """Keep the lease that `store` has taken while the block runs.
 
-    Cancels the block, once, when another coordinator has taken the run over (`why` is HeldError then), or after
-    `archloom cancel` (InterruptedRunError). The block ends with that instead of CancelledError, unless it has dealt
-    with it itself.
+    Cancels the block, once, when another coordinator has taken the run over (`why` is then a HeldError), after
+    `archloom cancel` (InterruptedRunError), or when the lease cannot be kept for another reason. The block then raises
+    `why` in place of CancelledError, unless it handles the cancellation itself. `heeds_cancel`: watch for
+    `archloom cancel`.
     """
 
     def __init__(self, store: Store, run_id: str, *, heeds_cancel: bool = True) -> None:
@@ -44,14 +45,14 @@ class HeldLease:
             raise self.why from None
 
     def beat(self) -> None:
-        """Raises HeldError where another coordinator has the run now."""
+        """Send a heartbeat now. Raises HeldError where another coordinator has taken the run over."""
         self._store.beat(self._run_id)
 
     async def _keep(self) -> None:
         time = asyncio.get_running_loop().time
         beat_at = time() + BEAT_S
         while True:
-            await asyncio.sleep(_LISTEN_S)
+            await asyncio.sleep(_POLL_S)
             try:
                 if self._heeds_cancel and self.why is None and self._store.cancel_asked(self._run_id):
                     self._end(InterruptedRunError(f"run {self._run_id} was cancelled", code="cancelled"))
@@ -62,8 +63,8 @@ class HeldLease:
                 self._end(error)
                 return
             except ArchloomError:
-                # A disk that is full for a moment: the next beat may pass, and the next commit complains if not.
-                beat_at = time() + _LISTEN_S
+                # The disk may be full only for a moment: retry soon. If it stays full, the next commit fails.
+                beat_at = time() + _POLL_S
             except Exception as error:  # noqa: BLE001 - a run must not go on without its lease being kept
                 self._end(error)
                 return

@@ -1,4 +1,4 @@
-"""Drives a run: ask what may be done, do it, commit, ask again. Starting and resuming are the same call."""
+"""Drive a run: read the next actions, carry them out, commit, repeat. A start and a resume are the same call."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ async def drive(
     slots: Mapping[str, int],
     emit: Emit,
 ) -> Run:
-    """Does what the stored state allows until it allows nothing more, and returns the run as it is then.
+    """Carry out the actions that the stored state allows until there are none; return the run as it is then.
 
-    `perform` commits the outcome of its action before it returns. What it raises ends the run here and now: the
-    actions still under way are cancelled, and the store says where each of them was.
+    `perform` commits the outcome of its action before it returns. Any exception that it raises ends the drive: the
+    actions under way are cancelled, and the store has the last committed state of each.
     """
     under_way: dict[Action, asyncio.Task[None]] = {}
     reported: set[int] = set()
     try:
         while True:
             run = _decide(store.run(run_id), store, candidates, slots, emit)
-            _tell_who_waits(run, reported, emit)
+            _report_waiting(run, reported, emit)
             for action in next_actions(run):
                 if isinstance(action, Work) and action not in under_way:
-                    given_up = _given_up(action, under_way)
+                    given_up = _pop_given_up(action, under_way)
                     under_way[action] = asyncio.ensure_future(_perform(action, perform, given_up))
             if not under_way:
                 return run
@@ -65,15 +65,16 @@ async def drive(
         await asyncio.gather(*under_way.values(), return_exceptions=True)
 
 
-def _given_up(action: Work, under_way: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
-    """The work on an attempt that is cancelled, which is no longer under way: whoever cancels it sees to its end."""
+def _pop_given_up(action: Work, under_way: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    """Remove the steps of an attempt to cancel from `under_way` and return them: `_perform` waits for their end."""
     if not isinstance(action, Cancel):
         return []
-    works = [Send(action.attempt_id), Build(action.attempt_id), Push(action.attempt_id)]
-    return [under_way.pop(work) for work in works if work in under_way]
+    steps = [Send(action.attempt_id), Build(action.attempt_id), Push(action.attempt_id)]
+    return [under_way.pop(step) for step in steps if step in under_way]
 
 
 async def _perform(action: Work, perform: Dispatch, given_up: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel the steps that were given up, wait for their end, then carry out the action."""
     for task in given_up:
         task.cancel()
     for ended in await asyncio.gather(*given_up, return_exceptions=True):
@@ -89,7 +90,7 @@ def _decide(
     slots: Mapping[str, int],
     emit: Emit,
 ) -> Run:
-    """Commits every decision that needs no work, until none is left."""
+    """Commit decisions that need no step until there are none; return the run as it is then."""
     while True:
         if not (_settle(run, store, emit) or _lose(hopeless(run, candidates), store)):
             _assign(run, store, candidates, slots, emit)
@@ -135,7 +136,7 @@ def _assign(
         emit(Assigned(Place(platform=platform, host=chosen.host, mode=chosen.mode), f"assigned{again}"))
 
 
-def _tell_who_waits(run: Run, reported: set[int], emit: Emit) -> None:
+def _report_waiting(run: Run, reported: set[int], emit: Emit) -> None:
     for action in next_actions(run):
         if isinstance(action, Assign) and action.job_id not in reported:
             reported.add(action.job_id)

@@ -1,4 +1,4 @@
-"""Which hosts may build the jobs of a run, from a probe of those that matter."""
+"""Plan the jobs of a run, from a probe of the hosts that may take them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from coordinator.run.session import Session
 
 
 async def plan_jobs(request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], session: Session) -> Plan:
-    """The plan for these platforms. A platform without a host is in it too: the caller decides whether that matters."""
+    """Return the plan for these platforms.
+
+    It includes the platforms without a host: the caller decides whether that is an error.
+    """
     jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), session.registries))
     facts = await session.probing.to_place(jobs, request.asked)
     return plan_for(request, session.inventory, facts, session.farm, jobs)

@@ -1,4 +1,4 @@
-"""What every run works in: registries, broker, hosts and what is known of them, the store."""
+"""The session that runs work in: registries, broker, hosts with their probes, store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Open as long as the block of `open_session` runs. One session may serve several runs."""
+    """Open while the block of `open_session` runs. One session may serve several runs."""
 
     inventory: Inventory
     env: Environment
@@ -36,7 +36,7 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def open_session(inventory: Inventory, env: Environment, store: Store, emit: Emit) -> AsyncIterator[Session]:
-    """Connections are opened when they are first needed, and closed when the block ends."""
+    """Open a session. Connections are opened when first needed, and closed when the block ends."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(env.environ, env.home)
         registries = await stack.enter_async_context(Registries(inventory.registries, credentials))

@@ -1,4 +1,4 @@
-"""A run in the foreground of a terminal: Ctrl-C stops it, twice without waiting; a terminal that goes away does not."""
+"""A run in the foreground of a terminal: Ctrl-C stops it, a second Ctrl-C without waiting; SIGHUP does not stop it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import ArchloomError, InterruptedRunError, of_exit
 from coordinator.run.driver import PreparedRun, RunResult, drive_to_end
 
-_STOP = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _REPEAT_CANCEL_S = 0.1
 
 Prepare = Callable[[AsyncExitStack], Awaitable[PreparedRun]]
@@ -21,9 +21,9 @@ Prepare = Callable[[AsyncExitStack], Awaitable[PreparedRun]]
 async def run_in_foreground(prepare: Prepare, interrupted: InterruptedRunError, emit: Emit) -> RunResult:
     """Prepare a run and drive it to its end. `prepare` puts what it opens on the stack, which is closed afterwards.
 
-    The first Ctrl-C ends the run, and its builds are cancelled on their hosts; the second does not wait for that.
-    SIGHUP leaves the run going, for whoever attaches. Raises `interrupted` where the run was not driven yet, and the
-    error that a run which is not published ended with.
+    The first Ctrl-C ends the run, and its builds are cancelled on their hosts; the second does not wait for that. After
+    SIGHUP the run goes on, and `archloom attach` can follow it. Raises `interrupted` where the run was not driven yet,
+    and the run's own error where it is not published.
     """
     foreground = _Foreground(prepare)
     task = asyncio.ensure_future(foreground.run())
@@ -46,7 +46,7 @@ async def run_in_foreground(prepare: Prepare, interrupted: InterruptedRunError, 
 
 
 class _Foreground:
-    """One run from its preparation to its result."""
+    """One run from its preparation to its result. `is_driving` is set once it is prepared."""
 
     def __init__(self, prepare: Prepare) -> None:
         self._prepare = prepare
@@ -60,7 +60,7 @@ class _Foreground:
                 self.is_driving = True
                 result = await drive_to_end(prepared)
         except (ArchloomError, asyncio.CancelledError):
-            # Once the run has ended only clean-up is left, and that changes nothing of how it ended.
+            # Once there is a result only clean-up remains: its failure does not change the result.
             if result is None:
                 raise
         return result
@@ -72,7 +72,7 @@ async def _interruptible(
 ) -> AsyncIterator[None]:
     """Cancel `work` on SIGINT and SIGTERM while the block runs.
 
-    After the second signal it is cancelled again and again: whatever its clean-up waits for, it waits no longer.
+    After the second signal, cancel it every 0.1 s until it ends: that also interrupts every wait of its clean-up.
     """
     loop = asyncio.get_running_loop()
     asked = False
@@ -80,22 +80,22 @@ async def _interruptible(
     def caught() -> None:
         nonlocal asked
         if asked:
-            press()
+            cancel_repeatedly()
         else:
             asked = True
             on_stop()
             work.cancel()
 
-    def press() -> None:
+    def cancel_repeatedly() -> None:
         if not work.done():
             work.cancel()
-            loop.call_later(_REPEAT_CANCEL_S, press)
+            loop.call_later(_REPEAT_CANCEL_S, cancel_repeatedly)
 
-    for number in _STOP:
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, caught)
     loop.add_signal_handler(signal.SIGHUP, on_hang_up)
     try:
         yield
     finally:
-        for number in (*_STOP, signal.SIGHUP):
+        for number in (*_STOP_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)

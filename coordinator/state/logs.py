@@ -1,4 +1,4 @@
-"""Where the logs of a run are kept on this machine: a folder per run, a file per attempt."""
+"""The logs of a run on the coordinator: one folder per run, one file per attempt."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.store.folders import private_folder
 
-# Of a build that prints for ever, enough to see how it began and what it said last.
+# The limits of a log: a build that prints without end must not fill the disk, but its start and its end are kept.
 MOST_BYTES, LAST_BYTES = 32 * 2**20, 2**20
-_LONG = b"\n[archloom: this log is long; what comes now is kept in part, and written when the build ends]\n"
+_TRUNCATION_NOTE = b"\n[archloom: this log is long; what comes now is kept in part, and written when the build ends]\n"
 
 
 def state_folder(environ: Mapping[str, str], home: Path) -> Path:
-    """`$XDG_STATE_HOME/archloom`, by default `~/.local/state/archloom`."""
+    """Return `$XDG_STATE_HOME/archloom`, by default `~/.local/state/archloom` (XDG Base Directory Specification)."""
     base = environ.get("XDG_STATE_HOME", "")
     return (Path(base) if base.startswith("/") else home / ".local" / "state") / "archloom"
 
@@ -33,12 +33,12 @@ def runs_folder(state: Path) -> Path:
 
 
 def log_folder(state: Path, run_id: str) -> Path:
-    """What is kept of one run: the logs of its attempts, its record, what it was built from."""
+    """Return the folder of one run: the logs of its attempts, its record, its inputs."""
     return runs_folder(state) / run_id
 
 
 def log_path(state: Path, run_id: str, platform: Platform, attempt: int) -> Path:
-    """The log of one attempt, as its host told it."""
+    """Return the path of the log of one attempt, as its host wrote it."""
     return log_folder(state, run_id) / f"{platform.slug}-{attempt}.log"
 
 
@@ -46,16 +46,17 @@ def log_path(state: Path, run_id: str, platform: Platform, attempt: int) -> Path
 def kept_log(
     path: Path, emit: Emit, most_bytes: int = MOST_BYTES, last_bytes: int = LAST_BYTES
 ) -> Iterator[Callable[[str], None]]:
-    """Keeps a log as it comes: the first `most_bytes`, and of what follows the last `last_bytes` when it ends.
+    """Write a log to `path` while it grows; yield the function that appends text to it.
 
-    A log that is told once more from its beginning, for a run that is resumed, is kept on where it stopped. A disk that
-    takes no more costs the rest of the log, not the build.
+    The file gets the first `most_bytes` at once, and the last `last_bytes` of the remainder when the block ends. When a
+    resumed run reads the log again from the start, the bytes that the file already has are skipped. Where the disk is
+    full or fails, the remainder of the log is lost, not the build.
     """
     with contextlib.ExitStack() as stack:
         log: _Log | None = None
         try:
             private_folder(path.parent)
-            # Without a buffer: it is there for whoever follows, and a full disk is not tried once more at the end.
+            # Unbuffered: readers of the file see each write at once, and close() has nothing to flush to a full disk.
             path.touch()
             log = _Log(stack.enter_context(path.open("r+b", buffering=0)), most_bytes, last_bytes)
         except OSError as error:
@@ -77,11 +78,12 @@ def kept_log(
 
 
 class _Log:
-    """Its beginning in the file, its end in memory until there is no more."""
+    """An open log file: its start is written at once, its end is held in memory until the log ends."""
 
     def __init__(self, file: BinaryIO, most_bytes: int, last_bytes: int) -> None:
         self._file = file
-        # What is there is what comes first now: of what was beyond, nobody knows where it stood.
+        # The log is fed from its start, and the file has its first bytes. Bytes beyond `most_bytes` are the end of an
+        # earlier write, at an unknown offset in the log: drop them.
         self._known = file.seek(0, SEEK_END)
         if self._known > most_bytes:
             self._known = file.truncate(most_bytes)
@@ -101,7 +103,7 @@ class _Log:
         if not rest:
             return
         if not self._held:
-            self._write(_LONG)
+            self._write(_TRUNCATION_NOTE)
         self._last.append(rest)
         self._held += len(rest)
         while self._held - len(self._last[0]) >= self._last_bytes:

@@ -1,4 +1,4 @@
-"""The store of a build, which goes on without one: what a store that fails costs is history, not the image."""
+"""Open the store of a run. A build continues without a usable store: it loses its history, not the image."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from coordinator.store.troubles import DISPENSABLE
 
 
 def open_store(env: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
-    """The one in the state folder."""
+    """Return the store in the state folder. `on_loss` is called with the error when the store fails later."""
     return Store(store_path(env.state), env.clock, on_loss=on_loss)
 
 
 def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
-    """Tells, for `on_loss`, what a run goes on without."""
+    """Return an `on_loss` function that emits a notice about the lost history."""
 
     def report(error: ArchloomError) -> None:
         emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
@@ -29,9 +29,9 @@ def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
 
 @contextlib.contextmanager
 def open_history(env: Environment, emit: Emit) -> Iterator[Store]:
-    """The store; a private one in memory where its file cannot be used, now or later, after a notice that says why.
+    """Open the store; where its file cannot be used, now or later, emit a notice and use a private one in memory.
 
-    Raises UsageError for a store of a newer archloom and for a folder that other machines write too.
+    Raises UsageError for a store of a newer archloom, and for a folder that other machines may write to.
     """
     on_loss = without_history(emit)
     with contextlib.ExitStack() as stack:

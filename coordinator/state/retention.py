@@ -1,4 +1,4 @@
-"""The folders of runs on this machine: how large they are, and what goes when they are too many."""
+"""The run folders on the coordinator: their sizes, and the deletion of the oldest ones beyond the budget."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from coordinator.store.sqlite import Store
 
 
 def make_room(env: Environment, store: Store, emit: Emit) -> None:
-    """Drops the folders of the oldest ended runs beyond the budget; to be called when a run begins.
+    """Delete the folders of the oldest ended runs beyond the budget. Called when a run begins.
 
-    The runs stay in the store. Raises UsageError for a budget that is no size.
+    The runs stay in the store. Raises UsageError where the configured budget is not a size.
     """
     budget = log_budget(env.environ)
     if store.path is None:
-        # Without history nobody can tell whose folders they are.
+        # A store in memory does not know which runs have ended.
         return
-    found = list(_folders(env.state))
-    if sum(size for _, size, _ in found) <= budget:
+    folders = list(_folders(env.state))
+    if sum(size for _, size, _ in folders) <= budget:
         return
-    kept = [Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in found]
+    kept = [Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in folders]
     drop_folders(env.state, over_budget(kept, budget, env.clock()), emit)
 
 
 def stray_folders(state: Path, store: Store, now: float) -> tuple[str, ...]:
-    """Folders of runs that the store does not know, and that nobody writes to."""
+    """Return the folders that belong to no run of the store and were not written to for a day."""
     kept = (Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in _folders(state))
     return tuple(log.run for log in kept if log.ended is None and log.may_go(now))
 
 
 def measure_folders(state: Path, runs: Iterable[str]) -> int:
-    """The bytes of these runs' folders."""
+    """Return the size of these runs' folders, in bytes."""
     return sum(_measure(log_folder(state, run))[0] for run in runs)
 
 
 def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
-    """Deletes the folders of these runs; the bytes that are free by that. What cannot be deleted is told and stays."""
+    """Delete the folders of these runs; return the freed bytes. A folder that cannot be deleted gives a notice."""
     freed = 0
     for run in runs:
         folder = log_folder(state, run)
@@ -60,7 +60,7 @@ def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
 
 
 def _folders(state: Path) -> Iterator[tuple[str, int, float]]:
-    """Run, bytes, and when it was last written."""
+    """Yield the run id, the size in bytes and the last write time (epoch seconds) of each run folder."""
     try:
         folders = [path for path in runs_folder(state).iterdir() if path.is_dir()]
     except OSError:
@@ -70,18 +70,19 @@ def _folders(state: Path) -> Iterator[tuple[str, int, float]]:
 
 
 def _measure(folder: Path) -> tuple[int, float]:
-    """Bytes of all its files, and the time of the latest."""
+    """Return the size of the folder's files in bytes, and the latest modification time."""
     size, at = 0, 0.0
     try:
         for path in (folder, *folder.iterdir()):
-            found = path.lstat()
-            size, at = size + found.st_size, max(at, found.st_mtime)
+            status = path.lstat()
+            size, at = size + status.st_size, max(at, status.st_mtime)
     except OSError:
-        pass  # somebody else deletes it just now
+        pass  # another process deletes the folder at this moment
     return size, at
 
 
 def _ended(store: Store, run: str) -> bool | None:
+    """Return whether the run has ended; None where the store does not know it."""
     if store.has_ended(run):
         return True
     try:

@@ -1,7 +1,7 @@
-"""The connection to one SQLite file: opened privately, brought up to date, changed in transactions.
+"""The connection to one SQLite file: file mode 0600, schema migrations, transactions.
 
-Calls are short and synchronous: a commit is a few milliseconds, less than the hop to a thread and back. It is synced
-to the disk: a state that the power took away would be an action nobody knows of.
+Calls are short and synchronous: a commit takes a few milliseconds, less than handing it to a thread and back. Commits
+are synced to the disk: a state lost in a power failure would leave an action that no record shows.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ PATIENCE_S = 10.0
 
 
 class Database:
-    """Queries of `queries.sql` by name. Without a path it is a private one in memory.
+    """Runs the queries of `queries.sql` by name. Without a path the database is private, in memory.
 
-    Raises ArchloomError where the file cannot be used. With `on_loss`, a file that takes no more changes is told to it
-    once instead, and a private copy in memory takes its place: the transaction under way is done there, and all others.
+    `patience_s` is how long to wait for a lock, in seconds. Raises ArchloomError where the file cannot be used. With
+    `on_loss`, a file that becomes unwritable raises no error: `on_loss` is called with it once, and a private copy in
+    memory replaces the file for the current transaction and all later ones.
     """
 
     def __init__(self, path: Path | None, patience_s: float, on_loss: Callable[[ArchloomError], None] | None) -> None:
         self._path = path
-        # Until there is a whole store to be copied, a file that takes no changes is an error like any other.
+        # Set at the end: until the schema is complete, there is no store to copy, and an unwritable file is an error.
         self._on_loss: Callable[[ArchloomError], None] | None = None
         self._queries = queries()
-        # The queries of the transaction under way, to be done again in memory; None where there is none.
+        # The queries of the current transaction, to be repeated in memory; None outside of a transaction.
         self._done: list[tuple[str, dict[str, object]]] | None = None
         with translated(path):
             if path is not None:
@@ -55,21 +56,21 @@ class Database:
         self._connection.close()
 
     def check(self) -> None:
-        """Reads the whole file. Raises UsageError `corrupt` where any of it is damaged."""
+        """Read the whole file. Raises UsageError `corrupt` where any part is damaged."""
         with translated(self._path), foreign(self._path):
-            said = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if said != "ok":
+            result = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
             raise troubles.damaged(self._path, "database disk image is malformed")
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
-        """One transaction, committed when the block ends well, undone when it raises."""
+        """Run the block in a write transaction: commit it at the end, roll it back where the block raises."""
         with translated(self._path), self._transaction("BEGIN IMMEDIATE"):
             yield
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """The block's queries see one moment of the store."""
+        """Run the block in a read transaction, so that its queries see one state of the store."""
         if self._connection.in_transaction:
             yield
         else:
@@ -77,16 +78,16 @@ class Database:
                 yield
 
     def do(self, name: str, **values: object) -> int:
-        """How many rows were changed."""
+        """Run a query and return the number of changed rows."""
         return self._query(name, values).rowcount
 
     def all(self, name: str, **values: object) -> list[Any]:
-        """The rows, whose columns have no static type."""
+        """Run a query and return its rows, whose columns have no static type."""
         with translated(self._path):
             return self._query(name, values).fetchall()
 
     def row(self, name: str, **values: object) -> Any:  # noqa: ANN401 - see all
-        """The one row there must be."""
+        """Run a query and return its first row. The query must have one."""
         return self.all(name, **values)[0]
 
     def _query(self, name: str, values: dict[str, object]) -> sqlite3.Cursor:
@@ -110,7 +111,7 @@ class Database:
             yield
             self._execute("COMMIT", {})
         except BaseException:
-            # A full disk has rolled back already.
+            # SQLite has already rolled back after some errors, for example a full disk.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -118,36 +119,36 @@ class Database:
             self._done = None
 
     def _go_on_in_memory(self, error: sqlite3.Error) -> None:
-        """What is committed is copied, what is under way is done again. Raises `error` where there is no going on."""
+        """Copy the committed data to memory and repeat the current transaction. Raises `error` where it cannot."""
         trouble = explained(self._path, error)
         if self._on_loss is None or trouble.code not in LOSABLE:
             raise error
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        spare = _connected(":memory:", PATIENCE_S)
+        in_memory = _connected(":memory:", PATIENCE_S)
         try:
-            self._connection.backup(spare)
+            self._connection.backup(in_memory)
         except sqlite3.Error:
-            spare.close()
+            in_memory.close()
             raise error from None
         self._connection.close()
-        self._connection = spare
+        self._connection = in_memory
         if self._done is not None:
-            spare.execute("BEGIN")
+            in_memory.execute("BEGIN")
             for name, values in self._done:
-                spare.execute(self._queries[name], values).fetchall()
-        tell, self._on_loss = self._on_loss, None
-        tell(trouble)
+                in_memory.execute(self._queries[name], values).fetchall()
+        on_loss, self._on_loss = self._on_loss, None
+        on_loss(trouble)
 
     def _prepare(self) -> None:
-        # Before anything else: a store from the future is left as it is.
+        # First: a store of a newer archloom must stay unchanged.
         self._check_version()
         self._connection.execute("PRAGMA journal_mode = WAL")
-        # Some builds of SQLite sync such a journal at checkpoints only.
+        # Some builds of SQLite sync a WAL only at checkpoints by default.
         self._connection.execute("PRAGMA synchronous = FULL")
         if self._check_version() < VERSION:
             with self._transaction("BEGIN IMMEDIATE"):
-                # Asked again: another first start may have been quicker.
+                # Read the version again in the transaction: another process may have migrated the store meanwhile.
                 for statement in schema(self._check_version(), VERSION):
                     self._connection.execute(statement)
                 self._check_tables()
@@ -156,19 +157,19 @@ class Database:
             self._check_tables()
 
     def _check_tables(self) -> None:
-        """Somebody else's have other columns: then one of our queries does not compile."""
+        """Compile all queries. One of them fails on the tables of another program, which have other columns."""
         for query in self._queries.values():
             self._connection.execute(f"EXPLAIN {query}", _Anything())
 
     def _check_version(self) -> int:
-        found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
-            raise troubles.from_the_future(self._path, found, VERSION)
-        return found
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise troubles.from_the_future(self._path, version, VERSION)
+        return version
 
 
 class _Anything(dict[str, object]):
-    """A value for every parameter."""
+    """Query parameters that are all NULL."""
 
     def __missing__(self, _: str) -> None:
         return None

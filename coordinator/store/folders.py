@@ -1,4 +1,4 @@
-"""The folders archloom keeps its state in: what was built, with which arguments, and what it printed is its user's."""
+"""The folders of archloom's state. They are private: they hold build arguments and build logs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Makes the folder and those above it that are lacking, each for its user alone. Those there are stay as they are.
+    """Create the folder and its missing parents with mode 0700. Existing folders stay unchanged. Raises OSError.
 
-    `Path.mkdir` gives its mode to the last one only. Raises OSError.
+    `Path.mkdir(parents=True)` would apply the mode to the last folder only.
     """
     if not path.is_dir():
         private_folder(path.parent)

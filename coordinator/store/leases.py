@@ -1,4 +1,4 @@
-"""One driver a run: who has the lease, who may take it, and who has lost it."""
+"""The leases of runs: take, take over, check, renew and end them. A run has at most one driver."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from coordinator.store.database import Database
 
 
 def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomError:
-    """The refusal of what a run that is over cannot do any more."""
+    """Return the error for an operation that a run which has ended does not allow."""
     return kind(f"run {run_id} has ended already", hint=f"archloom why {run_id} says how", code=code)
 
 
 class Tell(Protocol):
-    """Writes an event of a run down, in the transaction under way."""
+    """Stores an event of a run, in the current transaction."""
 
     def __call__(self, run_id: str, step: Step, **data: str) -> None: ...
 
 
 class Leases:
-    """The leases of one store, and which of them its user holds. Everything happens in the caller's transaction."""
+    """The leases of one store, and which of them this object holds. Every method runs in the caller's transaction."""
 
     def __init__(
         self, db: Database, clock: Callable[[], float], is_alive: Callable[[Driver], bool | None], tell: Tell
@@ -35,8 +35,8 @@ class Leases:
         self._clock = clock
         self._is_alive = is_alive
         self._tell = tell
-        # The token of each run that was taken from here. They only ever compare: one whose transaction was undone, or
-        # whose lease has ended since, matches nothing.
+        # The token of each lease taken by this object, by run id. Tokens are only compared with the stored ones: after
+        # a rollback, or once the lease has ended, a token matches none.
         self._ours: dict[str, str] = {}
 
     def of(self, run_id: str) -> Lease | None:
@@ -47,8 +47,11 @@ class Leases:
         self._ours[run_id] = driver.token
 
     def take_over(self, run: Run, driver: Driver) -> None:
-        """Raises HeldError `held` where another driver has the run and its lease is not stale, and UsageError `ended`
-        for one that is over."""
+        """Take the lease of an unfinished run, also a stale one of another driver.
+
+        Raises HeldError `held` where the lease of another driver is not stale, UsageError `ended` where the run has
+        ended.
+        """
         if run.finished_at is not None:
             raise has_ended(run.id, UsageError, "ended")
         lease, now = run.lease, self._clock()
@@ -66,7 +69,7 @@ class Leases:
         self.take(run.id, driver)
 
     def hold(self, run_id: str) -> None:
-        """Raises HeldError `taken` where the lease is not the one taken here."""
+        """Check that this object holds the lease. Raises HeldError `taken` where it does not."""
         lease = self.of(run_id)
         if lease is None:
             if self._db.row("run", id=run_id)["finished_at"] is not None:

@@ -1,6 +1,6 @@
-"""Which process drives a run, and whether it still does.
+"""Identify the process that drives a run, and tell whether it is alive.
 
-A pid alone proves nothing: it is reused, it means nothing after a reboot, and in a container it is counted anew.
+A pid alone does not identify a process: pids are reused, also after a reboot, and each PID namespace has its own.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _PROC = Path("/proc")
 
 
 def this_driver(holder: str, token: str) -> Driver:
-    """This process, as the driver of a run."""
+    """Return this process as the driver of a run."""
     pid = os.getpid()
     return Driver(token=token, holder=holder, pid=pid, started=_started(pid) or "", boot_id=_boot_id())
 
 
 def is_alive(driver: Driver) -> bool | None:
-    """Whether the driver's very process lives; None where that cannot be told from here: another machine, another
-    boot, a container, a kernel without /proc."""
+    """Return whether the driver's process is alive; None where this process cannot know: on another machine, after
+    another boot, in another PID namespace, without /proc or where /proc hides it."""
     if not driver.boot_id or driver.boot_id != _boot_id():
         return None
     started = _started(driver.pid)
@@ -32,7 +32,7 @@ def is_alive(driver: Driver) -> bool | None:
 
 
 def _boot_id() -> str:
-    """The boot, and the space its pids are counted in; '' where the kernel says neither."""
+    """Return the boot id and the PID namespace; '' where /proc does not provide them."""
     with suppress(OSError):
         boot = (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
@@ -40,18 +40,21 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Clock ticks since boot; None where no such process lives. A zombie does not: it may never be reaped."""
+    """Return the start time in clock ticks since boot; None for a process that is not alive.
+
+    A zombie is not alive: it may never be reaped.
+    """
     try:
         text = (_PROC / str(pid) / "stat").read_text("utf-8", errors="replace")
     except OSError:
         return None
-    # The second field is the command's name in parentheses, and may hold spaces and parentheses itself.
+    # proc(5), stat: the second field is the command's name in parentheses, which may contain spaces and parentheses.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process has this pid after all: /proc mounted with `hidepid` shows a user only their own."""
+    """Return whether a process with this pid exists: /proc with `hidepid` shows only the user's own processes."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Finds the project's SQL: the schema statement by statement, the queries one by one by name."""
+"""Load the project's SQL: the schema as single statements, the queries by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def schema(after: int, version: int) -> Iterator[str]:
-    """The statements that take a store of version `after` to `version`; 0 is an empty file.
+    """Yield the statements that migrate a store from version `after` to `version`; 0 is an empty file.
 
-    One by one: `executescript` would commit the transaction they belong in.
+    Single statements, because `executescript` would commit the surrounding transaction.
     """
     folder = files(__package__).joinpath("schema")
     for step in range(after + 1, version + 1):
@@ -28,6 +28,6 @@ def schema(after: int, version: int) -> Iterator[str]:
 
 @cache
 def queries() -> dict[str, str]:
-    """Every query of `queries.sql` under its name."""
+    """Return every query of `queries.sql` by name."""
     parts = _NAME.split(files(__package__).joinpath("queries.sql").read_text("utf-8"))
     return dict(zip(parts[1::2], parts[2::2], strict=True))

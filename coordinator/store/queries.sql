@@ -1,4 +1,4 @@
--- Each query has a name; the loader in queries.py finds it by that.
+-- queries.py loads each query by the name above it.
 
 -- name: insert_run
 INSERT INTO runs (id, created_at, request, inputs, inventory) VALUES (:id, :at, :request, :inputs, :inventory);
@@ -7,7 +7,7 @@ INSERT INTO runs (id, created_at, request, inputs, inventory) VALUES (:id, :at, 
 INSERT INTO jobs (run_id, platform, build_id) VALUES (:run_id, :platform, :build_id);
 
 -- name: insert_tag
--- The first coordinator to ask keeps what it saw: a resumed run must not take its own new tag for the old one.
+-- The first digest is kept: a resumed run must not take its own new digest for the previous one.
 INSERT INTO tags (run_id, reference, previous) VALUES (:run_id, :reference, :previous)
 ON CONFLICT (run_id, reference) DO NOTHING;
 
@@ -42,7 +42,7 @@ SELECT * FROM runs WHERE id = :id;
 SELECT id FROM runs WHERE substr(id, 1, length(:prefix)) = :prefix ORDER BY rowid DESC LIMIT :limit;
 
 -- name: recent_runs
--- In the order they were begun: a clock may have been set back since. A limit below 0 is none.
+-- By rowid, the order of creation: created_at may decrease where the clock is set back. LIMIT -1 is no limit.
 SELECT id FROM runs ORDER BY rowid DESC LIMIT coalesce(:limit, -1);
 
 -- name: newest_unfinished

@@ -1,4 +1,4 @@
-"""Rows of the store as values of the domain."""
+"""Convert rows of the store to domain values."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a folder lies on a file system that other machines mount too.
+"""Detect a folder on a network file system, which other machines may mount too.
 
-SQLite's journal is shared through memory, which ends at the machine: two of them that write one store would each find
-it whole and leave it broken, and neither could tell whether the other's driver lives.
+The index of SQLite's WAL is in shared memory, which ends at the machine: two machines that write one store would
+corrupt it without an error, and neither could tell whether the other's driver is alive.
 """
 
 from __future__ import annotations
@@ -10,41 +10,41 @@ import re
 from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-# As the kernel names them; those behind FUSE by what follows `fuse.`. File systems that join a virtual machine to its
-# host are not among them: they are also what a sandbox's root is made of.
-_SHARED = frozenset(
+# Types as the kernel names them; FUSE types without `fuse.`. The file systems that connect a virtual machine to its
+# hypervisor are left out: sandboxes use them for their root file system too.
+_NETWORK_FS = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "coda", "ceph", "lustre", "beegfs", "gpfs", "orangefs"),
         *("gfs2", "ocfs2", "glusterfs", "sshfs", "ceph-fuse", "mfs", "moosefs", "lizardfs", "juicefs", "s3fs"),
         *("rclone", "gcsfuse", "davfs", "curlftpfs", "gvfsd-fuse"),
     }
 )
-_POINT = 4
+_MOUNT_POINT_FIELD = 4
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def shared_by_machines(path: Path) -> str | None:
-    """The kind of file system this path lies on where other machines share it. None too where nobody can tell."""
-    real = path.resolve()  # first: on the way, file systems that are mounted on demand are
+    """Return the path's file system type where other machines share it; None where they do not, or it is unknown."""
+    real = path.resolve()  # first: resolving the path mounts file systems that are mounted on demand
     try:
         table = _MOUNTINFO.read_text("utf-8", errors="surrogateescape")
     except OSError:
         return None
     kind = file_system(real, table)
-    return kind if kind.removeprefix("fuse.") in _SHARED else None
+    return kind if kind.removeprefix("fuse.") in _NETWORK_FS else None
 
 
 def file_system(path: Path, table: str) -> str:
-    """The kind of the deepest of the mounts in `table` (proc(5), mountinfo) that hold this absolute path; '' for none.
+    """Return the type of the deepest mount in `table` (proc(5), mountinfo) that holds this absolute path; '' for none.
 
-    Of several on one folder the last is on top.
+    Of several mounts on one folder, the last one is visible.
     """
     deepest, kind = Path(), ""
     for line in table.splitlines():
         mount, separator, source = line.partition(" - ")
         fields = mount.split(" ")
-        if separator and len(fields) > _POINT:
-            point = Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[_POINT]))
+        if separator and len(fields) > _MOUNT_POINT_FIELD:
+            point = Path(_ESCAPED.sub(lambda escape: chr(int(escape[1], 8)), fields[_MOUNT_POINT_FIELD]))
             if path.is_relative_to(point) and len(point.parts) >= len(deepest.parts):
                 deepest, kind = point, source.split(" ")[0]
     return kind

@@ -1,8 +1,8 @@
-"""What outlives the process: runs, jobs, attempts, tags, events and the facts of hosts in one SQLite file.
+"""The persistent state: runs, jobs, attempts, tags, events and the facts of hosts in one SQLite file.
 
-Every change of state goes through the tables of `domain.states` and is committed, with its event, in one transaction
-before the caller may act on it. A run has one driver: what changes the run is refused, inside its transaction, to
-whoever does not hold the run's lease any more. The database refuses by itself what no program may do (`schema/3.sql`).
+Every state change follows the tables of `domain.run.states` and is committed, with its event, in one transaction
+before the caller acts on it. A run has one driver: a transaction that changes the run fails unless this store still
+holds the run's lease. Triggers reject what no program may change (`schema/3.sql`).
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from coordinator.store.database import PATIENCE_S, Database
 from coordinator.store.leases import Leases
 from coordinator.store.processes import is_alive
 
-# What is remembered of a host that nobody has asked for this long is of no use.
-_FORGOTTEN_S = 90 * 86400.0
-# So many runs, the newest, are named to who meant one of them.
-_MOST_NAMED = 5
+# The facts of a host that was not probed for this long are deleted.
+_FACTS_RETENTION_S = 90 * 86400.0
+# The error for an ambiguous run id names this many runs, the newest.
+_MAX_RUNS_NAMED = 5
 
 
 class Store:
-    """One open store; without a path a private one in memory. `clock` gives epoch seconds.
+    """One open store; without a path it is private, in memory. `clock` gives epoch seconds.
 
-    `is_alive` says whether a driver's process lives, None where nobody can tell. `patience_s` is how long a lock of
-    somebody else's is waited for. With `on_loss`, a file that takes no more changes ends nothing: it is told to it
-    once, and the store goes on in memory.
+    `is_alive` tells whether a driver's process is alive, None for unknown. `patience_s` is how long to wait for a lock
+    of another process, in seconds. With `on_loss`, a file that becomes unwritable raises no error: `on_loss` is called
+    with it once, and the store continues in memory.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Store:
         self._db.close()
 
     def check(self) -> None:
-        """Raises UsageError `corrupt` where the file is damaged, which else only those learn who come upon it."""
+        """Read the whole file. Raises UsageError `corrupt` where it is damaged; a query finds only what it reads."""
         self._db.check()
 
     def create_run(
@@ -87,7 +87,7 @@ class Store:
         inputs: Mapping[str, object],
         inventory: str,
     ) -> Run:
-        """A new run with one pending job per platform, driven by `driver` from the first moment."""
+        """Create a run with one pending job per platform, and the lease of `driver`, in one transaction."""
         with self._db.change():
             self._db.do(
                 "insert_run",
@@ -104,27 +104,27 @@ class Store:
         return self.run(run_id)
 
     def drive(self, run_id: str, driver: Driver) -> Run:
-        """Takes the lease of an unfinished run, also a stale one of somebody else's.
+        """Take the lease of an unfinished run, also a stale one of another driver.
 
-        Raises HeldError `held` where another drives it, UsageError for a run that has ended or is unknown.
+        Raises HeldError `held` where another coordinator drives it, UsageError for a run that has ended or is unknown.
         """
         with self._db.change():
             self._leases.take_over(self.run(run_id), driver)
         return self.run(run_id)
 
     def beat(self, run_id: str) -> None:
-        """The driver is still there. Raises HeldError `taken` where another has the run now."""
+        """Renew the lease of the run. Raises HeldError `taken` where this store does not hold it any more."""
         with self._drive(run_id):
             self._leases.beat(run_id)
 
     def release(self, run_id: str) -> None:
-        """Gives the run back unfinished, for whoever drives it next."""
+        """End the lease of an unfinished run, so that another coordinator can take it."""
         with self._drive(run_id):
             self._leases.end(run_id)
             self._tell(run_id, RunStep.RELEASED)
 
     def ask_cancel(self, run_id: str) -> None:
-        """Asks whoever drives the run to cancel it. A run that has ended is left as it is."""
+        """Ask the driver of the run to cancel it. A run that has ended stays unchanged."""
         with self._db.change():
             self.run(run_id)
             if self._db.do("ask_cancel", id=run_id):
@@ -134,7 +134,7 @@ class Store:
         return bool(self._known(run_id)["cancel_asked"])
 
     def run(self, run_id: str) -> Run:
-        """The run as it is stored now. Raises UsageError for an unknown id."""
+        """Return the run as it is stored now. Raises UsageError for an unknown id."""
         with self._db.snapshot():
             row = self._known(run_id)
             attempts: dict[int, list[Attempt]] = {}
@@ -148,52 +148,54 @@ class Store:
             return rows.run(row, self._leases.of(run_id), jobs, tags)
 
     def runs(self, limit: int | None = 20) -> tuple[Run, ...]:
-        """The latest runs, newest first; all of them without a limit."""
+        """Return the latest runs, newest first; all runs where `limit` is None."""
         with self._db.snapshot():
             return tuple(self.run(row["id"]) for row in self._db.all("recent_runs", limit=limit))
 
     def newest_unfinished(self) -> Run | None:
-        """Driven or not."""
+        """Return the newest run that has not ended, whether a coordinator drives it or not."""
         return self._first("newest_unfinished")
 
     def previous(self, run: Run) -> Run | None:
-        """The run before this one of the same target."""
+        """Return the previous run of the same target."""
         with self._db.snapshot():
             earlier = self._heads("runs_before", id=run.id)
-            found = next((row.id for row in earlier if run.target_key and row.target_key == run.target_key), None)
-            return self.run(found) if found else None
+            run_id = next((row.id for row in earlier if run.target_key and row.target_key == run.target_key), None)
+            return self.run(run_id) if run_id else None
 
     def find_runs(self, is_wanted: Callable[[Run], bool], limit: int) -> tuple[Run, ...]:
-        """The latest runs that are wanted, newest first. `is_wanted` is shown them without their jobs and tag moves."""
+        """Return the latest runs that `is_wanted` accepts, newest first. It gets them without jobs and tag moves."""
         with self._db.snapshot():
             return tuple(self.run(row.id) for row in islice(filter(is_wanted, self._heads("all_runs")), limit))
 
     def events(self, run_id: str) -> tuple[StoredEvent, ...]:
-        """Everything that was committed of the run, in its order. Raises UsageError for an unknown id."""
+        """Return all committed events of the run, in order. Raises UsageError for an unknown id."""
         with self._db.snapshot():
             self._known(run_id)
             return tuple(rows.event(row) for row in self._db.all("events_of_run", run_id=run_id))
 
     def has_ended(self, run_id: str) -> bool:
-        """Whether this is a run of this store, and over."""
-        found = self._db.all("run", id=run_id)
-        return bool(found) and found[0]["finished_at"] is not None
+        """Return whether this is a run of this store that has ended."""
+        matches = self._db.all("run", id=run_id)
+        return bool(matches) and matches[0]["finished_at"] is not None
 
     def find_run(self, prefix: str) -> Run:
-        """The run whose id begins with `prefix`. Raises UsageError when there is none or more than one."""
-        found = self._db.all("runs_by_prefix", prefix=prefix, limit=_MOST_NAMED + 1) if prefix else []
-        if len(found) > 1:
-            names = ", ".join(row["id"] for row in found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
+        """Return the run whose id begins with `prefix`. Raises UsageError where there is none or more than one."""
+        matches = self._db.all("runs_by_prefix", prefix=prefix, limit=_MAX_RUNS_NAMED + 1) if prefix else []
+        if len(matches) > 1:
+            names = ", ".join(row["id"] for row in matches[:_MAX_RUNS_NAMED]) + (
+                ", …" if len(matches) > _MAX_RUNS_NAMED else ""
+            )
             raise UsageError(f"more than one run begins with '{prefix}': {names}", hint="see them with: archloom runs")
-        return self.run(found[0]["id"] if found else prefix)
+        return self.run(matches[0]["id"] if matches else prefix)
 
     def prune(self, run_ids: Iterable[str]) -> tuple[str, ...]:
-        """Deletes these runs, but none that is not finished, and returns those that are deleted."""
+        """Delete those of these runs that have ended, and return their ids."""
         with self._db.change():
             return tuple(run_id for run_id in run_ids if self._db.do("delete_run", id=run_id))
 
     def assign(self, job_id: int, host: str, mode: Mode) -> Attempt:
-        """Gives a pending job a host: the job is ACTIVE with a new ASSIGNED attempt."""
+        """Assign a pending job to a host: take the job to ACTIVE, with a new ASSIGNED attempt."""
         with self._drive_job(job_id) as job:
             self._step_job(job_id, job, JobEvent.ASSIGN)
             return rows.attempt(self._db.row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock()))
@@ -201,12 +203,12 @@ class Store:
     def move_attempt(
         self, attempt_id: int, event: AttemptEvent, *, code: str = "", message: str = "", digest: str = ""
     ) -> AttemptState:
-        """The attempt's next state, committed. What is reported of one that has ended or won is dropped: it stays.
+        """Commit the attempt's next state and return it. An event of an attempt that has ended or won is dropped.
 
-        Raises ForbiddenTransitionError where the table has no such step.
+        Raises ForbiddenTransitionError where the state table does not allow the event.
         """
-        found = self._db.row("attempt_state", id=attempt_id)
-        with self._drive(found["run_id"]):
+        attempt = self._db.row("attempt_state", id=attempt_id)
+        with self._drive(attempt["run_id"]):
             row = self._db.row("attempt_state", id=attempt_id)
             before = AttemptState(row["state"])
             step = AttemptStep(parse(row["platform"]), row["number"], before, event, None)
@@ -228,7 +230,7 @@ class Store:
         return state
 
     def move_job(self, job_id: int, event: JobEvent) -> JobState:
-        """The job's next state, committed. What is reported of one that has ended is dropped: it stays."""
+        """Commit the job's next state and return it. An event of a job that has ended is dropped."""
         with self._drive_job(job_id) as job:
             before = JobState(job["state"])
             if states.ended(before):
@@ -237,9 +239,9 @@ class Store:
             return self._step_job(job_id, job, event)
 
     def verify_job(self, job_id: int, child: Mapping[str, object], *, winner: int | None) -> bool:
-        """The job has its child: from attempt `winner`, which is PUSHED, or reused where that is None.
+        """Take the job to VERIFIED, with the child of attempt `winner`, which is PUSHED, or a reused child for None.
 
-        False where it is dropped, the job or that attempt having ended before.
+        Return False, and drop the event, where the job or that attempt has already ended.
         """
         event = JobEvent.REUSE if winner is None else JobEvent.VERIFY
         with self._drive_job(job_id) as job:
@@ -252,7 +254,7 @@ class Store:
             return True
 
     def move_target(self, run_id: str, event: TargetEvent, *, digest: str = "") -> TargetState:
-        """The target's next state, committed; `digest` is the index's, once it is known."""
+        """Commit the target's next state and return it; `digest` is that of the index, once it is known."""
         with self._drive(run_id):
             before = TargetState(self._known(run_id)["target_state"])
             state = states.after(states.TARGET, before, event)
@@ -261,7 +263,7 @@ class Store:
         return state
 
     def expect_tag(self, run_id: str, reference: str, previous: str) -> None:
-        """Remembers what the tag was before this run; the first word stands."""
+        """Store the digest that the tag had before this run. A later call does not change it."""
         with self._drive(run_id):
             self._db.do("insert_tag", run_id=run_id, reference=reference, previous=previous)
 
@@ -271,20 +273,20 @@ class Store:
             self._tell(run_id, TagMoved(reference))
 
     def finish(self, run_id: str, exit_code: int) -> None:
-        """The run is over, its target having ended before, and with it the lease."""
+        """End the run and its lease. Its target must have ended before."""
         with self._drive(run_id):
             self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, RunEnded(exit_code))
 
     def sightings(self) -> dict[tuple[str, str], LastProbe]:
-        """What is remembered of hosts, by name and address."""
+        """Return the last probe of each host, by name and address."""
         return {(row["host"], row["address"]): rows.sighting(row) for row in self._db.all("sightings")}
 
     def saw_host(self, host: str, address: str, seen: LastProbe) -> None:
-        """The host answered. That it did not before is over."""
+        """Store the observation of a host that answered, and delete an earlier failure to answer."""
         with self._db.change():
-            self._db.do("forget_hosts", before=self._clock() - _FORGOTTEN_S)
+            self._db.do("forget_hosts", before=self._clock() - _FACTS_RETENTION_S)
             self._db.do(
                 "saw_host",
                 host=host,
@@ -296,40 +298,40 @@ class Store:
             )
 
     def missed_host(self, host: str, address: str, message: str, hint: str) -> None:
-        """Nothing answered at this address. What the host was when it last did stays known."""
+        """Store that the host did not answer at this address. Its last observation stays."""
         with self._db.change():
             values = {"host": host, "address": address, "at": self._clock()}
             self._db.do("missed_host", **values, message=message, hint=hint)
 
     @contextlib.contextmanager
     def _drive(self, run_id: str) -> Iterator[None]:
-        """A change of a run that this object drives."""
+        """Run the block in a transaction that changes a run. Raises HeldError `taken` without the run's lease."""
         with self._db.change():
             self._leases.hold(run_id)
             yield
 
     @contextlib.contextmanager
     def _drive_job(self, job_id: int) -> Iterator[Any]:
-        """The same; gives the row of the job."""
+        """Do the same as `_drive` for the run of a job, and give the row of the job."""
         with self._drive(self._db.row("job_state", id=job_id)["run_id"]):
             yield self._db.row("job_state", id=job_id)
 
     def _known(self, run_id: str) -> Any:  # noqa: ANN401 - a row's columns have no static type
-        found = self._db.all("run", id=run_id)
-        if not found:
+        matches = self._db.all("run", id=run_id)
+        if not matches:
             raise UsageError(f"there is no run '{run_id}'", hint="list them with: archloom runs")
-        return found[0]
+        return matches[0]
 
     def _heads(self, query: str, **values: object) -> Iterator[Run]:
-        """Runs without what other tables have of them but the lease: one query, however many there are."""
+        """Yield runs without jobs and tag moves: one query, and one for the lease of each unfinished run."""
         for row in self._db.all(query, **values):
             lease = self._leases.of(row["id"]) if row["finished_at"] is None else None
             yield rows.run(row, lease, (), ())
 
     def _first(self, query: str, **values: object) -> Run | None:
         with self._db.snapshot():
-            found = self._db.all(query, **values)
-            return self.run(found[0]["id"]) if found else None
+            matches = self._db.all(query, **values)
+            return self.run(matches[0]["id"]) if matches else None
 
     def _win(self, job_id: int, job: Any, winner: int) -> bool:  # noqa: ANN401
         attempt = self._db.row("attempt_state", id=winner)
@@ -352,5 +354,5 @@ class Store:
         self._tell(job["run_id"], JobStep(parse(job["platform"]), JobState(job["state"]), event, None), **data)
 
     def _tell(self, run_id: str, step: Step, **data: str) -> None:
-        kept = json.dumps({key: value for key, value in data.items() if value})
-        self._db.do("insert_event", run_id=run_id, at=self._clock(), what=str(step), data=kept)
+        values = json.dumps({key: value for key, value in data.items() if value})
+        self._db.do("insert_event", run_id=run_id, at=self._clock(), what=str(step), data=values)

@@ -1,4 +1,4 @@
-"""What SQLite and the file system say when a store cannot be used, translated into what a person can do about it."""
+"""Translate errors of SQLite and of the file system to ArchloomErrors with a hint for the user."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from coordinator.errors import ArchloomError, LostError, UsageError
 
-# The codes of troubles in which a file takes no changes, but what it holds can be read.
+# The codes of errors with which a file cannot be changed, but can be read.
 LOSABLE = frozenset({"readonly", "disk", "locked"})
-# The codes of those that somebody can go on from who needs nothing of what the file holds. A store of a newer archloom
-# (`future`) and a folder that other machines write too (`shared`) are for the user to decide about.
+# The codes of errors with which a command can continue if it needs nothing from the file. A store of a newer archloom
+# (`future`) and a folder that other machines write too (`shared`) are not among them: these the user has to solve.
 DISPENSABLE = LOSABLE | {"corrupt"}
-_ELSEWHERE = "give another state folder with XDG_STATE_HOME"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OTHER_FOLDER = "give another state folder with XDG_STATE_HOME"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
 def translated(path: Path | None) -> Iterator[None]:
-    """Raises what the block raises of SQLite's or the system's as an ArchloomError about the store at `path`."""
+    """Raise errors of SQLite and of the file system in the block as an ArchloomError about the store at `path`."""
     try:
         yield
     except OSError as error:
@@ -33,8 +33,10 @@ def translated(path: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def foreign(path: Path | None) -> Iterator[None]:
-    """Raises UsageError `corrupt` where a statement does not fit the tables of a file that is being opened: somebody
-    else's. Once it is open, they are ours, and what does not fit is a mistake of ours."""
+    """Raise UsageError `corrupt` where a statement does not fit the tables of a file that is being opened.
+
+    Another program wrote that file. Once a file is open, a statement that does not fit is a bug in archloom.
+    """
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -46,7 +48,7 @@ def foreign(path: Path | None) -> Iterator[None]:
 def from_the_future(path: Path | None, found: int, known: int) -> UsageError:
     return UsageError(
         f"{path} was written by a newer archloom (store version {found}, this one reads {known})",
-        hint=f"update archloom, or {_ELSEWHERE}",
+        hint=f"update archloom, or {_OTHER_FOLDER}",
         code="future",
     )
 
@@ -64,7 +66,7 @@ def damaged(path: Path | None, why: object) -> UsageError:
 
 
 def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
-    """The error as a person is told it."""
+    """Return the error of SQLite as an ArchloomError with a hint."""
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
     match name.split("_")[1] if name.startswith("SQLITE_") else "":
         case "FULL" | "IOERR":
@@ -73,7 +75,7 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
             hint = f"try again when it is done; this names it: fuser -v {_quoted(path)}"
             return LostError(f"{path} is locked by another program", hint=hint, code="locked")
         case "READONLY" | "CANTOPEN" | "PERM":
-            return UsageError(f"cannot write {path}: {error}", hint=_ELSEWHERE, code="readonly")
+            return UsageError(f"cannot write {path}: {error}", hint=_OTHER_FOLDER, code="readonly")
         case "CORRUPT" | "NOTADB":
             return damaged(path, error)
         case _:
@@ -81,11 +83,11 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
 
 
 def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
-    if error.errno in _FULL:
+    if error.errno in _DISK_FULL:
         return _full(path, error.strerror)
-    hint, folder = _ELSEWHERE, path.parent if path else ""
+    hint, folder = _OTHER_FOLDER, path.parent if path else ""
     if isinstance(error, PermissionError):
-        hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_ELSEWHERE}'
+        hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_OTHER_FOLDER}'
     return UsageError(f"cannot use the state folder {folder}: {error.strerror}", hint=hint, code="readonly")
 
 
@@ -95,7 +97,7 @@ def _full(path: Path | None, why: object) -> LostError:
 
 
 def _put_away(path: Path | None) -> str:
-    """Its journal goes with it: beside a new file it would be taken for that one's."""
+    """Return the hint to move the file away with its journal: SQLite would apply the journal to a new file."""
     if path is None:
         return ""
     folder = _quoted(path.parent / "bad")

@@ -1,4 +1,4 @@
-"""`archloom build`: what is asked becomes a run, and the run is driven to its end."""
+"""`archloom build`: create a run from the request, and drive it to its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryOf:
-    """The run that this one is another try of: from the same inputs, and only `platforms` are built."""
+    """The run that is retried: the new run has the same inputs, and builds only `platforms`."""
 
     run: str
     earlier: Earlier
@@ -46,8 +46,9 @@ class RetryOf:
 async def build(
     request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit, retry_of: RetryOf | None = None
 ) -> RunResult:
-    """Build what is asked and move the tags. Raises ArchloomError with the exit code; its message says whether any of
-    the tags has moved.
+    """Build the request and move the tags.
+
+    Raises ArchloomError with the exit code; its message says which tags were moved, or that none was touched.
     """
     interrupted = InterruptedRunError(f"interrupted; {', '.join(map(str, request.target.tags))} not touched")
     return await run_in_foreground(
@@ -63,9 +64,9 @@ async def prepare(
     stack: AsyncExitStack,
     retry_of: RetryOf | None = None,
 ) -> PreparedRun:
-    """A new run of this request, in the store and under our lease, with hosts for what has to be built.
+    """Create a run of this request in the store, with its lease held and hosts for the platforms to build.
 
-    What it opens is closed with `stack`. Where it raises ArchloomError there is no run.
+    What it opens is closed with `stack`. Where it raises ArchloomError, no run was created.
     """
     began = env.clock()
     check_names(request.asked.names, inventory.hosts)
@@ -77,7 +78,7 @@ async def prepare(
     await session.registries.check_push(request.target.repositories)
     inputs = await _gather(request, session, retry_of)
     platforms = request.target.platforms
-    # A nonce is of one run: nothing can have its build ids yet.
+    # A new nonce gives new build ids, so the registry cannot have these children.
     may_be_reused = platforms if retry_of or not inputs.unstable else ()
     reused = await find_reusable(request, inputs, may_be_reused, session.registries)
     to_build = [
@@ -90,7 +91,7 @@ async def prepare(
     report_skipped_hosts(plan, emit)
     await stack.enter_async_context(session.farm.sweeping(lambda name: store.has_ended(run_of(name))))
     driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
-    # Before there is a run: an interrupt here leaves none behind.
+    # Before the run is created: an interrupt during this write leaves no run in the store.
     await keep_inputs(env.state, run_id, inputs, plan, emit)
     run = store.create_run(
         run_id,

@@ -1,4 +1,4 @@
-"""A run that somebody wants no more: whoever drives it is asked, and where nobody does, we end it ourselves."""
+"""`archloom cancel`: ask the driver of the run to end it; end it in this process where no driver is alive."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from coordinator.state.open_store import open_store
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 
-_LOOK_S = 0.2
-# A driver hears it within a second, and gives its hosts forty to let go.
-_PATIENCE_S = 60.0
+_POLL_S = 0.2
+# A driver notices the request within 1 s, then waits at most 40 s for its hosts.
+_DRIVER_TIMEOUT_S = 60.0
 
 
 async def cancel(run_id: str, hosts: Callable[[], Inventory], env: Environment, emit: Emit) -> Run:
-    """The run as it ended, which may be otherwise: it was published just then. Nothing is left on hosts that answer.
+    """Cancel the run; return it as it ended, which may be published. Its jobs are deleted on hosts that answer.
 
-    `hosts` are asked for where nobody drives the run. Raises LostError where its driver does not let go of it.
+    `hosts` loads the inventory, and is called only where no driver is alive. Raises LostError `held` where the driver
+    does not end the run in time.
     """
     with open_store(env) as store:
         store.ask_cancel(run_id)
         driver = this_driver(env.holder, secrets.token_hex(8))
-        held = await _taken(run_id, driver, store)
+        held = await _take_lease(run_id, driver, store)
         if held is not None:
             try:
                 await _end(held, hosts(), store, env, emit)
@@ -46,19 +47,19 @@ async def cancel(run_id: str, hosts: Callable[[], Inventory], env: Environment, 
         return store.run(run_id)
 
 
-async def _taken(run_id: str, driver: Driver, store: Store) -> Run | None:
-    """The run once nobody drives it any more; `None` where its driver has ended it."""
-    while_held = ""
+async def _take_lease(run_id: str, driver: Driver, store: Store) -> Run | None:
+    """Take the lease once the run has no live driver, and return the run; None where its driver has ended it."""
+    held_message = ""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_DRIVER_TIMEOUT_S):
             while not store.has_ended(run_id):
                 try:
                     return store.drive(run_id, driver)
                 except HeldError as error:
-                    while_held = error.message
-                await asyncio.sleep(_LOOK_S)
+                    held_message = error.message
+                await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        message = f"run {run_id} was asked to end, and still goes on: {while_held}"
+        message = f"run {run_id} was asked to end, and still goes on: {held_message}"
         raise LostError(message, hint="end that process, then say it again", code="held") from None
     return None
 
@@ -78,7 +79,7 @@ async def _end(run: Run, inventory: Inventory, store: Store, env: Environment, e
             builders={},
         )
         await end_cancelled(PreparedRun(context=context, candidates={}, began=env.clock(), resumed=True))
-        # Its driver may have died before it tidied up behind what was done.
+        # The driver may have died before it deleted finished attempts on their hosts.
         attempts = [
             AttemptContext(run=context, job=job, attempt=attempt) for job in run.jobs for attempt in job.attempts
         ]

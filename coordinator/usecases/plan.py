@@ -1,4 +1,4 @@
-"""Who would build what, and why: `archloom plan`."""
+"""`archloom plan`: which host would build which platform, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coordinator.run.inputs.gather import read_dockerfile
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
-    """The plan of this request; nothing is sent anywhere, and no registry is asked."""
+    """Return the plan of this request. Hosts are probed, but get no job; no registry is asked."""
     tell_of_inventory(inventory, emit)
     check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
@@ -28,5 +28,5 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
         probing = await stack.enter_async_context(Probing(farm, inventory, memory, env, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
-        found = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)
-        return plan_for(request, inventory, found, farm, jobs)
+        outcomes = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)
+        return plan_for(request, inventory, outcomes, farm, jobs)

@@ -1,4 +1,4 @@
-"""A run that its coordinator has left: taken up where the store says it was, and driven to its end."""
+"""`archloom resume`: take over an unfinished run from its state in the store, and drive it to its end."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 
 
 async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -> RunResult:
-    """Go on with an unfinished run, as `build` would have. Raises HeldError where somebody drives it, and UsageError
-    where what it was asked to build is not here any more and is needed: then it stays as it is.
+    """Drive an unfinished run to its end, as `build` would have.
+
+    Raises HeldError where another coordinator drives it, and UsageError where its inputs have changed and are still
+    needed: the run is then left unchanged.
     """
     interrupted = InterruptedRunError(
         f"interrupted; run {run.id} and {', '.join(run.asked_tags)} are as they were",
@@ -51,9 +53,9 @@ async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -
 async def prepare(
     run_id: str, inventory: Inventory, env: Environment, emit: Emit, stack: AsyncExitStack
 ) -> PreparedRun:
-    """The run as its last coordinator left it, under our lease, with hosts for what is left of it.
+    """Take the lease of the run; return it as its last coordinator left it, with hosts for its unfinished jobs.
 
-    What it opens is closed with `stack`; a run that has not ended by then is released for the next coordinator.
+    What it opens is closed with `stack`; a run that has not ended by then is released for another coordinator.
     """
     began = env.clock()
     store = stack.enter_context(open_store(env, without_history(emit)))
@@ -64,8 +66,8 @@ async def prepare(
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))
     request = from_stored(run.request)
     taken = await _take_up(run, request, session)
-    over = _over(run)
-    sweeping = session.farm.sweeping(lambda name: name in over or store.has_ended(run_of(name)))
+    obsolete = _obsolete_jobs(run)
+    sweeping = session.farm.sweeping(lambda name: name in obsolete or store.has_ended(run_of(name)))
     await stack.enter_async_context(sweeping)
     context = RunContext(
         session=session,
@@ -79,65 +81,70 @@ async def prepare(
 
 
 def _release_unfinished(store: Store, run_id: str) -> None:
-    # Another coordinator may have taken it over meanwhile, and then it is not ours to release.
+    # Another coordinator may have taken the lease over since.
     with contextlib.suppress(HeldError):
         if not store.has_ended(run_id):
             store.release(run_id)
 
 
 def _check_newest(run: Run, store: Store) -> None:
-    """A tag that a later run has moved is not moved back by one that was left lying."""
-    mine = set(run.asked_tags)
+    """Raise UsageError `superseded` where a later run has published one of the tags: it must not be moved back."""
+    tags = set(run.asked_tags)
     later = store.find_runs(
         lambda other: (
-            other.created_at > run.created_at and other.exit_code == Exit.DONE and bool(mine & {*other.asked_tags})
+            other.created_at > run.created_at and other.exit_code == Exit.DONE and bool(tags & {*other.asked_tags})
         ),
         1,
     )
     if later and run.finished_at is None:
-        tags = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)
+        published = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)
         raise UsageError(
-            f"run {later[0].id}, begun later than run {run.id}, has published {tags} since",
+            f"run {later[0].id}, begun later than run {run.id}, has published {published} since",
             hint=f"give this one up: archloom cancel {run.id}\n"
-            f"to have its image as {tags} all the same, then: archloom retry {run.id}",
+            f"to have its image as {published} all the same, then: archloom retry {run.id}",
             code="superseded",
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """What a run goes on with: its inputs, or why they are gone, and the hosts for what is left of it."""
+class _Resumption:
+    """What a resumed run continues with: its inputs, or why they are gone, and the hosts for its unfinished jobs."""
 
     gathered: Inputs | InputsGone
     by_platform: Mapping[Platform, Sequence[Candidate]]
     builders: Mapping[tuple[Platform, str], Builder]
 
 
-async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Taken:
-    """Hosts that hold something of the run are asked first: what they have built meanwhile is not built again."""
+async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resumption:
+    """Gather the inputs again, and plan the unfinished jobs.
+
+    Hosts with an attempt of the run are probed first: what they have built since is not built again.
+    """
     _check_hosts(run, session.farm.hosts.keys())
     await session.registries.check_push(request.target.repositories)
     await session.probing.all(
         {attempt.host for job in run.jobs for attempt in job.attempts} & session.farm.hosts.keys()
     )
-    gathered = await _gathered(run, request, session)
-    left = [job for job in run.jobs if not states.ended(job.state)]
+    gathered = await _gather_again(run, request, session)
+    unfinished = [job for job in run.jobs if not states.ended(job.state)]
     if isinstance(gathered, InputsGone):
-        _refuse_or_tell(run, left, gathered, session)
-        return _Taken(gathered=gathered, by_platform={}, builders={})
-    pending = [job.platform for job in left if job.state is JobState.PENDING]
+        _check_sent(run, unfinished, gathered, session)
+        return _Resumption(gathered=gathered, by_platform={}, builders={})
+    pending = [job.platform for job in unfinished if job.state is JobState.PENDING]
     reused = await find_reusable(request, gathered, pending, session.registries)
     take_reused(session.store, run, reused)
-    plan = await plan_jobs(request, gathered, [job.platform for job in left if job.platform not in reused], session)
-    # A job that is on a host needs no other, unless it is lost there.
+    plan = await plan_jobs(
+        request, gathered, [job.platform for job in unfinished if job.platform not in reused], session
+    )
+    # A job that is on a host needs another one only if it is lost.
     chosen = candidates(plan, needed=pending)
     report_skipped_hosts(plan, session.emit)
-    return _Taken(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
+    return _Resumption(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
 
 
-async def _gathered(run: Run, request: BuildRequest, session: Session) -> Inputs | InputsGone:
-    """What the run builds from, exactly as it began, or why that cannot be had any more."""
-    # A run that an older archloom began has not kept what it was made from.
+async def _gather_again(run: Run, request: BuildRequest, session: Session) -> Inputs | InputsGone:
+    """Gather the inputs that the run began with; return InputsGone where they are no longer the same."""
+    # Older versions of archloom did not store the inputs of a run.
     earlier = Earlier.from_json(run.inputs) if run.inputs else None
     try:
         inputs = await gather(request.target, read_dockerfile(request.target), session.registries, earlier)
@@ -151,7 +158,10 @@ async def _gathered(run: Run, request: BuildRequest, session: Session) -> Inputs
 
 
 def _check_hosts(run: Run, hosts: Collection[str]) -> None:
-    """What a host is at work on is not begun anew elsewhere only because another inventory was given."""
+    """Raise UsageError where the inventory lacks a host with an open attempt.
+
+    Otherwise the job would start again on another host, only because another inventory was given.
+    """
     for job in run.jobs:
         attempt = job.attempt
         if attempt and not states.ended(attempt.state) and not states.ended(job.state) and attempt.host not in hosts:
@@ -161,9 +171,12 @@ def _check_hosts(run: Run, hosts: Collection[str]) -> None:
             )
 
 
-def _refuse_or_tell(run: Run, left: Iterable[Job], gone: InputsGone, session: Session) -> None:
-    """What hosts have been sent is built as it was asked for; what they have not would be something else now."""
-    lacking = [job.platform for job in left if _needs_inputs(job)]
+def _check_sent(run: Run, unfinished: Iterable[Job], gone: InputsGone, session: Session) -> None:
+    """Raise UsageError `changed` where a job's inputs are not on its host yet, else emit a notice.
+
+    Inputs that were sent are built as requested; a job that has none yet would build something else.
+    """
+    lacking = [job.platform for job in unfinished if _needs_inputs(job)]
     if lacking:
         raise UsageError(
             f"{gone.reason}; not sent yet: {', '.join(map(str, lacking))}",
@@ -178,8 +191,8 @@ def _needs_inputs(job: Job) -> bool:
     return job.attempt is None or job.state is JobState.PENDING or job.attempt.state in _NOT_SENT
 
 
-def _over(run: Run) -> frozenset[str]:
-    """The names on hosts of what this run needs no more."""
+def _obsolete_jobs(run: Run) -> frozenset[str]:
+    """Return the names on hosts of the run's jobs that it no longer needs."""
     return frozenset(
         agent_job(run.id, job, attempt)
         for job in run.jobs

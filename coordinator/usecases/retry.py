@@ -1,4 +1,4 @@
-"""A run that ended without its tags, tried again: what failed or was lost is built, the rest is reused."""
+"""`archloom retry`: run an unpublished run again. Failed and lost jobs are built, verified children are reused."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from coordinator.usecases.build import RetryOf, build
 async def retry(
     run: Run, platforms: Sequence[Platform], inventory: Inventory, env: Environment, emit: Emit
 ) -> RunResult:
-    """A new run of what `run` was asked, from the same inputs. With `platforms`, only these of it are built.
+    """Start a new run with the request and the inputs of `run`. With `platforms`, build only these.
 
-    Raises UsageError where there is nothing to try again, or where what was asked for is not here any more.
+    Raises UsageError where there is nothing to retry, or where the inputs have changed.
     """
     _check_ended(run)
     if not run.inputs:
-        raise UsageError(f"run {run.id} was made by an older archloom, which kept too little of it", hint=_ANEW)
+        raise UsageError(f"run {run.id} was made by an older archloom, which kept too little of it", hint=_REBUILD_HINT)
     wanted = frozenset(platforms) or frozenset(job.platform for job in run.jobs)
     _check_named(run, wanted)
     retry_of = RetryOf(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
     return await build(from_stored(run.request), inventory, env, emit, retry_of)
 
 
-_ANEW = "build it anew with archloom build; what the registry has already is reused"
+_REBUILD_HINT = "build it anew with archloom build; what the registry has already is reused"
 
 
 def _check_ended(run: Run) -> None:
@@ -41,13 +41,13 @@ def _check_ended(run: Run) -> None:
         hint = f"wait for it: archloom wait {run.id}; where nobody drives it, go on with it: archloom resume {run.id}"
         raise UsageError(f"run {run.id} has not ended", hint=hint)
     if run.target_state is TargetState.PUBLISHED:
-        raise UsageError(f"run {run.id} is published: there is nothing to try again", hint=_ANEW)
+        raise UsageError(f"run {run.id} is published: there is nothing to try again", hint=_REBUILD_HINT)
 
 
 def _check_named(run: Run, wanted: Collection[Platform]) -> None:
-    done = [platform for platform in wanted if run.job_of(platform).state is JobState.VERIFIED]
-    if len(done) == len(wanted) < len(run.jobs):
-        left = ", ".join(str(job.platform) for job in run.jobs if job.state is not JobState.VERIFIED)
+    verified = [platform for platform in wanted if run.job_of(platform).state is JobState.VERIFIED]
+    if len(verified) == len(wanted) < len(run.jobs):
+        missing = ", ".join(str(job.platform) for job in run.jobs if job.state is not JobState.VERIFIED)
         raise UsageError(
-            f"{', '.join(map(str, done))} of run {run.id} needs no other try", hint=f"what is missing: {left}"
+            f"{', '.join(map(str, verified))} of run {run.id} needs no other try", hint=f"what is missing: {missing}"
         )

@@ -1,4 +1,4 @@
-"""What is told of a run to whoever asks about it and does not drive it."""
+"""Questions about a run from a process that does not drive it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from coordinator.store.processes import is_alive
 
 
 def status_of(run: Run, clock: Callable[[], float]) -> Status:
-    """What has become of the run by now, as far as this machine can tell."""
+    """Return the status of the run; whether its driver is alive is known only for processes of this coordinator."""
     return status(run, clock(), is_alive)
 
 
 def jobs_of(run: Run, platform: Platform | None) -> tuple[Job, ...]:
-    """The jobs of the run, or the one of this platform. Raises UsageError where it has none."""
+    """Return the jobs of the run, or only the job of this platform. Raises UsageError where the run has none for it."""
     return run.jobs if platform is None else (run.job_of(platform),)
 
 
 def abandoned(run: Run, clock: Callable[[], float]) -> LostError:
-    """The error for a run that is not over and that nobody drives."""
-    was = f": {run.lease.driver.holder} did, last heard of {ago(clock() - run.lease.beat_at)}" if run.lease else ""
+    """Return the error for an unfinished run without a driver."""
+    last_driver = (
+        f": {run.lease.driver.holder} did, last heard of {ago(clock() - run.lease.beat_at)}" if run.lease else ""
+    )
     return LostError(
-        f"nobody drives run {run.id} any more{was}", hint=f"go on with it: archloom resume {run.id}", code="abandoned"
+        f"nobody drives run {run.id} any more{last_driver}",
+        hint=f"go on with it: archloom resume {run.id}",
+        code="abandoned",
     )
 
 
 def ended_badly(run: Run, message: str = "", hint: str = "") -> ArchloomError | None:
-    """The error a run ended with, told again; `None` for one that ended well.
+    """Return the error that the run ended with; None where it ended with exit code 0.
 
-    `message` and `hint` are those of its record, empty where it has none.
+    `message` and `hint` are those of the run's record, empty where it has none.
     """
     code = Exit.BUG if run.exit_code is None else run.exit_code
     if code == Exit.DONE:
         return None
     if message:
         return of_exit(code, message, hint=hint)
-    known = run_error(run, ", ".join(run.asked_tags))
-    if known is not None and known.exit_code == code:
-        return known
+    job_error = run_error(run, ", ".join(run.asked_tags))
+    if job_error is not None and job_error.exit_code == code:
+        return job_error
     return of_exit(code, f"run {run.id} ended with exit code {code}", hint=f"what was built: archloom logs {run.id}")

@@ -1,6 +1,6 @@
-"""`archloom boards`: the hosts of the inventory, looked at, added and removed.
+"""`archloom boards`: show, add and remove the hosts of the inventory.
 
-A first word that is no subcommand is a host: `archloom boards pi5` shows that one.
+A first word that is not a subcommand is a host: `archloom boards pi5` shows the host pi5.
 """
 
 from __future__ import annotations

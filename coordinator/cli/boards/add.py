@@ -1,4 +1,4 @@
-"""`archloom boards add`: a host from nothing to an entry of the inventory."""
+"""`archloom boards add`: set up SSH access to a host, probe it, and add it to the inventory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.errors import Exit
 
-_HOW = {
+_MODE_TEXT = {
     Mode.NATIVE: "natively",
     Mode.COMPAT: "in its CPU's 32-bit or older mode",
     Mode.CROSS: "by cross-compiling",
@@ -46,7 +46,7 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
     from coordinator.config.locate import label
     from coordinator.usecases.boards.enrol import Addition, add
 
-    wanted = Addition(
+    addition = Addition(
         target=target,
         name=name,
         kind=Kind.EMULATOR if emulator else Kind.BOARD,
@@ -54,13 +54,15 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
         yes=yes,
         inventory=inventory,
     )
-    added = add(wanted, read_environment(), Terminal())
+    added = add(addition, read_environment(), Terminal())
     file, host = label(added.file), added.host
     if added.is_new_file:
-        keeps = ", with this machine as the emulator it was" if not host.address.is_local else ""
-        print_message(f"{file}: created{keeps}")
-    what = f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
-    print_message(f"{file}: {what}")
+        emulator_note = ", with this machine as the emulator it was" if not host.address.is_local else ""
+        print_message(f"{file}: created{emulator_note}")
+    outcome = (
+        f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
+    )
+    print_message(f"{file}: {outcome}")
     usable = tell(host, added.found)
     print_message(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
     return Exit.DONE if usable else Exit.LOST
@@ -72,12 +74,12 @@ def _build(found: Facts | Unreachable) -> str:
 
 
 def tell(host: Host, found: Facts | Unreachable) -> bool:
-    """Says what the host can build and what is wrong with it; whether it can build anything."""
+    """Print what the host can build and its problems. Return whether it can build anything."""
     name = host.name
     if isinstance(found, Unreachable):
         print_message(f"{name}: {found.message}{_hint(found.hint)}")
         return False
-    for mode, how in _HOW.items():
+    for mode, how in _MODE_TEXT.items():
         platforms = ", ".join(str(platform) for platform in found.in_mode(mode))
         emulates = host.kind is Kind.EMULATOR or mode is not Mode.EMULATED
         if platforms and emulates and not found.blocking:

@@ -1,4 +1,4 @@
-"""`archloom boards import`: inventory entries from what other tools know about machines."""
+"""`archloom boards import`: print inventory entries for the machines that other tools list."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def ansible(file: str, *, as_json: bool) -> None:
 
     if file == _STDIN:
         label = "standard input"
-        found = source.parse(files.decoded(sys.stdin.buffer.read(), label), label)
+        imported = source.parse(files.decoded(sys.stdin.buffer.read(), label), label)
     else:
-        found = source.read(_path(file), Path.home())
-    _print(found, as_json=as_json)
+        imported = source.read(_path(file), Path.home())
+    _print(imported, as_json=as_json)
 
 
 @command.command("buildx", epilog="\b\nExample:\n  archloom boards import buildx")
@@ -88,13 +88,13 @@ def _print(found: Found, *, as_json: bool) -> None:
     from coordinator.config.imports import render
     from coordinator.config.imports.entries import entries
 
-    made = entries(found)
-    for note in made.notes:
+    rendered = entries(found)
+    for note in rendered.notes:
         print_message("note: " + note.replace("\n", "\n      "))
-    if not made.boards and not made.emulators:
+    if not rendered.boards and not rendered.emulators:
         hint = "add one yourself: archloom boards add USER@HOST"
-        raise UsageError(f"{made.source} has no host that archloom could use", hint=hint, code="import")
+        raise UsageError(f"{rendered.source} has no host that archloom could use", hint=hint, code="import")
     if as_json:
-        print_json(render.document(made))
+        print_json(render.document(rendered))
     else:
-        print_data(render.yaml_text(made))
+        print_data(render.yaml_text(rendered))

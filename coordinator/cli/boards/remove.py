@@ -1,4 +1,4 @@
-"""`archloom boards remove`: a host out of the inventory, and archloom off the host."""
+"""`archloom boards remove`: remove a host from the inventory, and with --purge archloom from the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`archloom boards [show]`: the hosts of the inventory, as they are or as they were a moment ago."""
+"""`archloom boards [show]`: show the hosts of the inventory, by new or recent facts."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _troubles(host: Host, look: Look) -> tuple[Problem, ...]:
 
 
 def _to_json(host: Host, look: Look) -> dict[str, object]:
-    about: dict[str, object] = {
+    common: dict[str, object] = {
         "name": host.name,
         "kind": host.kind,
         "address": str(host.address),
@@ -179,8 +179,8 @@ def _to_json(host: Host, look: Look) -> dict[str, object]:
     found = look.found
     if isinstance(found, Unreachable):
         document = {"state": "unreachable", "alive": found.alive, "message": found.message, "hint": found.hint}
-        return {**about, **document, "last_seen": _last_seen(found, look)}
-    return {**about, **found.to_json()}
+        return {**common, **document, "last_seen": _last_seen(found, look)}
+    return {**common, **found.to_json()}
 
 
 def _last_seen(found: Unreachable, look: Look) -> dict[str, object] | None:

@@ -1,4 +1,4 @@
-"""`archloom boards trust`: the new key of a host that was set up anew."""
+"""`archloom boards trust`: store the new host key of a reinstalled host."""
 
 from __future__ import annotations
 

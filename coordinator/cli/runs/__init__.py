@@ -1,4 +1,4 @@
-"""`archloom runs`: the runs this machine remembers, listed and forgotten."""
+"""`archloom runs`: list and delete the runs in the store of this coordinator."""
 
 from __future__ import annotations
 

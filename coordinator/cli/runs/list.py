@@ -1,4 +1,4 @@
-"""`archloom runs [list]`: what was built and what is being built, newest first."""
+"""`archloom runs [list]`: list the runs, newest first."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from coordinator.usecases.watch import status_of
 def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
     env = read_environment()
-    wanted = None if tag is None else references.parse(tag)
+    reference = None if tag is None else references.parse(tag)
 
     def is_wanted(run: Run) -> bool:
-        return (wanted is None or _has(run, wanted)) and (not state or status_of(run, env.clock) in state)
+        return (reference is None or _has(run, reference)) and (not state or status_of(run, env.clock) in state)
 
     with open_store(env) as store:
         runs = [(run, status_of(run, env.clock)) for run in store.find_runs(is_wanted, limit)]

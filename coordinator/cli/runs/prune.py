@@ -1,4 +1,4 @@
-"""`archloom runs prune`: old runs are forgotten, with their logs and records. Images and tags are not touched."""
+"""`archloom runs prune`: delete old runs, with their logs and records. Images and tags stay."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from coordinator.state.open_store import open_store
 from coordinator.state.retention import drop_folders, measure_folders, stray_folders
 
 _DEFAULT_AGE = "30d"
-_LONGEST_S = 100 * 366 * 86400.0
+_MAX_AGE_S = 100 * 366 * 86400.0
 
 
 def _seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        return parsers.duration(value, shortest=0, longest=_LONGEST_S)
+        return parsers.duration(value, shortest=0, longest=_MAX_AGE_S)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from error
 
@@ -43,7 +43,7 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
         raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
     env = read_environment()
     now = env.clock()
-    age = parsers.duration(_DEFAULT_AGE, 0, _LONGEST_S) if older_than is None else older_than
+    age = parsers.duration(_DEFAULT_AGE, 0, _MAX_AGE_S) if older_than is None else older_than
     with open_store(env) as store, watching(Progress.PLAIN, sys.stderr) as watch:
         runs = store.runs(limit=None)
         old = too_old(runs, now - age) if keep is None else too_many(runs, keep)
@@ -52,7 +52,7 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
         if dry_run:
             freed = measure_folders(env.state, [*names, *stray])
         else:
-            # Forgotten first: what is left of one that is not deleted to the end is nobody's, and goes the next time.
+            # The store first: a folder that cannot be deleted then belongs to no run, and the next prune deletes it.
             names = list(store.prune(names))
             freed = drop_folders(env.state, [*names, *stray], watch)
     if as_json:

@@ -21,7 +21,7 @@ _NO_HINT = "name an inventory: INI, YAML, or what `ansible-inventory --list` pri
 _SSH = ("", "ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh", "ansible.builtin.paramiko_ssh")
 _LOCAL = ("local", "ansible.builtin.local")
 _ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
-# Of two spellings the older one wins, as in Ansible's ssh connection: `ansible -vvvv` shows it.
+# Of two spellings the older one wins, as in Ansible's ssh connection plugin: `ansible -vvvv` shows it.
 _HOST = ("ansible_ssh_host", "ansible_host")
 _USER = ("ansible_ssh_user", "ansible_user")
 _PORT = ("ansible_ssh_port", "ansible_port")
@@ -34,7 +34,7 @@ _MAP_KEY = re.compile(r"[\w.-]+:\s*(#.*)?\Z")
 
 @dataclass(slots=True)
 class _Taken:
-    """`names`: the hosts of each note; what a group says is told once for all its hosts."""
+    """What is imported besides machines. `names` maps each note to its hosts: a note about a group appears once."""
 
     lines: list[SshLine] = field(default_factory=list)
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -48,20 +48,20 @@ class _Taken:
 
 
 def read(path: Path, home: Path) -> Found:
-    """The hosts of this inventory. Raises UsageError for a folder, a script, and what is in none of its formats."""
+    """Return the hosts of this inventory. Raises UsageError for a folder, a script, or an unknown format."""
     label = files.shown(path, home)
     if path.is_dir():
         raise UsageError(f"{label} is a folder", hint=f"let Ansible join it: {_LIST.format(label)}", code="import")
-    found = parse(files.text(path, label, _NO_HINT), label)
+    parsed = parse(files.text(path, label, _NO_HINT), label)
     beside = [name for name in ("group_vars", "host_vars") if (path.parent / name).is_dir()]
     if not beside:
-        return found
+        return parsed
     note = f"{' and '.join(beside)} beside {label} are not read; to have them: {_LIST.format(label)}"
-    return Found(found.source, found.machines, (note, *found.notes))
+    return Found(parsed.source, parsed.machines, (note, *parsed.notes))
 
 
 def parse(text: str, label: str) -> Found:
-    """The hosts in this text, in whichever format it is."""
+    """Return the hosts in this text: INI, YAML or JSON."""
     taken = _Taken()
     machines = [
         machine for name, variables in _groups(text, label).resolved() for machine in _machine(name, variables, taken)
@@ -92,7 +92,7 @@ def _groups(text: str, label: str) -> Groups:
 
 
 def _is_tree(text: str, label: str) -> bool:
-    """Whether this is YAML or JSON. A file's ending says so, as to Ansible; else its first line."""
+    """Return whether this is YAML or JSON, by the file name extension as in Ansible, else by the first line."""
     ending = Path(label).suffix.lower()
     if ending in {".yaml", ".yml", ".json"}:
         return True
@@ -108,7 +108,7 @@ def _tree(text: str, label: str) -> dict[str, object]:
         from coordinator.config import yaml_source
 
         try:
-            # Its problems are those of tags such as !vault, which are looked for in the values themselves.
+            # `problems` is ignored: it is about tags such as !vault, and `_is_vault` checks the values for these.
             root = yaml_source.parse(text, label).root
         except UsageError as error:
             raise UsageError(error.message, hint=_NO_HINT, code="import") from error
@@ -153,7 +153,7 @@ def _address(host: str, user: str, port: str) -> Address:
 
 
 def _value(name: str, variables: Variables, keys: tuple[str, ...], taken: _Taken) -> str:
-    """The first of these variables that is given and can be known; a note about one that cannot."""
+    """Return the first of these variables with a literal value; add a note for a template or an encrypted value."""
     for key in keys:
         value = variables.get(key)
         if _is_vault(value):
@@ -188,7 +188,7 @@ def _arguments(name: str, host: str, variables: Variables, taken: _Taken) -> Non
 
 
 def _options(words: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """`-o Key=Value` and `-J host` as (Key, Value); anything else as it stands."""
+    """Yield `-o Key=Value`, `-J host` and `-i file` as (Key, Value), any other word as (word, "")."""
     for text in words:
         if text.startswith("-o"):
             setting = (text[2:] or next(words, "")).strip()

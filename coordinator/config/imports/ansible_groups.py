@@ -1,4 +1,4 @@
-"""Hosts, groups and variables of an Ansible inventory, and which value a host ends up with."""
+"""Hosts, groups and variables of an Ansible inventory, and the precedence of variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 _ALL = "all"
 _RANGE = re.compile(r"\[([0-9]+|[A-Za-z]):([0-9]+|[A-Za-z])(?::([0-9]+))?\]")
-# More is a slip of the pen, and would be printed line by line.
+# A range with more hosts is a typing error, and every host would be printed on a line.
 MOST_HOSTS = 1000
 
 Variables = dict[str, object]
@@ -23,7 +23,7 @@ class Group:
 
 @dataclass(slots=True)
 class Groups:
-    """What a reader of one of the formats fills in."""
+    """The inventory, as the parser of each format fills it in."""
 
     hosts: dict[str, Variables] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=lambda: {_ALL: Group()})
@@ -38,7 +38,7 @@ class Groups:
             members.append(name)
 
     def resolved(self) -> Iterator[tuple[str, Variables]]:
-        """Each host with its variables: a host's own win over its groups', a child group's over its parents'."""
+        """Yield each host with its variables: its own override its groups', a child group's its parents'."""
         parents = self._parents()
         for name, own in self.hosts.items():
             above = self._above(name, parents)
@@ -66,13 +66,13 @@ class Groups:
         return above - {_ALL}
 
     def _depth(self, group: str, parents: dict[str, list[str]], below: frozenset[str]) -> int:
-        """How far below `all` a group is, on the longest way. A circle, which Ansible refuses, ends it."""
-        ways = [parent for parent in parents.get(group, []) if parent not in {*below, group, _ALL}]
-        return 1 + max((self._depth(way, parents, below | {group}) for way in ways), default=0)
+        """Return the longest distance of a group from `all`. A cycle, which Ansible rejects, is not followed."""
+        above = [parent for parent in parents.get(group, []) if parent not in {*below, group, _ALL}]
+        return 1 + max((self._depth(parent_group, parents, below | {group}) for parent_group in above), default=0)
 
 
 def expanded(pattern: str) -> list[str]:
-    """The hosts of `pi[01:04].lan` or `pi[a:c]`; both ends included, leading zeros kept.
+    """Return the hosts of `pi[01:04].lan` or `pi[a:c]`, with both ends and leading zeros.
 
     Raises ValueError for a range that has no hosts or too many.
     """

@@ -1,4 +1,4 @@
-"""Ansible's INI inventories: `[group]`, `[group:vars]`, `[group:children]`, and hosts with variables behind them."""
+"""Ansible's INI inventories: `[group]`, `[group:vars]`, `[group:children]`, and hosts followed by variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNGROUPED = "ungrouped"
 
 
 def read(text: str, label: str, hint: str) -> Groups:
-    """The groups in this text. Raises one UsageError with every line that Ansible would not understand either."""
+    """Return the groups in this text. Raises one UsageError with every line that Ansible would reject too."""
     groups, problems = Groups(), []
     name, kind = _UNGROUPED, "hosts"
     for number, raw in enumerate(text.splitlines(), 1):
@@ -36,7 +36,7 @@ def read(text: str, label: str, hint: str) -> Groups:
 
 
 def _is_host(line: str) -> bool:
-    """`[fd00::21]:22` is a host, `[boards]` a group, `[1:3].lan` would be a range."""
+    """Return whether a line that begins with `[` is a host, `[fd00::21]:22` or the range `[1:3].lan`, not a section."""
     return re.match(r"\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]|\[\w+:\w+\]\S", line) is not None and not _SECTION.match(line)
 
 
@@ -89,7 +89,7 @@ def _unquoted(value: str) -> str:
 
 
 def _port(host: str) -> tuple[str, Variables]:
-    """`host:port` and `[v6]:port`; a bare IPv6 address has colons of its own."""
+    """Split `host:port` or `[v6]:port` into the host and its port variable; a bare IPv6 address has no port."""
     match = re.fullmatch(r"\[(?P<v6>[^\]]+)\](?::(?P<port6>\d+))?|(?P<name>[^:]+):(?P<port>\d+)", host)
     if not match:
         return host, {}

@@ -1,4 +1,4 @@
-"""Ansible's inventories as a tree: YAML files, and the JSON that `ansible-inventory --list` and scripts print."""
+"""Ansible's inventories in tree form: YAML files, and the JSON of `ansible-inventory --list` and inventory scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OLDER_UNGROUPED = "ungrouped"
 
 
 def read(document: dict[str, object]) -> Groups:
-    """The groups of this document. Raises ValueError for a range of hosts that makes no sense."""
+    """Return the groups of this document. Raises ValueError for an invalid range of hosts."""
     groups = Groups()
     for name, body in document.items():
         if name == _META:
@@ -27,7 +27,7 @@ def _group(groups: Groups, name: str, body: object) -> None:
     for key, variables in members(parts.get("hosts")).items():
         for host in expanded(key):
             groups.add_host(host, members(variables), name)
-    # A script may give hosts as a list, and the group itself as one.
+    # An inventory script may print the hosts, or the group itself, as a list.
     for entry in [*items(parts.get("hosts")), *items(body)]:
         for host in expanded(word(entry)):
             groups.add_host(host, {}, name)

@@ -1,4 +1,4 @@
-"""Nodes of the builders that `docker buildx create` has made."""
+"""Nodes of the builders that `docker buildx create` created."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _X86 = ("amd64", "386")
 
 @dataclass(slots=True)
 class _Taken:
-    """`contexts`: the endpoint of each of docker's contexts, by name."""
+    """What is known besides machines. `contexts`: the endpoint of each Docker context, by name."""
 
     contexts: Mapping[str, str]
     notes: list[str] = field(default_factory=list)
 
 
 def read(environ: Mapping[str, str], home: Path) -> Found:
-    """The nodes of all builders in $BUILDX_CONFIG, or in `buildx` of $DOCKER_CONFIG or ~/.docker.
+    """Return the nodes of all builders in $BUILDX_CONFIG, or in `buildx` of $DOCKER_CONFIG or ~/.docker.
 
-    Raises UsageError where there is no builder that can be read.
+    Raises UsageError where there is no readable builder.
     """
     docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
     folder = Path(environ.get("BUILDX_CONFIG") or docker / "buildx") / "instances"
@@ -68,7 +68,7 @@ def _builders(folder: Path, label: str, taken: _Taken) -> Iterator[tuple[str, di
 
 
 def _contexts(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """What cannot be read is left out here: the node that names it says so."""
+    """Return the endpoints by context. An unreadable context is left out: a node that names it gets a note."""
     contexts = {_DEFAULT: environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"}
     for path in sorted(folder.glob("*/meta.json")):
         try:
@@ -98,7 +98,7 @@ def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> I
     if not endpoint:
         taken.notes.append(f"{title}: left out, there is no docker context {written}")
     elif scheme in _LOCAL_SCHEMES:
-        # This machine is an emulator: a pin would keep it from what it is there for.
+        # The coordinator is an emulator: `platforms:` would keep it from emulating others.
         yield Machine(name=title, address=Address())
     elif scheme != "ssh":
         taken.notes.append(f"{title}: left out, archloom reaches hosts by SSH, not by {scheme}: {_shown(endpoint)}")
@@ -108,7 +108,7 @@ def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> I
         except ValueError as error:
             taken.notes.append(f"{title}: left out, {error}")
             return
-        # buildx numbers nodes that nobody named: farm0, farm1.
+        # buildx numbers nodes without a given name: farm0, farm1.
         automatic = re.fullmatch(re.escape(builder) + r"\d+", title) is not None
         context = "" if "://" in written or written == _DEFAULT else written
         name = (context or address.host) if automatic else title
@@ -116,7 +116,7 @@ def _node(builder: str, title: str, node: dict[str, object], taken: _Taken) -> I
 
 
 def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform, ...]:
-    """The platforms of `create --platform`: buildx keeps in its files those alone, and asks for the others."""
+    """Return the platforms of `create --platform`: buildx stores only those, and asks the node for the others."""
     pinned: list[Platform] = []
     for member in map(files.members, files.items(node.get("Platforms"))):
         parts = [word(member.get(key)) for key in ("os", "architecture", "variant")]
@@ -136,5 +136,5 @@ def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform
 
 
 def _shown(endpoint: str) -> str:
-    """The endpoint without what may be a password."""
+    """Return the endpoint without user info, which may contain a password."""
     return re.sub(r"//[^/@]*@", "//", endpoint)

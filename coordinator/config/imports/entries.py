@@ -1,4 +1,4 @@
-"""Machines of another tool as entries of an inventory: valid names, each machine once."""
+"""Convert machines of another tool to inventory entries: valid names, no duplicate machines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from coordinator.config.imports.found import Found, Machine
 from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image.platforms import Platform
 
-_LONGEST_NAME = 63
-# What a terminal would act on. A line break stays: lines to paste follow a note.
+_MAX_NAME_CHARS = 63
+# Control characters, but for the line break: a note may contain lines to paste.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -24,7 +24,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """Entries of both sections. This machine is an emulator; of all others nobody has said that they emulate."""
+    """Entries of both sections. Only the coordinator is an emulator: no source says which other machines emulate."""
 
     source: str
     boards: tuple[Entry, ...]
@@ -33,7 +33,7 @@ class Entries:
 
 
 def entries(found: Found) -> Entries:
-    """An inventory can be made of these: names are valid and unique, and no machine is there twice."""
+    """Return entries fit for an inventory: names are valid and unique, and no machine occurs twice."""
     notes = list(found.notes)
     machines = _once(found.machines, notes)
     local = [Entry(addresses.LOCAL, machine.address) for machine in machines if machine.address.is_local]
@@ -71,13 +71,13 @@ def _once(machines: tuple[Machine, ...], notes: list[str]) -> list[Machine]:
 def _name(machine: Machine, taken: set[str], notes: list[str]) -> str:
     valid = machine.name
     if not re.match(addresses.NAME_PATTERN, valid):
-        valid = re.sub(r"[^A-Za-z0-9._-]+", "-", valid).strip("._-")[:_LONGEST_NAME].rstrip("._-") or "host"
+        valid = re.sub(r"[^A-Za-z0-9._-]+", "-", valid).strip("._-")[:_MAX_NAME_CHARS].rstrip("._-") or "host"
     name, count = valid, 1
     while name in taken:
         count += 1
-        name = f"{valid[: _LONGEST_NAME - len(str(count)) - 1]}-{count}"
+        name = f"{valid[: _MAX_NAME_CHARS - len(str(count)) - 1]}-{count}"
     taken.add(name)
     if name != machine.name:
-        why = "the name is taken" if name != valid else "a name here has letters, digits, '.', '_' and '-'"
-        notes.append(f"{machine.name}: named {name}, {why}")
+        reason = "the name is taken" if name != valid else "a name here has letters, digits, '.', '_' and '-'"
+        notes.append(f"{machine.name}: named {name}, {reason}")
     return name

@@ -1,4 +1,4 @@
-"""Files of other tools, and what stands in them when nobody promised its shape."""
+"""Read files of other tools, whose structure is not guaranteed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coordinator.errors import UsageError
 
 
 def shown(path: Path, home: Path) -> str:
-    """The path as a person would type it."""
+    """Return the path for messages: with `~` in the home folder, else relative where possible."""
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else locate.label(path)
 
 
 def text(path: Path, label: str, hint: str) -> str:
-    """The text in this file. Raises UsageError with this hint where there is none."""
+    """Return the text in this file. Raises UsageError with this hint where it cannot be read."""
     try:
         return decoded(path.read_bytes(), label)
     except FileNotFoundError as error:
@@ -31,12 +31,12 @@ def decoded(raw: bytes, label: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        what = f"{label}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8"
-        raise UsageError(what, hint="is this the right file? If so, save it as UTF-8", code="import") from error
+        message = f"{label}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise UsageError(message, hint="is this the right file? If so, save it as UTF-8", code="import") from error
 
 
 def json_document(written: str, label: str, hint: str) -> object:
-    """The JSON in this text."""
+    """Return the JSON document in this text. Raises UsageError."""
     try:
         document: object = json.loads(written)
     except json.JSONDecodeError as error:
@@ -47,17 +47,17 @@ def json_document(written: str, label: str, hint: str) -> object:
 
 
 def members(value: object) -> dict[str, object]:
-    """A map's members by text; none for anything else."""
+    """Return the members of a map, with text keys; empty for any other value."""
     return {str(key): member for key, member in value.items()} if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[object]:
-    """A list's items; none for anything else."""
+    """Return the items of a list; empty for any other value."""
     return list(value) if isinstance(value, list) else []
 
 
 def word(value: object) -> str:
-    """Text as it was written; whole numbers are text too, anything else is none."""
+    """Return text without surrounding whitespace; whole numbers are text too, any other value is ''."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return ""
     return str(value).strip()

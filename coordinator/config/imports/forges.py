@@ -1,4 +1,4 @@
-"""Hosts people have in their SSH configuration to fetch code from, which build nothing."""
+"""Code hosting services, which occur in SSH configurations but cannot build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _USERS = ("git", "aur", "gitea", "forgejo")
 
 
 def reason(alias: str, host: str, user: str) -> str:
-    """Why this is no build host; empty when nothing speaks against it. `host` is the alias where nothing else is."""
+    """Return why this is not a build host, else ''. `host` is the alias where no HostName is set."""
     for name in (host.lower(), alias.lower()):
         known = any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
         if known or (name in _WORDS and host == alias):

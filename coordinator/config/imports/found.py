@@ -1,4 +1,4 @@
-"""What another tool knows about machines, before it becomes entries of an inventory."""
+"""Machines that another tool lists, before they are converted to inventory entries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coordinator.config import addresses
 from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.image.platforms import Platform
 
-_MOST_NAMES = 5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """`name` is the source's own. `place` is where an alias leads, `host:port`; empty when the address tells."""
+    """`name` is the name in the source. `place` is the `host:port` of an alias; empty where the address has it."""
 
     name: str
     address: Address
@@ -24,7 +24,7 @@ class Machine:
 
     @property
     def identity(self) -> str:
-        """The same for two spellings of one machine. The user does not count: a second login is no second machine."""
+        """A key that is equal for two spellings of one machine, and for two users of one machine."""
         if self.address.is_local:
             return addresses.LOCAL
         return (self.place or f"{self.address.host}:{self.address.port or 22}").lower()
@@ -32,7 +32,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`source` as a person would type it; `notes` say what was left out or is uncertain, and why."""
+    """`source` is the path for messages; `notes` say what was left out or is uncertain, and why."""
 
     source: str
     machines: tuple[Machine, ...]
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class SshLine:
-    """A line of ~/.ssh/config that reaching this host needs; archloom keeps no keys and no jump hosts itself."""
+    """A line that ~/.ssh/config needs to reach this host: archloom stores no identity files and no jump hosts."""
 
     name: str
     host: str
@@ -49,27 +49,27 @@ class SshLine:
 
 
 def ssh_config_notes(lines: Iterable[SshLine]) -> list[str]:
-    """A note for each line, with all hosts that need it, ready to paste."""
-    wanted: dict[str, list[SshLine]] = {}
+    """Return a note for each line, with all hosts that need it, ready to paste."""
+    by_line: dict[str, list[SshLine]] = {}
     for line in lines:
-        # A value with a line break would be a line of its own where it is pasted.
-        wanted.setdefault(re.sub(r"[\r\n]+", " ", line.line), []).append(line)
+        # A line break in a value would start another line where the note is pasted.
+        by_line.setdefault(re.sub(r"[\r\n]+", " ", line.line), []).append(line)
     return [
         f"{several(each.name for each in group)}: keys and jump hosts are ~/.ssh/config's — add there:\n"
         f"Host {' '.join(dict.fromkeys(each.host for each in group))}\n  {line}"
-        for line, group in wanted.items()
+        for line, group in by_line.items()
     ]
 
 
 def several(names: Iterable[str]) -> str:
-    """The names, the first few of many."""
+    """Return the names, comma-separated; of more than five, the first four and the number of the others."""
     listed = list(dict.fromkeys(names))
-    if len(listed) <= _MOST_NAMES:
+    if len(listed) <= _MAX_NAMES:
         return ", ".join(listed)
-    return f"{', '.join(listed[: _MOST_NAMES - 1])} and {len(listed) - _MOST_NAMES + 1} more"
+    return f"{', '.join(listed[: _MAX_NAMES - 1])} and {len(listed) - _MAX_NAMES + 1} more"
 
 
 def ssh_address(url: str) -> Address:
-    """Where `ssh://[user@]host[:port][/socket]` leads. Raises ValueError, which never repeats a password."""
+    """Return the address of `ssh://[user@]host[:port][/socket]`. Raises ValueError, which never repeats a password."""
     rest = url.partition("://")[2].partition("?")[0]
     return addresses.target(f"ssh://{rest.partition('/')[0]}")

@@ -1,4 +1,4 @@
-"""Connections of podman, which `podman system connection add` has made or containers.conf lists, and its farms."""
+"""Podman's connections, from `podman system connection add` or containers.conf, and its farms."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ class _Taken:
 
 
 def read(environ: Mapping[str, str], home: Path) -> Found:
-    """The connections in podman-connections.json and in containers.conf, farm members first.
+    """Return the connections in podman-connections.json and in containers.conf, farm members first.
 
     Raises UsageError where there is neither file, or one cannot be read.
     """
     config = environ.get("XDG_CONFIG_HOME", "")
     folder = (Path(config) if config.startswith("/") else home / ".config") / "containers"
-    own = Path(environ.get("PODMAN_CONNECTIONS_CONF") or folder / "podman-connections.json")
-    written = Path(environ.get("CONTAINERS_CONF") or folder / "containers.conf")
-    present = [path for path in (own, written) if path.exists()]
+    stored = Path(environ.get("PODMAN_CONNECTIONS_CONF") or folder / "podman-connections.json")
+    configured = Path(environ.get("CONTAINERS_CONF") or folder / "containers.conf")
+    present = [path for path in (stored, configured) if path.exists()]
     labels = " and ".join(files.shown(path, home) for path in present)
     if not present:
-        neither = f"there is neither {files.shown(own, home)} nor {files.shown(written, home)}"
+        neither = f"there is neither {files.shown(stored, home)} nor {files.shown(configured, home)}"
         raise UsageError(neither, hint=_HINT, code="import")
     taken = _Taken()
-    if own in present:
-        _own(files.shown(own, home), own, taken)
-    if written in present:
-        _written(files.shown(written, home), written, taken)
+    if stored in present:
+        _own(files.shown(stored, home), stored, taken)
+    if configured in present:
+        _written(files.shown(configured, home), configured, taken)
     machines = tuple(machine for in_farm in _by_farm(taken) for machine in _machine(in_farm, taken))
     farmed = {name for names in taken.farms.values() for name in names}
     if farmed:
-        alone = [in_farm.name for in_farm in machines if in_farm.name not in farmed and not in_farm.address.is_local]
-        taken.notes += [f"{name}: in no farm; remove it if it is no build host" for name in alone]
+        unfarmed = [in_farm.name for in_farm in machines if in_farm.name not in farmed and not in_farm.address.is_local]
+        taken.notes += [f"{name}: in no farm; remove it if it is no build host" for name in unfarmed]
     return Found(labels, machines, (*taken.notes, *ssh_config_notes(taken.lines)))
 
 
@@ -90,7 +90,7 @@ def _farms(farms: dict[str, object], taken: _Taken) -> None:
 
 
 def _by_farm(taken: _Taken) -> Iterator[_Connection]:
-    """Members of farms first: of two connections to one machine theirs is meant."""
+    """Yield all connections, members of farms first: of two connections to one machine, the first is used."""
     for farm, names in taken.farms.items():
         for name in names:
             if name not in taken.connections:

@@ -1,4 +1,4 @@
-"""Entries as they stand in `inventory.yaml`, and as JSON."""
+"""Render entries as `inventory.yaml` and as JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coordinator.config.imports.entries import Entries, Entry
 
 _ADVICE = """# A machine that may also run foreign platforms through QEMU, usually the x86 one, belongs under emulators:
 # move its entry there. Nobody but you knows which one that is."""
-# YAML 1.1 readers, editors among them, take these for something else than text.
+# YAML 1.1 parsers, for example in editors, read these words as booleans or null.
 _PLAIN_NAME = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z][a-z0-9._-]*\Z", re.IGNORECASE)
 
 
 def yaml_text(entries: Entries) -> str:
-    """A whole `inventory.yaml`; each of its sections can be pasted into another."""
+    """Return a complete `inventory.yaml`; each section can also be pasted into another inventory."""
     lines = [f"# From {entries.source}."]
     if entries.boards:
         lines += [_ADVICE, "boards:", *_section(entries.boards)]
@@ -25,7 +25,7 @@ def yaml_text(entries: Entries) -> str:
 
 
 def document(entries: Entries) -> dict[str, object]:
-    """The same as plain data: the sections in an inventory's own long form, beside where it is from and the notes."""
+    """Return plain data: the source, the sections in the long form of an inventory, and the notes."""
     return {
         "source": entries.source,
         "boards": {entry.name: _long(entry) for entry in entries.boards},

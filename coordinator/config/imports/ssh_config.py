@@ -1,4 +1,4 @@
-"""Hosts of an OpenSSH client configuration: its aliases, for an alias is all an entry needs."""
+"""Hosts of an OpenSSH client configuration, by their aliases: an entry needs no more than the alias."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HINT = "name the file: archloom boards import ssh-config FILE; or add hosts one
 _LINE = re.compile(r"\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)")
 _WORD = re.compile(r'"([^"]*)"|(#.*)|([^\s"]+)')
 _READ = ("hostname", "port", "user", "proxyjump")
-# The depth at which OpenSSH gives up too (READCONF_MAX_DEPTH).
-_DEEPEST_INCLUDE = 16
+# The limit of OpenSSH (READCONF_MAX_DEPTH).
+_MAX_INCLUDE_DEPTH = 16
 _NEVER: tuple[str, ...] = ()
 
 Patterns = tuple[str, ...]
@@ -27,7 +27,7 @@ Patterns = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """`guards`: the `Host` lines around it, all of which must match."""
+    """A keyword and its value. `guards`: the enclosing `Host` lines, all of which must match."""
 
     guards: tuple[Patterns, ...]
     key: str
@@ -36,7 +36,7 @@ class _Setting:
 
 @dataclass(slots=True)
 class _Config:
-    """All of a configuration that says where a host is. The first value for a host wins, as in OpenSSH."""
+    """The settings that determine the address of a host. The first value for a host wins, as in OpenSSH."""
 
     home: Path
     aliases: list[str] = field(default_factory=list)
@@ -44,24 +44,24 @@ class _Config:
     notes: list[str] = field(default_factory=list)
 
     def value(self, alias: str, key: str) -> str:
-        fitting = (
+        matching = (
             setting.value for setting in self.settings if setting.key == key and _all_match(alias, setting.guards)
         )
-        return next(fitting, "")
+        return next(matching, "")
 
 
 def read(path: Path | None, home: Path) -> Found:
-    """The aliases of this file, or of ~/.ssh/config, and of what it includes.
+    """Return the aliases of this file, or of ~/.ssh/config, and of the files it includes.
 
-    Raises UsageError when it cannot be read. Passed over with a note: patterns, `Match`, and servers of repositories.
+    Raises UsageError where it cannot be read. Patterns, `Match` and code hosting services are skipped with a note.
     """
-    usual = home / ".ssh" / "config"
-    path = path or usual
+    default = home / ".ssh" / "config"
+    path = path or default
     config = _Config(home)
     label = files.shown(path, home)
     _add(config, files.text(path, label, _HINT), path, (), 0)
     machines = tuple(_machines(config))
-    if machines and path.resolve() != usual.resolve():
+    if machines and path.resolve() != default.resolve():
         config.notes.append(f"archloom reads ~/.ssh/config: for these aliases to work, put there: Include {path}")
     return Found(label, machines, tuple(config.notes))
 
@@ -109,8 +109,11 @@ def _name_hosts(config: _Config, words: list[str], place: str) -> None:
 
 
 def _include(config: _Config, word: str, path: Path, guards: tuple[Patterns, ...], depth: int) -> None:
-    """Relative names start in ~/.ssh, as in OpenSSH; in /etc/ssh for a file there. No match is no error."""
-    if depth > _DEEPEST_INCLUDE:
+    """Add the included files. Relative names start in ~/.ssh, or in /etc/ssh for a file in it, as in OpenSSH.
+
+    A pattern without a match is not an error.
+    """
+    if depth > _MAX_INCLUDE_DEPTH:
         config.notes.append(f"Include {word} is passed over: files include each other more than {depth - 1} deep")
         return
     base = path.parent if path.is_relative_to("/etc/ssh") else config.home / ".ssh"
@@ -130,9 +133,9 @@ def _machines(config: _Config) -> Iterator[Machine]:
     for alias in config.aliases:
         host = config.value(alias, "hostname").replace("%h", alias) or alias
         user, port = config.value(alias, "user"), config.value(alias, "port") or "22"
-        why = forges.reason(alias, host, user)
-        if why:
-            config.notes.append(f"{alias}: left out, {why}")
+        reason = forges.reason(alias, host, user)
+        if reason:
+            config.notes.append(f"{alias}: left out, {reason}")
             continue
         try:
             address = addresses.target(f"ssh://{alias}")
@@ -154,7 +157,7 @@ def _all_match(alias: str, guards: tuple[Patterns, ...]) -> bool:
 
 
 def _matches(alias: str, patterns: Patterns) -> bool:
-    """Whether one of the patterns matches, and none of the negated ones."""
+    """Return whether one of the patterns matches, and none of the negated ones."""
     if any(_fits(alias, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
         return False
     return any(_fits(alias, pattern) for pattern in patterns if not pattern.startswith("!"))

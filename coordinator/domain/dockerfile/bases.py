@@ -1,11 +1,10 @@
-"""What a Dockerfile builds from: the images its stages refer to, and the same file with those images pinned.
+"""The images that a Dockerfile's stages build from, and the same Dockerfile with those images pinned.
 
-Theory of operation. `parse` finds the stages and every word that names an image or a stage: of FROM, `COPY --from` and
-`RUN --mount=from`. `plan_bases` expands them for one platform and keeps those that are images and that the wanted
-stage needs; BuildKit prunes the other stages, so what they refer to does not matter. `pin` writes other names in the
-place of those words.
+`parse` finds the stages and every word that names an image or a stage, in FROM, `COPY --from` and `RUN --mount=from`.
+`plan_bases` expands these words for one platform and keeps the images that the requested stage needs; BuildKit prunes
+all other stages, so their images do not matter. `pin` replaces the words by other names.
 
-Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go`. What ONBUILD triggers refer to is not looked at.
+Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go`. Images in ONBUILD triggers are not detected.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _INDEX = re.compile(r"[+-]?\d+\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseUse:
-    """One place that refers to an image. `text` is the image, expanded; `platform` the one it is wanted for.
+    """One use of an image. `text` is its expanded name; `platform` is the platform that it is resolved for.
 
-    `position` names the place for `pin`; `written` is what stands there.
+    `position` identifies the use for `pin`; `written` is the unexpanded word.
     """
 
     text: str
@@ -47,7 +46,7 @@ class BaseUse:
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What a FROM means: `stage` is the earlier stage it goes on from, where it is one."""
+    """An expanded FROM. `stage` is the earlier stage that it builds on, `None` for an image."""
 
     text: str
     stage: Stage | None
@@ -56,7 +55,7 @@ class _Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A Dockerfile expanded for one platform; `bases` and `stages` have the same order."""
+    """A Dockerfile expanded for one platform. `bases` is parallel to `dockerfile.stages`."""
 
     dockerfile: Dockerfile
     values: Mapping[str, str]
@@ -72,11 +71,11 @@ def plan_bases(
     build_platform: Platform,
     build_args: Mapping[str, str],
 ) -> tuple[BaseUse, ...]:
-    """Every use of an image by the stages that `stage` (the last one, if empty) needs, in the order of the file.
+    """Return every use of an image by the stages that `stage` (the last one, if empty) needs, in file order.
 
-    The image of a FROM is wanted for its `--platform`, or the target's; images of `COPY --from` and of mounts are
-    always wanted for the target's. Raises UsageError with path and line where a build would fail for it: a variable
-    without a value, a wrong platform, reference or stage.
+    The image of a FROM is resolved for its `--platform`, else for the target platform; images of `COPY --from` and of
+    mounts always for the target platform. Raises UsageError with path and line where the build would fail: a variable
+    without a value, an invalid platform, reference or stage.
     """
     plan = _plan(dockerfile, stage, platform, build_platform, build_args)
     return tuple(sorted(_uses(plan, platform), key=lambda use: use.position))
@@ -90,15 +89,17 @@ def network_inputs(
     build_platform: Platform,
     build_args: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """Why the same inputs may give another result, a sentence each: what `ADD` fetches without saying what it gets.
+    """Return the reasons, a sentence each, why equal inputs may give another result: unpinned sources of `ADD`.
 
-    That is a URL without `--checksum` and a Git repository without a commit, in the stages that `stage` needs.
+    These are URLs without `--checksum` and Git repositories without a commit, in the stages that `stage` needs.
     """
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
     )
     return tuple(
-        f"{dockerfile.path}:{line}: {why}" for chain, scope in chains for line, why in network_reasons(chain, scope)
+        f"{dockerfile.path}:{line}: {reason}"
+        for chain, scope in chains
+        for line, reason in network_reasons(chain, scope)
     )
 
 
@@ -110,7 +111,7 @@ def scoped_chains(
     build_platform: Platform,
     build_args: Mapping[str, str],
 ) -> tuple[tuple[tuple[Stage, ...], Scope], ...]:
-    """The stages that `stage` needs, in the order of the file: each behind those it goes on from, with its scope."""
+    """Return the stages that `stage` needs, in file order, each as the chain of stages it builds on, with its scope."""
     plan = _plan(dockerfile, stage, platform, build_platform, build_args)
     scope = Scope(plan.values, build_args, dockerfile.escape)
     return tuple((_chain(plan, needed), scope) for needed in sorted(plan.needed, key=lambda needed: needed.index))
@@ -125,8 +126,8 @@ def _plan(
     named: dict[str, Stage] = {}
     for candidate in dockerfile.stages:
         text = _base_text(dockerfile, candidate, values)
-        wanted = _wanted(dockerfile, candidate, values, platform, build_platform)
-        bases.append(_Base(text, named.get(text), wanted))
+        base_platform = _base_platform(dockerfile, candidate, values, platform, build_platform)
+        bases.append(_Base(text, named.get(text), base_platform))
         if candidate.name:
             named[candidate.name] = candidate
     needed = _needed(dockerfile, tuple(bases), target)
@@ -158,26 +159,26 @@ def _reference_hint(plan: _Plan, word: ImageWord, text: str, otherwise: str) -> 
     if word.place is Place.FROM and unset:
         return _value_hint(plan.dockerfile, unset[0], plan.values)
     if word.place is Place.FROM and stage_named(plan.dockerfile, text) is not None:
-        # `COPY --from` ignores the case of a stage's name, FROM does not.
+        # `COPY --from` matches stage names case-insensitively, FROM does not.
         return f"FROM finds a stage only by its name in lower case: FROM {text.lower()}"
     return otherwise
 
 
 def _needed(dockerfile: Dockerfile, bases: tuple[_Base, ...], target: Stage) -> tuple[Stage, ...]:
-    found: dict[int, Stage] = {}
-    waiting = [target]
-    while waiting:
-        stage = waiting.pop()
-        if stage.index in found:
+    needed: dict[int, Stage] = {}
+    pending = [target]
+    while pending:
+        stage = pending.pop()
+        if stage.index in needed:
             continue
-        found[stage.index] = stage
+        needed[stage.index] = stage
         sources = (_source(dockerfile, stage, word) for word in stage.sources)
-        waiting += [source for source in (bases[stage.index].stage, *sources) if source is not None]
-    return tuple(found.values())
+        pending += [source for source in (bases[stage.index].stage, *sources) if source is not None]
+    return tuple(needed.values())
 
 
 def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | None:
-    """The stage a `--from` names; `None` where it names an image."""
+    """Return the stage that a `--from` names, `None` where it names an image."""
     if "$" in word.written:
         hint = f"name a stage in its place: FROM {word.written} AS source, before this one"
         raise wrong(dockerfile.path, word.line, f"{word.place} takes no variable: {word.written}", hint)
@@ -186,13 +187,13 @@ def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | No
         if not 0 <= index < len(dockerfile.stages):
             hint = f"there are {len(dockerfile.stages)} stages, and the first is 0"
             raise wrong(dockerfile.path, word.line, f"there is no stage {index}", hint)
-        found: Stage | None = dockerfile.stages[index]
+        source: Stage | None = dockerfile.stages[index]
     else:
-        found = stage_named(dockerfile, word.written)
-    if found is not None and found.index >= stage.index:
+        source = stage_named(dockerfile, word.written)
+    if source is not None and source.index >= stage.index:
         hint = "a stage can take from the stages above it alone"
         raise wrong(dockerfile.path, word.line, f"stage '{word.written}' is not above this one", hint)
-    return found
+    return source
 
 
 def _base_text(dockerfile: Dockerfile, stage: Stage, values: Mapping[str, str]) -> str:
@@ -202,7 +203,7 @@ def _base_text(dockerfile: Dockerfile, stage: Stage, values: Mapping[str, str]) 
     return expanded.text
 
 
-def _wanted(
+def _base_platform(
     dockerfile: Dockerfile, stage: Stage, values: Mapping[str, str], platform: Platform, build_platform: Platform
 ) -> Platform:
     if not stage.platform:
@@ -211,11 +212,11 @@ def _wanted(
     if not text:
         message = f"--platform={stage.platform} is empty"
         raise _empty(dockerfile, stage.line, message, stage.platform, values)
-    # One word is an operating system or an architecture; the engine's own stands for the other.
+    # A single word is an operating system or an architecture; the engine's platform supplies the other part.
     if text.lower() == "linux":
         return build_platform
     known = {str(platform): platform, str(build_platform): build_platform}
-    # The build platform may be a stand-in, whose words mean nothing to anybody else.
+    # The build platform may be a placeholder, whose OS and architecture `platforms.parse` does not know.
     known |= {f"linux/{build_platform.architecture}": build_platform} if build_platform.os != "linux" else {}
     try:
         return known.get(text) or platforms.parse(text if "/" in text else f"linux/{text}")
@@ -229,15 +230,15 @@ def _wanted(
 def _global_values(
     dockerfile: Dockerfile, target: Stage, platform: Platform, build_platform: Platform, build_args: Mapping[str, str]
 ) -> dict[str, str]:
-    """What a variable in a FROM can be: the platform arguments, and every ARG before the first FROM."""
+    """Return the values of variables in FROM: the platform arguments, and every ARG before the first FROM."""
     values = {"TARGETSTAGE": target.name or "default"}
-    for prefix, of in (("BUILD", build_platform), ("TARGET", platform)):
+    for prefix, value in (("BUILD", build_platform), ("TARGET", platform)):
         values |= {
-            f"{prefix}PLATFORM": str(of),
-            f"{prefix}OS": of.os,
+            f"{prefix}PLATFORM": str(value),
+            f"{prefix}OS": value.os,
             f"{prefix}OSVERSION": "",
-            f"{prefix}ARCH": of.architecture,
-            f"{prefix}VARIANT": of.variant,
+            f"{prefix}ARCH": value.architecture,
+            f"{prefix}VARIANT": value.variant,
         }
     values |= {name: build_args[name] for name in values if name in build_args}
     for argument in dockerfile.arguments:
@@ -259,9 +260,9 @@ def _expanded(dockerfile: Dockerfile, line: int, word: str, values: Mapping[str,
 
 def _empty(dockerfile: Dockerfile, line: int, message: str, word: str, values: Mapping[str, str]) -> UsageError:
     names = [name for name in _VARIABLE.findall(word) if not values.get(name)]
-    why = f": {' and '.join(names)} has no value" if names else ""
+    reason = f": {' and '.join(names)} has no value" if names else ""
     hint = _value_hint(dockerfile, names[0], values) if names else "name an image, or scratch"
-    return wrong(dockerfile.path, line, message + why, hint)
+    return wrong(dockerfile.path, line, message + reason, hint)
 
 
 def _value_hint(dockerfile: Dockerfile, name: str, values: Mapping[str, str]) -> str:
@@ -273,8 +274,8 @@ def _value_hint(dockerfile: Dockerfile, name: str, values: Mapping[str, str]) ->
 
 
 def _chain(plan: _Plan, stage: Stage) -> tuple[Stage, ...]:
-    """The stages this one goes on from, oldest first, and itself."""
+    """Return the stages that this stage builds on, oldest first, followed by the stage itself."""
     chain = [stage]
-    while (below := plan.bases[chain[0].index].stage) is not None:
-        chain.insert(0, below)
+    while (parent := plan.bases[chain[0].index].stage) is not None:
+        chain.insert(0, parent)
     return tuple(chain)

@@ -1,10 +1,10 @@
-r"""`.dockerignore`, read as `docker build` reads it.
+r"""`.dockerignore`, matched as `docker build` matches it.
 
-Sources: moby/patternmatcher (`ignorefile` for the lines, `patternmatcher` for the patterns) and the walk of
-tonistiigi/fsutil, which asks it. A pattern is turned into the regular expression they turn it into, quirks included:
-`[^a]` is "not a" but `[!a]` is "! or a", `\*` is a star, `**/` is any number of folders, a pattern that matches a
-folder matches all below it, and the last pattern that matches a path wins. This is what Docker 23 and later do; the
-clients before it send less where an exception begins with a wildcard (`*` then `!**/*.go`).
+Sources: moby/patternmatcher (`ignorefile` for the lines, `patternmatcher` for the patterns) and the directory walk of
+tonistiigi/fsutil, which uses it. A pattern becomes the same regular expression as in patternmatcher, quirks included:
+`[^a]` is "not a" but `[!a]` is "! or a", `\*` is a literal star, `**/` is any number of folders, a pattern that matches
+a folder matches everything below it, and the last pattern that matches a path wins. Docker 23 and later behave like
+this; older clients send fewer files where an exception begins with a wildcard (`*` then `!**/*.go`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from coordinator.errors import UsageError
 
-# What Go's strings.TrimSpace removes; Python's strip takes four control characters more.
+# The characters that Go's strings.TrimSpace removes; Python's str.strip removes four more control characters.
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 _WILD = re.compile(r"[*\[\]?^\\]")
-# Go's regular expressions know these after a backslash; what they mean there, for ASCII alone.
+# Escapes of Go's regular expressions, translated for Python. In Go they cover ASCII only.
 _CLASSES = {
     "d": "0-9", "D": "^0-9", "w": "0-9A-Za-z_", "W": "^0-9A-Za-z_", "s": r"\t\n\f\r ", "S": r"^\t\n\f\r ",
 }  # fmt: skip
@@ -28,7 +28,7 @@ _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the patterns say of one path: `matched` has one entry a pattern, for the paths below it."""
+    """The result for one path. `matched` has one entry per pattern and is used for the paths below this one."""
 
     ignored: bool
     matched: tuple[bool, ...]
@@ -45,19 +45,22 @@ class _Pattern:
 class Matcher:
     """The patterns of one file, in order. Make one with `compile_ignore`.
 
-    Walking a tree, ask `verdict` for each path with the verdict on the folder it lies in; an ignored folder needs a
-    visit only where `may_reinclude` says so.
+    To walk a tree, call `verdict` for each path with the verdict of its parent folder. An ignored folder must be
+    visited only where `may_reinclude` returns True.
     """
 
     patterns: tuple[_Pattern, ...] = field(repr=False)
 
     def verdict(self, path: str, above: Verdict | None = None) -> Verdict:
-        """`path` is relative to the context, with `/` between its parts; `above` is `None` at the context's top."""
+        """Return the verdict for `path`, relative to the context with `/` as separator.
+
+        `above` is the verdict of the parent folder, `None` at the top of the context.
+        """
         ignored = False
         matched = []
         for index, pattern in enumerate(self.patterns):
             match = above is not None and above.matched[index]
-            # A pattern that could not change anything is not asked, and counts as no match for what lies below.
+            # As in patternmatcher: a pattern that cannot change the result is skipped, and counts as no match below.
             if not match and pattern.exception == ignored:
                 match = pattern.regex.match(path) is not None
             matched.append(match)
@@ -66,15 +69,15 @@ class Matcher:
         return Verdict(ignored, tuple(matched))
 
     def ignores(self, path: str) -> bool:
-        """Whether this path stays home. A folder that is ignored is still sent when something below it is not."""
-        found = None
+        """Return whether this path is ignored. An ignored folder is still sent where a path below it is not ignored."""
+        verdict = None
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
-            found = self.verdict("/".join(parts[:count]), found)
-        return found is not None and found.ignored
+            verdict = self.verdict("/".join(parts[:count]), verdict)
+        return verdict is not None and verdict.ignored
 
     def may_reinclude(self, directory: str) -> bool:
-        """Whether anything below this ignored folder could be sent after all."""
+        """Return whether an exception may match a path below this ignored folder."""
         exceptions = [_fixed_part(pattern.text) for pattern in self.patterns if pattern.exception]
         if any(_WILD.search(text) for text in exceptions):
             return True
@@ -82,16 +85,16 @@ class Matcher:
 
 
 def compile_ignore(text: str, path: str = ".dockerignore") -> Matcher:
-    """The matcher of a file's text; an empty text ignores nothing. `path` is for messages.
+    """Compile the text of a `.dockerignore`. An empty text ignores nothing. `path` is for messages.
 
-    Raises UsageError, with the line, for a pattern that `docker build` refuses.
+    Raises UsageError, with the line, for a pattern that `docker build` rejects.
     """
     return Matcher(tuple(_compile(pattern, f"{path}:{line}") for line, pattern in _lines(text)))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        # Only a line that begins with it is a comment: ` #a` is a pattern.
+        # A comment begins with `#` in the first column: ` #a` is a pattern.
         if line.startswith("#"):
             continue
         pattern = line.strip(_SPACE)
@@ -109,7 +112,7 @@ def _relative(pattern: str) -> str:
 
 
 def _clean(path: str) -> str:
-    """Go's filepath.Clean: the shortest spelling of the same path."""
+    """Return the shortest equivalent path, as Go's filepath.Clean does."""
     rooted = path.startswith("/")
     parts: list[str] = []
     for part in path.split("/"):
@@ -148,13 +151,13 @@ def _refused(where: str, text: str, why: str) -> UsageError:
 
 
 class _SyntaxError(Exception):
-    """The pattern gives a regular expression that Go refuses."""
+    """The pattern becomes a regular expression that Go rejects."""
 
 
 def _well_formed(pattern: str) -> bool:
-    """Whether Go's filepath.Match takes it when asked about `.`, as every pattern is first.
+    """Return whether Go's filepath.Match accepts the pattern for the path `.`: patternmatcher's syntax check.
 
-    It looks as far as the first star after something that is not `.`.
+    For this path, Match reads the pattern up to the first star that follows anything other than `.`.
     """
     start = re.match(r"(?:[.?](?=\*))?\**", pattern)
     at = start.end() if start else 0
@@ -172,7 +175,7 @@ def _well_formed(pattern: str) -> bool:
 
 
 def _end_of_class(pattern: str, at: int) -> int:
-    """The index of the closing bracket; -1 where filepath.Match finds none, or a bound of a range missing."""
+    """Return the index of the closing bracket, -1 where filepath.Match finds none or a range lacks a bound."""
     at += pattern.startswith("^", at)
     members = 0
     while not (members and pattern.startswith("]", at)):
@@ -189,15 +192,15 @@ def _after_bound(pattern: str, at: int) -> int:
     if pattern[at : at + 1] in {"", "-", "]"}:
         return -1
     at += 2 if pattern[at] == "\\" else 1
-    # A class has to go on after a bound, if only to be closed.
+    # At least the closing bracket must follow a bound.
     return at if at < len(pattern) else -1
 
 
 def _translate(pattern: str) -> str:
-    """Python's spelling of the expression patternmatcher matches a whole path with.
+    """Return, in Python syntax, the regular expression that patternmatcher matches against a whole path.
 
-    Patternmatcher copies a bracket as it stands but goes on replacing wildcards inside it, so the expression is
-    made as text first and read as Go would read it afterwards.
+    Patternmatcher copies a bracket unchanged but also replaces wildcards inside it. So the expression is first built
+    as text and then parsed by Go's rules.
     """
     if not _WILD.search(pattern.replace("^", "")):
         return re.escape(pattern) + r"\Z"
@@ -210,7 +213,7 @@ def _translate(pattern: str) -> str:
 
 
 def _go_expression(pattern: str) -> str:
-    found = []
+    pieces = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
@@ -218,34 +221,34 @@ def _go_expression(pattern: str) -> str:
         if char == "*" and pattern.startswith("*", at):
             at += 1
             at += pattern.startswith("/", at)
-            found.append(".*" if at == len(pattern) else "(.*/)?")
+            pieces.append(".*" if at == len(pattern) else "(.*/)?")
         elif char in "*?":
-            found.append("[^/]*" if char == "*" else "[^/]")
+            pieces.append("[^/]*" if char == "*" else "[^/]")
         elif char == "\\":
-            found.append(pattern[at - 1 : at + 1])
+            pieces.append(pattern[at - 1 : at + 1])
             at += 1
         else:
-            found.append(f"\\{char}" if char in ".+()|{}$" else char)
-    return "".join(found)
+            pieces.append(f"\\{char}" if char in ".+()|{}$" else char)
+    return "".join(pieces)
 
 
 def _python(expression: str) -> str:
-    """The same expression for Python's `re`: only what `_go_expression` writes has to be understood."""
-    found = []
+    """Translate a Go expression for Python's `re`. Only the syntax that `_go_expression` writes is supported."""
+    pieces = []
     at = 0
     while at < len(expression):
         char = expression[at]
         if char == "\\":
-            found.append(_escape(expression[at + 1 : at + 2]))
+            pieces.append(_escape(expression[at + 1 : at + 2]))
             at += 2
         elif char == "[":
             text, at = _class(expression, at + 1)
-            found.append(text)
+            pieces.append(text)
         else:
-            # A bare `]` is itself; everything else is an operator, or means the same to both.
-            found.append(char if char in "^.*?()" else re.escape(char))
+            # A bare `]` is a literal; any other character is an operator or means the same in Go and Python.
+            pieces.append(char if char in "^.*?()" else re.escape(char))
             at += 1
-    return "".join(found)
+    return "".join(pieces)
 
 
 def _escape(char: str) -> str:
@@ -263,7 +266,7 @@ def _literal(char: str) -> str:
 
 
 def _class(expression: str, at: int) -> tuple[str, int]:
-    """A bracket expression that begins before `at`, and the index after it."""
+    """Return the bracket expression whose `[` is just before `at`, and the index after it."""
     negated = expression.startswith("^", at)
     at += negated
     members: list[str] = []
@@ -281,7 +284,7 @@ def _class(expression: str, at: int) -> tuple[str, int]:
 
 
 def _member(expression: str, at: int) -> tuple[str, int]:
-    """One member of a bracket expression: a character, or the text of a class."""
+    """Return one member of a bracket expression (a character, or the text of a class) and the index after it."""
     if at >= len(expression):
         raise _SyntaxError("a '[' is not closed")
     if expression.startswith("[:", at) and ":]" in expression[at:]:
@@ -295,5 +298,5 @@ def _member(expression: str, at: int) -> tuple[str, int]:
 
 
 def _quoted(char: str) -> str:
-    # Python reserves doubled operators inside a bracket; quoted, nothing is one.
+    # Python reserves `--`, `&&`, `~~` and `||` inside brackets for set operations: escape them.
     return char if char.isalnum() else re.escape(char) if char != "/" else char

@@ -1,4 +1,4 @@
-"""Words of a Dockerfile: variables, quotes and escapes, as BuildKit's `shell.Lex` reads them.
+"""Expand a Dockerfile's words: variables, quotes and escapes, as BuildKit's `shell.Lex` does.
 
 Source: moby/buildkit `frontend/dockerfile/shell/lex.go` and `parser/line_parsers.go`.
 """
@@ -14,28 +14,28 @@ _OPERATORS = ("-", "+", "?", "#", "%")
 
 
 class ExpansionError(Exception):
-    """The word cannot be expanded; the text says why."""
+    """The word cannot be expanded; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """`unset` names the variables that had no value, in order."""
+    """An expanded word. `unset` names the variables without a value, in order."""
 
     text: str
     unset: tuple[str, ...] = ()
 
 
 def expand(word: str, values: Mapping[str, str], escape: str) -> Expanded:
-    """The word with its variables replaced and its quotes and escapes gone.
+    """Replace the variables of a word and remove its quotes and escapes.
 
-    Raises ExpansionError for what BuildKit refuses: an unmatched quote, `${}`, a failed `${X:?}`.
+    Raises ExpansionError for what BuildKit rejects: an unmatched quote, `${}`, a failed `${X:?}`.
     """
     lexer = _Lexer(word, values, escape)
     return Expanded(lexer.until("", keep_escapes=False), tuple(dict.fromkeys(lexer.unset)))
 
 
 def split_quoted(text: str, escape: str) -> list[str]:
-    """Words parted by space outside quotes, with their quotes and escapes: how ARG and ENV are written."""
+    """Split text at whitespace outside quotes, as BuildKit splits ARG and ENV. Words keep their quotes and escapes."""
     pieces: list[str] = []
     word, quote, at = "", "", 0
     while at < len(text):
@@ -66,28 +66,28 @@ class _Lexer:
     unset: list[str] = field(default_factory=list)
 
     def until(self, stop: str, *, keep_escapes: bool) -> str:
-        """Everything up to `stop`, which is taken and not returned; an empty `stop` is the end of the word."""
-        found: list[str] = []
+        """Return the text up to `stop`, and skip `stop`. An empty `stop` means the end of the word."""
+        pieces: list[str] = []
         while self.at < len(self.word):
             char = self.word[self.at]
             if char == stop:
                 self.at += 1
-                return "".join(found)
+                return "".join(pieces)
             if char == "'":
-                found.append(self._single_quoted())
+                pieces.append(self._single_quoted())
             elif char == '"':
-                found.append(self._double_quoted(keep_escapes=keep_escapes))
+                pieces.append(self._double_quoted(keep_escapes=keep_escapes))
             elif char == "$":
-                found.append(self._dollar())
+                pieces.append(self._dollar())
             elif char == self.escape:
-                found.append((char if keep_escapes else "") + self.word[self.at + 1 : self.at + 2])
+                pieces.append((char if keep_escapes else "") + self.word[self.at + 1 : self.at + 2])
                 self.at += 2
             else:
-                found.append(char)
+                pieces.append(char)
                 self.at += 1
         if stop:
             raise ExpansionError(f"'{stop}' is missing")
-        return "".join(found)
+        return "".join(pieces)
 
     def _single_quoted(self) -> str:
         end = self.word.find("'", self.at + 1)
@@ -98,15 +98,15 @@ class _Lexer:
         return text
 
     def _double_quoted(self, *, keep_escapes: bool) -> str:
-        found: list[str] = []
+        pieces: list[str] = []
         self.at += 1
         while self.at < len(self.word):
             char = self.word[self.at]
             if char == '"':
                 self.at += 1
-                return "".join(found)
+                return "".join(pieces)
             if char == "$":
-                found.append(self._dollar())
+                pieces.append(self._dollar())
                 continue
             self.at += 1
             if char == self.escape:
@@ -114,7 +114,7 @@ class _Lexer:
                 if following and following in ('"', "$", self.escape):
                     self.at += 1
                     char = (char if keep_escapes else "") + following
-            found.append(char)
+            pieces.append(char)
         raise ExpansionError("a double quote is not closed")
 
     def _dollar(self) -> str:
@@ -176,7 +176,7 @@ class _Lexer:
 
 
 def _trimmed(value: str, pattern: str, operator: str) -> str:
-    """`value` without what `pattern` matches at its start (`#`) or end (`%`): the least, or the most if doubled."""
+    """Remove what `pattern` matches at the start (`#`) or end (`%`) of `value`: the longest match if doubled."""
     greedy = pattern.startswith(operator)
     glob = re.compile(_glob(pattern[1:] if greedy else pattern))
     cuts = range(len(value) + 1)
@@ -188,21 +188,21 @@ def _trimmed(value: str, pattern: str, operator: str) -> str:
 
 
 def _glob(pattern: str) -> str:
-    found = []
+    pieces = []
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            found.append(".*")
+            pieces.append(".*")
         elif char == "?":
-            found.append(".")
+            pieces.append(".")
         elif char == "\\":
             char = pattern[at : at + 1]
             at += 1
             if char not in ("*", "?", "\\", "}", "/"):
                 raise ExpansionError(f"invalid escape '\\{char}'")
-            found.append(re.escape(char))
+            pieces.append(re.escape(char))
         else:
-            found.append(re.escape(char))
-    return "".join(found)
+            pieces.append(re.escape(char))
+    return "".join(pieces)

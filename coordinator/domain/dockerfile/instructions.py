@@ -1,9 +1,8 @@
-"""A Dockerfile's text as instructions, each word with the place of its characters in the file.
+"""Parse a Dockerfile's text into instructions, with the offset in the file of every character of a word.
 
-Theory of operation. Lines are joined by the escape character into logical lines, as BuildKit's parser joins them:
-comments and blank lines inside a continuation vanish, the body of a heredoc belongs to the instruction that opened it.
-Every character of a logical line remembers its offset in the file, so a word can be replaced where it stands without
-touching anything else.
+Lines are joined at the escape character into logical lines, as BuildKit's parser joins them: comments and blank lines
+inside a continuation are dropped, and the body of a heredoc belongs to the instruction that opened it. Every character
+of a logical line keeps its offset in the file, so a word can be replaced in place without any other change.
 
 Source: moby/buildkit `frontend/dockerfile/parser` (`parser.go`, `directives.go`, `split_command.go`).
 """
@@ -23,14 +22,14 @@ _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _DIRECTIVES = ("syntax", "escape", "check")
 _HEREDOC = re.compile(r"\d*<<(-?)([^<]+)\Z")
 _WITH_HEREDOC = ("run", "copy", "add")
-# A word of a shell line: quotes keep blanks together. What is left over where a quote is not closed is no word.
+# A word of a shell line, which may contain quoted blanks. An unclosed quote matches as `unclosed`, not as a word.
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+|(?P<unclosed>['"])|\\\Z""")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)""")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """`offsets` has one entry for each character of the file that is in the word, quotes included."""
+    """A word of an instruction. `offsets` are those of all its characters in the file, quotes included."""
 
     text: str
     offsets: tuple[int, ...]
@@ -38,7 +37,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """`--name=value` before an instruction's arguments, quotes and escapes gone; `word` is all of it."""
+    """`--name=value` before an instruction's arguments, without quotes and escapes. `word` is the whole flag."""
 
     name: str
     value: str
@@ -47,7 +46,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """`keyword` in lower case, `line` counted from 1; `arguments` is the text after the flags, `words` its parts."""
+    """One instruction. `keyword` is in lower case and `line` counts from 1.
+
+    `arguments` is the text after the flags; `words` are its parts between blanks.
+    """
 
     keyword: str
     line: int
@@ -58,7 +60,7 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """`syntax` is the frontend image a `# syntax=` directive names, empty where there is none."""
+    """A parsed file. `syntax` is the frontend image of a `# syntax=` directive, empty without one."""
 
     syntax: str
     escape: str
@@ -66,14 +68,14 @@ class Source:
 
 
 def wrong(path: str, line: int, message: str, hint: str) -> UsageError:
-    """The error for a line of a Dockerfile."""
+    """Return the error for a line of a Dockerfile."""
     return UsageError(f"{path}:{line}: {message}", hint=hint, code="dockerfile")
 
 
 def read(text: str, path: str) -> Source:
-    """The instructions of a text; `path` is for messages.
+    """Parse a Dockerfile's text into instructions. `path` is for messages.
 
-    Raises UsageError for a repeated or unusable directive and for a heredoc that does not end.
+    Raises UsageError for a repeated or invalid directive and for an unterminated heredoc.
     """
     lines = _Lines(text)
     directives = _directives(lines, path)
@@ -86,18 +88,18 @@ def read(text: str, path: str) -> Source:
 
 
 def json_words(arguments: str) -> list[str] | None:
-    """The strings of the JSON form; `None` where the arguments are not that."""
+    """Return the strings of the JSON form, `None` where the arguments are not in that form."""
     if not arguments.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(arguments)
+        words = json.loads(arguments)
     except ValueError:
         return None
-    return found if all(isinstance(directive, str) for directive in found) else None
+    return words if all(isinstance(word, str) for word in words) else None
 
 
 class _Lines:
-    """The lines of a text without their ends, each with its offset; read forwards."""
+    """The lines of a text without line endings, each with its offset, read forwards."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.split("\n")
@@ -118,28 +120,28 @@ class _Lines:
         self._offset += len(line) + 1
         skip = 1 if self.number == 0 and line.startswith("\ufeff") else 0
         self.number += 1
-        kept = line.rstrip("\r")
-        return Word(kept[skip:], tuple(range(start + skip, start + len(kept))))
+        content = line.rstrip("\r")
+        return Word(content[skip:], tuple(range(start + skip, start + len(content))))
 
 
 def _directives(lines: _Lines, path: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    directives: dict[str, str] = {}
     while (line := lines.peek()) is not None:
         match = _DIRECTIVE.match(line.strip())
         name = match[1].lower() if match else ""
         if not match or name not in _DIRECTIVES:
             break
         lines.take()
-        if name in found:
+        if name in directives:
             raise wrong(path, lines.number, f"a second '{name}' directive", "keep one of them")
         if name == "escape" and match[2] not in ("\\", "`"):
             raise wrong(path, lines.number, f"'{match[2]}' cannot be the escape character", "it is \\ or `")
-        found[name] = match[2]
-    return found
+        directives[name] = match[2]
+    return directives
 
 
 def _syntax(text: str) -> str:
-    # A first line `#!` ends the parser's directives, but the frontend is looked for below it.
+    # A first line `#!` ends the parser's directives, but BuildKit still detects `# syntax=` below it.
     lines = text.removeprefix("\ufeff").split("\n")
     for line in lines[1:] if lines[0].startswith("#!") else lines:
         match = _DIRECTIVE.match(line.rstrip())
@@ -209,7 +211,7 @@ def _instruction(logical: Word, line: int) -> Instruction:
 
 
 def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:
-    """The flags from here on, and where the arguments begin."""
+    """Return the flags from `at` on, and the index where the arguments begin."""
     text = logical.text
     flags: list[Flag] = []
     while True:
@@ -226,21 +228,24 @@ def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:
 
 
 def _flag_word(text: str, at: int) -> tuple[str, int]:
-    """A word with its quotes and escapes taken away. The escape here is `\\`, whatever the directive says."""
-    found, quote = "", ""
+    """Return a word without quotes and escapes, and the index after it.
+
+    The escape character is always `\\` in flags, whatever the directive.
+    """
+    value, quote = "", ""
     while at < len(text) and (quote or not text[at].isspace()):
         char = text[at]
         if char == "\\":
             at += 1
-            found += text[at : at + 1]
+            value += text[at : at + 1]
         elif char == quote:
             quote = ""
         elif not quote and char in "'\"":
             quote = char
         else:
-            found += char
+            value += char
         at += 1
-    return found, min(at, len(text))
+    return value, min(at, len(text))
 
 
 def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
@@ -261,13 +266,13 @@ def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: 
 
 
 def _heredocs(logical: str) -> list[tuple[str, bool]]:
-    """The names that end heredocs opened on this line, and whether tabs before them are taken away."""
-    found = []
+    """Return the terminators of the heredocs opened on this line, each with whether leading tabs are stripped."""
+    heredocs = []
     for match in _SHELL_WORD.finditer(logical):
         if match["unclosed"]:
             return []
         opened = _HEREDOC.match(match[0])
         if opened:
             name = _QUOTED.sub(lambda part: part[1] or part[2] or part[3] or "", opened[2])
-            found.append((name, bool(opened[1])))
-    return found
+            heredocs.append((name, bool(opened[1])))
+    return heredocs

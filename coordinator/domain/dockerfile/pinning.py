@@ -1,4 +1,4 @@
-"""Other names in the place of a Dockerfile's images: the text that is built, and what its images are held under."""
+"""A Dockerfile with its images replaced by pinned names, and the names under which engines hold those images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SPECIAL = re.compile(r"""[\s'"\\]""")
 
 
 def pin(dockerfile: Dockerfile, replacements: Mapping[int, str]) -> str:
-    """The text with the images at these positions (`BaseUse.position`) replaced, and nothing else.
+    """Return the Dockerfile's text with only the images at these positions (`BaseUse.position`) replaced.
 
-    Lines keep their numbers. A word written over several lines moves to the last of them; a flag that was quoted
-    loses its quotes. Replacing a word by what is written there changes nothing.
+    Line numbers do not change. A word that spans several lines moves to the last of them; a quoted flag loses its
+    quotes. Replacing a word by the same text changes nothing.
     """
     words = {word.position: word for stage in dockerfile.stages for word in (stage.base, *stage.sources)}
     characters = list(dockerfile.text)
@@ -32,10 +32,10 @@ def pin(dockerfile: Dockerfile, replacements: Mapping[int, str]) -> str:
 
 
 def held_name(text: str, digest: str) -> str:
-    """The name under which an engine holds the image that `text` was when it had this digest.
+    """Return the name under which an engine holds the image with this digest, which `text` resolved to.
 
-    It is on a registry that cannot answer, so an engine that does not have it fails at once. Deterministic, a valid
-    reference of at most 255 characters, and another one for another digest.
+    Its registry cannot answer, so the build fails at once on an engine without the image. The name is deterministic,
+    a valid reference of at most 255 characters, and different for another digest.
     """
     reference = references.parse(text)
     path = reference.repository
@@ -48,12 +48,12 @@ def held_name(text: str, digest: str) -> str:
 
 
 def _last_line(text: str, offsets: tuple[int, ...]) -> int:
-    """The first of the offsets that lie on the last line. Writing there leaves no line empty that was continued."""
-    found = offsets[0]
+    """Return the first offset on the word's last line. Text inserted at it leaves no continued line empty."""
+    first = offsets[0]
     for before, offset in pairwise(offsets):
         if "\n" in text[before:offset]:
-            found = offset
-    return found
+            first = offset
+    return first
 
 
 def _quoted(text: str) -> str:

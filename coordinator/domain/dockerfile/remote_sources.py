@@ -1,4 +1,4 @@
-"""What `ADD` fetches from the network without saying what it gets: it makes two builds of the same inputs differ."""
+"""Unpinned network sources of `ADD`: two builds of the same inputs may differ because of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMMIT = re.compile(r"(?:#|[?&](?:commit|checksum)=)(?:[0-9a-f]{64}|[0-9a-f]{40
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What variables mean inside a stage: `values` are the global ones, which an ARG without default takes over."""
+    """The values of variables in a stage. `values` are the global ones, which an ARG without a default inherits."""
 
     values: Mapping[str, str]
     build_args: Mapping[str, str]
@@ -29,19 +29,19 @@ class Scope:
         try:
             return expand(word, values, self.escape)
         except ExpansionError:
-            # The builder will say so; here the word only has to be looked at.
+            # The builder reports the error; the unexpanded word is enough to detect a source.
             return Expanded(word)
 
 
 def network_reasons(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[int, str]]:
-    """Line and reason for each such ADD of the last stage of the chain; the stages before it lend their variables."""
+    """Yield line and reason for each unpinned ADD of the chain's last stage. Earlier stages only supply variables."""
     for instruction, values in in_scope(chain, scope):
         if instruction.keyword == "add":
-            yield from ((instruction.line, why) for why in _unpinned(instruction, scope, values))
+            yield from ((instruction.line, reason) for reason in _unpinned(instruction, scope, values))
 
 
 def in_scope(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[Instruction, Mapping[str, str]]]:
-    """The instructions of the last stage of the chain, with the variables each of them sees."""
+    """Yield the instructions of the chain's last stage, each with the variables in its scope."""
     values: dict[str, str] = {}
     for stage in chain:
         for instruction in stage.instructions:
@@ -66,7 +66,7 @@ def _declare(instruction: Instruction, scope: Scope, values: dict[str, str]) -> 
 def _set(instruction: Instruction, scope: Scope, values: dict[str, str]) -> None:
     words = split_quoted(instruction.arguments, scope.escape)
     if words and "=" not in words[0]:
-        # The old form: ENV name the rest of the line.
+        # The legacy form `ENV name value`, where the value extends to the end of the line.
         words = [f"{words[0]}={instruction.arguments[len(words[0]) :].strip()}"]
     before = dict(values)
     for word in words:

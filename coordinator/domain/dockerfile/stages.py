@@ -1,4 +1,4 @@
-"""The stages of a Dockerfile, and the words in it that name images or stages; nothing is expanded yet.
+"""The stages of a Dockerfile and the words that name images or stages, unexpanded.
 
 Source: moby/buildkit `frontend/dockerfile/instructions/parse.go`.
 """
@@ -30,7 +30,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWord:
-    """A word that names an image or a stage. `before` and `after` is what else a flag has around it."""
+    """A word that names an image or a stage. `before` and `after` are the text around it in a flag."""
 
     place: Place
     written: str
@@ -46,7 +46,7 @@ class ImageWord:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """`ARG name=default`; `default` is as written, `None` where there is none."""
+    """`ARG name=default`. `default` is unexpanded, `None` where absent."""
 
     name: str
     default: str | None
@@ -55,7 +55,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One FROM and what follows. `name` is in lower case and may be empty; `platform` is the flag as written."""
+    """One FROM and its instructions. `name` is in lower case and may be empty; `platform` is the unexpanded flag."""
 
     index: int
     name: str
@@ -68,7 +68,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
-    """A parsed Dockerfile. `text` is the file, unchanged; `path` is for messages; `syntax` the frontend it asks for."""
+    """A parsed Dockerfile. `text` is the unchanged file, `path` is for messages, `syntax` names the frontend image."""
 
     text: str = field(repr=False)
     path: str
@@ -79,10 +79,10 @@ class Dockerfile:
 
 
 def parse(text: str, path: str = "Dockerfile") -> Dockerfile:
-    """The stages of a Dockerfile.
+    """Parse a Dockerfile into stages.
 
-    Decode the file with `errors="surrogateescape"` and without newline translation, so that a pinned text
-    can be written back byte for byte. Raises UsageError with path and line for what no builder could make sense of.
+    The file must be decoded with `errors="surrogateescape"` and without newline translation, so that a pinned text
+    can be written back byte for byte. Raises UsageError with path and line for a file that no builder accepts.
     """
     source = read(text, path)
     arguments: list[Argument] = []
@@ -113,28 +113,30 @@ def parse(text: str, path: str = "Dockerfile") -> Dockerfile:
 
 
 def arguments_of(instruction: Instruction, escape: str) -> Iterator[Argument]:
-    """The names and defaults of one ARG."""
+    """Yield the names and defaults of one ARG."""
     for word in split_quoted(instruction.arguments, escape):
         name, equals, default = word.partition("=")
         yield Argument(name, default if equals else None, instruction.line)
 
 
 def declared(dockerfile: Dockerfile) -> frozenset[str]:
-    """The names of every ARG, in whatever stage."""
-    inside = (
+    """Return the names of every ARG, global and in all stages."""
+    instructions = (
         instruction for stage in dockerfile.stages for instruction in stage.instructions if instruction.keyword == "arg"
     )
-    found = (argument for instruction in inside for argument in arguments_of(instruction, dockerfile.escape))
-    return frozenset(argument.name for argument in (*dockerfile.arguments, *found))
+    stage_arguments = (
+        argument for instruction in instructions for argument in arguments_of(instruction, dockerfile.escape)
+    )
+    return frozenset(argument.name for argument in (*dockerfile.arguments, *stage_arguments))
 
 
 def find_stage(dockerfile: Dockerfile, name: str) -> Stage:
-    """The stage `--target` names, whatever the case; the last one for an empty name. Raises UsageError."""
+    """Return the stage that `--target` names, in any case; the last one for an empty name. Raises UsageError."""
     if not name:
         return dockerfile.stages[-1]
-    found = stage_named(dockerfile, name)
-    if found is not None:
-        return found
+    named = stage_named(dockerfile, name)
+    if named is not None:
+        return named
     names = [stage.name for stage in dockerfile.stages if stage.name]
     close = get_close_matches(name.lower(), names, n=1)
     listed = f"its stages are {', '.join(names)}" if names else "none of its stages has a name: FROM image AS name"
@@ -143,7 +145,7 @@ def find_stage(dockerfile: Dockerfile, name: str) -> Stage:
 
 
 def stage_named(dockerfile: Dockerfile, name: str) -> Stage | None:
-    """The stage of this name, whatever the case; the last one where several have it."""
+    """Return the stage of this name, in any case; the last one where several have it, `None` where no stage has it."""
     return next((stage for stage in reversed(dockerfile.stages) if stage.name and stage.name == name.lower()), None)
 
 

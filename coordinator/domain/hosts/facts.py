@@ -1,4 +1,4 @@
-"""What a probe found on a host, as a value: the agent's raw observation with its meaning."""
+"""The facts of a host, derived from the raw observation of its agent."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from coordinator.domain.hosts.problems import Problem, Severity
 from coordinator.domain.hosts.supported_platforms import Modes, engine_platform, modes
 from coordinator.domain.image.platforms import Mode, Platform
 
-# A docker CLI from here to before 23 builds with BuildKit when DOCKER_BUILDKIT=1 says so.
+# A docker CLI from 18.09 up to 22 builds with BuildKit where DOCKER_BUILDKIT=1 is set; later ones need buildx.
 _CLI_BUILDKIT, _CLI_WITHOUT_BUILDKIT = (18, 9), (23,)
-# The first engine that unpacks zstd.
+# The first engine version that decompresses zstd layers.
 _ZSTD = (23,)
-# What the newest of those CLIs speaks; Docker 29.0 to 29.2 accept nothing below 1.44.
+# The API version of the newest of those CLIs; Docker 29.0 to 29.2 accept 1.44 and later only.
 _OLD_CLI_API = (1, 41)
-# With containerd's store an engine before loses a context that comes by the API: https://github.com/moby/moby/issues/47717
+# Older engines with containerd's image store lose a context sent by API: https://github.com/moby/moby/issues/47717
 _STORED_CONTEXT = (27, 5)
 
 
 class Builder(StrEnum):
-    """How an engine is made to build, in order of preference. The legacy builder is not among them."""
+    """The client that drives an engine's build, in order of preference. The legacy builder is not supported."""
 
     BUILDX = "buildx"
     DOCKER = "docker"
@@ -32,9 +32,9 @@ class Builder(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A container engine that answers. `id` names it for all users of the machine; `builders` may be empty.
+    """A container engine that answers. `id` is the same for all users of the machine; `builders` may be empty.
 
-    Its images lie below `images`, which is not below `root` where a containerd of the system keeps them.
+    `images` is the folder of its images, which is outside `root` where the system's containerd stores them.
     """
 
     platform: Platform
@@ -50,10 +50,11 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One host. Bytes, °C and seconds; a number is 0, and what may be absent None, where the host does not say.
+    """The facts of one host, in bytes, °C and seconds. An unknown number is 0, an unknown optional value `None`.
 
-    `platforms` are best first. `disk_free` and `disk_total` are of the engine's disk, the fuller one where it has two.
-    `clock_offset` is the host's clock less ours. `shared_slots`: whether other users' builds are seen.
+    `platforms` are best first. `disk_free` and `disk_total` are of the engine's disk; of two disks, the one with less
+    free space. `clock_offset` is the host's clock minus the coordinator's. `shared_slots` is whether slots of other
+    users are visible.
     """
 
     host: str
@@ -75,9 +76,9 @@ class Facts:
 
     @property
     def native(self) -> Platform:
-        """The engine's own platform, `BUILDPLATFORM` to its builds.
+        """The engine's own platform, which is `BUILDPLATFORM` in its builds.
 
-        Raises ValueError for a host that has none: it is never given a job.
+        Raises ValueError for a host without an engine, which never gets a job.
         """
         if self.engine is None:
             raise ValueError(f"{self.host} has no engine that answers")
@@ -85,31 +86,31 @@ class Facts:
 
     @property
     def reaches_tunnel(self) -> bool:
-        """Whether the engine meets us on its host's loopback: where not, images leave as archives."""
+        """Whether the engine reaches the SSH tunnel on its host's loopback; otherwise images leave as archives."""
         return self.problem(problems.ROOTLESS) is None
 
     @property
     def loads_zstd(self) -> bool:
-        """Whether the engine takes layers compressed by zstd from an archive."""
+        """Whether the engine loads zstd-compressed layers from an archive."""
         return self.engine is not None and problems.version(self.engine.version) >= _ZSTD
 
     @property
     def blocking(self) -> Problem | None:
-        """The first reason why nothing can be built here."""
+        """The first problem that keeps the host from building anything."""
         return next((problem for problem in self.problems if problem.severity is Severity.BLOCKING), None)
 
     def problem(self, code: str) -> Problem | None:
         return next((problem for problem in self.problems if problem.code == code), None)
 
     def mode(self, platform: Platform) -> Mode | None:
-        """How this host runs the platform; None where it does not."""
+        """Return the mode in which this host runs the platform, `None` where it does not."""
         return dict(self.platforms).get(platform)
 
     def in_mode(self, mode: Mode) -> tuple[Platform, ...]:
         return tuple(platform for platform, how in self.platforms if how is mode)
 
     def to_json(self) -> dict[str, object]:
-        """For `--json` and for comparing: platforms by mode, and only the modes there are."""
+        """Return the facts for `--json` and for comparison, with platforms by mode and without empty modes."""
         engine = self.engine
         return {
             "platforms": {
@@ -153,38 +154,39 @@ class Facts:
 
 
 def read_facts(host: str, observation: Mapping[str, object], *, now: float, round_trip: float) -> Facts:
-    """What this observation says of the host; `now` is when it arrived, `round_trip` how long it took, in seconds.
+    """Return the facts in an agent's observation, which arrived at `now` after `round_trip` seconds.
 
-    The host's clock was read at some moment in between. Fields that are absent or of another type are not known.
+    The host's clock was read at some moment within the round trip: the middle is assumed, and half the round trip is
+    the uncertainty. Fields that are absent or of another type are unknown.
     """
-    seen = Reading(observation)
-    platforms, oddities = modes(seen)
-    engine = _engine(seen)
-    disk = min(problems.disks(seen), key=lambda disk: disk.whole("free"), default=seen.at("engine"))
-    time = seen.number("time")
+    reading = Reading(observation)
+    platforms, platform_problems = modes(reading)
+    engine = _engine(reading)
+    disk = min(problems.disks(reading), key=lambda disk: disk.whole("free"), default=reading.at("engine"))
+    time = reading.number("time")
     offset = None if time is None else round(time - (now - round_trip / 2), 1)
     return Facts(
         host=host,
         platforms=platforms,
         engine=engine,
-        model=seen.text("board") or seen.at("cpuinfo").text("model"),
-        cores=seen.whole("cores"),
-        memory=seen.at("memory").whole("total"),
-        memory_available=seen.at("memory").whole("available"),
+        model=reading.text("board") or reading.at("cpuinfo").text("model"),
+        cores=reading.whole("cores"),
+        memory=reading.at("memory").whole("total"),
+        memory_available=reading.at("memory").whole("available"),
         disk_free=disk.whole("free"),
         disk_total=disk.whole("total"),
-        page_size=seen.whole("page_size"),
-        load=next(iter(seen.numbers("load")), 0.0),
-        uptime=seen.number("uptime") or 0.0,
+        page_size=reading.whole("page_size"),
+        load=next(iter(reading.numbers("load")), 0.0),
+        uptime=reading.number("uptime") or 0.0,
         clock_offset=offset,
-        temperature=seen.number("temperature"),
-        shared_slots=seen.flag("shared_slots") is not False,
+        temperature=reading.number("temperature"),
+        shared_slots=reading.flag("shared_slots") is not False,
         problems=(
-            *problems.of_engine(seen),
+            *problems.of_engine(reading),
             *problems.of_clock(offset, round_trip / 2),
-            *problems.of_machine(seen),
-            *_of_builders(seen, engine),
-            *oddities,
+            *problems.of_machine(reading),
+            *_of_builders(reading, engine),
+            *platform_problems,
         ),
     )
 
@@ -212,14 +214,14 @@ def _builders(observation: Reading) -> tuple[Builder, ...]:
     if not problems.has_buildkit(engine):
         return ()
     clis = list(observation.at("clis"))
-    able = {
+    usable = {
         Builder.BUILDX: any(cli.text("buildx") and cli.flag("buildx_fits") is not False for cli in clis),
         Builder.DOCKER: problems.version(engine.text("min_api")) <= _OLD_CLI_API
         and any(_CLI_BUILDKIT <= problems.version(cli.text("version")) < _CLI_WITHOUT_BUILDKIT for cli in clis),
         Builder.API: not engine.at("images").text("root")
         or problems.version(engine.text("version")) >= _STORED_CONTEXT,
     }
-    return tuple(builder for builder in Builder if able[builder])
+    return tuple(builder for builder in Builder if usable[builder])
 
 
 def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
@@ -228,19 +230,19 @@ def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
     clis = [f"docker {cli.text('version')}" for cli in observation.at("clis")]
     plugins = [f"buildx {cli.text('buildx')}" for cli in observation.at("clis") if cli.text("buildx")]
     least = observation.at("engine").text("min_api")
-    what = "there is no docker command line"
+    gap = "there is no docker command line"
     if plugins:
-        what = f"{', '.join(plugins)} and engine {engine.version} have no API version in common"
+        gap = f"{', '.join(plugins)} and engine {engine.version} have no API version in common"
     elif clis and problems.version(least) > _OLD_CLI_API:
-        what = f"{', '.join(clis)} has no buildx, and the engine wants API {least} at least"
+        gap = f"{', '.join(clis)} has no buildx, and the engine wants API {least} at least"
     elif clis:
-        what = f"{', '.join(clis)} has no buildx"
+        gap = f"{', '.join(clis)} has no buildx"
     hint = "sudo apt install docker-buildx"
     if plugins:
         hint = "sudo apt install docker-buildx-plugin (Docker's packages) or docker-buildx: 0.13 or newer, and not 0.31"
     if not engine.builders:
         stored = f"engine {engine.version} keeps images in containerd's store"
-        message = f"{what}, and {stored}, and before 27.5 loses contexts that come by API"
+        message = f"{gap}, and {stored}, and before 27.5 loses contexts that come by API"
         return [Problem("no_builder", message, hint, Severity.BLOCKING)]
-    message = f"{what}: builds use the Engine API, which has no `# syntax` and no secrets"
+    message = f"{gap}: builds use the Engine API, which has no `# syntax` and no secrets"
     return [Problem("no_buildx", message, hint, Severity.NOTE)]

@@ -1,4 +1,4 @@
-"""The hosts and registries a run may use, as values. `config` reads them from `inventory.yaml`."""
+"""The hosts and registries that a run may use, as values. `config` reads them from `inventory.yaml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Kind(StrEnum):
 
 
 class HostState(StrEnum):
-    """`drain`: finishes what it has and is given nothing new."""
+    """`drain`: the host finishes its jobs and gets no new ones."""
 
     ACTIVE = "active"
     DRAIN = "drain"
@@ -28,9 +28,9 @@ class Use(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a host is. `local` when `host` is empty: this machine, through a child process.
+    """The address of a host. An empty `host` is `local`: the coordinator's machine, through a child process.
 
-    `user` and `port` are empty and 0 where the SSH configuration decides.
+    `user` is empty and `port` is 0 where the SSH configuration decides.
     """
 
     host: str = ""
@@ -51,9 +51,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One entry of the inventory. `platforms` is the user's pin, empty when the probe decides.
+    """One entry of the inventory. `platforms` limits the host to these platforms; empty where the probe decides.
 
-    `jobs` is how many builds it takes from us at once; `None`: one on a board, one per core up to four on an emulator.
+    `jobs` is how many builds this coordinator runs on it at once; `None` means one on a board, and one per core up to
+    four on an emulator.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
-    """How to reach one registry. `http` is never guessed for a host that is not loopback."""
+    """How to reach one registry. Plain HTTP is never assumed for a host that is not loopback."""
 
     host: str
     http: bool = False
@@ -85,7 +86,7 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """`source` is the file it came from, empty for the built-in one (this machine as the emulator)."""
+    """`source` is the inventory file, empty for the built-in inventory (the coordinator's machine as the emulator)."""
 
     hosts: tuple[Host, ...]
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
@@ -96,5 +97,5 @@ class Inventory:
 
 
 def builtin() -> Inventory:
-    """What is used when there is no inventory file: `local` is the emulator."""
+    """Return the inventory that is used without an inventory file: `local` as the emulator."""
     return Inventory(hosts=(Host(name="local", kind=Kind.EMULATOR, address=Address()),))

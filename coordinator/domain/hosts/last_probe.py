@@ -1,4 +1,4 @@
-"""What is remembered of a host from the last time it was asked, and how long that is good for."""
+"""The stored result of a host's last probe, and how long it is valid."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from coordinator.domain.hosts.facts import Facts, read_facts
 from coordinator.domain.hosts.inventory import Host
 
-# `archloom boards` shows facts this young without asking again.
+# `archloom boards` shows facts up to this age without a new probe.
 FRESH_S = 300.0
-# A host that did not answer is left alone this long: it costs a run up to `connect_timeout`.
+# A host that did not answer is not probed again for this long: a probe costs a run up to `connect_timeout`.
 SILENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastProbe:
-    """The last look at a host, raw. Times are our epoch seconds.
+    """The last probe of a host, raw. Times are epoch seconds by the coordinator's clock; `round_trip` is in seconds.
 
-    `observation` is the agent's, `None` where it never answered; `machine` names the machine and its boot.
-    `silent_at` is when it did not answer, after that; `None` where the last look found it.
+    `observation` is the agent's, `None` where the host never answered; `machine` identifies the machine and its boot.
+    `silent_at` is the time of a later probe without an answer, `None` where the last probe was answered.
     """
 
     observation: Mapping[str, object] | None = None
@@ -33,31 +33,31 @@ class LastProbe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedFacts:
-    """A sighting with its meaning. `facts` are as the host was `seen_at`; `None` where it never answered."""
+    """A stored probe and its facts. `facts` are as of `seen_at`, `None` where the host never answered."""
 
     sighting: LastProbe = LastProbe()
     facts: Facts | None = None
 
     def is_fresh(self, now: float) -> bool:
-        """Whether the host answered lately, and was in order: who has mended it looks again at once."""
+        """Return whether the facts are recent and have no blocking problem: a repaired host is probed again at once."""
         return self.facts is not None and self.facts.blocking is None and _is_within(self.age(now), FRESH_S)
 
     def is_silent(self, now: float) -> bool:
-        """Whether the host did not answer just now, so that asking again would only cost time."""
+        """Return whether the host recently failed to answer, so that another probe would only cost time."""
         return self.sighting.silent_at is not None and _is_within(now - self.sighting.silent_at, SILENCE_S)
 
     def age(self, now: float) -> float:
-        """Of the facts, in seconds."""
+        """Return the age of the facts in seconds."""
         return now - self.sighting.seen_at
 
     def silence(self, now: float) -> str:
-        """What to say of a host that is left alone for now."""
+        """Return the message for a host that is not probed for now."""
         ago = now - (self.sighting.silent_at or now)
         return f"{self.sighting.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
 
 
 def recall(host: Host, sighting: LastProbe | None) -> CachedFacts:
-    """What this sighting says of the host now."""
+    """Return a stored probe with its facts; empty without a stored probe."""
     if sighting is None:
         return CachedFacts()
     if sighting.observation is None:
@@ -67,5 +67,5 @@ def recall(host: Host, sighting: LastProbe | None) -> CachedFacts:
 
 
 def _is_within(age: float, limit: float) -> bool:
-    # A clock that was set back makes an age negative: nothing is known of it then.
+    # A clock that was set back gives a negative age, so the true age is unknown.
     return 0.0 <= age < limit

@@ -1,4 +1,4 @@
-"""An agent's raw findings, read with tolerance: what an older agent does not say is simply not known."""
+"""Read an agent's raw observation leniently: a field that an older agent does not send is unknown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from math import isfinite
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One JSON value. Asking for what is absent or of another type is never an error, and answers empty."""
+    """One JSON value. Reading a member that is absent or of another type is no error and returns an empty value."""
 
     value: object
 
     def at(self, name: str) -> Reading:
-        """The member of this name."""
+        """Return the member of this name."""
         return Reading(self.value.get(name) if isinstance(self.value, Mapping) else None)
 
     def text(self, name: str) -> str:
@@ -25,7 +25,7 @@ class Reading:
         return _number(self.at(name).value)
 
     def whole(self, name: str) -> int:
-        """0 where it is not known."""
+        """Return an integer, 0 where it is unknown."""
         return int(self.number(name) or 0)
 
     def flag(self, name: str) -> bool | None:
@@ -33,25 +33,25 @@ class Reading:
         return value if isinstance(value, bool) else None
 
     def __iter__(self) -> Iterator[Reading]:
-        """The elements, where this is a list."""
+        """Iterate over the elements of a list; over nothing where the value is no list."""
         elements = self.value if isinstance(self.value, list | tuple) else ()
         return (Reading(element) for element in elements)
 
     def words(self, name: str) -> tuple[str, ...]:
-        """The texts in the list of this name."""
+        """Return the strings in the list of this name."""
         return tuple(item.value for item in self.at(name) if isinstance(item.value, str))
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """The numbers in the list of this name."""
+        """Return the numbers in the list of this name."""
         return tuple(number for item in self.at(name) if (number := _number(item.value)) is not None)
 
     def names(self) -> tuple[str, ...]:
-        """The names of the members, where this is an object."""
+        """Return the names of the members of an object."""
         return tuple(self.value) if isinstance(self.value, Mapping) else ()
 
 
 def _number(value: object) -> float | None:
-    # JSON as Python reads it has Infinity and NaN.
+    # Python's json module also accepts Infinity and NaN, which RFC 8259 does not allow.
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return float(value)
     return None

@@ -1,4 +1,4 @@
-"""What stands in a host's way, found by looking at it: what it is, and what its owner can do about it."""
+"""The problems that a probe finds on a host, each with a hint for the host's owner."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from coordinator.domain.hosts.probe_reply import Reading
 
 GIB = 1024**3
 ROOTLESS = "rootless"
-# What firmware, graphics and kernel leave of 1 GiB; a 512 MiB board is far below.
+# In bytes: what firmware, GPU and kernel leave of 1 GiB. A 512 MiB board has far less.
 SMALL_MEMORY = 800 * 1024**2
-# The entry is another one's machine: see `domain.entries`.
+# The host is the same machine as another host of the inventory: see `domain.placement.duplicate_hosts`.
 SAME_MACHINE = "same_machine"
-_FULL_DISK = 100 * 1024**2
+_FULL_DISK_BYTES = 100 * 1024**2
 _CLOCK_WARNING_S, _CLOCK_BLOCKING_S = 60.0, 300.0
+# Bits of the Raspberry Pi firmware's `get_throttled`.
 _UNDER_VOLTAGE_NOW, _THROTTLED_NOW = 1 << 0, 1 << 2
 _UNDER_VOLTAGE_SINCE_BOOT = 1 << 16
-# The first API version whose engine has BuildKit outside of its experiments: 18.09.
+# The API version of Docker 18.09, the first engine with BuildKit outside its experimental mode.
 _BUILDKIT_API = (1, 39)
 
 
 class Severity(StrEnum):
-    """`blocking`: nothing can be built here until it is mended."""
+    """How serious a problem is. `blocking`: the host can build nothing until it is fixed."""
 
     NOTE = "note"
     WARNING = "warning"
@@ -31,7 +32,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`code` is a short stable word, `message` has no host's name in it, `hint` says what to do."""
+    """`code` is a short stable word, `message` does not contain the host's name, `hint` is the remedy."""
 
     code: str
     message: str
@@ -40,7 +41,7 @@ class Problem:
 
 
 def of_engine(observation: Reading) -> list[Problem]:
-    """Why the engine does not serve, or not for long."""
+    """Return why the engine cannot build, and the restrictions of a rootless engine."""
     engine = observation.at("engine")
     error = engine.at("error")
     if error.value is not None or not engine.text("arch"):
@@ -62,12 +63,12 @@ def of_engine(observation: Reading) -> list[Problem]:
 
 
 def has_buildkit(engine: Reading) -> bool:
-    """Whether `POST /build?version=2` works."""
+    """Return whether the engine builds with BuildKit (`POST /build?version=2`)."""
     return engine.text("kind") in {"", "docker"} and version(engine.text("api")) >= _BUILDKIT_API
 
 
 def version(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: `20.10.24+dfsg1` is (20, 10, 24)."""
+    """Return the leading numbers of a version: `20.10.24+dfsg1` is (20, 10, 24)."""
     numbers: list[int] = []
     for word in text.split("."):
         digits = word[: next((at for at, letter in enumerate(word) if not letter.isdigit()), len(word))]
@@ -80,7 +81,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def of_clock(offset: float | None, uncertainty: float) -> list[Problem]:
-    """`offset` is the host's clock less ours, in seconds, known to ± `uncertainty`."""
+    """Return the clock's problem. `offset` is the host's clock minus the coordinator's, in seconds ± `uncertainty`."""
     if offset is None or abs(offset) - uncertainty <= _CLOCK_WARNING_S:
         return []
     blocking = abs(offset) - uncertainty > _CLOCK_BLOCKING_S
@@ -91,23 +92,23 @@ def of_clock(offset: float | None, uncertainty: float) -> list[Problem]:
 
 
 def of_machine(observation: Reading) -> list[Problem]:
-    """Memory, disk, power and what else decides how far to trust a host."""
-    found: list[Problem] = []
+    """Return the problems of memory, disk, power supply and slots."""
+    problems: list[Problem] = []
     total = observation.at("memory").whole("total")
     if 0 < total < SMALL_MEMORY:
         message = f"{total // 1024**2} MiB of memory: too little for most builds"
         hint = "name it with --on, or write use: [build], to build here all the same"
-        found.append(Problem("memory", message, hint, Severity.WARNING))
+        problems.append(Problem("memory", message, hint, Severity.WARNING))
     if observation.flag("memory_cgroup") is False:
         message = "the kernel cannot limit memory: a build that takes too much takes the board down with it"
         hint = "on a Raspberry Pi: add cgroup_enable=memory to /boot/firmware/cmdline.txt, then reboot"
-        found.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
-    found += _of_disk(observation)
-    found += _of_power(observation.whole("throttled"))
+        problems.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
+    problems += _of_disk(observation)
+    problems += _of_power(observation.whole("throttled"))
     if observation.flag("shared_slots") is False:
         message = "/run/lock is not writable: builds that other users start here are not seen, and may run beside ours"
-        found.append(Problem("slots", message, "sudo chmod 1777 /run/lock", Severity.NOTE))
-    return found
+        problems.append(Problem("slots", message, "sudo chmod 1777 /run/lock", Severity.NOTE))
+    return problems
 
 
 def _of_linger(observation: Reading) -> list[Problem]:
@@ -118,7 +119,7 @@ def _of_linger(observation: Reading) -> list[Problem]:
 
 
 def disks(observation: Reading) -> list[Reading]:
-    """`root`, `free` and `total` of each folder the engine writes to: its own, and containerd's that has its images."""
+    """Return `root`, `free` and `total` of each folder the engine writes to: its own, and containerd's for images."""
     engine = observation.at("engine")
     return [part for part in (engine, engine.at("images")) if part.text("root") and part.number("free") is not None]
 
@@ -126,7 +127,7 @@ def disks(observation: Reading) -> list[Reading]:
 def _of_disk(observation: Reading) -> list[Problem]:
     places = [(disk.text("root"), disk.number("free")) for disk in disks(observation)]
     for place, free in (*places, ("the agent's folder", observation.number("state_free"))):
-        if place and free is not None and free < _FULL_DISK:
+        if place and free is not None and free < _FULL_DISK_BYTES:
             message = f"no space left below {place}: {free / 1024**2:.0f} MiB free"
             return [Problem("disk", message, "docker system df shows what takes it", Severity.BLOCKING)]
     return []
@@ -135,8 +136,8 @@ def _of_disk(observation: Reading) -> list[Problem]:
 def _of_power(throttled: int) -> list[Problem]:
     hint = "use the power supply made for this board, and cool it"
     if throttled & (_UNDER_VOLTAGE_NOW | _THROTTLED_NOW):
-        what = "its voltage is too low" if throttled & _UNDER_VOLTAGE_NOW else "it is too hot"
-        return [Problem("throttled", f"{what}, so it runs slowly now", hint, Severity.WARNING)]
+        state = "its voltage is too low" if throttled & _UNDER_VOLTAGE_NOW else "it is too hot"
+        return [Problem("throttled", f"{state}, so it runs slowly now", hint, Severity.WARNING)]
     if throttled & _UNDER_VOLTAGE_SINCE_BOOT:
         return [Problem("throttled", "its voltage was too low at times since it started", hint, Severity.NOTE)]
     return []

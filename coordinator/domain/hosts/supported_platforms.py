@@ -1,8 +1,8 @@
-"""Which platforms a host runs, and how: natively, because its CPU also can, or through an emulator.
+"""The platforms that a host runs, each with its mode: native, compat or emulated.
 
-The engine's architecture is the truth for what is native: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit
-images. A probe program that runs proves nothing by itself, since the kernel hands foreign programs to emulators
-silently: an architecture with an emulator registered is emulated, whatever the CPU could have done.
+The engine's architecture decides what is native: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images. A
+test program that runs proves nothing by itself, since the kernel passes foreign programs to registered emulators
+silently (binfmt_misc). So an architecture with a registered emulator is emulated, even where the CPU could run it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from coordinator.domain.hosts.problems import Problem, Severity
 from coordinator.domain.image.platforms import Mode, Platform, normalise
 
 _ARM_LEVELS = (7, 6, 5)
-# One CPU may run both without any emulator.
-_KIN = ({"amd64", "386"}, {"arm64", "arm"})
-# Page sizes above this: distributions align 32-bit Arm programs to it, and the kernel cannot load them.
-_ARM_PAGE = 4096
-# The x86-64 psABI's levels, by what /proc/cpuinfo calls their instructions.
+# Pairs of architectures that one CPU may run without an emulator.
+_SAME_CPU = ({"amd64", "386"}, {"arm64", "arm"})
+# Distributions align 32-bit Arm programs to this page size; a kernel with larger pages cannot load them.
+_ARM_PAGE_BYTES = 4096
+# The levels of the x86-64 psABI, by the flags in /proc/cpuinfo for their instructions.
 _X86_LEVELS = (
     ("v2", frozenset({"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"})),
     ("v3", frozenset({"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"})),
@@ -27,40 +27,40 @@ Modes = tuple[tuple[Platform, Mode], ...]
 
 
 def modes(observation: Reading) -> tuple[Modes, tuple[Problem, ...]]:
-    """Platforms with their modes, best first, each once; none where there is no engine.
+    """Return the platforms with their modes, best first, each once, and the problems of emulators and 32-bit Arm.
 
-    What is odd about emulators comes beside them.
+    Both are empty without an engine.
     """
     direct = _direct(observation)
     if not direct:
         return (), ()
-    found, problems = dict(direct), []
+    by_platform, problems = dict(direct), []
     for architecture, emulator in _emulators(observation).items():
         own = [platform for platform, _ in direct if platform.architecture == architecture]
-        problem = _complaint(architecture, emulator, observation)
+        problem = _emulator_problem(architecture, emulator, observation)
         if problem is None:
             for platform in own or _platforms(architecture):
-                found[platform] = Mode.EMULATED
-            problem = _shadowed(architecture, emulator) if own else None
+                by_platform[platform] = Mode.EMULATED
+            problem = _shadowing_problem(architecture, emulator) if own else None
         else:
             for platform in own:
-                del found[platform]
+                del by_platform[platform]
         problems += [problem] if problem else []
-    problems += _about_arm(observation)
-    problems += _unseen(observation)
+    problems += _arm_problems(observation)
+    problems += _hidden_emulators(observation)
     ranks = list(Mode)
-    ordered = sorted(found.items(), key=lambda row: (ranks.index(row[1]), row[0].sort_key))
+    ordered = sorted(by_platform.items(), key=lambda row: (ranks.index(row[1]), row[0].sort_key))
     return tuple(ordered), tuple(problems)
 
 
 def engine_platform(observation: Reading) -> Platform | None:
-    """The platform of the engine itself; None where there is no engine."""
+    """Return the platform of the engine itself, `None` without an engine."""
     direct = _direct(observation)
     return direct[0][0] if direct else None
 
 
 def _direct(observation: Reading) -> Modes:
-    """What the CPU runs by itself, were there no emulators; the engine's own leads."""
+    """Return what the CPU runs without emulators, the engine's own platform first."""
     engine = observation.at("engine")
     system, architecture = engine.text("os") or "linux", engine.text("arch")
     if not architecture:
@@ -72,27 +72,27 @@ def _direct(observation: Reading) -> Modes:
             older = tuple((_arm(level), Mode.COMPAT) for level in _ARM_LEVELS if level < own)
             return ((_arm(own), Mode.NATIVE), *older)
         case "arm64":
-            fits = observation.whole("page_size") <= _ARM_PAGE
-            able = observation.flag("aarch32") is not False and runs.flag("arm") is True
-            arms = _ARM_LEVELS if able and fits else ()
+            fits = observation.whole("page_size") <= _ARM_PAGE_BYTES
+            runs_arm = observation.flag("aarch32") is not False and runs.flag("arm") is True
+            arms = _ARM_LEVELS if runs_arm and fits else ()
             return ((normalise(system, architecture), Mode.NATIVE), *((_arm(level), Mode.COMPAT) for level in arms))
         case "amd64":
             levels = tuple((normalise("linux", "amd64", level), Mode.COMPAT) for level in _x86_levels(observation))
-            small = ((normalise("linux", "386"), Mode.COMPAT),) if runs.flag("386") else ()
-            return ((normalise(system, architecture), Mode.NATIVE), *levels, *small)
+            i386 = ((normalise("linux", "386"), Mode.COMPAT),) if runs.flag("386") else ()
+            return ((normalise(system, architecture), Mode.NATIVE), *levels, *i386)
         case _:
             return ((normalise(system, architecture), Mode.NATIVE),)
 
 
 def _arm_level(observation: Reading) -> int:
-    """5, 6 or 7, as containerd decides it (platforms, cpuinfo_linux.go), an 8 being a 7 to 32-bit programs."""
+    """Return 5, 6 or 7 by containerd's rule (platforms, cpuinfo_linux.go). For 32-bit programs, 8 counts as 7."""
     cpu = observation.at("cpuinfo")
-    # The first Raspberry Pis say 7 of a CPU that is a 6.
+    # The first Raspberry Pis report architecture 7 for their ARMv6 CPU.
     if "armv6-compatible" in cpu.text("model").lower():
         return 6
-    said = cpu.text("architecture").lower().removeprefix("armv")
+    reported = cpu.text("architecture").lower().removeprefix("armv")
     machine = observation.at("uname").text("machine").removeprefix("armv")
-    for word in (said, machine):
+    for word in (reported, machine):
         if word[:1].isdigit():
             return min(max(int(word[0]), min(_ARM_LEVELS)), max(_ARM_LEVELS))
     return max(_ARM_LEVELS)
@@ -109,7 +109,7 @@ def _x86_levels(observation: Reading) -> list[str]:
 
 
 def _emulators(observation: Reading) -> dict[str, Reading]:
-    """The enabled emulators by architecture."""
+    """Return the enabled emulators by architecture."""
     binfmt = observation.at("binfmt")
     if binfmt.flag("enabled") is False:
         return {}
@@ -120,8 +120,8 @@ def _emulators(observation: Reading) -> dict[str, Reading]:
     }
 
 
-def _complaint(architecture: str, emulator: Reading, observation: Reading) -> Problem | None:
-    """Why containers cannot use this emulator; None where they can."""
+def _emulator_problem(architecture: str, emulator: Reading, observation: Reading) -> Problem | None:
+    """Return why containers cannot use this emulator, `None` where they can."""
     if "F" not in emulator.text("flags"):
         return Problem(
             "binfmt_flags",
@@ -139,7 +139,7 @@ def _complaint(architecture: str, emulator: Reading, observation: Reading) -> Pr
     return None
 
 
-def _shadowed(architecture: str, emulator: Reading) -> Problem:
+def _shadowing_problem(architecture: str, emulator: Reading) -> Problem:
     return Problem(
         f"shadowed_{architecture}",
         f"QEMU is registered for {architecture}, which this CPU runs by itself: builds take about ten times as long",
@@ -148,7 +148,7 @@ def _shadowed(architecture: str, emulator: Reading) -> Problem:
     )
 
 
-def _about_arm(observation: Reading) -> list[Problem]:
+def _arm_problems(observation: Reading) -> list[Problem]:
     architecture = observation.at("engine").text("arch")
     if architecture == "arm" and observation.at("uname").text("machine") == "aarch64":
         return [
@@ -160,7 +160,7 @@ def _about_arm(observation: Reading) -> list[Problem]:
             )
         ]
     pages = observation.whole("page_size")
-    if architecture == "arm64" and pages > _ARM_PAGE and observation.flag("aarch32"):
+    if architecture == "arm64" and pages > _ARM_PAGE_BYTES and observation.flag("aarch32"):
         return [
             Problem(
                 "pages",
@@ -172,10 +172,10 @@ def _about_arm(observation: Reading) -> list[Problem]:
     return []
 
 
-def _unseen(observation: Reading) -> list[Problem]:
+def _hidden_emulators(observation: Reading) -> list[Problem]:
     runs, own = observation.at("runs"), observation.at("engine").text("arch")
-    kin = next((kin for kin in _KIN if own in kin), {own})
-    foreign = sorted(name for name in runs.names() if runs.flag(name) and name not in kin)
+    compatible = next((pair for pair in _SAME_CPU if own in pair), {own})
+    foreign = sorted(name for name in runs.names() if runs.flag(name) and name not in compatible)
     if not foreign or observation.at("binfmt").flag("mounted") is not False:
         return []
     return [
@@ -189,7 +189,7 @@ def _unseen(observation: Reading) -> list[Problem]:
 
 
 def _platforms(architecture: str) -> tuple[Platform, ...]:
-    """What an emulator of this architecture runs. There is one for all 32-bit Arms."""
+    """Return what an emulator of this architecture runs. One emulator runs all levels of 32-bit Arm."""
     if architecture == "arm":
         return tuple(_arm(level) for level in _ARM_LEVELS)
     return (normalise("linux", architecture),)

@@ -1,7 +1,7 @@
-"""The registry's values: descriptors and manifests, with their bytes and unknown members kept.
+"""Descriptors and manifests as a registry holds them, with their bytes and unknown members kept.
 
-Sources: image-spec `descriptor.md`, `manifest.md`, `image-index.md`; distribution-spec "Pulling manifests". Digests are
-over bytes, so nothing here is ever parsed and written again: `Manifest.raw` is what a registry holds.
+Sources: image-spec `descriptor.md`, `manifest.md`, `image-index.md`; distribution-spec "Pulling manifests". A digest
+is over bytes, so a manifest is never parsed and serialised again: `Manifest.raw` is what the registry holds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEXES = (OCI_INDEX, DOCKER_LIST)
 MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
-# Asked for by every manifest request: registry 2.x answers 404 for an index it holds when one of these is missing.
+# Every manifest request sends all four: registry 2.x answers 404 for an index it holds when one is missing.
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 LARGEST_MANIFEST = 4 * 1024 * 1024
 
 REFERENCE_DIGEST = "vnd.docker.reference.digest"
 _REFERENCE_TYPE = "vnd.docker.reference.type"
 _ATTESTATION = "attestation-manifest"
-# The order in which Go's image-spec package, and with it every client, writes a descriptor.
+# The member order of Go's image-spec package, and so of every client that writes a descriptor with it.
 _KEY_ORDER = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
 
 Json = Mapping[str, Any]
@@ -39,7 +39,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What an index or a manifest says of a blob. `extra` holds every other member as it was read."""
+    """An OCI descriptor: media type, digest and size in bytes. `extra` holds all other members as read."""
 
     media_type: str
     digest: str
@@ -48,28 +48,28 @@ class Descriptor:
 
     @property
     def annotations(self) -> Json:
-        found = self.extra.get("annotations")
-        return found if isinstance(found, dict) else {}
+        annotations = self.extra.get("annotations")
+        return annotations if isinstance(annotations, dict) else {}
 
     @property
     def platform(self) -> Platform | None:
-        """The normalised platform; `None` where there is none, or where it says `unknown`."""
-        found = self.extra.get("platform")
-        if not isinstance(found, dict):
+        """The normalised platform; `None` where it is absent, incomplete or `unknown`."""
+        platform = self.extra.get("platform")
+        if not isinstance(platform, dict):
             return None
-        words = [str(found.get(key, "")) for key in ("os", "architecture", "variant")]
-        if not words[0] or not words[1] or "unknown" in words:
+        parts = [str(platform.get(key, "")) for key in ("os", "architecture", "variant")]
+        if not parts[0] or not parts[1] or "unknown" in parts:
             return None
-        return normalise(*words)
+        return normalise(*parts)
 
     @property
     def subject(self) -> str:
-        """The digest of the image this entry attests to (BuildKit's form); empty for anything else."""
-        notes = self.annotations
-        return str(notes.get(REFERENCE_DIGEST, "")) if notes.get(_REFERENCE_TYPE) == _ATTESTATION else ""
+        """The digest of the image that this BuildKit attestation describes; empty for other entries."""
+        annotations = self.annotations
+        return str(annotations.get(REFERENCE_DIGEST, "")) if annotations.get(_REFERENCE_TYPE) == _ATTESTATION else ""
 
     def to_json(self) -> dict[str, Any]:
-        """All members, in the fixed order."""
+        """Return all members: the known ones in Go's order, then the others by name."""
         members = {**self.extra, "mediaType": self.media_type, "digest": self.digest, "size": self.size}
         known = {key: members.pop(key) for key in _KEY_ORDER if key in members}
         return known | dict(sorted(members.items()))
@@ -77,7 +77,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A manifest or an index, as bytes. Make one with `read_manifest`, which checks what it says of itself."""
+    """A manifest or an index, as bytes. Make one with `read_manifest`, which checks its media type."""
 
     raw: bytes = field(repr=False)
     media_type: str
@@ -93,15 +93,15 @@ class Manifest:
 
 
 def sha256(raw: bytes) -> str:
-    """The digest of these bytes."""
+    """Return the digest of these bytes, as `sha256:` and 64 hex digits."""
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def read_json(raw: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in these bytes, read strictly: UTF-8, no member twice, finite numbers.
+    """Parse a JSON object strictly: UTF-8, no duplicate member, finite numbers.
 
-    Readers differ on anything else, and what we verify must be what every client sees. Raises RegistryError
-    (`malformed`) naming `what`.
+    JSON parsers differ on other input, and what the coordinator verifies must be what every client reads. Raises
+    RegistryError (`malformed`) naming `what`.
     """
     try:
         document = json.loads(
@@ -115,14 +115,14 @@ def read_json(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def read_descriptor(found: object, what: str) -> Descriptor:
-    """The descriptor in a parsed JSON value. Raises RegistryError (`malformed`)."""
+    """Return the descriptor in a parsed JSON value. Raises RegistryError (`malformed`) naming `what`."""
     if not isinstance(found, dict):
         raise malformed(what, "a descriptor is not an object")
     extra = dict(found)
     media_type, digest, size = extra.pop("mediaType", ""), extra.pop("digest", None), extra.pop("size", None)
     if not isinstance(media_type, str):
         raise malformed(what, "a descriptor's mediaType is not a text")
-    # A digest becomes part of a URL: nothing but a digest may pass.
+    # The digest becomes part of a request URL, so nothing but a canonical digest may pass.
     if not isinstance(digest, str) or not is_digest(digest):
         raise malformed(what, f"a descriptor's digest is {digest!r}, not sha256: and 64 hex digits")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -131,13 +131,14 @@ def read_descriptor(found: object, what: str) -> Descriptor:
 
 
 def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
-    """The manifest in these bytes, its media type settled between header and body.
+    """Return the manifest in these bytes. Its media type is that of the body, else of the header, else of its members.
 
-    Raises RegistryError: `malformed` when the two disagree or say nothing, `schema1` for Docker's oldest format.
+    Raises RegistryError: `malformed` where the two disagree or neither gives a known type, `schema1` for Docker's
+    schema 1 format.
     """
     document = read_json(raw, what)
     header = content_type.partition(";")[0].strip().lower()
-    inside = document.get("mediaType", "")
+    body_type = document.get("mediaType", "")
     if document.get("schemaVersion") == 1 or header.startswith(_SCHEMA1):
         raise RegistryError(
             f"{what} is in Docker's schema 1 format, which cannot be part of an index",
@@ -145,21 +146,21 @@ def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
             code="schema1",
         )
     known = (*INDEXES, *MANIFESTS)
-    if inside and header in known and inside != header:
-        raise malformed(what, f"the registry calls it {header}, its own mediaType is {inside}")
-    media_type = inside or (header if header in known else _sniff(document))
+    if body_type and header in known and body_type != header:
+        raise malformed(what, f"the registry calls it {header}, its own mediaType is {body_type}")
+    media_type = body_type or (header if header in known else _sniff(document))
     if media_type not in known:
         raise malformed(what, f"its media type is {media_type or header or 'missing'}, not a manifest's or an index's")
     return Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
 
 
 def malformed(what: str, why: str) -> RegistryError:
-    """The error for content that breaks its own specification."""
+    """Return the error for content that violates its specification."""
     return RegistryError(f"{what} is malformed: {why}", code="malformed")
 
 
 def _sniff(document: Json) -> str:
-    # `mediaType` is optional in OCI documents, and some builders leave it out.
+    # `mediaType` is optional in OCI manifests and indexes (image-spec), and some builders leave it out.
     if "manifests" in document:
         return OCI_INDEX
     return OCI_MANIFEST if "config" in document else ""

@@ -1,7 +1,7 @@
-"""Children become one index; an index becomes what each client takes from it.
+"""Assemble children into one index, and resolve an index to the entry that a client takes.
 
-`assemble` is canonical: the same children give the same bytes, in whatever order they come, so that publishing
-twice publishes once. Clients take the first entry that matches (image-spec), hence the fixed order of entries.
+`assemble` is canonical: the same children in any order give the same bytes, so publishing is idempotent. Clients take
+the first entry that matches (image-spec), so the order of entries is fixed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PLATFORM_ORDER = ("architecture", "os", "os.version", "os.features", "variant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """One platform's image manifest, verified, and the attestations that speak of exactly this manifest."""
+    """The verified image manifest of one platform, and the attestations whose subject is this manifest."""
 
     platform: Platform
     descriptor: Descriptor
@@ -40,7 +40,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """An index ready to be pushed: `digest` is over `raw`, `media_type` is what `raw` says of itself."""
+    """An index ready to be pushed. `digest` is over `raw`; `media_type` is the `mediaType` in `raw`."""
 
     raw: bytes = field(repr=False)
     media_type: str
@@ -52,11 +52,12 @@ class Index:
 
 
 def assemble(children: Iterable[Child]) -> Index:
-    """The one index of these children: a Docker list when all of it is Docker's, else an OCI index.
+    """Return the index of these children: a Docker manifest list or an OCI index.
 
-    Images come first, by `Platform.sort_key`, then attestations in the order of their images. Raises RegistryError:
+    It is a Docker list where all images are Docker manifests without annotations and there are no attestations. Images
+    come first, by `Platform.sort_key`, then attestations in the order of their images. Raises RegistryError:
     `duplicate` for two children of one platform or one digest, `mismatch` for a descriptor that names another
-    platform or an attestation of another image, `empty` for no children at all.
+    platform or an attestation of another image, `empty` without children.
     """
     ordered = sorted(children, key=lambda child: child.platform.sort_key)
     if not ordered:
@@ -76,9 +77,9 @@ def assemble(children: Iterable[Child]) -> Index:
 
 
 def parse_index(raw: bytes, what: str) -> tuple[Descriptor, ...]:
-    """The entries of an index in their order, unknown members kept. Raises RegistryError (`malformed`)."""
+    """Return the entries of an index in order, with unknown members. Raises RegistryError (`malformed`)."""
     manifests = read_json(raw, what).get("manifests")
-    # Go programs write `null` for an empty list.
+    # Go's encoding/json writes a nil slice as `null`.
     if manifests is None:
         return ()
     if not isinstance(manifests, list):
@@ -87,22 +88,22 @@ def parse_index(raw: bytes, what: str) -> tuple[Descriptor, ...]:
 
 
 def resolve(entries: Sequence[Descriptor], platform: Platform) -> Descriptor | None:
-    """The entry that a client on `platform` takes, `None` when it finds no match.
+    """Return the entry that a client on `platform` takes, `None` where no entry matches.
 
-    containerd's rule within one architecture: the highest variant not above the client's own, the first of equals.
-    The step down to another architecture (arm64 to arm, amd64 to 386) is left out: engines differ on it.
+    containerd's rule within one architecture: the highest variant that is not above the client's, and the first of
+    equal entries. Fallback to another architecture (arm64 to arm, amd64 to 386) is excluded: engines differ on it.
     """
     best: Descriptor | None = None
     best_level = -1.0
-    wanted = _level(platform)
+    client_level = _level(platform)
     for entry in entries:
-        found = entry.platform
-        if found is None or (found.os, found.architecture) != (platform.os, platform.architecture):
+        candidate = entry.platform
+        if candidate is None or (candidate.os, candidate.architecture) != (platform.os, platform.architecture):
             continue
-        if found == platform:
-            level = wanted
-        elif 0 <= _level(found) < wanted:
-            level = _level(found)
+        if candidate == platform:
+            level = client_level
+        elif 0 <= _level(candidate) < client_level:
+            level = _level(candidate)
         else:
             continue
         if best is None or level > best_level:
@@ -111,7 +112,7 @@ def resolve(entries: Sequence[Descriptor], platform: Platform) -> Descriptor | N
 
 
 def _level(platform: Platform) -> float:
-    """The variant as a number, -1 for one that has no order (ppc64le's `power9`)."""
+    """Return the variant as a number, -1 for a variant without an order (ppc64le's `power9`)."""
     if not platform.variant:
         return {"amd64": 1.0, "arm64": 8.0}.get(platform.architecture, 0.0)
     number = re.fullmatch(r"v(\d+(?:\.\d+)?)", platform.variant)
@@ -138,13 +139,13 @@ def _refuse_duplicates(ordered: Sequence[Child]) -> None:
 
 def _image(child: Child) -> Descriptor:
     descriptor = child.descriptor
-    said = descriptor.platform
-    if said is not None and said != child.platform:
+    listed = descriptor.platform
+    if listed is not None and listed != child.platform:
         raise RegistryError(
-            f"{descriptor.digest} is listed as {said}, but its image is {child.platform}", code="mismatch"
+            f"{descriptor.digest} is listed as {listed}, but its image is {child.platform}", code="mismatch"
         )
-    kept = descriptor.extra.get("platform")
-    platform = dict(kept) if isinstance(kept, dict) else {}
+    members = descriptor.extra.get("platform")
+    platform = dict(members) if isinstance(members, dict) else {}
     platform.pop("variant", None)
     platform |= {"architecture": child.platform.architecture, "os": child.platform.os}
     if child.platform.variant:

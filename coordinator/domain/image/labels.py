@@ -1,4 +1,4 @@
-"""The labels archloom gives every image it builds: which build it is, and how it was run."""
+"""The labels that archloom sets on every image it builds: its build id and the mode of its job."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Platforms: `os/arch[/variant]`, normalised by containerd's rules.
 
-Source of the tables: containerd/platforms `database.go` and the image-spec's platform variants. Nothing here
-looks at the machine it runs on: a coordinator's own CPU says nothing about an image.
+Source of the tables: containerd/platforms `database.go` and the image-spec's platform variants. The CPU of the
+coordinator is never consulted: it has no influence on an image's platform.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from enum import StrEnum
 from coordinator.errors import UsageError
 
 _ARCH_ALIASES = {"aarch64": "arm64", "x86_64": "amd64", "x86-64": "amd64"}
-# These names say the variant too, whatever is written beside them.
-_WHOLE_ALIASES = {"armhf": ("arm", "v7"), "armel": ("arm", "v6"), "i386": ("386", "")}
+# These names imply a variant, which replaces a variant that is given with them.
+_ALIASES_WITH_VARIANT = {"armhf": ("arm", "v7"), "armel": ("arm", "v6"), "i386": ("386", "")}
 _DEFAULT_VARIANT = {"arm64": "v8", "amd64": "v1", "arm": "v7"}
 _KNOWN_ARCHITECTURES = (
     "amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "mips64le", "mips64", "mipsle", "mips", "loong64",
@@ -24,17 +24,17 @@ _KNOWN_SYSTEMS = (
     "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "aix", "android",
     "ios", "plan9", "js", "wasip1", "zos",
 )  # fmt: skip
-# Architectures whose variants are numbered; the others name features, and any word may be one.
+# Architectures with numbered variants. Variants of other architectures name features, so any word is accepted.
 _VARIANTS = {"arm": ("v5", "v6", "v7", "v8"), "arm64": ("v8", "v9"), "amd64": ("v1", "v2", "v3", "v4")}
-# What people type from Debian, Docker's official-image prefixes and uname, and mean.
-_HABITS = {
+# Names from Debian, Docker's official-image prefixes and uname, and the platform to suggest for each.
+_SUGGESTIONS = {
     "arm64v8": "linux/arm64", "arm32v5": "linux/arm/v5", "arm32v6": "linux/arm/v6", "arm32v7": "linux/arm/v7",
     "armv5": "linux/arm/v5", "armv6": "linux/arm/v6", "armv6l": "linux/arm/v6", "armv7": "linux/arm/v7",
     "armv7l": "linux/arm/v7", "armv8": "linux/arm64", "x64": "linux/amd64", "x86": "linux/386", "i686": "linux/386",
     "x86_64": "linux/amd64", "aarch64": "linux/arm64", "armhf": "linux/arm/v7", "armel": "linux/arm/v6",
     "ppc64el": "linux/ppc64le", "arm": "linux/arm/v7",
 }  # fmt: skip
-_ORDER = ("amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x")
+_ARCH_ORDER = ("amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x")
 _PART = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 
 
@@ -60,39 +60,39 @@ class Platform:
 
     @property
     def slug(self) -> str:
-        """`arm64`, `armv7`: the platform inside a tag or a file name; an OS other than linux leads."""
+        """The platform inside a tag or a file name: `arm64`, `armv7`, with the OS as prefix where it is not linux."""
         head = "" if self.os == "linux" else f"{self.os}-"
         return f"{head}{self.architecture}{self.variant}"
 
     @property
     def sort_key(self) -> tuple[int, str, int, str, str]:
-        """The usual ones first, the rest by name; higher variants first, so that the best match leads an index."""
-        rank = _ORDER.index(self.architecture) if self.architecture in _ORDER else len(_ORDER)
+        """Common architectures first, others by name; higher variants first, so that the best match leads an index."""
+        rank = _ARCH_ORDER.index(self.architecture) if self.architecture in _ARCH_ORDER else len(_ARCH_ORDER)
         number = re.match(r"v(\d+)", self.variant)
         return (rank, self.architecture, -int(number[1]) if number else 0, self.variant, self.os)
 
 
 def normalise(os: str, architecture: str, variant: str = "") -> Platform:
-    """The platform these three words mean, by containerd's rules; unknown words are kept, in lower case."""
+    """Return the platform by containerd's rules. Unknown words are kept, in lower case."""
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     os = "darwin" if os == "macos" else os
     architecture = _ARCH_ALIASES.get(architecture, architecture)
-    architecture, variant = _WHOLE_ALIASES.get(architecture, (architecture, variant))
+    architecture, variant = _ALIASES_WITH_VARIANT.get(architecture, (architecture, variant))
     if re.fullmatch(r"\d+(\.\d+)?", variant):
         variant = f"v{variant}"
     variant = re.sub(r"(\.0)+\Z", "", variant)
     default = _DEFAULT_VARIANT.get(architecture, "")
     if architecture == "arm":
-        # Bare `arm` means v7 to every client, so a 32-bit Arm platform always says which.
+        # Clients read bare `arm` as v7, so a 32-bit Arm platform always names its variant.
         return Platform(os, architecture, variant or default)
     return Platform(os, architecture, "" if variant == default else variant)
 
 
 def parse(text: str) -> Platform:
-    """The platform a person wrote, such as `linux/arm64` or `linux/arm/v7`.
+    """Parse a platform from user input, such as `linux/arm64` or `linux/arm/v7`.
 
-    Raises UsageError with a suggestion for anything that is not `os/arch[/variant]` or whose architecture
-    or operating system nobody builds images for.
+    Raises UsageError with a suggestion where the text is not `os/arch[/variant]`, or where its operating system,
+    architecture or variant is unknown.
     """
     parts = text.strip().lower().split("/")
     if len(parts) not in (2, 3) or not all(_PART.match(part) for part in parts):
@@ -108,19 +108,19 @@ def parse(text: str) -> Platform:
 
 
 def parse_list(texts: tuple[str, ...]) -> tuple[Platform, ...]:
-    """Platforms from repeated and comma-joined words, in the order given, each once."""
-    found: dict[Platform, None] = {}
+    """Parse platforms from repeated and comma-separated values, in the given order, without duplicates."""
+    platforms: dict[Platform, None] = {}
     for text in texts:
         for word in text.split(","):
             if word.strip():
-                found[parse(word)] = None
-    return tuple(found)
+                platforms[parse(word)] = None
+    return tuple(platforms)
 
 
 def _unknown(text: str) -> UsageError:
     word = text.strip().lower()
     bare = word.removeprefix("linux/")
-    suggestion = _HABITS.get(word) or _HABITS.get(bare)
+    suggestion = _SUGGESTIONS.get(word) or _SUGGESTIONS.get(bare)
     if suggestion is None:
         close = get_close_matches(bare, (*_KNOWN_ARCHITECTURES, "arm/v5", "arm/v6", "arm/v7"), n=1, cutoff=0.7)
         suggestion = f"linux/{close[0]}" if close else None

@@ -1,4 +1,4 @@
-"""Image references: `[registry/]repository[:tag][@digest]`, read as `docker` reads them."""
+"""Image references: `[registry/]repository[:tag][@digest]`, parsed as `docker` parses them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _HOST = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?\Z"
 )
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}\Z")
-_LONGEST_NAME = 255
-_SHORT_DIGEST = len("sha256:") + 12
+_MAX_REPOSITORY_CHARS = 255
+_SHORT_DIGEST_CHARS = len("sha256:") + 12
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An image by name; `tag` and `digest` are empty where the text had none."""
+    """An image by name. `tag` and `digest` are empty where the text has none."""
 
     registry: str
     repository: str
@@ -37,7 +37,7 @@ class Reference:
 
     @property
     def target(self) -> str:
-        """What a manifest request asks for: the digest where there is one, else the tag, else `latest`."""
+        """The reference in a manifest request: the digest where there is one, else the tag, else `latest`."""
         return self.digest or self.tag or "latest"
 
     def __str__(self) -> str:
@@ -53,17 +53,17 @@ class Reference:
 
 
 def is_digest(text: str) -> bool:
-    """Whether this is a whole sha256 digest in canonical spelling."""
+    """Return whether this is a complete sha256 digest in canonical form."""
     return _DIGEST.match(text) is not None
 
 
 def short(digest: str) -> str:
-    """Enough of a digest to recognise it."""
-    return digest[:_SHORT_DIGEST]
+    """Return `sha256:` and the first 12 hex digits of a digest, for messages."""
+    return digest[:_SHORT_DIGEST_CHARS]
 
 
 def parse(text: str) -> Reference:
-    """The reference a person wrote. Raises UsageError saying which part is wrong."""
+    """Parse a reference from user input. Raises UsageError naming the invalid part."""
     rest, at, digest = text.strip().partition("@")
     if at and not is_digest(digest):
         raise _invalid(text, f"'{digest}' is not a sha256 digest", "a digest is sha256: and 64 lower-case hex digits")
@@ -99,7 +99,7 @@ def _check_repository(text: str, repository: str) -> None:
             else "letters, digits, '.', '_' and '-', parts joined by '/'"
         )
         raise _invalid(text, f"invalid repository '{repository}'", hint)
-    if len(repository) > _LONGEST_NAME:
+    if len(repository) > _MAX_REPOSITORY_CHARS:
         raise _invalid(text, "the repository name is longer than 255 characters", "")
 
 
@@ -109,7 +109,7 @@ def _is_host(registry: str) -> bool:
 
 
 def _familiar(repository: str) -> str:
-    """Docker Hub's repository as people write it: without `library/`, unless that would be read as something else."""
+    """Return a Docker Hub repository without `library/`, unless that would parse as something else."""
     short = repository.removeprefix("library/")
     if "/" in short or _IMAGE_ID.match(short):
         short = repository
@@ -118,7 +118,7 @@ def _familiar(repository: str) -> str:
 
 def _split_registry(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    # Docker's rule: the part before the first slash is a registry only if it looks like a host.
+    # Docker's rule (distribution/reference): the part before the first slash is a registry if it looks like a host.
     if slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return first, rest
     return "", text

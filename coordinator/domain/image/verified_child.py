@@ -1,4 +1,4 @@
-"""A verified child as the store keeps it: what the index needs, and what the report tells of it."""
+"""A verified child as the store keeps it, with the fields that the index and the report use."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coordinator.domain.image.descriptors import read_descriptor
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode, parse
 
-_WHAT = "a stored child"
+_ERROR_SUBJECT = "a stored child"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedChild:
-    """`host` is empty for a child that was reused; `seconds` is from the assignment to the verdict."""
+    """A child and its job. `host` is empty for a reused child; `seconds` runs from the assignment to verification."""
 
     child: Child
     config_digest: str
@@ -27,7 +27,7 @@ class VerifiedChild:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The image, then its attestations."""
+        """The digest of the image manifest, then those of its attestations."""
         return (self.child.descriptor.digest, *(entry.digest for entry in self.child.attestations))
 
     def to_json(self) -> dict[str, object]:
@@ -46,12 +46,12 @@ class VerifiedChild:
 
 
 def from_stored(data: Mapping[str, Any]) -> VerifiedChild:
-    """The child that `to_json` wrote."""
+    """Return the child that `to_json` wrote."""
     return VerifiedChild(
         child=Child(
             platform=parse(data["platform"]),
-            descriptor=read_descriptor(data["descriptor"], _WHAT),
-            attestations=tuple(read_descriptor(entry, _WHAT) for entry in data["attestations"]),
+            descriptor=read_descriptor(data["descriptor"], _ERROR_SUBJECT),
+            attestations=tuple(read_descriptor(entry, _ERROR_SUBJECT) for entry in data["attestations"]),
         ),
         config_digest=data["config_digest"],
         pin=data["pin"],

@@ -1,4 +1,4 @@
-"""Build ids: what a job's result depends on, as one digest. Same id, same image; it names what can be reused."""
+"""Build ids: one digest of everything a job's result depends on. A child with the same build id can be reused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enum import StrEnum
 
 from coordinator.domain.image.platforms import Platform
 
-# Changed whenever the same inputs have to give another id: a builder that behaves otherwise, or another meaning here.
-# Images of format 1 may have empty files where a board's login could not open them.
+# Incremented whenever the same inputs must give another id: the builder behaves differently, or a field means something
+# else. Images of format 1 may have empty files in place of files that the SSH user of a board could not open.
 _FORMAT = 2
-# BuildKit hands these to RUN without an ARG, in any case of letters, and keeps them out of its cache's keys.
+# BuildKit passes these to RUN without an ARG, in upper or lower case, and excludes them from its cache keys.
 # https://docs.docker.com/reference/dockerfile/#predefined-args
 _PROXIES = frozenset({"ALL_PROXY", "FTP_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
 
@@ -28,8 +28,9 @@ class EntryKind(StrEnum):
 class ContextEntry:
     """One file, folder or symbolic link of a context.
 
-    `path` is relative, with `/`; bytes that are not UTF-8 are in it as surrogates (`surrogateescape`). `mode` is the
-    permission bits. Files have `size`, `mtime_ns` and a `digest` (64 hex digits), links have `link`.
+    `path` is relative, with `/`; bytes that are not UTF-8 are surrogates in it (`surrogateescape`). `mode` is the
+    permission bits, `mtime_ns` the modification time. A file has `size` in bytes and `digest` (64 hex digits); a link
+    has its target in `link`.
     """
 
     path: str
@@ -43,13 +44,13 @@ class ContextEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildInputs:
-    """Everything the result of a job depends on, and nothing about the host it runs on.
+    """Everything the result of a job depends on, and nothing about the host that runs the job.
 
-    `context` is a `context_digest`; `dockerfile` its text as the user wrote it; `bases` are the digests behind its uses
-    of images, in the file's order: the child's where it is wanted for the target's platform, the index's where for the
-    build platform's. `frontend` is the digest behind `# syntax`, `secrets` are ids, never values. `nonce` is the run's
-    where something may differ that is not in here, and empty otherwise. An argument or label whose value is `None`
-    has one that does not count.
+    `context` is a `context_digest`; `dockerfile` is its text as the user wrote it. `bases` are the digests of its base
+    images, one per use in file order: the child's for a use on the target platform, the index's for a use on the build
+    platform. `frontend` is the digest of the `# syntax` image; `secrets` are ids, never values. `nonce` is the run's
+    where the result may depend on anything else, and empty otherwise. A build argument or label has the value `None`
+    where its value does not count.
     """
 
     context: str
@@ -67,33 +68,34 @@ class BuildInputs:
 
 
 def build_id(inputs: BuildInputs) -> str:
-    """64 hex digits: sha256 over the inputs as canonical JSON. The order of mappings does not matter."""
+    """Return 64 hex digits: sha256 over the inputs as canonical JSON. The order of mappings does not matter."""
     fields = {**asdict(inputs), "platform": str(inputs.platform), "secrets": sorted(set(inputs.secrets))}
     return hashlib.sha256(_canonical({"format": _FORMAT, **fields})).hexdigest()
 
 
 def counted(values: Mapping[str, str], volatile: Collection[str]) -> dict[str, str | None]:
-    """Arguments or labels as an id knows them: of the volatile ones, that they are given and not what.
+    """Return build arguments or labels as a build id counts them: the values of volatile ones become `None`.
 
-    Their names stay in it: who does not call `BUILD_DATE` volatile is not given an image with anybody's date.
+    Their names still count: a target without a volatile `BUILD_DATE` must not reuse an image built with an arbitrary
+    date.
     """
     return {name: None if name in volatile else value for name, value in values.items()}
 
 
 def without_proxies(build_args: Mapping[str, str], declared: Collection[str]) -> dict[str, str]:
-    """The arguments a result can depend on: how a build reaches the network is none, unless an ARG asks for it."""
+    """Return the build arguments without proxy settings, which affect a result only where an ARG declares them."""
     return {name: value for name, value in build_args.items() if name.upper() not in _PROXIES or name in declared}
 
 
 def pin_tag(build_id: str, platform: Platform) -> str:
-    """The immutable tag that keeps this build's child, and by which it is found again."""
+    """Return the immutable tag that keeps this build's child from garbage collection and lets it be found again."""
     return f"archloom-{build_id[:16]}-{platform.slug}"
 
 
 def context_digest(entries: Iterable[ContextEntry]) -> str:
-    """64 hex digits over path, kind, mode and content or target of every entry, in whatever order they come.
+    """Return 64 hex digits over path, kind, mode and content or link target of every entry, in any order.
 
-    Times are not in it: a fresh clone of the same commit is the same context.
+    Modification times are excluded: a fresh clone of the same commit has the same digest.
     """
     digest = hashlib.sha256()
     for entry in sorted(entries, key=lambda entry: entry.path):
@@ -103,5 +105,5 @@ def context_digest(entries: Iterable[ContextEntry]) -> str:
 
 
 def _canonical(value: object) -> bytes:
-    # ASCII alone, so that names which are not UTF-8 (surrogates here) have a spelling too.
+    # ASCII only: names that are not UTF-8 contain surrogates, which JSON can escape but UTF-8 cannot encode.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

@@ -1,8 +1,8 @@
-"""A context as objects named by their digests, like git's: whoever has an object has all that is below it.
+"""A context as a Merkle tree of objects named by their digests, as in git.
 
-A folder is one object; where it holds many entries it is a tree of parts, cut at places that the entries' own names
-choose, so that one changed entry changes about 64 entries' worth of objects in its folder and nothing else there.
-`agents/README.md` shows their form.
+A host that has an object has everything below it. A folder is one object; a folder with many entries is a tree of
+parts, cut at positions that the hashes of entry names determine. So one changed entry changes about 64 entries' worth
+of objects in its folder and no other part. `agents/README.md` documents the format.
 """
 
 from __future__ import annotations
@@ -14,46 +14,46 @@ from dataclasses import dataclass
 
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 
-# A cut after one name in so many; a part has no more entries than `_MOST`, whatever they are called.
-_EACH = 64
-_MOST = 256
-# A folder of no more entries is not cut: every part costs an object, and perhaps a round trip.
-_WHOLE = 128
-# Levels of parts whose cuts names choose; above them, millions of entries up, `_MOST` alone does.
-_CHOSEN_LEVELS = 4
+# One name in `_MEAN_PART_ENTRIES` ends a part; a part has at most `_MAX_PART_ENTRIES` entries, whatever their names.
+_MEAN_PART_ENTRIES = 64
+_MAX_PART_ENTRIES = 256
+# A folder with at most so many entries is not cut: every part costs an object, and perhaps a round trip.
+_MAX_UNCUT_ENTRIES = 128
+# Levels of parts that are cut by name. Above them (millions of entries) only `_MAX_PART_ENTRIES` cuts.
+_NAME_CUT_LEVELS = 4
 
-# An entry's name and what stands for it in an object; or a part's last name and the part's digest.
+# An entry's name and its JSON value in an object, or the last name in a part and the part's digest.
 _Item = tuple[bytes, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextObjects:
-    """`root` is the digest of the context's own folder; `folders` are all folder objects by digest (64 hex digits)."""
+    """`root` is the digest of the context's top folder; `folders` are all folder objects by digest (64 hex digits)."""
 
     root: str
     folders: Mapping[str, bytes]
 
 
 def context_objects(entries: Iterable[ContextEntry]) -> ContextObjects:
-    """The folder objects of a context. The order of `entries` does not matter: the same entries, the same objects.
+    """Return the folder objects of a context. The order of `entries` does not matter.
 
-    Raises ValueError for an entry whose folder is not among them.
+    Raises ValueError for an entry whose folder is not in `entries`.
     """
-    inside: dict[str, list[ContextEntry]] = {"": []}
-    found = sorted(entries, key=lambda entry: entry.path)
-    for entry in found:
+    entries_by_folder: dict[str, list[ContextEntry]] = {"": []}
+    sorted_entries = sorted(entries, key=lambda entry: entry.path)
+    for entry in sorted_entries:
         if entry.kind is EntryKind.DIRECTORY:
-            inside[entry.path] = []
-    for entry in found:
+            entries_by_folder[entry.path] = []
+    for entry in sorted_entries:
         folder = entry.path.rpartition("/")[0]
-        if folder not in inside:
+        if folder not in entries_by_folder:
             raise ValueError(f"{entry.path!r} is in no folder of the context")
-        inside[folder].append(entry)
+        entries_by_folder[folder].append(entry)
     objects: dict[str, bytes] = {}
     digests: dict[str, str] = {}
-    # A path sorts before what is below it: from the end, a folder comes after everything in it.
-    for folder in sorted(inside, reverse=True):
-        items = sorted((_name(entry.path), _described(entry, digests)) for entry in inside[folder])
+    # A path sorts before the paths below it, so in reverse order a folder comes after everything in it.
+    for folder in sorted(entries_by_folder, reverse=True):
+        items = sorted((_name(entry.path), _described(entry, digests)) for entry in entries_by_folder[folder])
         digests[folder] = _folder(items, objects)
     return ContextObjects(root=digests[""], folders=objects)
 
@@ -74,8 +74,8 @@ def _described(entry: ContextEntry, digests: Mapping[str, str]) -> list[object]:
 
 
 def _folder(items: Sequence[_Item], objects: dict[str, bytes]) -> str:
-    """The digest of the object that stands for the folder; it and its parts are added to `objects`."""
-    if len(items) <= _WHOLE:
+    """Add the object of a folder and its parts to `objects`, and return the object's digest."""
+    if len(items) <= _MAX_UNCUT_ENTRIES:
         return _add({"entries": [value for _, value in items]}, objects)
     kind, level = "entries", 0
     while True:
@@ -89,18 +89,18 @@ def _folder(items: Sequence[_Item], objects: dict[str, bytes]) -> str:
 def _cut(items: Sequence[_Item], level: int) -> Iterator[Sequence[_Item]]:
     begin = 0
     for end, (name, _) in enumerate(items, 1):
-        if end - begin == _MOST or end == len(items) or _ends_part(name, level):
+        if end - begin == _MAX_PART_ENTRIES or end == len(items) or _ends_part(name, level):
             yield items[begin:end]
             begin = end
 
 
 def _ends_part(name: bytes, level: int) -> bool:
-    # Each level by another byte of the hash, so that what ends a part is no likelier to end the part above.
-    return level < _CHOSEN_LEVELS and hashlib.sha256(name).digest()[level] % _EACH == 0
+    # Each level uses another byte of the hash: a name that ends a part is no likelier to end the part above it.
+    return level < _NAME_CUT_LEVELS and hashlib.sha256(name).digest()[level] % _MEAN_PART_ENTRIES == 0
 
 
 def _add(content: Mapping[str, object], objects: dict[str, bytes]) -> str:
-    # ASCII alone, so that names which are not UTF-8 (surrogates here) have a spelling too.
+    # ASCII only: names that are not UTF-8 contain surrogates, which JSON can escape but UTF-8 cannot encode.
     data = json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode("ascii")
     digest = hashlib.sha256(data).hexdigest()
     objects[digest] = data

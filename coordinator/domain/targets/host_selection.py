@@ -1,4 +1,4 @@
-"""Which hosts the user asks for: `--on` and `--emulate`, read and kept as they were meant."""
+"""The hosts that the user selects with `--on` and `--emulate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordinator.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSelection:
-    """`on` are the hosts named for every platform, empty for any; `pinned` the one host named for a platform."""
+    """`on` are the hosts named for every platform, empty for any; `pinned` is the host named for one platform."""
 
     emulate: Emulate = Emulate.AUTO
     on: tuple[str, ...] = ()
@@ -20,20 +20,20 @@ class HostSelection:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every host that is named, each once."""
+        """Every named host, without duplicates."""
         return tuple(dict.fromkeys((*self.on, *self.pinned.values())))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What `read_on` reads the same from."""
+        """The values of `--on` from which `read_on` reads the same hosts."""
         return (*self.on, *(f"{platform}={host}" for platform, host in self.pinned.items()))
 
     def on_for(self, platform: Platform) -> tuple[str, ...]:
-        """The hosts that may build this platform, empty for any."""
+        """Return the hosts that may build this platform, empty for any."""
         return (self.pinned[platform],) if platform in self.pinned else self.on
 
     def check_platforms(self, platforms: Sequence[Platform]) -> None:
-        """Raises UsageError where a host is named for a platform that is not built."""
+        """Raise UsageError where a host is named for a platform that is not built."""
         for platform, host in self.pinned.items():
             if platform not in platforms:
                 raise UsageError(
@@ -44,20 +44,20 @@ class HostSelection:
 
 
 def read_on(words: Sequence[str]) -> tuple[tuple[str, ...], dict[Platform, str]]:
-    """Hosts, and hosts by platform, from repeated and comma-joined words: `pi5,pi4`, `linux/arm64=pi5`.
+    """Parse repeated, comma-separated values of `--on` into hosts and hosts by platform: `pi5,pi4`, `linux/arm64=pi5`.
 
-    Raises UsageError for a word that is neither, and for a platform that is given twice.
+    Raises UsageError for a value that is neither, and for a platform that is given two hosts.
     """
     on: dict[str, None] = {}
     pinned: dict[Platform, str] = {}
     for word in (part.strip() for text in words for part in text.split(",")):
-        left, equals, host = (part.strip() for part in word.partition("="))
-        if not word or (equals and not (left and host)):
+        platform_text, equals, host = (part.strip() for part in word.partition("="))
+        if not word or (equals and not (platform_text and host)):
             raise UsageError(f"'{','.join(words)}' in --on names no host", hint="write --on HOST or --on PLATFORM=HOST")
         if not equals:
             on[word] = None
             continue
-        platform = parse(left)
+        platform = parse(platform_text)
         if platform in pinned:
             raise UsageError(
                 f"--on gives {platform} to {pinned[platform]} and to {host}", hint="name one host for each platform"

@@ -1,4 +1,4 @@
-"""What a user asked for, in a form that can be stored."""
+"""A user's build request, in a form that can be stored."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from coordinator.domain.targets.target import Emulate, Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """`on` are the hosts the user named, empty for any; `pinned` those named for one platform.
+    """`on` are the hosts that the user named, empty for any; `pinned` are those named for one platform.
 
-    `fail_fast`: one platform that ends badly stops the others.
+    With `fail_fast`, one failed platform stops the others.
     """
 
     target: Target
@@ -27,7 +27,7 @@ class BuildRequest:
 
     @property
     def asked(self) -> HostSelection:
-        """Which hosts may be used."""
+        """The hosts that may be used."""
         return HostSelection(emulate=self.emulate, on=self.on, pinned=self.pinned)
 
     def to_json(self) -> dict[str, object]:
@@ -50,7 +50,7 @@ class BuildRequest:
 
 
 def from_stored(data: Mapping[str, Any]) -> BuildRequest:
-    """The request that `to_json` wrote."""
+    """Return the request that `to_json` wrote."""
     on, pinned = read_on(data["on"])
     return BuildRequest(
         target=Target(

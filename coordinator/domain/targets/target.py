@@ -1,4 +1,4 @@
-"""One image to build, as the user asked for it."""
+"""A target: one image to build, as the user requested it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.domain.image.references import Reference
 
 
 class Emulate(StrEnum):
-    """`auto`: where no board can; `never`: not at all; `only`: emulators alone."""
+    """When a job may be emulated. `auto`: where no board can run it; `never`; `only`: emulators alone build."""
 
     AUTO = "auto"
     NEVER = "never"
@@ -20,9 +20,9 @@ class Emulate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """`context` is an absolute folder; `dockerfile` an absolute path; `tags` has at least one, each with a tag.
+    """`context` and `dockerfile` are absolute paths; `tags` has at least one reference, each with a tag.
 
-    `volatile` names build arguments and labels whose values are no reason to build again.
+    `volatile` names build arguments and labels whose changed values are no reason to rebuild.
     """
 
     name: str
@@ -39,5 +39,5 @@ class Target:
 
     @property
     def repositories(self) -> tuple[Reference, ...]:
-        """The repositories of the tags, each once, the first tag's first: boards push there."""
+        """The repositories of the tags, without duplicates. Boards push to the first, that of the first tag."""
         return tuple(dict.fromkeys(Reference(tag.registry, tag.repository) for tag in self.tags))

@@ -1,4 +1,4 @@
-"""Archives over bulk channels: an image out of a host, bases into it. See `agents/README.md`."""
+"""Image archives over bulk channels: an image from a host, bases to a host. See `agents/README.md`, "Archives"."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from coordinator.hosts.agent.transport import Channel, Ending, Transport
 
-_LARGEST = 1 << 20
-_LONGEST_LENGTH = 6
-_PIECE = 1 << 18
+_MAX_PIECE_BYTES = 1 << 20
+_MAX_LENGTH_DIGITS = 6
+_READ_BYTES = 1 << 18
 
 
 async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | bytes]:
-    """Which image it is, then its archive in pieces, whole. Close the iterator when left.
+    """Yield the image that the job built, then its complete archive in pieces.
 
-    Raises LostError for what the agent says, and `cut` where the channel ended before the archive did.
+    Close the iterator when leaving early. Raises the agent's error as `replies.outcome` does, LostError
+    `connection` where the agent ended before its first answer, and LostError `cut` where the channel ended before the
+    archive did.
     """
     host = transport.host
     channel = await transport.open_bulk(("image", job))
@@ -32,34 +34,39 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
                 yield piece
         await channel.close()
     except BaseException:
-        # Not an orderly end, which would wait for all the agent has to send.
+        # `close` would first read everything that the agent still sends.
         await channel.abort()
         raise
 
 
 async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
-    """The job's bases into the host's engine, from the pieces of an archive; all of them are held, or it raises."""
+    """Load the job's bases into the host's engine from the pieces of an archive, and return the counts.
+
+    On return the engine holds every base of the job. Raises the agent's error as `replies.outcome` does, and LostError
+    `connection` where the agent ended without an answer.
+    """
     host = transport.host
     channel = await transport.open_bulk(("load", job))
     try:
         async for chunk in chunks:
             if not await _send(channel, chunk):
+                # The agent stopped reading: its error answer is on the channel already.
                 break
         else:
-            # Refused already, it has said why.
             await _write(channel, b"0\n")
         loaded = await _answer(channel, Incoming(channel.reader, host), host)
     finally:
-        # In order, also when it is given up: a load that its agent does not see to the end may name bases for nobody.
+        # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
+        # job owns.
         await channel.close()
     return BasesLoaded(replies.field(host, loaded, "loaded", int), replies.field(host, loaded, "kept", int))
 
 
 def gone(host: str, ending: Ending) -> LostError:
-    """The agent's process ended without a word of its own."""
+    """Return LostError `connection`: the agent's process ended without an answer."""
     how = "the connection was lost" if ending.exit_status is None else f"exit status {ending.exit_status}"
-    said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-    return LostError(f"host '{host}': the agent is gone ({how}){said}", code="connection")
+    detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
+    return LostError(f"host '{host}': the agent is gone ({how}){detail}", code="connection")
 
 
 async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[str, Any]:
@@ -70,15 +77,15 @@ async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[st
 
 
 async def _send(channel: Channel, chunk: bytes) -> bool:
-    for start in range(0, len(chunk), _LARGEST):
-        piece = chunk[start : start + _LARGEST]
+    for start in range(0, len(chunk), _MAX_PIECE_BYTES):
+        piece = chunk[start : start + _MAX_PIECE_BYTES]
         if not await _write(channel, b"%x\n%b" % (len(piece), piece)):
             return False
     return True
 
 
 async def _write(channel: Channel, data: bytes) -> bool:
-    """Whether the agent still reads."""
+    """Write the bytes; return False where the agent no longer reads."""
     try:
         channel.writer.write(data)
         await channel.writer.drain()
@@ -89,24 +96,24 @@ async def _write(channel: Channel, data: bytes) -> bool:
 
 async def _pieces(channel: Channel, incoming: Incoming, host: str) -> AsyncGenerator[bytes]:
     while True:
-        line = await incoming.line(_LONGEST_LENGTH)
+        line = await incoming.line(_MAX_LENGTH_DIGITS)
         if line is None:
             raise await _cut(channel, host)
         if not line:
-            # In place of a piece: what went wrong, on a line of its own.
+            # An empty line in place of a piece's length: the next line is the agent's error.
             answer = await incoming.greeting()
             if answer is None:
                 raise await _cut(channel, host)
             replies.outcome(host, answer)
             raise replies.unexpected(host, "an archive ended without its end")
-        left = _length(line, host)
-        if not left:
+        remaining = _length(line, host)
+        if not remaining:
             return
-        while left:
-            data = await incoming.some(min(left, _PIECE))
+        while remaining:
+            data = await incoming.some(min(remaining, _READ_BYTES))
             if not data:
                 raise await _cut(channel, host)
-            left -= len(data)
+            remaining -= len(data)
             yield data
 
 
@@ -115,12 +122,12 @@ def _length(line: bytes, host: str) -> int:
         length = int(line, 16)
     except ValueError:
         length = -1
-    if not 0 <= length <= _LARGEST:
+    if not 0 <= length <= _MAX_PIECE_BYTES:
         raise replies.unexpected(host, f"a piece of an archive begins with {line!r}")
     return length
 
 
 async def _cut(channel: Channel, host: str) -> LostError:
     ending = await channel.close()
-    why = gone(host, ending)
-    return LostError(f"{why.message}, in the middle of an image's archive", code="cut")
+    loss = gone(host, ending)
+    return LostError(f"{loss.message}, in the middle of an image's archive", code="cut")

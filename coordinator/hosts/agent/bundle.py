@@ -1,4 +1,4 @@
-"""The agent as one file: a zipapp with a content-hash name, the same bytes wherever it is made."""
+"""The agent as one zipapp, named by its content hash and byte-for-byte reproducible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import coordinator
 from coordinator.errors import UsageError
 
-# The last Python that reads this line may be much too old to read the agent: it is told so, not shown a SyntaxError.
+# `__main__.py` must parse on Pythons that are too old for the agent, so that they report the version instead of a
+# SyntaxError.
 _MAIN = b"""\
 import sys
 
@@ -28,16 +29,16 @@ from agents.__main__ import main
 
 sys.exit(main())
 """
-# Beside `agents` in the archive: what is imported before it decides from where it is.
-_BEFORE = "bytecode.py"
-_LEFT_OUT = frozenset({"__pycache__", "README.md", _BEFORE})
+# Lies beside `agents` in the archive, because it decides from where `agents` is imported.
+_BOOTSTRAP_MODULE = "bytecode.py"
+_EXCLUDED = frozenset({"__pycache__", "README.md", _BOOTSTRAP_MODULE})
 
 
 def bundle(environment: Mapping[str, str]) -> Path:
-    """The file, below `$XDG_CACHE_HOME` or `~/.cache`; made where it is not there as it should be.
+    """Return the path of the agent's file in `$XDG_CACHE_HOME/archloom`, else `~/.cache/archloom`.
 
-    Two processes that make it at once end with the same whole file. Raises UsageError where the cache cannot be
-    written.
+    Writes the file where it is absent or differs. Safe to call from several processes at once: the file is
+    replaced atomically. Raises UsageError `cache` where the cache cannot be written.
     """
     data = contents(sources())
     name = f"archloom-agent-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
@@ -55,21 +56,24 @@ def bundle(environment: Mapping[str, str]) -> Path:
 
 
 def sources() -> Path:
-    """The agent's package: carried in the wheel, or beside `coordinator` in a checkout."""
+    """Return the agent's package: `coordinator/_agents` in a wheel, `agents` beside `coordinator` in a checkout."""
     package = Path(coordinator.__file__).parent
-    carried = package / "_agents"
-    return carried if carried.is_dir() else package.parent / "agents"
+    in_wheel = package / "_agents"
+    return in_wheel if in_wheel.is_dir() else package.parent / "agents"
 
 
 def contents(package: Path) -> bytes:
-    """The zipapp's bytes: sorted, without times, and stored, because no two zlibs need to agree."""
+    """Return the zipapp's bytes.
+
+    Reproducible: entries are sorted, have no timestamps, and are stored, because zlib's output varies between versions.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, "__main__.py", _MAIN)
-        _add(archive, _BEFORE, (package / _BEFORE).read_bytes())
+        _add(archive, _BOOTSTRAP_MODULE, (package / _BOOTSTRAP_MODULE).read_bytes())
         for path in sorted(package.rglob("*")):
             relative = path.relative_to(package)
-            if path.is_file() and not _LEFT_OUT.intersection(relative.parts):
+            if path.is_file() and not _EXCLUDED.intersection(relative.parts):
                 _add(archive, f"agents/{relative.as_posix()}", path.read_bytes())
     return buffer.getvalue()
 

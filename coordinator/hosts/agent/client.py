@@ -1,4 +1,4 @@
-"""The agent on one host, as calls: requests and answers over its control channel, contexts over bulk channels."""
+"""Client of the agent on one host: requests on the control channel, contexts and archives on bulk channels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ _log = logging.getLogger("archloom.agent")
 
 
 async def connect(transport: Transport) -> AgentClient:
-    """The host's agent, greeted. Raises LostError `agent` where it does not start, `protocol` where it is not ours."""
+    """Start the host's agent and return its client, after the greeting.
+
+    Raises LostError `agent` where the agent does not start, `protocol` where its protocol version is not PROTOCOL,
+    `connection` where the connection is lost meanwhile.
+    """
     channel = await transport.open_control()
     try:
         incoming = Incoming(channel.reader, transport.host)
@@ -65,9 +69,10 @@ async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
 
 
 class AgentClient:
-    """Requests run side by side. Every method raises LostError `connection` once the channel is lost.
+    """Requests to the agent of one host. Requests run concurrently.
 
-    A caller that is cancelled leaves its request to the agent: to end a job's work, `cancel` it.
+    Once the control channel has ended, each method that uses it raises LostError, usually `connection`. Cancelling a
+    caller does not cancel its request on the host: to end a job's work, call `cancel`.
     """
 
     def __init__(self, transport: Transport, channel: Channel, incoming: Incoming, hello: Hello) -> None:
@@ -77,14 +82,14 @@ class AgentClient:
         self._channel = channel
         self._incoming = incoming
         self._numbers = count(1)
-        # What has come for each request under way; None after the channel's end.
+        # The frames received for each open request, by request id; None once the channel has ended.
         self._under_way: dict[int, asyncio.Queue[Mapping[str, Any] | None]] = {}
         self._lost: LostError | None = None
         self._reading = asyncio.create_task(self._read())
 
     @property
     def transport(self) -> Transport:
-        """What it is reached by."""
+        """The transport to the host."""
         return self._transport
 
     @property
@@ -93,26 +98,27 @@ class AgentClient:
         return self._lost is not None
 
     async def close(self) -> None:
-        """End the channel. The host's jobs go on; pulls and pushes that the channel carried do not."""
+        """Close the control channel. Jobs on the host go on; pulls and pushes of this channel are cancelled."""
         await self._channel.close()
         await asyncio.wait({self._reading})
         if not self._reading.cancelled():
             self._reading.result()
 
     async def probe(self) -> Mapping[str, Any]:
-        """The observation, raw."""
+        """Return the raw observation; see `agents/README.md`, "observation"."""
         return await self._ask("probe")
 
     async def create(self, job: str, spec: Mapping[str, Any]) -> None:
-        """The job's folder. The same spec again is fine."""
+        """Create the job's folder on the host. Idempotent for the same spec."""
         await self._ask("create", job=job, spec=spec)
 
     async def send_context(
         self, job: str, offer: Offer, tell: Callable[[Lacking], None], *, pack: bool = False
     ) -> ContextReceived:
-        """The job's context, of which only what the host lacks is sent; `tell` hears how much that is.
+        """Send the objects of the job's context that the host lacks; `tell` receives how much that is.
 
-        Whole or not at all, and fine to repeat before `start`. `pack`: send fewer bytes for more processor time.
+        The context is replaced atomically; may be repeated until `start`. `pack`: compress files, which trades CPU
+        time for bytes.
         """
         channel = await self._transport.open_bulk(("context", job))
         try:
@@ -130,7 +136,7 @@ class AgentClient:
         )
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
-        """Make the host hold the job's bases, read through the tunnel at `port`."""
+        """Pull the job's bases into the engine through the tunnel at `port` on the host."""
 
         def tell(event: Mapping[str, Any]) -> None:
             progress(replies.field(self._host, event, "progress", str))
@@ -139,24 +145,30 @@ class AgentClient:
         return BasesHeld(replies.field(self._host, held, "pulled", int), replies.field(self._host, held, "kept", int))
 
     async def lacking(self, job: str) -> tuple[str, ...]:
-        """The held names of the job's bases that the host does not have."""
+        """Return the held names of the job's bases that the engine does not have."""
         return replies.names(self._host, await self._ask("lacking", job=job), "bases")
 
     async def load(self, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
-        """The job's bases, from the pieces of an archive of those that are lacking; fine to repeat."""
+        """Load the job's bases from the pieces of an archive of the lacking ones. Idempotent."""
         return await archives.load(self._transport, job, chunks)
 
     def image(self, job: str) -> AsyncGenerator[HeldImage | bytes]:
-        """Which image the job built, then its archive in pieces, whole. Close the iterator when left."""
+        """Yield the image that the job built, then its complete archive in pieces.
+
+        Close the iterator when leaving early.
+        """
         return archives.image(self._transport, job)
 
     async def start(self, job: str, holder: str, slots: int) -> Started:
-        """Begin to build, detached; again is fine. Raises HostBusyError where every slot is held."""
+        """Start the job's detached build on the host. Idempotent. Raises HostBusyError where every slot is held."""
         begun = await self._ask("start", job=job, holder=holder, slots=slots)
         return Started(replies.field(self._host, begun, "pid", int), replies.field(self._host, begun, "slot", int))
 
     async def follow(self, job: str, offset: int) -> AsyncGenerator[LogText | Ended, None]:
-        """The log from this byte on, as it is written, and at last how the job ended. Close the iterator when left."""
+        """Yield the log from byte `offset` on as it is written, then the job's result.
+
+        Close the iterator when leaving early.
+        """
         with self._request() as (number, answers):
             await self._send(number, "follow", job=job, offset=offset)
             while True:
@@ -169,7 +181,7 @@ class AgentClient:
     async def push(
         self, job: str, port: int, repository: str, tag: str, secret: str, progress: Callable[[int, int], None]
     ) -> Pushed:
-        """Push what was built through the tunnel at `port`; `progress` gets bytes done and in all."""
+        """Push the job's image through the tunnel at `port` on the host; `progress` receives bytes done and total."""
 
         def tell(event: Mapping[str, Any]) -> None:
             fields = replies.field(self._host, event, "progress", dict)
@@ -179,20 +191,23 @@ class AgentClient:
         return Pushed(replies.field(self._host, pushed, "digest", str), replies.field(self._host, pushed, "size", int))
 
     async def cancel(self, job: str) -> Ended:
-        """End the job, and a pull or push of it; how it ended, which may be how it had ended already."""
+        """Cancel the job and its pull or push, and return its result; a job that has ended keeps its result."""
         return replies.ended(self._host, await self._ask("cancel", job=job))
 
     async def forget(self, job: str) -> None:
-        """Leave nothing of the job on the host. Fine for jobs it does not know."""
+        """Delete everything of the job on the host. Idempotent; unknown jobs are no error."""
         await self._ask("forget", job=job)
 
     async def hang_up(self, earlier: Hello) -> None:
-        """End the host's side of an earlier connection, whose loss it has not noticed. Fine for one that ended."""
+        """End the host's sshd process of an earlier connection whose loss the host has not noticed yet.
+
+        Idempotent; does nothing where the host has rebooted since.
+        """
         if earlier.boot_id == self.hello.boot_id:
             await self._ask("hang_up", pid=earlier.parent, start=earlier.parent_start)
 
     async def jobs(self) -> tuple[JobEntry, ...]:
-        """Every job that has a folder on the host."""
+        """Return every job that has a folder on the host."""
         return replies.job_entries(self._host, await self._ask("jobs"))
 
     async def _ask(
@@ -208,7 +223,7 @@ class AgentClient:
             return self._outcome(body)
 
     def _log_answer(self, op: str, job: object, body: Mapping[str, Any], seconds: float) -> None:
-        # Of the parameters only the job's name: `secret` is one of them.
+        # Log no parameter but the job's name: `secret` is a parameter of `pull` and `push`.
         error = body.get("error")
         ending = f"{error.get('code')}: {error.get('message')}" if isinstance(error, Mapping) else "ok"
         level = logging.INFO if error else logging.DEBUG
@@ -225,25 +240,25 @@ class AgentClient:
 
     async def _send(self, number: int, op: str, **parameters: object) -> None:
         if self._lost is not None:
-            raise self._again()
+            raise self._loss()
         try:
             self._channel.writer.write(encode({"id": number, "op": op, **parameters}))
             await self._channel.writer.drain()
         except OSError:
-            # Reading notices as well, and knows how it ended. Awaited itself, it would be cancelled with this caller.
+            # `_read` sees the end too and sets `_lost`. Unlike await, asyncio.wait does not cancel it with this caller.
             await asyncio.wait({self._reading})
 
     async def _next(self, answers: asyncio.Queue[Mapping[str, Any] | None]) -> Mapping[str, Any]:
         body = await answers.get() if self._lost is None or not answers.empty() else None
         if body is None:
-            raise self._again()
+            raise self._loss()
         return body
 
     def _outcome(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return replies.outcome(self._host, body)
 
     async def _read(self) -> None:
-        """Give every frame to the request it answers, until the channel ends; then tell all of them."""
+        """Deliver each frame to the request it answers until the channel ends, then wake every open request."""
         try:
             while (frame := await self._incoming.frame()) is not None:
                 self._deliver(frame)
@@ -252,7 +267,7 @@ class AgentClient:
             self._lost = error
             await self._channel.abort()
         finally:
-            # Cancelled, or a defect: nobody reads any more, and whoever calls now would wait for ever.
+            # After a cancellation or a defect no frame is read any more: without this a later request would hang.
             if self._lost is None:
                 self._lost = self._gone(Ending(None))
             for answers in self._under_way.values():
@@ -262,20 +277,20 @@ class AgentClient:
         if frame.get("id") is None:
             raise replies.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
         answers = self._under_way.get(replies.field(self._host, frame, "id", int))
-        if answers is not None:  # its caller has left
+        if answers is not None:  # None: the caller was cancelled or closed its iterator
             answers.put_nowait(frame)
 
     def _gone(self, ending: Ending) -> LostError:
         return archives.gone(self._host, ending)
 
-    def _again(self) -> LostError:
-        # One object raised in many tasks would collect all their tracebacks.
-        why = self._lost or self._gone(Ending(None))
-        return LostError(why.message, hint=why.hint, code=why.code)
+    def _loss(self) -> LostError:
+        # A new object for each raise: one exception raised in many tasks accumulates all their tracebacks.
+        loss = self._lost or self._gone(Ending(None))
+        return LostError(loss.message, hint=loss.hint, code=loss.code)
 
 
 def _not_started(host: str, ending: Ending) -> LostError:
     if ending.exit_status is None:
         return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
-    said = ending.words.splitlines()[-1] if ending.words else f"exit status {ending.exit_status}"
-    return LostError(f"host '{host}': the agent does not start: {said}", code="agent")
+    reason = ending.words.splitlines()[-1] if ending.words else f"exit status {ending.exit_status}"
+    return LostError(f"host '{host}': the agent does not start: {reason}", code="agent")

@@ -1,4 +1,4 @@
-"""A context to a host over its bulk channel: only the objects that the host says it lacks. See `agents/README.md`."""
+"""Sends the objects of a context that a host lacks, over a bulk channel. See `agents/README.md`, "context"."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from coordinator.hosts.agent.transport import Writer
 
 T = TypeVar("T")
 _RAW, _PACKED = b"=", b"z"
-# What is read and written at once. The agent refuses pieces of more than 1 MiB.
-_AT_ONCE = 262144
-# Level 1 takes 13 ns a byte here, and the board less than it saves there in decryption.
-_LEVEL = 1
-# A file is packed where its beginning shrinks below this part of itself: pictures and archives never do.
-_SAMPLE = 16384
-_WORTHWHILE = 0.8
+# Bytes of one piece and of one write. The agent refuses pieces of more than 1 MiB.
+_CHUNK_BYTES = 262144
+# zlib level 1 takes 13 ns a byte on the coordinator. On the board inflating takes less time than it saves in
+# decryption.
+_ZLIB_LEVEL = 1
+# A file is compressed where its first _SAMPLE_BYTES bytes shrink below this ratio; images and archives do not.
+_SAMPLE_BYTES = 16384
+_MAX_RATIO = 0.8
 
 
 class Offer(Protocol):
-    """A context by its objects; `entries`, `files` and `size` (bytes of all files) are counts."""
+    """A context as objects by digest. `root` is the digest of its own folder, `size` the bytes of all files."""
 
     root: str
     entries: int
@@ -37,13 +38,13 @@ class Offer(Protocol):
     def folder(self, digest: str, /) -> bytes | None: ...
     def file_size(self, digest: str, /) -> int | None: ...
     def content(self, digest: str, /) -> Generator[bytes]:
-        """Blocks while it reads."""
+        """Yield the file's content. Blocks on disk reads."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """What is sent: of the `of` files of a context the `files` that the host lacks, and their bytes."""
+    """How many files the host lacks, of the context's `of` files, and their bytes."""
 
     files: int
     of: int
@@ -51,7 +52,7 @@ class Lacking:
 
 
 class ContextSender:
-    """The coordinator's part of one transfer. `pack`: spend processor time to send fewer bytes."""
+    """The coordinator's side of one context transfer. `pack`: compress files, which trades CPU time for bytes."""
 
     def __init__(self, incoming: Incoming, writer: Writer, host: str, *, pack: bool) -> None:
         self._incoming = incoming
@@ -60,43 +61,49 @@ class ContextSender:
         self._pack = pack
 
     async def send(self, offer: Offer, tell: Callable[[Lacking], None]) -> Mapping[str, Any] | None:
-        """The agent's last word, `ok` or `error`; None where it is gone. What `offer` raises ends the transfer.
+        """Send what the agent asks for; return its final answer, `ok` or `error`, or None where the channel ended.
 
-        `tell` hears once what the host lacks, unless the transfer ends before that is known.
+        `tell` is called once with what the host lacks, unless the transfer ends before that is known. An exception
+        from `offer` propagates and ends the transfer.
         """
         lacking = Lacking(0, offer.files, 0)
         opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
         reads = await self._write(json.dumps(opening).encode() + b"\n")
-        while (said := await self._incoming.greeting()) is not None and "want" in said:
-            kind, digests = await self._question(said)
+        while (message := await self._incoming.greeting()) is not None and "want" in message:
+            kind, digests = await self._question(message)
             if kind == "files":
                 sizes = (self._offered(offer.file_size(digest), digest) for digest in digests)
                 lacking = Lacking(len(digests), offer.files, sum(sizes))
                 tell(lacking)
-            # Once it does not read any more it has said why, or is gone.
+            # After a failed write, only read: the agent's error answer follows, or the channel's end.
             reads = reads and await self._answer(self._bodies(offer, kind, digests))
-        if said is not None and "ok" in said and not lacking.files:
+        if message is not None and "ok" in message and not lacking.files:
             tell(lacking)
-        return said
+        return message
 
-    async def _question(self, said: Mapping[str, Any]) -> tuple[str, list[str]]:
-        """What is wanted, from all its lines: the agent reads answers only after the last."""
-        kind = replies.field(self._host, said, "want", str)
+    async def _question(self, line: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """Return kind and digests of one question, whose first line is `line`.
+
+        Reads the question to its end: the agent reads bodies only after its last line.
+        """
+        kind = replies.field(self._host, line, "want", str)
         if kind not in {"folders", "files"}:
             raise replies.unexpected(self._host, f"it wants {kind!r}")
-        digests = list(replies.field(self._host, said, "digests", list))
-        while replies.field(self._host, said, "more", bool):
-            said = await self._incoming.greeting() or {}
-            if said.get("want") != kind:
+        digests = list(replies.field(self._host, line, "digests", list))
+        while replies.field(self._host, line, "more", bool):
+            line = await self._incoming.greeting() or {}
+            if line.get("want") != kind:
                 raise replies.unexpected(self._host, "a question has no end")
-            digests += replies.field(self._host, said, "digests", list)
+            digests += replies.field(self._host, line, "digests", list)
         return kind, digests
 
     def _bodies(self, offer: Offer, kind: str, digests: Sequence[str]) -> Generator[bytes]:
         for digest in digests:
             if kind == "folders":
                 packed = zlib.compress(self._offered(offer.folder(digest), digest))
-                yield from _body(_PACKED, (packed[at : at + _AT_ONCE] for at in range(0, len(packed), _AT_ONCE)))
+                yield from _body(
+                    _PACKED, (packed[at : at + _CHUNK_BYTES] for at in range(0, len(packed), _CHUNK_BYTES))
+                )
             else:
                 with closing(offer.content(digest)) as content:
                     yield from _file(content, pack=self._pack)
@@ -107,7 +114,7 @@ class ContextSender:
         return value
 
     async def _answer(self, bodies: Generator[bytes]) -> bool:
-        """Whether all of it was taken."""
+        """Write the bodies; return False where the agent stopped reading."""
         chunks = _gathered(bodies)
         try:
             while (chunk := await _next(chunks)) is not None:
@@ -118,7 +125,7 @@ class ContextSender:
         return True
 
     async def _write(self, data: bytes) -> bool:
-        """Whether the other end still reads."""
+        """Write the bytes; return False where the agent no longer reads."""
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -128,26 +135,26 @@ class ContextSender:
 
 
 def _file(content: Iterator[bytes], *, pack: bool) -> Iterator[bytes]:
-    begun = next(content, b"")
-    whole = chain((begun,), content)
-    if pack and _shrinks(begun[:_SAMPLE]):
+    first = next(content, b"")
+    whole = chain((first,), content)
+    if pack and _shrinks(first[:_SAMPLE_BYTES]):
         return _body(_PACKED, _packed(whole))
     return _body(_RAW, whole)
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(_LEVEL)
+    packer = zlib.compressobj(_ZLIB_LEVEL)
     for piece in pieces:
         yield packer.compress(piece)
     yield packer.flush()
 
 
 def _shrinks(sample: bytes) -> bool:
-    return len(zlib.compress(sample, _LEVEL)) < _WORTHWHILE * len(sample)
+    return len(zlib.compress(sample, _ZLIB_LEVEL)) < _MAX_RATIO * len(sample)
 
 
 def _body(form: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """How it is written, its pieces with their lengths, and an empty one as the end."""
+    """Yield one body: its form, each piece behind its length in 4 bytes, big-endian, and a length of 0 as the end."""
     yield form
     for piece in pieces:
         if piece:
@@ -157,15 +164,15 @@ def _body(form: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _gathered(bodies: Generator[bytes]) -> Generator[bytes]:
-    """Small pieces together, so that many small files are few writes."""
-    waiting = bytearray()
+    """Join small pieces into chunks of `_CHUNK_BYTES` or more, so that many small files take few writes."""
+    pending = bytearray()
     try:
         for piece in bodies:
-            waiting += piece
-            if len(waiting) >= _AT_ONCE:
-                yield bytes(waiting)
-                waiting.clear()
-        yield bytes(waiting)
+            pending += piece
+            if len(pending) >= _CHUNK_BYTES:
+                yield bytes(pending)
+                pending.clear()
+        yield bytes(pending)
     finally:
         bodies.close()
 
@@ -175,6 +182,6 @@ async def _next(chunks: Generator[bytes]) -> bytes | None:
     try:
         return await asyncio.shield(step)
     except asyncio.CancelledError:
-        # The thread is inside the generator, which cannot be closed before it has come out.
+        # Wait for the thread: a generator that is running cannot be closed.
         await asyncio.wait([step])
         raise

@@ -1,4 +1,4 @@
-"""The bytes an agent sends, as they come: noise, a greeting, frames. See `agents/README.md`."""
+"""Encodes requests and parses an agent's stdout: noise, a greeting, frames. See `agents/README.md`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from coordinator.hosts.agent.transport import Reader
 PROTOCOL = 1
 LARGEST = 1 << 20
 _MARK = b"archloom-agent "
-_MOST_NOISE = 65536
-_READ = 65536
+_MAX_NOISE_BYTES = 65536
+_READ_BYTES = 65536
 
 
 def encode(frame: dict[str, Any]) -> bytes:
-    """One request as it goes over the wire. Raises UsageError for more than 1 MiB: only a spec can become so large."""
+    """Return one request as bytes on the wire. Raises UsageError `spec` above 1 MiB, which only a spec can reach."""
     line = json.dumps(frame).encode() + b"\n"
     if len(line) > LARGEST:
         raise UsageError(
@@ -28,7 +28,7 @@ def encode(frame: dict[str, Any]) -> bytes:
 
 
 class Incoming:
-    """What comes from one process of the agent. `host` is for messages."""
+    """The stdout of one process of the agent. `host` is for messages."""
 
     def __init__(self, reader: Reader, host: str) -> None:
         self._reader = reader
@@ -36,28 +36,35 @@ class Incoming:
         self._buffer = bytearray()
 
     async def greeting(self) -> dict[str, Any] | None:
-        """The object after the mark; what a login shell printed before it is skipped. None where the end came first.
+        """Return the object after the next `archloom-agent ` mark, or None where the stream ended first.
 
-        Raises LostError `protocol` after 64 KiB without a mark.
+        Skips lines without the mark, such as the output of login scripts. Raises LostError `protocol` after 64 KiB
+        without a mark, and where JSON after a mark is no object.
         """
         noise = 0
-        while (line := await self._line(_MOST_NOISE - noise)) is not None:
+        while (line := await self._line(_MAX_NOISE_BYTES - noise)) is not None:
             if line.startswith(_MARK):
                 return self._object(line.removeprefix(_MARK))
             noise += len(line) + 1
         return None
 
     async def frame(self) -> dict[str, Any] | None:
-        """The next frame; None at the end, and where the transport died. Raises LostError `protocol`."""
+        """Return the next frame; None at the end of the stream and after a transport error.
+
+        Raises LostError `protocol` for a line over 1 MiB or one that is no JSON object.
+        """
         line = await self._line(LARGEST)
         return None if line is None else self._object(line)
 
     async def line(self, most: int) -> bytes | None:
-        """The next line, of `most` bytes at most; None at the end. Raises LostError `protocol` for a longer one."""
+        """Return the next line without its end; None at the end of the stream and after a transport error.
+
+        Raises LostError `protocol` for a line of more than `most` bytes.
+        """
         return await self._line(most)
 
     async def some(self, most: int) -> bytes:
-        """At most so many bytes, as soon as there are some; empty at the end, and where the transport died."""
+        """Return up to `most` bytes as soon as any are available; empty at the end and after a transport error."""
         if not self._buffer and not await self._more():
             return b""
         data = bytes(self._buffer[:most])
@@ -80,7 +87,7 @@ class Incoming:
 
     async def _more(self) -> bool:
         try:
-            data = await self._reader.read(_READ)
+            data = await self._reader.read(_READ_BYTES)
         except OSError:
             return False
         self._buffer += data

@@ -1,4 +1,4 @@
-"""This machine as a host: the agent as a child process over pipes, the tunnel as a loopback port."""
+"""The coordinator's machine as a host: the agent is a child process over pipes, the tunnel a loopback port."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.stderr_tail import last_words
 from coordinator.hosts.agent.transport import ConnectionHandler, Ending
 
-# An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
-_PATIENCE = 30.0
-_READ = 65536
+# After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
+_CLOSE_TIMEOUT_S = 30.0
+_READ_BYTES = 65536
 
 
 def local(environment: Mapping[str, str], host: str) -> LocalTransport:
-    """This machine under the host's name, with the bundled agent and the Python that runs this."""
+    """Return the transport to the coordinator's machine, with the bundled agent run by this process's Python.
+
+    `host` is the host's name in the inventory.
+    """
     return LocalTransport((sys.executable, str(bundle(environment))), host)
 
 
 class LocalTransport:
-    """`command` runs the agent: the interpreter and the bundle."""
+    """Transport to the coordinator's machine. `command` starts the agent: the interpreter and the bundle."""
 
     def __init__(self, command: tuple[str, ...], host: str = "local") -> None:
         self._command = command
@@ -51,7 +54,7 @@ class LocalTransport:
         return tunnel
 
     async def close(self) -> None:
-        """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
+        """Close all tunnels and channels concurrently, then raise the first `defect` of a tunnel."""
         tunnels, self._tunnels = self._tunnels, []
         await asyncio.gather(*(tunnel.close() for tunnel in tunnels), *(channel.close() for channel in self._channels))
         for tunnel in tunnels:
@@ -60,7 +63,7 @@ class LocalTransport:
 
     async def _channel(self, arguments: tuple[str, ...]) -> LocalChannel:
         try:
-            # A session of its own: Ctrl-C in the terminal is the coordinator's, which then cancels jobs in order.
+            # New session: Ctrl-C in the terminal reaches only the coordinator, which then cancels jobs in order.
             process = await asyncio.create_subprocess_exec(
                 *self._command, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
             )
@@ -73,7 +76,7 @@ class LocalTransport:
 
 
 class LocalChannel:
-    """A child process; `close` leaves no zombie and no pipe, and tells `closed`."""
+    """A child process as a channel. `close` reaps the process, closes its pipes and calls `closed`."""
 
     def __init__(self, process: Process, closed: Callable[[LocalChannel], None]) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -98,11 +101,11 @@ class LocalChannel:
         await self.close()
 
     async def _end(self) -> Ending:
-        # What it still says is nobody's, but unread it would keep the process from ending.
-        rest = asyncio.create_task(_discard(self.reader))
+        # Drain stdout: a process that blocks on a full pipe would not end.
+        draining = asyncio.create_task(_discard(self.reader))
         try:
             self.writer.close()
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             self._kill()
@@ -111,23 +114,23 @@ class LocalChannel:
             raise
         finally:
             status = await self._process.wait()
-            await rest
+            await draining
             words = await self._words
             with suppress(OSError):
                 await self.writer.wait_closed()
         return Ending(status, words)
 
     def _kill(self) -> None:
-        # Its session: also what it runs. Detached jobs have sessions of their own.
+        # Kill the process group, to include the agent's children. Detached jobs have sessions of their own.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class LocalTunnel:
-    """A listening socket on 127.0.0.1, never lost.
+    """A listening socket on 127.0.0.1; never lost.
 
-    `defect` is the first thing its handler raised that is no peer's doing.
+    `defect` is the first exception of its handler other than OSError, which a peer can cause.
     """
 
     def __init__(self, handler: ConnectionHandler) -> None:
@@ -139,7 +142,7 @@ class LocalTunnel:
         self.defect: Exception | None = None
 
     async def open(self) -> None:
-        """Listen; `port` is the one the system chose."""
+        """Listen on a port that the kernel chooses, and set `port`."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
@@ -153,21 +156,21 @@ class LocalTunnel:
             await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine: `start_server` reports its own tasks' cancellation as an error (CPython 3.11).
+        # Not a coroutine: `start_server` logs the cancellation of its own tasks as an error (CPython 3.11).
         task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            # A peer that goes away ends its own connection and nothing else.
+            # A peer that disconnects ends only its own connection.
             with suppress(OSError):
                 await self._handler(reader, writer)
         except asyncio.CancelledError:
-            # A peer that reads no more would hold an orderly close for ever.
+            # A flushing close would hang on a peer that does not read.
             writer.transport.abort()
             raise
-        except Exception as error:  # noqa: BLE001 - nobody awaits this task; who closes the transport is told
+        except Exception as error:  # noqa: BLE001 - this task is not awaited; the transport's `close` raises it
             self.defect = self.defect or error
         finally:
             writer.close()
@@ -176,6 +179,6 @@ class LocalTunnel:
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:
-    with suppress(RuntimeError):  # somebody else is reading already, until the end
-        while await reader.read(_READ):
+    with suppress(RuntimeError):  # another task is reading already, until the end
+        while await reader.read(_READ_BYTES):
             pass

@@ -1,4 +1,4 @@
-"""Everything of archloom off a host, by its agent, which deletes itself last."""
+"""Deletes everything of archloom from a host, the agent's own file included. See `agents/README.md`, "Purge"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.hosts.agent.transport import Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What was deleted: jobs, image names, folders and files, lines of authorized_keys; `kept` is what was not."""
+    """What was deleted: jobs, image names, folders and files, lines of authorized_keys. `kept` lists what was left."""
 
     jobs: int
     images: tuple[str, ...]
@@ -24,7 +24,11 @@ class Purged:
 
 
 async def purge(transport: Transport, mark: str) -> Purged:
-    """Purge the host, and the user's key, whose line ends with `mark`, last of all. Raises LostError; again is fine."""
+    """Purge the host, then delete the lines of authorized_keys that end with `mark`. Idempotent.
+
+    Raises LostError `connection` where the agent ended without an answer, and the agent's error as `replies.failure`
+    returns it.
+    """
     channel = await transport.open_bulk(("purge",))
     try:
         channel.writer.write(mark.encode() + b"\n")
@@ -36,8 +40,8 @@ async def purge(transport: Transport, mark: str) -> Purged:
     finally:
         ending = await channel.close()
     if answer is None:
-        said = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-        raise LostError(f"host '{transport.host}': the agent left without a word{said}", code="connection")
+        detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
+        raise LostError(f"host '{transport.host}': the agent left without a word{detail}", code="connection")
     if "error" in answer:
         raise replies.failure(transport.host, replies.field(transport.host, answer, "error", dict))
     return _purged(transport.host, replies.field(transport.host, answer, "ok", dict))

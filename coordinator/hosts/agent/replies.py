@@ -1,4 +1,4 @@
-"""What an agent answers, as values. An answer that is not as `agents/README.md` says raises LostError `protocol`."""
+"""An agent's answers as values. Answers that break the contract of `agents/README.md` raise LostError `protocol`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import ArchloomError, Exit, LostError, RegistryError, UsageError
 
 T = TypeVar("T")
-# Requests that only a defect of the coordinator sends.
-_OUR_FAULT = frozenset({"bad_request", "spec_differs", "started"})
+# Error codes of requests that only a defect of the coordinator sends.
+_COORDINATOR_DEFECTS = frozenset({"bad_request", "spec_differs", "started"})
 
 
 class EndState(StrEnum):
@@ -25,9 +25,10 @@ class EndState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """`parent` is the process that ends the host's side of the connection, started at `parent_start` (clock ticks).
+    """The agent's greeting.
 
-    `state` is the agent's folder.
+    `parent` is the pid of the host's process that carries the connection (sshd on a board), `parent_start` its start
+    time in clock ticks since boot; `hang_up` takes both. `state` is the agent's state folder.
     """
 
     agent: str
@@ -42,9 +43,9 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A job's result. `code` and `message` where it did not end well; image fields where it is BUILT.
+    """A job's result. `code` and `message` are set where it is FAILED or LOST, the image fields where it is BUILT.
 
-    `platform` is what the engine says of the image: a claim, to be compared with what was pushed.
+    `platform` is the engine's claim about the image; verify compares it with the pushed child.
     """
 
     state: EndState
@@ -59,7 +60,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class LogText:
-    """A piece of the log, and the byte offset to follow from after it."""
+    """A piece of the log, and the byte offset of the next piece."""
 
     text: str
     offset: int
@@ -67,7 +68,7 @@ class LogText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReceived:
-    """A context that is there: its entries, the bytes of its files, and of these how many had to be sent."""
+    """A complete context on the host: its entries, the bytes of its files, and how many of these bytes were sent."""
 
     entries: int
     bytes: int
@@ -76,7 +77,7 @@ class ContextReceived:
 
 @dataclass(frozen=True, slots=True)
 class BasesHeld:
-    """Bases that were pulled, and those the host had."""
+    """How many bases were pulled, and how many the host held already (`kept`)."""
 
     pulled: int
     kept: int
@@ -84,7 +85,7 @@ class BasesHeld:
 
 @dataclass(frozen=True, slots=True)
 class HeldImage:
-    """What a job built: the engine's id of it, and about how many bytes an archive of it has."""
+    """The image that a job built: its id in the engine, and the approximate bytes of its archive."""
 
     image_id: str
     size: int
@@ -92,7 +93,7 @@ class HeldImage:
 
 @dataclass(frozen=True, slots=True)
 class BasesLoaded:
-    """Bases that came in an archive, and those the host had."""
+    """How many bases were loaded from an archive, and how many the host held already (`kept`)."""
 
     loaded: int
     kept: int
@@ -100,7 +101,7 @@ class BasesLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The detached process; 0 for both where the job was cancelled before it ran."""
+    """The job's detached process and its slot; both 0 where the job was cancelled before it ran."""
 
     pid: int
     slot: int
@@ -108,7 +109,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What the agent says it pushed; what the broker saw is what counts."""
+    """The agent's claim about its push; what the broker received is authoritative."""
 
     digest: str
     size: int
@@ -116,7 +117,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class JobEntry:
-    """`state` is SENDING, BUILDING, or an EndState; `since` the host's epoch seconds."""
+    """A job with a folder on the host. `state` is SENDING, BUILDING or an EndState, `since` in host epoch seconds."""
 
     job: str
     state: str
@@ -124,7 +125,10 @@ class JobEntry:
 
 
 class HostBusyError(ArchloomError):
-    """Every slot of the host is held: the job waits here, not there. `since` is the host's epoch seconds."""
+    """Every slot of the host is held: the job waits on the coordinator, not on the host.
+
+    `holder` is the holder of a slot, `since` when it took the slot, in host epoch seconds.
+    """
 
     exit_code = Exit.LOST
 
@@ -180,10 +184,10 @@ def held_image(host: str, fields: Mapping[str, Any]) -> HeldImage:
 
 
 def names(host: str, fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    found = field(host, fields, name, list)
-    if not all(isinstance(entry, str) for entry in found):
-        raise unexpected(host, f"'{name}' is {found!r}, expected names")
-    return tuple(found)
+    values = field(host, fields, name, list)
+    if not all(isinstance(entry, str) for entry in values):
+        raise unexpected(host, f"'{name}' is {values!r}, expected names")
+    return tuple(values)
 
 
 def job_entries(host: str, fields: Mapping[str, Any]) -> tuple[JobEntry, ...]:
@@ -195,14 +199,14 @@ def job_entries(host: str, fields: Mapping[str, Any]) -> tuple[JobEntry, ...]:
 
 
 def outcome(host: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The `ok` member. Raises the error of an answer that has one."""
+    """Return the `ok` member. Raises `failure` of the `error` member where there is one."""
     if "error" in body:
         raise failure(host, field(host, body, "error", dict))
     return field(host, body, "ok", dict)
 
 
 def failure(host: str, fields: Mapping[str, Any]) -> ArchloomError:
-    """The error that an `error` member means, for whoever asked."""
+    """Return the exception for an `error` member, by its code: `busy` is HostBusyError, unknown codes are LostError."""
     code, text = field(host, fields, "code", str), field(host, fields, "message", str)
     message = f"host '{host}': {text}"
     if code == "busy":
@@ -212,13 +216,13 @@ def failure(host: str, fields: Mapping[str, Any]) -> ArchloomError:
         return RegistryError(message, code=code)
     if code == Cause.CHANGED:
         return UsageError(message, hint=rule(code).hint, code="context_changed")
-    if code in _OUR_FAULT:
+    if code in _COORDINATOR_DEFECTS:
         return ArchloomError(message, code=code)
     return LostError(message, hint=rule(code).hint, code=code)
 
 
 def field(host: str, fields: object, name: str, kind: type[T]) -> T:
-    """The member of this type. Raises LostError `protocol` when it is absent or of another type."""
+    """Return the member `name`. Raises LostError `protocol` where it is absent or not of type `kind`."""
     value = fields.get(name) if isinstance(fields, Mapping) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise unexpected(host, f"'{name}' is {value!r}, expected {kind.__name__}")
@@ -226,7 +230,7 @@ def field(host: str, fields: object, name: str, kind: type[T]) -> T:
 
 
 def unexpected(host: str, what: str) -> LostError:
-    """The agent's answer is not one of the wire."""
+    """Return LostError `protocol`: the agent's answer breaks the contract of `agents/README.md`."""
     return LostError(
         f"host '{host}': an answer of the agent cannot be read: {what}",
         hint="the agent there and this coordinator do not fit together; run `archloom boards` again",

@@ -1,4 +1,4 @@
-"""What a process said last on stderr, for the message that tells of its end."""
+"""The last lines that a process wrote to stderr, for the error message about its end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections import deque
 
 from coordinator.hosts.agent.transport import Reader
 
-_LAST_LINES = 20
-_LONGEST_LINE = 4096
-_READ = 65536
+_MAX_LINES = 20
+_MAX_LINE_BYTES = 4096
+_READ_BYTES = 65536
 
 
 async def last_words(stderr: Reader) -> str:
-    """The last lines, once all is said; memory is bounded whatever it writes."""
-    lines: deque[bytes] = deque(maxlen=_LAST_LINES)
-    rest = b""
-    while data := await stderr.read(_READ):
-        *whole, rest = (rest + data).split(b"\n")
-        lines.extend(line[:_LONGEST_LINE] for line in whole)
-        rest = rest[-_LONGEST_LINE:]
-    return b"\n".join([*lines, rest]).decode("utf-8", "replace").strip()
+    """Read stderr to its end; return its last 20 complete lines and an unfinished one, each cut to 4 KiB."""
+    lines: deque[bytes] = deque(maxlen=_MAX_LINES)
+    unfinished = b""
+    while data := await stderr.read(_READ_BYTES):
+        *finished, unfinished = (unfinished + data).split(b"\n")
+        lines.extend(line[:_MAX_LINE_BYTES] for line in finished)
+        unfinished = unfinished[-_MAX_LINE_BYTES:]
+    return b"\n".join([*lines, unfinished]).decode("utf-8", "replace").strip()

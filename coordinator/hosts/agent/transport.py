@@ -1,6 +1,6 @@
-"""What it takes to reach a host: processes of the agent there, and a port there that leads back here.
+"""Protocols for reaching a host: channels to processes of the agent, and tunnels from the host to the coordinator.
 
-`local` is one way, SSH is another; everything above these Protocols is the same for both.
+Implemented by `hosts/agent/local.py` and `hosts/ssh/transport.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ ConnectionHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Await
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a channel's process ended. No exit status means that the transport died: a loss, never a success.
+    """How a channel's process ended. `exit_status` is None where the transport was lost: never a success.
 
-    `words` are the last lines it wrote to stderr.
+    `words` are the last lines the process wrote to stderr.
     """
 
     exit_status: int | None
@@ -26,26 +26,26 @@ class Ending:
 
 
 class Reader(Protocol):
-    """What the process writes to stdout."""
+    """The stdout of the process."""
 
     async def read(self, n: int, /) -> bytes:
-        """At most `n` bytes as soon as there are some; empty at the end. Raises OSError when the transport dies."""
+        """Return up to `n` bytes as soon as any are available; empty at the end. Raises OSError on a lost transport."""
         ...
 
 
 class Writer(Protocol):
-    """The process's stdin. Bytes are taken at once, so `drain` after every write bounds the memory."""
+    """The stdin of the process. `write` buffers without limit: `drain` after every write bounds the memory."""
 
     def write(self, data: bytes, /) -> None: ...
     async def drain(self) -> None:
-        """Wait until there is room. Raises OSError when nobody reads any more."""
+        """Wait until the buffer has room. Raises OSError where the process no longer reads."""
         ...
 
     def write_eof(self) -> None: ...
 
 
 class Channel(Protocol):
-    """A process of the agent on the host, by its stdin and stdout."""
+    """A process of the agent on the host, with its stdin and stdout."""
 
     @property
     def reader(self) -> Reader: ...
@@ -53,31 +53,31 @@ class Channel(Protocol):
     def writer(self) -> Writer: ...
 
     async def close(self) -> Ending:
-        """End stdin, wait for the process as long as it may need to finish, then end it. Fine to repeat."""
+        """Send EOF on stdin, wait for the process up to the implementation's timeout, then end it. Idempotent."""
         ...
 
     async def abort(self) -> None:
-        """End the process at once: it is not what it should be, or nobody wants to wait for it."""
+        """End the process at once, without waiting for it to finish its work."""
         ...
 
 
 class Tunnel(Protocol):
-    """A port on the host's loopback; each connection to it is served here."""
+    """A port on the host's loopback; the coordinator serves each connection to it."""
 
     @property
     def port(self) -> int: ...
     @property
     def lost(self) -> bool:
-        """Whether the connection it came through is gone: nothing on that port leads here any more."""
+        """Whether the connection that carries the tunnel is closed: the port no longer leads to the coordinator."""
         ...
 
     async def close(self) -> None:
-        """Stop listening and end what is being served."""
+        """Stop listening and end the connections being served."""
         ...
 
 
 class Transport(Protocol):
-    """One host, reached. Raises LostError where it cannot be."""
+    """Access to one host. Opening a channel or tunnel raises LostError where the host cannot be reached."""
 
     @property
     def host(self) -> str:
@@ -87,13 +87,13 @@ class Transport(Protocol):
     async def open_control(self) -> Channel: ...
 
     async def open_bulk(self, arguments: tuple[str, ...]) -> Channel:
-        """The agent with these arguments, on a connection that may be saturated without delaying control frames."""
+        """Start the agent with these arguments, on a connection whose load does not delay control frames."""
         ...
 
     async def listen(self, handler: ConnectionHandler) -> Tunnel:
-        """A port that the host chose. `handler` need not close its writer."""
+        """Listen on a loopback port that the host chooses. `handler` need not close its writer."""
         ...
 
     async def close(self) -> None:
-        """Close everything that was opened through this."""
+        """Close every channel, tunnel and connection of this transport."""
         ...

@@ -1,4 +1,4 @@
-"""The way to a board that `ssh` would take: `~/.ssh/config` and the system's, with Include, Match and jump hosts."""
+"""Reads the route to a host as `ssh` does: user and system ssh_config, with Include, Match and jump hosts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SYSTEM = Path("/etc/ssh")
 PORT = 22
-_DEEPEST = 16
-_MOST_JUMPS = 8
+_MAX_INCLUDE_DEPTH = 16
+_MAX_JUMPS = 8
 _KEYWORD = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.+?)\s*\Z")
 _JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>.+)@)?(?:\[(?P<v6>[^]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d+))?/?\Z")
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -26,10 +26,10 @@ _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a connection goes, as whom, and through what. `alias` is the name that known_hosts may have it under.
+    """How to connect to a host: address, user, keys, and ProxyCommand or jump host.
 
-    `identities` are the key files to offer, `chosen` whether the configuration names them, `only` whether no others
-    are to be offered. `agent` is the agent's socket, empty for the usual one and `none` for none.
+    `alias` is HostKeyAlias. `identities` are the key files to offer; `chosen`: IdentityFile names them; `only`:
+    IdentitiesOnly is set. `agent` is the ssh-agent's socket, empty for the default one and `none` for no ssh-agent.
     """
 
     name: str
@@ -50,50 +50,54 @@ class Route:
 
 
 def read_route(address: Address, home: Path, user: str, system: Path = SYSTEM) -> Route:
-    """The way to this address. `user` logs in where nobody else is named. Raises UsageError for a bad configuration."""
+    """Return the route to this address.
+
+    `user` is the login user where neither the address nor the configuration has one. Raises UsageError for an invalid
+    configuration.
+    """
     return _route(address, _config(home, system), home, user, 0)
 
 
 def _route(address: Address, config: SSHConfig, home: Path, user: str, depth: int) -> Route:
-    if depth > _MOST_JUMPS:
+    if depth > _MAX_JUMPS:
         raise UsageError(f"the jump hosts of {address.host} lead in a circle", hint="see ProxyJump in ~/.ssh/config")
-    found = _lookup(config, address.host)
-    jump, before = None, found.get("proxyjump", "none")
-    for hop in [] if before.lower() == "none" else before.split(","):
+    settings = _lookup(config, address.host)
+    jump, proxy_jump = None, settings.get("proxyjump", "none")
+    for hop in [] if proxy_jump.lower() == "none" else proxy_jump.split(","):
         match = _JUMP.match(hop.strip())
         if match is None:
-            raise UsageError(f"ProxyJump {before} is no list of [user@]host[:port]", hint="see ~/.ssh/config")
+            raise UsageError(f"ProxyJump {proxy_jump} is no list of [user@]host[:port]", hint="see ~/.ssh/config")
         via = Address(match["v6"] or match["host"], match["user"] or "", int(match["port"] or 0))
         route = _route(via, config, home, user, depth + 1)
-        # As with ssh -J: the first is reached in its own way, each of the others through the one before.
+        # As with ssh -J: the first jump host is reached by its own route, each later one through the previous one.
         jump = route if jump is None else _through(route, jump)
-    named: str | list[str] = found.get("identityfile") or []
+    named: str | list[str] = settings.get("identityfile") or []
     identities = [named] if isinstance(named, str) else named
-    known = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
-    known += " " + found.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
-    agent = found.get("identityagent", "")
+    known = settings.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+    known += " " + settings.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
+    agent = settings.get("identityagent", "")
     return Route(
         name=address.host,
-        host=found["hostname"],
-        port=address.port or _port(found),
-        user=address.user or found.get("user", user),
+        host=settings["hostname"],
+        port=address.port or _port(settings),
+        user=address.user or settings.get("user", user),
         identities=tuple(_path(path, home) for path in identities)
         or tuple(home / ".ssh" / name for name in _DEFAULT_KEYS),
         known_hosts=tuple(_path(path, home) for path in shlex.split(known) if path.lower() != "none"),
-        alias=found.get("hostkeyalias", ""),
+        alias=settings.get("hostkeyalias", ""),
         chosen=bool(identities),
-        only=found.get("identitiesonly", "no").lower() == "yes",
+        only=settings.get("identitiesonly", "no").lower() == "yes",
         agent="" if agent == "SSH_AUTH_SOCK" else str(_path(agent, home)) if agent else "",
-        proxy="" if jump else found.get("proxycommand") or "",
+        proxy="" if jump else settings.get("proxycommand") or "",
         jump=jump,
     )
 
 
-def _port(found: SSHConfigDict) -> int:
-    written = str(found.get("port", PORT))
-    if not written.isdecimal() or not 0 < int(written) < 1 << 16:
-        raise UsageError(f"Port {written} in ~/.ssh/config is no port", hint="a port is a number from 1 to 65535")
-    return int(written)
+def _port(settings: SSHConfigDict) -> int:
+    port = str(settings.get("port", PORT))
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"Port {port} in ~/.ssh/config is no port", hint="a port is a number from 1 to 65535")
+    return int(port)
 
 
 def _through(route: Route, jump: Route) -> Route:
@@ -129,12 +133,13 @@ def _config(home: Path, system: Path) -> SSHConfig:
 
 
 def _expanded(path: Path, folder: Path, home: Path, outer: tuple[str, ...], depth: int) -> Iterator[str]:
-    """The lines of this file with those it includes in place. `outer`: what must match for any of them to count.
+    """Yield the lines of this file with included files expanded in place, because paramiko ignores Include.
 
-    paramiko's own reader passes over Include. What a block of the including file asks for is asked for in the included
-    one's blocks too, and holds again behind it, as ssh_config(5) has it.
+    `outer` are the criteria of the enclosing blocks. As in ssh_config(5), the criteria of the block that contains an
+    Include apply to the blocks of the included file, and to the lines after it. A file that does not exist has no
+    lines. Raises UsageError `config`.
     """
-    if depth > _DEEPEST:
+    if depth > _MAX_INCLUDE_DEPTH:
         raise UsageError(f"{path} is included too deeply", hint="does a file of ~/.ssh include itself?", code="config")
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -188,5 +193,5 @@ def _path(text: str, home: Path) -> Path:
 
 
 def login_user(environ: Mapping[str, str], fallback: str) -> str:
-    """Who ssh logs in as where nobody is named."""
+    """Return the user that ssh logs in as by default: `LOGNAME`, else `USER`, else `fallback`."""
     return environ.get("LOGNAME") or environ.get("USER") or fallback

@@ -1,6 +1,6 @@
-"""Connections to a board that is being enrolled, by paramiko: made in turn, while a person waits.
+"""SSH connections to a host that is being enrolled, with paramiko, one at a time.
 
-A host's key is fetched, judged by the caller, and demanded again on every connection that logs in.
+The host key is fetched first and checked by the caller; each connection that logs in then requires the same key.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from coordinator.hosts.enrol.trust import HostKey, Verdict, on_record
 if TYPE_CHECKING:
     import paramiko
 
-_BANNER_S, _AUTH_S = 15.0, 60.0
-_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
-_SIGNED_BY_RSA = ("rsa-sha2-512", "rsa-sha2-256")
-# Servers hang up after six refused keys; what is left is offered on the next connection.
-_MOST_KEYS = 24
+_BANNER_TIMEOUT_S, _AUTH_TIMEOUT_S = 15.0, 60.0
+_KEY_TYPE_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+_RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+# sshd closes a connection after six refused keys (MaxAuthTries); the remaining keys are offered on a new connection.
+_MAX_KEYS = 24
 
 
 @dataclass(slots=True)
 class Connection:
-    """One transport, with the jump host's below it."""
+    """A paramiko transport; `below` is the connection to the jump host that carries it."""
 
     transport: paramiko.Transport
     key: HostKey
@@ -41,9 +41,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A connection that is logged in where `connection` is there, by `key` where one was needed.
+    """The outcome of a login: `connection` is authenticated, or None where the login was refused.
 
-    `allowed` are the methods the host offers otherwise, `refused` the keys it did not take.
+    `key` is the accepted key, None where the host required none. For a refusal, `allowed` are the authentication
+    methods the host offers and `refused` the keys it rejected.
     """
 
     connection: Connection | None
@@ -53,21 +54,25 @@ class Login:
 
 
 def fetch_key(route: Route, timeout: float, types: tuple[str, ...] = ()) -> HostKey:
-    """The key the host shows; of these types where it has one. Raises LostError where it cannot be reached."""
+    """Return the key the host shows, preferably of these types. Raises LostError where it cannot be reached."""
     connection = _connect(route, timeout, types)
     connection.close()
     return connection.key
 
 
 def log_in(route: Route, keys: Keyring, expected: HostKey, timeout: float) -> Login:
-    """Log in by a key, on a host that shows this one. Raises LostError; a refusal is no error but a Login without."""
+    """Log in with one of the keys to a host that shows the `expected` host key.
+
+    Returns a Login without a connection where the host refuses the keys. Raises LostError for other failures,
+    `host_key` where the host shows another host key.
+    """
     connection = _expect(route, expected, timeout)
     try:
         allowed = _methods(connection, route)
         if allowed is None:
             return Login(connection)
         refused: list[UserKey] = []
-        for key in keys.keys[:_MOST_KEYS] if "publickey" in allowed else ():
+        for key in keys.keys[:_MAX_KEYS] if "publickey" in allowed else ():
             if not connection.transport.is_active():
                 connection.close()
                 connection = _expect(route, expected, timeout)
@@ -82,7 +87,7 @@ def log_in(route: Route, keys: Keyring, expected: HostKey, timeout: float) -> Lo
 
 
 def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: float) -> Connection:
-    """Log in with this password. Raises LostError `password` where it is not taken; it is never repeated."""
+    """Log in with this password, in a single attempt. Raises LostError `password` where it is rejected."""
     from paramiko.ssh_exception import AuthenticationException, SSHException
 
     connection = _expect(route, expected, timeout)
@@ -105,7 +110,7 @@ def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: 
 
 
 def forwards_ports(connection: Connection) -> bool:
-    """Whether the host listens for us, as a tunnel needs it to."""
+    """Return whether the host allows remote port forwarding, which a tunnel needs."""
     from paramiko.ssh_exception import SSHException
 
     try:
@@ -120,16 +125,16 @@ def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Conne
     import paramiko
     from paramiko.ssh_exception import SSHException
 
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it logs what it raises as well
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # paramiko also logs what it raises
     below = None if route.jump is None else _log_in_to_jump(route.jump, timeout)
     transport = None
     try:
         transport = paramiko.Transport(_dial(route, below, timeout))
-        transport.banner_timeout, transport.auth_timeout = max(_BANNER_S, timeout), _AUTH_S
+        transport.banner_timeout, transport.auth_timeout = max(_BANNER_TIMEOUT_S, timeout), _AUTH_TIMEOUT_S
         options = transport.get_security_options()
         ordered = sorted(options.key_types, key=lambda key_type: _rank(key_type, types))
         options.key_types = ordered
-        transport.start_client(timeout=max(_BANNER_S, timeout))
+        transport.start_client(timeout=max(_BANNER_TIMEOUT_S, timeout))
         shown = transport.get_remote_server_key()
         return Connection(transport, HostKey(shown.get_name(), shown.asbytes(), shown.get_bits()), below)
     except (SSHException, EOFError, OSError) as error:
@@ -148,8 +153,8 @@ def _close(transport: paramiko.Transport | None, below: Connection | None) -> No
 
 
 def _rank(algorithm: str, types: tuple[str, ...]) -> tuple[int, int]:
-    kind = "ssh-rsa" if algorithm in _SIGNED_BY_RSA else algorithm
-    return (0 if kind in types else 1, _ORDER.index(kind) if kind in _ORDER else len(_ORDER))
+    kind = "ssh-rsa" if algorithm in _RSA_SIGNATURES else algorithm
+    return (0 if kind in types else 1, _KEY_TYPE_ORDER.index(kind) if kind in _KEY_TYPE_ORDER else len(_KEY_TYPE_ORDER))
 
 
 def _expect(route: Route, expected: HostKey, timeout: float) -> Connection:
@@ -178,7 +183,11 @@ def _dial(
 
 
 def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
-    """A jump host is no board: that it is known and lets us in is settled with ssh itself."""
+    """Return a connection that is logged in to the jump host.
+
+    A jump host is not enrolled: the user sets up its host key and login with ssh. Raises LostError `host_key` where its
+    host key is not in known_hosts, `denied` where it accepts none of the user's keys.
+    """
     record = on_record(jump)
     hint = f"log in to it once, and come back: ssh {ssh_words(jump)}"
     own = keyring(jump)
@@ -198,7 +207,7 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
 
 
 def _methods(connection: Connection, route: Route) -> tuple[str, ...] | None:
-    """What the host lets its users prove themselves by; None where it asks for nothing."""
+    """Return the authentication methods the host allows; None where it requires none and the login has succeeded."""
     from paramiko.ssh_exception import BadAuthenticationType, SSHException
 
     try:
@@ -223,12 +232,12 @@ def _takes(connection: Connection, route: Route, key: UserKey) -> bool:
 
 
 def refused_keys(keys: tuple[UserKey, ...]) -> str:
-    """` (offered: …)`, ready to follow a sentence."""
+    """Return ` (offered: …)` to append to a message; empty without keys."""
     return f" (offered: {', '.join(key.source for key in keys)})" if keys else ""
 
 
 def ssh_words(route: Route) -> str:
-    """The arguments that make `ssh` go there."""
+    """Return the arguments of `ssh` for this route's port, user and name."""
     return (f"-p {route.port} " if route.port != PORT else "") + f"{route.user}@{route.name}"
 
 
@@ -272,6 +281,6 @@ def _broken(route: Route, error: Exception) -> ArchloomError:
         case TimeoutError():
             return LostError(f"{route.name} stopped answering", hint=hint, code="timeout")
         case _:
-            what = str(error).partition("\n")[0] or "it closed the connection"
-            text = f"what answers at {route.host} port {route.port} does not speak SSH to us: {what}"
+            reason = str(error).partition("\n")[0] or "it closed the connection"
+            text = f"what answers at {route.host} port {route.port} does not speak SSH to us: {reason}"
             return LostError(text, hint=hint, code="ssh")

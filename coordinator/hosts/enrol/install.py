@@ -1,4 +1,4 @@
-"""The user's public key in a board's `~/.ssh/authorized_keys`: one line, put there whole and taken away again."""
+"""Adds the user's public key to a board's `~/.ssh/authorized_keys` as one line, and removes it, atomically."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 from coordinator.errors import LostError
 from coordinator.hosts.enrol.connect import Connection
 
-_PATIENCE_S = 30.0
-_MOST = 65536
-_NOT_WRITTEN = 8
-# What a login shell prints first need not end its line.
+_TIMEOUT_S = 30.0
+_MAX_OUTPUT_BYTES = 65536
+_EXIT_NOT_WRITTEN = 8
+# Not anchored at a line start: output of a login script may precede it on the line.
 _ANSWER = re.compile(r"archloom:(added|there|removed|absent)\r?$", re.MULTILINE)
-# Run as `sh -c '…'` by whatever login shell there is. What fish or tcsh would read inside single quotes is not in it:
-# no `!`, no backslash, no newline, no single quote. The line comes by stdin, so no shell reads it either.
+# The scripts are run as `sh -c '…'` by any login shell. They contain nothing that fish or tcsh interpret inside single
+# quotes: no `!`, no backslash, no newline, no single quote. The key line comes on stdin, so that no shell parses it.
 _BEGIN = 'umask 077; d="$HOME/.ssh"; f="$d/authorized_keys"; IFS= read -r line || exit 9; '
-# cat writes, as dash calls a full disk an I/O error when its own echo meets it. Exit 8: the file could not be written.
-# A file that is a link stays one. The new text is whole beside it before it takes its place.
+# Write with cat: dash reports a full disk as an I/O error when its built-in echo writes. Exit status 8: the file could
+# not be written. A symbolic link stays one. The new file is complete before mv replaces the old one.
 _REPLACE = (
     'chmod 600 "$n" && mv -f "$n" "$f" || { rm -f "$n"; exit 8; }; '
     'if command -v restorecon >/dev/null 2>&1; then restorecon -F "$d" "$f" >/dev/null 2>&1; fi; '
@@ -42,17 +42,17 @@ _UNINSTALL = (
 
 
 def mark(holder: str) -> str:
-    """The last word of the lines that archloom adds for this user of this machine, and of no others."""
+    """Return the comment that ends the lines which archloom adds for this user on this coordinator, and only those."""
     return "archloom:" + re.sub(r"[^A-Za-z0-9._@-]", "-", holder)
 
 
 def install(connection: Connection, public: str, holder: str) -> bool:
-    """Let this key in; whether a line had to be added for it. Raises LostError, with the file as it was."""
+    """Authorize this key; return whether a line was added. Raises LostError and leaves the file unchanged."""
     return _run(connection, _INSTALL, f"{public} {mark(holder)}") == "added"
 
 
 def uninstall(connection: Connection, public: str, holder: str) -> None:
-    """Take the line away that `install` added. Fine where there is none."""
+    """Remove the line that `install` added. Idempotent."""
     _run(connection, _UNINSTALL, f"{public} {mark(holder)}")
 
 
@@ -60,30 +60,30 @@ def _run(connection: Connection, script: str, line: str) -> str:
     from paramiko.ssh_exception import SSHException
 
     try:
-        channel = connection.transport.open_session(timeout=_PATIENCE_S)
+        channel = connection.transport.open_session(timeout=_TIMEOUT_S)
         try:
-            channel.settimeout(_PATIENCE_S)
+            channel.settimeout(_TIMEOUT_S)
             channel.exec_command(f"sh -c '{script}'")
             channel.sendall(line.encode() + b"\n")
             channel.shutdown_write()
-            said = channel.makefile("rb").read(_MOST).decode("utf-8", "replace")
-            complaint = channel.makefile_stderr("rb").read(_MOST).decode("utf-8", "replace")
+            stdout = channel.makefile("rb").read(_MAX_OUTPUT_BYTES).decode("utf-8", "replace")
+            stderr = channel.makefile_stderr("rb").read(_MAX_OUTPUT_BYTES).decode("utf-8", "replace")
             status = channel.recv_exit_status()
         finally:
             channel.close()
     except (SSHException, OSError, EOFError) as error:
         message = f"the login shell there could not be used: {str(error) or 'the connection was lost'}"
         raise LostError(message, code="shell") from error
-    answer = _ANSWER.search(said)
+    answer = _ANSWER.search(stdout)
     if answer is None:
-        raise _failure(said, complaint, is_of_file=status == _NOT_WRITTEN)
+        raise _failure(stdout, stderr, is_of_file=status == _EXIT_NOT_WRITTEN)
     return answer[1]
 
 
-def _failure(said: str, complaint: str, *, is_of_file: bool) -> LostError:
-    last = next((line.strip() for line in reversed(f"{said}\n{complaint}".splitlines()) if line.strip()), "nothing")
+def _failure(stdout: str, stderr: str, *, is_of_file: bool) -> LostError:
+    last = next((line.strip() for line in reversed(f"{stdout}\n{stderr}".splitlines()) if line.strip()), "nothing")
     message = f"the key could not be written to ~/.ssh/authorized_keys there: {last}"
-    lower = complaint.lower()
+    lower = stderr.lower()
     for words, hint in (
         ("no space left", "make room on it: df -h ~ there shows the disk, docker system df what the engine takes"),
         ("quota exceeded", "make room in that home folder: du -sh ~/* there shows what takes it"),

@@ -1,4 +1,4 @@
-"""The user's own keys: those that can be offered to a board, those that cannot, and a new one."""
+"""The user's own SSH keys: those that can be offered to a host, those locked by a passphrase, and creating one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_AGENT = "none"
 
 @dataclass(frozen=True, slots=True)
 class UserKey:
-    """A key that can sign. `source` says where it is, for messages."""
+    """A key that can sign. `source` is its file or its name in the ssh-agent, for messages."""
 
     source: str
     key: PKey | AgentKey
@@ -34,29 +34,33 @@ class UserKey:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """`keys` are in the order they are offered; `locked` are files with a passphrase that no agent has opened."""
+    """The keys to offer, in order; `locked` are key files with a passphrase whose key is in no ssh-agent."""
 
     keys: tuple[UserKey, ...]
     locked: tuple[Path, ...] = ()
     agent: Agent | None = None
 
     def close(self) -> None:
-        """Leave the agent, whose keys cannot sign any more then."""
+        """Close the connection to the ssh-agent; its keys cannot sign any more."""
         if self.agent is not None:
             self.agent.close()
 
 
 def keyring(route: Route) -> Keyring:
-    """The keys for this route: the configuration's, the agent's, then the usual files."""
+    """Return the keys for this route.
+
+    Files that IdentityFile names come before the ssh-agent's other keys, the default files after them. With
+    IdentitiesOnly, the ssh-agent's other keys are left out.
+    """
     agent = _agent(route)
     held = [] if agent is None else [UserKey(_agent_name(key), key) for key in agent.get_keys()]
     by_public = {key.public: key for key in held}
     files: list[UserKey] = []
     locked: list[Path] = []
     for path in route.identities:
-        wanted = _public_of(path)
-        if wanted in by_public:
-            files.append(by_public[wanted])
+        public = _public_of(path)
+        if public in by_public:
+            files.append(by_public[public])
             continue
         try:
             loaded = _loaded(path)
@@ -71,7 +75,10 @@ def keyring(route: Route) -> Keyring:
 
 
 def create(path: Path) -> UserKey:
-    """A new Ed25519 key without a passphrase, made as ssh-keygen makes it. Raises UsageError."""
+    """Create an Ed25519 key without a passphrase, in OpenSSH's format as ssh-keygen writes it.
+
+    Raises UsageError where a file exists already or cannot be written.
+    """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from paramiko import Ed25519Key
@@ -85,7 +92,7 @@ def create(path: Path) -> UserKey:
     public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # "x": a key that is there already, perhaps one with a passphrase, is never written over.
+        # O_EXCL: never overwrite an existing key, such as one with a passphrase.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
             file.write(private)
         public_path.write_bytes(public + b" archloom\n")
@@ -103,7 +110,7 @@ def _agent(route: Route) -> Agent | None:
     with _agent_at(route.agent):
         try:
             return Agent()
-        except (SSHException, OSError):  # a socket that nobody serves any more is no agent
+        except (SSHException, OSError):  # a stale socket, which no agent serves
             return None
 
 
@@ -113,7 +120,7 @@ def _agent_name(key: AgentKey) -> str:
 
 @contextmanager
 def _agent_at(socket: str) -> Iterator[None]:
-    """paramiko knows one place to look for the agent; IdentityAgent names another."""
+    """Set SSH_AUTH_SOCK to this socket for the block: paramiko ignores IdentityAgent."""
     if not socket:
         yield
         return
@@ -129,7 +136,10 @@ def _agent_at(socket: str) -> Iterator[None]:
 
 
 def _loaded(path: Path) -> PKey | None:
-    """The key in this file; None where there is none we can read. Raises PermissionError for one with a passphrase."""
+    """Return the private key in this file; None where there is no readable one.
+
+    Raises PermissionError for a key with a passphrase.
+    """
     from paramiko import ECDSAKey, Ed25519Key, RSAKey
     from paramiko.ssh_exception import PasswordRequiredException, SSHException
 
@@ -147,15 +157,15 @@ def _loaded(path: Path) -> PKey | None:
 
 
 def _public_of(path: Path) -> str:
-    """What the file beside a private key says its public part is."""
-    beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    """Return `TYPE BASE64` from the `.pub` file of a key; empty where it cannot be read."""
+    public_path = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
     try:
-        return " ".join(beside.read_text(encoding="utf-8").split()[:2])
+        return " ".join(public_path.read_text(encoding="utf-8").split()[:2])
     except (OSError, ValueError):
         return ""
 
 
 def short(path: Path) -> str:
-    """As a person writes it."""
+    """Return the path with the home folder as `~`."""
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

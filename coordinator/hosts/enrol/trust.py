@@ -1,4 +1,4 @@
-"""What is on record about a host's key, by OpenSSH's known_hosts files, and how keys are told to people."""
+"""A host's keys in OpenSSH's known_hosts files, and how host keys are printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """A host's public key. `bits` is 0 where only its text is known."""
+    """A host's public key. `bits` is 0 for a key parsed from text."""
 
     type: str
     blob: bytes
@@ -31,7 +31,7 @@ class HostKey:
 
     @property
     def line(self) -> str:
-        """As the inventory and known_hosts write it."""
+        """`TYPE BASE64`, as in the inventory and known_hosts."""
         return f"{self.type} {base64.b64encode(self.blob).decode()}"
 
     @property
@@ -40,11 +40,11 @@ class HostKey:
 
     @property
     def file(self) -> str:
-        """Where its host keeps it."""
+        """The default path of its public key file on the host."""
         return f"/etc/ssh/ssh_host_{self.kind.lower()}_key.pub"
 
     def __str__(self) -> str:
-        """As `ssh-keygen -lf` has it."""
+        """Return the key in the form of `ssh-keygen -lf`, without its comment."""
         return f"{self.bits} {self.fingerprint} ({self.kind})" if self.bits else f"{self.fingerprint} ({self.kind})"
 
 
@@ -57,7 +57,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The keys that known_hosts has for one host."""
+    """The keys of one host in known_hosts."""
 
     keys: tuple[HostKey, ...] = ()
     revoked: tuple[HostKey, ...] = ()
@@ -71,9 +71,9 @@ class Record:
 
 
 def on_record(route: Route) -> Record:
-    """What the files say about this host, by its name or its alias. A file that cannot be read says nothing."""
+    """Return the entries for this host, by its name or HostKeyAlias. Files that cannot be read are skipped."""
     bare = (route.alias or route.host).lower()
-    # ssh asks for an alias as it stands, for a name with the port where that is not the usual one.
+    # As in ssh: an alias is looked up unchanged, a name as `[name]:port` where the port is not 22.
     name = bare if route.alias or route.port == PORT else f"[{bare}]:{route.port}"
     keys: list[HostKey] = []
     revoked: list[HostKey] = []
@@ -83,14 +83,14 @@ def on_record(route: Route) -> Record:
         except OSError:
             continue
         for marker, key in _entries(text, name):
-            # A certificate authority's key is no host's own; hosts with certificates have a plain key beside it.
+            # Skip keys of certificate authorities: a host with a certificate also has a plain host key.
             if marker != "@cert-authority":
                 (revoked if marker == "@revoked" else keys).append(key)
     return Record(tuple(keys), tuple(revoked))
 
 
 def parse_key(line: str) -> HostKey | None:
-    """The key in `TYPE BASE64`; None where it is none."""
+    """Return the key from `TYPE BASE64`; None where the text is not a key."""
     words = line.split()
     try:
         blob = base64.b64decode(words[1], validate=True)
@@ -115,7 +115,7 @@ def _matches(patterns: str, name: str) -> bool:
         return _is_hash_of(patterns, name)
     matched = False
     for pattern in patterns.lower().split(","):
-        # Brackets are part of a name with a port here, not a set of letters.
+        # Escape brackets: in known_hosts they enclose a name with a port, in fnmatch a character set.
         glob = re.sub(r"\[", "[[]", pattern.removeprefix("!"))
         if fnmatchcase(name, glob):
             if pattern.startswith("!"):
@@ -125,12 +125,12 @@ def _matches(patterns: str, name: str) -> bool:
 
 
 def _is_hash_of(hashed: str, name: str) -> bool:
-    """`|1|SALT|HMAC-SHA1`: the form of HashKnownHosts."""
+    """Return whether `hashed`, in the form `|1|SALT|HMAC-SHA1` of HashKnownHosts, is the hash of this name."""
     try:
         _, version, salt, digest = hashed.split("|")
         if version != "1":
             return False
-        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
-        return hmac.compare_digest(made, base64.b64decode(digest))
+        computed = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(computed, base64.b64decode(digest))
     except ValueError:
         return False

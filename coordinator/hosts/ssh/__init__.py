@@ -1,1 +1,1 @@
-"""Boards: hosts that are reached through SSH, by asyncssh."""
+"""Hosts reached over SSH, with asyncssh."""

@@ -1,4 +1,4 @@
-"""Starting the agent on a board: one command line that finds it there, or takes it from stdin, and becomes it."""
+"""Starts the agent on a host: one command line finds its file, or receives it on stdin, and executes it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("archloom.ssh")
 
-# Where the agent's file may lie, the best place first: a home can be read-only, full or not there at all. Python
-# reads it, so it may lie where nothing may be executed.
+# Candidate folders for the agent's file, best first: a home folder can be read-only, full or absent. Python reads the
+# file, so a filesystem mounted noexec will do.
 _PLACES = (
     '"${XDG_CACHE_HOME:-${HOME:-/}/.cache}/archloom"',
-    "/var/tmp/archloom-$(id -u)",  # noqa: S108 - made 0700, and used only where it is ours
+    "/var/tmp/archloom-$(id -u)",  # noqa: S108 - created with 0700, and used only where this user owns it
     "/tmp/archloom-$(id -u)",  # noqa: S108
     "/dev/shm/archloom-$(id -u)",  # noqa: S108
 )
-# Between single quotes any login shell passes this on as it stands: it has no quote, no newline, no backslash (fish)
-# and no exclamation mark (csh). PATH is completed because shells that are not interactive often have a short one.
+# The script is passed to sh in single quotes, which any login shell leaves unchanged: it contains no single quote, no
+# newline, no backslash (fish) and no exclamation mark (csh). PATH is extended because it is often short in
+# non-interactive shells.
 _SCRIPT = (
     "PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/snap/bin; export PATH; "
     "f={name}; n={size}; d=; a=; p=; "
@@ -35,7 +36,7 @@ _SCRIPT = (
     'if [ -z "$p" ]; then echo; echo "archloom-boot python"; exit 1; fi; '
     "grep -qw aes /proc/cpuinfo && a=aes; "
     "set -- {places}; "
-    # In a folder that others may have made, a file of ours may be a link they made to anything of ours.
+    # Skip symbolic links: in a folder that another user created, one could point to any file of the login user.
     'for c in "$@"; do if [ -L "$c" ]; then continue; fi; [ -O "$c" ] || continue; '
     '[ -L "$c/$f" ] && continue; '
     '[ -f "$c/$f" ] && [ -O "$c/$f" ] && [ $(wc -c <"$c/$f") -eq $n ] && d=$c && break; done; '
@@ -48,14 +49,14 @@ _SCRIPT = (
     'touch -c "$d/$f" "$d/$f".*; echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
 )
 _MARK = b"archloom-boot "
-_MOST_NOISE = 65536
-_PIECE = 65536
+_MAX_NOISE_BYTES = 65536
+_WRITE_BYTES = 65536
 _ARGUMENT = re.compile(r"[a-z0-9-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFile:
-    """The agent's zipapp. Its name has the hash of its content."""
+    """The agent's zipapp. Its name contains the hash of its content."""
 
     path: Path
 
@@ -65,7 +66,11 @@ class AgentFile:
 
 
 def command_line(name: str, size: int, place: int, arguments: tuple[str, ...]) -> str:
-    """For any login shell. `place` says where the agent is put if it is not there, counted from 0."""
+    """Return the command line that starts the agent in any login shell.
+
+    `place` is the index in `_PLACES` of the folder that receives the agent's file where no folder has it. Raises
+    ValueError for an argument with characters other than `a-z`, `0-9` and `-`.
+    """
     for word in arguments:
         if not _ARGUMENT.match(word):
             raise ValueError(f"{word!r} cannot be an argument of the agent")
@@ -75,7 +80,7 @@ def command_line(name: str, size: int, place: int, arguments: tuple[str, ...]) -
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """`has_aes`: whether the board's CPU encrypts with AES in hardware."""
+    """A started agent. `has_aes`: whether the host's CPU has AES instructions."""
 
     channel: SshChannel
     has_aes: bool
@@ -87,10 +92,10 @@ async def boot(
     agent: AgentFile,
     arguments: tuple[str, ...],
 ) -> Booted:
-    """The agent with these arguments, its file sent first where the board does not have it.
+    """Start the agent with these arguments; send its file first where the host does not have it.
 
-    Raises LostError `python`, `disk` or `agent`, OSError where the connection dies, and asyncssh.Error where the
-    server gives no session.
+    Raises LostError `python`, `disk`, `agent` or `connection`, OSError where the connection is lost, and asyncssh.Error
+    where the server opens no session.
     """
     size = agent.path.stat().st_size
     began = time.monotonic()
@@ -113,14 +118,14 @@ async def boot(
 
 
 async def _started(channel: SshChannel, host: str, agent: AgentFile) -> list[str] | None:
-    """What the script said when it was about to become the agent; None where this place does not take it."""
+    """Return the words after `archloom-boot here`, printed just before exec; None where the folder is unusable."""
     noise = 0
-    last = b""
+    last_line = b""
     while line := await channel.reader.line():
         if not line.startswith(_MARK):
             noise += len(line)
-            last = line.strip() or last
-            if noise > _MOST_NOISE:
+            last_line = line.strip() or last_line
+            if noise > _MAX_NOISE_BYTES:
                 break
             continue
         match line.removeprefix(_MARK).decode("ascii", "replace").split():
@@ -135,28 +140,28 @@ async def _started(channel: SshChannel, host: str, agent: AgentFile) -> list[str
                 raise LostError(f"host '{host}': there is no Python 3 there", hint=hint, code="python")
             case _:
                 break
-    raise await _no_shell(channel, host, last)
+    raise await _no_shell(channel, host, last_line)
 
 
 async def _send(channel: SshChannel, agent: AgentFile) -> None:
-    """A place that turns out to be full reads no further, and says so next."""
+    """Send the agent's file. On a broken pipe return: the script reports the full folder on its next line."""
     data = agent.data
     try:
-        for start in range(0, len(data), _PIECE):
-            channel.writer.write(data[start : start + _PIECE])
+        for start in range(0, len(data), _WRITE_BYTES):
+            channel.writer.write(data[start : start + _WRITE_BYTES])
             await channel.writer.drain()
     except BrokenPipeError:
         return
 
 
-async def _no_shell(channel: SshChannel, host: str, last: bytes) -> LostError:
+async def _no_shell(channel: SshChannel, host: str, last_line: bytes) -> LostError:
     ending = await channel.close()
-    said = "; ".join(filter(None, [last.decode("utf-8", "replace"), *ending.words.splitlines()[-1:]]))
-    if ending.exit_status is None and not said:
+    output = "; ".join(filter(None, [last_line.decode("utf-8", "replace"), *ending.words.splitlines()[-1:]]))
+    if ending.exit_status is None and not output:
         return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
-    why = f": {said}" if said else ""
+    detail = f": {output}" if output else ""
     return LostError(
-        f"host '{host}': its login shell does not run our command{why}",
+        f"host '{host}': its login shell does not run our command{detail}",
         hint="the login user needs a usual shell, and no ForceCommand; try: ssh HOST sh -c true",
         code="agent",
     )

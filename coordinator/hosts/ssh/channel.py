@@ -1,4 +1,4 @@
-"""A process on a board as a channel: asyncssh's streams, with the errors that every transport has."""
+"""A process on a host as a channel: asyncssh's streams, with asyncssh.Error turned into OSError."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import asyncssh
 from coordinator.hosts.agent.stderr_tail import last_words
 from coordinator.hosts.agent.transport import Ending
 
-# An agent that is told to stop finishes what it may not leave half done: see `agents/server/control.py`.
-_PATIENCE_S = 30.0
-_READ = 65536
+# After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
+_CLOSE_TIMEOUT_S = 30.0
+_READ_BYTES = 65536
 
 
 class SshReader:
-    """What comes through a channel: stdout of a process, or a connection to a tunnel's port."""
+    """The incoming bytes of an SSH channel: stdout or stderr of a process, or a connection to a tunnel's port."""
 
     def __init__(self, inner: asyncssh.SSHReader[bytes]) -> None:
         self._inner = inner
@@ -29,7 +29,7 @@ class SshReader:
             raise ConnectionResetError(error.reason) from error
 
     async def line(self) -> bytes:
-        """A line with its end; without one where the process has ended."""
+        """Return the next line with its newline; at the end of the stream, the bytes that are left."""
         try:
             return await self._inner.readline()
         except asyncssh.Error as error:
@@ -37,7 +37,7 @@ class SshReader:
 
 
 class SshWriter:
-    """What goes into a channel."""
+    """The outgoing bytes of an SSH channel."""
 
     def __init__(self, inner: asyncssh.SSHWriter[bytes]) -> None:
         self._inner = inner
@@ -55,13 +55,13 @@ class SshWriter:
         self._inner.close()
 
     def write_eof(self) -> None:
-        # Gone already: whoever reads the answer is told.
+        # A lost connection is reported to the reader of the answer.
         with suppress(OSError):
             self._inner.write_eof()
 
 
 class SshChannel:
-    """A session, until its process or its connection ends."""
+    """An SSH session with its process, as a channel."""
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self.reader = SshReader(process.stdout)
@@ -73,7 +73,7 @@ class SshChannel:
         self._ending: Ending | None = None
 
     def when_closed(self, closed: Callable[[SshChannel], Awaitable[None]]) -> None:
-        """What to do, once, when the channel is closed."""
+        """Set the callback to await once, when the channel is closed."""
         self._closed = closed
 
     async def close(self) -> Ending:
@@ -87,23 +87,23 @@ class SshChannel:
             return self._ending
 
     async def abort(self) -> None:
-        # sshd ignores signals to the processes of root; closed pipes end an agent just as well.
+        # Not a signal: sshd ignores signal requests for processes of root. The agent ends when its pipes are closed.
         self._process.close()
         await self.close()
 
     async def _end(self) -> Ending:
-        # What it still says is nobody's, but unread it would keep the process from ending.
-        rest = asyncio.create_task(_discard(self.reader))
+        # Drain stdout: a process that blocks on a full pipe would not end.
+        draining = asyncio.create_task(_discard(self.reader))
         self.writer.write_eof()
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._process.wait_closed()
         except TimeoutError:
             pass
         finally:
             self._process.close()
-            rest.cancel()
-            await asyncio.wait({rest, self._words}, timeout=1.0)
+            draining.cancel()
+            await asyncio.wait({draining, self._words}, timeout=1.0)
             self._words.cancel()
         words = self._words.result() if self._words.done() and not self._words.cancelled() else ""
         return Ending(self._process.exit_status, words)
@@ -117,13 +117,13 @@ async def _words(stderr: SshReader) -> str:
 
 
 async def _discard(reader: SshReader) -> None:
-    with suppress(OSError, RuntimeError):  # RuntimeError: somebody else is reading already, until the end
-        while await reader.read(_READ):
+    with suppress(OSError, RuntimeError):  # RuntimeError: another task is reading already, until the end
+        while await reader.read(_READ_BYTES):
             pass
 
 
 async def run(connection: asyncssh.SSHClientConnection, command: str) -> SshChannel:
-    """The command, by the login shell of the user. Raises asyncssh.Error where the connection or the server refuses."""
+    """Run the command in the user's login shell. Raises asyncssh.Error where the connection or the server refuses."""
     return SshChannel(await connection.create_process(command, encoding=None))
 
 

@@ -1,4 +1,4 @@
-"""One SSH connection to a host, through its jump hosts, or a sentence that says why there is none."""
+"""Opens an SSH connection to a host, through its jump hosts; raises LostError with the reason and a hint."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from coordinator.hosts.ssh.login_limiter import Handshakes
 
 _log = logging.getLogger("archloom.ssh")
 
-# asyncssh's own answers to trouble, and the one of its exceptions that is none of them.
+# What asyncssh raises for failures. ChannelListenError derives from neither OSError nor asyncssh.Error.
 TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)
 
-# A loss is noticed after 4 silences of 5 s; what arrives restarts the count, so a busy tunnel is not taken for dead.
+# A connection is lost after 4 intervals of 5 s without data. Received data restarts the interval, so a busy tunnel is
+# not taken for lost.
 _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
-# For keys, signatures and the login on a board that swaps; the banner has its own, shorter time.
-_LOGIN_S = 25.0
-# sshd drops connections at random while too many are not logged in yet (MaxStartups).
-_MOST_TRIES = 4
-_MOST_JUMPS = 8
-_PAUSE_S = 0.3
-# asyncssh's order within a family is its own.
+# Time for key exchange and login on a board that is swapping; the banner has `connect_timeout`, which is shorter.
+_LOGIN_TIMEOUT_S = 25.0
+# sshd drops connections at random while too many are not authenticated yet (sshd_config, MaxStartups).
+_MAX_TRIES = 4
+_MAX_JUMPS = 8
+_RETRY_PAUSE_S = 0.3
+# Host key algorithms by key type, each type in asyncssh's order.
 _FAMILIES = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
@@ -43,7 +44,7 @@ _FAMILIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hop:
-    """One server on the way: the host itself, or a jump host, whose `jump` is how `ssh` would be told of it."""
+    """One SSH server on the route: the host itself, or a jump host, whose `jump` is its entry in ProxyJump."""
 
     host: Host
     address: Address
@@ -54,10 +55,10 @@ class _Hop:
 
 
 async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> asyncssh.SSHClientConnection:
-    """A connection to the host, logged in. `cipher` goes before the usual ones, unless the SSH configuration has some.
+    """Return an authenticated connection to the host.
 
-    Raises LostError; its code is `unreachable` where no SSH server has answered within the host's `connect_timeout`,
-    and another one where something did.
+    `cipher` is preferred to the default ciphers, unless the SSH configuration sets Ciphers. Raises LostError; its code
+    is `unreachable` where no SSH server answered within the host's `connect_timeout`, and another code where one did.
     """
     began = time.monotonic()
     try:
@@ -85,28 +86,31 @@ async def _reach(
             tunnel.abort()
         raise
     if tunnel is not None:
-        # Closed with the connection that goes through it.
+        # asyncssh closes the tunnel together with this connection.
         connection.set_tunnel(tunnel)
     return connection
 
 
 async def _options(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
-    """What `~/.ssh/config` and the inventory say of this hop."""
-    given: dict[str, Any] = {}
+    """Return the options for this hop from the SSH configuration files and the inventory.
+
+    Raises LostError `ssh_config`.
+    """
+    overrides: dict[str, Any] = {}
     if hop.address.user:
-        given["username"] = hop.address.user
+        overrides["username"] = hop.address.user
     if hop.address.port:
-        given["port"] = hop.address.port
+        overrides["port"] = hop.address.port
     try:
         options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
             config=(),
             host=hop.address.host,
-            client_keys=None,  # looked for later, without those that are not there
+            client_keys=None,  # set in `_within_time`, without absent files
             keepalive_interval=_KEEPALIVE_S,
             keepalive_count_max=_KEEPALIVE_COUNT,
             connect_timeout=None,
-            login_timeout=_LOGIN_S,
-            **given,
+            login_timeout=_LOGIN_TIMEOUT_S,
+            **overrides,
         )
     except (ValueError, OSError) as error:
         raise refusals.of_configuration(hop.host.name, error) from error
@@ -116,10 +120,10 @@ async def _options(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
 async def _jumps(
     hop: _Hop, options: asyncssh.SSHClientConnectionOptions, handshakes: Handshakes
 ) -> asyncssh.SSHClientConnection | None:
-    """The connection to the last of the jump hosts that the SSH configuration names; None where it names none."""
+    """Return the connection to the last jump host of the SSH configuration's ProxyJump; None where it has none."""
     connection: asyncssh.SSHClientConnection | None = None
     named = options.tunnel if isinstance(options.tunnel, str) else ""
-    if named and hop.depth == _MOST_JUMPS:
+    if named and hop.depth == _MAX_JUMPS:
         circle = ValueError(f"the jump hosts of {hop.host.address.host} lead in a circle")
         raise refusals.of_configuration(hop.host.name, circle)
     for jump in filter(None, map(str.strip, named.split(","))):
@@ -129,7 +133,7 @@ async def _jumps(
 
 
 def _address(jump: str) -> Address:
-    """Of `[user@]host[:port]` or the same behind `ssh://`, as ProxyJump has it."""
+    """Return the address of a ProxyJump entry: `[user@]host[:port]`, with or without `ssh://`."""
     user, _, place = jump.removeprefix("ssh://").rstrip("/").rpartition("@")
     host, colon, port = place.rpartition(":")
     if colon and port.isdigit() and not host.endswith(":"):
@@ -143,7 +147,10 @@ async def _with_its_key(
     tunnel: asyncssh.SSHClientConnection | None,
     handshakes: Handshakes,
 ) -> asyncssh.SSHClientConnection:
-    """A fingerprint does not say of which type its key is, and a server shows one of several: asked for by type."""
+    """Connect; where the host key differs from a pinned fingerprint, ask for the host key of each type in turn.
+
+    A fingerprint does not include the key type, and a server that has several host keys shows one of them.
+    """
     check = HostKeyCheck(hop.pin, known_hosts(options))
     try:
         return await _tried(hop, options, tunnel, handshakes, check.algorithms)
@@ -163,7 +170,7 @@ async def _tried(
     handshakes: Handshakes,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
-    """Tries again where the server hung up before it said anything."""
+    """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner."""
     known = known_hosts(options)
     drops = 0
     while True:
@@ -175,9 +182,9 @@ async def _tried(
             raise check.refusal(hop.host.name, refusals.where(options), error.reason, jump=hop.jump) from error
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             drops += 1
-            if check.greeted or drops == _MOST_TRIES:
+            if check.greeted or drops == _MAX_TRIES:
                 raise refusals.of_connection(hop.host, options, error, hop.jump, greeted=check.greeted) from error
-            await asyncio.sleep(_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - spreads tries, no secret
+            await asyncio.sleep(_RETRY_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         except TROUBLE as error:
             raise refusals.of_connection(hop.host, options, error, hop.jump) from error
 
@@ -189,14 +196,14 @@ async def _within_time(
     check: HostKeyCheck,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
-    """Raises TimeoutError where the host's time is over and there is no banner, and what asyncssh raises."""
+    """Connect once. Raises TimeoutError where no banner came within `connect_timeout`, and asyncssh's exceptions."""
     files = identity_files(options)
     keys: dict[str, Any] = {"client_keys": ()} if files is None else {"client_keys": files, "ignore_encrypted": True}
-    more: dict[str, Any] = {}
+    algorithm_options: dict[str, Any] = {}
     if algorithms:
-        more["server_host_key_algs"] = algorithms
+        algorithm_options["server_host_key_algs"] = algorithms
     if hop.cipher and not options.config.get("Ciphers"):
-        more["encryption_algs"] = f"^{hop.cipher}"
+        algorithm_options["encryption_algs"] = f"^{hop.cipher}"
     attempt = asyncio.ensure_future(
         asyncssh.connect(
             hop.address.host,
@@ -205,7 +212,7 @@ async def _within_time(
             known_hosts=check.known_keys,
             client_factory=lambda: check,
             **keys,
-            **more,
+            **algorithm_options,
         )
     )
     try:
@@ -216,7 +223,7 @@ async def _within_time(
         if not attempt.done():
             attempt.cancel()
             await asyncio.wait({attempt})
-            # It may have come about in the very moment it was given up.
+            # The connection may have been established just before the cancellation.
             if not attempt.cancelled() and attempt.exception() is None:
                 attempt.result().abort()
     raise TimeoutError

@@ -1,4 +1,4 @@
-"""Whether the key a host shows is the one it should show: by the inventory's `host_key:`, else by known_hosts."""
+"""Checks the key a host shows against the inventory's `host_key:`, else against known_hosts."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ CHANGED = "host_key_changed"
 
 _Keys = list[asyncssh.SSHKey]
 
-_USUAL_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-_GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+_DEFAULT_USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+_DEFAULT_GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 
 def known_hosts(options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHKnownHosts | None:
-    """The known keys of the files that the SSH configuration means, as far as they are there.
+    """Return the entries of the known_hosts files of the SSH configuration that exist; None where none exists.
 
-    `UserKnownHostsFile none` knows nobody: asyncssh would take it for permission to check nothing. Raises LostError
+    `UserKnownHostsFile none` means no known hosts; asyncssh itself would take it as "do not check". Raises LostError
     `known_hosts` for a file that cannot be read.
     """
-    named = options.config.get("UserKnownHostsFile", _USUAL_FILES)
-    shared = options.config.get("GlobalKnownHostsFile", _GLOBAL_FILES)
+    named = options.config.get("UserKnownHostsFile", _DEFAULT_USER_FILES)
+    shared = options.config.get("GlobalKnownHostsFile", _DEFAULT_GLOBAL_FILES)
     paths = [Path(str(name)).expanduser() for name in (*_words(named), *_words(shared))]
-    there = [str(path) for path in paths if path.is_file()]
-    if not there:
+    existing = [str(path) for path in paths if path.is_file()]
+    if not existing:
         return None
     try:
-        return asyncssh.read_known_hosts(there)
+        return asyncssh.read_known_hosts(existing)
     except (OSError, ValueError) as error:
-        message = f"cannot read {', '.join(there)}: {error}"
+        message = f"cannot read {', '.join(existing)}: {error}"
         raise LostError(message, hint="mend the line it names", code="known_hosts") from error
 
 
 def fingerprint(key: asyncssh.SSHKey) -> str:
-    """As `ssh-keygen -l` prints it."""
+    """Return the key's algorithm and its SHA256 fingerprint in the form of `ssh-keygen -l`."""
     return f"{key.get_algorithm()} {key.get_fingerprint()}"
 
 
 class HostKeyCheck(asyncssh.SSHClient):
-    """Watches one connection being made, and judges the key it is shown.
+    """Observes one connection attempt and checks the host key that the server shows.
 
-    `pin` is the inventory's `host_key:`, `SHA256:…` or `TYPE BASE64`. Where there is one it alone decides, and
-    known_hosts can only revoke.
+    `pin` is the inventory's `host_key:`, `SHA256:…` or `TYPE BASE64`. Where it is set, only that key is accepted;
+    known_hosts can still revoke it.
     """
 
     def __init__(self, pin: str, known: asyncssh.SSHKnownHosts | None) -> None:
@@ -57,19 +57,19 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     @property
     def greeted(self) -> bool:
-        """Whether the host has sent its banner: it is there, however slow it is."""
+        """Whether the server has sent its banner: it is reachable, even if slow."""
         return self._connection is not None and bool(self._connection.get_extra_info("server_version"))
 
     @property
     def algorithms(self) -> Sequence[str] | None:
-        """The signatures to ask for, where the pin says of which type the key is."""
+        """The host key algorithms to request where the pin is a whole key; None where it is a fingerprint or empty."""
         return None if self._pin.startswith("SHA256:") or not self._pin else _signatures(self._pin)
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._connection = conn
 
     def known_keys(self, host: str, addr: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:
-        """What asyncssh wants to know of a host: trusted keys, trusted authorities, revoked keys."""
+        """Return a host's trusted keys, trusted certificate authorities and revoked keys, as asyncssh expects them."""
         if self._files is None:
             return [], [], []
         known, authorities, revoked = (
@@ -83,24 +83,30 @@ class HostKeyCheck(asyncssh.SSHClient):
         return self._is_pinned(key)
 
     def refusal(self, name: str, where: str, why: str, *, jump: str = "") -> LostError:
-        """The next command for a key that was not taken. `why` is asyncssh's word, `jump` the hop `where` is on."""
-        whose = f"host '{name}': the host key of {where}"
+        """Return the error for a rejected host key, with the next command as its hint.
+
+        `where` is the server's address, `why` asyncssh's reason, `jump` the jump host that showed the key, empty for
+        the host itself.
+        """
+        subject = f"host '{name}': the host key of {where}"
         trust = f"ssh {jump} true" if jump else f"archloom boards trust {name}"
         compare = "compare it on the board, with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then:"
         if "revoked" in why:
             hint = "make new keys on the board (ssh-keygen -A) or take the @revoked line away"
-            return LostError(f"{whose} is revoked in known_hosts", hint=hint, code="host_key_revoked")
+            return LostError(f"{subject} is revoked in known_hosts", hint=hint, code="host_key_revoked")
         if self.shown is None:
-            message = f"{whose} is signed by an authority that known_hosts does not have"
+            message = f"{subject} is signed by an authority that known_hosts does not have"
             return LostError(message, hint="add its @cert-authority line to ~/.ssh/known_hosts", code="host_key")
         shown = fingerprint(self.shown)
         if expected := self._expected():
             return LostError(
-                f"{whose} has CHANGED: it shows {shown}, expected {expected}",
+                f"{subject} has CHANGED: it shows {shown}, expected {expected}",
                 hint=f"a card that was written anew, or somebody in between; {compare}\n{trust}",
                 code=CHANGED,
             )
-        return LostError(f"{whose} is not known: it shows {shown}", hint=f"{compare}\n{trust}", code="host_key_unknown")
+        return LostError(
+            f"{subject} is not known: it shows {shown}", hint=f"{compare}\n{trust}", code="host_key_unknown"
+        )
 
     def _expected(self) -> str:
         if self._pin:

@@ -1,4 +1,4 @@
-"""The keys a user can log in with: the files there are, and which of them nobody can open."""
+"""The user's keys for login: the key files that exist, and which of them need a passphrase."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import asyncssh
 
-_USUAL = ("id_ed25519", "id_ecdsa", "id_rsa")
+_DEFAULT_KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 
 def identity_files(options: asyncssh.SSHClientConnectionOptions) -> list[Path] | None:
-    """The files that IdentityFile names, those that are not there left out as `ssh` does; None where it names none."""
+    """Return the existing files of IdentityFile, skipping absent ones as `ssh` does; None where it is not set."""
     named = options.config.get("IdentityFile", ())
     if not isinstance(named, Sequence) or not named:
         return None
@@ -20,20 +20,20 @@ def identity_files(options: asyncssh.SSHClientConnectionOptions) -> list[Path] |
 
 
 def shown(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
-    """What a login shows: key files, and the agent where there is one."""
+    """Return what a login offers, for messages: key files without a passphrase, and `ssh-agent` where there is one."""
     agent = ("ssh-agent",) if _agent(options) else ()
     return (*(_short(path) for path in _candidates(options) if not _is_locked(path)), *agent)
 
 
 def locked(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
-    """The key files that have a passphrase: without an agent they are of no use here."""
+    """Return the key files that have a passphrase and so cannot be used; empty where there is an ssh-agent."""
     return () if _agent(options) else tuple(_short(path) for path in _candidates(options) if _is_locked(path))
 
 
 def _candidates(options: asyncssh.SSHClientConnectionOptions) -> list[Path]:
     named = identity_files(options)
-    usual = (Path("~/.ssh", name).expanduser() for name in _USUAL)
-    return [path for path in usual if path.is_file()] if named is None else named
+    defaults = (Path("~/.ssh", name).expanduser() for name in _DEFAULT_KEY_NAMES)
+    return [path for path in defaults if path.is_file()] if named is None else named
 
 
 def _is_locked(path: Path) -> bool:

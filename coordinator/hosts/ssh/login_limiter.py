@@ -1,4 +1,4 @@
-"""How many connections are being made at once."""
+"""Limits how many SSH connections are opened at once."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# To one server fewer than sshd's MaxStartups lets pass at once: many boards may be behind one jump host.
-_IN_ALL, _TO_ONE_SERVER = 64, 5
+# The limit for one server is below sshd's default MaxStartups: many boards may be behind one jump host.
+_MAX_TOTAL, _MAX_PER_SERVER = 64, 5
 
 
 class Handshakes:
-    """Limits them, in all and to one server."""
+    """Limits concurrent handshakes, in total and for each server."""
 
     def __init__(self) -> None:
-        self._all = asyncio.Semaphore(_IN_ALL)
+        self._all = asyncio.Semaphore(_MAX_TOTAL)
         self._servers: dict[str, asyncio.Semaphore] = {}
 
     @asynccontextmanager
     async def turn(self, server: str) -> AsyncIterator[None]:
-        to_server = self._servers.setdefault(server, asyncio.Semaphore(_TO_ONE_SERVER))
+        to_server = self._servers.setdefault(server, asyncio.Semaphore(_MAX_PER_SERVER))
         async with to_server, self._all:
             yield

@@ -1,4 +1,4 @@
-"""Why there is no connection, in a sentence, with the next command."""
+"""Error messages for failed SSH connections: the reason, and the next command as a hint."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ def where(options: _Options) -> str:
 
 
 def of_configuration(name: str, error: Exception) -> LostError:
-    """The SSH configuration itself is wrong; asyncssh names its file and line."""
+    """Return LostError `ssh_config`: the SSH configuration is invalid; asyncssh's error names file and line."""
     hint = f"mend it; what ssh makes of it: ssh -G {name}"
     return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
 
 
 def of_connection(host: Host, options: _Options, error: Exception, jump: str, *, greeted: bool = False) -> LostError:
-    """`jump` is the jump host that was not reached, empty where it was the host; `greeted`: its banner had come."""
-    who = f"host '{host.name}': " + (f"jump host {jump}: " if jump else "")
+    """Return the LostError for a failed connection attempt.
+
+    `jump` is the jump host that failed, empty where it was the host itself. `greeted`: the server had sent its banner.
+    """
+    subject = f"host '{host.name}': " + (f"jump host {jump}: " if jump else "")
     match error:
         case asyncssh.PermissionDenied():
-            return _denied(who, options)
+            return _denied(subject, options)
         case asyncssh.ChannelOpenError():
-            message = f"{who}the jump host does not get through to {where(options)}: {error.reason}"
+            message = f"{subject}the jump host does not get through to {where(options)}: {error.reason}"
             return LostError(message, hint="is the board switched on?", code=UNREACHABLE)
         case asyncssh.KeyExchangeFailed():
-            message = f"{who}{where(options)} and we have no algorithm in common: {error.reason}"
+            message = f"{subject}{where(options)} and we have no algorithm in common: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
         case asyncssh.ConnectionLost() | ConnectionResetError() if greeted:
-            message = f"{who}{where(options)} greets, and then the login comes to nothing: {_reason(error)}"
+            message = f"{subject}{where(options)} greets, and then the login comes to nothing: {_reason(error)}"
             return LostError(message, hint="it may be overloaded: look at it, or start it anew", code="connection")
         case asyncssh.ConnectionLost() | ConnectionResetError():
-            message = f"{who}{where(options)} hangs up on us"
+            message = f"{subject}{where(options)} hangs up on us"
             hint = "too many log in at once (MaxStartups of its sshd), or a firewall is in between"
             return LostError(message, hint=hint, code="connection")
         case asyncssh.Error():
-            message = f"{who}what answers on {where(options)} does not speak SSH as we do: {error.reason}"
+            message = f"{subject}what answers on {where(options)} does not speak SSH as we do: {error.reason}"
             return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
         case asyncssh.ChannelListenError() | OSError() | _:
-            return _unreachable(who, host, options, error)
+            return _unreachable(subject, host, options, error)
 
 
-def _unreachable(who: str, host: Host, options: _Options, error: Exception) -> LostError:
+def _unreachable(subject: str, host: Host, options: _Options, error: Exception) -> LostError:
     ping = f"is it switched on and plugged in? try: ping -c 1 {options.host}"
     match error:
         case TimeoutError():
@@ -65,25 +68,25 @@ def _unreachable(who: str, host: Host, options: _Options, error: Exception) -> L
             message = f"nothing listens on {where(options)}"
             hint = "on the board: sudo systemctl enable --now ssh; or correct port: in the inventory"
         case _:
-            why = getattr(error, "strerror", None) or str(error)
-            message, hint = f"{where(options)} cannot be reached: {why}", ping
-    return LostError(f"{who}{message}", hint=hint, code=UNREACHABLE)
+            reason = getattr(error, "strerror", None) or str(error)
+            message, hint = f"{where(options)} cannot be reached: {reason}", ping
+    return LostError(f"{subject}{message}", hint=hint, code=UNREACHABLE)
 
 
 def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, asyncssh.Error) else str(error)
 
 
-def _denied(who: str, options: _Options) -> LostError:
+def _denied(subject: str, options: _Options) -> LostError:
     login = f"{options.username}@{options.host}"
     if locked := keys.locked(options):
         name = locked[0]
-        message = f"{who}{login} lets us not in: the key {name} has a passphrase, and no ssh-agent holds it"
+        message = f"{subject}{login} lets us not in: the key {name} has a passphrase, and no ssh-agent holds it"
         return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {name}', code="denied")
     if not (shown := keys.shown(options)):
-        message = f"{who}there is no key to log in as {login} with: neither in ~/.ssh nor in an ssh-agent"
+        message = f"{subject}there is no key to log in as {login} with: neither in ~/.ssh nor in an ssh-agent"
         return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(options)}", code="denied")
-    message = f"{who}{login} lets us not in with {', '.join(shown)}"
+    message = f"{subject}{login} lets us not in with {', '.join(shown)}"
     hint = f"wrong user? write user: in the inventory; or put the key there: ssh-copy-id {_login(options)}"
     return LostError(message, hint=hint, code="denied")
 

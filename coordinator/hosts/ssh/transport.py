@@ -1,8 +1,8 @@
-"""A board: one connection for control, and a second one while something heavy is carried.
+"""Transport to a host over SSH: one connection for control, and a second one for bulk channels and tunnels.
 
-A push that saturates a connection delays the control frames on it to most of a second on a slow link; on a connection
-of its own it does not. That one is kept for a while: context, bases and a small image follow each other within seconds,
-and a login costs a small board's CPU one.
+On a slow link, a push that saturates a connection delays control frames on the same connection by most of a second; a
+separate connection avoids this. The bulk connection stays open for 10 s after use: context, bases and a small image
+follow each other within seconds, and a login costs a small board 1 s of CPU time.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from coordinator.hosts.ssh.connect import connect
 from coordinator.hosts.ssh.login_limiter import Handshakes
 from coordinator.hosts.ssh.tunnel import SshTunnel
 
-# Faster than the default where the CPU has AES instructions, slower where it has not.
+# Faster than the default cipher on a CPU with AES instructions, slower on others.
 _FAST_CIPHER = "aes128-gcm@openssh.com"
-_CLOSING_S = 2.0
-_KEPT_S = 10.0
-# sshd frees a session only when it has seen its process end.
-_MOST_REFUSALS = 20
-_REFUSED_PAUSE_S = 0.1
+_CLOSE_TIMEOUT_S = 2.0
+_IDLE_S = 10.0
+# Retries of a refused session: sshd frees a session only after it has seen the session's process end.
+_MAX_REFUSALS = 20
+_REFUSAL_PAUSE_S = 0.1
 
 
 def ssh(host: Host, environment: Mapping[str, str], handshakes: Handshakes) -> SshTransport:
-    """The host through SSH, with the bundled agent."""
+    """Return the SSH transport to the host, with the bundled agent."""
     return SshTransport(host, AgentFile(bundle(environment)), handshakes)
 
 
 @dataclass(slots=True)
 class _Link:
-    """A connection, how many use it, how many sessions it has now, and what ends it when nobody uses it."""
+    """A connection with its user count (channels and tunnels), its open sessions, and its delayed close when idle."""
 
     connection: asyncssh.SSHClientConnection
     users: int = 0
@@ -49,7 +49,7 @@ class _Link:
 
 
 class SshTransport:
-    """Every connection is made when it is first needed, and anew where the last one was lost."""
+    """Opens each connection when it is first needed, and again after a loss."""
 
     def __init__(self, host: Host, agent: AgentFile, handshakes: Handshakes) -> None:
         self._host = host
@@ -68,7 +68,7 @@ class SshTransport:
         return self._host.name
 
     async def open_control(self) -> SshChannel:
-        # What went wrong with the one may have happened to the other, which finds out later.
+        # Abort both connections: what broke one may have broken the other, which has not detected it yet.
         for link in filter(None, (self._control, self._bulk)):
             link.connection.abort()
         self._control = _Link(await connect(self._host, self._handshakes))
@@ -102,7 +102,7 @@ class SshTransport:
         return tunnel
 
     async def close(self) -> None:
-        """Close everything, side by side. Raises what a tunnel's handler raised that it may not."""
+        """Close tunnels and channels concurrently, then the connections; then raise the first `defect` of a tunnel."""
         tunnels, channels = list(self._tunnels), list(self._channels)
         await asyncio.gather(*(tunnel.close() for tunnel in tunnels), *(channel.abort() for channel in channels))
         for link in (self._control, self._bulk):
@@ -131,12 +131,16 @@ class SshTransport:
             await _end(bulk)
 
     async def _end_later(self, bulk: _Link) -> None:
-        await asyncio.sleep(_KEPT_S)
+        await asyncio.sleep(_IDLE_S)
         async with self._connecting:
             await _end(bulk)
 
     async def _boot(self, link: _Link, arguments: tuple[str, ...]) -> Booted:
-        """The agent in a session of its own; where the server gives no further one, when another has ended."""
+        """Start the agent in a new session; where the server refuses one (MaxSessions), retry until another has ended.
+
+        Raises LostError `ssh` after 20 refusals in a row on a connection without sessions, `connection` where the
+        connection is lost.
+        """
 
         async def closed(channel: SshChannel) -> None:
             self._channels.discard(channel)
@@ -150,9 +154,9 @@ class SshTransport:
                 booted = await boot(link.connection, self.host, self._agent, arguments)
             except asyncssh.ChannelOpenError as error:
                 refusals = 0 if link.sessions else refusals + 1
-                if link.connection.is_closed() or refusals == _MOST_REFUSALS:
+                if link.connection.is_closed() or refusals == _MAX_REFUSALS:
                     raise self._without_session(link, error) from error
-                await asyncio.sleep(_REFUSED_PAUSE_S)
+                await asyncio.sleep(_REFUSAL_PAUSE_S)
             except (asyncssh.Error, OSError) as error:
                 raise self._lost() from error
             else:
@@ -172,7 +176,7 @@ class SshTransport:
 
 
 async def _stay(link: _Link) -> None:
-    """It is not ended for want of use any more."""
+    """Cancel the delayed close of an idle connection."""
     if link.ending is not None:
         link.ending.cancel()
         await asyncio.wait({link.ending})
@@ -180,10 +184,10 @@ async def _stay(link: _Link) -> None:
 
 
 async def _end(link: _Link) -> None:
-    """Orderly, so that what is being served there ends at once; a host that does not answer is not waited for."""
+    """Close the connection in order, so that the host ends its sessions at once; abort after 2 s without an answer."""
     link.connection.close()
     with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSING_S):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
             await link.connection.wait_closed()
             return
     link.connection.abort()

@@ -1,4 +1,4 @@
-"""A port on a board's loopback that sshd listens on: what connects there is served here."""
+"""A tunnel by SSH remote port forwarding: sshd listens on the host's loopback, the coordinator serves connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _LOOPBACK = "127.0.0.1"
 
 
 class SshTunnel:
-    """`closed` is awaited once, when nobody listens any more. `defect` is what the handler raised that is no peer's."""
+    """A tunnel to the coordinator. `closed` is awaited once, after the tunnel is closed.
+
+    `defect` is the first exception of the handler that a peer cannot cause.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,10 @@ class SshTunnel:
         return self._connection.is_closed()
 
     async def open(self, host: str) -> None:
-        """Listen on a port that the board chooses. Raises LostError `forwarding` where its sshd does not let us."""
+        """Listen on a port that the host chooses.
+
+        Raises LostError `forwarding` where its sshd forbids port forwarding, `connection` where the connection is lost.
+        """
         try:
             self._listener = await self._connection.start_server(lambda _host, _port: self._serve, _LOOPBACK, 0)
         except TROUBLE as error:
@@ -66,19 +72,19 @@ class SshTunnel:
         await closed()
 
     async def _serve(self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
-        # asyncssh closes the whole connection over what its handlers raise, so nothing may leave here.
+        # No exception may escape: asyncssh closes the whole connection when a handler raises.
         task = asyncio.current_task()
         if task is not None:
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
         try:
             with suppress(*TROUBLE):
-                # All that a handler asks of streams these have, and they say by OSError that the connection is lost.
-                ours = SshReader(reader), SshWriter(writer)
-                await self._handler(cast("asyncio.StreamReader", ours[0]), cast("asyncio.StreamWriter", ours[1]))
+                # These have every method of the streams that a handler uses, and raise OSError on a lost connection.
+                streams = SshReader(reader), SshWriter(writer)
+                await self._handler(cast("asyncio.StreamReader", streams[0]), cast("asyncio.StreamWriter", streams[1]))
         except asyncio.CancelledError:
             pass
-        except Exception as error:  # noqa: BLE001 - nobody awaits this task; who closes the transport is told
+        except Exception as error:  # noqa: BLE001 - this task is not awaited; the transport's `close` raises it
             self.defect = self.defect or error
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""How much of an engine's disk a build takes at least: its context, and its bases as a registry holds them."""
+"""Estimate the minimum disk space of a build on its host: the context, and the bases as the registry stores them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from coordinator.errors import ArchloomError
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.gather import BUILD_PLATFORM, Base, Inputs
 
-_PATIENCE_S = 5.0
+_REGISTRY_TIMEOUT_S = 5.0
 
 
 async def spaces(inputs: Inputs, platforms: Sequence[Platform], registries: Registries) -> dict[Platform, int]:
-    """Bytes by platform. What a registry does not tell in time counts nothing: this only spares a host a lost build."""
-    found = await asyncio.gather(*(_of_bases(inputs, platform, registries) for platform in platforms))
-    return {platform: inputs.context.size + bases for platform, bases in zip(platforms, found, strict=True)}
+    """Return bytes by platform, a lower bound: a base whose registry does not answer in time counts as 0.
+
+    The estimate only avoids builds that would be lost for lack of disk space.
+    """
+    base_sizes = await asyncio.gather(*(_of_bases(inputs, platform, registries) for platform in platforms))
+    return {platform: inputs.context.size + size for platform, size in zip(platforms, base_sizes, strict=True)}
 
 
 async def _of_bases(inputs: Inputs, platform: Platform, registries: Registries) -> int:
-    wanted = {
+    bases = {
         (use.text, platform if use.platform == BUILD_PLATFORM else use.platform): inputs.bases[use.text]
         for use in inputs.uses[platform]
         if use.text in inputs.bases
     }
-    sizes = await asyncio.gather(*(_of_base(base, which, registries) for (_, which), base in wanted.items()))
-    # Bases share layers, which an engine keeps once.
+    sizes = await asyncio.gather(*(_of_base(base, which, registries) for (_, which), base in bases.items()))
+    # Bases may share layers, which an engine stores once.
     return sum({digest: size for layers in sizes for digest, size in layers.items()}.values())
 
 
 async def _of_base(base: Base, platform: Platform, registries: Registries) -> Mapping[str, int]:
-    """The layers' sizes by digest."""
+    """Return the layer sizes in bytes, by digest."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
             manifest = await _image(base, platform, registries)
             return {} if manifest is None else _layers(manifest)
     except (ArchloomError, TimeoutError):
@@ -45,7 +48,7 @@ async def _of_base(base: Base, platform: Platform, registries: Registries) -> Ma
 async def _image(base: Base, platform: Platform, registries: Registries) -> Manifest | None:
     if not base.manifest.is_index:
         return base.manifest
-    # Docker Hub counts every image manifest that is fetched as a pull, and a build needs the few there are.
+    # Docker Hub counts every fetched image manifest as a pull: the limited pulls are left to the builds.
     if base.reference.registry == HUB:
         return None
     registry = await registries.registry(base.reference.registry)

@@ -1,4 +1,4 @@
-"""What a run builds from, found once for all its platforms: Dockerfile, context, bases by digest, build ids."""
+"""Gather the inputs of a run, once for all its platforms: Dockerfile, context, bases by digest, build ids."""
 
 from __future__ import annotations
 
@@ -26,41 +26,43 @@ from coordinator.domain.targets.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.publish.registry_pool import Registries
 
-# Stands for the platform of whichever host builds: the build id must not know it, the host's job must.
+# A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
+# host's job gets the real one.
 BUILD_PLATFORM = Platform("host", "any")
-_REACH_TIMEOUT_S = 20.0
+_REGISTRY_TIMEOUT_S = 20.0
 _NO_CACHE = "--no-cache was given"
-_MOST_NAMED = 3
+_MAX_NAMED_PATHS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """A base image as the registry had it when the run began: an index, or the image itself where there is none."""
+    """A base image as the registry had it when the run began. `manifest` is an index, or a single image manifest."""
 
     reference: Reference
     manifest: Manifest
 
     def for_platform(self, platform: Platform) -> str:
-        """The digest of the image a client on `platform` gets. Raises UsageError where there is none."""
+        """Return the digest of the image that a client on `platform` gets. Raises UsageError `base` without one."""
         if not self.manifest.is_index:
             return self.manifest.digest
         entries = parse_index(self.manifest.raw, str(self.reference))
-        found = resolve(entries, platform)
-        if found is None:
-            has = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
+        entry = resolve(entries, platform)
+        if entry is None:
+            available = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
             raise UsageError(
                 f"base image {self.reference} has no {platform}",
-                hint=f"it has {has}: leave the platform out, or build from another base",
+                hint=f"it has {available}: leave the platform out, or build from another base",
                 code="base",
             )
-        return found.digest
+        return entry.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """`bases` by the text the Dockerfile uses; what could not be resolved is not in it, and is left to the engine.
+    """The inputs of a run. `bases` are by image name as in the Dockerfile, with build arguments expanded.
 
-    `unstable` are the reasons why nothing may be reused; `nonce` then makes the build ids those of this run alone.
+    A base that could not be resolved is not in `bases`: the engine resolves it. `unstable` are the reasons why no child
+    may be reused; `nonce` then makes the build ids unique to this run.
     """
 
     dockerfile: Dockerfile
@@ -75,7 +77,7 @@ class Inputs:
     build_ids: Mapping[Platform, str]
 
     def to_json(self) -> dict[str, object]:
-        """What a later coordinator gathers the same from, and tells by what has changed since."""
+        """Return what `gather` takes as `earlier`, so that a later coordinator gathers the same or detects a change."""
         return {
             "context": self.context_digest,
             "dockerfile": _text_digest(self.dockerfile),
@@ -84,7 +86,7 @@ class Inputs:
         }
 
     def changed_since(self, earlier: Earlier, paths: Sequence[str]) -> str:
-        """In words, what is not as it was; empty where it is all the same. `paths` are files known to have changed."""
+        """Return a text that names the changed inputs, or an empty one. `paths` are files known to have changed."""
         now = Earlier.from_json(self.to_json())
         changes: list[str] = []
         edited = now.dockerfile != earlier.dockerfile
@@ -99,14 +101,14 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class InputsGone:
-    """Why what a run began with cannot be built from any more, in words."""
+    """The inputs of a run are no longer available; `reason` is the text for the user."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What an earlier coordinator gathered for the same request; bases by the Dockerfile's text, as digests."""
+    """The inputs that an earlier coordinator gathered for the same request; `bases` are digests by image name."""
 
     context: str
     dockerfile: str
@@ -115,14 +117,14 @@ class Earlier:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Earlier:
-        """What `Inputs.to_json` wrote."""
+        """Read what `Inputs.to_json` returned."""
         return cls(
             context=data["context"], dockerfile=data["dockerfile"], bases=dict(data["bases"]), nonce=data["nonce"]
         )
 
 
 def read_dockerfile(target: Target) -> Dockerfile:
-    """The target's Dockerfile. Raises UsageError with file and line for what BuildKit would refuse."""
+    """Return the target's Dockerfile, parsed. Raises UsageError, with file and line, for what BuildKit rejects."""
     path = Path(target.dockerfile)
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
@@ -134,18 +136,18 @@ def read_dockerfile(target: Target) -> Dockerfile:
 async def gather(
     target: Target, dockerfile: Dockerfile, registries: Registries, earlier: Earlier | None = None
 ) -> Inputs:
-    """Everything the builds depend on, read and resolved. Raises UsageError for what the user has to mend.
+    """Read and resolve the inputs of the builds. Raises UsageError for what the user has to correct.
 
-    `earlier` is what was gathered for this request before: then the bases are those, wherever their tags lead now, and
-    a registry that does not answer for one is an error.
+    `earlier` are the inputs gathered before for this request: the bases then keep those digests, whatever their tags
+    point to now, and a registry that does not answer is an error.
 
     A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
-    nothing proves that the next build would find the same.
+    the next build may resolve it to another image.
     """
     uses = {platform: _uses(target, dockerfile, platform) for platform in target.platforms}
-    wanted = dict.fromkeys(use.text for found in uses.values() for use in found)
+    base_names = dict.fromkeys(use.text for platform_uses in uses.values() for use in platform_uses)
     syntax = [dockerfile.syntax] if dockerfile.syntax else []
-    images = (*wanted, *syntax)
+    images = (*base_names, *syntax)
     context, resolved = await asyncio.gather(
         scan(Path(target.context), _ignore(target)),
         asyncio.gather(*(_resolve(text, registries, earlier) for text in images)),
@@ -153,7 +155,7 @@ async def gather(
     answers = dict(zip(images, resolved, strict=True))
     bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
     unstable = (
-        *(f"{text} could not be resolved: {why}" for text, why in answers.items() if isinstance(why, str)),
+        *(f"{text} could not be resolved: {reason}" for text, reason in answers.items() if isinstance(reason, str)),
         *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
@@ -222,38 +224,41 @@ def _build_id(
 
 
 def base_digest(use: BaseUse, base: Base) -> str:
-    """What a build id has of this use of a base."""
-    # The index's for a stage that runs on whichever host builds: the id must not depend on which one does.
+    """Return the digest that stands for this use of a base in a build id."""
+    # For a stage on BUILDPLATFORM, the digest of the index: the build id must not depend on the host that builds.
     return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
 
 
 async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -> Base | str:
-    """The base, or why it is not known."""
+    """Return the base, or the reason why it cannot be resolved.
+
+    With `earlier`, raises ArchloomError where the registry fails otherwise than with `not_found`.
+    """
     reference = references.parse(text)
-    wanted = reference.target
+    tag_or_digest = reference.target
     if earlier is not None:
         if text not in earlier.bases:
             return "it could not be when this run began"
-        wanted = earlier.bases[text]
+        tag_or_digest = earlier.bases[text]
     try:
-        async with asyncio.timeout(_REACH_TIMEOUT_S):
+        async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
             registry = await registries.registry(reference.registry)
-            return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, wanted))
+            return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, tag_or_digest))
     except TimeoutError:
-        silent = f"{reference.registry} gave no answer in {_REACH_TIMEOUT_S:.0f} s"
+        message = f"{reference.registry} gave no answer in {_REGISTRY_TIMEOUT_S:.0f} s"
         if earlier is not None:
-            raise LostError(silent, hint="is it running?", code="unreachable") from None
-        return silent
+            raise LostError(message, hint="is it running?", code="unreachable") from None
+        return message
     except ArchloomError as error:
-        # What was there must be there again; only the registry's word that it is gone says more than "not now".
+        # The run began with this digest: only `not_found` proves that it is gone, any other error may be temporary.
         if earlier is not None and error.code != Cause.NOT_FOUND:
             raise
         return error.message
 
 
 def _listed(paths: Sequence[str]) -> str:
-    named = ", ".join(paths[:_MOST_NAMED]) or "files"
-    more = len(paths) - _MOST_NAMED
+    named = ", ".join(paths[:_MAX_NAMED_PATHS]) or "files"
+    more = len(paths) - _MAX_NAMED_PATHS
     return f"{named} and {more} more" if more > 0 else named
 
 
@@ -262,7 +267,7 @@ def _text_digest(dockerfile: Dockerfile) -> str:
 
 
 def _ignore(target: Target) -> Matcher:
-    """`<Dockerfile>.dockerignore` beside the Dockerfile, else the context's own; neither: nothing is ignored."""
+    """Return the rules of `<Dockerfile>.dockerignore`, else of `.dockerignore` in the context, else no rules."""
     for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
         if path.is_file():
             try:
@@ -274,6 +279,6 @@ def _ignore(target: Target) -> Matcher:
 
 
 def _path_in_context(target: Target) -> str:
-    """Where the Dockerfile lies in the context; a name of its own where it lies outside."""
+    """Return the path of the Dockerfile in the context; its file name where it is outside of the context."""
     path, context = Path(target.dockerfile), Path(target.context)
     return path.relative_to(context).as_posix() if path.is_relative_to(context) else path.name

@@ -1,4 +1,4 @@
-"""Reuse: a child whose build id the registry already has, under its pin, is verified and taken as it is."""
+"""Reuse: instead of building, verify and take the child that the registry already has under its build id's pin."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from coordinator.registry.client import Registry
 from coordinator.run.inputs.gather import Inputs
 from coordinator.store.sqlite import Store
 
-_NOT_OURS = frozenset({"mismatch", "malformed", "not_found", "schema1"})
+_NOT_REUSABLE = frozenset({"mismatch", "malformed", "not_found", "schema1"})
 
 
 async def find_reusable(
     request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], registries: Registries
 ) -> dict[Platform, VerifiedChild]:
-    """Those of the platforms that the target's first repository has already, verified."""
+    """Return the children of these platforms that the target's first repository already has, verified."""
     first = request.target.repositories[0]
     registry = await registries.registry(first.registry)
     children = await asyncio.gather(
@@ -38,7 +38,7 @@ async def find_reusable(
 
 
 def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]) -> None:
-    """Commit the children that the registry has: their jobs touch no host."""
+    """Commit the reused children: their jobs need no host."""
     for job in run.jobs:
         child = reused.get(job.platform)
         if child is not None:
@@ -48,20 +48,20 @@ def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]
 async def reusable(
     registry: Registry, repository: str, platform: Platform, build_id: str, emulate: Emulate
 ) -> VerifiedChild | None:
-    """The pinned child of this build id, verified; `None` when it has to be built.
+    """Return the pinned child of this build id, verified; None where it has to be built.
 
-    The pin says which build it is and the image has to agree: its label names the same build id and the mode it was
-    built in, which must satisfy `--emulate`. Either alone proves nothing, since children inherit labels through FROM
-    and tags can be moved by hand. A pin that does not hold up is built again, and moved by that build.
+    The pin's tag and the image's labels must both name the build id, and the mode label must satisfy `--emulate`.
+    Neither is proof alone: images inherit labels through FROM, and tags can be moved by hand. Where a pin fails the
+    check, the platform is built again, and that build moves the pin.
     """
     pin = pin_tag(build_id, platform)
-    found = await registry.head_manifest(repository, pin)
-    if found is None:
+    manifest = await registry.head_manifest(repository, pin)
+    if manifest is None:
         return None
     try:
-        child = await read_child(registry, repository, found.digest, platform, {labels.BUILD_ID: build_id})
+        child = await read_child(registry, repository, manifest.digest, platform, {labels.BUILD_ID: build_id})
     except RegistryError as error:
-        if error.code in _NOT_OURS:
+        if error.code in _NOT_REUSABLE:
             return None
         raise
     mode = child.labels.get(labels.MODE, "")

@@ -1,4 +1,4 @@
-"""What a run was built from, kept in its folder, so that the next one can say what has changed."""
+"""A snapshot of a run's inputs in its folder, so that a later run can name what has changed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from coordinator.store.folders import private_folder
 
 _FILE_NAME = "inputs.json.gz"
 _VERSION = 1
-# Enough to tell two contents apart; the whole of it does not compress.
-_DIGITS = 16
+# Enough to distinguish two contents; whole digests would make the file larger, as they do not compress.
+_DIGEST_DIGITS = 16
 
 
 async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit: Emit) -> None:
-    """Writes the manifest of the context, the Dockerfile, the bases and the plan. A disk that does not take them costs
-    only that."""
+    """Write the snapshot: the manifest of the context, the Dockerfile, the bases and the plan.
+
+    Where the disk is full or fails, emit a notice: only the snapshot is lost.
+    """
     path = log_folder(state, run_id) / _FILE_NAME
     try:
         await asyncio.to_thread(_write, path, inputs, plan)
@@ -37,12 +39,12 @@ async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit
 
 
 def origin_of(state: Path, run: Run) -> Origin:
-    """What the run was built from, as far as it is known here."""
+    """Return the request and the inputs of the run, as far as this coordinator still has them."""
     return Origin(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
 
 
 def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:
-    """The paths of the context that are not as that run had them, as far as it is known here."""
+    """Return the context paths that differ from the snapshot of that run, sorted; empty without a snapshot."""
     kept = _read(log_folder(state, run_id) / _FILE_NAME)
     if kept is None:
         return ()
@@ -52,14 +54,15 @@ def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:
 
 
 def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str]:
-    return entry.path, entry.kind, entry.mode, entry.digest[:_DIGITS], entry.link
+    return entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link
 
 
 def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     data = {
         "version": _VERSION,
         "context": [
-            [entry.path, entry.kind, entry.mode, entry.digest[:_DIGITS], entry.link] for entry in inputs.context.entries
+            [entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link]
+            for entry in inputs.context.entries
         ],
         "dockerfile": inputs.dockerfile.text,
         "dockerfile_path": inputs.dockerfile_path,
@@ -73,12 +76,12 @@ def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
         "plan": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in plan.rows],
     }
     private_folder(path.parent)
-    # What is not UTF-8 in a path is a surrogate, and its escape ASCII. No time in it: the same inputs, the same file.
+    # JSON escapes the surrogates of non-UTF-8 paths as ASCII. `mtime=0`: the same inputs give the same bytes.
     path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode("ascii"), compresslevel=1, mtime=0))
 
 
 def _read(path: Path) -> KeptInputs | None:
-    """`None` for what is not there, was cut off, or is of a newer version."""
+    """Return the snapshot; None where it is absent, truncated, or of another version."""
     try:
         data: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
         if data["version"] != _VERSION:

@@ -1,4 +1,4 @@
-"""Where a host's engine cannot reach the tunnel: its image leaves as an archive, and its bases arrive as one."""
+"""Transfer the image and the bases of a job as archives, for a host whose engine cannot reach the tunnel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coordinator.store.folders import private_folder
 
 
 async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
-    """The digest of the child in the target's first repository; `tell` gets bytes done and in all, of the archive."""
+    """Import the image into the target's first repository; return its digest. `tell` gets bytes done and in total."""
     client = await ctx.run.farm.reached_again(ctx.host)
     bases = known_bases(ctx)
     destination = RegistryDestination(ctx.run.registries, ctx.run.request.target.repositories[0], bases, ctx.run.layers)
@@ -39,10 +39,10 @@ async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> st
 
 
 async def bases_in(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[str], None]) -> None:
-    """Makes the host hold the job's bases; those it has are not sent again."""
+    """Load the bases that the host's engine does not have. Raises LostError `zstd` where the engine cannot load one."""
     client = await ctx.client()
-    wanted = {base.held: base for base in bases}
-    lacking = [wanted[held] for held in await client.lacking(ctx.agent_job) if held in wanted]
+    by_name = {base.held: base for base in bases}
+    lacking = [by_name[held] for held in await client.lacking(ctx.agent_job) if held in by_name]
     if not lacking:
         return
     images = [(base.held, await _image(ctx, base)) for base in lacking]
@@ -71,6 +71,6 @@ async def _counted(
     async for piece in archive:
         if isinstance(piece, bytes):
             done += len(piece)
-            # The engine counts files, an archive has headers too.
+            # `size` counts the files only; the archive has tar headers too, and may be larger.
             tell(min(done, size), size)
             yield piece

@@ -1,4 +1,4 @@
-"""How an attempt ends badly: committed, told with its last lines, and nothing of it left on its host."""
+"""End an attempt as failed, lost or cancelled: commit it, emit it with its last log lines, delete it on its host."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext
 
-_PATIENCE_S = 20.0
+_FORGET_TIMEOUT_S = 20.0
 
 
 async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
-    """The Dockerfile's fault, or a result that is not what was asked."""
+    """End the attempt as FAILED: a fault of the Dockerfile, or a result that differs from the request."""
     await _end(ctx, AttemptEvent.FAIL, code, message, steps)
 
 
 async def lost(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
-    """The fault of a host, the network, an engine, a disk, an emulator or a registry."""
+    """End the attempt as LOST: a fault of a host, the network, an engine, a disk, an emulator or a registry."""
     await _end(ctx, AttemptEvent.LOSE, code, message, steps)
 
 
@@ -31,9 +31,9 @@ async def cancelled(ctx: AttemptContext) -> None:
 
 
 async def forget(ctx: AttemptContext) -> None:
-    """Nothing of the attempt stays on its host. A host that does not answer now is swept when it is next used."""
+    """Delete everything of the attempt on its host. If the host does not answer, the next run on it sweeps it."""
     with contextlib.suppress(ArchloomError, TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_FORGET_TIMEOUT_S):
             client = await ctx.client()
             await client.forget(ctx.agent_job)
 
@@ -46,7 +46,7 @@ async def _end(
     steps: StepReader | None,
 ) -> None:
     record_end(ctx, event, code, message, steps)
-    # One that is not reached would only be waited for, and is swept when it is next used.
+    # An unreachable host would only cost the timeout; the next run that uses it sweeps it.
     if not rule(code).may_return:
         await forget(ctx)
 
@@ -58,7 +58,7 @@ def record_end(
     message: str,
     steps: StepReader | None = None,
 ) -> None:
-    """Commits the end and tells it; the host is not asked."""
+    """Commit the end and emit it, without a request to the host."""
     state = ctx.run.store.move_attempt(ctx.attempt.id, event, code=code, message=message)
     codes = (*ctx.job.codes[:-1], code)
     again = event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN

@@ -1,4 +1,4 @@
-"""Build: start the detached job, wait for a slot if need be, follow its log, and write down how it ended."""
+"""The build step: start the detached job once a slot is free, follow its log, commit its result."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from coordinator.run.steps.attempt_end import cancelled, failed, lost
 from coordinator.run.steps.phases import phase
 from coordinator.state.logs import kept_log, log_path
 
-_ASK_AGAIN_S = 1.0
+_SLOT_POLL_S = 1.0
 
 
 async def build(ctx: AttemptContext) -> None:
-    """Takes the attempt from BUILDING to its end on the host. Safe to repeat: a job that runs is joined."""
+    """Take the attempt from BUILDING to its end on the host. Idempotent: a running job is not started again."""
     steps = StepReader()
     try:
         client = await ctx.client()
@@ -37,7 +37,7 @@ async def build(ctx: AttemptContext) -> None:
 
 
 async def _start(ctx: AttemptContext, client: AgentClient) -> None:
-    """Waits for a slot, and says once for whom."""
+    """Start the job as soon as a slot is free; emit the holder of the slot whenever it changes."""
     slots = ctx.run.farm.slots_of(ctx.host)
     holder = ""
     while True:
@@ -47,24 +47,24 @@ async def _start(ctx: AttemptContext, client: AgentClient) -> None:
             if busy.holder != holder:
                 holder = busy.holder
                 ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} is held by {_holder(ctx, busy)}"))
-            await asyncio.sleep(_ASK_AGAIN_S)
+            await asyncio.sleep(_SLOT_POLL_S)
         else:
             return
 
 
 def _holder(ctx: AttemptContext, busy: HostBusyError) -> str:
-    who = busy.holder or "another archloom"
+    holder = busy.holder or "another archloom"
     if not busy.since:
-        return who
+        return holder
     host_time = ctx.run.env.clock() + (ctx.facts.clock_offset or 0.0)
-    return f"{who} for {max(0.0, host_time - busy.since):.0f} s"
+    return f"{holder} for {max(0.0, host_time - busy.since):.0f} s"
 
 
 async def _follow(ctx: AttemptContext, client: AgentClient, steps: StepReader) -> Ended:
-    """The job's end. A connection that is lost meanwhile costs the build nothing: its log goes on where it stopped."""
+    """Follow the log to the end of the job; return the result. A lost connection is reopened, and the log continues."""
     path = log_path(ctx.run.env.state, ctx.run.run_id, ctx.job.platform, ctx.attempt.number)
     with kept_log(path, ctx.run.emit) as keep:
-        reading = _Reading(ctx, steps, keep)
+        reading = _LogReader(ctx, steps, keep)
         while True:
             try:
                 return await reading.to_the_end(client)
@@ -77,8 +77,8 @@ async def _follow(ctx: AttemptContext, client: AgentClient, steps: StepReader) -
 
 
 @dataclass(slots=True)
-class _Reading:
-    """A log and how far it was read: from the beginning, also when a job is joined again, since the host has it all."""
+class _LogReader:
+    """The log of a job and the byte offset read so far, which is 0 also after a resume: the host has the whole log."""
 
     ctx: AttemptContext
     steps: StepReader
@@ -89,17 +89,17 @@ class _Reading:
         async with aclosing(client.follow(self.ctx.agent_job, self.offset)) as items:
             async for item in items:
                 if isinstance(item, Ended):
-                    _tell(self.ctx, self.steps.end())
+                    _emit_lines(self.ctx, self.steps.end())
                     return item
                 self.offset = item.offset
                 self.keep(item.text)
-                _tell(self.ctx, self.steps.feed(item.text))
+                _emit_lines(self.ctx, self.steps.feed(item.text))
         raise LostError(f"{self.ctx.host} closed the log before the job ended", code=Cause.CONNECTION)
 
 
-def _tell(ctx: AttemptContext, lines: Sequence[LogLine]) -> None:
+def _emit_lines(ctx: AttemptContext, lines: Sequence[LogLine]) -> None:
     for line in lines:
-        # The log keeps everything; digests that name a step again and empty lines tell a person nothing.
+        # The log file has every line; the output omits empty lines and the digests that repeat a step's title.
         decoration = line.kind is LineKind.OTHER and (line.number or not line.text.strip())
         if not decoration:
             ctx.run.emit(StepLine(ctx.place, line.text, line.step))

@@ -1,4 +1,4 @@
-"""Cancel: the store says so first, then what still runs on hosts is ended there."""
+"""The cancel step: commit the end to the store first, then end the jobs on their hosts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _CANCEL_TIMEOUT_S = 20.0
 
 
 async def cancel_run(run: RunContext) -> None:
-    """Leave nothing under way. A host that does not answer in time keeps its job's folder until it is next used."""
+    """Cancel every open attempt and job of the run.
+
+    If a host does not answer in time, its jobs are deleted by the next run that uses it.
+    """
     stored = run.store.run(run.run_id)
     live = [
         AttemptContext(run=run, job=job, attempt=attempt)
@@ -34,14 +37,14 @@ async def cancel_run(run: RunContext) -> None:
 
 
 async def cancel(ctx: AttemptContext) -> None:
-    """Take an attempt that nobody needs any more to its end, and leave nothing of it. Safe to repeat."""
+    """End an attempt that is no longer wanted, and delete it on its host. Idempotent."""
     if ctx.attempt.on_its_host:
         record_end(ctx, AttemptEvent.CANCEL, "", ctx.run.store.run(ctx.run.run_id).why_stopped)
         await _cancel_on_host(ctx)
 
 
 async def _cancel_on_host(ctx: AttemptContext) -> None:
-    # Lost with its host, or never begun there: either way it is over for this run.
+    # Ignore errors: the job may be lost with its host or never have started, and the store has its end already.
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_CANCEL_TIMEOUT_S):
             client = await ctx.client()

@@ -1,4 +1,4 @@
-"""Images out of hosts and bases into them: through the tunnel, or as archives where the engine cannot reach it."""
+"""Transfer images from hosts and bases to hosts: through the tunnel, or as archives if the engine cannot reach it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None], *, archive: bool = False) -> str:
-    """The digest of what the host built, in the target's first repository, as it came through here.
+    """Transfer the built image to the target's first repository; return its digest as the coordinator saw it pass.
 
-    `tell` gets bytes done and in all; `archive`: the tunnel is not even tried. Raises LostError, or RegistryError for
-    what the registry refused.
+    `tell` gets bytes done and in total; `archive`: do not try the tunnel. Raises LostError, or RegistryError for a
+    refusal of the registry.
     """
     if archive:
         return await archive_transfer.image_out(ctx, tell)
-    return await _either(
+    return await _with_fallback(
         ctx,
         lambda: _push(ctx, tell),
         lambda: archive_transfer.image_out(ctx, tell),
@@ -32,16 +32,18 @@ async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None], *, ar
 
 
 async def bases_in(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[str], None]) -> None:
-    """Makes the host hold these bases of the job. Raises LostError, or RegistryError for what a registry refused."""
-    await _either(
+    """Transfer these bases of the job to the host. Raises LostError, or RegistryError for a refusal of a registry."""
+    await _with_fallback(
         ctx,
         lambda: _pull(ctx, bases, tell),
         lambda: archive_transfer.bases_in(ctx, bases, tell),
     )
 
 
-async def _either(ctx: AttemptContext, tunnel: Callable[[], Awaitable[T]], archive: Callable[[], Awaitable[T]]) -> T:
-    """A host whose tunnel turns out to lead nowhere uses archives to the end of the run."""
+async def _with_fallback(
+    ctx: AttemptContext, tunnel: Callable[[], Awaitable[T]], archive: Callable[[], Awaitable[T]]
+) -> T:
+    """Use the tunnel, and archives once the host's engine could not reach it: then for the remainder of the run."""
     if not uses_archives(ctx):
         try:
             return await tunnel()
@@ -55,12 +57,12 @@ async def _either(ctx: AttemptContext, tunnel: Callable[[], Awaitable[T]], archi
 
 
 def uses_archives(ctx: AttemptContext) -> bool:
-    """Whether no tunnel leads to the engine of this host, as far as is known."""
+    """Return whether the engine of this host is known not to reach a tunnel."""
     return ctx.host in ctx.run.no_tunnel_hosts or not ctx.facts.reaches_tunnel
 
 
 async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
-    """The digest of the manifest as it came through the broker."""
+    """Push through the broker; return the digest of the manifest that the broker received."""
     client = await ctx.run.farm.reached_again(ctx.host)
     mount_from = [base.reference for base in known_bases(ctx)]
     async with ctx.run.farm.tunnel(ctx.host) as port:
@@ -68,7 +70,7 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
             ctx.agent_job, push=ctx.run.request.target.repositories[0], mount_from=mount_from
         ) as grant:
             try:
-                # A tag of its own: jobs that push at once from one engine share everything else of the name there.
+                # The tag is unique per job: concurrent pushes of one engine otherwise use the same image name.
                 await client.push(ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell)
             except ArchloomError as error:
                 raise reason(grant, error) from error

@@ -1,4 +1,4 @@
-"""What a host is told to build: the job's spec, as `agents/README.md` has it."""
+"""The spec of a job, which tells the agent what to build. The format is in `agents/README.md`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobBase:
-    """One base of one job: under which name the host holds it, and under which the broker shows it."""
+    """One base of a job. `held` is its image name on the host, `shown` its repository name at the broker."""
 
     use: BaseUse
     reference: Reference
@@ -26,34 +26,36 @@ class JobBase:
 
 
 def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[JobBase, ...]:
-    """The resolved bases of this platform's job on a host that is natively `native`."""
-    found: list[JobBase] = []
+    """Return the resolved bases of the job for this platform, on a host whose engine's own platform is `native`."""
+    bases: list[JobBase] = []
     for use in inputs.uses[platform]:
         base = inputs.bases.get(use.text)
         if base is not None:
-            wanted = native if use.platform == BUILD_PLATFORM else use.platform
-            digest = base.for_platform(wanted)
-            found.append(
+            base_platform = native if use.platform == BUILD_PLATFORM else use.platform
+            digest = base.for_platform(base_platform)
+            bases.append(
                 JobBase(
                     use=use,
                     reference=base.reference.with_digest(digest),
-                    platform=wanted,
+                    platform=base_platform,
                     held=held_name(use.text, digest),
-                    # Jobs that pull at once into one engine remove the name they pulled by when they have it.
-                    shown=f"{platform.architecture}{platform.variant}base{len(found)}",
+                    # Unique per platform: a job removes this image name after its pull, and another job may be pulling
+                    # into the same engine.
+                    shown=f"{platform.architecture}{platform.variant}base{len(bases)}",
                 )
             )
-    return tuple(found)
+    return tuple(bases)
 
 
 def known_bases(ctx: AttemptContext) -> tuple[JobBase, ...]:
-    """The job's bases as far as they are known, which spare layers: a run that is gone on with may not have them."""
+    """Return the bases whose layers need no transfer; empty where the inputs of a resumed run are gone."""
     if not isinstance(ctx.run.gathered, Inputs):
         return ()
     return job_bases(ctx.run.gathered, ctx.job.platform, ctx.facts.native)
 
 
 def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
+    """Return the spec of the attempt's job, ready for JSON. Raises LostError `changed` where the inputs are gone."""
     target = ctx.run.request.target
     pulled = {base.held: base for base in bases}
     return {

@@ -1,4 +1,4 @@
-"""The phases of an attempt, reported with how long each took."""
+"""The phases of an attempt as events, with their durations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.run.context import AttemptContext
 
 @contextlib.contextmanager
 def phase(ctx: AttemptContext, name: str, text: str = "") -> Iterator[None]:
-    """Report that a phase begins and, if the block ends well, that it is over."""
+    """Emit the start of a phase and, if the block succeeds, its end with the duration in seconds."""
     clock = ctx.run.env.clock
     began = clock()
     ctx.run.emit(Phase(ctx.place, name, text))

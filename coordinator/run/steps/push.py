@@ -1,4 +1,4 @@
-"""Push: what the host built goes to the registry by way of here, where the digest that counts is seen."""
+"""The push step: transfer the built image to the registry through the coordinator, which records its digest."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
 
-_PAUSE_S = 1.0
+_RETRY_PAUSE_S = 1.0
 
 
 async def push(ctx: AttemptContext) -> None:
-    """Takes the attempt from BUILT to PUSHED; a push that is lost returns it to BUILT. Safe to repeat."""
+    """Take the attempt from BUILT to PUSHED; a lost push returns it to BUILT. Idempotent."""
     if ctx.attempt.state is AttemptState.BUILT:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH)
     try:
-        digest = await _carry(ctx)
+        digest = await _transfer(ctx)
     except LostError as error:
         await _lost(ctx, error)
     except ArchloomError as error:
@@ -32,23 +32,24 @@ async def push(ctx: AttemptContext) -> None:
 
 
 async def _lost(ctx: AttemptContext, error: LostError) -> None:
-    """Back to BUILT after a pause, a few times: the image is there, and a rebuild would push no better.
+    """Return the attempt to BUILT after a pause, or end it as LOST after the last try.
 
-    What was lost on every try through the tunnel leaves as an archive once, before another host builds it.
+    The host still has the image, and a rebuild would not push better. After the tries through the tunnel the image is
+    transferred once as an archive, before another host builds it.
     """
     losses = ctx.run.push_losses[ctx.attempt.id] = ctx.run.push_losses.get(ctx.attempt.id, 0) + 1
-    # A host that was off when the run was taken up has no facts to ask.
+    # A host that was off when the run was resumed has no facts.
     tunnel = ctx.host in ctx.run.farm.facts and not uses_archives(ctx)
     if pushed_again(error.code, losses, tunnel=tunnel):
         ctx.run.emit(Phase(ctx.place, "push", f"{PUSH_LOST}{error.message}"))
-        await asyncio.sleep(_PAUSE_S * losses)
+        await asyncio.sleep(_RETRY_PAUSE_S * losses)
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH_LOST, code=error.code, message=error.message)
     else:
         await lost(ctx, push_cause(error.code), error.message)
 
 
-async def _carry(ctx: AttemptContext) -> str:
-    """The digest of the manifest as it came through here."""
+async def _transfer(ctx: AttemptContext) -> str:
+    """Transfer the image; return the digest of its manifest as the coordinator saw it pass."""
     losses = ctx.run.push_losses.get(ctx.attempt.id, 0)
     archive = leaves_as_archive(losses) and not uses_archives(ctx)
     text = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
@@ -57,7 +58,7 @@ async def _carry(ctx: AttemptContext) -> str:
 
 
 class _Progress:
-    """Tells tenths, each once: an engine reports every few kilobytes."""
+    """Emit progress in steps of 10 %, because an engine reports every few kilobytes."""
 
     def __init__(self, ctx: AttemptContext, last: str) -> None:
         self._ctx = ctx

@@ -1,4 +1,4 @@
-"""Why a push or a pull through the broker failed: the registry's own word goes before what the engine makes of it."""
+"""Why a push or a pull through the broker failed: the registry's refusal takes precedence over the engine's message."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from coordinator.errors import ArchloomError, LostError
 
 
 def reason(grant: Grant, error: ArchloomError) -> ArchloomError:
-    """LostError for what may pass, so that it is tried again; the registry's refusal where that is its last word.
+    """Return a LostError where a retry may succeed, else the registry's refusal.
 
-    The agent takes whatever complaint of an engine it does not know for a refusal. But every refusal goes through the
-    broker, which keeps it: where it has none, the engine or its connection failed.
+    The agent reports every engine message that it does not know as `refused`. But every refusal of a registry passes
+    through the broker, which records it in the grant: without one, the engine or its connection failed.
     """
     if grant.refusal is None:
         return LostError(error.message, code=Cause.ENGINE) if error.code == Cause.REFUSED else error

@@ -1,4 +1,4 @@
-"""The first repository of a target, as the place where an image goes that left its host as an archive."""
+"""The first repository of a target, as the destination of an image that left its host as an archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_blob
 from coordinator.run.steps.job_spec import JobBase
 
-_GZIPPED = frozenset(
+_GZIP_LAYERS = frozenset(
     {
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
         "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -32,10 +32,10 @@ class _BaseLayer:
 
 
 class RegistryDestination:
-    """What `image.sink.Sink` asks for.
+    """The registry implementation of `image.image_destination.ImageDestination`.
 
-    A layer of one of the job's bases is taken over as its own registry has it, so that the child shares it with the
-    base; `known` are the layers that this process has brought here before.
+    A layer of one of the job's bases is copied as the blob of its own registry, so that the child shares it with the
+    base. `known` holds the layers that this process has uploaded before, by repository and diff id.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RegistryDestination:
             self._base_layers = await self._read_bases()
         base = self._base_layers.get(diff_id)
         if base is not None:
-            # Where its registry does not give it now, the host's own copy will do.
+            # Where that registry fails now, the layer from the host's archive is uploaded.
             with contextlib.suppress(ArchloomError):
                 into = await self._registry()
                 await copy_blob(base.registry, base.repository, base.blob, into, self._reference.repository)
@@ -84,8 +84,8 @@ class RegistryDestination:
         return await self._registries.registry(self._reference.registry)
 
     async def _read_bases(self) -> dict[str, _BaseLayer]:
-        found = await asyncio.gather(*map(self._read_base, self._bases))
-        return {diff_id: layer for layers in found for diff_id, layer in layers.items()}
+        by_base = await asyncio.gather(*map(self._read_base, self._bases))
+        return {diff_id: layer for layers in by_base for diff_id, layer in layers.items()}
 
     async def _read_base(self, base: JobBase) -> dict[str, _BaseLayer]:
         repository = base.reference.repository
@@ -97,5 +97,5 @@ class RegistryDestination:
         return {
             diff_id: _BaseLayer(registry, repository, blob)
             for diff_id, blob in zip(image.diff_ids, image.layers, strict=True)
-            if blob.media_type in _GZIPPED and not blob.extra.get("urls")
+            if blob.media_type in _GZIP_LAYERS and not blob.extra.get("urls")
         }

@@ -1,4 +1,4 @@
-"""Send: what the host needs to build, before it begins: the job's spec, the context, the bases."""
+"""The send step: transfer the job's spec, the context and the bases to the host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coordinator.run.steps.phases import phase
 
 
 async def send(ctx: AttemptContext) -> None:
-    """Takes the attempt from ASSIGNED to BUILDING. Safe to repeat: what has arrived is replaced by the same."""
+    """Take the attempt from ASSIGNED to BUILDING. Idempotent: repeated transfers replace content by the same."""
     if ctx.attempt.state is AttemptState.ASSIGNED:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SEND)
     try:
@@ -36,12 +36,12 @@ async def _send(ctx: AttemptContext) -> None:
     client = await ctx.client()
     bases = job_bases(ctx.run.inputs, ctx.job.platform, ctx.facts.native)
     await client.create(ctx.agent_job, spec(ctx, bases))
-    # Side by side: either spends much of its time waiting for the host's small answers.
-    await _all(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
+    # In parallel: both transfers spend most of their time on round trips.
+    await _in_parallel(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
 
 
-async def _all(*works: Coroutine[object, object, None]) -> None:
-    """The first of their errors, when none of them goes on any more."""
+async def _in_parallel(*works: Coroutine[object, object, None]) -> None:
+    """Run the coroutines in parallel. Raises the first error once the other coroutines are cancelled and done."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.gather(*tasks)
@@ -52,7 +52,7 @@ async def _all(*works: Coroutine[object, object, None]) -> None:
 
 
 async def _context(ctx: AttemptContext, client: AgentClient) -> None:
-    # Within this machine bytes cost less than the time to pack them.
+    # To the `local` host, compression costs more time than it saves.
     pack = not ctx.run.farm.hosts[ctx.host].address.is_local
     with phase(ctx, "context"):
         await client.send_context(
@@ -68,13 +68,16 @@ async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
         with phase(ctx, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))):
             await bases_in(ctx, bases, lambda text: ctx.run.emit(Phase(ctx.place, "base", text)))
     except ArchloomError as error:
-        raise _of_registry(error) from error
+        raise _as_registry_error(error) from error
 
 
 def _amount(lacking: Lacking) -> str:
     return f"{lacking.files} of {lacking.of} files, {lacking.bytes / 1e6:.1f} MB"
 
 
-def _of_registry(error: ArchloomError) -> ArchloomError:
-    """A base's registry that the inventory describes wrongly ends this job, not the run of all platforms."""
+def _as_registry_error(error: ArchloomError) -> ArchloomError:
+    """Return the error as a RegistryError, unless it is a LostError.
+
+    A wrong inventory entry for a base's registry must end this job only, not the run.
+    """
     return error if isinstance(error, LostError) else RegistryError(error.message, hint=error.hint, code=error.code)

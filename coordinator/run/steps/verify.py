@@ -1,4 +1,4 @@
-"""Verify: what was pushed is read back from the registry, held against the plan, and pinned."""
+"""The verify step: read the pushed image back from the registry, compare it with the request, and pin it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.run.steps.phases import phase
 
 
 async def verify(ctx: AttemptContext) -> None:
-    """Takes the attempt from PUSHED to the job's verdict. Safe to repeat: reading and pinning twice changes nothing."""
+    """Take the job of a PUSHED attempt to VERIFIED, or end the attempt. Idempotent: the pin keeps its manifest."""
     repository = ctx.run.request.target.repositories[0]
     registry = await ctx.run.registries.registry(repository.registry)
     pin = pin_tag(ctx.job.build_id, ctx.job.platform)

@@ -1,5 +1,5 @@
--- The whole truth about what outlives a coordinator. Times are epoch seconds; JSON is text.
--- A step of the schema: PRAGMA user_version holds the number of the last one. IF NOT EXISTS: two first starts may meet.
+-- Everything that outlives a coordinator. Times are epoch seconds; JSON is text.
+-- One migration: PRAGMA user_version is the number of the last one. IF NOT EXISTS: two first starts may be concurrent.
 
 CREATE TABLE IF NOT EXISTS runs (
     id           TEXT PRIMARY KEY,
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     UNIQUE (job_id, number)
 ) STRICT;
 
--- Several attempts may live; one of them wins.
+-- A job may have several attempts at a time; only one may win.
 CREATE UNIQUE INDEX IF NOT EXISTS one_winner ON attempts (job_id) WHERE winning = 1;
 
 CREATE TABLE IF NOT EXISTS tags (

@@ -1,5 +1,5 @@
--- What hosts were when they were last looked at. A key per name and address: an entry that now leads to another machine
--- starts anew. Facts and silence are kept beside each other: a host that is off now still is what it was.
+-- The last probe of each host. The key is name and address: an entry with a new address starts without facts. A failure
+-- to answer is stored beside the facts: a host that is switched off now keeps its last facts.
 
 CREATE TABLE IF NOT EXISTS facts (
     host        TEXT NOT NULL,

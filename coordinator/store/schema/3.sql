@@ -1,5 +1,5 @@
--- A run outlives its coordinator: what it began with, who drives it, and what no program may do to it.
--- The lists of ended states are those of domain/states.py; a test holds them together.
+-- A run outlives its coordinator: its inputs, its lease, and triggers that reject what no program may change.
+-- The lists of ended states are those of domain/run/states.py; a test compares them.
 
 ALTER TABLE runs ADD COLUMN inputs TEXT NOT NULL DEFAULT '{}';        -- what the request was resolved to: digests, ids
 ALTER TABLE runs ADD COLUMN inventory TEXT NOT NULL DEFAULT '';       -- the file of hosts, '' for none

@@ -1,4 +1,4 @@
-"""Login by key, made to work where it does not yet: the password is asked once, the key is installed and tried."""
+"""Set up the login by SSH key: ask for the password once, install the public key, and test the login."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
 
 @dataclass(frozen=True, slots=True)
 class LoginTarget:
-    """A host, and the key it must show. `yes`: the user agrees to everything but host keys."""
+    """A host, and the host key it must show. `yes`: the user agrees to everything except host keys."""
 
     route: Route
     key: HostKey
@@ -37,17 +37,16 @@ class LoginTarget:
 
 
 def authorize(target: LoginTarget, env: Environment, console: Console) -> None:
-    """The user logs in by a key from now on. Raises LostError where that cannot be had; the host is as it was then.
+    """Make the login by SSH key work. Raises LostError where it cannot; the host is then left unchanged.
 
-    A key that was created for it stays.
-
-    What has to be asked is asked before anything is written, here or there.
+    A key pair that was created for it is kept. All questions are asked before anything is written, on the coordinator
+    or on the host.
     """
     keys = keyring(target.route)
     try:
         login = log_in(target.route, keys, target.key, target.timeout)
         if login.connection is not None:
-            _tell_of_forwarding(login.connection, target.route, console)
+            _report_forwarding(login.connection, target.route, console)
             login.connection.close()
             by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
             console.say(f"{target.route}: login works with {by}")
@@ -62,7 +61,7 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment,
     _check_possible(target, login, keys, console)
     path = route.identities[0] if route.chosen else env.home / ".ssh" / "id_ed25519"
     if not keys.keys:
-        _agree_to_a_key(path, target, console)
+        _confirm_key_creation(path, target, console)
     password = console.password(f"Password of {route}: ")
     connection = log_in_by_password(route, target.key, password, target.timeout)
     try:
@@ -72,15 +71,15 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment,
             own = create(path)
             console.say(f"created the key {own.source}")
         added = install(connection, own.public, env.holder)
-        _prove(target, own, connection, env.holder if added else "")
-        _tell_of_forwarding(connection, route, console)
+        _check_login(target, own, connection, env.holder if added else "")
+        _report_forwarding(connection, route, console)
     finally:
         connection.close()
-    what = "installed" if added else "found"
-    console.say(f"{route}: {what} the key {own.source} in ~/.ssh/authorized_keys there; login works with it")
+    verb = "installed" if added else "found"
+    console.say(f"{route}: {verb} the key {own.source} in ~/.ssh/authorized_keys there; login works with it")
 
 
-def _tell_of_forwarding(connection: Connection, route: Route, console: Console) -> None:
+def _report_forwarding(connection: Connection, route: Route, console: Console) -> None:
     if not forwards_ports(connection):
         console.say(
             f"{route}: its sshd forwards no ports, so images leave as archives, which takes longer\n"
@@ -88,8 +87,11 @@ def _tell_of_forwarding(connection: Connection, route: Route, console: Console) 
         )
 
 
-def _prove(target: LoginTarget, own: UserKey, connection: Connection, holder: str) -> None:
-    """By a second connection. What was added by `holder` is taken away again where it does not help."""
+def _check_login(target: LoginTarget, own: UserKey, connection: Connection, holder: str) -> None:
+    """Test the login with the key on a second connection. Raises LostError where it fails.
+
+    The line that was added for `holder` is then removed again; an empty `holder` means that no line was added.
+    """
     try:
         login = log_in(target.route, Keyring((own,)), target.key, target.timeout)
     except LostError:
@@ -121,27 +123,27 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
             code="passphrase",
         )
     if not _BY_PASSWORD.intersection(login.allowed):
-        have = refused_keys(login.refused) if login.refused else ": you have none that could be offered"
+        offered = refused_keys(login.refused) if login.refused else ": you have none that could be offered"
         public = keys.keys[0].public if keys.keys else "the line that ssh-keygen -t ed25519 makes"
         ways = " or ".join(login.allowed) or "nothing we know"
         raise LostError(
-            f"{route} lets in by {ways} alone, and took none of your keys{have}",
+            f"{route} lets in by {ways} alone, and took none of your keys{offered}",
             hint=f"is {route.user} the right user? Else add this to its ~/.ssh/authorized_keys there:\n{public}",
             code="denied",
         )
     if not console.is_there:
-        what = (
+        problem = (
             f"took none of your keys{refused_keys(login.refused)}" if keys.keys else "asks for a key, and you have none"
         )
         make = "" if keys.keys else "ssh-keygen -t ed25519; "
         raise LostError(
-            f"{route} {what}; nobody is here to type a password",
+            f"{route} {problem}; nobody is here to type a password",
             hint=f"run it in a terminal, or first: {make}ssh-copy-id {ssh_words(route)}",
             code="denied",
         )
 
 
-def _agree_to_a_key(path: Path, target: LoginTarget, console: Console) -> None:
+def _confirm_key_creation(path: Path, target: LoginTarget, console: Console) -> None:
     if path.exists():
         message = f"{path} is no key that can be used here: Ed25519, ECDSA and RSA can"
         raise LostError(message, hint="put it into an ssh-agent: ssh-add, or make another: ssh-keygen -t ed25519")

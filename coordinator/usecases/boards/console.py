@@ -1,4 +1,4 @@
-"""The person at the terminal, as far as enrolment needs one."""
+"""The user's terminal, as an interface for enrolment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Console(Protocol):
-    """`is_there`: somebody can be asked. A question that nobody answers is answered with no."""
+    """`is_there`: there is a terminal, so the user can be asked. Without an answer, `agrees` returns False."""
 
     @property
     def is_there(self) -> bool: ...
@@ -14,9 +14,9 @@ class Console(Protocol):
     def say(self, text: str) -> None: ...
 
     def agrees(self, question: str) -> bool:
-        """Yes or no; no where nothing is typed."""
+        """Ask a yes-or-no question; an empty input means no."""
         ...
 
     def password(self, prompt: str) -> str:
-        """What was typed, unseen."""
+        """Ask for a password, without echo."""
         ...

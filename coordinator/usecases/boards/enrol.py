@@ -1,4 +1,4 @@
-"""Enrolment: a host from its address to an entry of the inventory that works, or that says why it does not yet."""
+"""`archloom boards add`: enrol a host from its address, test it, and append its entry to the inventory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.host_key import Question, command, settle
 from coordinator.usecases.boards.survey import look
 
-_NEW = """\
+_NEW_FILE = """\
 # The hosts archloom may build on. `archloom inventory schema` lists every key there is.
 """
-# Without a file this machine is used unasked; with one it is used where the file names it.
+# Without an inventory file the coordinator is an emulator by default; with a file only if the file lists it.
 _THIS_MACHINE = """
 # Emulators run through QEMU what no board can; this machine was one before there was this file.
 emulators:
@@ -39,7 +39,7 @@ emulators:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """What `boards add` was asked. `target` is as the user wrote it."""
+    """The arguments of `boards add`. `target` is as the user wrote it."""
 
     target: str
     name: str = ""
@@ -51,7 +51,7 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The entry as it stands in `file` now, and what the host is. `was_there`: nothing had to be written."""
+    """The entry as it is in `file` now, and the probe outcome. `was_there`: nothing had to be written."""
 
     file: Path
     host: Host
@@ -61,19 +61,19 @@ class Added:
 
 
 def add(wanted: Addition, env: Environment, console: Console) -> Added:
-    """Make the host usable by key and append it to the inventory, which is written last.
+    """Set up the login by key and append the host to the inventory, which is written last.
 
-    A host that answers and cannot build yet is added; one that cannot be reached raises LostError.
+    A host that answers but cannot build yet is added. Raises LostError where the host cannot be reached.
     """
     address = parsed(wanted.target)
     file = place(wanted.inventory, env.environ, env.folder, env.home)
     is_new = not file.exists()
     entry = Entry(f"{wanted.kind}s", wanted.name or _name(address), wanted.target)
     before = new_text(entry) if is_new else read_text(file)
-    there = _listed_already(before, file, entry) if address.is_local else None
-    if there is not None:
-        found = asyncio.run(_look(Inventory(hosts=(there,)), env))
-        return Added(file, there, found, was_there=True)
+    listed_host = _listed_already(before, file, entry) if address.is_local else None
+    if listed_host is not None:
+        found = asyncio.run(_look(Inventory(hosts=(listed_host,)), env))
+        return Added(file, listed_host, found, was_there=True)
     _check_free(before, file, entry, address)
     host = _host(with_host(before, label(file), entry), file, entry.name)
     if not address.is_local:
@@ -102,14 +102,14 @@ def parsed(target: str) -> Address:
 
 
 def new_text(entry: Entry) -> str:
-    """A file for this entry to go into: it keeps this machine as the emulator it was without one."""
+    """Return a new inventory file for this entry, which keeps the coordinator as the emulator it is without a file."""
     if entry.target == addresses.LOCAL:
-        return _NEW
-    return _NEW + ("\nboards:\n" if entry.section == "boards" else "") + _THIS_MACHINE
+        return _NEW_FILE
+    return _NEW_FILE + ("\nboards:\n" if entry.section == "boards" else "") + _THIS_MACHINE
 
 
 def _reach(wanted: Addition, host: Host, env: Environment, console: Console) -> str:
-    """Its key, trusted, once the user can log in."""
+    """Check the host key and set up the login; return the host key as `TYPE BASE64`."""
     route = read_route(host.address, env.home, login_user(env.environ, env.holder.partition("@")[0]))
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
     key = settle(question, on_record(route), console)
@@ -118,7 +118,7 @@ def _reach(wanted: Addition, host: Host, env: Environment, console: Console) -> 
 
 
 def given(written: str) -> str:
-    """The value of `--host-key`, without what does not matter. Raises UsageError."""
+    """Return the normalised value of `--host-key`. Raises UsageError where it is invalid."""
     try:
         return addresses.host_key(written) if written else ""
     except ValueError as error:
@@ -126,7 +126,7 @@ def given(written: str) -> str:
 
 
 async def _look(only: Inventory, env: Environment) -> Facts | Unreachable:
-    """What the one host of this inventory is. Raises LostError where nothing answers."""
+    """Probe the only host of this inventory; return the outcome. Raises LostError where its address does not answer."""
     name = only.hosts[0].name
     found = (await look(only, env, _ignore, (name,), refresh=True))[name].found
     if isinstance(found, Unreachable) and not found.alive:
@@ -135,7 +135,7 @@ async def _look(only: Inventory, env: Environment) -> Facts | Unreachable:
 
 
 def _ignore(_event: Event) -> None:
-    """There is one host, and who waits for it knows."""
+    """Emit nothing: notices about slow hosts are for several hosts."""
 
 
 def _command(wanted: Addition) -> str:
@@ -146,7 +146,7 @@ def _command(wanted: Addition) -> str:
 
 
 def _name(address: Address) -> str:
-    """The alias, or the short name of the machine; an address is a name as it stands."""
+    """Return a default name: the alias or the short host name; of an IP address, the address itself."""
     if address.is_local:
         return addresses.LOCAL
     is_number = ":" in address.host or re.fullmatch(r"[0-9.]+", address.host)
@@ -177,7 +177,7 @@ def _check_free(text: str, file: Path, entry: Entry, address: Address) -> None:
 
 
 def _listed_already(text: str, file: Path, entry: Entry) -> Host | None:
-    """This machine, where it is listed as it should be: a file that `add` made has it."""
+    """Return the coordinator's entry where the file lists it already, as a file created by `add` does."""
     members = {str(key): part.item.data for key, part in _members(text, file, entry.section)}
     return _host(text, file, entry.name) if members.get(entry.name) == addresses.LOCAL else None
 
@@ -198,7 +198,7 @@ def _host(text: str, file: Path, name: str) -> Host:
 
 
 def listed(file: Path, name: str) -> Host:
-    """The host of this name in this file. Raises UsageError, with what was meant, where there is none."""
+    """Return the host of this name in this file. Raises UsageError, with similar names, where there is none."""
     find(read_text(file), label(file), name)
     host = load(file).host(name)
     if host is None:

@@ -1,4 +1,4 @@
-"""Whether a host is the one that is meant: by known_hosts, by a fingerprint that was given, or by the user's word."""
+"""Decide whether to trust a host key: by known_hosts, by a given fingerprint, or by the user's confirmation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from coordinator.hosts.enrol.connect import fetch_key
 from coordinator.hosts.enrol.trust import HostKey, Record, Verdict
 from coordinator.usecases.boards.console import Console
 
-# A host has several keys, and any of them may be the one whose fingerprint was given.
-_TYPES = (
+# A host has keys of several types, and the given fingerprint may be of any of them.
+_KEY_TYPES = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     ("ssh-rsa",),
@@ -21,7 +21,7 @@ _TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`given` is what `--host-key` says; `command` the command that says it again, to which the option is added."""
+    """`given` is the value of `--host-key`; `command` is the command to repeat with that option added."""
 
     route: Route
     given: str
@@ -41,12 +41,12 @@ class Question:
 
 
 def command(*words: str, inventory: str | None) -> str:
-    """A command line of ours to paste, for the same inventory."""
+    """Return an archloom command line to paste, for the same inventory."""
     return shlex.join(["archloom", *words, *(["-i", inventory] if inventory else [])])
 
 
 def settle(question: Question, record: Record, console: Console) -> HostKey:
-    """The host's key, trusted for a reason that is said. Raises LostError or UsageError where there is none."""
+    """Return the host's key once it is trusted, and show why. Raises LostError or UsageError if it is not trusted."""
     route = question.route
     if question.given:
         key = given_key(question)
@@ -73,7 +73,7 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
 
 
 def refuse_revoked(route: Route, record: Record, key: HostKey) -> None:
-    """Whoever vouches for it: known_hosts has the last word. Raises LostError."""
+    """Raise LostError `host_key_revoked` where known_hosts marks the key as revoked, even if `--host-key` gives it."""
     if record.verdict(key) is Verdict.REVOKED:
         hint = "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
         raise LostError(
@@ -82,9 +82,9 @@ def refuse_revoked(route: Route, record: Record, key: HostKey) -> None:
 
 
 def given_key(question: Question) -> HostKey:
-    """The host's key of this fingerprint. Raises UsageError, with what the host shows, where it has no such key."""
+    """Return the host's key that matches `question.given`. Raises UsageError, with the host's keys, without a match."""
     shown: list[HostKey] = []
-    for kinds in _TYPES:
+    for kinds in _KEY_TYPES:
         key = fetch_key(question.route, question.timeout, kinds)
         if is_key(question.given, key):
             return key
@@ -99,7 +99,10 @@ def given_key(question: Question) -> HostKey:
 
 
 def confirm(question: Question, key: HostKey, lead: str, console: Console) -> None:
-    """Shows the key, says how to compare it, and asks. `--yes` is no answer to this. Raises where it is not given."""
+    """Show the key and how to compare it, and ask the user; `--yes` does not answer this question.
+
+    Raises UsageError without a terminal, InterruptedRunError where the user does not confirm.
+    """
     if not console.is_there:
         raise UsageError(
             f"{question.route.name} shows a host key that nobody has vouched for: {key}",
@@ -112,5 +115,5 @@ def confirm(question: Question, key: HostKey, lead: str, console: Console) -> No
 
 
 def is_key(written: str, key: HostKey) -> bool:
-    """Whether this `SHA256:…` or `TYPE BASE64` of the user's is the key."""
+    """Return whether this text, `SHA256:…` or `TYPE BASE64`, denotes the key."""
     return written in {key.fingerprint, key.line}

@@ -1,4 +1,4 @@
-"""A host out of the inventory, and where that is asked, everything of archloom off the host first."""
+"""`archloom boards remove`: remove a host from the inventory; with `--purge`, first purge the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RUNNING = "BUILDING"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What `boards remove` was asked."""
+    """The arguments of `boards remove`."""
 
     name: str
     purge: bool = False
@@ -36,7 +36,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """`lines` is what was deleted on the host, a line each; `is_last` whether no host is left in the file."""
+    """`lines` name what was deleted on the host, one line each; `is_last`: the file has no more hosts."""
 
     file: Path
     lines: tuple[str, ...]
@@ -44,7 +44,7 @@ class Removed:
 
 
 def remove(wanted: Removal, env: Environment, console: Console) -> Removed:
-    """Purge where that is asked, then take the entry out. Raises UsageError or LostError; the entry is there then."""
+    """Purge the host if requested, then remove its entry. Raises UsageError or LostError and keeps the entry."""
     path = find_file(wanted.inventory, env.environ, env.folder, env.home)
     if path is None:
         raise UsageError(f"there is no inventory file, so no host {wanted.name} in it", code="config")
@@ -54,8 +54,8 @@ def remove(wanted: Removal, env: Environment, console: Console) -> Removed:
     if wanted.purge:
         lines = asyncio.run(_purge(listed(path, wanted.name), wanted, env, console))
     rewrite(path, lambda now: without_host(now, label(path), wanted.name), may_be_empty=True)
-    left = yaml_source.parse(read_text(path).removeprefix("\ufeff"), label(path))
-    return Removed(path, lines, is_last=not any(left.members(section) for section in SECTIONS))
+    remaining = yaml_source.parse(read_text(path).removeprefix("\ufeff"), label(path))
+    return Removed(path, lines, is_last=not any(remaining.members(section) for section in SECTIONS))
 
 
 async def _purge(host: Host, wanted: Removal, env: Environment, console: Console) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ async def _purge(host: Host, wanted: Removal, env: Environment, console: Console
 
 
 def _check_idle(name: str, running: list[str], wanted: Removal, console: Console) -> None:
-    """Asks before somebody's build is ended, whoever's it is."""
+    """Ask before running builds, of any user, are ended. Raises LostError `busy` without a terminal."""
     if not running or wanted.yes:
         return
     what = f"{name} builds now: {', '.join(running)}"

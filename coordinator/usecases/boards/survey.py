@@ -1,4 +1,4 @@
-"""A look at the hosts without building anything: what is remembered, where that is good enough, else a probe."""
+"""Show the hosts without a build: from the fact cache where it is recent enough, else from a probe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from coordinator.farm.probe import Probing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """`age` is the outcome's, in seconds. `cached`: it is of an earlier look. `slots`: 0 where nothing is known.
+    """The outcome of one host. `age` is its age in seconds; `cached`: it is from an earlier probe.
 
-    `found.known` of a host that does not answer has facts that are `known_age` seconds old.
+    `slots` is 0 where it is unknown. `known_age` is the age in seconds of `found.known`, if the host does not answer.
     """
 
     found: Facts | Unreachable
@@ -39,10 +39,10 @@ async def look(
     *,
     refresh: bool = False,
 ) -> dict[str, Look]:
-    """The named hosts, or all, in the inventory's order.
+    """Return the outcomes of the named hosts, or of all, in the inventory's order.
 
-    Facts of a sound host are taken as they are for five minutes, and that a host is dead for one; all others are probed
-    again, at once. `refresh` probes whatever is remembered.
+    Cached facts of a host without a blocking problem are used for 5 minutes, a missing answer for 1 minute; all other
+    hosts are probed, concurrently. `refresh` ignores the cache.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
     with open_fact_cache(env, emit) as memory:
@@ -70,7 +70,10 @@ def _judged(
     known: dict[str, CachedFacts],
     now: float,
 ) -> dict[str, Look]:
-    """With twins told apart, cached or not: an entry's other one may be of another moment."""
+    """Return the outcomes with duplicate entries of one machine marked.
+
+    The two entries may have been probed at different times, so cached outcomes of all hosts are compared too.
+    """
     machines = {host.name: memory.known(host).sighting.machine for host in inventory.hosts}
     others = {name: last.facts for name, last in known.items() if last.facts and last.is_fresh(now)}
     found = mark_duplicates(inventory, others | cached | probed, machines)

@@ -1,4 +1,4 @@
-"""A host's new key, written into its entry after the user has compared it."""
+"""`archloom boards trust`: write a host's new key into its inventory entry once the user has compared it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from coordinator.usecases.boards.host_key import Question, command, confirm, giv
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
-    """`key` is what the host shows; `is_new` whether the inventory had to be changed for it."""
+    """`key` is the key that the host shows; `is_new`: the inventory was changed for it."""
 
     key: HostKey
     is_new: bool
 
 
 def trust(name: str, host_key: str, file: str | None, env: Environment, console: Console) -> Trusted:
-    """Pin the key the host shows now. `~/.ssh/known_hosts` is left alone: the inventory decides over it.
+    """Write the key that the host shows now into the inventory, which takes precedence over `~/.ssh/known_hosts`.
 
-    Raises UsageError where nobody vouches for the key, LostError where the host cannot be reached.
+    known_hosts is not changed. Raises UsageError where the key is neither given nor confirmed by the user, LostError
+    where the host cannot be reached.
     """
     path = find(file, env.environ, env.folder, env.home)
     if path is None:
@@ -51,12 +52,13 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
 
 
 def _types(host: Host, record: Record) -> tuple[str, ...]:
-    """Hosts have several keys: that of the kind we know is the one to compare."""
+    """Return the key types on record: a host has keys of several types, and only the same type can be compared."""
     pinned = parse_key(host.host_key)
     return (pinned.type,) if pinned else tuple(key.type for key in record.keys)
 
 
 def _before(host: Host, route: Route, record: Record) -> str:
+    """Return the text that shows the user which key is on record."""
     if host.host_key:
         pinned = parse_key(host.host_key)
         return f"{host.name} is pinned in the inventory to\n  {pinned or host.host_key}"

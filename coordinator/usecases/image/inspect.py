@@ -1,4 +1,4 @@
-"""What a reference holds: the index, its entries, and what each client gets."""
+"""`archloom image inspect`: the index of a reference, its entries, and the image that each platform gets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from coordinator.environment import Environment
 from coordinator.image.child import read_platform
 from coordinator.publish.registry_pool import Registries
 
-_USUAL = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")
+_COMMON_PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """`platform` is empty for an attestation, whose `subject` is the image it speaks of."""
+    """`platform` is empty for an attestation; `subject` is then the digest of the image it describes."""
 
     platform: str
     digest: str
@@ -56,7 +56,7 @@ class Inspected:
 
 
 async def inspect(reference: Reference, inventory: Inventory, env: Environment) -> Inspected:
-    """What `reference` holds now. Raises RegistryError, `not_found` where there is nothing."""
+    """Return the present content of `reference`. Raises RegistryError, `not_found` where it does not exist."""
     credentials = DockerCredentials(env.environ, env.home)
     async with Registries(inventory.registries, credentials) as registries:
         registry = await registries.registry(reference.registry)
@@ -65,8 +65,10 @@ async def inspect(reference: Reference, inventory: Inventory, env: Environment) 
             listed = parse_index(manifest.raw, str(reference))
         else:
             platform = await read_platform(registry, reference.repository, manifest)
-            listed = (_alone(manifest, platform),)
-    asked = dict.fromkeys([*(entry.platform for entry in listed if entry.platform), *(parse(text) for text in _USUAL)])
+            listed = (_only_entry(manifest, platform),)
+    asked = dict.fromkeys(
+        [*(entry.platform for entry in listed if entry.platform), *(parse(text) for text in _COMMON_PLATFORMS)]
+    )
     return Inspected(
         reference=reference,
         media_type=manifest.media_type,
@@ -76,11 +78,15 @@ async def inspect(reference: Reference, inventory: Inventory, env: Environment) 
     )
 
 
-def _alone(manifest: Manifest, platform: Platform) -> Descriptor:
-    said = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+def _only_entry(manifest: Manifest, platform: Platform) -> Descriptor:
+    """Return the entry of an image without an index."""
+    platform_fields = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
     descriptor = manifest.descriptor
     return Descriptor(
-        media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size, extra={"platform": said}
+        media_type=descriptor.media_type,
+        digest=descriptor.digest,
+        size=descriptor.size,
+        extra={"platform": platform_fields},
     )
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.errors import LostError
-from coordinator.run.steps.image_transfer import _either
+from coordinator.run.steps.image_transfer import _with_fallback
 
 
 class Ways:
@@ -34,7 +34,7 @@ class Ways:
         return go
 
     async def go(self) -> str:
-        return await _either(self.attempt, self.way("tunnel", self._code), self.way("archive", ""))
+        return await _with_fallback(self.attempt, self.way("tunnel", self._code), self.way("archive", ""))
 
 
 async def test_an_engine_that_reaches_the_tunnel_uses_it():
