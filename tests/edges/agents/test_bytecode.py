@@ -31,7 +31,7 @@ def loaded_from(agent: Path, *launcher: str, python: str = sys.executable) -> se
         [*launcher, python, "-v", "-W", "error", agent, "--version"], capture_output=True, text=True, check=True
     )
     assert ran.stdout == f"archloom-agent {agent.stem.removeprefix('archloom-agent-')}, protocol 1\n"
-    found = re.findall(r"""^import '?agents\.command'? .*?(/[^ "]+)/agents/""", ran.stderr, re.MULTILINE)
+    found = re.findall(r"""^import '?agents\.server\.cli'? .*?(/[^ "]+)/agents/""", ran.stderr, re.MULTILINE)
     assert len(found) == 1
     return set(found)
 
