@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.last_probe import CachedFacts, LastProbe, recall
-from coordinator.domain.run.events import Emit, Notice
-from coordinator.environment import Environment
 from coordinator.errors import ArchloomError
-from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
 
 
@@ -49,18 +46,6 @@ class FactCache:
         if self._store is not None:
             with contextlib.suppress(ArchloomError):
                 self._store.missed_host(*_key(host), message, hint)
-
-
-@contextlib.contextmanager
-def open_fact_cache(env: Environment, emit: Emit) -> Iterator[FactCache]:
-    """Open the cache, for a command without another use of the store. Without a usable store, emit a notice."""
-    with contextlib.ExitStack() as stack:
-        store = None
-        try:
-            store = stack.enter_context(open_store(env))
-        except ArchloomError as error:
-            emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
-        yield FactCache(store, env.clock)
 
 
 def _key(host: Host) -> tuple[str, str]:

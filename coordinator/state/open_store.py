@@ -1,4 +1,4 @@
-"""Open the store of a run. A build continues without a usable store: it loses its history, not the image."""
+"""Open the store. A command continues without a usable store: a build loses its history, not the image."""
 
 from __future__ import annotations
 
@@ -43,4 +43,16 @@ def open_history(env: Environment, emit: Emit) -> Iterator[Store]:
                 raise
             on_loss(error)
             store = stack.enter_context(Store(None, env.clock))
+        yield store
+
+
+@contextlib.contextmanager
+def open_store_if_usable(env: Environment, emit: Emit) -> Iterator[Store | None]:
+    """Open the store for its facts about hosts; where it cannot be opened, emit a notice and yield None."""
+    with contextlib.ExitStack() as stack:
+        store = None
+        try:
+            store = stack.enter_context(open_store(env))
+        except ArchloomError as error:
+            emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
         yield store

@@ -11,10 +11,11 @@ from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, with_platforms
-from coordinator.farm.fact_cache import open_fact_cache
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
 from coordinator.run.inputs.gather import read_dockerfile
+from coordinator.state.open_store import open_store_if_usable
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
@@ -23,9 +24,9 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
     check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_fact_cache(env, emit))
+        fact_cache = FactCache(stack.enter_context(open_store_if_usable(env, emit)), env.clock)
         farm = await stack.enter_async_context(Farm(inventory, env))
-        probing = await stack.enter_async_context(Probing(farm, inventory, memory, env, emit))
+        probing = await stack.enter_async_context(Probing(farm, inventory, fact_cache, env, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
         outcomes = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)

@@ -22,7 +22,7 @@ from coordinator.report.tables import size, table
 from coordinator.report.watch import Progress, watching
 
 if TYPE_CHECKING:
-    from coordinator.usecases.boards.survey import Look
+    from coordinator.usecases.boards.survey import HostStatus
 
 _MODES = (Mode.NATIVE, Mode.COMPAT, Mode.EMULATED)
 _HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk free", "clock", "temp", "age")
@@ -39,14 +39,14 @@ def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_
     A host is asked anew when what is known of it is older than five minutes, or when it did not answer and a minute
     has passed.
     """
-    from coordinator.usecases.boards.survey import look
+    from coordinator.usecases.boards.survey import survey_hosts
 
     env = read_environment()
     hosts = open_inventory(inventory, env)
     check_names(names, hosts.hosts, where="")
     with watching(Progress.PLAIN, sys.stderr) as watch:
-        looks = asyncio.run(look(hosts, env, watch, names, refresh=refresh))
-    shown = [(host, looks[host.name]) for host in hosts.hosts if host.name in looks]
+        statuses = asyncio.run(survey_hosts(hosts, env, watch, names, refresh=refresh))
+    shown = [(host, statuses[host.name]) for host in hosts.hosts if host.name in statuses]
     if as_json:
         print_json([_to_json(host, answer) for host, answer in shown])
     elif names:
@@ -62,8 +62,8 @@ def _hint(problem: Problem) -> str:
     return "".join(f"\n  hint: {line}" for line in problem.hint.splitlines())
 
 
-def _row(host: Host, look: Look) -> tuple[str, ...]:
-    found, age = look.found, ago(look.age)
+def _row(host: Host, status: HostStatus) -> tuple[str, ...]:
+    found, age = status.found, ago(status.age)
     if isinstance(found, Unreachable):
         return (host.name, host.kind, _state(host, found), *("-" for _ in _HEAD[4:]), age)
     return (
@@ -81,34 +81,34 @@ def _row(host: Host, look: Look) -> tuple[str, ...]:
     )
 
 
-def _in_full(host: Host, look: Look) -> str:
-    rows = [(name, value) for name, value in (*_entry(host, look), *_facts(look)) if value]
+def _in_full(host: Host, status: HostStatus) -> str:
+    rows = [(name, value) for name, value in (*_entry(host, status), *_facts(status)) if value]
     width = max(len(name) for name, _ in rows)
     lines = [host.name, *(f"  {name.ljust(width)}  {value}" for name, value in rows)]
-    for problem in _troubles(host, look):
+    for problem in _troubles(host, status):
         lines.append(f"  {problem.severity}: {problem.message}")
         lines += [f"    hint: {line}" for line in problem.hint.splitlines()]
     return "\n".join(lines)
 
 
-def _entry(host: Host, look: Look) -> Iterator[tuple[str, str]]:
+def _entry(host: Host, status: HostStatus) -> Iterator[tuple[str, str]]:
     yield "kind", host.kind
     yield "address", str(host.address)
-    yield "state", f"{_state(host, look.found)}, as of {ago(look.age)}"
+    yield "state", f"{_state(host, status.found)}, as of {ago(status.age)}"
     if not host.address.is_local:
         yield "host key", f"pinned: {host.host_key}" if host.host_key else "as ~/.ssh/known_hosts has it"
     yield "limited to", ", ".join(map(str, host.platforms))
     yield "use", ", ".join(host.use)
-    yield "slots", str(look.slots or "")
+    yield "slots", str(status.slots or "")
     yield "note", host.note
 
 
-def _facts(look: Look) -> Iterator[tuple[str, str]]:
-    facts = look.found
+def _facts(status: HostStatus) -> Iterator[tuple[str, str]]:
+    facts = status.found
     if isinstance(facts, Unreachable):
         if facts.known is None:
             return
-        yield "last seen", ago(look.known_age)
+        yield "last seen", ago(status.known_age)
         facts = facts.known
     yield "model", facts.model
     yield "engine", _engine(facts)
@@ -156,34 +156,34 @@ def _part(left: int, whole: int, what: str) -> str:
     return f"{size(left)} of {size(whole)} {what}"
 
 
-def _troubles(host: Host, look: Look) -> tuple[Problem, ...]:
-    found = look.found
+def _troubles(host: Host, status: HostStatus) -> tuple[Problem, ...]:
+    found = status.found
     if isinstance(found, Facts):
         return found.problems
-    again = f"is it back? archloom boards --refresh {host.name}" if look.cached else ""
+    again = f"is it back? archloom boards --refresh {host.name}" if status.cached else ""
     hint = "\n".join(filter(None, (found.hint, again)))
     return (Problem("unreachable", found.message, hint, Severity.BLOCKING),)
 
 
-def _to_json(host: Host, look: Look) -> dict[str, object]:
+def _to_json(host: Host, status: HostStatus) -> dict[str, object]:
     common: dict[str, object] = {
         "name": host.name,
         "kind": host.kind,
         "address": str(host.address),
         "state": host.state,
-        "slots": look.slots,
+        "slots": status.slots,
         "host_key_pinned": bool(host.host_key),
-        "age_seconds": round(look.age, 3),
-        "cached": look.cached,
+        "age_seconds": round(status.age, 3),
+        "cached": status.cached,
     }
-    found = look.found
+    found = status.found
     if isinstance(found, Unreachable):
         document = {"state": "unreachable", "alive": found.alive, "message": found.message, "hint": found.hint}
-        return {**common, **document, "last_seen": _last_seen(found, look)}
+        return {**common, **document, "last_seen": _last_seen(found, status)}
     return {**common, **found.to_json()}
 
 
-def _last_seen(found: Unreachable, look: Look) -> dict[str, object] | None:
+def _last_seen(found: Unreachable, status: HostStatus) -> dict[str, object] | None:
     if found.known is None:
         return None
-    return {"age_seconds": round(look.known_age, 3), **found.known.to_json()}
+    return {"age_seconds": round(status.known_age, 3), **found.known.to_json()}

@@ -24,7 +24,7 @@ from coordinator.hosts.enrol.trust import on_record
 from coordinator.usecases.boards.authorize import LoginTarget, authorize
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.host_key import Question, command, settle
-from coordinator.usecases.boards.survey import look
+from coordinator.usecases.boards.survey import survey_hosts
 
 _NEW_FILE = """\
 # The hosts archloom may build on. `archloom inventory schema` lists every key there is.
@@ -72,7 +72,7 @@ def add(wanted: Addition, env: Environment, console: Console) -> Added:
     before = new_text(entry) if is_new else read_text(file)
     listed_host = _listed_already(before, file, entry) if address.is_local else None
     if listed_host is not None:
-        found = asyncio.run(_look(Inventory(hosts=(listed_host,)), env))
+        found = asyncio.run(_probe_only(Inventory(hosts=(listed_host,)), env))
         return Added(file, listed_host, found, was_there=True)
     _check_free(before, file, entry, address)
     host = _host(with_host(before, label(file), entry), file, entry.name)
@@ -85,7 +85,7 @@ def add(wanted: Addition, env: Environment, console: Console) -> Added:
     made = _inventory(edit(before), file)
     host = _host(edit(before), file, entry.name)
     console.say(f"{entry.name}: looking at it")
-    found = asyncio.run(_look(dataclasses.replace(made, hosts=(host,)), env))
+    found = asyncio.run(_probe_only(dataclasses.replace(made, hosts=(host,)), env))
     try:
         rewrite(file, edit)
     except UsageError as error:
@@ -125,10 +125,10 @@ def given(written: str) -> str:
         raise UsageError(f"--host-key: {error}", code="usage") from error
 
 
-async def _look(only: Inventory, env: Environment) -> Facts | Unreachable:
+async def _probe_only(only: Inventory, env: Environment) -> Facts | Unreachable:
     """Probe the only host of this inventory; return the outcome. Raises LostError where its address does not answer."""
     name = only.hosts[0].name
-    found = (await look(only, env, _ignore, (name,), refresh=True))[name].found
+    found = (await survey_hosts(only, env, _ignore, (name,), refresh=True))[name].found
     if isinstance(found, Unreachable) and not found.alive:
         raise LostError(f"host '{name}': {found.message}", hint=found.hint)
     return found

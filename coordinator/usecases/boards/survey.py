@@ -12,13 +12,14 @@ from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_p
 from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Emit
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import FactCache, open_fact_cache
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm, slots_of
 from coordinator.farm.probe import Probing
+from coordinator.state.open_store import open_store_if_usable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class HostStatus:
     """The outcome of one host. `age` is its age in seconds; `cached`: it is from an earlier probe.
 
     `slots` is 0 where it is unknown. `known_age` is the age in seconds of `found.known`, if the host does not answer.
@@ -31,60 +32,64 @@ class Look:
     known_age: float = 0.0
 
 
-async def look(
+async def survey_hosts(
     inventory: Inventory,
     env: Environment,
     emit: Emit,
     names: Sequence[str] = (),
     *,
     refresh: bool = False,
-) -> dict[str, Look]:
+) -> dict[str, HostStatus]:
     """Return the outcomes of the named hosts, or of all, in the inventory's order.
 
     Cached facts of a host without a blocking problem are used for 5 minutes, a missing answer for 1 minute; all other
     hosts are probed, concurrently. `refresh` ignores the cache.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
-    with open_fact_cache(env, emit) as memory:
+    with open_store_if_usable(env, emit) as store:
+        fact_cache = FactCache(store, env.clock)
         now = env.clock()
-        known = {host.name: memory.known(host) for host in inventory.hosts}
-        cached = {} if refresh else {host.name: kept for host in hosts if (kept := _kept(host, known[host.name], now))}
-        async with Farm(inventory, env) as farm, Probing(farm, inventory, memory, env, emit) as probing:
+        known = {host.name: fact_cache.known(host) for host in inventory.hosts}
+        cached = {}
+        for host in [] if refresh else hosts:
+            if (outcome := _cached_outcome(host, known[host.name], now)) is not None:
+                cached[host.name] = outcome
+        async with Farm(inventory, env) as farm, Probing(farm, inventory, fact_cache, env, emit) as probing:
             probed = await probing.all(host.name for host in hosts if host.name not in cached)
-        return _judged(inventory, hosts, cached, probed, memory, known, env.clock())
+        return _with_duplicates_marked(inventory, hosts, cached, probed, fact_cache, known, env.clock())
 
 
-def _kept(host: Host, known: CachedFacts, now: float) -> Facts | Unreachable | None:
+def _cached_outcome(host: Host, known: CachedFacts, now: float) -> Facts | Unreachable | None:
     sighting = known.sighting
     if known.is_silent(now):
         return Unreachable(sighting.message, sighting.hint, known=known.facts)
     return with_pins(host, known.facts) if known.facts and known.is_fresh(now) else None
 
 
-def _judged(
+def _with_duplicates_marked(
     inventory: Inventory,
     hosts: Sequence[Host],
     cached: dict[str, Facts | Unreachable],
     probed: dict[str, Facts | Unreachable],
-    memory: FactCache,
+    fact_cache: FactCache,
     known: dict[str, CachedFacts],
     now: float,
-) -> dict[str, Look]:
+) -> dict[str, HostStatus]:
     """Return the outcomes with duplicate entries of one machine marked.
 
     The two entries may have been probed at different times, so cached outcomes of all hosts are compared too.
     """
-    machines = {host.name: memory.known(host).sighting.machine for host in inventory.hosts}
+    machines = {host.name: fact_cache.known(host).sighting.machine for host in inventory.hosts}
     others = {name: last.facts for name, last in known.items() if last.facts and last.is_fresh(now)}
     found = mark_duplicates(inventory, others | cached | probed, machines)
-    return {host.name: _look(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
+    return {host.name: _status(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
 
 
-def _look(host: Host, found: Facts | Unreachable, known: CachedFacts, cached: bool, now: float) -> Look:  # noqa: FBT001
+def _status(host: Host, found: Facts | Unreachable, known: CachedFacts, cached: bool, now: float) -> HostStatus:  # noqa: FBT001
     silent_at = known.sighting.silent_at
     since = now - silent_at if isinstance(found, Unreachable) and silent_at is not None else known.age(now)
     facts = found.known if isinstance(found, Unreachable) else found
-    return Look(
+    return HostStatus(
         found=found,
         age=since if cached else 0.0,
         cached=cached,

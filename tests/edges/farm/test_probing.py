@@ -18,8 +18,9 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import FactCache, open_fact_cache
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.probe import Probing
+from coordinator.state.open_store import open_store_if_usable
 from coordinator.store.sqlite import Store
 from tests.edges.farm.scripted_farm import DEAD, DENIED, Script, ScriptedFarm
 from tests.unit.placement.farms import ARM64, PLATFORMS, host
@@ -254,8 +255,8 @@ async def test_without_a_store_hosts_are_asked_all_the_same(bed):
     env = replace(bed.env, state=state)
     farm = ScriptedFarm(FARM, {"pi4": Script(DEAD), "beast": BEAST}, lambda: bed.now)
 
-    with open_fact_cache(env, bed.emit) as memory:
-        async with Probing(farm, FARM, memory, env, bed.emit) as probing:
+    with open_store_if_usable(env, bed.emit) as store:
+        async with Probing(farm, FARM, FactCache(store, env.clock), env, bed.emit) as probing:
             found = await probing.all(["pi4", "beast"])
 
     assert isinstance(found["beast"], Facts)

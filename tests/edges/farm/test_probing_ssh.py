@@ -16,9 +16,10 @@ from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import open_fact_cache
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
+from coordinator.state.open_store import open_store_if_usable
 from tests.services.fleet import Behaviour, Board, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 
@@ -55,9 +56,9 @@ def read_environment(tmp_path: Path, monkeypatch) -> Environment:
 @asynccontextmanager
 async def probing(inventory: Inventory, read_environment: Environment):
     async with AsyncExitStack() as stack:
-        memory = stack.enter_context(open_fact_cache(read_environment, print))
+        fact_cache = FactCache(stack.enter_context(open_store_if_usable(read_environment, print)), time.time)
         farm = await stack.enter_async_context(Farm(inventory, read_environment))
-        yield await stack.enter_async_context(Probing(farm, inventory, memory, read_environment, print))
+        yield await stack.enter_async_context(Probing(farm, inventory, fact_cache, read_environment, print))
 
 
 async def test_the_slow_board_is_waited_for_and_the_others_are_not(read_environment):
