@@ -61,7 +61,7 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
 
 def _drive(work: Callable[[], int], report: int) -> None:
     """Do `work` in the forked process, with `report` as stderr, and exit. Never returns."""
-    from coordinator.cli.failures import guarded
+    from coordinator.cli.failures import report_errors
 
     code = 1
     with contextlib.suppress(BaseException):
@@ -71,6 +71,6 @@ def _drive(work: Callable[[], int], report: int) -> None:
             os.dup2(target, number)
         # Inherited descriptors would hold locks and pipes of the parent processes for as long as the run.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        code = guarded(work)
+        code = report_errors(work)
         sys.stderr.flush()
     os._exit(code)

@@ -67,6 +67,6 @@ def run_named(prefix: str | None, store: Store) -> Run:
     return newest[0]
 
 
-def told_apart(run: str | None, platform: str | None) -> tuple[str | None, str | None]:
+def run_and_platform(run: str | None, platform: str | None) -> tuple[str | None, str | None]:
     """Return RUN and PLATFORM of a command line that may omit either: a run id never contains a slash."""
     return (None, run) if run and platform is None and "/" in run else (run, platform)

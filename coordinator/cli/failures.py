@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SIGPIPE_EXIT = 128 + 13
 
 
-def guarded(action: Callable[[], int]) -> int:
+def report_errors(action: Callable[[], int]) -> int:
     """Run the action and return its exit code, or that of its error, which is shown. Raises only SystemExit."""
     try:
         return _shown(action)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from coordinator.cli.environment import read_environment, run_named, told_apart
+from coordinator.cli.environment import read_environment, run_and_platform, run_named
 from coordinator.cli.output import print_bytes, print_data, print_message
 from coordinator.domain.image import platforms
 from coordinator.domain.run import states
@@ -33,7 +33,7 @@ _NOT_YET_BUILT = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, Attempt
 def command(run: str | None, platform: str | None, *, follow: bool) -> int:
     """Show the log of RUN, or of the newest, of one PLATFORM or of all."""
     env = read_environment()
-    run, platform = told_apart(run, platform)
+    run, platform = run_and_platform(run, platform)
     with open_store(env) as store:
         stored = run_named(run, store)
         shown = _Shown(env.state, stored.id, platforms.parse(platform) if platform else None)
@@ -101,7 +101,7 @@ class _Shown:
         if to_the_end:
             no_log = "" if tail.path.is_file() else self._why_none(attempt)
             # An error before or after the build is not in its log.
-            message = "; ".join(filter(None, (no_log, attempt.bad_end)))
+            message = "; ".join(filter(None, (no_log, attempt.failure_text)))
             if message:
                 print_message(f"{title}: {message}")
 

@@ -49,9 +49,9 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run this command line and return its exit code. Errors are shown; raises only SystemExit."""
-    from coordinator.cli.failures import guarded
+    from coordinator.cli.failures import report_errors
 
-    return guarded(lambda: _run(list(words)))
+    return report_errors(lambda: _run(list(words)))
 
 
 def _run(words: list[str]) -> int:

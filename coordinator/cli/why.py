@@ -7,17 +7,17 @@ from shutil import get_terminal_size
 
 import click
 
-from coordinator.cli.environment import read_environment, run_named, told_apart
+from coordinator.cli.environment import read_environment, run_and_platform, run_named
 from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.comparison import Sources, account
+from coordinator.domain.why.comparison import Sources, compare
 from coordinator.environment import Environment
 from coordinator.report.record import RecordReader
-from coordinator.report.why import account_json, account_text
+from coordinator.report.why import comparison_json, comparison_text
 from coordinator.run.inputs.gather import BUILD_PLATFORM
-from coordinator.run.inputs.snapshot import origin_of
+from coordinator.run.inputs.snapshot import built_from
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store
 from coordinator.store.sqlite import Store
@@ -32,18 +32,18 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
     """Tell why RUN, or the newest, did what it did: every decision, wait, step
     and error in order, with seconds, beside the run before of the same target."""
     env = read_environment()
-    run, platform = told_apart(run, platform)
+    run, platform = run_and_platform(run, platform)
     with open_store(env) as store:
         stored = run_named(run, store)
         jobs = jobs_of(stored, platforms.parse(platform) if platform else None)
         previous = store.previous(stored)
         now = _known(stored, store, env)
         before = _known(previous, store, env) if previous else None
-    comparison = account(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
+    comparison = compare(now, before, [job.platform for job in jobs], BUILD_PLATFORM)
     if as_json:
-        print_json(account_json(comparison))
+        print_json(comparison_json(comparison))
     else:
-        print_data(account_text(comparison, get_terminal_size().columns if sys.stdout.isatty() else None))
+        print_data(comparison_text(comparison, get_terminal_size().columns if sys.stdout.isatty() else None))
         if comparison.status is Status.INTERRUPTED:
             print_message(f"hint: go on with it: archloom resume {stored.id}")
 
@@ -54,5 +54,5 @@ def _known(run: Run, store: Store, env: Environment) -> Sources:
         status=status_of(run, env.clock),
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(env.state, run.id)).new()),
-        origin=origin_of(env.state, run),
+        origin=built_from(env.state, run),
     )

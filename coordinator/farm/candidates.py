@@ -109,7 +109,7 @@ def report_skipped_hosts(plan: Plan, emit: Emit) -> None:
         emit(Notice(line))
 
 
-def tell_of_inventory(inventory: Inventory, emit: Emit) -> None:
+def report_inventory(inventory: Inventory, emit: Emit) -> None:
     """Emit a notice where there is no inventory file, which is not an error."""
     if not inventory.source:
         emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))

@@ -21,31 +21,31 @@ class FactCache:
     def __init__(self, store: Store | None, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._sightings: dict[tuple[str, str], LastProbe] = {}
+        self._last_probes: dict[tuple[str, str], LastProbe] = {}
         if store is not None:
             with contextlib.suppress(ArchloomError):
-                self._sightings = store.sightings()
+                self._last_probes = store.last_probes()
 
     def known(self, host: Host) -> CachedFacts:
         """Return the outcome of the host's last probe; an empty one where it was never probed."""
-        return recall(host, self._sightings.get(_key(host)))
+        return recall(host, self._last_probes.get(_key(host)))
 
-    def saw(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:
+    def record(self, host: Host, observation: Mapping[str, object], machine: str, round_trip: float) -> Facts:
         """Store the observation of a host that has just answered; return its facts. `round_trip` is in seconds."""
         seen = LastProbe(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
-        self._sightings[_key(host)] = seen
+        self._last_probes[_key(host)] = seen
         if self._store is not None:
             with contextlib.suppress(ArchloomError):
-                self._store.saw_host(*_key(host), seen)
+                self._store.record_probe(*_key(host), seen)
         facts = recall(host, seen).facts
         assert facts is not None  # noqa: S101 - `seen` has an observation
         return facts
 
-    def missed(self, host: Host, message: str, hint: str) -> None:
+    def record_silence(self, host: Host, message: str, hint: str) -> None:
         """Store that nothing answered at the host's address."""
         if self._store is not None:
             with contextlib.suppress(ArchloomError):
-                self._store.missed_host(*_key(host), message, hint)
+                self._store.record_silence(*_key(host), message, hint)
 
 
 def _key(host: Host) -> tuple[str, str]:

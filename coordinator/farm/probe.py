@@ -12,8 +12,13 @@ from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
-from coordinator.domain.placement.eligibility import Unreachable, Wanted, without_asking
-from coordinator.domain.placement.probe_deadline import ProbePriority, needs, needs_to_name, waits_until
+from coordinator.domain.placement.eligibility import Unreachable, Wanted, rejected_unprobed
+from coordinator.domain.placement.probe_deadline import (
+    ProbePriority,
+    priorities_to_name,
+    probe_deadline,
+    probe_priorities,
+)
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
@@ -27,23 +32,23 @@ _PROBE_TIMEOUT_S = 30.0
 # reported as such before.
 _NOTICE_AFTER_S = 6.0
 
-Found = dict[str, Facts | Unreachable]
+Outcomes = dict[str, Facts | Unreachable]
 
 
 class Probing:
     """The probes of one run, at most one per host. The end of the block cancels open probes."""
 
-    def __init__(self, farm: Farm, inventory: Inventory, memory: FactCache, env: Environment, emit: Emit) -> None:
+    def __init__(self, farm: Farm, inventory: Inventory, fact_cache: FactCache, env: Environment, emit: Emit) -> None:
         self._farm = farm
         self._inventory = inventory
-        self._memory = memory
+        self._memory = fact_cache
         self._clock = env.clock
         self._emit = emit
         self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
         self._left_alone: dict[str, Unreachable] = {}
         self._machines: dict[str, str] = {}
         # The facts from before this run, which its own probes do not change.
-        self._known = {host.name: memory.known(host) for host in inventory.hosts}
+        self._known = {host.name: fact_cache.known(host) for host in inventory.hosts}
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,21 +60,21 @@ class Probing:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def all(self, names: Iterable[str]) -> Found:
+    async def all(self, names: Iterable[str]) -> Outcomes:
         """Probe these hosts, whatever the cache has of them, and wait for all open probes; return every outcome."""
         self._ask(names)
         if self._tasks:
             await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), ProbePriority.ONLY))
         return self._found()
 
-    async def to_name_platforms(self) -> Found:
+    async def to_name_platforms(self) -> Outcomes:
         """Probe until it is known which platforms to build for without --platform; return the outcomes."""
         self._ask_unless_silent(list(self._farm.hosts), ())
-        return await self._enough(lambda found: needs_to_name(self._inventory.hosts, found, self._last()))
+        return await self._enough(lambda found: priorities_to_name(self._inventory.hosts, found, self._last()))
 
     async def to_place(
         self, wanted: Sequence[Wanted], asked: HostSelection, least: ProbePriority = ProbePriority.NONE
-    ) -> Found:
+    ) -> Outcomes:
         """Probe until these jobs can be planned; return the outcomes. `least` is the minimum priority of every host.
 
         A host that did not answer within the last minute is not probed, unless the request names it or no other host
@@ -80,15 +85,15 @@ class Probing:
                 host.name
                 for host in self._inventory.hosts
                 if any(
-                    without_asking(job.platform, host, asked.emulate, asked.on_for(job.platform)) is None
+                    rejected_unprobed(job.platform, host, asked.emulate, asked.on_for(job.platform)) is None
                     for job in wanted
                 )
             ],
             asked.names,
         )
 
-        def needed(found: Found) -> dict[str, ProbePriority]:
-            judged = needs(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
+        def needed(found: Outcomes) -> dict[str, ProbePriority]:
+            judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
             return {name: max(need, least) for name, need in judged.items()}
 
         return await self._enough(needed)
@@ -104,11 +109,11 @@ class Probing:
         for name in names:
             known = self._known[name]
             if name not in self._tasks and known.is_silent(now) and name not in anyway:
-                self._left_alone[name] = Unreachable(known.silence(now), known.sighting.hint, known=known.facts)
+                self._left_alone[name] = Unreachable(known.silence(now), known.last_probe.hint, known=known.facts)
             else:
                 self._ask([name])
 
-    async def _enough(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> Found:
+    async def _enough(self, needed: Callable[[Outcomes], Mapping[str, ProbePriority]]) -> Outcomes:
         await self._wait(needed)
         found = self._found()
         others = {name: answer for name, answer in found.items() if name not in self._left_alone}
@@ -124,8 +129,8 @@ class Probing:
             found[name] = Unreachable(slow, alive=True, known=self._known[name].facts)
         return found
 
-    async def _wait(self, needed: Callable[[Found], Mapping[str, ProbePriority]]) -> None:
-        """Wait until no host without an answer is worth waiting for (`waits_until`)."""
+    async def _wait(self, needed: Callable[[Outcomes], Mapping[str, ProbePriority]]) -> None:
+        """Wait until no host without an answer is worth waiting for (`probe_deadline`)."""
         time = asyncio.get_running_loop().time
         began, enough, tell_at = time(), inf, time() + _NOTICE_AFTER_S
         while silent := {name: task for name, task in self._tasks.items() if not task.done()}:
@@ -133,7 +138,7 @@ class Probing:
             most = max(need.values(), default=ProbePriority.NONE)
             if most < ProbePriority.MODE:
                 enough = min(enough, time())
-            until = waits_until(most, began, enough)
+            until = probe_deadline(most, began, enough)
             if time() >= until:
                 return
             if time() >= tell_at:
@@ -144,7 +149,7 @@ class Probing:
             timeout = None if isinf(soonest) else max(0.0, soonest - time())
             await asyncio.wait(silent.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
-    def _found(self) -> Found:
+    def _found(self) -> Outcomes:
         answers = {name: task.result() for name, task in self._tasks.items() if task.done()}
         return mark_duplicates(self._inventory, answers, self._machines) | self._left_alone
 
@@ -164,10 +169,10 @@ class Probing:
             # The lines that display this message begin with the host's name.
             message = error.message.removeprefix(f"host '{host.name}': ")
             if error.code == Cause.UNREACHABLE:
-                self._memory.missed(host, message, error.hint)
+                self._memory.record_silence(host, message, error.hint)
             return Unreachable(message, error.hint, alive=error.code != Cause.UNREACHABLE, known=last)
         machine = f"{client.hello.machine_id} {client.hello.boot_id}"
-        facts = with_pins(host, self._memory.saw(host, observation, machine, self._clock() - asked_at))
+        facts = with_pins(host, self._memory.record(host, observation, machine, self._clock() - asked_at))
         self._machines[host.name] = machine
         self._farm.facts[host.name] = facts
         return facts

@@ -55,7 +55,7 @@ class _Row:
         return f"{(self.until or now) - self.since:.1f} s"
 
 
-class _Board:
+class _Display:
     """The rows on the screen, by platform, rendered again for each frame so that the seconds advance."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,7 +94,7 @@ def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterato
     `clock` counts seconds, from any start.
     """
     console = Console(file=stream, highlight=False)
-    board = _Board(clock)
+    board = _Display(clock)
     last: list[str] = []
     with Live(board, console=console, refresh_per_second=_FRAMES_PER_S, transient=False) as view:
 
@@ -118,7 +118,7 @@ def _kept(event: Event) -> list[str]:
             return []
 
 
-def _show(board: _Board, event: Event) -> None:
+def _show(board: _Display, event: Event) -> None:
     match event:
         case RunStarted():
             board.rows = {platform: _Row() for platform in event.platforms}
@@ -137,7 +137,7 @@ def _show(board: _Board, event: Event) -> None:
             pass
 
 
-def _show_end(board: _Board, event: Reused | Skipped | AttemptEnded | Verified) -> None:
+def _show_end(board: _Display, event: Reused | Skipped | AttemptEnded | Verified) -> None:
     match event:
         case Reused():
             board.end(event.platform, "done", f"reused {short(event.digest)}")

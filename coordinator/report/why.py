@@ -1,4 +1,4 @@
-"""The account of a run, as text and as JSON."""
+"""The comparison of a run with the previous one, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from coordinator.domain.image.references import short
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
 from coordinator.domain.why.changes import Change, ChangeKind
-from coordinator.domain.why.comparison import Account, JobAccount
-from coordinator.domain.why.timeline import Entry, StoryKind
+from coordinator.domain.why.comparison import JobComparison, RunComparison
+from coordinator.domain.why.timeline import Entry, TimelineKind
 from coordinator.report.visible import visible
 
 _MAX_FILES = 8
@@ -24,36 +24,38 @@ _MIN_TEXT_COLUMNS = 20
 _FLAGS = {ChangeKind.ARGUMENT: "--build-arg", ChangeKind.LABEL: "--label", ChangeKind.OPTION: ""}
 
 
-def account_text(account: Account, width: int | None = None) -> str:
+def comparison_text(comparison: RunComparison, width: int | None = None) -> str:
     """Return plain text without control characters: how the runs ended, what changed, the run, and a table per job.
 
     The tables are at most `width` columns wide, the width of the terminal; None for no limit.
     """
-    parts = [_heads(account)]
-    if account.before:
-        changed = [f"  {line}" for line in change_lines(account.changes)]
+    parts = [_heads(comparison)]
+    if comparison.before:
+        changed = [f"  {line}" for line in change_lines(comparison.changes)]
         head = (
-            f"changed since run {account.before.id}:" if changed else f"nothing changed since run {account.before.id}"
+            f"changed since run {comparison.before.id}:"
+            if changed
+            else f"nothing changed since run {comparison.before.id}"
         )
         parts.append([head, *changed])
-    began = account.run.created_at
-    parts.append(["the run:", *(f"  {_after(entry, began):>8}  {entry.text}" for entry in account.entries)])
-    parts += [_of_job(job, account, width) for job in account.jobs]
+    began = comparison.run.created_at
+    parts.append(["the run:", *(f"  {_after(entry, began):>8}  {entry.text}" for entry in comparison.entries)])
+    parts += [_of_job(job, comparison, width) for job in comparison.jobs]
     return "\n\n".join("\n".join(map(visible, part)) for part in parts)
 
 
-def account_json(account: Account) -> dict[str, object]:
-    """Return the account as JSON data. `at` is in seconds since the run began; `before` has the previous durations."""
-    began = account.run.created_at
+def comparison_json(comparison: RunComparison) -> dict[str, object]:
+    """Return the comparison as JSON data. `at` is in seconds since the run began, `before` the previous durations."""
+    began = comparison.run.created_at
     return {
-        "run": account.run.id,
-        "tags": list(account.run.asked_tags),
-        "state": account.status,
-        "exit_code": account.run.exit_code,
+        "run": comparison.run.id,
+        "tags": list(comparison.run.asked_tags),
+        "state": comparison.status,
+        "exit_code": comparison.run.exit_code,
         "created_at": began,
-        "before": account.before.id if account.before else None,
-        "changes": [_change_json(change) for change in account.changes],
-        "entries": [_entry_json(entry, began) for entry in account.entries],
+        "before": comparison.before.id if comparison.before else None,
+        "changes": [_change_json(change) for change in comparison.changes],
+        "entries": [_entry_json(entry, began) for entry in comparison.entries],
         "platforms": {
             str(job.job.platform): {
                 "state": job.job.state,
@@ -64,7 +66,7 @@ def account_json(account: Account) -> dict[str, object]:
                     {**_entry_json(entry, began), "before": _took_json(before)} for entry, before in job.entries
                 ],
             }
-            for job in account.jobs
+            for job in comparison.jobs
         },
     }
 
@@ -83,12 +85,12 @@ def _changed(changes: Iterable[Change]) -> Iterator[str]:
                 yield from _change(change)
 
 
-def _heads(account: Account) -> list[str]:
-    tags = ", ".join(account.run.asked_tags)
-    heads = [f"run {account.run.id}: {tags}: {_ended(account.run, account.status, account.seconds)}"]
-    if account.before and account.before_status:
-        ended = _ended(account.before, account.before_status, account.before_seconds)
-        heads.append(f"before it run {account.before.id}: {ended}")
+def _heads(comparison: RunComparison) -> list[str]:
+    tags = ", ".join(comparison.run.asked_tags)
+    heads = [f"run {comparison.run.id}: {tags}: {_ended(comparison.run, comparison.status, comparison.seconds)}"]
+    if comparison.before and comparison.before_status:
+        ended = _ended(comparison.before, comparison.before_status, comparison.before_seconds)
+        heads.append(f"before it run {comparison.before.id}: {ended}")
     return heads
 
 
@@ -99,8 +101,8 @@ def _ended(run: Run, status: Status, seconds: float | None) -> str:
     return f"{status}{code} in {seconds:.1f} s"
 
 
-def _of_job(job: JobAccount, account: Account, width: int | None) -> list[str]:
-    began = account.run.created_at
+def _of_job(job: JobComparison, comparison: RunComparison, width: int | None) -> list[str]:
+    began = comparison.run.created_at
     head = f"{job.job.platform}: {job.job.state}: {job.why}"
     if not job.entries:
         return [head]
@@ -108,7 +110,7 @@ def _of_job(job: JobAccount, account: Account, width: int | None) -> list[str]:
         _Row(_after(entry, began), _text(entry), _took(entry), _took(before) if before else "")
         for entry, before in job.entries
     ]
-    heads = _Row("AT", "WHAT", "TOOK", "BEFORE" if account.before else "")
+    heads = _Row("AT", "WHAT", "TOOK", "BEFORE" if comparison.before else "")
     return [head, *_table([heads, *rows], width)]
 
 
@@ -149,8 +151,10 @@ def _wrapped(text: str, room: float) -> list[str]:
 
 def _text(entry: Entry) -> str:
     text = visible(entry.text)
-    text = text if len(text) <= _MAX_TEXT_CHARS or entry.kind is StoryKind.ERROR else f"{text[: _MAX_TEXT_CHARS - 1]}…"
-    return f"  {text}" if entry.kind is StoryKind.STEP else text
+    text = (
+        text if len(text) <= _MAX_TEXT_CHARS or entry.kind is TimelineKind.ERROR else f"{text[: _MAX_TEXT_CHARS - 1]}…"
+    )
+    return f"  {text}" if entry.kind is TimelineKind.STEP else text
 
 
 def _after(entry: Entry, began: float) -> str:
@@ -198,7 +202,7 @@ def _files(changes: Sequence[Change]) -> Iterator[str]:
     """Yield the files by the first instruction that uses them: from that instruction on, nothing is cached."""
     by: dict[str | None, list[str]] = {}
     for change in changes:
-        first = None if change.takers is None else next(iter(change.takers), "")
+        first = None if change.copy_sources is None else next(iter(change.copy_sources), "")
         by.setdefault(first, []).append(_file(change))
     for first in sorted(by, key=lambda first: (first == "", first is None)):
         files = _several(by[first])
@@ -231,7 +235,7 @@ def _change_json(change: Change) -> dict[str, object]:
         "what": change.what,
         "before": change.before,
         "now": change.now,
-        "takers": None if change.takers is None else list(change.takers),
+        "takers": None if change.copy_sources is None else list(change.copy_sources),
         "same": list(map(str, change.same)),
         "volatile": change.volatile,
     }

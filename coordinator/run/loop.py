@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.schedule import Candidate, assign, hopeless
+from coordinator.domain.placement.schedule import Candidate, assign, unassignable
 from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.next_actions import (
@@ -92,7 +92,7 @@ def _decide(
 ) -> Run:
     """Commit decisions that need no step until there are none; return the run as it is then."""
     while True:
-        if not (_settle(run, store, emit) or _lose(hopeless(run, candidates), store)):
+        if not (_settle(run, store, emit) or _lose(unassignable(run, candidates), store)):
             _assign(run, store, candidates, slots, emit)
             return store.run(run.id)
         run = store.run(run.id)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.config.env_vars import log_budget
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.domain.run.log_budget import Kept, over_budget
+from coordinator.domain.run.log_budget import RunFolder, over_budget
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.state.logs import log_folder, runs_folder
@@ -27,13 +27,13 @@ def make_room(env: Environment, store: Store, emit: Emit) -> None:
     folders = list(_folders(env.state))
     if sum(size for _, size, _ in folders) <= budget:
         return
-    kept = [Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in folders]
+    kept = [RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in folders]
     drop_folders(env.state, over_budget(kept, budget, env.clock()), emit)
 
 
 def stray_folders(state: Path, store: Store, now: float) -> tuple[str, ...]:
     """Return the folders that belong to no run of the store and were not written to for a day."""
-    kept = (Kept(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in _folders(state))
+    kept = (RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in _folders(state))
     return tuple(log.run for log in kept if log.ended is None and log.may_go(now))
 
 

@@ -74,7 +74,7 @@ def event(row: sqlite3.Row) -> StoredEvent:
     return StoredEvent(at=row["at"], what=read(row["what"]), data=json.loads(row["data"]))
 
 
-def sighting(row: sqlite3.Row) -> LastProbe:
+def last_probe(row: sqlite3.Row) -> LastProbe:
     return LastProbe(
         observation=json.loads(row["observation"]) if row["observation"] else None,
         seen_at=row["seen_at"] or 0.0,

@@ -279,11 +279,11 @@ class Store:
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, RunEnded(exit_code))
 
-    def sightings(self) -> dict[tuple[str, str], LastProbe]:
+    def last_probes(self) -> dict[tuple[str, str], LastProbe]:
         """Return the last probe of each host, by name and address."""
-        return {(row["host"], row["address"]): rows.sighting(row) for row in self._db.all("sightings")}
+        return {(row["host"], row["address"]): rows.last_probe(row) for row in self._db.all("sightings")}
 
-    def saw_host(self, host: str, address: str, seen: LastProbe) -> None:
+    def record_probe(self, host: str, address: str, seen: LastProbe) -> None:
         """Store the observation of a host that answered, and delete an earlier failure to answer."""
         with self._db.change():
             self._db.do("forget_hosts", before=self._clock() - _FACTS_RETENTION_S)
@@ -297,7 +297,7 @@ class Store:
                 observation=json.dumps(seen.observation),
             )
 
-    def missed_host(self, host: str, address: str, message: str, hint: str) -> None:
+    def record_silence(self, host: str, address: str, message: str, hint: str) -> None:
         """Store that the host did not answer at this address. Its last observation stays."""
         with self._db.change():
             values = {"host": host, "address": address, "at": self._clock()}

@@ -18,7 +18,7 @@ from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
-from coordinator.farm.candidates import candidates, report_skipped_hosts, tell_of_inventory, with_platforms
+from coordinator.farm.candidates import candidates, report_inventory, report_skipped_hosts, with_platforms
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
@@ -70,7 +70,7 @@ async def prepare(
     """
     began = env.clock()
     check_names(request.asked.names, inventory.hosts)
-    tell_of_inventory(inventory, emit)
+    report_inventory(inventory, emit)
     store = stack.enter_context(open_history(env, emit))
     make_room(env, store, emit)
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))

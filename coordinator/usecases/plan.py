@@ -10,7 +10,7 @@ from coordinator.domain.placement.probe_deadline import ProbePriority
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
-from coordinator.farm.candidates import plan_for, tell_of_inventory, wanted, with_platforms
+from coordinator.farm.candidates import plan_for, report_inventory, wanted, with_platforms
 from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
@@ -20,7 +20,7 @@ from coordinator.state.open_store import open_store_if_usable
 
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
     """Return the plan of this request. Hosts are probed, but get no job; no registry is asked."""
-    tell_of_inventory(inventory, emit)
+    report_inventory(inventory, emit)
     check_names(request.asked.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
     async with AsyncExitStack() as stack:

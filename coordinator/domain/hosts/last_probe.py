@@ -35,7 +35,7 @@ class LastProbe:
 class CachedFacts:
     """A stored probe and its facts. `facts` are as of `seen_at`, `None` where the host never answered."""
 
-    sighting: LastProbe = LastProbe()
+    last_probe: LastProbe = LastProbe()
     facts: Facts | None = None
 
     def is_fresh(self, now: float) -> bool:
@@ -44,26 +44,26 @@ class CachedFacts:
 
     def is_silent(self, now: float) -> bool:
         """Return whether the host recently failed to answer, so that another probe would only cost time."""
-        return self.sighting.silent_at is not None and _is_within(now - self.sighting.silent_at, SILENCE_S)
+        return self.last_probe.silent_at is not None and _is_within(now - self.last_probe.silent_at, SILENCE_S)
 
     def age(self, now: float) -> float:
         """Return the age of the facts in seconds."""
-        return now - self.sighting.seen_at
+        return now - self.last_probe.seen_at
 
     def silence(self, now: float) -> str:
         """Return the message for a host that is not probed for now."""
-        ago = now - (self.sighting.silent_at or now)
-        return f"{self.sighting.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
+        ago = now - (self.last_probe.silent_at or now)
+        return f"{self.last_probe.message}, {ago:.0f} s ago; it is asked again in {SILENCE_S - ago:.0f} s"
 
 
-def recall(host: Host, sighting: LastProbe | None) -> CachedFacts:
+def recall(host: Host, last_probe: LastProbe | None) -> CachedFacts:
     """Return a stored probe with its facts; empty without a stored probe."""
-    if sighting is None:
+    if last_probe is None:
         return CachedFacts()
-    if sighting.observation is None:
-        return CachedFacts(sighting=sighting)
-    facts = read_facts(host.name, sighting.observation, now=sighting.seen_at, round_trip=sighting.round_trip)
-    return CachedFacts(sighting=sighting, facts=facts)
+    if last_probe.observation is None:
+        return CachedFacts(last_probe=last_probe)
+    facts = read_facts(host.name, last_probe.observation, now=last_probe.seen_at, round_trip=last_probe.round_trip)
+    return CachedFacts(last_probe=last_probe, facts=facts)
 
 
 def _is_within(age: float, limit: float) -> bool:

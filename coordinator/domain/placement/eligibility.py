@@ -95,7 +95,7 @@ class Choice:
     reason: str
 
 
-def fit(
+def assess(
     wanted: Wanted, host: Host, found: Facts | Unreachable, emulate: Emulate, on: Sequence[str]
 ) -> Choice | Rejection:
     """Return how the host builds the platform, or why it does not.
@@ -103,7 +103,7 @@ def fit(
     `on` are the hosts that the request names, empty for any. Naming a host overrides what is only a preference:
     `use: [run]`, little memory, little disk.
     """
-    refused = without_asking(wanted.platform, host, emulate, on)
+    refused = rejected_unprobed(wanted.platform, host, emulate, on)
     if refused is not None:
         return refused
     if isinstance(found, Unreachable):
@@ -148,7 +148,7 @@ def _by_platform(platform: Platform, host: Host, facts: Facts, emulate: Emulate)
     return _by_emulation(platform, host, facts, emulate) if mode is Mode.EMULATED else None
 
 
-def without_asking(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
+def rejected_unprobed(platform: Platform, host: Host, emulate: Emulate, on: Sequence[str]) -> Rejection | None:
     """Return why the host is rejected whatever its facts are; None where it has to be probed."""
     if on and host.name not in on:
         return Rejection(host.name, RejectionReason.NOT_ASKED, f"--on names {', '.join(on)}")

@@ -17,7 +17,7 @@ from coordinator.domain.placement.eligibility import (
     RejectionReason,
     Unreachable,
     Wanted,
-    fit,
+    assess,
 )
 from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
@@ -162,7 +162,7 @@ def _outcomes(
     on: Sequence[str],
 ) -> list[Choice | Rejection]:
     silent = Unreachable("it has not answered")
-    return [fit(wanted, host, found.get(host.name, silent), emulate, on) for host in hosts]
+    return [assess(wanted, host, found.get(host.name, silent), emulate, on) for host in hosts]
 
 
 def _has_large_pages(found: Facts | Unreachable | None) -> bool:

@@ -14,7 +14,7 @@ from math import inf
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.placement.eligibility import Choice, Rejection, Unreachable, Wanted, fit, without_asking
+from coordinator.domain.placement.eligibility import Choice, Rejection, Unreachable, Wanted, assess, rejected_unprobed
 from coordinator.domain.placement.plan import Placement, Plan, plan
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
@@ -43,7 +43,7 @@ class ProbePriority(IntEnum):
     ONLY = 4
 
 
-def waits_until(need: ProbePriority, began: float, enough: float) -> float:
+def probe_deadline(need: ProbePriority, began: float, enough: float) -> float:
     """Return the time until which to wait for hosts whose highest priority is `need`, on the clock of the arguments.
 
     `began` is when the probes started, `enough` is when the highest priority first was at most `ROOM`.
@@ -59,7 +59,7 @@ def waits_until(need: ProbePriority, began: float, enough: float) -> float:
             return enough
 
 
-def needs(
+def probe_priorities(
     wanted: Sequence[Wanted],
     hosts: Sequence[Host],
     found: Found,
@@ -86,7 +86,9 @@ def needs(
     }
 
 
-def needs_to_name(hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]) -> dict[str, ProbePriority]:
+def priorities_to_name(
+    hosts: Sequence[Host], found: Found, known: Mapping[str, Facts | None]
+) -> dict[str, ProbePriority]:
     """Return the priorities for a request without platforms: it builds what hosts of `naming_kind` run natively."""
     kind = naming_kind(hosts)
     named = {platform for answer in found.values() for platform in natives(answer)}
@@ -120,7 +122,7 @@ def _need(
     is_full: bool,  # noqa: FBT001
 ) -> ProbePriority:
     on = asked.on_for(wanted.platform)
-    if without_asking(wanted.platform, host, asked.emulate, on) is not None:
+    if rejected_unprobed(wanted.platform, host, asked.emulate, on) is not None:
         return ProbePriority.NONE
     if not placement.choices:
         # The host may have been repaired, or have got QEMU, since: earlier facts alone must not rule out a platform.
@@ -137,7 +139,7 @@ def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, 
     """Return the best mode in which the host might build the job once it answers; None where that is unlikely."""
     if known is None or not known.platforms:
         return Mode.NATIVE
-    outcome = fit(wanted, host, known, emulate, on)
+    outcome = assess(wanted, host, known, emulate, on)
     match outcome:
         case Choice():
             return outcome.mode

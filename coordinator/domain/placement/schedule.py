@@ -66,7 +66,7 @@ def best_hosts(able: Sequence[Candidate]) -> list[str]:
     return [candidate.host for candidate in able if _RANK[candidate.mode] == best]
 
 
-def hopeless(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
+def unassignable(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:
     """Return the pending jobs that no host can take, now or later."""
     return tuple(job for job in run.jobs if job.state is JobState.PENDING and not _preferred(job, candidates))
 

@@ -12,7 +12,7 @@ _STRAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class RunFolder:
     """The folder of one run: `size` bytes, last written at `at` (epoch seconds). `ended` is None for an unknown run."""
 
     run: str
@@ -25,7 +25,7 @@ class Kept:
         return now - self.at > _STRAY_S if self.ended is None else self.ended
 
 
-def over_budget(kept: Sequence[Kept], budget: int, now: float) -> tuple[str, ...]:
+def over_budget(kept: Sequence[RunFolder], budget: int, now: float) -> tuple[str, ...]:
     """Return the runs whose folders to delete so that the others take at most `budget` bytes, oldest first."""
     excess = sum(log.size for log in kept) - budget
     deleted: list[str] = []

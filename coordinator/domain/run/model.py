@@ -43,7 +43,7 @@ class Attempt:
         return self.state in _ON_ITS_HOST
 
     @property
-    def bad_end(self) -> str:
+    def failure_text(self) -> str:
         """The state and cause of an attempt that failed or was lost: `lost (push): …`. Empty otherwise."""
         if self.state not in (AttemptState.FAILED, AttemptState.LOST):
             return ""

@@ -26,7 +26,7 @@ class KeptInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class BuiltFrom:
     """A run's `request`, the `inputs` that it was resolved to, and `kept`, None where that was deleted."""
 
     request: Mapping[str, object]

@@ -11,8 +11,8 @@ from math import inf
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.domain.why.built_from import KeptInputs, Origin
-from coordinator.domain.why.copied_files import Taker, takers
+from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
+from coordinator.domain.why.copied_files import CopySource, copy_sources
 from coordinator.errors import UsageError
 
 _OPTIONS = {"stage": "--target", "no_cache": "--no-cache", "emulate": "--emulate"}
@@ -32,20 +32,22 @@ class ChangeKind(StrEnum):
 class Change:
     """`what` is an image, a path or a name; `before` and `now` are its values in the two runs, None where absent.
 
-    For a Dockerfile these are the changed lines. `takers` are the instructions that use a file of the context, None
-    where that is unknown; `same` are the platforms whose own image of a changed base did not change.
+    For a Dockerfile these are the changed lines. `copy_sources` are the instructions that use a file of the context,
+    None where that is unknown; `same` are the platforms whose own image of a changed base did not change.
     """
 
     kind: ChangeKind
     what: str
     before: str | None = None
     now: str | None = None
-    takers: tuple[str, ...] | None = None
+    copy_sources: tuple[str, ...] | None = None
     same: tuple[Platform, ...] = ()
     volatile: bool = False
 
 
-def changes(before: Origin, now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> tuple[Change, ...]:
+def changes(
+    before: BuiltFrom, now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform
+) -> tuple[Change, ...]:
     """Return what changed between the runs, the most important first; without details where too little is kept."""
     return (
         *_bases(before, now),
@@ -57,7 +59,7 @@ def changes(before: Origin, now: Origin, platforms: Sequence[Platform], build_pl
     )
 
 
-def _bases(before: Origin, now: Origin) -> Iterator[Change]:
+def _bases(before: BuiltFrom, now: BuiltFrom) -> Iterator[Change]:
     old, new = _mapping(before.inputs, "bases"), _mapping(now.inputs, "bases")
     for image in sorted(old.keys() & new.keys()):
         if old[image] != new[image]:
@@ -67,17 +69,17 @@ def _bases(before: Origin, now: Origin) -> Iterator[Change]:
             yield Change(kind=ChangeKind.BASE, what=image, before=old[image], now=new[image], same=same)
 
 
-def _of_platforms(origin: Origin) -> Sequence[tuple[Platform, Mapping[str, str]]]:
+def _of_platforms(origin: BuiltFrom) -> Sequence[tuple[Platform, Mapping[str, str]]]:
     return tuple(origin.kept.bases.items()) if origin.kept else ()
 
 
-def _is_same(before: Origin, platform: Platform, image: str, images: Mapping[str, str]) -> bool:
+def _is_same(before: BuiltFrom, platform: Platform, image: str, images: Mapping[str, str]) -> bool:
     """Return whether the platform's own image is the same: an index digest changes with every platform in it."""
     earlier = dict(_of_platforms(before)).get(platform, {})
     return image in images and images[image] == earlier.get(image)
 
 
-def _dockerfile(before: Origin, now: Origin) -> Iterator[Change]:
+def _dockerfile(before: BuiltFrom, now: BuiltFrom) -> Iterator[Change]:
     if before.inputs.get("dockerfile") == now.inputs.get("dockerfile"):
         return
     name = now.kept.dockerfile_path if now.kept else "Dockerfile"
@@ -92,7 +94,7 @@ def _lines(lines: Sequence[str], mark: str) -> str:
     return "\n".join(line.removeprefix(mark) for line in lines if line.startswith(mark))
 
 
-def _named(kind: ChangeKind, key: str, before: Origin, now: Origin) -> Iterator[Change]:
+def _named(kind: ChangeKind, key: str, before: BuiltFrom, now: BuiltFrom) -> Iterator[Change]:
     old, new = _mapping(before.request, key), _mapping(now.request, key)
     volatile = now.request.get("volatile")
     for name in sorted(old.keys() | new.keys()):
@@ -101,7 +103,7 @@ def _named(kind: ChangeKind, key: str, before: Origin, now: Origin) -> Iterator[
             yield Change(kind=kind, what=name, before=old.get(name), now=new.get(name), volatile=left_out)
 
 
-def _options(before: Origin, now: Origin) -> Iterator[Change]:
+def _options(before: BuiltFrom, now: BuiltFrom) -> Iterator[Change]:
     for key, option in _OPTIONS.items():
         old, new = before.request.get(key), now.request.get(key)
         if (old or None) != (new or None):
@@ -112,7 +114,9 @@ def _said(value: object) -> str | None:
     return str(value) if value else None
 
 
-def _files(before: Origin, now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> Iterator[Change]:
+def _files(
+    before: BuiltFrom, now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform
+) -> Iterator[Change]:
     if before.inputs.get("context") == now.inputs.get("context"):
         return
     if before.kept is None or now.kept is None:
@@ -125,7 +129,7 @@ def _files(before: Origin, now: Origin, platforms: Sequence[Platform], build_pla
         # A change of the Dockerfile itself has its own entry.
         if users or path != now.kept.dockerfile_path:
             names = None if known_takers is None else tuple(dict.fromkeys(taker.text for taker in users))
-            change = Change(kind=ChangeKind.FILE, what=path, before=was, now=is_now, takers=names)
+            change = Change(kind=ChangeKind.FILE, what=path, before=was, now=is_now, copy_sources=names)
             ordered.append((users[0].line if users else inf, change))
     # The build cache misses from the first instruction that uses a changed file: list these in Dockerfile order.
     yield from (change for _, change in sorted(ordered, key=lambda item: (item[0], item[1].what)))
@@ -139,7 +143,7 @@ def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, s
             yield path, was, is_now
 
 
-def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform) -> Sequence[Taker] | None:
+def _takers(now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform) -> Sequence[CopySource] | None:
     """Return the takers for all platforms: they may build different stages. `None` without a readable Dockerfile."""
     kept, stage = now.kept, now.request.get("stage")
     if kept is None:
@@ -149,7 +153,7 @@ def _takers(now: Origin, platforms: Sequence[Platform], build_platform: Platform
         return tuple(
             taker
             for platform in platforms
-            for taker in takers(
+            for taker in copy_sources(
                 dockerfile,
                 stage=stage if isinstance(stage, str) else "",
                 platform=platform,

@@ -1,4 +1,4 @@
-"""The account of a run: the timeline of its jobs beside that of the previous run, and what changed between them."""
+"""Compare a run with the previous one: the timelines of their jobs side by side, and what changed between them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from coordinator.domain.run.events import Event, Notice, RunEnded
 from coordinator.domain.run.model import Job, Run, StoredEvent
 from coordinator.domain.run.states import JobState
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.built_from import Origin
+from coordinator.domain.why.built_from import BuiltFrom
 from coordinator.domain.why.changes import Change, changes
-from coordinator.domain.why.from_store import story_of_job, story_of_run
-from coordinator.domain.why.timeline import Entry, StoryKind, beside, story
+from coordinator.domain.why.from_store import job_timeline, run_timeline
+from coordinator.domain.why.timeline import Entry, TimelineKind, pair_entries, timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class Sources:
     status: Status
     committed: Sequence[StoredEvent] = field(default=(), repr=False)
     recorded: Sequence[tuple[float, Event]] = field(default=(), repr=False)
-    origin: Origin
+    origin: BuiltFrom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobAccount:
+class JobComparison:
     """`why` says why the job was built or not; each entry is paired with its counterpart in the previous run."""
 
     job: Job
@@ -38,7 +38,7 @@ class JobAccount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class RunComparison:
     """`before` is the previous run of the same target; without it `changes` is empty. `seconds` is None for a run that
     is not over."""
 
@@ -50,13 +50,15 @@ class Account:
     before_seconds: float | None
     changes: tuple[Change, ...]
     entries: tuple[Entry, ...]
-    jobs: tuple[JobAccount, ...]
+    jobs: tuple[JobComparison, ...]
 
 
-def account(now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform) -> Account:
-    """Return the account of these platforms of the run. `build_platform` stands in for the building host's platform."""
+def compare(
+    now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform
+) -> RunComparison:
+    """Return the comparison for these platforms. `build_platform` stands in for the building host's platform."""
     jobs = [job for job in now.run.jobs if job.platform in platforms]
-    return Account(
+    return RunComparison(
         run=now.run,
         status=now.status,
         seconds=_seconds(now),
@@ -83,24 +85,24 @@ def _seconds(known: Sources) -> float | None:
 
 def _of_run(known: Sources) -> tuple[Entry, ...]:
     notices = (
-        Entry(at=at, kind=StoryKind.NOTE, name="notice", text=event.text)
+        Entry(at=at, kind=TimelineKind.NOTE, name="notice", text=event.text)
         for at, event in known.recorded
         if isinstance(event, Notice)
     )
-    return tuple(sorted((*story_of_run(known.run, known.committed), *notices), key=lambda entry: entry.at))
+    return tuple(sorted((*run_timeline(known.run, known.committed), *notices), key=lambda entry: entry.at))
 
 
-def _of_job(job: Job, now: Sources, before: Sources | None) -> JobAccount:
+def _of_job(job: Job, now: Sources, before: Sources | None) -> JobComparison:
     earlier = (
         next((earlier_job for earlier_job in before.run.jobs if earlier_job.platform == job.platform), None)
         if before
         else None
     )
     entries = (*_plan(job, now), *_entries(job, now))
-    return JobAccount(
+    return JobComparison(
         job=job,
         why=_why(job, now, before.run if before else None, earlier),
-        entries=beside(entries, _entries(earlier, before) if before and earlier else ()),
+        entries=pair_entries(entries, _entries(earlier, before) if before and earlier else ()),
     )
 
 
@@ -112,11 +114,11 @@ def _plan(job: Job, now: Sources) -> Iterator[Entry]:
             hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
     for (verdict, mode, reason), names in hosts.items():
         decision = f"{', '.join(names)} {verdict} ({mode})" if mode else f"not {', '.join(names)}"
-        yield Entry(at=now.run.created_at, kind=StoryKind.NOTE, name="plan", text=f"plan: {decision}: {reason}")
+        yield Entry(at=now.run.created_at, kind=TimelineKind.NOTE, name="plan", text=f"plan: {decision}: {reason}")
 
 
 def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
-    return story(known.recorded, job.platform) or story_of_job(job, known.committed)
+    return timeline(known.recorded, job.platform) or job_timeline(job, known.committed)
 
 
 def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str:

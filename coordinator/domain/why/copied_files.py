@@ -24,7 +24,7 @@ _MATCHES_NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
-class Taker:
+class CopySource:
     """`text` is the instruction as displayed; `sources` are the paths that it uses, with variables expanded."""
 
     text: str
@@ -36,14 +36,14 @@ class Taker:
         return any(_pattern(source).match(f"{path}/") for source in self.sources)
 
 
-def takers(
+def copy_sources(
     dockerfile: Dockerfile,
     *,
     stage: str,
     platform: Platform,
     build_platform: Platform,
     build_args: Mapping[str, str],
-) -> tuple[Taker, ...]:
+) -> tuple[CopySource, ...]:
     """Return the instructions that use files of the context, in all stages that `stage` needs, in Dockerfile order."""
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
@@ -51,7 +51,7 @@ def takers(
     return tuple(taker for chain, scope in chains for taker in _takers(chain, scope))
 
 
-def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
+def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[CopySource]:
     """Yield the takers in the last stage of the chain."""
     for instruction, values in in_scope(chain, scope):
         match instruction.keyword:
@@ -64,7 +64,9 @@ def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[Taker]:
             case _:
                 continue
         if sources:
-            yield Taker(text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…", instruction.line, sources)
+            yield CopySource(
+                text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…", instruction.line, sources
+            )
 
 
 def _sources(instruction: Instruction, scope: Scope, values: Mapping[str, str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from coordinator.domain.image.references import short
 from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
-from coordinator.domain.why.timeline import Entry, StoryKind
+from coordinator.domain.why.timeline import Entry, TimelineKind
 
 # A phase lasts as long as the attempt is in this state.
 _PHASES = {
@@ -20,13 +20,13 @@ _PHASES = {
 _BAD_EVENTS = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
 
 
-def story_of_run(run: Run, events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
+def run_timeline(run: Run, events: Iterable[StoredEvent]) -> tuple[Entry, ...]:
     """Return the entries of the run as a whole: which coordinators drove it, its tags, and how it ended."""
     entries = ((event, _of_run(run, event.what, event.data)) for event in events)
-    return tuple(Entry(at=event.at, kind=StoryKind.NOTE, name="run", text=text) for event, text in entries if text)
+    return tuple(Entry(at=event.at, kind=TimelineKind.NOTE, name="run", text=text) for event, text in entries if text)
 
 
-def story_of_job(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
+def job_timeline(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
     """Return the entries of a job, from its committed steps."""
     entries = [entry for attempt in job.attempts for entry in _of_attempt(job, attempt, events)]
     for event in events:
@@ -70,7 +70,7 @@ def _tag(run: Run, reference: str) -> str:
 
 def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> Iterator[Entry]:
     text = f"attempt {attempt.number} on {attempt.host} ({attempt.mode})"
-    yield Entry(at=attempt.started_at, kind=StoryKind.NOTE, name="attempt", text=text)
+    yield Entry(at=attempt.started_at, kind=TimelineKind.NOTE, name="attempt", text=text)
     since = attempt.started_at
     for event in events:
         match event.what:
@@ -88,7 +88,7 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
 def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
     name = _PHASES.get(state, "")
     if name:
-        yield Entry(at=since, kind=StoryKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
+        yield Entry(at=since, kind=TimelineKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
 
 
 def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Iterator[Entry]:
@@ -97,7 +97,7 @@ def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Ite
         message = event.data.get("message", "")
         reason = f": {message}" if message not in ("", after) else ""
         outcome = after if ended(after) else change
-        yield Entry(at=event.at, kind=StoryKind.ERROR, name="attempt", text=f"{outcome}{code}{reason}")
+        yield Entry(at=event.at, kind=TimelineKind.ERROR, name="attempt", text=f"{outcome}{code}{reason}")
 
 
 def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[Entry]:
@@ -112,4 +112,4 @@ def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[E
             text = state
         case _:
             return
-    yield Entry(at=at, kind=StoryKind.END, name="end", text=text)
+    yield Entry(at=at, kind=TimelineKind.END, name="end", text=text)

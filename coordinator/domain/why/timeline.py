@@ -41,7 +41,7 @@ _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
 
-class StoryKind(StrEnum):
+class TimelineKind(StrEnum):
     """`error`: of an attempt or a push; `end`: of the job."""
 
     NOTE = "note"
@@ -58,29 +58,29 @@ class Entry:
     duration or is not over."""
 
     at: float
-    kind: StoryKind
+    kind: TimelineKind
     name: str
     text: str
     seconds: float | None = None
     cached: bool = False
 
 
-def story(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[Entry, ...]:
+def timeline(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[Entry, ...]:
     """Return the entries of this platform's job. `events` are those of the whole run, in order."""
-    telling = _Telling(platform)
+    telling = _TimelineBuilder(platform)
     for at, event in events:
-        telling.hear(at, event)
+        telling.add(at, event)
     return telling.entries()
 
 
-def beside(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, Entry | None], ...]:
+def pair_entries(now: Sequence[Entry], before: Sequence[Entry]) -> tuple[tuple[Entry, Entry | None], ...]:
     """Pair each entry with its counterpart in another run: the second wait with the second, a step by instruction."""
     counterparts = dict(_keyed(before))
     return tuple((entry, counterparts.get(key)) for key, entry in _keyed(now))
 
 
-def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[StoryKind, str, int], Entry]]:
-    seen: Counter[tuple[StoryKind, str]] = Counter()
+def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[TimelineKind, str, int], Entry]]:
+    seen: Counter[tuple[TimelineKind, str]] = Counter()
     for entry in entries:
         seen[entry.kind, entry.name] += 1
         yield (entry.kind, entry.name, seen[entry.kind, entry.name]), entry
@@ -91,7 +91,7 @@ class _Draft:
     """An entry that may still be open."""
 
     at: float
-    kind: StoryKind
+    kind: TimelineKind
     name: str
     text: str
     seconds: float | None = None
@@ -117,7 +117,7 @@ class _Attempt:
 
 
 @dataclass(slots=True)
-class _Telling:
+class _TimelineBuilder:
     platform: Platform
     drafts: list[_Draft] = field(default_factory=list)
     wait: _Draft | None = None
@@ -126,7 +126,7 @@ class _Telling:
     begun: bool = False
     ended: bool = False
 
-    def hear(self, at: float, event: Event) -> None:
+    def add(self, at: float, event: Event) -> None:
         match event:
             case RunStarted():
                 self._started(at)
@@ -148,14 +148,14 @@ class _Telling:
     def _started(self, at: float) -> None:
         if self.begun and not self.ended:
             self._close_wait(at)
-            self._add(at, StoryKind.NOTE, "resumed", "the run is gone on with")
+            self._add(at, TimelineKind.NOTE, "resumed", "the run is gone on with")
         self.begun = True
 
     def _of_job(self, at: float, event: Waiting | Skipped | Reused) -> None:
         self._close_wait(at)
         match event:
             case Waiting(_, reason):
-                self.wait = self._add(at, StoryKind.WAIT, "wait", f"waits: {reason}")
+                self.wait = self._add(at, TimelineKind.WAIT, "wait", f"waits: {reason}")
             case Skipped(_, reason):
                 self._end(at, f"not built: {reason}")
             case Reused():
@@ -167,7 +167,7 @@ class _Telling:
             case Assigned(place):
                 self.attempts += 1
                 self.attempt = _Attempt()
-                self._add(at, StoryKind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
+                self._add(at, TimelineKind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
             case Phase(_, name, text):
                 self._phase(at, name, text)
             case PhaseEnded(_, name):
@@ -186,14 +186,14 @@ class _Telling:
     def _phase(self, at: float, name: str, text: str) -> None:
         phase = self.attempt.phases.get(name)
         if name == _CONNECTION_LOST:
-            self._add(at, StoryKind.NOTE, "connection", f"{name}: {text}")
+            self._add(at, TimelineKind.NOTE, "connection", f"{name}: {text}")
         elif phase is None:
             self._open(at, name, text)
         elif name == "build":
             self._joined(at, text)
         elif text.startswith(PUSH_LOST):
             self._cut_off(at, name, phase)
-            self._add(at, StoryKind.ERROR, name, f"{name} {text}")
+            self._add(at, TimelineKind.ERROR, name, f"{name} {text}")
         elif not text or text.startswith("again"):
             if phase.seconds is None:  # the driver died during this phase
                 self._cut_off(at, name, phase)
@@ -208,7 +208,7 @@ class _Telling:
     def _joined(self, at: float, text: str) -> None:
         """Handle a build that continued while no coordinator was connected."""
         if text:
-            self._add(at, StoryKind.NOTE, "connection", text)
+            self._add(at, TimelineKind.NOTE, "connection", text)
             return
         # Without text, another driver has joined the build and reads its log from the beginning: drop earlier steps.
         repeated = [*self.attempt.steps.values(), *self.attempt.over.values()]
@@ -216,12 +216,12 @@ class _Telling:
         self.attempt = _Attempt(phases=self.attempt.phases)
 
     def _open(self, at: float, name: str, text: str) -> None:
-        self.attempt.phases[name] = self._add(at, StoryKind.PHASE, name, f"{name}: {text}" if text else name)
+        self.attempt.phases[name] = self._add(at, TimelineKind.PHASE, name, f"{name}: {text}" if text else name)
 
     def _step(self, at: float, line: LogLine) -> None:
         match line.kind:
             case LineKind.STARTED:
-                self.attempt.steps[line.number] = _Draft(at, StoryKind.STEP, _named(line.step), line.step)
+                self.attempt.steps[line.number] = _Draft(at, TimelineKind.STEP, _named(line.step), line.step)
             case LineKind.DONE | LineKind.CACHED | LineKind.ERROR | LineKind.CANCELED:
                 step = self.attempt.steps.pop(line.number, None)
                 if step is not None:
@@ -257,12 +257,12 @@ class _Telling:
         location = f" at {event.step}" if event.step else ""
         reason = f": {event.message}" if event.message not in ("", event.state) else ""
         retry = "; it is tried again" if event.again else ""
-        self._add(at, StoryKind.ERROR, "attempt", f"{event.state}{code}{location}{reason}{retry}")
+        self._add(at, TimelineKind.ERROR, "attempt", f"{event.state}{code}{location}{reason}{retry}")
         self.attempt = _Attempt()
 
     def _end(self, at: float, text: str) -> None:
         if not self.ended:
-            self._add(at, StoryKind.END, "end", text)
+            self._add(at, TimelineKind.END, "end", text)
             self.ended = True
 
     def _close(self, at: float) -> None:
@@ -286,7 +286,7 @@ class _Telling:
             self.wait.close(at)
             self.wait = None
 
-    def _add(self, at: float, kind: StoryKind, name: str, text: str) -> _Draft:
+    def _add(self, at: float, kind: TimelineKind, name: str, text: str) -> _Draft:
         draft = _Draft(at, kind, name, text)
         self.drafts.append(draft)
         return draft

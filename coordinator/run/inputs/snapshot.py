@@ -14,7 +14,7 @@ from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.placement.plan import Plan, Row
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.model import Run
-from coordinator.domain.why.built_from import KeptInputs, Origin
+from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.errors import UsageError
 from coordinator.run.inputs.gather import Inputs, base_digest
 from coordinator.state.logs import log_folder
@@ -38,9 +38,9 @@ async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit
         emit(Notice(f"what this run is built from is not kept: {path}: {error.strerror}"))
 
 
-def origin_of(state: Path, run: Run) -> Origin:
+def built_from(state: Path, run: Run) -> BuiltFrom:
     """Return the request and the inputs of the run, as far as this coordinator still has them."""
-    return Origin(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
+    return BuiltFrom(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
 
 
 def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:

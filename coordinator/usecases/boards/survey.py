@@ -60,9 +60,9 @@ async def survey_hosts(
 
 
 def _cached_outcome(host: Host, known: CachedFacts, now: float) -> Facts | Unreachable | None:
-    sighting = known.sighting
+    last_probe = known.last_probe
     if known.is_silent(now):
-        return Unreachable(sighting.message, sighting.hint, known=known.facts)
+        return Unreachable(last_probe.message, last_probe.hint, known=known.facts)
     return with_pins(host, known.facts) if known.facts and known.is_fresh(now) else None
 
 
@@ -79,14 +79,14 @@ def _with_duplicates_marked(
 
     The two entries may have been probed at different times, so cached outcomes of all hosts are compared too.
     """
-    machines = {host.name: fact_cache.known(host).sighting.machine for host in inventory.hosts}
+    machines = {host.name: fact_cache.known(host).last_probe.machine for host in inventory.hosts}
     others = {name: last.facts for name, last in known.items() if last.facts and last.is_fresh(now)}
     found = mark_duplicates(inventory, others | cached | probed, machines)
     return {host.name: _status(host, found[host.name], known[host.name], host.name in cached, now) for host in hosts}
 
 
 def _status(host: Host, found: Facts | Unreachable, known: CachedFacts, cached: bool, now: float) -> HostStatus:  # noqa: FBT001
-    silent_at = known.sighting.silent_at
+    silent_at = known.last_probe.silent_at
     since = now - silent_at if isinstance(found, Unreachable) and silent_at is not None else known.age(now)
     facts = found.known if isinstance(found, Unreachable) else found
     return HostStatus(

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from coordinator import __version__
-from coordinator.cli.failures import guarded
+from coordinator.cli.failures import report_errors
 from coordinator.cli.main import COMMANDS, run
 from coordinator.cli.output import in_colour, print_error, print_message
 from coordinator.config.documents import schema
@@ -146,7 +146,7 @@ def test_colour_is_for_terminals_that_want_it(environ, wanted):
 def test_an_error_ends_with_its_exit_code(error, code, capsys, tmp_path, monkeypatch):
     """Each class has its code; of several errors all are shown and the worst decides."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert guarded(failing(error)) == code
+    assert report_errors(failing(error)) == code
     told = capsys.readouterr()
     assert told.out == ""
     leaves = 2 if isinstance(error, BaseExceptionGroup) else 1
@@ -156,7 +156,7 @@ def test_an_error_ends_with_its_exit_code(error, code, capsys, tmp_path, monkeyp
 def test_a_bug_is_one_line_and_a_file(tmp_path, monkeypatch, capsys):
     """An error nobody foresaw is named in a line; its traceback is kept for a report and never shown."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert guarded(failing(ValueError("first\nsecond"))) == 1
+    assert report_errors(failing(ValueError("first\nsecond"))) == 1
     told = capsys.readouterr().err
     (report,) = (tmp_path / "archloom" / "bugs").iterdir()
     assert told == f"error: bug: ValueError: first second\nhint: please report it, with {report}\n"
@@ -169,7 +169,7 @@ def test_a_bug_is_kept_even_without_a_state_folder(tmp_path, monkeypatch, capsys
     """Where the state folder cannot be written, the traceback goes to a temporary file."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    assert guarded(failing(ZeroDivisionError())) == 1
+    assert report_errors(failing(ZeroDivisionError())) == 1
     report = Path(capsys.readouterr().err.rsplit(" ", 1)[1].strip())
     assert "ZeroDivisionError" in report.read_text("utf-8")
     report.unlink()
@@ -178,7 +178,7 @@ def test_a_bug_is_kept_even_without_a_state_folder(tmp_path, monkeypatch, capsys
 def test_sys_exit_is_left_alone():
     """Only SystemExit passes: a driver that forks ends its child with it."""
     with pytest.raises(SystemExit):
-        guarded(failing(SystemExit(7)))
+        report_errors(failing(SystemExit(7)))
 
 
 @pytest.mark.parametrize("words", [["inventory", "schema"], ["--help"]])
@@ -205,7 +205,7 @@ def test_an_error_without_a_reader_keeps_its_code():
 def test_a_broken_pipe_elsewhere_is_not_a_reader_that_goes_away(tmp_path, monkeypatch, capfd):
     """A pipe to some child that breaks is an error like any other."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert guarded(failing(BrokenPipeError())) == 1
+    assert report_errors(failing(BrokenPipeError())) == 1
     assert "error: bug: BrokenPipeError" in capfd.readouterr().err
 
 

@@ -18,9 +18,9 @@ from coordinator.domain.placement.plan import Placement, Plan
 from coordinator.domain.run.events import Event, Notice, Waiting
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import AttemptEvent, TargetState
-from coordinator.domain.why.built_from import KeptInputs, Origin
+from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.run.inputs.gather import Inputs
-from coordinator.run.inputs.snapshot import keep_inputs, origin_of
+from coordinator.run.inputs.snapshot import built_from, keep_inputs
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
 from tests.services.terminal import terminal
@@ -223,7 +223,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
 
     await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
 
-    found = origin_of(tmp_path / "state", RUN)
+    found = built_from(tmp_path / "state", RUN)
     assert (found.request, found.inputs) == (RUN.request, RUN.inputs)
     assert found.kept is not None
     assert [(one.path, one.kind, one.mode, one.link) for one in found.kept.context] == [
@@ -248,10 +248,10 @@ async def test_what_is_damaged_is_as_good_as_gone(tmp_path, damage):
     (path,) = (tmp_path / "runs" / "7f3a").iterdir()
     path.write_bytes(damage(path.read_bytes()))
 
-    kept = origin_of(tmp_path, RUN).kept
+    kept = built_from(tmp_path, RUN).kept
 
     assert kept is None or isinstance(kept, KeptInputs)
-    assert isinstance(origin_of(tmp_path, RUN), Origin)
+    assert isinstance(built_from(tmp_path, RUN), BuiltFrom)
 
 
 async def test_a_disk_that_takes_nothing_costs_only_that(tmp_path):

@@ -78,7 +78,7 @@ async def test_every_host_answers_and_is_remembered(bed):
     with Store(bed.folder / "archloom.db", lambda: bed.now) as store:
         known = FactCache(store, lambda: bed.now).known(FARM.hosts[0])
     assert known.facts == found["pi4"]
-    assert known.sighting.machine == "pi4 pi4"
+    assert known.last_probe.machine == "pi4 pi4"
 
 
 async def test_a_dead_host_is_left_alone_for_a_minute(bed):

@@ -292,22 +292,22 @@ def test_finished_runs_are_pruned_with_all_that_is_theirs(store):
 def test_what_is_remembered_of_a_host_is_by_name_and_address(store):
     """Facts outlive the silence that follows them, and an answer ends the silence."""
     seen = LastProbe(observation={"cores": 4}, seen_at=5.0, round_trip=0.5, machine="m b")
-    store.saw_host("pi4", "ssh://pi4", seen)
-    store.missed_host("pi4", "ssh://pi4", "no SSH answer", "ping it")
-    store.missed_host("pi4", "ssh://elsewhere", "no route", "")
+    store.record_probe("pi4", "ssh://pi4", seen)
+    store.record_silence("pi4", "ssh://pi4", "no SSH answer", "ping it")
+    store.record_silence("pi4", "ssh://elsewhere", "no route", "")
 
-    silent = store.sightings()
-    store.saw_host("pi4", "ssh://pi4", seen)
+    silent = store.last_probes()
+    store.record_probe("pi4", "ssh://pi4", seen)
 
     assert silent["pi4", "ssh://pi4"] == replace(seen, silent_at=1000.0, message="no SSH answer", hint="ping it")
     assert silent["pi4", "ssh://elsewhere"].observation is None
-    assert store.sightings()["pi4", "ssh://pi4"] == seen
+    assert store.last_probes()["pi4", "ssh://pi4"] == seen
 
 
 def test_hosts_that_nobody_has_asked_for_long_are_forgotten(bed, store):
     """Entries come and go; what was known of them does not stay for ever."""
-    store.missed_host("old", "ssh://old", "off", "")
+    store.record_silence("old", "ssh://old", "off", "")
     bed.now += 91 * 86400
-    store.saw_host("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
+    store.record_probe("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
 
-    assert list(store.sightings()) == [("pi4", "ssh://pi4")]
+    assert list(store.last_probes()) == [("pi4", "ssh://pi4")]

@@ -120,7 +120,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         assert store.previous(open_) == failed
         assert store.newest_unfinished() == open_
         assert store.events(failed.id)[-1].what == RunEnded(4)
-        known = store.sightings().get(("pi5", "ssh://pi@pi5.lan"), LastProbe(observation=None, seen_at=0.0))
+        known = store.last_probes().get(("pi5", "ssh://pi@pi5.lan"), LastProbe(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
         store.drive(open_.id, THEIRS)

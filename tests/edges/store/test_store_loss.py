@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 LATER = [pytest.param(fills_up, "disk", id="full", marks=needs_root), pytest.param(gets_locked, "locked", id="locked")]
 
 
-def story(store: Store) -> Iterator[None]:
+def every_step(store: Store) -> Iterator[None]:
     """A run that loses an attempt, in steps."""
     one, other = create(store).jobs
     yield
@@ -53,12 +53,12 @@ def test_a_store_that_fails_in_the_middle_of_a_run_costs_history_and_nothing_els
     """Wherever it happens: what is under way is done in memory, the run goes to its end as it would have, and it is
     told once. The file keeps what was committed before."""
     with opened(None) as undisturbed:
-        deque(story(undisturbed), maxlen=0)
+        deque(every_step(undisturbed), maxlen=0)
         wanted = undisturbed.run("7f3a"), undisturbed.events("7f3a")
     lost: list[ArchloomError] = []
     with trouble(path) as begins:
         with opened(path, patience_s=0.05, on_loss=lost.append) as store:
-            rest = story(store)
+            rest = every_step(store)
             deque(islice(rest, steps), maxlen=0)
             before = [(run, store.events(run.id)) for run in store.runs()]
             begins()

@@ -13,7 +13,12 @@ from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
-from coordinator.domain.placement.probe_deadline import ProbePriority, needs, needs_to_name, waits_until
+from coordinator.domain.placement.probe_deadline import (
+    ProbePriority,
+    priorities_to_name,
+    probe_deadline,
+    probe_priorities,
+)
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
 from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS, WANTED, farms, found, host
@@ -45,7 +50,7 @@ def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, asked, dat
     known = {name: one for name, one in seen.items() if isinstance(one, Facts) and data.draw(st.booleans())}
     answered = {name: seen[name] for name in quick}
 
-    judged = needs(wanted, hosts, answered, known, asked, {})
+    judged = probe_priorities(wanted, hosts, answered, known, asked, {})
 
     assert set(judged) == set(seen) - quick
     if max(judged.values(), default=ProbePriority.NONE) < ProbePriority.MODE:
@@ -61,7 +66,7 @@ def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platf
     answered = {name: seen[name] for name in quick}
     known = {name: one for name, one in seen.items() if isinstance(one, Facts)}
 
-    for name, need in needs(wanted, hosts, answered, known, asked, {}).items():
+    for name, need in probe_priorities(wanted, hosts, answered, known, asked, {}).items():
         facts = known.get(name)
         if need is ProbePriority.MODE and facts is not None and facts.blocking is None:
             before, after = modes(wanted, hosts, answered, asked), modes(wanted, hosts, seen, asked)
@@ -76,10 +81,10 @@ def test_the_end_of_waiting_comes(farm, platforms, asked):
     wanted, answered = jobs(*platforms), {}
 
     for name in random.sample(sorted(seen), len(seen)):
-        assert name in needs(wanted, hosts, answered, {}, asked, {})
+        assert name in probe_priorities(wanted, hosts, answered, {}, asked, {})
         answered[name] = seen[name]
 
-    assert needs(wanted, hosts, answered, {}, asked, {}) == {}
+    assert probe_priorities(wanted, hosts, answered, {}, asked, {}) == {}
 
 
 def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
@@ -87,8 +92,10 @@ def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
     hosts = [host("pi"), host("beast", Kind.EMULATOR)]
     answered = {"beast": found("beast", "amd64-qemu-user-static")}
 
-    unknown = needs(jobs(AMD64, ARM64), hosts, answered, {}, HostSelection(), {"beast": 4})
-    other = needs(jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, HostSelection(), {"beast": 4})
+    unknown = probe_priorities(jobs(AMD64, ARM64), hosts, answered, {}, HostSelection(), {"beast": 4})
+    other = probe_priorities(
+        jobs(AMD64, ARM64), hosts, answered, {"pi": found("pi", "pi2")}, HostSelection(), {"beast": 4}
+    )
 
     assert unknown == {"pi": ProbePriority.MODE}
     assert other == {"pi": ProbePriority.NONE}
@@ -99,7 +106,9 @@ def test_a_silent_host_is_the_last_hope_whatever_it_was():
     hosts = [host("pi"), host("beast", Kind.EMULATOR)]
     answered = {"pi": found("pi", "pi2")}
 
-    judged = needs(jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, HostSelection(), {})
+    judged = probe_priorities(
+        jobs(ARM64), hosts, answered, {"beast": found("beast", "amd64-without-binfmt")}, HostSelection(), {}
+    )
 
     assert judged == {"beast": ProbePriority.ONLY}
 
@@ -109,8 +118,8 @@ def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
     hosts = [host("a"), host("b")]
     answered = {"a": found("a", "pi4")}
 
-    two = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 1})
-    wide = needs(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 2})
+    two = probe_priorities(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 1})
+    wide = probe_priorities(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 2})
 
     assert two == {"b": ProbePriority.ROOM}
     assert wide == {"b": ProbePriority.SPARE}
@@ -120,12 +129,14 @@ def test_hosts_that_may_not_be_used_are_not_waited_for():
     """Neither those that --on leaves out, nor those that the inventory limits to other platforms."""
     hosts = [host("a"), host("b", platforms=(ARMV7,)), host("c")]
 
-    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(on=("c",)), {}) == {
+    assert probe_priorities(jobs(ARM64), hosts, {}, {}, HostSelection(on=("c",)), {}) == {
         "a": ProbePriority.NONE,
         "b": ProbePriority.NONE,
         "c": ProbePriority.ONLY,
     }
-    assert needs(jobs(ARM64), hosts, {}, {}, HostSelection(pinned={ARM64: "a"}), {})["a"] is ProbePriority.ONLY
+    assert (
+        probe_priorities(jobs(ARM64), hosts, {}, {}, HostSelection(pinned={ARM64: "a"}), {})["a"] is ProbePriority.ONLY
+    )
 
 
 def test_without_platforms_every_board_that_may_add_one_is_needed():
@@ -133,15 +144,15 @@ def test_without_platforms_every_board_that_may_add_one_is_needed():
     hosts = [host("a"), host("b"), host("c"), host("beast", Kind.EMULATOR)]
     known = {"b": found("b", "pi4"), "c": None}
 
-    assert needs_to_name(hosts, {"a": found("a", "pi5-16k")}, known) == {
+    assert priorities_to_name(hosts, {"a": found("a", "pi5-16k")}, known) == {
         "b": ProbePriority.NONE,
         "c": ProbePriority.MODE,
         "beast": ProbePriority.NONE,
     }
-    assert needs_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is ProbePriority.ONLY
+    assert priorities_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is ProbePriority.ONLY
 
 
 def test_how_long_each_need_is_waited_for():
     """Needed: to the end. Room: until a dead host is known for dead. Spare: a second more. None: not at all."""
-    assert [waits_until(need, 10.0, 12.0) for need in ProbePriority] == [12.0, 13.0, 15.5, inf, inf]
-    assert waits_until(ProbePriority.ROOM, 10.0, 20.0) == 21.0
+    assert [probe_deadline(need, 10.0, 12.0) for need in ProbePriority] == [12.0, 13.0, 15.5, inf, inf]
+    assert probe_deadline(ProbePriority.ROOM, 10.0, 20.0) == 21.0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.schedule import Assignment, Candidate, assign, hopeless
+from coordinator.domain.placement.schedule import Assignment, Candidate, assign, unassignable
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
@@ -64,7 +64,7 @@ def test_a_full_disk_sends_the_job_elsewhere_and_never_back():
 
     assert assign(run_of(full), two, {"pi5": 1, "beast": 1})[0].candidate.host == "beast"
     assert assign(run_of(full), one, {"pi5": 1}) == ()
-    assert hopeless(run_of(full), one) == (full,)
+    assert unassignable(run_of(full), one) == (full,)
 
 
 def test_two_jobs_of_one_platform_set_use_both_boards():
@@ -110,7 +110,7 @@ def test_the_board_that_only_one_job_needs_is_left_to_it():
 
 def test_a_job_nobody_can_take_is_hopeless():
     """A platform without a candidate is said at once instead of waited for."""
-    assert hopeless(run_of(job(0), job(1)), {PLATFORMS[0]: [Candidate("pi5", Mode.NATIVE)]}) == (job(1),)
+    assert unassignable(run_of(job(0), job(1)), {PLATFORMS[0]: [Candidate("pi5", Mode.NATIVE)]}) == (job(1),)
 
 
 @given(st.data())

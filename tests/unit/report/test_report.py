@@ -31,7 +31,7 @@ from coordinator.domain.run.events import (
     Waiting,
 )
 from coordinator.report.lines import lines
-from coordinator.report.live import _Board, live
+from coordinator.report.live import _Display, live
 from coordinator.report.rawjson import to_json_line
 from coordinator.report.watch import Progress, watching
 
@@ -167,7 +167,7 @@ def test_nothing_that_is_told_can_drive_the_terminal(progress, event):
 def test_a_narrow_terminal_keeps_the_platforms():
     """What is cut is the step: two platforms never look the same."""
     console = Console(width=50, file=io.StringIO(), force_terminal=True)
-    board = _Board()
+    board = _Display()
     board.place(PLACE).step = "[2/3] RUN " + "x" * 100
     console.print(board)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.run.log_budget import Kept, over_budget, too_many, too_old
+from coordinator.domain.run.log_budget import RunFolder, over_budget, too_many, too_old
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetState
 
 NOW = 1e6
 KEPT = st.lists(
     st.builds(
-        Kept,
+        RunFolder,
         run=st.uuids().map(str),
         size=st.integers(min_value=0, max_value=100),
         at=st.floats(min_value=0, max_value=NOW),
@@ -59,8 +59,8 @@ def test_what_stays_is_within_the_budget_or_may_not_go(kept, budget):
 
 def test_a_folder_of_nobody_goes_after_a_day():
     """It may belong to a run that has no history."""
-    fresh = Kept(run="a", size=1, at=NOW - 86000, ended=None)
-    old = Kept(run="b", size=1, at=NOW - 87000, ended=None)
+    fresh = RunFolder(run="a", size=1, at=NOW - 86000, ended=None)
+    old = RunFolder(run="b", size=1, at=NOW - 87000, ended=None)
 
     assert over_budget([fresh, old], 0, NOW) == ("b",)
 

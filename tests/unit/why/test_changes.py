@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.domain.why.built_from import KeptInputs, Origin
+from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.domain.why.changes import Change, ChangeKind, changes
 from coordinator.report.why import change_lines
 
@@ -28,22 +28,22 @@ KEPT = KeptInputs(
     dockerfile_path="Dockerfile",
     bases={AMD64: {"alpine:3.20": OLD}, ARM64: {"alpine:3.20": OLD}},
 )
-BEFORE = Origin(
+BEFORE = BuiltFrom(
     request={"build_args": {"A": "1"}, "labels": {"l": "x"}, "stage": "", "context": "/home/ann/app"},
     inputs={"context": "c1", "dockerfile": "d1", "bases": {"alpine:3.20": OLD}},
     kept=KEPT,
 )
 
 
-def told(before: Origin, now: Origin) -> list[str]:
+def told(before: BuiltFrom, now: BuiltFrom) -> list[str]:
     return list(change_lines(changes(before, now, [AMD64, ARM64], HOST)))
 
 
-def with_inputs(origin: Origin = BEFORE, **changed: object) -> Origin:
+def with_inputs(origin: BuiltFrom = BEFORE, **changed: object) -> BuiltFrom:
     return replace(origin, inputs={**origin.inputs, **changed})
 
 
-def with_request(**changed: object) -> Origin:
+def with_request(**changed: object) -> BuiltFrom:
     return replace(BEFORE, request={**BEFORE.request, **changed})
 
 

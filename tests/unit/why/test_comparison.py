@@ -1,4 +1,4 @@
-"""The account of a run beside the run before."""
+"""The comparison of a run with the run before."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from coordinator.domain.run.events import AttemptEnded, Notice, Skipped, Waiting
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 from coordinator.domain.run.status import Status
-from coordinator.domain.why.built_from import KeptInputs, Origin
-from coordinator.domain.why.comparison import Sources, account
+from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
+from coordinator.domain.why.comparison import Sources, compare
 from coordinator.report.rawjson import from_json_line
-from coordinator.report.why import account_text
+from coordinator.report.why import comparison_text
 from tests.services.paths import CASES
 
 GOLDEN = CASES / "story"
 ARM64 = parse("linux/arm64")
 ATTEMPT = Attempt(id=1, job_id=1, number=1, host="pi5", mode=Mode.NATIVE, state=AttemptState.PUSHED)
 JOB = Job(id=1, platform=ARM64, state=JobState.VERIFIED, build_id="1", attempts=(ATTEMPT,))
-ORIGIN = Origin(request={}, inputs={})
+ORIGIN = BuiltFrom(request={}, inputs={})
 KEPT = KeptInputs(context=(), dockerfile="", dockerfile_path="Dockerfile")
 
 
@@ -39,14 +39,14 @@ def run(name: str, *jobs: Job) -> Run:
     )
 
 
-def known(name: str, *jobs: Job, case: str = "", origin: Origin = ORIGIN) -> Sources:
+def known(name: str, *jobs: Job, case: str = "", origin: BuiltFrom = ORIGIN) -> Sources:
     lines = (GOLDEN / case / "events.jsonl").read_bytes().splitlines() if case else []
     recorded = [found for line in lines if (found := from_json_line(line))]
     return Sources(run=run(name, *jobs), status=Status.PUBLISHED, recorded=recorded, origin=origin)
 
 
 def told(now: Sources, before: Sources | None):
-    return account(now, before, [ARM64], Platform("host", "any"))
+    return compare(now, before, [ARM64], Platform("host", "any"))
 
 
 @pytest.mark.parametrize(("golden", "width"), [("account.txt", None), ("account-narrow.txt", 60)])
@@ -62,7 +62,7 @@ def test_a_run_stands_beside_the_one_before(golden, width):
     now = known("7f3a", JOB, case="built", origin=replace(ORIGIN, kept=replace(KEPT, plan=plan)))
     before = known("5c1d", replace(JOB, build_id="2"), case="failed")
 
-    text = account_text(told(now, before), width)
+    text = comparison_text(told(now, before), width)
 
     assert text == (GOLDEN.parent / golden).read_text("utf-8").rstrip("\n")
     table = text[text.index("AT ") :]
@@ -79,7 +79,7 @@ def test_a_long_message_leaves_the_columns_where_they_are():
     ]
     now = replace(case, recorded=recorded)
 
-    piped, narrow = (account_text(told(now, None), width).splitlines() for width in (None, 60))
+    piped, narrow = (comparison_text(told(now, None), width).splitlines() for width in (None, 60))
 
     (head,) = (line for line in piped if line.startswith("AT "))
     assert head.index("TOOK") < 60
@@ -95,12 +95,12 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     rude = "\x1b[2J\x07\n"
     plan = (Row("linux/arm64", rude, "", "no", rude),)
     kept = replace(KEPT, dockerfile=rude, dockerfile_path=rude, plan=plan, unstable=(rude,))
-    origin = Origin(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
-    before = Origin(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
+    origin = BuiltFrom(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
+    before = BuiltFrom(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
     recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
     now = Sources(run=run("7f3a", JOB), status=Status.PUBLISHED, recorded=recorded, origin=origin)
 
-    text = account_text(told(now, known("5c1d", JOB, origin=before)))
+    text = comparison_text(told(now, known("5c1d", JOB, origin=before)))
 
     assert not [char for char in text if not char.isprintable() and char != "\n"]
     assert text.count(r"\x1b[2J\x07\n") >= 8

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.image.platforms import parse as platform
-from coordinator.domain.why.copied_files import Taker, takers
+from coordinator.domain.why.copied_files import CopySource, copy_sources
 
 FILE = r"""
 FROM a AS build
@@ -29,8 +29,8 @@ EOF
 """
 
 
-def takers_of(text: str, **args: str) -> tuple[Taker, ...]:
-    return takers(
+def takers_of(text: str, **args: str) -> tuple[CopySource, ...]:
+    return copy_sources(
         parse(text), stage="", platform=platform("linux/arm64"), build_platform=platform("linux/amd64"), build_args=args
     )
 
@@ -71,7 +71,7 @@ def test_an_argument_decides():
 @pytest.mark.parametrize("source", [".", "./", "/", "", "..", "../..", "*", "**"])
 def test_everything(source):
     """A context has nothing above it."""
-    assert Taker("", 1, (source,)).takes("a/b")
+    assert CopySource("", 1, (source,)).takes("a/b")
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_everything(source):
 )
 def test_patterns(source, path, takes):
     """As Go's filepath.Match reads them."""
-    assert Taker("", 1, (source,)).takes(path) is takes
+    assert CopySource("", 1, (source,)).takes(path) is takes
 
 
 @given(st.text(), st.text())
 def test_no_pattern_is_too_odd(source, path):
     """Whatever stands in a file."""
-    assert Taker("", 1, (source,)).takes(path) in (True, False)
+    assert CopySource("", 1, (source,)).takes(path) in (True, False)
 
 
 def test_a_long_instruction_is_cut():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.why.timeline import Entry, StoryKind, beside, story
+from coordinator.domain.why.timeline import Entry, TimelineKind, pair_entries, timeline
 from coordinator.report.rawjson import from_json_line
 from tests.services.paths import CASES
 
@@ -42,7 +42,7 @@ def test_golden(case: str):
     """Runs that went well, badly, or were gone on with: what is told of them, in order, with seconds."""
     expected = json.loads((GOLDEN / case / "expected.json").read_text("utf-8"))
 
-    assert rows(story(recorded(case), ARM64), 1000.0) == expected
+    assert rows(timeline(recorded(case), ARM64), 1000.0) == expected
 
 
 @given(st.sampled_from(NAMES), st.data())
@@ -53,29 +53,29 @@ def test_a_story_can_be_told_at_any_moment(case, data):
     events = [event for event in events if data.draw(st.booleans())] if data.draw(st.booleans()) else events
     events = events[: data.draw(st.integers(min_value=0, max_value=len(events)))]
 
-    entries = story(events, ARM64)
+    entries = timeline(events, ARM64)
 
     assert list(entries) == sorted(entries, key=lambda entry: entry.at)
     assert all(entry.seconds is None or entry.seconds >= 0 for entry in entries)
-    assert sum(entry.kind is StoryKind.END for entry in entries) <= 1
+    assert sum(entry.kind is TimelineKind.END for entry in entries) <= 1
 
 
-def entry(kind: StoryKind, name: str, seconds: float) -> Entry:
+def entry(kind: TimelineKind, name: str, seconds: float) -> Entry:
     return Entry(at=0.0, kind=kind, name=name, text=name, seconds=seconds)
 
 
 def test_entries_stand_beside_those_of_the_run_before():
     """The second wait beside the second wait, a step beside its own instruction wherever that stood."""
     now = (
-        entry(StoryKind.WAIT, "wait", 1),
-        entry(StoryKind.WAIT, "wait", 2),
-        entry(StoryKind.STEP, "RUN b", 3),
-        entry(StoryKind.STEP, "RUN c", 4),
+        entry(TimelineKind.WAIT, "wait", 1),
+        entry(TimelineKind.WAIT, "wait", 2),
+        entry(TimelineKind.STEP, "RUN b", 3),
+        entry(TimelineKind.STEP, "RUN c", 4),
     )
     before = (
-        entry(StoryKind.STEP, "RUN b", 30),
-        entry(StoryKind.WAIT, "wait", 10),
-        entry(StoryKind.PHASE, "RUN c", 40),
+        entry(TimelineKind.STEP, "RUN b", 30),
+        entry(TimelineKind.WAIT, "wait", 10),
+        entry(TimelineKind.PHASE, "RUN c", 40),
     )
 
-    assert [other.seconds if other else None for _, other in beside(now, before)] == [10, None, 30, None]
+    assert [other.seconds if other else None for _, other in pair_entries(now, before)] == [10, None, 30, None]
