@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agents.base.errors import AgentError
-from agents.job.logs import tail
+from agents.job.log_tail import tail
 from agents.job.spec import Spec
 from agents.job.store import CONTEXT
 

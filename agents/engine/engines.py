@@ -16,7 +16,7 @@ from agents.engine.docker_clis import find_cli
 from agents.engine.engine_api import EngineSocket, find_socket
 from agents.engine.engine_disk import folders
 from agents.engine.monitor import Evidence, Witness
-from agents.job.logs import tail
+from agents.job.log_tail import tail
 from agents.job.spec import Spec
 
 # How long an engine may take to export an image after its client is gone, and how often the agent looks for it.

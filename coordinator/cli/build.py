@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.request import Flags, request_flags, target_from
+from coordinator.cli.request_flags import Flags, request_flags, target_from
 from coordinator.cli.run_command import OutputOptions, drive, result_flags
 
 

@@ -10,7 +10,7 @@ import click
 
 from coordinator.cli.environment import open_inventory, read_environment
 from coordinator.cli.output import print_data, print_json
-from coordinator.cli.request import Flags, request_flags, target_from
+from coordinator.cli.request_flags import Flags, request_flags, target_from
 from coordinator.report.tables import table
 from coordinator.report.watch import Progress, watching
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from coordinator.cli.build import command
-from coordinator.cli.request import Flags, target_from
+from coordinator.cli.request_flags import Flags, target_from
 from coordinator.errors import ArchloomError
 from tests.services.paths import CASES
 
