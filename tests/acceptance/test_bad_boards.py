@@ -77,13 +77,11 @@ def test_a_board_behind_another_and_one_that_forwards_nothing_build(
     own_board: Callable[..., Board], home: Home, app: Path, registry: Registry
 ):
     """A jump host of ~/.ssh/config, and a board whose image leaves as an archive: both are used like any other."""
-    grant = own_board(name="door", engine=False)
-    inner = own_board(name="inner", behind=grant)
-    no_tunnel_hosts = own_board(name="walled", user="pi", sshd=("AllowTcpForwarding no",))
-    ssh_home(home.folder, grant, inner, no_tunnel_hosts)
-    (home.folder / "inventory.yaml").write_text(
-        "boards: {inner: ssh://inner, no_tunnel_hosts: ssh://no_tunnel_hosts}\n"
-    )
+    jump = own_board(name="jump", engine=False)
+    inner = own_board(name="inner", behind=jump)
+    walled = own_board(name="walled", user="pi", sshd=("AllowTcpForwarding no",))
+    ssh_home(home.folder, jump, inner, walled)
+    (home.folder / "inventory.yaml").write_text("boards: {inner: ssh://inner, walled: ssh://walled}\n")
     tag = f"{registry.address}/bad/ways:1"
 
     done = good(home.run("build", str(app), "-t", tag, "--platform", "linux/amd64,linux/386"))

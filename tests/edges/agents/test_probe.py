@@ -66,8 +66,8 @@ def test_programs_are_run_from_a_file_where_memory_cannot_hold_them(tmp_path):
         "import os, sys\n"
         "def forbidden(*_): raise PermissionError(1, 'forbidden')\n"
         "os.memfd_create = forbidden\n"
-        "from agents import probe_runs\n"
-        "print(sorted(name for name, ran in probe_runs.runs(os.environ).items() if ran))\n"
+        "from agents.probe import emulation\n"
+        "print(sorted(name for name, ran in emulation.runs(os.environ).items() if ran))\n"
     )
     answer = run_limited(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True

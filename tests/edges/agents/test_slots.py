@@ -122,7 +122,7 @@ def test_a_planted_link_in_place_of_a_slot_is_not_followed(places: tuple[Path, P
 AS_USER = """
 import os, sys
 from pathlib import Path
-from agents import slots
+from agents.base import slots
 from agents.base.errors import AgentError
 
 shared, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

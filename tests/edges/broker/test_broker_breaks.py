@@ -31,7 +31,7 @@ async def before(serve: Connected) -> AsyncIterator[Bed]:
 
 
 def door_of(bed: Bed) -> object:
-    return bed.broker._doors["job1"]
+    return bed.broker._grants["job1"]
 
 
 async def endless(board: Board) -> None:
