@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
+from coordinator.cli import diagnostics
 from coordinator.cli.output import print_data, print_json, print_message
 from coordinator.domain.run.events import Notice, RunStarted
 from coordinator.errors import LostError
@@ -69,6 +70,7 @@ def _drive(work: Callable[[], int], report: int) -> None:
         null_device = os.open(os.devnull, os.O_RDWR)
         for number, target in ((0, null_device), (1, null_device), (2, report)):
             os.dup2(target, number)
+        diagnostics.close_files()
         # Inherited descriptors would hold locks and pipes of the parent processes for as long as the run.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         code = report_errors(work)

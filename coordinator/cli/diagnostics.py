@@ -42,6 +42,13 @@ def start(verbosity: int, environ: Mapping[str, str]) -> None:
         logging.getLogger(_ROOT).propagate = False
 
 
+def close_files() -> None:
+    """Close the log files. Each is opened again for its next record, in the process that writes it."""
+    for handler in logging.getLogger(_ROOT).handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+
+
 def is_shown() -> bool:
     """Return whether diagnostics go to stderr: they would break a live view on the terminal."""
     streams = (handler for handler in logging.getLogger(_ROOT).handlers if type(handler) is logging.StreamHandler)

@@ -35,6 +35,18 @@ def test_every_edge_tells_and_no_secret_is_told(password_registry, home: Home, h
     assert not re.search(r"(?i)authorization|\b(basic|bearer) [\w+/=]{8}|[?&](_state|token|x-amz)", told)
 
 
+def test_a_detached_run_goes_on_in_the_log_file(registry, home: Home, hello):
+    """It closes what it inherits, the file among it."""
+    log = home.folder / "archloom.log"
+    tag = f"{registry.address}/diagnostics/detached:1"
+    words = ("build", str(hello), "-t", tag, "--platform", "linux/amd64", "--detach")
+
+    run = good(home.run(*words, environment={"ARCHLOOM_LOG": str(log)})).stdout.strip()
+    good(home.run("wait", run))
+
+    assert re.search(r"(?m)^\S+ registry PUT \S+/manifests/1: 201", log.read_text())
+
+
 def test_without_a_wish_nothing_is_told(registry, home: Home, hello):
     done = good(
         home.run("build", str(hello), "-t", f"{registry.address}/diagnostics/quiet:1", "--platform", "linux/amd64")

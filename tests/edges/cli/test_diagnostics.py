@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,24 @@ def test_the_file_gets_all_of_it_and_is_its_owner_s(tmp_path: Path, capsys):
 def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_done(tmp_path: Path):
     with pytest.raises(UsageError, match=r"ARCHLOOM_LOG: cannot write .*: No such file or directory"):
         diagnostics.start(0, {"ARCHLOOM_LOG": str(tmp_path / "no" / "log")})
+
+
+def test_a_process_that_has_closed_every_descriptor_goes_on_in_the_file(tmp_path: Path):
+    """`--detach` closes what it inherits; the number of the log's descriptor then belongs to another file."""
+    file, other = tmp_path / "archloom.log", tmp_path / "other"
+    diagnostics.start(0, {"ARCHLOOM_LOG": str(file)})
+    log_all()
+    [handler] = logging.getLogger("archloom").handlers
+    assert isinstance(handler, logging.FileHandler)
+    descriptor = handler.stream.fileno()
+
+    diagnostics.close_files()
+    with suppress(OSError):
+        os.close(descriptor)
+    with other.open("wb") as taken:
+        assert taken.fileno() == descriptor
+        log_all()
+        taken.flush()
+
+    assert len(file.read_text().splitlines()) == 4
+    assert other.read_bytes() == b""
