@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.broker.grant import Grant
 from coordinator.broker.server import Broker
 from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.hosts.inventory import RegistrySettings
@@ -30,7 +31,7 @@ async def before(serve: Connected) -> AsyncIterator[Bed]:
             yield bed
 
 
-def door_of(bed: Bed) -> object:
+def grant_of(bed: Bed) -> Grant:
     return bed.broker._grants["job1"]
 
 
@@ -54,7 +55,7 @@ async def test_heads_share_one_connection() -> None:
         while await read_head(reader, writer):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
 
-    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+    async with before(registry) as bed, bed.board(grant_of(bed)) as board:
         answers = [await board.ask("HEAD", f"/v2/push/blobs/{sha256(LAYER)}") for _ in range(20)]
 
     assert {(one.status, one.headers["content-length"]) for one in answers} == {(200, "7")}
@@ -73,7 +74,7 @@ async def test_a_refusal_in_the_middle_of_a_body_arrives_at_once() -> None:
         await writer.drain()
         await asyncio.Event().wait()
 
-    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+    async with before(registry) as bed, bed.board(grant_of(bed)) as board:
         await board.send("PATCH", await board.upload(), transfer_encoding="chunked")
         sending = asyncio.ensure_future(endless(board))
         async with asyncio.timeout(5):
@@ -103,10 +104,10 @@ async def test_a_registry_that_dies_in_the_middle_may_be_asked_again() -> None:
         await writer.drain()
 
     async with before(registry) as bed:
-        async with bed.board(door_of(bed)) as board:
+        async with bed.board(grant_of(bed)) as board:
             first = await board.ask("PATCH", await board.upload(), LAYER)
             trouble = board.grant.refusal
-        async with bed.board(door_of(bed)) as board:
+        async with bed.board(grant_of(bed)) as board:
             second = await board.ask("PATCH", await board.upload(), LAYER)
 
     assert (first.status, second.status) == (503, 202)
@@ -133,7 +134,7 @@ async def test_a_board_that_leaves_in_the_middle_leaves_nothing_whole(framing, l
             seen.set_result(b"")
 
     async with before(registry) as bed:
-        async with bed.board(door_of(bed)) as board:
+        async with bed.board(grant_of(bed)) as board:
             await board.send("PATCH", await board.upload(), b"5\r\nhel", **framing)
             await arrived.wait()
             if leave == "reset":
@@ -152,7 +153,7 @@ async def test_an_answer_before_the_end_of_a_body_ends_the_connection() -> None:
         writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
         await asyncio.Event().wait()
 
-    async with before(registry) as bed, bed.board(door_of(bed)) as board:
+    async with before(registry) as bed, bed.board(grant_of(bed)) as board:
         await board.send("PATCH", await board.upload(), content_length="10000")
         answer = await board.answer()
         await board.send("GET", "/v2/")
@@ -196,7 +197,7 @@ class Defective(Upstream):
 
 
 async def test_a_defect_of_ours_is_the_job_s_reason() -> None:
-    """What nobody foresaw is a 500 in our words and the door's refusal, with its place; the connection goes on."""
+    """What nobody foresaw is a 500 in our words and the grant's refusal, with its place; the connection goes on."""
     async with (
         Registries({}, Known()) as registries,
         Broker(Defective(registries)) as broker,
@@ -221,7 +222,7 @@ async def test_what_is_stuck_ends_when_it_is_ended() -> None:
         await asyncio.Event().wait()
 
     async with asyncio.timeout(5):
-        async with before(registry) as bed, bed.board(door_of(bed)) as board:
+        async with before(registry) as bed, bed.board(grant_of(bed)) as board:
             await board.send("PATCH", await board.upload(), transfer_encoding="chunked")
             # Long enough to fill every buffer on the way.
             with suppress(TimeoutError):
