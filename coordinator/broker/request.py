@@ -14,10 +14,10 @@ from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import Reference
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.http_policy import MAX_REDIRECTS, credentials_for, is_redirect
 from coordinator.registry.refusals import refusal
 
 _MAX_ERROR_BYTES = 64 * 1024
-_MAX_REDIRECTS = 5
 
 
 class Upstreams(Protocol):
@@ -73,8 +73,9 @@ class BoardRequest:
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         authorization = await self.upstreams.authorization(self.repository, actions)
         renewed = False
-        for _ in range(_MAX_REDIRECTS):
-            credentials = authorization if endpoint.owns(url) else {}
+        redirects = 0
+        while redirects <= MAX_REDIRECTS:
+            credentials = credentials_for(endpoint, url, authorization)
             async with self.connections.request(
                 endpoint, method, url, self._headers(url, headers, credentials)
             ) as exchange:
@@ -84,8 +85,9 @@ class BoardRequest:
                     challenge = answer.header("www-authenticate")
                     authorization = await self.upstreams.renewed(self.repository, actions, challenge)
                     renewed = True
-                elif answer.status in (301, 302, 303, 307, 308) and location:
+                elif location and is_redirect(method, answer.status):
                     url = endpoint.followed(url, location)
+                    redirects += 1
                 else:
                     yield exchange
                     return

@@ -11,9 +11,9 @@ from http import HTTPStatus
 
 from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryError, UsageError
+from coordinator.registry.http_policy import RETRYABLE_STATUSES
 
 _MAX_MESSAGE_CHARS = 300
-RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 _CODE_BY_WORD = {
     "UNAUTHORIZED": "unauthorized",
     "DENIED": "denied",
@@ -94,7 +94,7 @@ def _code(status: int, word: str) -> str:
     # ECR answers 400 with `ImageTagAlreadyExistsException`; other registries' error codes contain IMMUTABLE.
     if "IMMUTABLE" in word or "AlreadyExists" in word:
         return "immutable"
-    if status in RETRIED:
+    if status in RETRYABLE_STATUSES:
         return "unavailable"
     return _CODE_BY_WORD.get(word) or _CODE_BY_STATUS.get(status) or ("unavailable" if status >= 500 else "refused")
 

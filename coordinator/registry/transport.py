@@ -22,7 +22,8 @@ from coordinator.errors import RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
 from coordinator.registry.endpoint import Endpoint, is_loopback
 from coordinator.registry.faults import CONNECT_SECONDS, Interruption, retry_after, translated
-from coordinator.registry.refusals import RETRIED, may_speak_https, no_registry, refusal
+from coordinator.registry.http_policy import MAX_REDIRECTS, RETRYABLE_STATUSES, credentials_for, is_redirect
+from coordinator.registry.refusals import may_speak_https, no_registry, refusal
 
 if TYPE_CHECKING:
     import httpx2
@@ -38,12 +39,10 @@ _MAX_PAUSE_S = 60.0
 # A registry on a NAS may hash a whole layer before it answers.
 _IO_TIMEOUT_S = 120.0
 _MAX_ANSWER_BYTES = 1024 * 1024
-_MAX_REDIRECTS = 5
 _FIRST_ERROR_STATUS = 400
 # 401 carries a challenge; 404 is a blob or a tag that does not exist yet.
 _USUAL_ERROR_STATUSES = frozenset({401, 404})
 _MAX_RENEWALS = 3
-_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,15 +194,17 @@ class Transport:
             self._introduced = True
 
     async def _send(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
-        """Send one request and follow the redirects of its answer. Credentials go only to the registry itself."""
+        """Send one request and follow the redirects of its answer, where it has no body."""
         url = request.url
-        for _ in range(_MAX_REDIRECTS):
-            credentials = authorization if self.endpoint.owns(url) else {}
+        for _ in range(MAX_REDIRECTS + 1):
+            credentials = credentials_for(self.endpoint, url, authorization)
             response = await self._exchange(request, url, {**request.headers, **credentials})
-            if response.status_code not in _REDIRECT_STATUSES or request.method not in {"GET", "HEAD"}:
+            if request.body or not is_redirect(request.method, response.status_code):
                 return response
             location = response.headers.get("location", "")
             await response.aclose()
+            if not location:
+                raise RegistryError(f"cannot {request.doing}: it redirects without an address", code="redirect")
             url = self.endpoint.followed(url, location)
         raise RegistryError(f"cannot {request.doing}: it redirects without an end", code="redirect")
 
@@ -250,7 +251,7 @@ class Transport:
         async def once() -> Answer:
             async with aclosing(await self._exchange(sent, sent.url, sent.headers)) as response:
                 answer = await self._answer(response, doing, _MAX_ANSWER_BYTES)
-            if answer.status in RETRIED:
+            if answer.status in RETRYABLE_STATUSES:
                 raise self._refusal(answer, doing)
             return answer
 
@@ -283,7 +284,7 @@ class Transport:
     def _refusal(self, answer: Answer, doing: str) -> Exception:
         """Return the error of a refusal, or an Interruption where the status may be retried."""
         error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
-        return Interruption(error, retry_after(answer.headers)) if answer.status in RETRIED else error
+        return Interruption(error, retry_after(answer.headers)) if answer.status in RETRYABLE_STATUSES else error
 
     def _pause(self, number: int, after: float) -> float:
         jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())

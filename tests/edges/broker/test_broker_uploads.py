@@ -181,6 +181,7 @@ async def test_an_upload_that_the_registry_lost_is_begun_again() -> None:
         (Reply(502, b"<html>" + b"x" * 200_000), 503, "502"),
         (Reply(500, b"x" * 100, cut=5), 503, "500"),
         (Reply(307, headers={"Location": "/v2/team/app/blobs/uploads/"}), 502, "in circles"),
+        (Reply(303, headers={"Location": "/v2/team/app/blobs/uploads/"}), 403, "see other (303)"),
     ],
 )
 async def test_the_registry_s_words_arrive_in_ours(reply, status, words) -> None:

@@ -19,7 +19,7 @@ from tests.edges.registry.scripted_registry import (
     error_reply,
     manifest_reply,
 )
-from tests.edges.registry.scripted_server import HostSelection, Reply, Script
+from tests.edges.registry.scripted_server import HostSelection, Reply, Script, scripted
 
 
 async def refused_code(script: Script, credential: Credential | None = None) -> ArchloomError:
@@ -105,6 +105,15 @@ async def test_refusals(reply: Reply, code: str) -> None:
     assert code == (await refused_code(after_ping(reply))).code
 
 
+async def test_redirect_without_an_address() -> None:
+    """It is said to be that, and the same address is not asked again."""
+    async with client(after_ping(Reply(302))) as (registry, server, _):
+        with pytest.raises(RegistryError, match="redirects without an address"):
+            await registry.get_manifest("app", DIGEST)
+
+    assert len(server.asked) == 2
+
+
 async def test_wrong_digest_header() -> None:
     """A HEAD that promises another digest than the bytes have is found out."""
     other = sha256(b"other")
@@ -139,6 +148,30 @@ async def test_check_push() -> None:
         with pytest.raises(RegistryError, match=r"cannot push to .*app: requested access is denied") as refused:
             await registry.check_push("app")
     assert refused.value.code == "denied"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_check_push_follows_redirects(status: int) -> None:
+    """The broker follows them too when the push begins; the upload's place is relative to where the POST arrived."""
+
+    def elsewhere(asked: HostSelection) -> Reply:
+        return Reply(202, headers={"Location": "2"}) if asked.method == "POST" else Reply(204)
+
+    async with scripted(elsewhere) as store:
+        redirect = Reply(status, headers={"Location": f"http://{store.host}/up/1"})
+        async with client(after_ping(redirect)) as (registry, _, _):
+            await registry.check_push("app")
+
+    assert store.lines() == ["POST /up/1", "DELETE /up/2"]
+
+
+async def test_check_push_stops_at_303() -> None:
+    """It would be a GET of something else."""
+    async with client(after_ping(Reply(303, headers={"Location": "/v2/other"}))) as (registry, server, _):
+        with pytest.raises(RegistryError, match=r"cannot push to .*app: see other \(303\)"):
+            await registry.check_push("app")
+
+    assert len(server.asked) == 2
 
 
 async def test_put_manifest() -> None:

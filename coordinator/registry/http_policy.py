@@ -1,0 +1,34 @@
+"""HTTP decisions that the registry client and the broker share: redirects, credentials, retryable statuses.
+
+The sending stays with each of them, because the client can send a body again and the broker, which relays one, cannot.
+Which URLs may be followed at all, and which are the registry's own, `Endpoint` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from coordinator.registry.endpoint import Endpoint
+
+# RFC 9110, section 15.4: 300 offers a choice, 304 is about caches.
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 4
+# 499 is nginx's status for a client that left, 522 Cloudflare's for an origin that it cannot connect to.
+RETRYABLE_STATUSES = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+
+
+def is_redirect(method: str, status: int) -> bool:
+    """Return whether a request *without a body* is sent again, with the same method, to its answer's `Location`.
+
+    303 asks for a GET of something else (RFC 9110, section 15.4.4): for any method but GET and HEAD it is a refusal.
+    """
+    return status in _REDIRECT_STATUSES and (status != HTTPStatus.SEE_OTHER or method in {"GET", "HEAD"})
+
+
+def credentials_for(endpoint: Endpoint, url: str, authorization: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the authorization headers to send to this URL: none where it is not on the registry itself.
+
+    All other headers of a request go wherever it is redirected: none of them is secret.
+    """
+    return authorization if endpoint.owns(url) else {}
