@@ -73,6 +73,10 @@ class Head:
         """Return the first value of the header, `""` where there is none."""
         return next((value for key, value in self.headers if key == name), "")
 
+    def all_values(self, name: str) -> str:
+        """Return all values of a list header, joined by commas (RFC 9110, section 5.3), `""` where there is none."""
+        return ", ".join(value for key, value in self.headers if key == name)
+
 
 class Source:
     """A reader with pushback for bytes that were read beyond the end of a message."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Protocol
 
 from coordinator.broker.grant import Grant, RefusalError
@@ -13,8 +14,9 @@ from coordinator.broker.upstream_connections import Connections, Exchange
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import Reference
 from coordinator.errors import RegistryError
+from coordinator.registry.auth import Authorization
 from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.http_policy import MAX_REDIRECTS, credentials_for, is_redirect
+from coordinator.registry.http_policy import MAX_REDIRECTS, MAX_RENEWALS, credentials_for, is_challenge, is_redirect
 from coordinator.registry.refusals import refusal
 
 _MAX_ERROR_BYTES = 64 * 1024
@@ -25,9 +27,9 @@ class Upstreams(Protocol):
 
     async def endpoint(self, registry: str) -> Endpoint: ...
 
-    async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Mapping[str, str]: ...
+    async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Authorization: ...
 
-    async def renewed(self, repository: Reference, actions: tuple[str, ...], challenge: str) -> Mapping[str, str]: ...
+    async def renewed(self, repository: Reference, refused: Authorization, challenges: str) -> Authorization | None: ...
 
     async def get_manifest(self, repository: Reference, digest: str) -> Manifest: ...
 
@@ -69,22 +71,24 @@ class BoardRequest:
     async def ask(
         self, method: str, url: str, actions: tuple[str, ...], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Exchange]:
-        """Send a request without a body and yield its answer. Follow redirects, and renew the token once on 401."""
+        """Send a request without a body and yield its answer, after redirects and renewals of the authorization."""
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         authorization = await self.upstreams.authorization(self.repository, actions)
-        renewed = False
-        redirects = 0
+        redirects = renewals = 0
         while redirects <= MAX_REDIRECTS:
-            credentials = credentials_for(endpoint, url, authorization)
+            credentials = credentials_for(endpoint, url, authorization.headers)
             async with self.connections.request(
                 endpoint, method, url, self._headers(url, headers, credentials)
             ) as exchange:
                 answer = exchange.answer
+                challenges = answer.all_values("www-authenticate")
                 location = answer.header("location")
-                if answer.status == 401 and not renewed and endpoint.owns(url):
-                    challenge = answer.header("www-authenticate")
-                    authorization = await self.upstreams.renewed(self.repository, actions, challenge)
-                    renewed = True
+                renewed = None
+                if renewals < MAX_RENEWALS and is_challenge(endpoint, url, answer.status, challenges):
+                    renewed = await self.upstreams.renewed(self.repository, authorization, challenges)
+                if renewed is not None:
+                    authorization = renewed
+                    renewals += 1
                 elif location and is_redirect(method, answer.status):
                     url = endpoint.followed(url, location)
                     redirects += 1
@@ -97,18 +101,16 @@ class BoardRequest:
     async def relay(self, method: str, url: str, actions: tuple[str, ...]) -> AsyncIterator[Exchange]:
         """Send a request with the board's own body, streamed, and yield its answer."""
         endpoint = await self.upstreams.endpoint(self.repository.registry)
-        credentials = await self.upstreams.authorization(self.repository, actions) if endpoint.owns(url) else {}
+        # An upload may go to another host: then no authorization is needed.
+        authorization = await self.upstreams.authorization(self.repository, actions) if endpoint.owns(url) else None
         content_type = self.head.header("content-type") or "application/octet-stream"
         content_headers = {"Content-Type": content_type}
         if self.head.header("content-range"):
             content_headers["Content-Range"] = self.head.header("content-range")
-        headers = self._headers(url, content_headers, credentials)
+        headers = self._headers(url, content_headers, authorization.headers if authorization is not None else {})
         async with self.connections.request(endpoint, method, url, headers, self.body) as exchange:
-            if exchange.answer.status == 401 and endpoint.owns(url):
-                challenge = exchange.answer.header("www-authenticate")
-                await self.upstreams.renewed(self.repository, actions, challenge)
-                # The token expired and the body is already consumed: the engine must send the blob again.
-                raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
+            if authorization is not None and exchange.answer.status == HTTPStatus.UNAUTHORIZED:
+                await self._renew(authorization, exchange.answer)
             yield exchange
 
     async def expect(self, exchange: Exchange, accepted: tuple[int, ...], doing: str) -> Head:
@@ -121,6 +123,16 @@ class BoardRequest:
         except WireError:
             body = b""
         raise refusal(answer.status, body, doing=doing, registry=self.repository.registry)
+
+    async def _renew(self, refused: Authorization, answer: Head) -> None:
+        """Renew the authorization of a request whose body is consumed. Raises RefusalError: the board is to send again.
+
+        Returns where the registry's refusal is final.
+        """
+        # A body is minutes on its way: even a token that was fetched for it may have expired when the registry looks.
+        expired = replace(refused, fresh=False)
+        if await self.upstreams.renewed(self.repository, expired, answer.all_values("www-authenticate")) is not None:
+            raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
 
     def _headers(self, url: str, extra: Mapping[str, str] | None, credentials: Mapping[str, str]) -> dict[str, str]:
         authority = url.partition("://")[2].partition("/")[0]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import Reference
 from coordinator.publish.registry_pool import Registries
+from coordinator.registry.auth import Authorization
 from coordinator.registry.endpoint import Endpoint
 
 
@@ -19,13 +18,13 @@ class Upstream:
     async def endpoint(self, registry: str) -> Endpoint:
         return (await self._registries.registry(registry)).endpoint
 
-    async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Mapping[str, str]:
+    async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Authorization:
         registry = await self._registries.registry(repository.registry)
         return await registry.authorization(repository.repository, actions)
 
-    async def renewed(self, repository: Reference, actions: tuple[str, ...], challenge: str) -> Mapping[str, str]:
+    async def renewed(self, repository: Reference, refused: Authorization, challenges: str) -> Authorization | None:
         registry = await self._registries.registry(repository.registry)
-        return await registry.refresh_authorization(repository.repository, actions, challenge)
+        return await registry.renewed_authorization(refused, challenges)
 
     async def get_manifest(self, repository: Reference, digest: str) -> Manifest:
         registry = await self._registries.registry(repository.registry)

@@ -19,7 +19,7 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import ACCEPT, LARGEST_MANIFEST, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryError
-from coordinator.registry.auth import CredentialSource
+from coordinator.registry.auth import Authorization, CredentialSource
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import Interruption
 from coordinator.registry.transport import Answer, Body, Request, Transport
@@ -75,22 +75,17 @@ class Registry:
         opened = await self._transport.ask(self._open_upload(repository, f"push to {self.name}/{repository}"))
         await self._cancel_upload(repository, opened)
 
-    async def authorization(self, repository: str, actions: tuple[str, ...]) -> dict[str, str]:
-        """Return headers that authorize a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
+    async def authorization(self, repository: str, actions: tuple[str, ...]) -> Authorization:
+        """Return the authorization for a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
         await self.check_reachable()
-        return (await self._transport.auth.authorization((_scope(repository, actions),))).headers
+        return await self._transport.auth.authorization((_scope(repository, actions),))
 
-    async def refresh_authorization(self, repository: str, actions: tuple[str, ...], challenge: str) -> dict[str, str]:
-        """Return new headers after a 401 with this `WWW-Authenticate` header. Call it at most once per request.
+    async def renewed_authorization(self, refused: Authorization, challenges: str) -> Authorization | None:
+        """Return another authorization after the registry refused this one, `None` where the refusal is final.
 
-        Raises RegistryError `unauthorized` where there is no other authorization: the refusal is final.
+        `challenges` is the `WWW-Authenticate` header of the refusal.
         """
-        auth = self._transport.auth
-        current = await auth.authorization((_scope(repository, actions),))
-        renewed = await auth.renewed(current, challenge)
-        if renewed is None:
-            raise RegistryError(f"{self.name} refuses our credentials for {repository}", code="unauthorized")
-        return renewed.headers
+        return await self._transport.auth.renewed(refused, challenges)
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest, `None` where the manifest does not exist or is hidden from us."""

@@ -1,4 +1,4 @@
-"""HTTP decisions that the registry client and the broker share: redirects, credentials, retryable statuses.
+"""HTTP decisions that the registry client and the broker share: redirects, challenges, credentials, retries.
 
 The sending stays with each of them, because the client can send a body again and the broker, which relays one, cannot.
 Which URLs may be followed at all, and which are the registry's own, `Endpoint` decides.
@@ -14,6 +14,8 @@ from coordinator.registry.endpoint import Endpoint
 # RFC 9110, section 15.4: 300 offers a choice, 304 is about caches.
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 4
+# For an expired token, and for scopes that the registry names. `Authenticator` says earlier that a refusal is final.
+MAX_RENEWALS = 3
 # 499 is nginx's status for a client that left, 522 Cloudflare's for an origin that it cannot connect to.
 RETRYABLE_STATUSES = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 
@@ -24,6 +26,16 @@ def is_redirect(method: str, status: int) -> bool:
     303 asks for a GET of something else (RFC 9110, section 15.4.4): for any method but GET and HEAD it is a refusal.
     """
     return status in _REDIRECT_STATUSES and (status != HTTPStatus.SEE_OTHER or method in {"GET", "HEAD"})
+
+
+def is_challenge(endpoint: Endpoint, url: str, status: int, challenges: str) -> bool:
+    """Return whether this answer asks for other credentials. `challenges` is its `WWW-Authenticate` header, or `""`.
+
+    403 with a challenge is a token whose scope does not suffice (RFC 6750, section 3.1). Only the registry itself may
+    ask, not a host that it redirects to.
+    """
+    asks = status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and bool(challenges))
+    return asks and endpoint.owns(url)
 
 
 def credentials_for(endpoint: Endpoint, url: str, authorization: Mapping[str, str]) -> Mapping[str, str]:

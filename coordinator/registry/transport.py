@@ -22,7 +22,14 @@ from coordinator.errors import RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
 from coordinator.registry.endpoint import Endpoint, is_loopback
 from coordinator.registry.faults import CONNECT_SECONDS, Interruption, retry_after, translated
-from coordinator.registry.http_policy import MAX_REDIRECTS, RETRYABLE_STATUSES, credentials_for, is_redirect
+from coordinator.registry.http_policy import (
+    MAX_REDIRECTS,
+    MAX_RENEWALS,
+    RETRYABLE_STATUSES,
+    credentials_for,
+    is_challenge,
+    is_redirect,
+)
 from coordinator.registry.refusals import may_speak_https, no_registry, refusal
 
 if TYPE_CHECKING:
@@ -42,7 +49,6 @@ _MAX_ANSWER_BYTES = 1024 * 1024
 _FIRST_ERROR_STATUS = 400
 # 401 carries a challenge; 404 is a blob or a tag that does not exist yet.
 _USUAL_ERROR_STATUSES = frozenset({401, 404})
-_MAX_RENEWALS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +166,10 @@ class Transport:
                 return response
             async with aclosing(response):
                 answer = await self._answer(response, request.doing, _MAX_ANSWER_BYTES)
+            challenges = answer.headers.get("www-authenticate", "")
             renewed = None
-            if _asks_for_authorization(answer, self.endpoint) and renewals < _MAX_RENEWALS:
-                renewed = await self.auth.renewed(authorization, answer.headers.get("www-authenticate", ""))
+            if renewals < MAX_RENEWALS and is_challenge(self.endpoint, answer.url, answer.status, challenges):
+                renewed = await self.auth.renewed(authorization, challenges)
             if renewed is None:
                 raise self._refusal(answer, request.doing)
             renewals += 1
@@ -289,12 +296,6 @@ class Transport:
     def _pause(self, number: int, after: float) -> float:
         jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())
         return min(max(jittered, after), _MAX_PAUSE_S)
-
-
-def _asks_for_authorization(answer: Answer, endpoint: Endpoint) -> bool:
-    # Accept a challenge only from the registry itself, not from a host it redirects to.
-    challenged = answer.status == 401 or (answer.status == 403 and "www-authenticate" in answer.headers)
-    return challenged and endpoint.owns(answer.url)
 
 
 def _without_credentials(url: str) -> str:

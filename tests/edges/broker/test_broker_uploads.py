@@ -163,6 +163,71 @@ async def test_a_token_that_runs_out_before_an_end_is_renewed_at_once() -> None:
     assert [one.authorization for one in of(upstream, "PUT")] == ["Bearer old", "Bearer new"]
 
 
+async def test_a_scope_that_the_registry_names_is_asked_for() -> None:
+    """403 with a challenge is a token that does not suffice (RFC 6750, section 3.1): the client renews it as well."""
+    async with with_tokens("narrow", "wide") as (board, upstream, script):
+        challenge = script.ping.headers["WWW-Authenticate"]
+        wider = f'{challenge},error="insufficient_scope",scope="repository:team/app:pull,push,delete"'
+        script.on(f"HEAD {REPOSITORY}/blobs/{sha256(LAYER)}", Reply(403, headers={"WWW-Authenticate": wider}), Reply())
+        answer = await board.ask("HEAD", f"/v2/push/blobs/{sha256(LAYER)}")
+
+    assert answer.status == 200
+    assert [one.authorization for one in of(upstream, "HEAD")] == ["Bearer narrow", "Bearer wide"]
+    scopes = [[value for name, value in one.query if name == "scope"] for one in upstream.asked if one.path == "/token"]
+    assert scopes[-1] == ["repository:team/app:pull,push,delete", "repository:team/app:pull,push"]
+    assert board.grant.refusal is None
+
+
+async def test_a_challenge_in_two_headers_is_read_whole() -> None:
+    """A registry that offers Basic first and Bearer in a second header gets its token."""
+    async with with_tokens("old", "new") as (board, upstream, script):
+        both = {"WWW-Authenticate": "Basic realm=r", "www-authenticate": script.ping.headers["WWW-Authenticate"]}
+        script.on(f"PUT {PLACE}", Reply(401, headers=both), Reply(201))
+        put = await board.ask("PUT", f"{await board.upload()}?digest={sha256(LAYER)}")
+
+    assert put.status == 201
+    assert [one.authorization for one in of(upstream, "PUT")] == ["Bearer old", "Bearer new"]
+
+
+async def test_a_final_401_has_the_registry_s_words_and_a_hint() -> None:
+    """As the client says it: what the registry answers, and how to log in. A fresh token is not fetched again."""
+    async with with_tokens("one", "two") as (board, upstream, script):
+        said = refused(401, "UNAUTHORIZED", "no such user")
+        said.headers |= script.ping.headers
+        script.on(f"POST {REPOSITORY}/blobs/uploads/", said)
+        answer = await board.ask("POST", "/v2/push/blobs/uploads/")
+
+    assert (answer.status, upstream.lines().count("GET /token")) == (403, 1)
+    assert answer.message.endswith("no such user (401 UNAUTHORIZED)")
+    assert board.grant.refusal is not None
+    assert (board.grant.refusal.code, board.grant.refusal.hint) == ("unauthorized", f"docker login {upstream.host}")
+
+
+async def test_credentials_that_are_refused_have_the_registry_s_words() -> None:
+    """A Basic password has no other to try."""
+    said = refused(401, "UNAUTHORIZED", "wrong password")
+    said.headers["WWW-Authenticate"] = "Basic realm=r"
+    script = Script().on(f"POST {REPOSITORY}/blobs/uploads/", said)
+    script.ping = Reply(401, headers={"WWW-Authenticate": "Basic realm=r"})
+    async with pushing(script, ANN) as (board, upstream):
+        await board.ask("POST", "/v2/push/blobs/uploads/")
+
+    assert board.grant.refusal is not None
+    assert board.grant.refusal.message.endswith("wrong password (401 UNAUTHORIZED)")
+    assert board.grant.refusal.hint == f"docker login {upstream.host}"
+
+
+async def test_a_layer_that_is_forbidden_is_not_sent_again() -> None:
+    """403 under a body is final, also with a challenge: the request that began the upload could have renewed."""
+    async with with_tokens("one", "two") as (board, _, script):
+        said = refused(403, "DENIED", "the quota is used up")
+        said.headers |= script.ping.headers
+        script.on(f"PATCH {PLACE}", said)
+        answer = await board.ask("PATCH", await board.upload(), LAYER)
+
+    assert (answer.status, "quota" in answer.message) == (403, True)
+
+
 async def test_an_upload_that_the_registry_lost_is_begun_again() -> None:
     """A registry that restarted knows no uploads: the engine is told to try, not to give up."""
     script = Script().on(f"PATCH {PLACE}", refused(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))

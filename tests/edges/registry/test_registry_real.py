@@ -149,7 +149,7 @@ async def test_check_push(ours: Registry, repository: str, registry: Service) ->
     await ours.check_reachable()
     await ours.check_push(repository)
 
-    assert await ours.authorization(repository, ("pull", "push")) == {}
+    assert (await ours.authorization(repository, ("pull", "push"))).headers == {}
     assert ours.endpoint.url == f"http://{registry.address}"
 
 

@@ -47,7 +47,7 @@ async def test_bearer_flow() -> None:
 
     got = f"GET /v2/app/manifests/{DIGEST}"
     assert ["GET /v2/", "GET /token", got, got] == server.lines()
-    assert shown == {"Authorization": "Bearer good"}
+    assert shown.headers == {"Authorization": "Bearer good"}
     assert ("service", "s, t") in server.asked[1].query
 
 
@@ -75,21 +75,23 @@ async def test_endless_401() -> None:
     assert (refused.value.code, len(server.asked), pauses.seconds) == ("unauthorized", 3, [])
 
 
-async def test_refresh_authorization() -> None:
-    """Who does requests of its own gets new headers for a refused token; Basic credentials have none."""
+async def test_renewed_authorization() -> None:
+    """Who does requests of its own gets another authorization for a refused one; Basic credentials have none."""
     host = [""]
     async with client(token_registry(["one", "two"], {"one"}, PING, host)) as (registry, server, _):
         host[0] = server.host
         await registry.authorization("app", PUSH)
-        renewed = await registry.refresh_authorization("app", PUSH, "")
+        kept = await registry.authorization("app", PUSH)
+        renewed = await registry.renewed_authorization(kept, "")
 
-        assert renewed == {"Authorization": "Bearer two"}
+        assert renewed is not None
+        assert renewed.headers == {"Authorization": "Bearer two"}
 
     basic = Reply(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
     async with client(lambda _: basic, ANN) as (registry, _, _):
-        assert (await registry.authorization("app", PUSH))["Authorization"].startswith("Basic ")
-        with pytest.raises(RegistryError, match="refuses our credentials"):
-            await registry.refresh_authorization("app", PUSH, 'Basic realm="r"')
+        shown = await registry.authorization("app", PUSH)
+        assert shown.headers["Authorization"].startswith("Basic ")
+        assert await registry.renewed_authorization(shown, 'Basic realm="r"') is None
 
 
 async def test_token_server_is_busy() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.registry.endpoint import resolve
-from coordinator.registry.http_policy import credentials_for, is_redirect
+from coordinator.registry.http_policy import credentials_for, is_challenge, is_redirect
 
 NAS = resolve(RegistrySettings(host="nas.lan:5000"))
 AUTHORIZATION = {"Authorization": "Basic c2VjcmV0"}
@@ -41,3 +41,13 @@ def test_other_statuses_are_answers(method: str, status: int) -> None:
 def test_credentials_go_to_the_registry_itself(url: str, shown: bool) -> None:  # noqa: FBT001
     """Another port, scheme or name is another server."""
     assert credentials_for(NAS, url, AUTHORIZATION) == (AUTHORIZATION if shown else {})
+
+
+@pytest.mark.parametrize(
+    ("status", "challenges", "expected"),
+    [(401, "Basic", True), (401, "", True), (403, "Bearer", True), (403, "", False), (200, "Basic", False)],
+)
+def test_challenges_come_from_the_registry_itself(status: int, challenges: str, expected: bool) -> None:  # noqa: FBT001
+    """401 is one even without its header, 403 only with it; no other host is answered."""
+    assert is_challenge(NAS, "https://nas.lan:5000/v2/", status, challenges) == expected
+    assert not is_challenge(NAS, "https://cdn.example.org/x", status, challenges)
