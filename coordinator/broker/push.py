@@ -68,7 +68,7 @@ async def _begin(call: BoardRequest, reply: Reply) -> None:
     async with call.ask("POST", url, PUSH) as exchange:
         head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
         name = secrets.token_hex(16)
-        call.grant.uploads[name] = Upload(await call.followed(url, head.header("location")))
+        call.grant.uploads[name] = Upload(await call.followed(exchange.url, head.header("location")))
     await reply.small(202, _upload_headers(name, "0-0"))
 
 
@@ -78,7 +78,7 @@ async def _patch(call: BoardRequest, upload: Upload, name: str, reply: Reply) ->
         head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
         # The distribution-spec requires a Location in every answer; without one, keep the previous URL.
         if head.header("location"):
-            upload.url = await call.followed(upload.url, head.header("location"))
+            upload.url = await call.followed(exchange.url, head.header("location"))
         span = head.header("range") or "0-0"
     await reply.small(202, _upload_headers(name, span))
 

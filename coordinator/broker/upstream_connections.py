@@ -36,8 +36,9 @@ class _Link:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One answered request. `body` is the unread body of the answer."""
+    """One answered request. `body` is the unread body of the answer, `url` where it came from, after redirects."""
 
+    url: str
     answer: Head
     body: Body
 
@@ -75,7 +76,7 @@ class Connections:
         """
         place = _place(endpoint, url)
         link, answer, whole = await self._exchange(place, method, url, headers, body)
-        exchange = Exchange(answer, Body(link.source, answer.framing))
+        exchange = Exchange(url, answer, Body(link.source, answer.framing))
         done = False
         try:
             yield exchange

@@ -75,6 +75,25 @@ async def test_credentials_stay_on_the_registry_s_own_host() -> None:
     assert [(one.path, one.authorization, one.body) for one in store.asked] == [("/put/1", "", LAYER)]
 
 
+async def test_an_upload_s_place_is_relative_to_where_it_was_opened() -> None:
+    """A registry that redirects the opening elsewhere keeps the upload there (RFC 9110, section 10.2.2)."""
+
+    def elsewhere(asked: HostSelection) -> Reply:
+        if asked.method == "POST":
+            return Reply(202, headers={"Location": "/put/1"})
+        return Reply(202 if asked.method == "PATCH" else 201, headers={"Location": "2"})
+
+    async with scripted(elsewhere) as store:
+        redirect = Reply(307, headers={"Location": f"http://{store.host}/open"})
+        async with pushing(Script().on(f"POST {REPOSITORY}/blobs/uploads/", redirect)) as (board, upstream):
+            patched = await board.ask("PATCH", await board.upload(), LAYER)
+            put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(LAYER)}")
+
+    assert (patched.status, put.status) == (202, 201)
+    assert store.lines() == ["POST /open", "PATCH /put/1", "PUT /put/2"]
+    assert not of(upstream, "PATCH")
+
+
 async def test_a_host_it_was_sent_to_cannot_ask_for_credentials() -> None:
     """Only the registry itself is answered when it says 401."""
     async with scripted(lambda _: Reply(401, headers={"WWW-Authenticate": "Basic realm=r"})) as store:
