@@ -14,10 +14,9 @@ from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
 CONNECT_SECONDS = 10.0
-# OpenSSL's reasons where the server answers a TLS handshake with plain HTTP.
-_PLAIN_HTTP_REASONS = frozenset(
-    {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
-)
+# OpenSSL's reasons where a server answers a TLS handshake with plain HTTP: the first in 3.0 and 4.0, the second in 3.2
+# (https://github.com/urllib3/urllib3/pull/3271). HTTP_REQUEST is what a *server* reports of a client without TLS.
+_PLAIN_HTTP_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 class Interruption(Exception):  # noqa: N818 - not an error yet: another try may succeed
