@@ -14,6 +14,7 @@ from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import LARGEST_MANIFEST, read_manifest
 from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PUSH
+from coordinator.registry.http_policy import CHUNK_ACCEPTED, UPLOAD_ENDED, UPLOAD_OPENED
 
 _UPLOADS = "uploads/"
 _PUSH_PATH = "/v2/push"
@@ -66,7 +67,7 @@ async def _begin(call: BoardRequest, reply: Reply) -> None:
     # Answer a `mount=` query with an ordinary upload: its `from` is a virtual name of the broker.
     url = await call.url("blobs/uploads/")
     async with call.ask("POST", url, PUSH) as exchange:
-        head = await call.expect(exchange, (202,), f"push to {call.repository.name}")
+        head = await call.expect(exchange, UPLOAD_OPENED, f"push to {call.repository.name}")
         name = secrets.token_hex(16)
         call.grant.uploads[name] = Upload(await call.followed(exchange.url, head.header("location")))
     await reply.small(202, _upload_headers(name, "0-0"))
@@ -74,9 +75,9 @@ async def _begin(call: BoardRequest, reply: Reply) -> None:
 
 async def _patch(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
     async with call.relay("PATCH", upload.url, PUSH) as exchange:
-        # ECR answers 201.
-        head = await call.expect(exchange, (201, 202, 204), f"push a layer to {call.repository.name}")
-        # The distribution-spec requires a Location in every answer; without one, keep the previous URL.
+        head = await call.expect(exchange, CHUNK_ACCEPTED, f"push a layer to {call.repository.name}")
+        # The next request goes to the Location of this answer, which the distribution-spec requires ("Pushing a blob in
+        # chunks"). Without one, keep the previous URL.
         if head.header("location"):
             upload.url = await call.followed(exchange.url, head.header("location"))
         span = head.header("range") or "0-0"
@@ -92,7 +93,7 @@ async def _finish(call: BoardRequest, upload: Upload, name: str, reply: Reply) -
     # Most engines have sent all bytes by PATCH, and a PUT without a body can be repeated with a fresh token.
     asking = call.ask("PUT", url, PUSH) if call.body.over else call.relay("PUT", url, PUSH)
     async with asking as exchange:
-        await call.expect(exchange, (201, 204), f"finish a layer in {call.repository.name}")
+        await call.expect(exchange, UPLOAD_ENDED, f"finish a layer in {call.repository.name}")
     # Another connection of the job may have finished the same upload.
     call.grant.uploads.pop(name, None)
     await reply.small(201, {"Location": f"{_PUSH_PATH}/blobs/{digest}", "Docker-Content-Digest": digest})

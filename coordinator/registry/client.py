@@ -22,6 +22,7 @@ from coordinator.errors import RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import Interruption
+from coordinator.registry.http_policy import UPLOAD_ENDED, UPLOAD_OPENED
 from coordinator.registry.transport import Answer, Body, Request, Transport
 
 T = TypeVar("T")
@@ -208,7 +209,8 @@ class Registry:
                 return False
             raise
         if answer.status == 202:
-            # distribution-spec: a registry that does not mount the blob opens an upload instead.
+            # A registry that cannot mount the blob opens an upload instead
+            # (distribution-spec, "Mounting a blob from another repository").
             await self._cancel_upload(repository, answer)
         return answer.status == 201
 
@@ -224,7 +226,7 @@ class Registry:
                 method="PUT",
                 # The query of a Location is the registry's upload state: append to it and change nothing.
                 url=f"{location}{'&' if '?' in location else '?'}digest={digest}",
-                accepted=(200, 201, 204),
+                accepted=UPLOAD_ENDED,
                 scopes=(_scope(repository, PUSH),),
                 headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
                 body=lambda: _exactly(chunks(), size, digest),
@@ -260,7 +262,7 @@ class Registry:
             doing=doing,
             method="POST",
             url=f"{self.endpoint.url}/v2/{repository}/blobs/uploads/",
-            accepted=(202,),
+            accepted=UPLOAD_OPENED,
             scopes=(_scope(repository, PUSH),),
         )
 

@@ -18,6 +18,11 @@ MAX_REDIRECTS = 4
 MAX_RENEWALS = 3
 # 499 is nginx's status for a client that left, 522 Cloudflare's for an origin that it cannot connect to.
 RETRYABLE_STATUSES = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+# distribution-spec, "Pushing a blob in chunks": 202 opens an upload and accepts a chunk, 201 ends it.
+# Registries deviate: ECR accepts a chunk with 201.
+UPLOAD_OPENED = (202,)
+CHUNK_ACCEPTED = (201, 202, 204)
+UPLOAD_ENDED = (200, 201, 204)
 
 
 def is_redirect(method: str, status: int) -> bool:

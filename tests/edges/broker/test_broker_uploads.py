@@ -39,6 +39,17 @@ async def test_a_body_in_one_put_is_relayed_too() -> None:
     assert of(upstream, "PUT")[0].body == LAYER
 
 
+@pytest.mark.parametrize(("chunk", "end"), [(201, 200), (202, 201), (204, 204)])
+async def test_a_registry_may_say_yes_in_other_ways(chunk, end) -> None:
+    """ECR says 201 to a chunk; the engine reads what the distribution-spec says."""
+    script = Script().on(f"PATCH {PLACE}", Reply(chunk)).on(f"PUT {PLACE}", Reply(end))
+    async with pushing(script) as (board, _):
+        patched = await board.ask("PATCH", await board.upload(), LAYER)
+        put = await board.ask("PUT", f"{patched.headers['location']}?digest={sha256(LAYER)}")
+
+    assert (patched.status, put.status) == (202, 201)
+
+
 async def test_an_upload_that_is_ended_twice_at_once_is_ended() -> None:
     """An engine that lost its connection ends the upload again on another, while the first end is under way."""
     both = asyncio.Barrier(2)
