@@ -10,36 +10,36 @@ from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError
 
 
-async def mount(call: BoardRequest) -> bool:
+async def mount(request: BoardRequest) -> bool:
     """Mount the requested blob from a base of the job into the pushed repository, and return whether it is mounted.
 
     A refusal is no error: the board can still send the blob.
     """
-    grant = call.grant
+    grant = request.grant
     # An engine asks for several layers at once. One mount at a time: after the first refusal no other is tried.
     async with grant.mounting:
         if grant.mountable is None:
-            grant.mountable = await _layers(call)
-        source = grant.mountable.get(call.rest)
+            grant.mountable = await _layers(request)
+        source = grant.mountable.get(request.rest)
         if source is None:
             return False
         mounted = False
         with contextlib.suppress(ArchloomError):
-            mounted = await call.upstreams.mount_blob(call.repository, call.rest, source)
+            mounted = await request.upstreams.mount_blob(request.repository, request.rest, source)
         if not mounted:
             grant.mountable = {}
         return mounted
 
 
-async def _layers(call: BoardRequest) -> dict[str, Reference]:
+async def _layers(request: BoardRequest) -> dict[str, Reference]:
     """Return the bases by the digests that their manifests name.
 
     Other blobs of the bases' repositories are not mounted: a board must not reach them by guessing digests.
     """
     sources: dict[str, Reference] = {}
-    for base in call.grant.mount_from:
-        if base.registry == call.repository.registry:
+    for base in request.grant.mount_from:
+        if base.registry == request.repository.registry:
             with contextlib.suppress(ArchloomError):
-                manifest = await call.upstreams.get_manifest(base, base.digest)
+                manifest = await request.upstreams.get_manifest(base, base.digest)
                 sources |= dict.fromkeys(named_by(manifest), base)
     return sources

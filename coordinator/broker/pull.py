@@ -11,26 +11,26 @@ from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PULL
 
 
-async def answer(call: BoardRequest, reply: Reply) -> None:
+async def answer(request: BoardRequest, reply: Reply) -> None:
     """Answer one request to a base's repository. Raises RefusalError, or RegistryError where the registry refuses."""
     # Keyed by the whole reference: two bases may be in one repository.
-    readable = call.grant.readable.setdefault(str(call.repository), {call.repository.digest})
-    if call.head.method not in ("GET", "HEAD"):
+    readable = request.grant.readable.setdefault(str(request.repository), {request.repository.digest})
+    if request.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
-    if not is_digest(call.rest) or call.rest not in readable:
-        raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: the job's base is {call.repository.digest}")
-    if call.kind == "manifests":
-        manifest = await call.upstreams.get_manifest(call.repository, call.rest)
+    if not is_digest(request.rest) or request.rest not in readable:
+        raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: the job's base is {request.repository.digest}")
+    if request.kind == "manifests":
+        manifest = await request.upstreams.get_manifest(request.repository, request.rest)
         readable |= named_by(manifest)
         headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}
         await reply.small(200, headers, manifest.raw)
     else:
-        url = await call.url(f"blobs/{call.rest}")
+        url = await request.url(f"blobs/{request.rest}")
         # After a broken connection an engine asks for the missing bytes of a layer.
-        byte_range = call.head.header("range")
-        async with call.ask(call.head.method, url, PULL, {"Range": byte_range} if byte_range else {}) as exchange:
-            head = await call.expect(exchange, (200, 206, 416), f"pull a layer of {call.repository.name}")
-            headers = {"Docker-Content-Digest": call.rest, "Content-Type": "application/octet-stream"}
+        byte_range = request.head.header("range")
+        async with request.ask(request.head.method, url, PULL, {"Range": byte_range} if byte_range else {}) as exchange:
+            head = await request.expect(exchange, (200, 206, 416), f"pull a layer of {request.repository.name}")
+            headers = {"Docker-Content-Digest": request.rest, "Content-Type": "application/octet-stream"}
             if head.header("content-range"):
                 headers["Content-Range"] = head.header("content-range")
             await reply.relay(exchange, headers)

@@ -20,118 +20,118 @@ _UPLOADS = "uploads/"
 _PUSH_PATH = "/v2/push"
 
 
-async def answer(call: BoardRequest, reply: Reply) -> None:
+async def answer(request: BoardRequest, reply: Reply) -> None:
     """Answer one request to the repository `push`. Raises RefusalError, or RegistryError where the registry refuses."""
-    method = call.head.method
-    if call.kind == "manifests":
-        await (_put_manifest if method == "PUT" else _show_manifest)(call, reply)
-    elif call.rest.startswith(_UPLOADS):
-        await _upload(call, reply)
-    elif method == "HEAD" and is_digest(call.rest):
-        await _head_blob(call, reply)
+    method = request.head.method
+    if request.kind == "manifests":
+        await (_put_manifest if method == "PUT" else _show_manifest)(request, reply)
+    elif request.rest.startswith(_UPLOADS):
+        await _upload(request, reply)
+    elif method == "HEAD" and is_digest(request.rest):
+        await _head_blob(request, reply)
     else:
         raise RefusalError(405, "UNSUPPORTED", f"archloom: a job does not {method} blobs it pushes")
 
 
-async def _head_blob(call: BoardRequest, reply: Reply) -> None:
+async def _head_blob(request: BoardRequest, reply: Reply) -> None:
     # Before an engine compresses and sends a layer of a base, it asks for the digest that it pulled.
-    if await _show_blob(call, reply) or (await mount(call) and await _show_blob(call, reply)):
+    if await _show_blob(request, reply) or (await mount(request) and await _show_blob(request, reply)):
         return
     raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
 
 
-async def _show_blob(call: BoardRequest, reply: Reply) -> bool:
+async def _show_blob(request: BoardRequest, reply: Reply) -> bool:
     """Answer with the blob's head where the repository has it, and return whether it does."""
-    url = await call.url(f"blobs/{call.rest}")
-    async with call.ask("HEAD", url, PUSH) as exchange:
-        head = await call.expect(exchange, (200, 404), f"look for a layer in {call.repository.name}")
+    url = await request.url(f"blobs/{request.rest}")
+    async with request.ask("HEAD", url, PUSH) as exchange:
+        head = await request.expect(exchange, (200, 404), f"look for a layer in {request.repository.name}")
         if head.status == 200:
             kind = "application/octet-stream"
-            await reply.relay(exchange, {"Docker-Content-Digest": call.rest, "Content-Type": kind})
+            await reply.relay(exchange, {"Docker-Content-Digest": request.rest, "Content-Type": kind})
         return head.status == 200
 
 
-async def _upload(call: BoardRequest, reply: Reply) -> None:
-    match call.head.method, call.rest.removeprefix(_UPLOADS):
+async def _upload(request: BoardRequest, reply: Reply) -> None:
+    match request.head.method, request.rest.removeprefix(_UPLOADS):
         case "POST", "":
-            await _begin(call, reply)
+            await _begin(request, reply)
         case "PATCH", name:
-            await _patch(call, _upload_of(call, name), name, reply)
+            await _patch(request, _upload_of(request, name), name, reply)
         case "PUT", name:
-            await _finish(call, _upload_of(call, name), name, reply)
+            await _finish(request, _upload_of(request, name), name, reply)
         case method, _:
             raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not served")
 
 
-async def _begin(call: BoardRequest, reply: Reply) -> None:
+async def _begin(request: BoardRequest, reply: Reply) -> None:
     # Answer a `mount=` query with an ordinary upload: its `from` is a virtual name of the broker.
-    url = await call.url("blobs/uploads/")
-    async with call.ask("POST", url, PUSH) as exchange:
-        head = await call.expect(exchange, UPLOAD_OPENED, f"push to {call.repository.name}")
+    url = await request.url("blobs/uploads/")
+    async with request.ask("POST", url, PUSH) as exchange:
+        head = await request.expect(exchange, UPLOAD_OPENED, f"push to {request.repository.name}")
         name = secrets.token_hex(16)
-        call.grant.uploads[name] = Upload(await call.followed(exchange.url, head.header("location")))
+        request.grant.uploads[name] = Upload(await request.followed(exchange.url, head.header("location")))
     await reply.small(202, _upload_headers(name, "0-0"))
 
 
-async def _patch(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
-    async with call.relay("PATCH", upload.url, PUSH) as exchange:
-        head = await call.expect(exchange, CHUNK_ACCEPTED, f"push a layer to {call.repository.name}")
+async def _patch(request: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
+    async with request.relay("PATCH", upload.url, PUSH) as exchange:
+        head = await request.expect(exchange, CHUNK_ACCEPTED, f"push a layer to {request.repository.name}")
         # The next request goes to the Location of this answer, which the distribution-spec requires ("Pushing a blob in
         # chunks"). Without one, keep the previous URL.
         if head.header("location"):
-            upload.url = await call.followed(exchange.url, head.header("location"))
+            upload.url = await request.followed(exchange.url, head.header("location"))
         span = head.header("range") or "0-0"
     await reply.small(202, _upload_headers(name, span))
 
 
-async def _finish(call: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
-    digest = parse_qs(call.query).get("digest", [""])[0]
+async def _finish(request: BoardRequest, upload: Upload, name: str, reply: Reply) -> None:
+    digest = parse_qs(request.query).get("digest", [""])[0]
     if not is_digest(digest):
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: '{digest}' is not a sha256 digest")
     separator = "&" if "?" in upload.url else "?"
     url = f"{upload.url}{separator}{urlencode({'digest': digest})}"
     # Most engines have sent all bytes by PATCH, and a PUT without a body can be repeated with a fresh token.
-    asking = call.ask("PUT", url, PUSH) if call.body.over else call.relay("PUT", url, PUSH)
+    asking = request.ask("PUT", url, PUSH) if request.body.over else request.relay("PUT", url, PUSH)
     async with asking as exchange:
-        await call.expect(exchange, UPLOAD_ENDED, f"finish a layer in {call.repository.name}")
+        await request.expect(exchange, UPLOAD_ENDED, f"finish a layer in {request.repository.name}")
     # Another connection of the job may have finished the same upload.
-    call.grant.uploads.pop(name, None)
+    request.grant.uploads.pop(name, None)
     await reply.small(201, {"Location": f"{_PUSH_PATH}/blobs/{digest}", "Docker-Content-Digest": digest})
 
 
-async def _put_manifest(call: BoardRequest, reply: Reply) -> None:
+async def _put_manifest(request: BoardRequest, reply: Reply) -> None:
     try:
-        raw = await call.body.whole(LARGEST_MANIFEST)
+        raw = await request.body.whole(LARGEST_MANIFEST)
     except TooLargeError as error:
         raise RefusalError(413, "SIZE_INVALID", f"archloom: the manifest is {error}") from error
-    manifest = read_manifest(raw, call.head.header("content-type"), "the pushed manifest")
-    by_digest = is_digest(call.rest)
-    if by_digest and call.rest != manifest.digest:
+    manifest = read_manifest(raw, request.head.header("content-type"), "the pushed manifest")
+    by_digest = is_digest(request.rest)
+    if by_digest and request.rest != manifest.digest:
         raise RefusalError(400, "DIGEST_INVALID", f"archloom: these bytes are {manifest.digest}")
-    await call.upstreams.put_manifest(call.repository, manifest)
+    await request.upstreams.put_manifest(request.repository, manifest)
     pushed = PushedManifest(manifest.digest, manifest.media_type, len(raw))
-    call.grant.manifests[manifest.digest] = pushed
+    request.grant.manifests[manifest.digest] = pushed
     if not by_digest:
-        call.grant.manifests[call.rest] = pushed
-        call.grant.pushed = pushed
+        request.grant.manifests[request.rest] = pushed
+        request.grant.pushed = pushed
     await reply.small(
         201, {"Location": f"{_PUSH_PATH}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
     )
 
 
-async def _show_manifest(call: BoardRequest, reply: Reply) -> None:
+async def _show_manifest(request: BoardRequest, reply: Reply) -> None:
     """Answer with a manifest that this job has pushed. Other manifests of the repository are not served."""
-    pushed = call.grant.manifests.get(call.rest)
-    if call.head.method not in ("GET", "HEAD"):
-        raise RefusalError(405, "UNSUPPORTED", f"archloom: {call.head.method} of a manifest is not served")
+    pushed = request.grant.manifests.get(request.rest)
+    if request.head.method not in ("GET", "HEAD"):
+        raise RefusalError(405, "UNSUPPORTED", f"archloom: {request.head.method} of a manifest is not served")
     if pushed is None:
         raise RefusalError(404, "MANIFEST_UNKNOWN", "archloom: this job has not pushed it")
-    manifest = await call.upstreams.get_manifest(call.repository, pushed.digest)
+    manifest = await request.upstreams.get_manifest(request.repository, pushed.digest)
     await reply.small(200, {"Content-Type": pushed.media_type, "Docker-Content-Digest": pushed.digest}, manifest.raw)
 
 
-def _upload_of(call: BoardRequest, name: str) -> Upload:
-    upload = call.grant.uploads.get(name)
+def _upload_of(request: BoardRequest, name: str) -> Upload:
+    upload = request.grant.uploads.get(name)
     if upload is None:
         raise RefusalError(404, "BLOB_UPLOAD_UNKNOWN", "archloom: no such upload of this job")
     return upload

@@ -139,7 +139,7 @@ class Broker:
         repository = grant.push if name == PUSH else grant.bases.get(name)
         if route is None or repository is None:
             raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
-        call = BoardRequest(
+        request = BoardRequest(
             grant=grant,
             repository=repository,
             kind=route[2],
@@ -151,7 +151,7 @@ class Broker:
             connections=self._connections,
         )
         try:
-            await (broker_push if name == PUSH else pull).answer(call, reply)
+            await (broker_push if name == PUSH else pull).answer(request, reply)
         except ArchloomError as error:
             grant.refused(error)
             raise _as_refusal(error) from error
