@@ -18,7 +18,7 @@ import h11
 
 PIECE = 256 * 1024
 # A peer that neither sends nor accepts a byte of a body for this long counts as dead.
-SILENCE_S = 300.0
+IDLE_TIMEOUT_S = 300.0
 _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096
@@ -43,7 +43,7 @@ class TooLargeError(Exception):
     """A body that must be read whole is larger than its limit."""
 
 
-class Ends(StrEnum):
+class BodyEnd(StrEnum):
     """How the end of a body is recognised (RFC 9112, section 6.3)."""
 
     EMPTY = "empty"
@@ -54,7 +54,7 @@ class Ends(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    ends: Ends
+    end: BodyEnd
     length: int = 0
 
 
@@ -83,22 +83,22 @@ class Source:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._kept = b""
+        self._unread = b""
 
     @property
-    def ahead(self) -> bool:
+    def has_unread(self) -> bool:
         """Whether there are bytes beyond the end of the last message."""
-        return bool(self._kept)
+        return bool(self._unread)
 
-    async def some(self) -> bytes:
+    async def read_some(self) -> bytes:
         """Return some bytes, none only at the end."""
-        if self._kept:
-            data, self._kept = self._kept, b""
+        if self._unread:
+            data, self._unread = self._unread, b""
             return data
         return await self._reader.read(PIECE)
 
-    def take_back(self, data: bytes) -> None:
-        self._kept = data + self._kept
+    def unread(self, data: bytes) -> None:
+        self._unread = data + self._unread
 
 
 async def read_request(source: Source) -> Head | None:
@@ -115,7 +115,7 @@ async def read_request(source: Source) -> Head | None:
     if encodings and (lengths or encodings != ["chunked"]):
         # Two parsers could disagree on where this request ends: request smuggling (RFC 9112, section 6.1).
         raise WireError("Transfer-Encoding together with Content-Length, or other than chunked")
-    framing = Framing(Ends.CHUNKS) if encodings else _by_length(lengths)
+    framing = Framing(BodyEnd.CHUNKS) if encodings else _by_length(lengths)
     return Head(
         method=event.method.decode(),
         target=event.target.decode(),
@@ -134,18 +134,19 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
         raise WireError("the connection was closed before an answer")
     headers = _texts(event.headers)
     if method == "HEAD" or event.status_code in (204, 304):
-        framing = Framing(Ends.EMPTY)
+        framing = Framing(BodyEnd.EMPTY)
     elif _has(headers, "transfer-encoding", "chunked"):
-        framing = Framing(Ends.CHUNKS)
+        # It overrides Content-Length. h11 has refused every other transfer coding.
+        framing = Framing(BodyEnd.CHUNKS)
     else:
         lengths = [value for name, value in headers if name == "content-length"]
-        framing = _by_length(lengths) if lengths else Framing(Ends.CLOSE)
+        framing = _by_length(lengths) if lengths else Framing(BodyEnd.CLOSE)
     return Head(
         status=event.status_code,
         headers=headers,
         framing=framing,
         keep_alive=event.http_version == b"1.1"
-        and framing.ends is not Ends.CLOSE
+        and framing.end is not BodyEnd.CLOSE
         and not _has(headers, "connection", "close"),
     )
 
@@ -153,14 +154,14 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
 class Body:
     """The body of one message, read once. `over`: its end has been read, so another message may follow.
 
-    Reading fails where no byte arrives for `silence` seconds.
+    Reading fails where no byte arrives for `idle_timeout` seconds.
     """
 
-    def __init__(self, source: Source, framing: Framing, silence: float = SILENCE_S) -> None:
+    def __init__(self, source: Source, framing: Framing, idle_timeout: float = IDLE_TIMEOUT_S) -> None:
         self.framing = framing
-        self.over = framing.ends is Ends.EMPTY
+        self.over = framing.end is BodyEnd.EMPTY
         self._source = source
-        self._silence = silence
+        self._idle_timeout = idle_timeout
         self._left = framing.length
         self._chunks = ChunkedEnd()
 
@@ -168,11 +169,11 @@ class Body:
         """Yield the raw bytes, chunk framing included. Raises WireError where they end early or stop arriving."""
         while not self.over:
             piece = await self._some()
-            if not piece and self.framing.ends is not Ends.CLOSE:
+            if not piece and self.framing.end is not BodyEnd.CLOSE:
                 raise WireError("the body ended before its end")
             used = self._take(piece)
             if used < len(piece):
-                self._source.take_back(piece[used:])
+                self._source.unread(piece[used:])
                 piece = piece[:used]
             if piece:
                 yield piece
@@ -183,7 +184,7 @@ class Body:
         decoder = ChunkedEnd()
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
-                content += decoder.decode(piece) if self.framing.ends is Ends.CHUNKS else piece
+                content += decoder.decode(piece) if self.framing.end is BodyEnd.CHUNKS else piece
                 if len(content) > limit:
                     break
         return bytes(content[:limit])
@@ -198,27 +199,27 @@ class Body:
 
     async def _some(self) -> bytes:
         try:
-            async with asyncio.timeout(self._silence):
-                return await self._source.some()
+            async with asyncio.timeout(self._idle_timeout):
+                return await self._source.read_some()
         except TimeoutError as error:
-            raise WireError(f"nothing came for {self._silence:.0f} s") from error
+            raise WireError(f"nothing came for {self._idle_timeout:.0f} s") from error
         except OSError as error:
             # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
             raise WireError(f"the connection broke: {error}") from error
 
     def _take(self, piece: bytes) -> int:
         """Consume the body's part of these bytes, and return its length."""
-        match self.framing.ends:
-            case Ends.EMPTY:
+        match self.framing.end:
+            case BodyEnd.EMPTY:
                 used = 0
-            case Ends.LENGTH:
+            case BodyEnd.LENGTH:
                 used = min(len(piece), self._left)
                 self._left -= used
                 self.over = not self._left
-            case Ends.CHUNKS:
+            case BodyEnd.CHUNKS:
                 used = self._chunks.feed(piece)
                 self.over = self._chunks.over
-            case Ends.CLOSE:
+            case BodyEnd.CLOSE:
                 used = len(piece)
                 self.over = not piece
         return used
@@ -284,23 +285,23 @@ async def _head(parser: h11.Connection, source: Source) -> h11.Event | None:
     began = False
     try:
         while (event := parser.next_event()) is h11.NEED_DATA:
-            data = await source.some()
+            data = await source.read_some()
             if not data and not began:
                 return None
             began = True
             # h11 checks the size of a head only while the head is incomplete, so feed it small pieces.
-            source.take_back(data[_HEAD_PIECE_BYTES:])
+            source.unread(data[_HEAD_PIECE_BYTES:])
             parser.receive_data(data[:_HEAD_PIECE_BYTES])
     except h11.RemoteProtocolError as error:
         raise WireError(str(error)) from error
-    source.take_back(parser.trailing_data[0])
+    source.unread(parser.trailing_data[0])
     return event if isinstance(event, h11.Request | h11.Response | h11.InformationalResponse) else None
 
 
 def _by_length(lengths: list[str]) -> Framing:
     # h11 has already refused lengths that differ or are not numbers.
     length = int(lengths[0]) if lengths else 0
-    return Framing(Ends.LENGTH, length) if length else Framing(Ends.EMPTY)
+    return Framing(BodyEnd.LENGTH, length) if length else Framing(BodyEnd.EMPTY)
 
 
 def _texts(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from http import HTTPStatus
 
-from coordinator.broker.http1 import Body, Ends, Head
+from coordinator.broker.http1 import Body, BodyEnd, Head
 from coordinator.broker.upstream_connections import Exchange
 
 
@@ -36,14 +36,14 @@ class Reply:
         """Send the registry's status and body with these headers, piece by piece."""
         framing = exchange.answer.framing
         sized: dict[str, str] = {}
-        match framing.ends:
-            case Ends.LENGTH:
+        match framing.end:
+            case BodyEnd.LENGTH:
                 sized = {"Content-Length": str(framing.length)}
-            case Ends.CHUNKS:
+            case BodyEnd.CHUNKS:
                 sized = {"Transfer-Encoding": "chunked"}
-            case Ends.CLOSE:
+            case BodyEnd.CLOSE:
                 self.last = True
-            case Ends.EMPTY:
+            case BodyEnd.EMPTY:
                 # Content-Length of a HEAD response is the size of the blob, not of the response's own body.
                 sized = {"Content-Length": exchange.answer.header("content-length") or "0"}
         self._head(exchange.answer.status, {**headers, **sized})

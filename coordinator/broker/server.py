@@ -25,7 +25,7 @@ from typing import Self
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
 from coordinator.broker.grant import PUSH, RETRYABLE, Grant, RefusalError
-from coordinator.broker.http1 import SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_request
+from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
@@ -43,7 +43,7 @@ _CHALLENGE = 'Basic realm="archloom"'
 _DRAIN_TIMEOUT_S = 5.0
 _FINAL_STATUSES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 # A request that cannot be parsed is answered as if it were this one.
-_EMPTY_HEAD = Head(method="GET", headers=[], framing=Framing(Ends.EMPTY), keep_alive=False)
+_EMPTY_HEAD = Head(method="GET", headers=[], framing=Framing(BodyEnd.EMPTY), keep_alive=False)
 
 
 class Broker:
@@ -86,14 +86,14 @@ class Broker:
         """Serve one connection until either side closes it."""
         source = Source(reader)
         try:
-            first = await source.some()
+            first = await source.read_some()
             if first and first[0] == _TLS_HANDSHAKE:
                 # Engines try TLS first, and would wait 10 s for the broker's half of the handshake.
                 writer.write(_NOT_TLS)
                 await writer.drain()
                 await _drain(source)
             else:
-                source.take_back(first)
+                source.unread(first)
                 while await self._serve_one(source, writer):
                     pass
         except (OSError, WireError):
@@ -106,7 +106,7 @@ class Broker:
         """Serve one request, and return whether the connection stays open."""
         body = Body(source, _EMPTY_HEAD.framing)
         try:
-            async with asyncio.timeout(SILENCE_S):
+            async with asyncio.timeout(IDLE_TIMEOUT_S):
                 head = await read_request(source)
         except WireError as error:
             await _refuse(Reply(writer, _EMPTY_HEAD, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
@@ -208,7 +208,7 @@ async def _drain(source: Source) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-            while await source.some():
+            while await source.read_some():
                 pass
 
 

@@ -11,24 +11,34 @@ from urllib.parse import urlsplit
 
 import h11
 
-from coordinator.broker.http1 import PIECE, SILENCE_S, Body, Ends, Framing, Head, Source, WireError, read_response
+from coordinator.broker.http1 import (
+    IDLE_TIMEOUT_S,
+    PIECE,
+    Body,
+    BodyEnd,
+    Framing,
+    Head,
+    Source,
+    WireError,
+    read_response,
+)
 from coordinator.errors import RegistryError
 from coordinator.registry.endpoint import Endpoint
 
 _CONNECT_TIMEOUT_S = 10.0
-_MAX_IDLE_PER_PLACE = 8
+_MAX_IDLE_PER_ADDRESS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Address:
     host: str
     port: int
     tls: ssl.SSLContext | None
 
 
 @dataclass(slots=True)
-class _Link:
-    place: _Place
+class _Connection:
+    address: _Address
     source: Source
     writer: asyncio.StreamWriter
     used: bool = False
@@ -46,17 +56,17 @@ class Exchange:
 class Connections:
     """Connections to registries, kept open between requests: a push sends dozens of HEAD requests.
 
-    A registry that sends nothing for `silence` seconds counts as unreachable.
+    A registry that sends nothing for `idle_timeout` seconds counts as unreachable.
     """
 
-    def __init__(self, silence: float = SILENCE_S) -> None:
-        self._silence = silence
-        self._idle: dict[_Place, list[_Link]] = {}
+    def __init__(self, idle_timeout: float = IDLE_TIMEOUT_S) -> None:
+        self._idle_timeout = idle_timeout
+        self._idle: dict[_Address, list[_Connection]] = {}
 
     async def close(self) -> None:
-        for links in self._idle.values():
-            for link in links:
-                await _end(link)
+        for connections in self._idle.values():
+            for connection in connections:
+                await _end(connection)
         self._idle.clear()
 
     @contextlib.asynccontextmanager
@@ -74,85 +84,85 @@ class Connections:
         the end of the body stops the sending. Raises RegistryError `unreachable` where there is no answer, WireError
         where the *request body* breaks off, which is a failure of its sender.
         """
-        place = _place(endpoint, url)
-        link, answer, whole = await self._exchange(place, method, url, headers, body)
-        exchange = Exchange(url, answer, Body(link.source, answer.framing))
+        address = _address(endpoint, url)
+        connection, answer, body_sent = await self._exchange(address, method, url, headers, body)
+        exchange = Exchange(url, answer, Body(connection.source, answer.framing))
         done = False
         try:
             yield exchange
-            done = whole and answer.keep_alive and exchange.body.over and not link.source.ahead
+            done = body_sent and answer.keep_alive and exchange.body.over and not connection.source.has_unread
         finally:
-            if done and len(self._idle.setdefault(place, [])) < _MAX_IDLE_PER_PLACE:
-                self._idle[place].append(link)
+            if done and len(self._idle.setdefault(address, [])) < _MAX_IDLE_PER_ADDRESS:
+                self._idle[address].append(connection)
             else:
-                await _end(link)
+                await _end(connection)
 
     async def _exchange(
         self,
-        place: _Place,
+        address: _Address,
         method: str,
         url: str,
         headers: Mapping[str, str],
         body: Body | None,
-    ) -> tuple[_Link, Head, bool]:
+    ) -> tuple[_Connection, Head, bool]:
         while True:
-            link = await self._take(place, fresh=body is not None)
+            connection = await self._take(address, fresh=body is not None)
             try:
-                answer, whole = await _converse(link, method, url, headers, body, self._silence)
+                answer, body_sent = await _converse(connection, method, url, headers, body, self._idle_timeout)
             except _NoAnswerError as error:
-                await _end(link)
+                await _end(connection)
                 # The registry may close an idle connection at any time: take the next connection.
-                if not link.used:
-                    raise _unanswered(place, method, str(error)) from error
+                if not connection.used:
+                    raise _unanswered(address, method, str(error)) from error
             except TimeoutError as error:
                 # A timeout is no sign of a stale connection: a new connection would time out too.
-                await _end(link)
-                raise _unanswered(place, method, f"nothing for {self._silence:g} s") from error
+                await _end(connection)
+                raise _unanswered(address, method, f"nothing for {self._idle_timeout:g} s") from error
             except BaseException:
-                await _end(link)
+                await _end(connection)
                 raise
             else:
-                link.used = True
-                return link, answer, whole
+                connection.used = True
+                return connection, answer, body_sent
 
-    async def _take(self, place: _Place, *, fresh: bool) -> _Link:
-        idle = self._idle.get(place, [])
+    async def _take(self, address: _Address, *, fresh: bool) -> _Connection:
+        idle = self._idle.get(address, [])
         if idle and not fresh:
             return idle.pop()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection(place.host, place.port, ssl=place.tls, limit=PIECE)
+                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, limit=PIECE)
         except (OSError, TimeoutError) as error:
-            raise RegistryError(f"cannot reach {place.host}:{place.port}: {error}", code="unreachable") from error
-        return _Link(place, Source(reader), writer)
+            raise RegistryError(f"cannot reach {address.host}:{address.port}: {error}", code="unreachable") from error
+        return _Connection(address, Source(reader), writer)
 
 
 class _NoAnswerError(Exception):
     """The registry closed the connection without an answer."""
 
 
-def _unanswered(place: _Place, method: str, reason: str) -> RegistryError:
-    return RegistryError(f"{place.host}:{place.port} gave no answer to {method}: {reason}", code="unreachable")
+def _unanswered(address: _Address, method: str, reason: str) -> RegistryError:
+    return RegistryError(f"{address.host}:{address.port} gave no answer to {method}: {reason}", code="unreachable")
 
 
 async def _converse(
-    link: _Link,
+    connection: _Connection,
     method: str,
     url: str,
     headers: Mapping[str, str],
     body: Body | None,
-    silence: float,
+    idle_timeout: float,
 ) -> tuple[Head, bool]:
     parser = h11.Connection(h11.CLIENT)
-    sending = asyncio.ensure_future(_send(link.writer, _head(parser, method, url, headers, body), body))
-    reading = asyncio.ensure_future(_read(parser, link.source, method))
+    sending = asyncio.ensure_future(_send(connection.writer, _head(parser, method, url, headers, body), body))
+    reading = asyncio.ensure_future(_read(parser, connection.source, method))
     try:
         await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
         # An OSError comes from writing to the registry, which may still have answered. Other errors are the body's.
         broken = sending.exception() if sending.done() else None
         if broken is not None and not isinstance(broken, OSError):
             raise broken
-        async with asyncio.timeout(silence):
+        async with asyncio.timeout(idle_timeout):
             answer = await reading
         # Pass an early answer on at once: the registry reads no more of the body.
         return answer, sending.done() and sending.exception() is None
@@ -168,8 +178,8 @@ def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, s
         return parser.send(h11.Request(method=method, target=_target(url), headers=all_headers)) or b""
     except (h11.LocalProtocolError, UnicodeError) as error:
         # The URL may come from a Location header of the registry.
-        address = url.partition("?")[0]
-        raise RegistryError(f"'{address}' is no address to send a request to: {error}", code="malformed") from error
+        shown = url.partition("?")[0]
+        raise RegistryError(f"'{shown}' is no address to send a request to: {error}", code="malformed") from error
 
 
 async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) -> None:
@@ -182,7 +192,7 @@ async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) ->
 
 async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(data)
-    async with asyncio.timeout(SILENCE_S):
+    async with asyncio.timeout(IDLE_TIMEOUT_S):
         await writer.drain()
 
 
@@ -193,32 +203,32 @@ async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
         raise _NoAnswerError(str(error) or type(error).__name__) from error
 
 
-async def _end(link: _Link) -> None:
+async def _end(connection: _Connection) -> None:
     # Abort instead of close: unsent bytes belong to a message that will not be completed.
-    link.writer.transport.abort()
+    connection.writer.transport.abort()
     with contextlib.suppress(OSError, ssl.SSLError):
-        await link.writer.wait_closed()
+        await connection.writer.wait_closed()
 
 
 def _framing_headers(method: str, body: Body | None) -> list[tuple[str, str]]:
-    framing = body.framing if body is not None else Framing(Ends.EMPTY)
-    match framing.ends:
-        case Ends.LENGTH:
+    framing = body.framing if body is not None else Framing(BodyEnd.EMPTY)
+    match framing.end:
+        case BodyEnd.LENGTH:
             return [("Content-Length", str(framing.length))]
-        case Ends.CHUNKS:
+        case BodyEnd.CHUNKS:
             return [("Transfer-Encoding", "chunked")]
-        case Ends.EMPTY | Ends.CLOSE:
+        case BodyEnd.EMPTY | BodyEnd.CLOSE:
             return [("Content-Length", "0")] if method in ("POST", "PUT", "PATCH") else []
 
 
-def _place(endpoint: Endpoint, url: str) -> _Place:
+def _address(endpoint: Endpoint, url: str) -> _Address:
     parts = urlsplit(url)
     host = parts.hostname or endpoint.host
     if endpoint.owns(url):
-        return _Place(host, endpoint.port, endpoint.tls)
+        return _Address(host, endpoint.port, endpoint.tls)
     secure = parts.scheme == "https"
     tls = (endpoint.tls or ssl.create_default_context()) if secure else None
-    return _Place(host, parts.port or (443 if secure else 80), tls)
+    return _Address(host, parts.port or (443 if secure else 80), tls)
 
 
 def _target(url: str) -> str:

@@ -178,7 +178,7 @@ async def test_a_silence_is_not_tried_again() -> None:
 
     async with listening(registry) as port:
         endpoint = resolve(RegistrySettings(host=f"127.0.0.1:{port}"))
-        connections = Connections(silence=0.1)
+        connections = Connections(idle_timeout=0.1)
         async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}) as exchange:
             assert exchange.answer.status == 200
         with pytest.raises(RegistryError, match=r"gave no answer to HEAD: nothing for 0\.1 s"):

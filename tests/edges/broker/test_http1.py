@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coordinator.broker.http1 import (
     Body,
-    Ends,
+    BodyEnd,
     Framing,
     Head,
     Source,
@@ -23,7 +23,7 @@ from coordinator.broker.http1 import (
     read_response,
 )
 
-CHUNKED = Framing(Ends.CHUNKS)
+CHUNKED = Framing(BodyEnd.CHUNKS)
 
 
 class Pieces:
@@ -94,7 +94,7 @@ def test_two_requests_in_a_row_are_two_however_they_arrive(content, chunked, pla
     assert asyncio.run(both(lambda body: body.whole(1000))) == (data, True, "/two")
 
 
-@pytest.mark.parametrize("framing", [Framing(Ends.LENGTH, 10), CHUNKED])
+@pytest.mark.parametrize("framing", [Framing(BodyEnd.LENGTH, 10), CHUNKED])
 async def test_a_body_that_ends_early_is_no_body(framing) -> None:
     """What is cut is never taken for whole."""
     body = Body(source(b"3\r\nabc"), framing)
@@ -117,10 +117,10 @@ async def test_chunks_that_two_readers_could_read_differently_are_refused(broken
 async def test_silence_is_an_end() -> None:
     """A sender that is neither gone nor sending does not hold a connection for ever."""
     with pytest.raises(WireError, match="nothing came"):
-        await travelled(Body(Source(Silent()), CHUNKED, silence=0.01))
+        await travelled(Body(Source(Silent()), CHUNKED, idle_timeout=0.01))
 
 
-@pytest.mark.parametrize("framing", [Framing(Ends.LENGTH, 5), CHUNKED, Framing(Ends.CLOSE)])
+@pytest.mark.parametrize("framing", [Framing(BodyEnd.LENGTH, 5), CHUNKED, Framing(BodyEnd.CLOSE)])
 async def test_a_body_is_read_whole_up_to_its_limit(framing) -> None:
     """One byte more than may be is refused, and the beginning can be read of anything."""
     raw = b"5\r\nhello\r\n0\r\n\r\n" if framing == CHUNKED else b"hello"
@@ -134,7 +134,7 @@ async def test_a_body_is_read_whole_up_to_its_limit(framing) -> None:
 async def test_a_length_that_is_too_large_is_refused_unread() -> None:
     """Nothing of an oversized body is waited for."""
     with pytest.raises(TooLargeError):
-        await Body(Source(Silent()), Framing(Ends.LENGTH, 5)).whole(4)
+        await Body(Source(Silent()), Framing(BodyEnd.LENGTH, 5)).whole(4)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ async def test_what_is_no_whole_request_is_refused(raw) -> None:
 @pytest.mark.parametrize(
     ("head", "method", "framing", "keeps"),
     [
-        ("200 OK\r\nContent-Length: 4", "GET", Framing(Ends.LENGTH, 4), True),
-        ("200 OK\r\nContent-Length: 4", "HEAD", Framing(Ends.EMPTY), True),
-        ("202 Accepted\r\nContent-Length: 0", "POST", Framing(Ends.EMPTY), True),
-        ("204 No Content", "PATCH", Framing(Ends.EMPTY), True),
-        ("304 Not Modified\r\nContent-Length: 4", "GET", Framing(Ends.EMPTY), True),
+        ("200 OK\r\nContent-Length: 4", "GET", Framing(BodyEnd.LENGTH, 4), True),
+        ("200 OK\r\nContent-Length: 4", "HEAD", Framing(BodyEnd.EMPTY), True),
+        ("202 Accepted\r\nContent-Length: 0", "POST", Framing(BodyEnd.EMPTY), True),
+        ("204 No Content", "PATCH", Framing(BodyEnd.EMPTY), True),
+        ("304 Not Modified\r\nContent-Length: 4", "GET", Framing(BodyEnd.EMPTY), True),
         ("200 OK\r\nTransfer-Encoding: chunked", "GET", CHUNKED, True),
-        ("200 OK", "GET", Framing(Ends.CLOSE), False),
-        ("200 OK\r\nContent-Length: 4\r\nConnection: close", "GET", Framing(Ends.LENGTH, 4), False),
+        ("200 OK", "GET", Framing(BodyEnd.CLOSE), False),
+        ("200 OK\r\nContent-Length: 4\r\nConnection: close", "GET", Framing(BodyEnd.LENGTH, 4), False),
     ],
 )
 async def test_a_response_s_body_ends_as_its_head_says(head, method, framing, keeps) -> None:
@@ -182,7 +182,7 @@ async def test_a_response_s_body_ends_as_its_head_says(head, method, framing, ke
     found, rest = await response(f"HTTP/1.1 {head}\r\n\r\nrest".encode(), method)
 
     assert (found.framing, found.keep_alive) == (framing, keeps)
-    assert await rest.some() == b"rest"
+    assert await rest.read_some() == b"rest"
 
 
 async def test_informational_responses_are_passed_over() -> None:
