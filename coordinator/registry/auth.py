@@ -146,12 +146,12 @@ class Authenticator:
         credential = await self._known_credential()
         answer = None
         if credential is not None and credential.identity_token:
-            answer = await self._ask(_oauth(realm, service, scopes, credential.identity_token))
+            answer = await self._ask(_oauth_request(realm, service, scopes, credential.identity_token))
             if answer.status in {404, 405}:
                 # Not every token server supports OAuth2: fall back to GET.
                 answer = None
         if answer is None:
-            answer = await self._ask(_plain(realm, service, scopes, credential))
+            answer = await self._ask(_get_request(realm, service, scopes, credential))
         host = urlsplit(realm).netloc
         if answer.status != 200:
             raise self._refused(answer, host, credential)
@@ -189,7 +189,7 @@ def _basic_header(credential: Credential) -> Secret:
     return Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
 
 
-def _oauth(realm: str, service: str, scopes: tuple[str, ...], identity: Secret) -> TokenRequest:
+def _oauth_request(realm: str, service: str, scopes: tuple[str, ...], identity: Secret) -> TokenRequest:
     form = {
         "grant_type": "refresh_token",
         "service": service,
@@ -201,7 +201,7 @@ def _oauth(realm: str, service: str, scopes: tuple[str, ...], identity: Secret) 
     return TokenRequest(url=realm, headers=headers, form=urlencode(form).encode())
 
 
-def _plain(realm: str, service: str, scopes: tuple[str, ...], credential: Credential | None) -> TokenRequest:
+def _get_request(realm: str, service: str, scopes: tuple[str, ...], credential: Credential | None) -> TokenRequest:
     has_password = credential is not None and bool(credential.password)
     query = [("service", service)] if service else []
     query += [("scope", scope) for scope in scopes]

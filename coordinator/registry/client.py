@@ -21,7 +21,7 @@ from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource
 from coordinator.registry.endpoint import Endpoint, resolve
-from coordinator.registry.faults import Interruption
+from coordinator.registry.faults import RetryableFailure
 from coordinator.registry.http_policy import UPLOAD_ENDED, UPLOAD_OPENED
 from coordinator.registry.transport import Answer, Body, Request, Transport
 
@@ -69,7 +69,7 @@ class Registry:
 
     async def check_reachable(self) -> None:
         """Check that a registry answers at the endpoint, without using credentials."""
-        await self._transport.persist(self._transport.introduce)
+        await self._transport.retry(self._transport.ping)
 
     async def check_push(self, repository: str) -> None:
         """Check that the credentials may push: open an upload and cancel it."""
@@ -156,7 +156,7 @@ class Registry:
                         )
             return bytes(body)
 
-        return await self._transport.persist(lambda: _interruptible(read()))
+        return await self._transport.retry(lambda: _retryable(read()))
 
     async def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
         """Yield a blob in chunks.
@@ -233,7 +233,7 @@ class Registry:
             )
             await self._transport.ask_once(request)
 
-        await self._transport.persist(lambda: _interruptible(upload()))
+        await self._transport.retry(lambda: _retryable(upload()))
 
     async def _fetch_manifest(self, repository: str, target: str) -> Manifest | None:
         name = self._named(repository, target)
@@ -277,7 +277,7 @@ class Registry:
                 scopes=(_scope(repository, PUSH),),
             )
             await self._transport.ask_once(request)
-        except (RegistryError, Interruption):
+        except (RegistryError, RetryableFailure):
             # The registry removes an abandoned upload itself, and some registries do not support DELETE.
             return
 
@@ -301,13 +301,13 @@ def _location(answer: Answer, doing: str) -> str:
     return location
 
 
-async def _interruptible(operation: Awaitable[T]) -> T:
-    """Await a transfer. Raises Interruption where its connection broke, so that it is tried again."""
+async def _retryable(operation: Awaitable[T]) -> T:
+    """Await a transfer. Raises RetryableFailure where its connection broke, so that it is tried again."""
     try:
         return await operation
     except RegistryError as error:
         if error.code == "broken":
-            raise Interruption(error) from error
+            raise RetryableFailure(error) from error
         raise
 
 

@@ -19,7 +19,7 @@ CONNECT_SECONDS = 10.0
 _PLAIN_HTTP_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
-class Interruption(Exception):  # noqa: N818 - not an error yet: another try may succeed
+class RetryableFailure(Exception):  # noqa: N818 - not an error yet: another try may succeed
     """A failed try after which another may succeed. Not raised outside this package.
 
     `error` is the error for the user where no try follows, `after` the seconds the registry asks to wait.
@@ -33,9 +33,9 @@ class Interruption(Exception):  # noqa: N818 - not an error yet: another try may
 
 @contextmanager
 def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
-    """Turn the HTTP client's exceptions into archloom's errors, or Interruption where another try may succeed.
+    """Turn the HTTP client's exceptions into archloom's errors, or RetryableFailure where another try may succeed.
 
-    A failure to connect is an Interruption with code `unreachable`, a broken connection one with `unavailable`.
+    A failure to connect is a RetryableFailure with code `unreachable`, a broken connection one with `unavailable`.
     """
     import httpx2
 
@@ -46,7 +46,7 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
     except httpx2.TransportError as error:
         reason = "it fell silent" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
         broken = RegistryError(f"cannot {doing}: {reason}", hint="the registry may be overloaded", code="unavailable")
-        raise Interruption(broken) from error
+        raise RetryableFailure(broken) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
         raise RegistryError(f"cannot {doing}: the answer cannot be read: {error}", code="malformed") from error
 
@@ -64,7 +64,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return max(0.0, (until - sent).total_seconds()) if until.tzinfo and sent.tzinfo else 0.0
 
 
-def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> ArchloomError | Interruption:
+def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> ArchloomError | RetryableFailure:
     causes = list(_causes(error))
     own = endpoint.owns(url)
     for cause in causes:
@@ -73,7 +73,7 @@ def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoin
         if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_REASONS:
             return speaks_http(endpoint.registry)
     address = endpoint.url if own else url.partition("?")[0]
-    return Interruption(
+    return RetryableFailure(
         RegistryError(
             f"cannot {doing}: {_reason(causes)} ({address})",
             hint="is the address right, and does the registry run?",

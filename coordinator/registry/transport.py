@@ -1,7 +1,7 @@
 """HTTP to one registry: authorization, checked redirects, retries, and archloom's own errors.
 
-A `Request` is replayable: its body is bytes or a function that returns a new stream of them. `once` makes one try;
-`persist` repeats an operation that failed because of the network or a busy registry. Source of the retry rules:
+A `Request` is replayable: its body is bytes or a function that returns a new stream of them. `open_once` makes one try;
+`retry` repeats an operation that failed because of the network or a busy registry. Source of the retry rules:
 containers/image `docker_client.go`, distribution-spec.
 """
 
@@ -21,7 +21,7 @@ from coordinator import __version__
 from coordinator.errors import RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
 from coordinator.registry.endpoint import Endpoint, is_loopback
-from coordinator.registry.faults import CONNECT_SECONDS, Interruption, retry_after, translated
+from coordinator.registry.faults import CONNECT_SECONDS, RetryableFailure, retry_after, translated
 from coordinator.registry.http_policy import (
     MAX_REDIRECTS,
     MAX_RENEWALS,
@@ -91,8 +91,8 @@ class Transport:
         self._random = random
         self._sleep = sleep
         self._client: httpx2.AsyncClient | None = None
-        self._introduction = asyncio.Lock()
-        self._introduced = False
+        self._ping_lock = asyncio.Lock()
+        self._answered_ping = False
         self._reached = False
 
     async def __aenter__(self) -> Self:
@@ -124,11 +124,11 @@ class Transport:
 
         Raises RegistryError (`unreachable`, `unavailable`, `too_large`, or the registry's own refusal) and UsageError.
         """
-        return await self.persist(lambda: self.ask_once(request, limit=limit))
+        return await self.retry(lambda: self.ask_once(request, limit=limit))
 
     async def ask_once(self, request: Request, *, limit: int = _MAX_ANSWER_BYTES) -> Answer:
-        """Do as `ask`, in one try. Raises Interruption where another try may succeed."""
-        async with aclosing(await self.once(request)) as response:
+        """Do as `ask`, in one try. Raises RetryableFailure where another try may succeed."""
+        async with aclosing(await self.open_once(request)) as response:
             return await self._answer(response, request.doing, limit)
 
     @asynccontextmanager
@@ -137,27 +137,27 @@ class Transport:
 
         Reading raises RegistryError `broken` where the connection breaks.
         """
-        async with aclosing(await self.persist(lambda: self.once(request))) as response:
+        async with aclosing(await self.retry(lambda: self.open_once(request))) as response:
             yield self._chunks(response, request.doing)
 
-    async def persist(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of an operation that may raise Interruption, after up to five tries."""
+    async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of an operation that may raise RetryableFailure, after up to five tries."""
         for number in range(1, TRIES + 1):
             try:
                 return await operation()
-            except Interruption as interruption:
+            except RetryableFailure as failure:
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
-                if number == TRIES or (interruption.error.code == "unreachable" and not self._reached):
-                    raise interruption.error from interruption
-                await self._sleep(self._pause(number, interruption.after))
+                if number == TRIES or (failure.error.code == "unreachable" and not self._reached):
+                    raise failure.error from failure
+                await self._sleep(self._pause(number, failure.after))
         raise AssertionError("unreachable")
 
-    async def once(self, request: Request) -> httpx2.Response:
+    async def open_once(self, request: Request) -> httpx2.Response:
         """Send a request in one try, and return the unread response, which the caller closes.
 
-        Its status is one of `accepted`. Raises Interruption where another try may succeed.
+        Its status is one of `accepted`. Raises RetryableFailure where another try may succeed.
         """
-        await self.introduce()
+        await self.ping()
         authorization = await self.auth.authorization(request.scopes)
         renewals = 0
         while True:
@@ -175,13 +175,13 @@ class Transport:
             renewals += 1
             authorization = renewed
 
-    async def introduce(self) -> None:
+    async def ping(self) -> None:
         """Ask once how this registry authenticates, by `GET /v2/`.
 
         A large body sent before the registry's challenge would break the connection.
         """
-        async with self._introduction:
-            if self._introduced:
+        async with self._ping_lock:
+            if self._answered_ping:
                 return
             doing = f"reach registry {self.endpoint.registry}"
             request = Request(doing=doing, method="GET", url=f"{self.endpoint.url}/v2/", accepted=())
@@ -198,7 +198,7 @@ class Transport:
                     raise may_speak_https(self.endpoint.registry)
                 case _:
                     raise self._refusal(answer, doing)
-            self._introduced = True
+            self._answered_ping = True
 
     async def _send(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
         """Send one request and follow the redirects of its answer, where it has no body."""
@@ -262,7 +262,7 @@ class Transport:
                 raise self._refusal(answer, doing)
             return answer
 
-        answer = await self.persist(once)
+        answer = await self.retry(once)
         return TokenAnswer(answer.status, answer.body)
 
     async def _answer(self, response: httpx2.Response, doing: str, limit: int) -> Answer:
@@ -284,14 +284,14 @@ class Transport:
                 async with aclosing(response.aiter_raw()) as chunks:
                     async for chunk in chunks:
                         yield chunk
-        except Interruption as interruption:
-            error = interruption.error
-            raise RegistryError(error.message, hint=error.hint, code="broken") from interruption
+        except RetryableFailure as failure:
+            error = failure.error
+            raise RegistryError(error.message, hint=error.hint, code="broken") from failure
 
     def _refusal(self, answer: Answer, doing: str) -> Exception:
-        """Return the error of a refusal, or an Interruption where the status may be retried."""
+        """Return the error of a refusal, or a RetryableFailure where the status may be retried."""
         error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
-        return Interruption(error, retry_after(answer.headers)) if answer.status in RETRYABLE_STATUSES else error
+        return RetryableFailure(error, retry_after(answer.headers)) if answer.status in RETRYABLE_STATUSES else error
 
     def _pause(self, number: int, after: float) -> float:
         jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())
