@@ -127,7 +127,7 @@ async def test_a_bearer_registry_is_pushed_to(token_registry, image, tmp_path):
 
 @pytest.mark.engine
 async def test_the_registry_s_refusal_reaches_the_engine_and_us(password_registry, image, tmp_path):
-    """Denied upstream: the engine gives up at once, and the door says why."""
+    """Denied upstream: the engine gives up at once, and the grant says why."""
     async with brokered(Credential(username=USER, password=Secret("wrong"))) as (broker, port):
         with broker.grant("job1", push=Reference(password_registry.address, "team/app")) as grant:
             async with asyncio.timeout(5):
@@ -262,7 +262,7 @@ async def test_what_a_push_does_not_need_is_refused(registry, request_line):
 
 
 async def test_an_upload_of_another_job_does_not_exist(registry):
-    """Upload locations are opaque and belong to the door that opened them."""
+    """Upload locations are opaque and belong to the grant that opened them."""
     async with brokered() as (broker, port):
         push = Reference(registry.address, "broker/app")
         with broker.grant("job1", push=push) as one, broker.grant("job2", push=push) as two:
@@ -316,7 +316,7 @@ async def test_a_large_layer_is_never_held(registry):
 
 
 async def test_a_registry_that_is_gone_is_said():
-    """Nobody answers upstream: the engine is told to come back, and the door says which registry it was."""
+    """Nobody answers upstream: the engine is told to come back, and the grant says which registry it was."""
     async with brokered() as (broker, port):
         with broker.grant("job1", push=Reference("127.0.0.1:1", "app")) as grant:
             answer = await begin_upload(port, basic("job1", grant.secret.reveal()))

@@ -16,7 +16,7 @@ from tests.edges.registry.scripted_server import Reply, scripted
 
 
 async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:
-    """A tag becomes a digest, children of an index included; the door remembers what was tagged."""
+    """A tag becomes a digest, children of an index included; the grant remembers what was tagged."""
     index = json.dumps(
         {
             "schemaVersion": 2,
@@ -61,7 +61,7 @@ async def test_a_manifest_that_is_none_is_refused_here(target, body, content_typ
     assert words in answer.message
     assert not of(upstream, "PUT")
     assert board.grant.pushed is None
-    # What the engine makes of it tells nothing: the door keeps why.
+    # What the engine makes of it tells nothing: the grant keeps why.
     assert board.grant.refusal is not None
     assert words in board.grant.refusal.message
 

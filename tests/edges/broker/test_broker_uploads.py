@@ -308,7 +308,7 @@ async def test_the_first_final_refusal_is_the_reason() -> None:
     assert "the first" in board.grant.refusal.message
 
 
-async def test_a_closed_door_is_no_door() -> None:
+async def test_a_grant_that_ended_is_no_grant() -> None:
     """The secret of a job that is over opens nothing, not even on a connection it opened before."""
     async with scripted(Script()) as upstream, brokered() as bed:
         with bed.broker.grant("job1", push=Reference(upstream.host, "team/app")) as grant:
