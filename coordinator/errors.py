@@ -6,7 +6,7 @@ There is one class per exit code, not per cause: the message says what went wron
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 
@@ -68,6 +68,18 @@ class RegistryError(ArchloomError):
     """The registry refused a request or has other content than expected, or the image is not the requested one."""
 
     exit_code = Exit.REGISTRY
+
+
+class RegistryCode(StrEnum):
+    """The codes of RegistryError by which archloom decides what to do next; other codes are for the user's scripts."""
+
+    BLOB_UNKNOWN = "blob_unknown"
+    BROKEN = "broken"  # the connection broke while a body was read
+    DENIED = "denied"
+    UNAUTHORIZED = "unauthorized"
+    UNAVAILABLE = "unavailable"
+    UNREACHABLE = "unreachable"
+    UPLOAD_LOST = "upload_lost"
 
 
 class HeldError(ArchloomError):

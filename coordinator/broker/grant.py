@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Secret
-from coordinator.errors import ArchloomError
+from coordinator.errors import ArchloomError, RegistryCode
 
 PUSH = "push"
 # Failures after which another try, with a new upload where there was one, may succeed. `blob_unknown`: a layer existed
 # at its HEAD request and is gone when the manifest that names it is pushed, so the engine sends it again.
-RETRYABLE = frozenset({"blob_unknown", "unreachable", "unavailable", "upload_lost"})
+RETRYABLE = frozenset(
+    {RegistryCode.BLOB_UNKNOWN, RegistryCode.UNREACHABLE, RegistryCode.UNAVAILABLE, RegistryCode.UPLOAD_LOST}
+)
 
 
 class RefusalError(Exception):

@@ -22,7 +22,7 @@ from coordinator.broker.http1 import (
     WireError,
     read_response,
 )
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.endpoint import Endpoint
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -133,7 +133,9 @@ class Connections:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, limit=PIECE)
         except (OSError, TimeoutError) as error:
-            raise RegistryError(f"cannot reach {address.host}:{address.port}: {error}", code="unreachable") from error
+            raise RegistryError(
+                f"cannot reach {address.host}:{address.port}: {error}", code=RegistryCode.UNREACHABLE
+            ) from error
         return _Connection(address, Source(reader), writer)
 
 
@@ -142,7 +144,9 @@ class _NoAnswerError(Exception):
 
 
 def _unanswered(address: _Address, method: str, reason: str) -> RegistryError:
-    return RegistryError(f"{address.host}:{address.port} gave no answer to {method}: {reason}", code="unreachable")
+    return RegistryError(
+        f"{address.host}:{address.port} gave no answer to {method}: {reason}", code=RegistryCode.UNREACHABLE
+    )
 
 
 async def _converse(

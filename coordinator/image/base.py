@@ -16,7 +16,7 @@ from coordinator.domain.image.descriptors import (
     read_descriptor,
     read_json,
 )
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.image.tar import END, header, padding
 
 _TRIES = 3
@@ -124,7 +124,7 @@ async def _blob(image: BaseImage, blob: Descriptor) -> AsyncGenerator[bytes]:
                         yield piece
             break
         except RegistryError as error:
-            if error.code != "broken" or not tries_left:
+            if error.code != RegistryCode.BROKEN or not tries_left:
                 raise
     if sent != blob.size:
         raise RegistryError(

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from coordinator.domain.image.descriptors import read_json
 from coordinator.domain.secrets import Credential, Secret
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.challenges import Challenge, parse
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import login_hint, refusal
@@ -171,7 +171,7 @@ class Authenticator:
         return RegistryError(
             f"registry {registry} asks for credentials, and there are none",
             hint=login_hint(registry),
-            code="unauthorized",
+            code=RegistryCode.UNAUTHORIZED,
         )
 
     def _refused(self, answer: TokenAnswer, host: str, credential: Credential | None) -> RegistryError:

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import ACCEPT, LARGEST_MANIFEST, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import RetryableFailure
@@ -205,7 +205,7 @@ class Registry:
         try:
             answer = await self._transport.ask(request)
         except RegistryError as error:
-            if error.code in {"unauthorized", "denied"}:
+            if error.code in {RegistryCode.UNAUTHORIZED, RegistryCode.DENIED}:
                 return False
             raise
         if answer.status == 202:
@@ -306,7 +306,7 @@ async def _retryable(operation: Awaitable[T]) -> T:
     try:
         return await operation
     except RegistryError as error:
-        if error.code == "broken":
+        if error.code == RegistryCode.BROKEN:
             raise RetryableFailure(error) from error
         raise
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NoReturn
 
-from coordinator.errors import ArchloomError, RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
@@ -42,10 +43,12 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-        raise _not_connected(error, doing, url, endpoint) from error
+        _raise_not_connected(error, doing, url, endpoint)
     except httpx2.TransportError as error:
         reason = "it fell silent" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
-        broken = RegistryError(f"cannot {doing}: {reason}", hint="the registry may be overloaded", code="unavailable")
+        broken = RegistryError(
+            f"cannot {doing}: {reason}", hint="the registry may be overloaded", code=RegistryCode.UNAVAILABLE
+        )
         raise RetryableFailure(broken) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
         raise RegistryError(f"cannot {doing}: the answer cannot be read: {error}", code="malformed") from error
@@ -64,22 +67,21 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return max(0.0, (until - sent).total_seconds()) if until.tzinfo and sent.tzinfo else 0.0
 
 
-def _not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> ArchloomError | RetryableFailure:
+def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> NoReturn:
     causes = list(_causes(error))
     own = endpoint.owns(url)
     for cause in causes:
         if own and isinstance(cause, ssl.SSLCertVerificationError):
-            return untrusted(endpoint.registry, cause.verify_message)
+            raise untrusted(endpoint.registry, cause.verify_message) from error
         if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_REASONS:
-            return speaks_http(endpoint.registry)
+            raise speaks_http(endpoint.registry) from error
     address = endpoint.url if own else url.partition("?")[0]
-    return RetryableFailure(
-        RegistryError(
-            f"cannot {doing}: {_reason(causes)} ({address})",
-            hint="is the address right, and does the registry run?",
-            code="unreachable",
-        )
+    unreachable = RegistryError(
+        f"cannot {doing}: {_reason(causes)} ({address})",
+        hint="is the address right, and does the registry run?",
+        code=RegistryCode.UNREACHABLE,
     )
+    raise RetryableFailure(unreachable) from error
 
 
 def _reason(causes: list[BaseException]) -> str:

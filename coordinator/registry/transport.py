@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
 from coordinator import __version__
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
 from coordinator.registry.endpoint import Endpoint, is_loopback
 from coordinator.registry.faults import CONNECT_SECONDS, RetryableFailure, retry_after, translated
@@ -147,7 +147,7 @@ class Transport:
                 return await operation()
             except RetryableFailure as failure:
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
-                if number == TRIES or (failure.error.code == "unreachable" and not self._reached):
+                if number == TRIES or (failure.error.code == RegistryCode.UNREACHABLE and not self._reached):
                     raise failure.error from failure
                 await self._sleep(self._pause(number, failure.after))
         raise AssertionError("unreachable")
@@ -286,7 +286,7 @@ class Transport:
                         yield chunk
         except RetryableFailure as failure:
             error = failure.error
-            raise RegistryError(error.message, hint=error.hint, code="broken") from failure
+            raise RegistryError(error.message, hint=error.hint, code=RegistryCode.BROKEN) from failure
 
     def _refusal(self, answer: Answer, doing: str) -> Exception:
         """Return the error of a refusal, or a RetryableFailure where the status may be retried."""
