@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _BANNER_TIMEOUT_S, _AUTH_TIMEOUT_S = 15.0, 60.0
 _KEY_TYPE_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
-# sshd closes a connection after six refused keys (MaxAuthTries); the remaining keys are offered on a new connection.
+# sshd closes a connection after six refused keys (sshd_config(5), MaxAuthTries 6; the request `none` is not counted);
+# the remaining keys are offered on a new connection.
 _MAX_KEYS = 24
 
 

@@ -30,11 +30,11 @@ TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)
 _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
 # Time for key exchange and login on a board that is swapping; the banner has `connect_timeout`, which is shorter.
 _LOGIN_TIMEOUT_S = 25.0
-# sshd drops connections at random while too many are not authenticated yet (sshd_config, MaxStartups).
+# sshd drops connections at random while 10 or more are not authenticated yet (sshd_config(5), MaxStartups 10:30:100).
 _MAX_TRIES = 4
 _MAX_JUMPS = 8
 _RETRY_PAUSE_S = 0.3
-# Host key algorithms by key type, each type in asyncssh's order.
+# Host key algorithms by key type. asyncssh itself asks for RSA first, then Ed25519, then ECDSA.
 _FAMILIES = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# The limit for one server is below sshd's default MaxStartups: many boards may be behind one jump host.
+# The limit for one server is half of what sshd takes before it drops connections at random (sshd_config(5),
+# MaxStartups 10:30:100): many boards may be behind one jump host.
 _MAX_TOTAL, _MAX_PER_SERVER = 64, 5
 
 
