@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.errors import ArchloomError, LostError
-from coordinator.hosts.enrol.config import PORT, Route
 from coordinator.hosts.enrol.keys import Keyring, UserKey, keyring
-from coordinator.hosts.enrol.trust import HostKey, Verdict, on_record
+from coordinator.hosts.ssh.known_hosts import HostKey, Verdict, read_known_hosts
+from coordinator.hosts.ssh.route import PORT, Route
 
 if TYPE_CHECKING:
     import paramiko
@@ -189,11 +189,11 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     A jump host is not enrolled: the user sets up its host key and login with ssh. Raises LostError `host_key` where its
     host key is not in known_hosts, `denied` where it accepts none of the user's keys.
     """
-    record = on_record(jump)
+    record = read_known_hosts(jump).record()
     hint = f"log in to it once, and come back: ssh {ssh_words(jump)}"
     own = keyring(jump)
     try:
-        shown = fetch_key(jump, timeout, tuple(key.type for key in record.keys))
+        shown = fetch_key(jump, timeout, record.types)
         if record.verdict(shown) is not Verdict.KNOWN:
             message = f"the jump host {jump.name} shows a host key that is not in known_hosts: {shown}"
             raise LostError(message, hint=hint, code="host_key")

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordinator.errors import UsageError
-from coordinator.hosts.enrol.config import Route
+from coordinator.hosts.ssh.route import Route, short
 
 if TYPE_CHECKING:
     from paramiko import Agent, AgentKey, PKey
 
 _SOCKET = "SSH_AUTH_SOCK"
-_NO_AGENT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def create(path: Path) -> UserKey:
 
 
 def _agent(route: Route) -> Agent | None:
-    if route.agent == _NO_AGENT:
+    if not route.agent:
         return None
     from paramiko import Agent
     from paramiko.ssh_exception import SSHException
@@ -121,11 +120,8 @@ def _agent_name(key: AgentKey) -> str:
 @contextmanager
 def _agent_at(socket: str) -> Iterator[None]:
     """Set SSH_AUTH_SOCK to this socket for the block: paramiko ignores IdentityAgent."""
-    if not socket:
-        yield
-        return
     before = os.environ.get(_SOCKET)
-    os.environ[_SOCKET] = os.path.expandvars(socket)
+    os.environ[_SOCKET] = socket
     try:
         yield
     finally:
@@ -163,9 +159,3 @@ def _public_of(path: Path) -> str:
         return " ".join(public_path.read_text(encoding="utf-8").split()[:2])
     except (OSError, ValueError):
         return ""
-
-
-def short(path: Path) -> str:
-    """Return the path with the home folder as `~`."""
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

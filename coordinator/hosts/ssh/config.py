@@ -22,6 +22,7 @@ from pathlib import Path
 from coordinator.errors import UsageError
 
 SYSTEM = Path("/etc/ssh")
+_EXEC_TIMEOUT_S = 30.0
 _MAX_INCLUDE_DEPTH = 16  # READCONF_MAX_DEPTH in readconf.c
 _LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|\Z)(.*?)\s*\Z')
 # One step through the words of a line, as argv_split() in OpenSSH's misc.c takes it.
@@ -58,7 +59,7 @@ class Settings:
         self.values.update({key: [value] for key, value in (("user", self.user), ("port", self.port)) if value})
 
     def first(self, keyword: str, default: str = "") -> str:
-        """Return the value of the keyword, without expansion."""
+        """Return the first value of the keyword, without expansion."""
         return next(iter(self.values.get(keyword, ())), default)
 
     def is_set(self, keyword: str) -> bool:
@@ -299,7 +300,13 @@ def _fits(pattern: str, text: str) -> bool:
 def _succeeds(command: str) -> bool:
     shell = os.environ.get("SHELL") or "/bin/sh"
     null = subprocess.DEVNULL
-    return subprocess.run([shell, "-c", command], stdin=null, stdout=null, stderr=null, check=False).returncode == 0
+    try:
+        done = subprocess.run(
+            [shell, "-c", command], stdin=null, stdout=null, stderr=null, check=False, timeout=_EXEC_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"Match exec {command!r} did not end within {_EXEC_TIMEOUT_S:.0f} s") from None
+    return done.returncode == 0
 
 
 def _canonical(settings: Settings) -> str:

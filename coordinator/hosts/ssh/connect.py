@@ -9,16 +9,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import asyncssh
 
-from coordinator.domain.hosts.inventory import Address, Host
-from coordinator.errors import LostError
+from coordinator.domain.hosts.inventory import Host
+from coordinator.errors import LostError, UsageError
 from coordinator.hosts.ssh import host_keys, refusals
-from coordinator.hosts.ssh.host_keys import HostKeyCheck, known_hosts
-from coordinator.hosts.ssh.keys import identity_files
+from coordinator.hosts.ssh.host_keys import HostKeyCheck
+from coordinator.hosts.ssh.known_hosts import KnownHosts, read_known_hosts
 from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.options import connection_options
+from coordinator.hosts.ssh.route import Route, read_route
 
 _log = logging.getLogger("archloom.ssh")
 
@@ -32,7 +34,6 @@ _KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
 _LOGIN_TIMEOUT_S = 25.0
 # sshd drops connections at random while 10 or more are not authenticated yet (sshd_config(5), MaxStartups 10:30:100).
 _MAX_TRIES = 4
-_MAX_JUMPS = 8
 _RETRY_PAUSE_S = 0.3
 # Host key algorithms by key type. asyncssh itself asks for RSA first, then Ed25519, then ECDSA.
 _FAMILIES = (
@@ -44,13 +45,11 @@ _FAMILIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hop:
-    """One SSH server on the route: the host itself, or a jump host, whose `jump` is its entry in ProxyJump."""
+    """One SSH server on the way to the host: the host itself, or a jump host."""
 
     host: Host
-    address: Address
+    route: Route
     pin: str = ""
-    jump: str = ""
-    depth: int = 0
     cipher: str = ""
 
 
@@ -62,7 +61,8 @@ async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> async
     """
     began = time.monotonic()
     try:
-        connection = await _reach(_Hop(host=host, address=host.address, pin=host.host_key, cipher=cipher), handshakes)
+        route = await _route(host)
+        connection = await _reach(_Hop(host=host, route=route, pin=host.host_key, cipher=cipher), handshakes)
     except LostError as error:
         _log.info("%s: %s: %s, %.2f s", host.name, error.code, error.message, time.monotonic() - began)
         raise
@@ -73,14 +73,20 @@ async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> async
     return connection
 
 
-async def _reach(
-    hop: _Hop, handshakes: Handshakes, before: asyncssh.SSHClientConnection | None = None
-) -> asyncssh.SSHClientConnection:
-    tunnel = before
+async def _route(host: Host) -> Route:
+    """Return the route to the host. Raises LostError `ssh_config`."""
     try:
-        options = await _options(hop)
-        tunnel = before or await _jumps(hop, options, handshakes)
-        connection = await _with_its_key(hop, options, tunnel, handshakes)
+        # In a thread: it reads files, and runs the commands of `Match exec`.
+        return await asyncio.to_thread(read_route, host.address, Path.home())
+    except UsageError as error:
+        raise refusals.of_configuration(host.name, error) from error
+
+
+async def _reach(hop: _Hop, handshakes: Handshakes) -> asyncssh.SSHClientConnection:
+    jump = hop.route.jump
+    tunnel = None if jump is None else await _reach(_Hop(host=hop.host, route=jump), handshakes)
+    try:
+        connection = await _with_its_key(hop, tunnel, handshakes)
     except BaseException:
         if tunnel is not None:
             tunnel.abort()
@@ -91,59 +97,8 @@ async def _reach(
     return connection
 
 
-async def _options(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
-    """Return the options for this hop from the SSH configuration files and the inventory.
-
-    Raises LostError `ssh_config`.
-    """
-    overrides: dict[str, Any] = {}
-    if hop.address.user:
-        overrides["username"] = hop.address.user
-    if hop.address.port:
-        overrides["port"] = hop.address.port
-    try:
-        options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-            config=(),
-            host=hop.address.host,
-            client_keys=None,  # set in `_within_time`, without absent files
-            keepalive_interval=_KEEPALIVE_S,
-            keepalive_count_max=_KEEPALIVE_COUNT,
-            connect_timeout=None,
-            login_timeout=_LOGIN_TIMEOUT_S,
-            **overrides,
-        )
-    except (ValueError, OSError) as error:
-        raise refusals.of_configuration(hop.host.name, error) from error
-    return options
-
-
-async def _jumps(
-    hop: _Hop, options: asyncssh.SSHClientConnectionOptions, handshakes: Handshakes
-) -> asyncssh.SSHClientConnection | None:
-    """Return the connection to the last jump host of the SSH configuration's ProxyJump; None where it has none."""
-    connection: asyncssh.SSHClientConnection | None = None
-    named = options.tunnel if isinstance(options.tunnel, str) else ""
-    if named and hop.depth == _MAX_JUMPS:
-        circle = ValueError(f"the jump hosts of {hop.host.address.host} lead in a circle")
-        raise refusals.of_configuration(hop.host.name, circle)
-    for jump in filter(None, map(str.strip, named.split(","))):
-        next_hop = _Hop(host=hop.host, address=_address(jump), jump=jump, depth=hop.depth + 1)
-        connection = await _reach(next_hop, handshakes, connection)
-    return connection
-
-
-def _address(jump: str) -> Address:
-    """Return the address of a ProxyJump entry: `[user@]host[:port]`, with or without `ssh://`."""
-    user, _, place = jump.removeprefix("ssh://").rstrip("/").rpartition("@")
-    host, colon, port = place.rpartition(":")
-    if colon and port.isdigit() and not host.endswith(":"):
-        return Address(host.strip("[]"), user, int(port))
-    return Address(place.strip("[]"), user)
-
-
 async def _with_its_key(
     hop: _Hop,
-    options: asyncssh.SSHClientConnectionOptions,
     tunnel: asyncssh.SSHClientConnection | None,
     handshakes: Handshakes,
 ) -> asyncssh.SSHClientConnection:
@@ -151,68 +106,71 @@ async def _with_its_key(
 
     A fingerprint does not include the key type, and a server that has several host keys shows one of them.
     """
-    check = HostKeyCheck(hop.pin, known_hosts(options))
+    known = await asyncio.to_thread(read_known_hosts, hop.route)
+    check = HostKeyCheck(hop.pin, known)
     try:
-        return await _tried(hop, options, tunnel, handshakes, check.algorithms)
+        return await _tried(hop, known, tunnel, handshakes, check.algorithms)
     except LostError as refused:
         if refused.code != host_keys.CHANGED or check.algorithms is not None or not hop.pin:
             raise
         for family in _FAMILIES:
             with suppress(LostError):
-                return await _tried(hop, options, tunnel, handshakes, family)
+                return await _tried(hop, known, tunnel, handshakes, family)
         raise
 
 
 async def _tried(
     hop: _Hop,
-    options: asyncssh.SSHClientConnectionOptions,
+    known: KnownHosts,
     tunnel: asyncssh.SSHClientConnection | None,
     handshakes: Handshakes,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
     """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner."""
-    known = known_hosts(options)
+    route = hop.route
     drops = 0
     while True:
         check = HostKeyCheck(hop.pin, known)
         try:
-            async with handshakes.turn(hop.jump or f"{options.host}:{options.port}"):
-                return await _within_time(hop, options, tunnel, check, algorithms)
+            async with handshakes.turn(route.entry or f"{route.host}:{route.port}"):
+                return await _within_time(hop, tunnel, check, algorithms)
         except asyncssh.HostKeyNotVerifiable as error:
-            raise check.refusal(hop.host.name, refusals.where(options), error.reason, jump=hop.jump) from error
+            raise check.refusal(hop.host.name, refusals.where(route), error.reason, jump=route.entry) from error
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             drops += 1
             if check.greeted or drops == _MAX_TRIES:
-                raise refusals.of_connection(hop.host, options, error, hop.jump, greeted=check.greeted) from error
+                raise refusals.of_connection(hop.host, route, error, greeted=check.greeted) from error
             await asyncio.sleep(_RETRY_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         except TROUBLE as error:
-            raise refusals.of_connection(hop.host, options, error, hop.jump) from error
+            raise refusals.of_connection(hop.host, route, error) from error
 
 
 async def _within_time(
     hop: _Hop,
-    options: asyncssh.SSHClientConnectionOptions,
     tunnel: asyncssh.SSHClientConnection | None,
     check: HostKeyCheck,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
-    """Connect once. Raises TimeoutError where no banner came within `connect_timeout`, and asyncssh's exceptions."""
-    files = identity_files(options)
-    keys: dict[str, Any] = {"client_keys": ()} if files is None else {"client_keys": files, "ignore_encrypted": True}
-    algorithm_options: dict[str, Any] = {}
-    if algorithms:
-        algorithm_options["server_host_key_algs"] = algorithms
-    if hop.cipher and not options.config.get("Ciphers"):
-        algorithm_options["encryption_algs"] = f"^{hop.cipher}"
+    """Connect once. Raises TimeoutError where no banner came within `connect_timeout`, and asyncssh's exceptions.
+
+    Raises LostError `ssh_config` where asyncssh cannot use a value of the SSH configuration.
+    """
+    try:
+        options = await connection_options(hop.route, algorithms, hop.cipher)
+    except ValueError as error:
+        raise refusals.of_configuration(hop.host.name, error) from error
     attempt = asyncio.ensure_future(
         asyncssh.connect(
-            hop.address.host,
+            hop.route.host,
             options=options,
+            config=None,
             tunnel=tunnel or (),
             known_hosts=check.known_keys,
             client_factory=lambda: check,
-            **keys,
-            **algorithm_options,
+            connect_timeout=None,
+            login_timeout=_LOGIN_TIMEOUT_S,
+            keepalive_interval=_KEEPALIVE_S,
+            keepalive_count_max=_KEEPALIVE_COUNT,
         )
     )
     try:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 
 import asyncssh
 
 from coordinator.errors import LostError
+from coordinator.hosts.ssh.known_hosts import HostKey, KnownHosts
 
 CHANGED = "host_key_changed"
 
 _Keys = list[asyncssh.SSHKey]
-
-_DEFAULT_USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-_DEFAULT_GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-
-
-def known_hosts(options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHKnownHosts | None:
-    """Return the entries of the known_hosts files of the SSH configuration that exist; None where none exists.
-
-    `UserKnownHostsFile none` means no known hosts; asyncssh itself would take it as "do not check". Raises LostError
-    `known_hosts` for a file that cannot be read.
-    """
-    named = options.config.get("UserKnownHostsFile", _DEFAULT_USER_FILES)
-    shared = options.config.get("GlobalKnownHostsFile", _DEFAULT_GLOBAL_FILES)
-    paths = [Path(str(name)).expanduser() for name in (*_words(named), *_words(shared))]
-    existing = [str(path) for path in paths if path.is_file()]
-    if not existing:
-        return None
-    try:
-        return asyncssh.read_known_hosts(existing)
-    except (OSError, ValueError) as error:
-        message = f"cannot read {', '.join(existing)}: {error}"
-        raise LostError(message, hint="mend the line it names", code="known_hosts") from error
 
 
 def fingerprint(key: asyncssh.SSHKey) -> str:
@@ -48,7 +27,7 @@ class HostKeyCheck(asyncssh.SSHClient):
     known_hosts can still revoke it.
     """
 
-    def __init__(self, pin: str, known: asyncssh.SSHKnownHosts | None) -> None:
+    def __init__(self, pin: str, known: KnownHosts) -> None:
         self.shown: asyncssh.SSHKey | None = None
         self._pin = pin
         self._files = known
@@ -68,15 +47,14 @@ class HostKeyCheck(asyncssh.SSHClient):
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._connection = conn
 
-    def known_keys(self, host: str, addr: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:
+    def known_keys(self, host: str, addr: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:  # noqa: ARG002
         """Return a host's trusted keys, trusted certificate authorities and revoked keys, as asyncssh expects them."""
-        if self._files is None:
-            return [], [], []
-        known, authorities, revoked = (
-            list(keys) for keys in asyncssh.match_known_hosts(self._files, host, addr, port)[:3]
-        )
-        self._known = known
-        return ([], [], revoked) if self._pin else (known, authorities, revoked)
+        record = self._files.record(addr)
+        self._known = _imported(record.keys)
+        revoked = _imported(record.revoked)
+        if self._pin:
+            return [], [], revoked
+        return [*self._known, *_imported(record.elsewhere)], _imported(record.authorities), revoked
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
         self.shown = key
@@ -124,8 +102,10 @@ def _signatures(pin: str) -> Sequence[str]:
     return [name.decode("ascii") for name in asyncssh.import_public_key(pin).sig_algorithms]
 
 
-def _words(value: object) -> Iterator[object]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Sequence):
-        yield from value
+def _imported(keys: tuple[HostKey, ...]) -> _Keys:
+    """Return the keys of the types that asyncssh can use."""
+    imported: _Keys = []
+    for key in keys:
+        with suppress(asyncssh.KeyImportError):
+            imported.append(asyncssh.import_public_key(key.line))
+    return imported

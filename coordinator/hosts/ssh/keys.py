@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
-_DEFAULT_KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
+from coordinator.hosts.ssh.known_hosts import parse_key
+from coordinator.hosts.ssh.route import Route, short
 
 
-def identity_files(options: asyncssh.SSHClientConnectionOptions) -> list[Path] | None:
-    """Return the existing files of IdentityFile, skipping absent ones as `ssh` does; None where it is not set."""
-    named = options.config.get("IdentityFile", ())
-    if not isinstance(named, Sequence) or not named:
-        return None
-    return [path for path in (Path(str(name)).expanduser() for name in named) if path.is_file()]
+def login_options(route: Route) -> dict[str, Any]:
+    """Return asyncssh's options for the keys of this route.
+
+    Absent files are skipped, as `ssh` does. asyncssh's default files are tried where IdentityFile names none that
+    exists. With IdentitiesOnly, the ssh-agent's other keys are left out where the public keys of the files are known.
+    """
+    files = _private_files(route) if route.chosen else []
+    options: dict[str, Any] = {"agent_path": route.agent, "client_keys": files or (), "ignore_encrypted": True}
+    if route.certificates:
+        options["client_certs"] = [str(path) for path in route.certificates if path.is_file()]
+    blobs = [blob for path in route.identities if (blob := _public_blob(path))]
+    if route.only and route.chosen and blobs:
+        options["agent_identities"] = blobs
+    return options
 
 
-def shown(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
+def shown(route: Route) -> tuple[str, ...]:
     """Return what a login offers, for messages: key files without a passphrase, and `ssh-agent` where there is one."""
-    agent = ("ssh-agent",) if _agent(options) else ()
-    return (*(_short(path) for path in _candidates(options) if not _is_locked(path)), *agent)
+    agent = ("ssh-agent",) if route.agent else ()
+    return (*(short(path) for path in _private_files(route) if not _is_locked(path)), *agent)
 
 
-def locked(options: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
+def locked(route: Route) -> tuple[str, ...]:
     """Return the key files that have a passphrase and so cannot be used; empty where there is an ssh-agent."""
-    return () if _agent(options) else tuple(_short(path) for path in _candidates(options) if _is_locked(path))
+    return () if route.agent else tuple(short(path) for path in _private_files(route) if _is_locked(path))
 
 
-def _candidates(options: asyncssh.SSHClientConnectionOptions) -> list[Path]:
-    named = identity_files(options)
-    defaults = (Path("~/.ssh", name).expanduser() for name in _DEFAULT_KEY_NAMES)
-    return [path for path in defaults if path.is_file()] if named is None else named
+def _private_files(route: Route) -> list[Path]:
+    return [path for path in route.identities if path.suffix != ".pub" and path.is_file()]
+
+
+def _public_blob(path: Path) -> bytes:
+    """Return the public key of a key file; empty where no `.pub` file has it."""
+    public_path = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    try:
+        key = parse_key(public_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return b""
+    return key.blob if key else b""
 
 
 def _is_locked(path: Path) -> bool:
@@ -44,12 +60,3 @@ def _is_locked(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return False
-
-
-def _agent(options: asyncssh.SSHClientConnectionOptions) -> str:
-    return str(options.config.get("IdentityAgent", "") or os.environ.get("SSH_AUTH_SOCK", ""))
-
-
-def _short(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -9,67 +9,64 @@ import asyncssh
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
+from coordinator.hosts.ssh.route import Route
 
 UNREACHABLE = "unreachable"
 
-_Options = asyncssh.SSHClientConnectionOptions
 
-
-def where(options: _Options) -> str:
-    return f"{options.host} port {options.port}"
+def where(route: Route) -> str:
+    return f"{route.host} port {route.port}"
 
 
 def of_configuration(name: str, error: Exception) -> LostError:
-    """Return LostError `ssh_config`: the SSH configuration is invalid; asyncssh's error names file and line."""
+    """Return LostError `ssh_config`: the SSH configuration is invalid; the error names file and line."""
     hint = f"mend it; what ssh makes of it: ssh -G {name}"
     return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
 
 
-def of_connection(host: Host, options: _Options, error: Exception, jump: str, *, greeted: bool = False) -> LostError:
+def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool = False) -> LostError:
     """Return the LostError for a failed connection attempt.
 
-    `jump` is the jump host that failed, empty where it was the host itself. `greeted`: the server had sent its banner.
+    `route` is that of the jump host where it failed there. `greeted`: the server had sent its banner.
     """
-    subject = f"host '{host.name}': " + (f"jump host {jump}: " if jump else "")
+    subject = f"host '{host.name}': " + (f"jump host {route.entry}: " if route.entry else "")
     match error:
         case asyncssh.PermissionDenied():
-            return _denied(subject, options)
+            return _denied(subject, route)
         case asyncssh.ChannelOpenError():
-            message = f"{subject}the jump host does not get through to {where(options)}: {error.reason}"
+            message = f"{subject}the jump host does not get through to {where(route)}: {error.reason}"
             return LostError(message, hint="is the board switched on?", code=UNREACHABLE)
         case asyncssh.KeyExchangeFailed():
-            message = f"{subject}{where(options)} and we have no algorithm in common: {error.reason}"
+            message = f"{subject}{where(route)} and we have no algorithm in common: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
         case asyncssh.ConnectionLost() | ConnectionResetError() if greeted:
-            message = f"{subject}{where(options)} greets, and then the login comes to nothing: {_reason(error)}"
+            message = f"{subject}{where(route)} greets, and then the login comes to nothing: {_reason(error)}"
             return LostError(message, hint="it may be overloaded: look at it, or start it anew", code="connection")
         case asyncssh.ConnectionLost() | ConnectionResetError():
-            message = f"{subject}{where(options)} hangs up on us"
+            message = f"{subject}{where(route)} hangs up on us"
             hint = "too many log in at once (MaxStartups of its sshd), or a firewall is in between"
             return LostError(message, hint=hint, code="connection")
         case asyncssh.Error():
-            message = f"{subject}what answers on {where(options)} does not speak SSH as we do: {error.reason}"
+            message = f"{subject}what answers on {where(route)} does not speak SSH as we do: {error.reason}"
             return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
         case asyncssh.ChannelListenError() | OSError() | _:
-            return _unreachable(subject, host, options, error)
+            return _unreachable(subject, host, route, error)
 
 
-def _unreachable(subject: str, host: Host, options: _Options, error: Exception) -> LostError:
-    ping = f"is it switched on and plugged in? try: ping -c 1 {options.host}"
+def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> LostError:
+    ping = f"is it switched on and plugged in? try: ping -c 1 {route.host}"
     match error:
         case TimeoutError():
-            message, hint = f"no SSH answer from {where(options)} in {host.connect_timeout:g} s", ping
+            message, hint = f"no SSH answer from {where(route)} in {host.connect_timeout:g} s", ping
         case socket.gaierror():
-            message = f"the name {options.host} does not resolve"
-            hint = (
-                f"correct it in the inventory or ~/.ssh/config, or give the address; try: getent hosts {options.host}"
-            )
+            message = f"the name {route.host} does not resolve"
+            hint = f"correct it in the inventory or ~/.ssh/config, or give the address; try: getent hosts {route.host}"
         case ConnectionRefusedError():
-            message = f"nothing listens on {where(options)}"
+            message = f"nothing listens on {where(route)}"
             hint = "on the board: sudo systemctl enable --now ssh; or correct port: in the inventory"
         case _:
             reason = getattr(error, "strerror", None) or str(error)
-            message, hint = f"{where(options)} cannot be reached: {reason}", ping
+            message, hint = f"{where(route)} cannot be reached: {reason}", ping
     return LostError(f"{subject}{message}", hint=hint, code=UNREACHABLE)
 
 
@@ -77,20 +74,20 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, asyncssh.Error) else str(error)
 
 
-def _denied(subject: str, options: _Options) -> LostError:
-    login = f"{options.username}@{options.host}"
-    if locked := keys.locked(options):
+def _denied(subject: str, route: Route) -> LostError:
+    login = f"{route.user}@{route.host}"
+    if locked := keys.locked(route):
         name = locked[0]
         message = f"{subject}{login} lets us not in: the key {name} has a passphrase, and no ssh-agent holds it"
         return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {name}', code="denied")
-    if not (shown := keys.shown(options)):
+    if not (shown := keys.shown(route)):
         message = f"{subject}there is no key to log in as {login} with: neither in ~/.ssh nor in an ssh-agent"
-        return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(options)}", code="denied")
+        return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(route)}", code="denied")
     message = f"{subject}{login} lets us not in with {', '.join(shown)}"
-    hint = f"wrong user? write user: in the inventory; or put the key there: ssh-copy-id {_login(options)}"
+    hint = f"wrong user? write user: in the inventory; or put the key there: ssh-copy-id {_login(route)}"
     return LostError(message, hint=hint, code="denied")
 
 
-def _login(options: _Options) -> str:
-    port = "" if options.port == asyncssh.DEFAULT_PORT else f"-p {options.port} "
-    return f"{port}{options.username}@{options.host}"
+def _login(route: Route) -> str:
+    port = "" if route.port == asyncssh.DEFAULT_PORT else f"-p {route.port} "
+    return f"{port}{route.user}@{route.host}"

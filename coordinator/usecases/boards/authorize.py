@@ -8,7 +8,6 @@ from pathlib import Path
 
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError
-from coordinator.hosts.enrol.config import Route
 from coordinator.hosts.enrol.connect import (
     Connection,
     Login,
@@ -19,8 +18,9 @@ from coordinator.hosts.enrol.connect import (
     ssh_words,
 )
 from coordinator.hosts.enrol.install import install, uninstall
-from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring, short
-from coordinator.hosts.enrol.trust import HostKey
+from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring
+from coordinator.hosts.ssh.known_hosts import HostKey
+from coordinator.hosts.ssh.route import Route, short
 from coordinator.usecases.boards.console import Console
 
 _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})

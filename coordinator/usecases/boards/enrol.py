@@ -19,8 +19,8 @@ from coordinator.domain.placement.eligibility import Unreachable
 from coordinator.domain.run.events import Event
 from coordinator.environment import Environment
 from coordinator.errors import LostError, UsageError
-from coordinator.hosts.enrol.config import login_user, read_route
-from coordinator.hosts.enrol.trust import on_record
+from coordinator.hosts.ssh.known_hosts import read_known_hosts
+from coordinator.hosts.ssh.route import read_route
 from coordinator.usecases.boards.authorize import LoginTarget, authorize
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.host_key import Question, command, settle
@@ -110,9 +110,9 @@ def new_text(entry: Entry) -> str:
 
 def _reach(wanted: Addition, host: Host, env: Environment, console: Console) -> str:
     """Check the host key and set up the login; return the host key as `TYPE BASE64`."""
-    route = read_route(host.address, env.home, login_user(env.environ, env.holder.partition("@")[0]))
+    route = read_route(host.address, env.home)
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
-    key = settle(question, on_record(route), console)
+    key = settle(question, read_known_hosts(route).record(), console)
     authorize(LoginTarget(route, key, host.connect_timeout, wanted.yes), env, console)
     return key.line
 

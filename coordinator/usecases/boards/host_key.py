@@ -6,9 +6,9 @@ import shlex
 from dataclasses import dataclass
 
 from coordinator.errors import InterruptedRunError, LostError, UsageError
-from coordinator.hosts.enrol.config import Route
 from coordinator.hosts.enrol.connect import fetch_key
-from coordinator.hosts.enrol.trust import HostKey, Record, Verdict
+from coordinator.hosts.ssh.known_hosts import HostKey, Record, Verdict
+from coordinator.hosts.ssh.route import Route
 from coordinator.usecases.boards.console import Console
 
 # A host has keys of several types, and the given fingerprint may be of any of them.
@@ -53,7 +53,7 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
         refuse_revoked(route, record, key)
         console.say(f"{route.name}: the host key is the one that was given: {key}")
         return key
-    key = fetch_key(route, question.timeout, tuple(key.type for key in record.keys))
+    key = fetch_key(route, question.timeout, record.types)
     match record.verdict(key):
         case Verdict.KNOWN:
             console.say(f"{route.name}: the host key is the one in known_hosts: {key}")

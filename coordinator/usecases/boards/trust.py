@@ -10,9 +10,9 @@ from coordinator.config.rewrite import rewrite
 from coordinator.domain.hosts.inventory import Host
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
-from coordinator.hosts.enrol.config import Route, login_user, read_route
 from coordinator.hosts.enrol.connect import fetch_key
-from coordinator.hosts.enrol.trust import HostKey, Record, on_record, parse_key
+from coordinator.hosts.ssh.known_hosts import HostKey, Record, Verdict, parse_key, read_known_hosts
+from coordinator.hosts.ssh.route import Route, read_route
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.enrol import given, listed
 from coordinator.usecases.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
@@ -38,12 +38,12 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
     host = listed(path, name)
     if host.address.is_local:
         raise UsageError(f"{name} is this machine, which shows no host key", code="usage")
-    route = read_route(host.address, env.home, login_user(env.environ, env.holder.partition("@")[0]))
-    record = on_record(route)
+    route = read_route(host.address, env.home)
+    record = read_known_hosts(route).record()
     question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
     key = given_key(question) if question.given else fetch_key(route, host.connect_timeout, _types(host, record))
     refuse_revoked(route, record, key)
-    if is_key(host.host_key, key) if host.host_key else key.blob in {key.blob for key in record.keys}:
+    if is_key(host.host_key, key) if host.host_key else record.verdict(key) is Verdict.KNOWN:
         return Trusted(key, is_new=False)
     if not question.given:
         confirm(question, key, f"{_before(host, route, record)}\nIt shows now", console)
@@ -52,9 +52,9 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
 
 
 def _types(host: Host, record: Record) -> tuple[str, ...]:
-    """Return the key types on record: a host has keys of several types, and only the same type can be compared."""
+    """Return the key types on record."""
     pinned = parse_key(host.host_key)
-    return (pinned.type,) if pinned else tuple(key.type for key in record.keys)
+    return (pinned.type,) if pinned else record.types
 
 
 def _before(host: Host, route: Route, record: Record) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import socket
 from pathlib import Path
 
 import pytest
 
 from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
+from coordinator.hosts.ssh.known_hosts import parse_key
+from coordinator.hosts.ssh.options import connection_options
 from coordinator.hosts.ssh.route import Route, read_route
+from tests.services.board_lab import run
 from tests.services.commands import run_limited
 from tests.services.missing import program
 from tests.services.paths import CASES
@@ -168,6 +172,32 @@ def test_an_address_comes_before_the_configuration(home: Path):
     route = read_route(Address("pi5", "root", 24), home, system=home / "none")
 
     assert (route.user, route.port, route.alias) == ("root", 24, "ofroot")
+
+
+async def test_asyncssh_is_given_the_other_values(home: Path):
+    """Algorithms that asyncssh does not have are passed over; what is for a terminal is not taken over."""
+    folder = home / ".ssh"
+    folder.mkdir()
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(folder / "locked"))
+    (folder / "config").write_text(
+        "Ciphers unheard-of,aes256-ctr\nKexAlgorithms +unheard-of\nMACs -hmac-sha1\nHostKeyAlgorithms ssh-ed25519\n"
+        "AddressFamily inet\nRekeyLimit 1G none\nCompression no\nPubkeyAuthentication unbound\nSetEnv A=b C=d\n"
+        "IdentityFile ~/.ssh/absent\nIdentityFile ~/.ssh/locked\nIdentitiesOnly yes\nCertificateFile ~/.ssh/absent\n"
+        "RequestTTY force\nRemoteCommand tmux\nForwardAgent yes\nConnectTimeout 1m\n"
+    )
+
+    options = await connection_options(read_route(Address("pi5", "pi"), home, system=home / "none"), None, "aes128-ctr")
+
+    assert options.encryption_algs == [b"aes256-ctr"]
+    assert b"hmac-sha1" not in options.mac_algs
+    assert options.config.get("HostKeyAlgorithms") == "ssh-ed25519"
+    assert (options.family, options.rekey_bytes, options.rekey_seconds) == (socket.AF_INET, 1 << 30, None)
+    assert (options.env, options.public_key_auth, options.compression_algs[0]) == (["A=b", "C=d"], True, b"none")
+    key = parse_key((folder / "locked.pub").read_text())
+    assert key is not None
+    assert options.agent_identities == [key.blob]
+    assert (options.client_keys, options.command, options.request_pty) == ([], None, True)
+    assert (options.host, options.port, options.username) == ("pi5", 22, "pi")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""A host's keys in OpenSSH's known_hosts files, and how host keys are printed."""
+"""Reads a host's keys in OpenSSH's known_hosts files (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), and prints host keys.
+
+As ssh does, a line that is no entry is passed over; asyncssh's reader refuses the whole file for one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from coordinator.hosts.enrol.config import PORT, Route
+from coordinator.errors import LostError
+from coordinator.hosts.ssh.route import PORT, Route
 
 _TYPES = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 
@@ -57,36 +61,71 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The keys of one host in known_hosts."""
+    """The entries for one host in known_hosts.
+
+    `elsewhere` are the keys of the same name without its port, where the name with the port has none: one of them is
+    trusted, and another key is no change (check_host_key() in OpenSSH's sshconnect.c).
+    """
 
     keys: tuple[HostKey, ...] = ()
+    authorities: tuple[HostKey, ...] = ()
     revoked: tuple[HostKey, ...] = ()
+    elsewhere: tuple[HostKey, ...] = ()
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the trusted keys: a host has keys of several types, and only the same type can be compared."""
+        return tuple(key.type for key in (*self.keys, *self.elsewhere))
 
     def verdict(self, key: HostKey) -> Verdict:
         if any(key.blob == other.blob for other in self.revoked):
             return Verdict.REVOKED
-        if any(key.blob == other.blob for other in self.keys):
+        if any(key.blob == other.blob for other in (*self.keys, *self.elsewhere)):
             return Verdict.KNOWN
         return Verdict.CHANGED if self.keys else Verdict.UNKNOWN
 
 
-def on_record(route: Route) -> Record:
-    """Return the entries for this host, by its name or HostKeyAlias. Files that cannot be read are skipped."""
-    bare = (route.alias or route.host).lower()
-    # As in ssh: an alias is looked up unchanged, a name as `[name]:port` where the port is not 22.
-    name = bare if route.alias or route.port == PORT else f"[{bare}]:{route.port}"
-    keys: list[HostKey] = []
-    revoked: list[HostKey] = []
+@dataclass(frozen=True, slots=True)
+class KnownHosts:
+    """The known_hosts files of a route. Each entry is its marker, its patterns and its key."""
+
+    route: Route
+    entries: tuple[tuple[str, str, HostKey], ...]
+
+    def record(self, address: str = "") -> Record:
+        """Return the entries for the host by its name or HostKeyAlias; where it has no alias, also by this address."""
+        route = self.route
+        # As in ssh: an alias is looked up unchanged, a name as `[name]:port` where the port is not 22.
+        bare = [route.alias] if route.alias else [name.lower() for name in (route.host, address) if name]
+        if route.alias or route.port == PORT:
+            return self._record(bare)
+        record = self._record([f"[{name}]:{route.port}" for name in bare])
+        if record.keys or record.authorities:
+            return record
+        plain = self._record(bare)
+        return Record((), plain.authorities, (*record.revoked, *plain.revoked), plain.keys)
+
+    def _record(self, names: list[str]) -> Record:
+        found: dict[str, list[HostKey]] = {"": [], "@cert-authority": [], "@revoked": []}
+        for marker, patterns, key in self.entries:
+            if marker in found and any(_matches(patterns, name) for name in names):
+                found[marker].append(key)
+        return Record(*(tuple(keys) for keys in found.values()))
+
+
+def read_known_hosts(route: Route) -> KnownHosts:
+    """Return the entries of the route's known_hosts files. Raises LostError `known_hosts` for one it may not read."""
+    entries: list[tuple[str, str, HostKey]] = []
     for path in route.known_hosts:
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
-        for marker, key in _entries(text, name):
-            # Skip keys of certificate authorities: a host with a certificate also has a plain host key.
-            if marker != "@cert-authority":
-                (revoked if marker == "@revoked" else keys).append(key)
-    return Record(tuple(keys), tuple(revoked))
+        except OSError as error:
+            message = f"cannot read {path}: {error.strerror}"
+            raise LostError(message, hint=f"make it readable: chmod u+r {path}", code="known_hosts") from error
+        entries += _entries(text)
+    return KnownHosts(route, tuple(entries))
 
 
 def parse_key(line: str) -> HostKey | None:
@@ -99,15 +138,13 @@ def parse_key(line: str) -> HostKey | None:
     return HostKey(words[0], blob)
 
 
-def _entries(text: str, name: str) -> Iterator[tuple[str, HostKey]]:
+def _entries(text: str) -> Iterator[tuple[str, str, HostKey]]:
     for line in text.splitlines():
         words = line.split()
         marker = words.pop(0) if words and words[0].startswith("@") else ""
-        if len(words) < 3 or words[0].startswith("#") or not _matches(words[0], name):
-            continue
-        key = parse_key(f"{words[1]} {words[2]}")
-        if key is not None:
-            yield marker, key
+        key = parse_key(" ".join(words[1:3]))
+        if key is not None and not words[0].startswith("#"):
+            yield marker, words[0], key
 
 
 def _matches(patterns: str, name: str) -> bool:
