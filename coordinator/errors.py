@@ -82,7 +82,7 @@ class RegistryCode(StrEnum):
     UPLOAD_LOST = "upload_lost"
 
 
-class HeldError(ArchloomError):
+class DrivenElsewhereError(ArchloomError):
     """Another coordinator drives the run. `code`: `held` where it had the lease first, `taken` where it took over."""
 
     exit_code = Exit.HELD
@@ -120,6 +120,14 @@ def worst(codes: list[Exit]) -> Exit:
 
 def of_exit(exit_code: int, message: str, *, hint: str = "", code: str = "") -> ArchloomError:
     """Return the error with this exit code, which a run or another process that drove it ended with."""
-    kinds = (UsageError, NoHostError, BuildFailedError, LostError, RegistryError, HeldError, InterruptedRunError)
+    kinds = (
+        UsageError,
+        NoHostError,
+        BuildFailedError,
+        LostError,
+        RegistryError,
+        DrivenElsewhereError,
+        InterruptedRunError,
+    )
     kind = next((kind for kind in kinds if kind.exit_code == exit_code), ArchloomError)
     return kind(message, hint=hint, code=code)

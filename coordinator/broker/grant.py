@@ -12,7 +12,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError, RegistryCode
 
-PUSH = "push"
+PUSH_REPOSITORY = "push"
 # Failures after which another try, with a new upload where there was one, may succeed. `blob_unknown`: a layer existed
 # at its HEAD request and is gone when the manifest that names it is pushed, so the engine sends it again.
 RETRYABLE = frozenset(
@@ -75,7 +75,7 @@ class Grant:
     @property
     def repository(self) -> str:
         """The virtual repository name that the job pushes to."""
-        return PUSH
+        return PUSH_REPOSITORY
 
     def authenticates(self, secret: str) -> bool:
         return hmac.compare_digest(self.secret.reveal().encode(), secret.encode())

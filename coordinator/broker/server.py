@@ -24,7 +24,7 @@ from typing import Self
 
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
-from coordinator.broker.grant import PUSH, RETRYABLE, Grant, RefusalError
+from coordinator.broker.grant import PUSH_REPOSITORY, RETRYABLE, Grant, RefusalError
 from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
@@ -71,9 +71,10 @@ class Broker:
         bases: Mapping[str, Reference] | None = None,
         mount_from: Sequence[Reference] = (),
     ) -> Iterator[Grant]:
-        """Yield a grant for this job, valid while the block runs. `bases` are read by digest under `base0`, `base1`, …
+        """Yield a grant for this job, valid while the block runs.
 
-        Layers of the bases in `mount_from`, by digest, are mounted into `push` where its registry has them.
+        `bases` are the images that the job may read by digest, by their repository names at the broker. Layers of the
+        bases in `mount_from`, by digest, are mounted into `push` where its registry has them.
         """
         grant = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
         self._grants[job] = grant
@@ -136,7 +137,7 @@ class Broker:
             return
         route = _PATH.match(head.target)
         name = route[1] if route else ""
-        repository = grant.push if name == PUSH else grant.bases.get(name)
+        repository = grant.push if name == PUSH_REPOSITORY else grant.bases.get(name)
         if route is None or repository is None:
             raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
         request = BoardRequest(
@@ -151,7 +152,7 @@ class Broker:
             connections=self._connections,
         )
         try:
-            await (broker_push if name == PUSH else pull).answer(request, reply)
+            await (broker_push if name == PUSH_REPOSITORY else pull).answer(request, reply)
         except ArchloomError as error:
             grant.refused(error)
             raise _as_refusal(error) from error

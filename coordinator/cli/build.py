@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from coordinator.cli.request_flags import Flags, request_flags, target_from
-from coordinator.cli.run_command import OutputOptions, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, result_flags, run_and_report
 
 
 @click.command(epilog="\b\nExample:\n  archloom build . -t nas.lan:5000/app:1.0 --platform linux/amd64,linux/arm64")
@@ -41,4 +41,4 @@ def command(
     target = target_from(flags, env.environ)
     inventory = open_inventory(flags.inventory, env)
     request = flags.request(target, fail_fast=fail_fast)
-    return drive(options, env, lambda watch: build(request, inventory, env, watch))
+    return run_and_report(options, env, lambda watch: build(request, inventory, env, watch))

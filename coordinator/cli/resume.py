@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.run_command import OutputOptions, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, result_flags, run_and_report
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import UsageError
@@ -30,7 +30,7 @@ def command(run: str | None, *, inventory: str | None, **words: Any) -> int:  # 
         raise UsageError("no run is unfinished", hint="archloom runs lists them; archloom retry tries one that failed")
     _check_unfinished(stored)
     hosts = inventory_of(stored, inventory, env)
-    return drive(options, env, lambda watch: resume(stored, hosts, env, watch))
+    return run_and_report(options, env, lambda watch: resume(stored, hosts, env, watch))
 
 
 def _check_unfinished(run: Run) -> None:

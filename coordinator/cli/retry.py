@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from coordinator.cli.run_command import OutputOptions, drive, result_flags
+from coordinator.cli.run_command import OutputOptions, result_flags, run_and_report
 from coordinator.domain.image import platforms
 
 
@@ -29,4 +29,4 @@ def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None
         stored = run_named(run, store)
     requested = platforms.parse_list(platform)
     hosts = inventory_of(stored, inventory, env)
-    return drive(options, env, lambda watch: retry(stored, requested, hosts, env, watch))
+    return run_and_report(options, env, lambda watch: retry(stored, requested, hosts, env, watch))

@@ -64,21 +64,23 @@ def result_flags(command: F) -> F:
     return command
 
 
-def drive(options: OutputOptions, env: Environment, work: Callable[[Watch], Coroutine[Any, Any, RunResult]]) -> int:
+def run_and_report(
+    options: OutputOptions, env: Environment, work: Callable[[Watch], Coroutine[Any, Any, RunResult]]
+) -> int:
     """Drive a run to its end, or with `--detach` until another process drives it. Return the exit code."""
     for path in (options.metadata_file, options.iidfile):
         _check_writable(path)
     if options.detach:
         from coordinator.cli.detach import detached
 
-        return detached(lambda: _drive(options, Progress.RAWJSON, env, work), as_json=options.as_json)
+        return detached(lambda: _report_run(options, Progress.RAWJSON, env, work), as_json=options.as_json)
     progress = Progress.QUIET if options.quiet else Progress(options.progress)
     if progress is Progress.AUTO and is_shown():
         progress = Progress.PLAIN
-    return _drive(options, progress, env, work)
+    return _report_run(options, progress, env, work)
 
 
-def _drive(
+def _report_run(
     options: OutputOptions,
     progress: Progress,
     env: Environment,

@@ -72,7 +72,7 @@ async def with_platforms(request: BuildRequest, inventory: Inventory, probing: P
     LostError where no platform is known.
     """
     if not request.target.platforms:
-        found = await probing.to_name_platforms()
+        found = await probing.facts_for_platforms()
         request = replace(request, target=replace(request.target, platforms=_named_platforms(inventory, found, emit)))
     request.asked.check_platforms(request.target.platforms)
     return request

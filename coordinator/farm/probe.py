@@ -45,7 +45,7 @@ class Probing:
         self._clock = env.clock
         self._emit = emit
         self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
-        self._left_alone: dict[str, Unreachable] = {}
+        self._not_probed: dict[str, Unreachable] = {}
         self._machines: dict[str, str] = {}
         # The facts from before this run, which its own probes do not change.
         self._known = {host.name: fact_cache.known(host) for host in inventory.hosts}
@@ -67,12 +67,14 @@ class Probing:
             await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), ProbePriority.ONLY))
         return self._found()
 
-    async def to_name_platforms(self) -> Outcomes:
+    async def facts_for_platforms(self) -> Outcomes:
         """Probe until it is known which platforms to build for without --platform; return the outcomes."""
-        self._ask_unless_silent(list(self._farm.hosts), ())
-        return await self._enough(lambda found: priorities_to_name(self._inventory.hosts, found, self._last()))
+        self._probe_unless_silent(list(self._farm.hosts), ())
+        return await self._probe_until_enough(
+            lambda found: priorities_to_name(self._inventory.hosts, found, self._last())
+        )
 
-    async def to_place(
+    async def facts_for_planning(
         self, wanted: Sequence[Wanted], asked: HostSelection, least: ProbePriority = ProbePriority.NONE
     ) -> Outcomes:
         """Probe until these jobs can be planned; return the outcomes. `least` is the minimum priority of every host.
@@ -80,7 +82,7 @@ class Probing:
         A host that did not answer within the last minute is not probed, unless the request names it or no other host
         can take a job. Hosts that the inventory or `--on` rules out are not probed either.
         """
-        self._ask_unless_silent(
+        self._probe_unless_silent(
             [
                 host.name
                 for host in self._inventory.hosts
@@ -96,29 +98,29 @@ class Probing:
             judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
             return {name: max(need, least) for name, need in judged.items()}
 
-        return await self._enough(needed)
+        return await self._probe_until_enough(needed)
 
     def _ask(self, names: Iterable[str]) -> None:
         for name in names:
-            self._left_alone.pop(name, None)
+            self._not_probed.pop(name, None)
             if name not in self._tasks:
                 self._tasks[name] = asyncio.create_task(self._probe(self._farm.hosts[name]))
 
-    def _ask_unless_silent(self, names: Sequence[str], anyway: Sequence[str]) -> None:
+    def _probe_unless_silent(self, names: Sequence[str], anyway: Sequence[str]) -> None:
         now = self._clock()
         for name in names:
             known = self._known[name]
             if name not in self._tasks and known.is_silent(now) and name not in anyway:
-                self._left_alone[name] = Unreachable(known.silence(now), known.last_probe.hint, known=known.facts)
+                self._not_probed[name] = Unreachable(known.silence(now), known.last_probe.hint, known=known.facts)
             else:
                 self._ask([name])
 
-    async def _enough(self, needed: Callable[[Outcomes], Mapping[str, ProbePriority]]) -> Outcomes:
+    async def _probe_until_enough(self, needed: Callable[[Outcomes], Mapping[str, ProbePriority]]) -> Outcomes:
         await self._wait(needed)
         found = self._found()
-        others = {name: answer for name, answer in found.items() if name not in self._left_alone}
+        others = {name: answer for name, answer in found.items() if name not in self._not_probed}
         last_hopes = [
-            name for name, need in needed(others).items() if need is ProbePriority.ONLY and name in self._left_alone
+            name for name, need in needed(others).items() if need is ProbePriority.ONLY and name in self._not_probed
         ]
         if last_hopes:
             self._ask(last_hopes)
@@ -151,7 +153,7 @@ class Probing:
 
     def _found(self) -> Outcomes:
         answers = {name: task.result() for name, task in self._tasks.items() if task.done()}
-        return mark_duplicates(self._inventory, answers, self._machines) | self._left_alone
+        return mark_duplicates(self._inventory, answers, self._machines) | self._not_probed
 
     def _last(self) -> dict[str, Facts | None]:
         return {name: known.facts for name, known in self._known.items()}

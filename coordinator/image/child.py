@@ -28,7 +28,7 @@ class BlobSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedChild:
+class CheckedImage:
     """A child whose config has the requested platform. `size` is the bytes of config and layers, as stored."""
 
     platform: Platform
@@ -50,7 +50,7 @@ class VerifiedChild:
 
 async def read_child(
     source: BlobSource, repository: str, digest: str, wanted: Platform, labels: Mapping[str, str]
-) -> VerifiedChild:
+) -> CheckedImage:
     """Return the child below `digest`, verified to be one image for `wanted` that carries `labels`.
 
     Raises RegistryError: `mismatch` (with the found and the expected value), `malformed`, `schema1`, or the source's.
@@ -70,7 +70,7 @@ async def read_child(
     _check_platform(document, wanted, name)
     image_labels = _labels(document, name)
     _check_labels(image_labels, labels, name)
-    return VerifiedChild(
+    return CheckedImage(
         platform=wanted,
         descriptor=manifest.descriptor,
         config_digest=config.digest,

@@ -23,7 +23,7 @@ from coordinator.store.sqlite import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """The publication of one run. `check_lease` raises HeldError where another coordinator has taken the run over."""
+    """The publication of one run. `check_lease` raises DrivenElsewhereError where another coordinator has the run."""
 
     run_id: str
     target: Target

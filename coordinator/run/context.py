@@ -29,17 +29,17 @@ from coordinator.store.sqlite import Store
 class RunContext:
     """One run while it is driven, in an open session.
 
-    `gathered` are the inputs, or why they are gone: a resumed run may no longer need them. `builders` holds the builder
-    that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in this
-    process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that this
-    process uploaded, by repository and diff id (the digest of the uncompressed layer).
+    Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `builders` holds the
+    builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
+    this process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that
+    this process uploaded, by repository and diff id (the digest of the uncompressed layer).
     """
 
     session: Session
     run_id: str
     lease: HeldLease
     request: BuildRequest
-    gathered: Inputs | InputsGone
+    inputs_or_gone: Inputs | InputsGone
     builders: Mapping[tuple[Platform, str], Builder]
     push_losses: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
@@ -72,9 +72,9 @@ class RunContext:
     @property
     def inputs(self) -> Inputs:
         """The inputs. Raises LostError `changed` where they are gone."""
-        if isinstance(self.gathered, InputsGone):
-            raise LostError(self.gathered.reason, code=Cause.CHANGED)
-        return self.gathered
+        if isinstance(self.inputs_or_gone, InputsGone):
+            raise LostError(self.inputs_or_gone.reason, code=Cause.CHANGED)
+        return self.inputs_or_gone
 
     def attempt(self, attempt_id: int) -> AttemptContext:
         """Return the attempt as the store has it now. Raises LookupError for an unknown id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.publish.publish import Publication, publish
 from coordinator.run.context import RunContext
-from coordinator.run.loop import Dispatch, Work
+from coordinator.run.loop import Dispatch, StepAction
 from coordinator.run.steps.build import build
 from coordinator.run.steps.cancel import cancel
 from coordinator.run.steps.push import push
@@ -16,7 +16,7 @@ from coordinator.run.steps.verify import verify
 def dispatcher(run: RunContext) -> Dispatch:
     """Return the function that carries out an action of this run. A step commits its outcome before it returns."""
 
-    async def dispatch(action: Work) -> None:
+    async def dispatch(action: StepAction) -> None:
         match action:
             case Send(attempt_id):
                 await send(run.attempt(attempt_id))

@@ -14,7 +14,7 @@ from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, V
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import TargetState
-from coordinator.errors import ArchloomError, Exit, HeldError, InterruptedRunError, RegistryError
+from coordinator.errors import ArchloomError, DrivenElsewhereError, Exit, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
 from coordinator.run.context import RunContext
 from coordinator.run.dispatch import dispatcher
@@ -66,13 +66,13 @@ class RunResult:
 async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) -> RunResult:
     """Drive the run until the store allows no action, and record how it ended; also after Ctrl-C.
 
-    Raises HeldError where another coordinator has taken the run over: the run is then left untouched.
+    Raises DrivenElsewhereError where another coordinator has taken the run over: the run is then left untouched.
     """
     run = prepared.context
     _emit_started(prepared)
     try:
         result = await _drive(prepared, dispatch or dispatcher(run))
-    except HeldError:
+    except DrivenElsewhereError:
         raise
     except BaseException:
         stored = run.store.run(run.run_id)
@@ -122,11 +122,11 @@ async def _drive(prepared: PreparedRun, dispatch: Dispatch) -> RunResult:
         stored = await drive(run.run_id, run.store, dispatch, prepared.candidates, run.farm.slots, run.emit)
         return _published(stored, _tags(run))
     except asyncio.CancelledError:
-        reason = run.lease.why or InterruptedRunError("interrupted")
-        if isinstance(reason, HeldError) or not isinstance(reason, ArchloomError):
+        reason = run.lease.end_reason or InterruptedRunError("interrupted")
+        if isinstance(reason, DrivenElsewhereError) or not isinstance(reason, ArchloomError):
             raise reason from None
         return _result_of(run, reason)
-    except HeldError:
+    except DrivenElsewhereError:
         raise
     except ArchloomError as error:
         return _result_of(run, error)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from coordinator.domain.run.lease import BEAT_S
-from coordinator.errors import ArchloomError, HeldError, InterruptedRunError
+from coordinator.errors import ArchloomError, DrivenElsewhereError, InterruptedRunError
 from coordinator.store.sqlite import Store
 
 _POLL_S = 1.0
@@ -16,14 +16,14 @@ _POLL_S = 1.0
 class HeldLease:
     """Keep the lease that `store` has taken while the block runs.
 
-    Cancels the block, once, when another coordinator has taken the run over (`why` is then a HeldError), after
-    `archloom cancel` (InterruptedRunError), or when the lease cannot be kept for another reason. The block then raises
-    `why` in place of CancelledError, unless it handles the cancellation itself. `heeds_cancel`: watch for
-    `archloom cancel`.
+    Cancels the block, once, when another coordinator has taken the run over (`end_reason` is then a
+    DrivenElsewhereError), after `archloom cancel` (InterruptedRunError), or after an unexpected exception. After
+    another ArchloomError, such as a full disk, it tries again in 1 s. The block then raises `end_reason` in place of
+    CancelledError, unless it handles the cancellation itself. `heeds_cancel`: watch for `archloom cancel`.
     """
 
     def __init__(self, store: Store, run_id: str, *, heeds_cancel: bool = True) -> None:
-        self.why: Exception | None = None
+        self.end_reason: Exception | None = None
         self._store = store
         self._run_id = run_id
         self._heeds_cancel = heeds_cancel
@@ -41,11 +41,11 @@ class HeldLease:
     ) -> None:
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
-        if isinstance(error, asyncio.CancelledError) and self.why is not None:
-            raise self.why from None
+        if isinstance(error, asyncio.CancelledError) and self.end_reason is not None:
+            raise self.end_reason from None
 
     def beat(self) -> None:
-        """Send a heartbeat now. Raises HeldError where another coordinator has taken the run over."""
+        """Send a heartbeat now. Raises DrivenElsewhereError where another coordinator has taken the run over."""
         self._store.beat(self._run_id)
 
     async def _keep(self) -> None:
@@ -54,12 +54,12 @@ class HeldLease:
         while True:
             await asyncio.sleep(_POLL_S)
             try:
-                if self._heeds_cancel and self.why is None and self._store.cancel_asked(self._run_id):
+                if self._heeds_cancel and self.end_reason is None and self._store.cancel_asked(self._run_id):
                     self._end(InterruptedRunError(f"run {self._run_id} was cancelled", code="cancelled"))
                 if time() >= beat_at:
                     self.beat()
                     beat_at = time() + BEAT_S
-            except HeldError as error:
+            except DrivenElsewhereError as error:
                 self._end(error)
                 return
             except ArchloomError:
@@ -69,6 +69,6 @@ class HeldLease:
                 self._end(error)
                 return
 
-    def _end(self, why: Exception) -> None:
-        self.why = why
+    def _end(self, end_reason: Exception) -> None:
+        self.end_reason = end_reason
         self._work.cancel()

@@ -25,65 +25,65 @@ from coordinator.domain.run.next_actions import (
 from coordinator.domain.run.states import JobEvent
 from coordinator.store.sqlite import Store
 
-Work = Send | Build | Push | Verify | Cancel | Publish
-Dispatch = Callable[[Work], Awaitable[None]]
+StepAction = Send | Build | Push | Verify | Cancel | Publish
+Dispatch = Callable[[StepAction], Awaitable[None]]
 
 
 async def drive(
     run_id: str,
     store: Store,
-    perform: Dispatch,
+    dispatch: Dispatch,
     candidates: Mapping[Platform, Sequence[Candidate]],
     slots: Mapping[str, int],
     emit: Emit,
 ) -> Run:
     """Carry out the actions that the stored state allows until there are none; return the run as it is then.
 
-    `perform` commits the outcome of its action before it returns. Any exception that it raises ends the drive: the
-    actions under way are cancelled, and the store has the last committed state of each.
+    `dispatch` carries out a step and commits its outcome before it returns. Any exception that it raises ends the loop:
+    the steps in progress are cancelled, and the store has the last committed state of each.
     """
-    under_way: dict[Action, asyncio.Task[None]] = {}
+    in_progress: dict[Action, asyncio.Task[None]] = {}
     reported: set[int] = set()
     try:
         while True:
-            run = _decide(store.run(run_id), store, candidates, slots, emit)
+            run = _commit_decisions(store.run(run_id), store, candidates, slots, emit)
             _report_waiting(run, reported, emit)
             for action in next_actions(run):
-                if isinstance(action, Work) and action not in under_way:
-                    given_up = _pop_given_up(action, under_way)
-                    under_way[action] = asyncio.ensure_future(_perform(action, perform, given_up))
-            if not under_way:
+                if isinstance(action, StepAction) and action not in in_progress:
+                    to_cancel = _pop_steps_to_cancel(action, in_progress)
+                    in_progress[action] = asyncio.ensure_future(_run_step(action, dispatch, to_cancel))
+            if not in_progress:
                 return run
-            await asyncio.wait(under_way.values(), return_when=asyncio.FIRST_COMPLETED)
-            for action, task in list(under_way.items()):
+            await asyncio.wait(in_progress.values(), return_when=asyncio.FIRST_COMPLETED)
+            for action, task in list(in_progress.items()):
                 if task.done():
-                    del under_way[action]
+                    del in_progress[action]
                     task.result()
     finally:
-        for task in under_way.values():
+        for task in in_progress.values():
             task.cancel()
-        await asyncio.gather(*under_way.values(), return_exceptions=True)
+        await asyncio.gather(*in_progress.values(), return_exceptions=True)
 
 
-def _pop_given_up(action: Work, under_way: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
-    """Remove the steps of an attempt to cancel from `under_way` and return them: `_perform` waits for their end."""
+def _pop_steps_to_cancel(action: StepAction, in_progress: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+    """Remove the steps of an attempt to cancel from `in_progress` and return them: `_run_step` waits for their end."""
     if not isinstance(action, Cancel):
         return []
     steps = [Send(action.attempt_id), Build(action.attempt_id), Push(action.attempt_id)]
-    return [under_way.pop(step) for step in steps if step in under_way]
+    return [in_progress.pop(step) for step in steps if step in in_progress]
 
 
-async def _perform(action: Work, perform: Dispatch, given_up: Sequence[asyncio.Task[None]]) -> None:
+async def _run_step(action: StepAction, dispatch: Dispatch, to_cancel: Sequence[asyncio.Task[None]]) -> None:
     """Cancel the steps that were given up, wait for their end, then carry out the action."""
-    for task in given_up:
+    for task in to_cancel:
         task.cancel()
-    for ended in await asyncio.gather(*given_up, return_exceptions=True):
+    for ended in await asyncio.gather(*to_cancel, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
-    await perform(action)
+    await dispatch(action)
 
 
-def _decide(
+def _commit_decisions(
     run: Run,
     store: Store,
     candidates: Mapping[Platform, Sequence[Candidate]],
@@ -92,13 +92,14 @@ def _decide(
 ) -> Run:
     """Commit decisions that need no step until there are none; return the run as it is then."""
     while True:
-        if not (_settle(run, store, emit) or _lose(unassignable(run, candidates), store)):
+        is_changed = _settle_ended(run, store, emit) or _lose(unassignable(run, candidates), store)
+        if not is_changed:
             _assign(run, store, candidates, slots, emit)
             return store.run(run.id)
         run = store.run(run.id)
 
 
-def _settle(run: Run, store: Store, emit: Emit) -> bool:
+def _settle_ended(run: Run, store: Store, emit: Emit) -> bool:
     decided = False
     for action in next_actions(run):
         match action:

@@ -9,7 +9,7 @@ from typing import Protocol
 from coordinator.domain.run.history import RunStep, Step
 from coordinator.domain.run.lease import Driver, Lease
 from coordinator.domain.run.model import Run
-from coordinator.errors import ArchloomError, HeldError, UsageError
+from coordinator.errors import ArchloomError, DrivenElsewhereError, UsageError
 from coordinator.store import rows
 from coordinator.store.database import Database
 
@@ -49,8 +49,8 @@ class Leases:
     def take_over(self, run: Run, driver: Driver) -> None:
         """Take the lease of an unfinished run, also a stale one of another driver.
 
-        Raises HeldError `held` where the lease of another driver is not stale, UsageError `ended` where the run has
-        ended.
+        Raises DrivenElsewhereError `held` where the lease of another driver is not stale, UsageError `ended` where the
+        run has ended.
         """
         if run.finished_at is not None:
             raise has_ended(run.id, UsageError, "ended")
@@ -60,7 +60,7 @@ class Leases:
         else:
             silent = f"{max(0.0, now - lease.beat_at):.0f} s"
             if not lease.is_stale(now, self._is_alive(lease.driver)):
-                raise HeldError(
+                raise DrivenElsewhereError(
                     f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), heard of {silent} ago",
                     hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
                     code="held",
@@ -69,16 +69,16 @@ class Leases:
         self.take(run.id, driver)
 
     def hold(self, run_id: str) -> None:
-        """Check that this object holds the lease. Raises HeldError `taken` where it does not."""
+        """Check that this object holds the lease. Raises DrivenElsewhereError `taken` where it does not."""
         lease = self.of(run_id)
         if lease is None:
             if self._db.row("run", id=run_id)["finished_at"] is not None:
-                raise has_ended(run_id, HeldError, "taken")
+                raise has_ended(run_id, DrivenElsewhereError, "taken")
             hint = f"take it up with: archloom resume {run_id}"
-            raise HeldError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
+            raise DrivenElsewhereError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
         if lease.driver.token != self._ours.get(run_id):
             hint = f"watch it with: archloom attach {run_id}"
-            raise HeldError(f"run {run_id} was taken over by {lease.driver.holder}", hint=hint, code="taken")
+            raise DrivenElsewhereError(f"run {run_id} was taken over by {lease.driver.holder}", hint=hint, code="taken")
 
     def beat(self, run_id: str) -> None:
         self._db.do("beat", run_id=run_id, at=self._clock())

@@ -102,14 +102,14 @@ DELETE FROM runs WHERE id = :id AND finished_at IS NOT NULL;
 -- name: sightings
 SELECT * FROM facts;
 
--- name: saw_host
+-- name: record_probe
 INSERT INTO facts (host, address, seen_at, round_trip, machine, observation)
 VALUES (:host, :address, :seen_at, :round_trip, :machine, :observation)
 ON CONFLICT (host, address) DO UPDATE SET
     seen_at = excluded.seen_at, round_trip = excluded.round_trip, machine = excluded.machine,
     observation = excluded.observation, silent_at = NULL, message = '', hint = '';
 
--- name: missed_host
+-- name: record_silence
 INSERT INTO facts (host, address, silent_at, message, hint) VALUES (:host, :address, :at, :message, :hint)
 ON CONFLICT (host, address) DO UPDATE SET
     silent_at = excluded.silent_at, message = excluded.message, hint = excluded.hint;

@@ -103,23 +103,24 @@ class Store:
             self._tell(run_id, RunStep.CREATED, holder=driver.holder)
         return self.run(run_id)
 
-    def drive(self, run_id: str, driver: Driver) -> Run:
+    def take_lease(self, run_id: str, driver: Driver) -> Run:
         """Take the lease of an unfinished run, also a stale one of another driver.
 
-        Raises HeldError `held` where another coordinator drives it, UsageError for a run that has ended or is unknown.
+        Raises DrivenElsewhereError `held` where another coordinator drives it, UsageError for a run that has ended or
+        is unknown.
         """
         with self._db.change():
             self._leases.take_over(self.run(run_id), driver)
         return self.run(run_id)
 
     def beat(self, run_id: str) -> None:
-        """Renew the lease of the run. Raises HeldError `taken` where this store does not hold it any more."""
-        with self._drive(run_id):
+        """Renew the lease of the run. Raises DrivenElsewhereError `taken` where this store no longer holds it."""
+        with self._as_driver(run_id):
             self._leases.beat(run_id)
 
     def release(self, run_id: str) -> None:
         """End the lease of an unfinished run, so that another coordinator can take it."""
-        with self._drive(run_id):
+        with self._as_driver(run_id):
             self._leases.end(run_id)
             self._tell(run_id, RunStep.RELEASED)
 
@@ -196,7 +197,7 @@ class Store:
 
     def assign(self, job_id: int, host: str, mode: Mode) -> Attempt:
         """Assign a pending job to a host: take the job to ACTIVE, with a new ASSIGNED attempt."""
-        with self._drive_job(job_id) as job:
+        with self._as_driver_of_job(job_id) as job:
             self._step_job(job_id, job, JobEvent.ASSIGN)
             return rows.attempt(self._db.row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock()))
 
@@ -208,7 +209,7 @@ class Store:
         Raises ForbiddenTransitionError where the state table does not allow the event.
         """
         attempt = self._db.row("attempt_state", id=attempt_id)
-        with self._drive(attempt["run_id"]):
+        with self._as_driver(attempt["run_id"]):
             row = self._db.row("attempt_state", id=attempt_id)
             before = AttemptState(row["state"])
             step = AttemptStep(parse(row["platform"]), row["number"], before, event, None)
@@ -231,7 +232,7 @@ class Store:
 
     def move_job(self, job_id: int, event: JobEvent) -> JobState:
         """Commit the job's next state and return it. An event of a job that has ended is dropped."""
-        with self._drive_job(job_id) as job:
+        with self._as_driver_of_job(job_id) as job:
             before = JobState(job["state"])
             if states.ended(before):
                 self._drop(job, event)
@@ -244,7 +245,7 @@ class Store:
         Return False, and drop the event, where the job or that attempt has already ended.
         """
         event = JobEvent.REUSE if winner is None else JobEvent.VERIFY
-        with self._drive_job(job_id) as job:
+        with self._as_driver_of_job(job_id) as job:
             if states.ended(JobState(job["state"])):
                 self._drop(job, event)
                 return False
@@ -255,7 +256,7 @@ class Store:
 
     def move_target(self, run_id: str, event: TargetEvent, *, digest: str = "") -> TargetState:
         """Commit the target's next state and return it; `digest` is that of the index, once it is known."""
-        with self._drive(run_id):
+        with self._as_driver(run_id):
             before = TargetState(self._known(run_id)["target_state"])
             state = states.after(states.TARGET, before, event)
             self._db.do("set_target_state", id=run_id, state=state, digest=digest)
@@ -264,17 +265,17 @@ class Store:
 
     def expect_tag(self, run_id: str, reference: str, previous: str) -> None:
         """Store the digest that the tag had before this run. A later call does not change it."""
-        with self._drive(run_id):
+        with self._as_driver(run_id):
             self._db.do("insert_tag", run_id=run_id, reference=reference, previous=previous)
 
     def tag_moved(self, run_id: str, reference: str) -> None:
-        with self._drive(run_id):
+        with self._as_driver(run_id):
             self._db.do("set_tag_moved", run_id=run_id, reference=reference)
             self._tell(run_id, TagMoved(reference))
 
     def finish(self, run_id: str, exit_code: int) -> None:
         """End the run and its lease. Its target must have ended before."""
-        with self._drive(run_id):
+        with self._as_driver(run_id):
             self._leases.end(run_id)
             self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
             self._tell(run_id, RunEnded(exit_code))
@@ -288,7 +289,7 @@ class Store:
         with self._db.change():
             self._db.do("forget_hosts", before=self._clock() - _FACTS_RETENTION_S)
             self._db.do(
-                "saw_host",
+                "record_probe",
                 host=host,
                 address=address,
                 seen_at=seen.seen_at,
@@ -301,19 +302,19 @@ class Store:
         """Store that the host did not answer at this address. Its last observation stays."""
         with self._db.change():
             values = {"host": host, "address": address, "at": self._clock()}
-            self._db.do("missed_host", **values, message=message, hint=hint)
+            self._db.do("record_silence", **values, message=message, hint=hint)
 
     @contextlib.contextmanager
-    def _drive(self, run_id: str) -> Iterator[None]:
-        """Run the block in a transaction that changes a run. Raises HeldError `taken` without the run's lease."""
+    def _as_driver(self, run_id: str) -> Iterator[None]:
+        """Run the block in a transaction that changes a run. Raises DrivenElsewhereError `taken` without its lease."""
         with self._db.change():
             self._leases.hold(run_id)
             yield
 
     @contextlib.contextmanager
-    def _drive_job(self, job_id: int) -> Iterator[Any]:
-        """Do the same as `_drive` for the run of a job, and give the row of the job."""
-        with self._drive(self._db.row("job_state", id=job_id)["run_id"]):
+    def _as_driver_of_job(self, job_id: int) -> Iterator[Any]:
+        """Do the same as `_as_driver` for the run of a job, and give the row of the job."""
+        with self._as_driver(self._db.row("job_state", id=job_id)["run_id"]):
             yield self._db.row("job_state", id=job_id)
 
     def _known(self, run_id: str) -> Any:  # noqa: ANN401 - a row's columns have no static type

@@ -66,7 +66,8 @@ async def prepare(
 ) -> PreparedRun:
     """Create a run of this request in the store, with its lease held and hosts for the platforms to build.
 
-    What it opens is closed with `stack`. Where it raises ArchloomError, no run was created.
+    What it opens is closed with `stack`. An error before `create_run` leaves no run in the store; after it, the run can
+    be resumed.
     """
     began = env.clock()
     check_names(request.asked.names, inventory.hosts)
@@ -105,7 +106,7 @@ async def prepare(
     take_reused(store, run, reused)
     _skip_others(store, run, {*reused, *to_build})
     context = RunContext(
-        session=session, run_id=run.id, lease=lease, request=request, gathered=inputs, builders=chosen.builders
+        session=session, run_id=run.id, lease=lease, request=request, inputs_or_gone=inputs, builders=chosen.builders
     )
     return PreparedRun(context=context, candidates=chosen.by_platform, began=began)
 

@@ -12,7 +12,7 @@ from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Environment
-from coordinator.errors import HeldError, LostError
+from coordinator.errors import DrivenElsewhereError, LostError
 from coordinator.run.context import AttemptContext, RunContext
 from coordinator.run.driver import PreparedRun, end_cancelled
 from coordinator.run.held_lease import HeldLease
@@ -54,8 +54,8 @@ async def _take_lease(run_id: str, driver: Driver, store: Store) -> Run | None:
         async with asyncio.timeout(_DRIVER_TIMEOUT_S):
             while not store.has_ended(run_id):
                 try:
-                    return store.drive(run_id, driver)
-                except HeldError as error:
+                    return store.take_lease(run_id, driver)
+                except DrivenElsewhereError as error:
                     held_message = error.message
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
@@ -75,7 +75,7 @@ async def _end(run: Run, inventory: Inventory, store: Store, env: Environment, e
             run_id=run.id,
             lease=lease,
             request=from_stored(run.request),
-            gathered=gone,
+            inputs_or_gone=gone,
             builders={},
         )
         await end_cancelled(PreparedRun(context=context, candidates={}, began=env.clock(), resumed=True))

@@ -29,5 +29,5 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
         probing = await stack.enter_async_context(Probing(farm, inventory, fact_cache, env, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
-        outcomes = await probing.to_place(jobs, request.asked, least=ProbePriority.SPARE)
+        outcomes = await probing.facts_for_planning(jobs, request.asked, least=ProbePriority.SPARE)
         return plan_for(request, inventory, outcomes, farm, jobs)

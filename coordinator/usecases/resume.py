@@ -19,7 +19,7 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
-from coordinator.errors import Exit, HeldError, InterruptedRunError, UsageError
+from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, UsageError
 from coordinator.farm.candidates import candidates, report_skipped_hosts
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
@@ -40,8 +40,8 @@ _NOT_SENT = (AttemptState.ASSIGNED, AttemptState.SENDING)
 async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -> RunResult:
     """Drive an unfinished run to its end, as `build` would have.
 
-    Raises HeldError where another coordinator drives it, and UsageError where its inputs have changed and are still
-    needed: the run is then left unchanged.
+    Raises DrivenElsewhereError where another coordinator drives it, and UsageError where its inputs have changed and
+    are still needed: the run is then left unchanged.
     """
     interrupted = InterruptedRunError(
         f"interrupted; run {run.id} and {', '.join(run.asked_tags)} are as they were",
@@ -60,7 +60,7 @@ async def prepare(
     began = env.clock()
     store = stack.enter_context(open_store(env, without_history(emit)))
     _check_newest(store.run(run_id), store)
-    run = store.drive(run_id, this_driver(env.holder, secrets.token_hex(8)))
+    run = store.take_lease(run_id, this_driver(env.holder, secrets.token_hex(8)))
     stack.callback(_release_unfinished, store, run_id)
     lease = await stack.enter_async_context(HeldLease(store, run.id))
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))
@@ -74,7 +74,7 @@ async def prepare(
         run_id=run.id,
         lease=lease,
         request=request,
-        gathered=taken.gathered,
+        inputs_or_gone=taken.inputs_or_gone,
         builders=taken.builders,
     )
     return PreparedRun(context=context, candidates=taken.by_platform, began=began, resumed=True)
@@ -82,7 +82,7 @@ async def prepare(
 
 def _release_unfinished(store: Store, run_id: str) -> None:
     # Another coordinator may have taken the lease over since.
-    with contextlib.suppress(HeldError):
+    with contextlib.suppress(DrivenElsewhereError):
         if not store.has_ended(run_id):
             store.release(run_id)
 
@@ -110,7 +110,7 @@ def _check_newest(run: Run, store: Store) -> None:
 class _Resumption:
     """What a resumed run continues with: its inputs, or why they are gone, and the hosts for its unfinished jobs."""
 
-    gathered: Inputs | InputsGone
+    inputs_or_gone: Inputs | InputsGone
     by_platform: Mapping[Platform, Sequence[Candidate]]
     builders: Mapping[tuple[Platform, str], Builder]
 
@@ -125,21 +125,21 @@ async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resump
     await session.probing.all(
         {attempt.host for job in run.jobs for attempt in job.attempts} & session.farm.hosts.keys()
     )
-    gathered = await _gather_again(run, request, session)
+    inputs_or_gone = await _gather_again(run, request, session)
     unfinished = [job for job in run.jobs if not states.ended(job.state)]
-    if isinstance(gathered, InputsGone):
-        _check_sent(run, unfinished, gathered, session)
-        return _Resumption(gathered=gathered, by_platform={}, builders={})
+    if isinstance(inputs_or_gone, InputsGone):
+        _check_sent(run, unfinished, inputs_or_gone, session)
+        return _Resumption(inputs_or_gone=inputs_or_gone, by_platform={}, builders={})
     pending = [job.platform for job in unfinished if job.state is JobState.PENDING]
-    reused = await find_reusable(request, gathered, pending, session.registries)
+    reused = await find_reusable(request, inputs_or_gone, pending, session.registries)
     take_reused(session.store, run, reused)
     plan = await plan_jobs(
-        request, gathered, [job.platform for job in unfinished if job.platform not in reused], session
+        request, inputs_or_gone, [job.platform for job in unfinished if job.platform not in reused], session
     )
     # A job that is on a host needs another one only if it is lost.
     chosen = candidates(plan, needed=pending)
     report_skipped_hosts(plan, session.emit)
-    return _Resumption(gathered=gathered, by_platform=chosen.by_platform, builders=chosen.builders)
+    return _Resumption(inputs_or_gone=inputs_or_gone, by_platform=chosen.by_platform, builders=chosen.builders)
 
 
 async def _gather_again(run: Run, request: BuildRequest, session: Session) -> Inputs | InputsGone:

@@ -16,7 +16,7 @@ _MAX_TUNNEL_PUSHES = 3
 
 
 class Verdict(StrEnum):
-    """`elsewhere`: only on a host that has not had the job."""
+    """`again`: on any host; `elsewhere`: only on a host that has not had the job; `enough`: not again."""
 
     AGAIN = "again"
     ELSEWHERE = "elsewhere"

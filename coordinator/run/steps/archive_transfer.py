@@ -41,11 +41,11 @@ async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> st
 async def bases_in(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[str], None]) -> None:
     """Load the bases that the host's engine does not have. Raises LostError `zstd` where the engine cannot load one."""
     client = await ctx.client()
-    by_name = {base.held: base for base in bases}
+    by_name = {base.engine_name: base for base in bases}
     lacking = [by_name[held] for held in await client.lacking(ctx.agent_job) if held in by_name]
     if not lacking:
         return
-    images = [(base.held, await _image(ctx, base)) for base in lacking]
+    images = [(base.engine_name, await _image(ctx, base)) for base in lacking]
     tell("sent as archives")
     async with aclosing(base_archive(images)) as chunks:
         await client.load(ctx.agent_job, chunks)

@@ -81,7 +81,7 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
 
 async def _pull(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[str], None]) -> None:
     client = await ctx.client()
-    pulls = {base.shown: base.reference for base in bases}
+    pulls = {base.broker_repository: base.reference for base in bases}
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(ctx.agent_job, bases=pulls) as grant:
             try:

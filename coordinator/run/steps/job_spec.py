@@ -16,13 +16,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobBase:
-    """One base of a job. `held` is its image name on the host, `shown` its repository name at the broker."""
+    """One base of a job.
+
+    `engine_name` is its image name in the host's engine, `broker_repository` the repository it is pulled from at the
+    broker.
+    """
 
     use: BaseUse
     reference: Reference
     platform: Platform
-    held: str
-    shown: str
+    engine_name: str
+    broker_repository: str
 
 
 def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[JobBase, ...]:
@@ -38,10 +42,10 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
                     use=use,
                     reference=base.reference.with_digest(digest),
                     platform=base_platform,
-                    held=held_name(use.text, digest),
+                    engine_name=held_name(use.text, digest),
                     # Unique per platform: a job removes this image name after its pull, and another job may be pulling
                     # into the same engine.
-                    shown=f"{platform.architecture}{platform.variant}base{len(bases)}",
+                    broker_repository=f"{platform.architecture}{platform.variant}base{len(bases)}",
                 )
             )
     return tuple(bases)
@@ -49,20 +53,20 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
 
 def known_bases(ctx: AttemptContext) -> tuple[JobBase, ...]:
     """Return the bases whose layers need no transfer; empty where the inputs of a resumed run are gone."""
-    if not isinstance(ctx.run.gathered, Inputs):
+    if not isinstance(ctx.run.inputs_or_gone, Inputs):
         return ()
-    return job_bases(ctx.run.gathered, ctx.job.platform, ctx.facts.native)
+    return job_bases(ctx.run.inputs_or_gone, ctx.job.platform, ctx.facts.native)
 
 
 def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
     """Return the spec of the attempt's job, ready for JSON. Raises LostError `changed` where the inputs are gone."""
     target = ctx.run.request.target
-    pulled = {base.held: base for base in bases}
+    pulled = {base.engine_name: base for base in bases}
     return {
         "format": _FORMAT,
         "platform": str(ctx.job.platform),
         "engine": ctx.builder.value,
-        "dockerfile": pin(ctx.run.inputs.dockerfile, {base.use.position: base.held for base in bases}),
+        "dockerfile": pin(ctx.run.inputs.dockerfile, {base.use.position: base.engine_name for base in bases}),
         "dockerfile_path": ctx.run.inputs.dockerfile_path,
         "ignore_file": ".dockerignore",
         "stage": target.stage,
@@ -72,8 +76,8 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         "image": f"archloom/{ctx.run.run_id}:{ctx.job.platform.slug}-{ctx.attempt.number}",
         "bases": [
             {
-                "name": base.held,
-                "repository": base.shown,
+                "name": base.engine_name,
+                "repository": base.broker_repository,
                 "digest": base.reference.digest,
                 "platform": str(base.platform),
             }

@@ -21,7 +21,7 @@ from coordinator.domain.image.descriptors import OCI_INDEX
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import Reference
 from coordinator.image.archive_import import import_archive
-from coordinator.image.child import VerifiedChild, read_child
+from coordinator.image.child import CheckedImage, read_child
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.steps.registry_destination import RegistryDestination
 from tests.edges.agents.engine_bed import job
@@ -71,7 +71,7 @@ async def registries() -> AsyncIterator[Registries]:
         yield opened
 
 
-async def child_of(registry: Registry, repository: str, digest: str) -> VerifiedChild:
+async def child_of(registry: Registry, repository: str, digest: str) -> CheckedImage:
     async with registries() as opened:
         return await read_child(await opened.registry(registry.address), repository, digest, ARM64, {})
 

@@ -71,7 +71,7 @@ def jobs(*platforms):
 async def test_every_host_answers_and_is_remembered(bed):
     """The next run knows what this one found, before anybody has answered."""
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        found = await probing.to_place(jobs(ARM64), HostSelection())
+        found = await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert found["pi4"].mode(ARM64) is Mode.NATIVE
     assert farm.facts["pi4"] == found["pi4"]
@@ -84,14 +84,14 @@ async def test_every_host_answers_and_is_remembered(bed):
 async def test_a_dead_host_is_left_alone_for_a_minute(bed):
     """It costs its connect timeout once; the next run says when it was tried and will be, and a later one tries."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        first = await probing.to_place(jobs(ARM64), HostSelection())
+        first = await probing.facts_for_planning(jobs(ARM64), HostSelection())
     bed.now += 12
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        second = await probing.to_place(jobs(ARM64), HostSelection())
+        second = await probing.facts_for_planning(jobs(ARM64), HostSelection())
         tried = farm.asked["pi4"]
     bed.now += 49
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        third = await probing.to_place(jobs(ARM64), HostSelection())
+        third = await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert first["pi4"] == Unreachable("no SSH answer from pi4.lan port 22 in 5 s", "try: ping -c 1 pi4.lan")
     assert tried == 0
@@ -102,11 +102,11 @@ async def test_a_dead_host_is_left_alone_for_a_minute(bed):
 async def test_an_answer_ends_the_silence(bed):
     """A host that was off and is back is asked by the next run at once."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, _):
         await probing.all(["pi4"])
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert farm.asked["pi4"] == 1
 
@@ -117,9 +117,9 @@ async def test_an_answer_ends_the_silence(bed):
 async def test_a_dead_host_is_tried_when_it_is_named_or_the_last_hope(bed, asked):
     """Who names it wants it, and a platform that nobody else can build is worth its timeout."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        found = await probing.to_place(jobs(ARM64), asked)
+        found = await probing.facts_for_planning(jobs(ARM64), asked)
 
     assert farm.asked["pi4"] == 1
     assert isinstance(found["pi4"], Facts)
@@ -129,9 +129,9 @@ async def test_an_entry_that_leads_elsewhere_starts_anew(bed):
     """What was said of the old address is not said of the new one."""
     moved = Inventory(hosts=(replace(FARM.hosts[0], address=Address(host="new.lan")), FARM.hosts[1]))
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
     async with bed.run(moved, pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert farm.asked["pi4"] == 1
 
@@ -139,9 +139,9 @@ async def test_an_entry_that_leads_elsewhere_starts_anew(bed):
 async def test_what_answers_and_does_not_serve_is_not_dead(bed):
     """A key to be copied is told at once when it is there, and the host is asked by every run."""
     async with bed.run(pi4=Script(DENIED), beast=BEAST) as (probing, _):
-        found = await probing.to_place(jobs(ARM64), HostSelection())
+        found = await probing.facts_for_planning(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert found["pi4"] == Unreachable("pi@pi4.lan lets us not in", "ssh-copy-id pi@pi4.lan", alive=True)
     assert farm.asked["pi4"] == 1
@@ -151,7 +151,7 @@ async def test_a_slow_native_board_is_waited_for(bed):
     """The emulator has answered and could do it: the board that may do it natively is still worth the time."""
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, farm):
-        placing = asyncio.create_task(probing.to_place(jobs(AMD64, ARM64), HostSelection()))
+        placing = asyncio.create_task(probing.facts_for_planning(jobs(AMD64, ARM64), HostSelection()))
         async with asyncio.timeout(60):
             while "beast" not in farm.facts:
                 await asyncio.sleep(0)
@@ -168,7 +168,7 @@ async def test_who_waits_is_told_for_whom(bed):
     """In one line, once a dead host would have been found out."""
     slow = asyncio.Event()
     async with bed.run(pi4=Script("pi4", slow), beast=BEAST) as (probing, _):
-        placing = asyncio.create_task(probing.to_place(jobs(ARM64), HostSelection()))
+        placing = asyncio.create_task(probing.facts_for_planning(jobs(ARM64), HostSelection()))
         async with asyncio.timeout(60):
             while not bed.told:
                 await asyncio.sleep(0.05)
@@ -183,7 +183,7 @@ async def test_a_slow_board_that_is_not_needed_is_not_waited_for(bed):
     two = Inventory(hosts=(host("pi4"), host("pi5")))
     begun = time.monotonic()
     async with bed.run(two, pi4=Script("pi4"), pi5=Script("pi5-16k", asyncio.Event())) as (probing, _):
-        found = await probing.to_place(jobs(ARM64), HostSelection())
+        found = await probing.facts_for_planning(jobs(ARM64), HostSelection())
     spent = time.monotonic() - begun
 
     assert found["pi5"] == Unreachable("it has not answered yet, and the others suffice", alive=True)
@@ -197,7 +197,7 @@ async def test_a_board_known_to_be_of_no_use_costs_nothing(bed):
         await probing.all(["pi2", "pi4"])
     begun = time.monotonic()
     async with bed.run(two, pi2=Script("pi2", asyncio.Event()), pi4=Script("pi4")) as (probing, _):
-        await probing.to_place(jobs(ARM64), HostSelection())
+        await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
     assert time.monotonic() - begun < 0.8
 
@@ -205,7 +205,7 @@ async def test_a_board_known_to_be_of_no_use_costs_nothing(bed):
 async def test_hosts_that_are_ruled_out_are_not_asked(bed):
     """--on names others: nothing is to be known of them."""
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        await probing.to_place(jobs(ARM64), HostSelection(on=("beast",)))
+        await probing.facts_for_planning(jobs(ARM64), HostSelection(on=("beast",)))
 
     assert farm.asked == {"beast": 1}
 
@@ -215,7 +215,7 @@ async def test_a_board_that_is_off_still_names_its_platforms(bed):
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, _):
         await probing.all(["pi4"])
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
-        found = await probing.to_name_platforms()
+        found = await probing.facts_for_platforms()
 
     assert isinstance(found["pi4"], Unreachable)
     assert found["pi4"].known.in_mode(Mode.NATIVE) == (ARM64,)
@@ -235,13 +235,13 @@ async def test_a_defect_is_not_a_host_that_does_not_answer(bed):
     """What nobody foresaw ends the run."""
     async with bed.run(pi4=Script(ZeroDivisionError("here")), beast=BEAST) as (probing, _):
         with pytest.raises(ZeroDivisionError):
-            await probing.to_place(jobs(ARM64), HostSelection())
+            await probing.facts_for_planning(jobs(ARM64), HostSelection())
 
 
 async def test_a_run_that_is_stopped_leaves_nothing_behind(bed):
     """Cancelled while it waits, it has ended every question when the block is left."""
     async with bed.run(pi4=Script("pi4", asyncio.Event()), beast=BEAST) as (probing, _):
-        placing = asyncio.create_task(probing.to_place(jobs(ARM64), HostSelection()))
+        placing = asyncio.create_task(probing.facts_for_planning(jobs(ARM64), HostSelection()))
         await asyncio.sleep(0)
         placing.cancel()
         with pytest.raises(asyncio.CancelledError):

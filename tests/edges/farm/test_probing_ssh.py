@@ -82,11 +82,11 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(read_environm
         before = asyncio.all_tasks()
         began = time.monotonic()
         async with probing(inventory, read_environment) as run:
-            found = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
+            found = await run.facts_for_planning([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
             planned = time.monotonic() - began
         left = time.monotonic() - began - planned
         async with probing(inventory, read_environment) as run:
-            again = await run.to_place([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
+            again = await run.facts_for_planning([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
         tries = mute.counts.connections
         assert asyncio.all_tasks() - before == {task for task in asyncio.all_tasks() if task in made.sessions}
 
@@ -107,8 +107,8 @@ async def test_a_board_that_hangs_is_not_dead(read_environment):
         hung, quick = made.boards
         inventory = Inventory(hosts=(entry(hung, "hung"), entry(quick, "pi4")))
         async with probing(inventory, read_environment) as run:
-            await run.to_place([Wanted(platform=ARM64)], HostSelection())
+            await run.facts_for_planning([Wanted(platform=ARM64)], HostSelection())
         async with probing(inventory, read_environment) as run:
-            await run.to_place([Wanted(platform=ARM64)], HostSelection())
+            await run.facts_for_planning([Wanted(platform=ARM64)], HostSelection())
 
         assert hung.counts.connections == 2

@@ -21,7 +21,7 @@ from coordinator.domain.run.events import TagMoved
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.states import TargetEvent, TargetState
 from coordinator.domain.targets.target import Target
-from coordinator.errors import HeldError, RegistryError
+from coordinator.errors import DrivenElsewhereError, RegistryError
 from coordinator.publish.publish import Publication, index_of, publish
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
@@ -152,11 +152,11 @@ async def test_who_has_lost_the_lease_moves_no_tag(store, base):
     tag = parse_reference(base.reference)
 
     def taken() -> None:
-        raise HeldError("run 7f3a is driven by bob@there", code="taken")
+        raise DrivenElsewhereError("run 7f3a is driven by bob@there", code="taken")
 
     async with Registries({}, Known()) as registries:
         mine = publication(store, tag, registries, [])
-        with pytest.raises(HeldError):
+        with pytest.raises(DrivenElsewhereError):
             await publish(replace(mine, check_lease=taken))
         client = await registries.registry(tag.registry)
         now = await client.head_manifest(tag.repository, tag.tag)

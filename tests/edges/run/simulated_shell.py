@@ -28,7 +28,7 @@ from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Se
 from coordinator.domain.run.retry import pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.errors import HeldError, InterruptedRunError, LostError
+from coordinator.errors import DrivenElsewhereError, InterruptedRunError, LostError
 from coordinator.publish.publish import Publication, publish
 from coordinator.registry.tags import set_tag
 from coordinator.run.context import RunContext
@@ -83,7 +83,7 @@ def refused(sleeper: Store) -> None:
     writes = [lambda: sleeper.finish(RUN, 0), lambda: sleeper.tag_moved(RUN, "x"), lambda: sleeper.release(RUN)]
     writes += [lambda job=job: sleeper.move_job(job.id, states.JobEvent.CANCEL) for job in run.jobs]
     for write in writes:
-        with pytest.raises(HeldError) as error:
+        with pytest.raises(DrivenElsewhereError) as error:
             write()
         assert error.value.code == "taken"
     assert sleeper.run(RUN) == run
@@ -115,7 +115,7 @@ class Coordinator:
             run_id=RUN,
             lease=self.lease,
             request=BuildRequest(target=world.target),
-            gathered=InputsGone("simulated"),
+            inputs_or_gone=InputsGone("simulated"),
             builders={},
         )
 
@@ -128,7 +128,7 @@ class Coordinator:
                     await self._drive()
         except CrashError:
             return False
-        except HeldError:
+        except DrivenElsewhereError:
             assert self.life.asleep
         return True
 
@@ -156,7 +156,7 @@ class Coordinator:
             build_ids = {platform: sha256(str(platform).encode())[7:] for platform in self.world.scenario.builds}
             self.store.create_run(RUN, request, build_ids, driver=self.driver, inputs={}, inventory="")
         elif self.store.run(RUN).finished_at is None:
-            self.store.drive(RUN, self.driver)
+            self.store.take_lease(RUN, self.driver)
             for sleeper in self.frozen:
                 refused(sleeper)
 
@@ -179,8 +179,8 @@ class Coordinator:
         while not work.done():
             if cancel_at is not None and self.world.time >= cancel_at and not self.store.cancel_asked(RUN):
                 self.store.ask_cancel(RUN)
-            if self.lease.why is None and self.store.cancel_asked(RUN):
-                self.lease.why = InterruptedRunError("cancelled")
+            if self.lease.end_reason is None and self.store.cancel_asked(RUN):
+                self.lease.end_reason = InterruptedRunError("cancelled")
                 work.cancel()
             while self.late and self.late[0][0] <= self.world.time:
                 self._report_late(self.late.pop(0)[1])

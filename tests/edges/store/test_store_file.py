@@ -123,7 +123,7 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         known = store.last_probes().get(("pi5", "ssh://pi@pi5.lan"), LastProbe(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
-        store.drive(open_.id, THEIRS)
+        store.take_lease(open_.id, THEIRS)
         end(store, open_.id, 130)
         assert store.prune([run.id for run in store.runs()]) == (open_.id, failed.id, published.id)
 
@@ -212,14 +212,14 @@ def test_first_starts_meet(tmp_path, version):
 TAKE_OVER = """
 import sys
 from pathlib import Path
-from coordinator.errors import HeldError
+from coordinator.errors import DrivenElsewhereError
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
 with Store(Path(sys.argv[1]), lambda: 0.0) as store:
     try:
-        store.drive("7f3a", this_driver("u@m", sys.argv[2]))
+        store.take_lease("7f3a", this_driver("u@m", sys.argv[2]))
         print("mine", flush=True)
-    except HeldError as refused:
+    except DrivenElsewhereError as refused:
         print(refused.code, flush=True)
     sys.stdin.read()
 """

@@ -10,7 +10,7 @@ from coordinator.domain.image.platforms import Mode
 from coordinator.domain.run.history import RunStep
 from coordinator.domain.run.lease import STALE_S, Lease
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
-from coordinator.errors import Exit, HeldError, UsageError
+from coordinator.errors import DrivenElsewhereError, Exit, UsageError
 from tests.edges.store.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
 
@@ -27,8 +27,10 @@ def test_a_driven_run_is_refused_to_another(shared):
     create(one)
     shared.now += 12.0
 
-    with pytest.raises(HeldError, match=r"run 7f3a is driven by ada@here .pid .*, heard of 12 s ago") as caught:
-        other.drive("7f3a", THEIRS)
+    with pytest.raises(
+        DrivenElsewhereError, match=r"run 7f3a is driven by ada@here .pid .*, heard of 12 s ago"
+    ) as caught:
+        other.take_lease("7f3a", THEIRS)
 
     assert caught.value.code == "held"
     assert caught.value.exit_code == Exit.HELD
@@ -54,14 +56,14 @@ def test_a_stale_lease_is_taken_over(shared, alive, silent, taken):
     shared.alive = alive
 
     if taken:
-        run = other.drive("7f3a", THEIRS)
+        run = other.take_lease("7f3a", THEIRS)
         assert run.lease == Lease(driver=THEIRS, beat_at=shared.now)
         event = other.events("7f3a")[-1]
         assert event.what is RunStep.TAKEN_OVER
         assert event.data == {"holder": "bob@there", "before": "ada@here", "silent": f"{max(silent, 0):.0f} s"}
     else:
-        with pytest.raises(HeldError):
-            other.drive("7f3a", THEIRS)
+        with pytest.raises(DrivenElsewhereError):
+            other.take_lease("7f3a", THEIRS)
     assert shared.asked == [OURS]
 
 
@@ -73,8 +75,8 @@ def test_beats_keep_the_lease(shared):
     for _ in range(5):
         shared.now += STALE_S - 1.0
         one.beat("7f3a")
-        with pytest.raises(HeldError):
-            other.drive("7f3a", THEIRS)
+        with pytest.raises(DrivenElsewhereError):
+            other.take_lease("7f3a", THEIRS)
 
     assert told(one) == ["run created"]
 
@@ -105,10 +107,10 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
     run = create(one)
     attempt = assigned(one, run.jobs[0].id, *TO_PUSHED)
     shared.alive = False
-    other.drive("7f3a", THEIRS)
+    other.take_lease("7f3a", THEIRS)
     before, events = other.run("7f3a"), other.events("7f3a")
 
-    with pytest.raises(HeldError, match="run 7f3a was taken over by bob@there") as caught:
+    with pytest.raises(DrivenElsewhereError, match="run 7f3a was taken over by bob@there") as caught:
         writes(one, run, attempt)[write]()
 
     assert caught.value.code == "taken"
@@ -134,7 +136,7 @@ def test_a_run_that_was_let_go_is_not_changed(store, write, leave, said, hint):
     writes(store, run, attempt)[leave]()
     before = store.run("7f3a")
 
-    with pytest.raises(HeldError) as caught:
+    with pytest.raises(DrivenElsewhereError) as caught:
         writes(store, run, attempt)[write]()
 
     assert (caught.value.message, caught.value.hint, caught.value.code) == (said, hint, "taken")
@@ -149,7 +151,7 @@ def test_whoever_only_looks_on_changes_nothing(shared, write):
     attempt = assigned(one, run.jobs[0].id, *TO_PUSHED)
     before = one.run("7f3a")
 
-    with pytest.raises(HeldError):
+    with pytest.raises(DrivenElsewhereError):
         writes(other, run, attempt)[write]()
 
     assert one.run("7f3a") == before
@@ -162,7 +164,7 @@ def test_a_released_run_is_free_at_once(shared):
     one.release("7f3a")
 
     assert one.run("7f3a").lease is None
-    run = other.drive("7f3a", THEIRS)
+    run = other.take_lease("7f3a", THEIRS)
 
     assert run.lease == Lease(driver=THEIRS, beat_at=1000.0)
     assert told(one)[-2:] == ["run released", "run taken up"]
@@ -174,7 +176,7 @@ def test_driving_again_with_the_same_token_is_no_takeover(bed, store):
     create(store)
     bed.now += 5.0
 
-    assert store.drive("7f3a", OURS).lease == Lease(driver=OURS, beat_at=1005.0)
+    assert store.take_lease("7f3a", OURS).lease == Lease(driver=OURS, beat_at=1005.0)
     assert "run taken over" not in told(store)
 
 
@@ -183,13 +185,13 @@ def test_each_driving_has_a_token_of_its_own(shared):
     one, other = shared.open(), shared.open()
     create(one)
     again = replace(OURS, token="again")
-    with pytest.raises(HeldError):
-        other.drive("7f3a", again)
+    with pytest.raises(DrivenElsewhereError):
+        other.take_lease("7f3a", again)
 
     shared.alive = False
-    other.drive("7f3a", again)
+    other.take_lease("7f3a", again)
 
-    with pytest.raises(HeldError):
+    with pytest.raises(DrivenElsewhereError):
         one.finish("7f3a", 0)
     end(other)
 
@@ -201,10 +203,10 @@ def test_a_finished_run_is_not_driven_again(shared):
     end(one)
 
     with pytest.raises(UsageError, match="run 7f3a has ended already") as caught:
-        other.drive("7f3a", THEIRS)
+        other.take_lease("7f3a", THEIRS)
     assert caught.value.hint == "archloom why 7f3a says how"
     with pytest.raises(UsageError, match="no run 'nope'"):
-        other.drive("nope", THEIRS)
+        other.take_lease("nope", THEIRS)
 
 
 def test_anybody_may_ask_for_a_run_to_be_cancelled(shared):

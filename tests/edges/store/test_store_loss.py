@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
-from coordinator.errors import ArchloomError, Exit, HeldError, LostError
+from coordinator.errors import ArchloomError, DrivenElsewhereError, Exit, LostError
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 from tests.edges.store.store_bed import AMD64, CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end
@@ -114,8 +114,8 @@ def test_a_defect_is_no_trouble_of_the_file(path):
         with pytest.raises(ArchloomError, match="UNIQUE"):
             create(store)
         with opened(path, is_alive=lambda _: False) as other:
-            other.drive("7f3a", THEIRS)
-        with pytest.raises(HeldError):
+            other.take_lease("7f3a", THEIRS)
+        with pytest.raises(DrivenElsewhereError):
             store.finish("7f3a", 0)
 
     assert lost == []

@@ -25,7 +25,7 @@ from coordinator.domain.run.states import (
     JobState,
     TargetEvent,
 )
-from coordinator.errors import ArchloomError, HeldError, UsageError
+from coordinator.errors import ArchloomError, DrivenElsewhereError, UsageError
 from coordinator.store.sqlite import Store
 from tests.edges.store.store_bed import AMD64, ARM64, CHILD, OURS, PRIVATE, SHARED, Make
 
@@ -97,7 +97,7 @@ class Coordinators(RuleBasedStateMachine):
 
     def _step(self, model: Model, held: bool, after: object, action: Callable[[], object]) -> bool:  # noqa: FBT001
         """Whether a step to `after` was taken, None being one the tables do not have."""
-        error = HeldError if not held else ForbiddenTransitionError if after is None else None
+        error = DrivenElsewhereError if not held else ForbiddenTransitionError if after is None else None
         got = self._expect(error, action)
         assert error is not None or got == after
         model.told += error is None
@@ -132,8 +132,8 @@ class Coordinators(RuleBasedStateMachine):
         if model.run.finished_at is not None:
             error = UsageError
         elif lease is not None and lease.driver.token != token and not lease.is_stale(self.now, alive):
-            error = HeldError
-        self._expect(error, lambda: store.drive(model.run.id, driver(token)))
+            error = DrivenElsewhereError
+        self._expect(error, lambda: store.take_lease(model.run.id, driver(token)))
         if error is None:
             model.run = replace(model.run, lease=Lease(driver=driver(token), beat_at=self.now))
             model.told += 1
@@ -143,7 +143,7 @@ class Coordinators(RuleBasedStateMachine):
     @rule(pick=RUNS, seat=SEATS)
     def beat(self, pick: int, seat: int) -> None:
         store, model, held = self._pick(pick, seat)
-        self._expect(None if held else HeldError, lambda: store.beat(model.run.id))
+        self._expect(None if held else DrivenElsewhereError, lambda: store.beat(model.run.id))
         if held:
             model.run = replace(model.run, lease=replace(model.run.lease, beat_at=self.now))
 
@@ -152,7 +152,7 @@ class Coordinators(RuleBasedStateMachine):
     def leave(self, pick: int, seat: int, end: int | None) -> None:
         store, model, held = self._pick(pick, seat)
         name = model.run.id
-        error: type[Exception] | None = None if held else HeldError
+        error: type[Exception] | None = None if held else DrivenElsewhereError
         if held and end is not None and not states.ended(model.run.target_state):
             error = ArchloomError
         self._expect(error, lambda: store.release(name) if end is None else store.finish(name, end))
@@ -175,7 +175,9 @@ class Coordinators(RuleBasedStateMachine):
     def assign(self, pick: int, seat: int, which: int) -> None:
         store, model, held = self._pick(pick, seat)
         job = model.run.jobs[which]
-        error = HeldError if not held else None if job.state is JobState.PENDING else ForbiddenTransitionError
+        error = (
+            DrivenElsewhereError if not held else None if job.state is JobState.PENDING else ForbiddenTransitionError
+        )
         attempt = self._expect(error, lambda: store.assign(job.id, "pi5", Mode.NATIVE))
         if isinstance(attempt, Attempt):
             assert (attempt.number, attempt.state) == (len(job.attempts) + 1, AttemptState.ASSIGNED)
