@@ -28,7 +28,7 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
     channel = await transport.open_bulk(("image", job))
     try:
         incoming = Incoming(channel.reader, host)
-        yield replies.held_image(host, await _answer(channel, incoming, host))
+        yield replies.read(host, await _answer(channel, incoming, host), HeldImage)
         async with aclosing(_pieces(channel, incoming, host)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -59,7 +59,7 @@ async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> 
         # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
         # job owns.
         await channel.close()
-    return BasesLoaded(replies.field(host, loaded, "loaded", int), replies.field(host, loaded, "kept", int))
+    return replies.read(host, loaded, BasesLoaded)
 
 
 def gone(host: str, ending: Ending) -> LostError:

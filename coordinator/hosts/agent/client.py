@@ -65,7 +65,7 @@ async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
             hint="another version of archloom answered; make sure that only this one is started there",
             code="protocol",
         )
-    return replies.hello(host, fields)
+    return replies.read(host, fields, Hello)
 
 
 class AgentClient:
@@ -128,25 +128,20 @@ class AgentClient:
             ending = await channel.close()
         if answer is None:
             raise self._gone(ending)
-        received = self._outcome(answer)
-        return ContextReceived(
-            entries=replies.field(self._host, received, "entries", int),
-            bytes=replies.field(self._host, received, "bytes", int),
-            received=replies.field(self._host, received, "received", int),
-        )
+        return replies.read(self._host, self._outcome(answer), ContextReceived)
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
         """Pull the job's bases into the engine through the tunnel at `port` on the host."""
 
         def tell(event: Mapping[str, Any]) -> None:
-            progress(replies.field(self._host, event, "progress", str))
+            progress(replies.read(self._host, event, str, "progress"))
 
         held = await self._ask("pull", tell, job=job, port=port, secret=secret)
-        return BasesHeld(replies.field(self._host, held, "pulled", int), replies.field(self._host, held, "kept", int))
+        return replies.read(self._host, held, BasesHeld)
 
     async def lacking(self, job: str) -> tuple[str, ...]:
         """Return the held names of the job's bases that the engine does not have."""
-        return replies.names(self._host, await self._ask("lacking", job=job), "bases")
+        return tuple(replies.read(self._host, await self._ask("lacking", job=job), list[str], "bases"))
 
     async def load(self, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
         """Load the job's bases from the pieces of an archive of the lacking ones. Idempotent."""
@@ -162,7 +157,7 @@ class AgentClient:
     async def start(self, job: str, holder: str, slots: int) -> Started:
         """Start the job's detached build on the host. Idempotent. Raises HostBusyError where every slot is held."""
         begun = await self._ask("start", job=job, holder=holder, slots=slots)
-        return Started(replies.field(self._host, begun, "pid", int), replies.field(self._host, begun, "slot", int))
+        return replies.read(self._host, begun, Started)
 
     async def follow(self, job: str, offset: int) -> AsyncGenerator[LogText | Ended, None]:
         """Yield the log from byte `offset` on as it is written, then the job's result.
@@ -176,7 +171,7 @@ class AgentClient:
                 if "event" not in body:
                     yield replies.ended(self._host, self._outcome(body))
                     return
-                yield replies.log_text(self._host, replies.field(self._host, body, "event", dict))
+                yield replies.read(self._host, body, LogText, "event")
 
     async def push(
         self, job: str, port: int, repository: str, tag: str, secret: str, progress: Callable[[int, int], None]
@@ -184,11 +179,11 @@ class AgentClient:
         """Push the job's image through the tunnel at `port` on the host; `progress` receives bytes done and total."""
 
         def tell(event: Mapping[str, Any]) -> None:
-            fields = replies.field(self._host, event, "progress", dict)
-            progress(replies.field(self._host, fields, "done", int), replies.field(self._host, fields, "total", int))
+            done, total = (replies.read(self._host, event, int, "progress", name) for name in ("done", "total"))
+            progress(done, total)
 
         pushed = await self._ask("push", tell, job=job, port=port, repository=repository, tag=tag, secret=secret)
-        return Pushed(replies.field(self._host, pushed, "digest", str), replies.field(self._host, pushed, "size", int))
+        return replies.read(self._host, pushed, Pushed)
 
     async def cancel(self, job: str) -> Ended:
         """Cancel the job and its pull or push, and return its result; a job that has ended keeps its result."""
@@ -208,7 +203,7 @@ class AgentClient:
 
     async def jobs(self) -> tuple[JobEntry, ...]:
         """Return every job that has a folder on the host."""
-        return replies.job_entries(self._host, await self._ask("jobs"))
+        return tuple(replies.read(self._host, await self._ask("jobs"), list[JobEntry], "jobs"))
 
     async def _ask(
         self, op: str, tell: Callable[[Mapping[str, Any]], None] | None = None, /, **parameters: object
@@ -218,7 +213,7 @@ class AgentClient:
             await self._send(number, op, **parameters)
             while "event" in (body := await self._next(answers)):
                 if tell is not None:
-                    tell(replies.field(self._host, body, "event", dict))
+                    tell(replies.read(self._host, body, dict[str, Any], "event"))
             self._log_answer(op, parameters.get("job", ""), body, time.monotonic() - began)
             return self._outcome(body)
 
@@ -276,7 +271,7 @@ class AgentClient:
     def _deliver(self, frame: Mapping[str, Any]) -> None:
         if frame.get("id") is None:
             raise replies.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
-        answers = self._under_way.get(replies.field(self._host, frame, "id", int))
+        answers = self._under_way.get(replies.read(self._host, frame, int, "id"))
         if answers is not None:  # None: the caller was cancelled or closed its iterator
             answers.put_nowait(frame)
 

@@ -86,15 +86,15 @@ class ContextSender:
 
         Reads the question to its end: the agent reads bodies only after its last line.
         """
-        kind = replies.field(self._host, line, "want", str)
+        kind = replies.read(self._host, line, str, "want")
         if kind not in {"folders", "files"}:
             raise replies.unexpected(self._host, f"it wants {kind!r}")
-        digests = list(replies.field(self._host, line, "digests", list))
-        while replies.field(self._host, line, "more", bool):
+        digests = replies.read(self._host, line, list[str], "digests")
+        while replies.read(self._host, line, bool, "more"):
             line = await self._incoming.greeting() or {}
             if line.get("want") != kind:
                 raise replies.unexpected(self._host, "a question has no end")
-            digests += replies.field(self._host, line, "digests", list)
+            digests += replies.read(self._host, line, list[str], "digests")
         return kind, digests
 
     def _bodies(self, offer: Offer, kind: str, digests: Sequence[str]) -> Generator[bytes]:

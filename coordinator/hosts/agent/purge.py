@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, Field, PlainValidator
 
 from coordinator.errors import LostError
 from coordinator.hosts.agent import replies
 from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.transport import Transport
 
+# Only shown to the user: any JSON value will do.
+_Words = Annotated[tuple[Annotated[str, PlainValidator(str)], ...], Field(strict=False)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purged:
+
+class Purged(BaseModel, strict=True, frozen=True):
     """What was deleted: jobs, image names, folders and files, lines of authorized_keys. `kept` lists what was left."""
 
     jobs: int
-    images: tuple[str, ...]
-    files: tuple[str, ...]
+    images: _Words
+    files: _Words
     keys: int
-    kept: tuple[str, ...]
+    kept: _Words
 
 
 async def purge(transport: Transport, mark: str) -> Purged:
@@ -42,16 +44,4 @@ async def purge(transport: Transport, mark: str) -> Purged:
     if answer is None:
         detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
         raise LostError(f"host '{transport.host}': the agent left without a word{detail}", code="connection")
-    if "error" in answer:
-        raise replies.failure(transport.host, replies.field(transport.host, answer, "error", dict))
-    return _purged(transport.host, replies.field(transport.host, answer, "ok", dict))
-
-
-def _purged(host: str, done: Mapping[str, Any]) -> Purged:
-    return Purged(
-        jobs=replies.field(host, done, "jobs", int),
-        images=tuple(map(str, replies.field(host, done, "images", list))),
-        files=tuple(map(str, replies.field(host, done, "files", list))),
-        keys=replies.field(host, done, "keys", int),
-        kept=tuple(map(str, replies.field(host, done, "kept", list))),
-    )
+    return replies.read(transport.host, replies.outcome(transport.host, answer), Purged)

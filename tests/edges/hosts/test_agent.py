@@ -61,16 +61,16 @@ async def test_a_job_from_its_context_to_its_push(tmp_path: Path, python: str):
         begun = await client.start(job, "test", 1)
         async with aclosing(client.follow(job, 3)) as pieces:
             *texts, ended = [piece async for piece in pieces]
-        assert texts == [LogText("hello\n", 9), LogText("#1 DONE", 16)]
+        assert texts == [LogText(log="hello\n", offset=9), LogText(log="#1 DONE", offset=16)]
         assert ended == Ended(
             state=EndState.BUILT, seconds=ended.seconds, log_size=16, image_id="sha256:1",
             platform=parse("linux/arm/v7"), size=7,
         )  # fmt: skip
         assert await client.start(job, "test", 1) == begun
         pushed = await client.push(job, 40001, "r", "t", "s", lambda *counts: told.append(counts))
-        assert pushed == Pushed("sha256:r:t", 2)
+        assert pushed == Pushed(digest="sha256:r:t", size=2)
         (entry,) = await client.jobs()
-        assert entry == JobEntry(job, "BUILT", entry.since)
+        assert entry == JobEntry(job=job, state="BUILT", since=entry.since)
         await client.forget(job)
         assert await client.jobs() == ()
 
@@ -86,7 +86,7 @@ async def test_requests_and_replies_are_the_golden_ones(tmp_path: Path):
         assert client.hello.parent == 4709
         assert (await client.probe())["cores"] == 4
         await client.create(job, SPEC)
-        assert await client.pull(job, 40001, "s3cret", told.append) == BasesHeld(1, 0)
+        assert await client.pull(job, 40001, "s3cret", told.append) == BasesHeld(pulled=1, kept=0)
         with pytest.raises(HostBusyError, match="host 'local': slots 0 to 1"):
             await client.start(job, f"alice@beast {job}", 2)
         text, ended = await follow(client, job, 18)
@@ -122,7 +122,7 @@ async def test_a_caller_that_leaves_disturbs_nobody():
     """A cancelled call and a follow that is left leave the channel as good as it was."""
     async with agent() as client:
         await begin(client, "a-1", ("log", "line\n"), ("wait", None))
-        assert await first_piece(client, "a-1") == LogText("line\n", 5)
+        assert await first_piece(client, "a-1") == LogText(log="line\n", offset=5)
         pulling = asyncio.create_task(client.pull("a-1", 1, "hang", lambda _: pulling.cancel()))
         with pytest.raises(asyncio.CancelledError):
             await pulling

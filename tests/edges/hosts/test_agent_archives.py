@@ -37,7 +37,7 @@ async def test_an_image_comes_whole():
     async with agent() as client:
         await ready(client, "a-1", *(("say", text) for text in said))
 
-        assert await taken(client, "a-1") == (HeldImage("sha256:1", 7), "".join(said).encode())
+        assert await taken(client, "a-1") == (HeldImage(image_id="sha256:1", size=7), "".join(said).encode())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ async def test_bases_are_loaded_and_counted():
         await ready(client, "a-1")
 
         assert await client.lacking("a-1") == (HELD,)
-        assert await client.load("a-1", chunks(b"z" * 3_000_001, 2_000_000)) == BasesLoaded(3_000_001, 0)
+        assert await client.load("a-1", chunks(b"z" * 3_000_001, 2_000_000)) == BasesLoaded(loaded=3_000_001, kept=0)
 
 
 async def test_a_refused_load_is_the_agent_s_word(tmp_path: Path):

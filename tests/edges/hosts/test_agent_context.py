@@ -252,7 +252,7 @@ async def test_two_transfers_at_once_are_safe(tmp_path: Path):
         ('{"want": "files", "digests": 7, "more": false}', "'digests' is 7"),
         ('{"want": "files", "digests": []}', "'more' is None"),
         ('{"want": "files", "digests": [], "more": true}', "a question has no end"),
-        ('{"ok": {"entries": 0}}', "'bytes' is None"),
+        ('{"ok": {"entries": 0}}', "'bytes' is missing"),
     ],
 )
 async def test_a_host_gets_only_what_it_was_offered(tmp_path: Path, said: str, message: str):
