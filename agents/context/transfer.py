@@ -13,9 +13,9 @@ from agents.base.fields import field
 from agents.context import unreadable
 from agents.context.cache import Objects, pour, write
 from agents.context.cache_gc import make_room
+from agents.context.object_stream import Bodies
 from agents.context.tree_objects import Below, File, Folder, digest, number, parse, unsafe
 from agents.context.writer import Place, Tree, new_file, readable, settle
-from agents.wire.object_stream import Bodies
 
 # A request is split into lines of 500 digests, because a line has at most 64 KiB.
 _DIGESTS_PER_LINE = 500

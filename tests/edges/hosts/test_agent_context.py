@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.wire.object_stream import Bodies
+from agents.context.object_stream import Bodies
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
