@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from agents.base.errors import AgentError
 from agents.base.fields import mapping
+from agents.wire import chunks
 
 _MAX_LINE_BYTES = 65536
-_MAX_PIECE_BYTES = 1 << 20
 _UNPACKED_PIECE_BYTES = 262144
 
 
@@ -25,7 +25,7 @@ class Bodies:
         """Return the JSON object in the first line."""
         line = self._stream.readline(_MAX_LINE_BYTES)
         if not line.endswith(b"\n"):
-            raise _cut()
+            raise chunks.cut()
         try:
             return mapping(json.loads(line), "the offer")
         except ValueError as error:
@@ -36,29 +36,17 @@ class Bodies:
 
         Raises AgentError `changed` where it is larger than `most` bytes.
         """
-        form = self._read(1)
+        form = self._stream.read(1)
+        if not form:
+            raise chunks.cut()
         if form not in {b"=", b"z"}:
             raise AgentError("bad_request", f"an object comes in the unknown form {form!r}")
-        for piece in self._pieces() if form == b"=" else _unpacked(self._pieces()):
+        received = chunks.receive(self._stream)
+        for piece in received if form == b"=" else _unpacked(received):
             most -= len(piece)
             if most < 0:
                 raise AgentError("changed", "an object of the context is larger than was said")
             yield piece
-
-    def _pieces(self) -> Iterator[bytes]:
-        while True:
-            size = int.from_bytes(self._read(4), "big")
-            if not size:
-                return
-            if size > _MAX_PIECE_BYTES:
-                raise AgentError("bad_request", f"a piece has {size} bytes, more than {_MAX_PIECE_BYTES}")
-            yield self._read(size)
-
-    def _read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        if len(data) < size:
-            raise _cut()
-        return data
 
 
 def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -72,7 +60,3 @@ def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield unpacker.flush()
     except zlib.error as error:
         raise AgentError("bad_request", f"an object of the context cannot be unpacked: {error}") from error
-
-
-def _cut() -> AgentError:
-    return AgentError("cut", "the context ended before all of it had come")

@@ -7,14 +7,10 @@ from contextlib import aclosing
 from typing import Any
 
 from coordinator.errors import LostError
-from coordinator.hosts.agent import replies
+from coordinator.hosts.agent import chunks, replies
 from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from coordinator.hosts.agent.transport import Channel, Ending, Transport
-
-_MAX_PIECE_BYTES = 1 << 20
-_MAX_LENGTH_DIGITS = 6
-_READ_BYTES = 1 << 18
 
 
 async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | bytes]:
@@ -29,9 +25,12 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
     try:
         incoming = Incoming(channel.reader, host)
         yield replies.read(host, await _answer(channel, incoming, host), HeldImage)
-        async with aclosing(_pieces(channel, incoming, host)) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            async with aclosing(chunks.receive(incoming, host)) as archive:
+                async for data in archive:
+                    yield data
+        except EOFError:
+            raise await _cut(channel, host) from None
         await channel.close()
     except BaseException:
         # `close` would first read everything that the agent still sends.
@@ -39,7 +38,7 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
         raise
 
 
-async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
+async def load(transport: Transport, job: str, archive: AsyncIterator[bytes]) -> BasesLoaded:
     """Load the job's bases into the host's engine from the pieces of an archive, and return the counts.
 
     On return the engine holds every base of the job. Raises the agent's error as `replies.outcome` does, and LostError
@@ -48,12 +47,12 @@ async def load(transport: Transport, job: str, chunks: AsyncIterator[bytes]) -> 
     host = transport.host
     channel = await transport.open_bulk(("load", job))
     try:
-        async for chunk in chunks:
-            if not await _send(channel, chunk):
+        async for data in archive:
+            if not await _write(channel, b"".join(chunks.encode(data))):
                 # The agent stopped reading: its error answer is on the channel already.
                 break
         else:
-            await _write(channel, b"0\n")
+            await _write(channel, chunks.END)
         loaded = await _answer(channel, Incoming(channel.reader, host), host)
     finally:
         # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
@@ -76,14 +75,6 @@ async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[st
     return replies.outcome(host, answer)
 
 
-async def _send(channel: Channel, chunk: bytes) -> bool:
-    for start in range(0, len(chunk), _MAX_PIECE_BYTES):
-        piece = chunk[start : start + _MAX_PIECE_BYTES]
-        if not await _write(channel, b"%x\n%b" % (len(piece), piece)):
-            return False
-    return True
-
-
 async def _write(channel: Channel, data: bytes) -> bool:
     """Write the bytes; return False where the agent no longer reads."""
     try:
@@ -92,39 +83,6 @@ async def _write(channel: Channel, data: bytes) -> bool:
     except OSError:
         return False
     return True
-
-
-async def _pieces(channel: Channel, incoming: Incoming, host: str) -> AsyncGenerator[bytes]:
-    while True:
-        line = await incoming.line(_MAX_LENGTH_DIGITS)
-        if line is None:
-            raise await _cut(channel, host)
-        if not line:
-            # An empty line in place of a piece's length: the next line is the agent's error.
-            answer = await incoming.greeting()
-            if answer is None:
-                raise await _cut(channel, host)
-            replies.outcome(host, answer)
-            raise replies.unexpected(host, "an archive ended without its end")
-        remaining = _length(line, host)
-        if not remaining:
-            return
-        while remaining:
-            data = await incoming.some(min(remaining, _READ_BYTES))
-            if not data:
-                raise await _cut(channel, host)
-            remaining -= len(data)
-            yield data
-
-
-def _length(line: bytes, host: str) -> int:
-    try:
-        length = int(line, 16)
-    except ValueError:
-        length = -1
-    if not 0 <= length <= _MAX_PIECE_BYTES:
-        raise replies.unexpected(host, f"a piece of an archive begins with {line!r}")
-    return length
 
 
 async def _cut(channel: Channel, host: str) -> LostError:

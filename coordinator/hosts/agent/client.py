@@ -143,9 +143,9 @@ class AgentClient:
         """Return the held names of the job's bases that the engine does not have."""
         return tuple(replies.read(self._host, await self._ask("lacking", job=job), list[str], "bases"))
 
-    async def load(self, job: str, chunks: AsyncIterator[bytes]) -> BasesLoaded:
+    async def load(self, job: str, archive: AsyncIterator[bytes]) -> BasesLoaded:
         """Load the job's bases from the pieces of an archive of the lacking ones. Idempotent."""
-        return await archives.load(self._transport, job, chunks)
+        return await archives.load(self._transport, job, archive)
 
     def image(self, job: str) -> AsyncGenerator[HeldImage | bytes]:
         """Yield the image that the job built, then its complete archive in pieces.

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeVar
 
-from coordinator.hosts.agent import replies
+from coordinator.hosts.agent import chunks, replies
 from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.transport import Writer
 
 T = TypeVar("T")
 _RAW, _PACKED = b"=", b"z"
-# Bytes of one piece and of one write. The agent refuses pieces of more than 1 MiB.
-_CHUNK_BYTES = 262144
+# Small pieces are joined to writes of this size or more.
+_WRITE_BYTES = 262144
 # zlib level 1 takes 13 ns a byte on the coordinator. On the board inflating takes less time than it saves in
 # decryption.
 _ZLIB_LEVEL = 1
@@ -100,10 +100,7 @@ class ContextSender:
     def _bodies(self, offer: Offer, kind: str, digests: Sequence[str]) -> Generator[bytes]:
         for digest in digests:
             if kind == "folders":
-                packed = zlib.compress(self._offered(offer.folder(digest), digest))
-                yield from _body(
-                    _PACKED, (packed[at : at + _CHUNK_BYTES] for at in range(0, len(packed), _CHUNK_BYTES))
-                )
+                yield from _body(_PACKED, (zlib.compress(self._offered(offer.folder(digest), digest)),))
             else:
                 with closing(offer.content(digest)) as content:
                     yield from _file(content, pack=self._pack)
@@ -115,13 +112,13 @@ class ContextSender:
 
     async def _answer(self, bodies: Generator[bytes]) -> bool:
         """Write the bodies; return False where the agent stopped reading."""
-        chunks = _gathered(bodies)
+        writes = _gathered(bodies)
         try:
-            while (chunk := await _next(chunks)) is not None:
-                if not await self._write(chunk):
+            while (data := await _next(writes)) is not None:
+                if not await self._write(data):
                     return False
         finally:
-            chunks.close()
+            writes.close()
         return True
 
     async def _write(self, data: bytes) -> bool:
@@ -154,22 +151,20 @@ def _shrinks(sample: bytes) -> bool:
 
 
 def _body(form: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield one body: its form, each piece behind its length in 4 bytes, big-endian, and a length of 0 as the end."""
+    """Yield one body: its form, then the pieces as chunks."""
     yield form
     for piece in pieces:
-        if piece:
-            yield len(piece).to_bytes(4, "big")
-            yield piece
-    yield bytes(4)
+        yield from chunks.encode(piece)
+    yield chunks.END
 
 
 def _gathered(bodies: Generator[bytes]) -> Generator[bytes]:
-    """Join small pieces into chunks of `_CHUNK_BYTES` or more, so that many small files take few writes."""
+    """Join small pieces to `_WRITE_BYTES` or more, so that many small files take few writes."""
     pending = bytearray()
     try:
         for piece in bodies:
             pending += piece
-            if len(pending) >= _CHUNK_BYTES:
+            if len(pending) >= _WRITE_BYTES:
                 yield bytes(pending)
                 pending.clear()
         yield bytes(pending)
@@ -177,8 +172,8 @@ def _gathered(bodies: Generator[bytes]) -> Generator[bytes]:
         bodies.close()
 
 
-async def _next(chunks: Generator[bytes]) -> bytes | None:
-    step = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+async def _next(writes: Generator[bytes]) -> bytes | None:
+    step = asyncio.ensure_future(asyncio.to_thread(next, writes, None))
     try:
         return await asyncio.shield(step)
     except asyncio.CancelledError:

@@ -63,7 +63,10 @@ class Scripted:
     def body(self, data: bytes) -> bytes:
         if self._packed:
             data = zlib.compress(data)
-        return (b"z" if self._packed else b"=") + (len(data).to_bytes(4, "big") + data if data else b"") + bytes(4)
+        step = 1 << 20
+        chunks = [data[start : start + step] for start in range(0, len(data), step)]
+        framed = b"".join(b"%x\n%b" % (len(chunk), chunk) for chunk in chunks)
+        return (b"z" if self._packed else b"=") + framed + b"0\n"
 
     def read(self, size: int = -1) -> bytes:
         return self._waiting.read(size)

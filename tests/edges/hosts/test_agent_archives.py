@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.wire import chunks as pieces
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from tests.edges.hosts.agent_bed import SPEC, agent, chunks, places, ready
-from tests.services.paths import CASES
 
 HELD = SPEC["bases"][0]["name"]
 LONG = "x" * 700_000
@@ -160,17 +158,3 @@ async def test_bases_of_a_job_forgotten_meanwhile_are_dropped(tmp_path: Path):
         await ready(client, "a-3")
         await client.load("a-2", chunks(f"forget {folder}".encode()))
         assert HELD not in (tmp_path / "discarded").read_text()
-
-
-def test_pieces_are_what_the_wire_says(tmp_path: Path):
-    """The example of `agents/README.md`, written and read."""
-    case = CASES / "wire" / "pieces.bin"
-    path = tmp_path / "pieces"
-    with path.open("wb") as file:
-        for data in (b"ustar", b"\n0\n" * 9):
-            pieces.send(file, data)
-        pieces.end(file)
-
-    assert path.read_bytes() == case.read_bytes()
-    with case.open("rb") as file:
-        assert list(pieces.receive(file)) == [b"ustar", b"\n0\n" * 9]
