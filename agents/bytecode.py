@@ -1,6 +1,7 @@
 """Compiles the agent's modules once: Python caches no byte code for a zip archive, and a Pi Zero compiles for seconds.
 
-In the archive this module is beside the package `agents`, not in it, and runs before `agents` is imported.
+zipimport does not add .pyc files to an archive: https://docs.python.org/3/library/zipimport.html. In the archive this
+module is beside the package `agents`, not in it, and runs before `agents` is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def use(archive: str) -> None:
 
     Where it cannot be written, or may not be trusted, the modules are imported from the archive itself.
     """
-    # Byte code is valid for one Python version only, and a board may be upgraded.
+    # A board may be upgraded, and Python loads no byte code with another MAGIC_NUMBER. CPython keeps that number for a
+    # minor version from its release on (PEP 3147), and changes it between alphas and betas: the name has all of it.
     cache = Path(f"{archive}.{sys.implementation.cache_tag}-{sys.hexversion:x}")
     try:
         if not cache.exists():

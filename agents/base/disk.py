@@ -29,7 +29,8 @@ def room_below(folder: str) -> Room | None:
     try:
         status, owner = os.statvfs(folder), Path(folder).stat().st_uid
     except PermissionError:
-        # Some engines close folders below their root to other users. The parent is on the same file system.
+        # dockerd gives its data root mode 0710 (moby, setupDaemonRoot). With userns-remap the root that it reports is a
+        # folder in there, which other users cannot stat. The parent is on the same file system unless one is mounted.
         return room_below(os.path.dirname(folder)) if folder not in {"/", ""} else None  # noqa: PTH120
     except OSError:
         return None

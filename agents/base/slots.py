@@ -109,14 +109,15 @@ def _directory(path: Path) -> int:
         except FileExistsError:
             pass
         else:
-            path.chmod(0o1777)  # mkdir(2) may drop the sticky bit
+            path.chmod(0o1777)  # POSIX leaves it to the system whether mkdir sets more than the permission bits
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _open(place: int, name: str) -> int:
     while True:
         try:
-            # Try without O_CREAT: fs.protected_regular refuses it for other users' files in a sticky directory.
+            # Try without O_CREAT: fs.protected_regular (Linux 4.19, proc(5)) refuses it for other users' files in a
+            # sticky directory.
             return os.open(name, _OPEN_FLAGS, dir_fd=place)
         except FileNotFoundError:
             pass

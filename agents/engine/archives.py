@@ -16,7 +16,7 @@ from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
-# POSIX: a tar archive ends with two blocks of 512 zero bytes.
+# POSIX, pax, "ustar Interchange Format": an archive ends with two 512-byte records of zeros.
 _TAR_END = bytes(1024)
 _TAIL_BYTES = 16384
 

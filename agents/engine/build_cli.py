@@ -94,7 +94,8 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
     (folder / _CONFIG).mkdir(mode=0o700, exist_ok=True)
     (folder / DOCKERFILE).write_text(spec.dockerfile, encoding="utf-8")
     # BuildKit reads `<Dockerfile>.dockerignore` in place of the context's ignore file, which was applied before the
-    # context was sent: applied again it could only drop files that belong there. BuildKit skips an empty file.
+    # context was sent: applied again it could only drop files that belong there. An empty file is like none:
+    # https://github.com/moby/buildkit/blob/master/frontend/dockerui/config.go, dockerIgnorePatterns.
     (folder / f"{DOCKERFILE}.dockerignore").write_text("# the context is as it was sent\n", encoding="utf-8")
 
 

@@ -29,7 +29,9 @@ def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
         encoding="utf-8",
         errors="surrogateescape",
     ) as archive:
-        # BuildKit tells an archive from a Dockerfile by the first 512 bytes: the first entry must have no PAX fields.
+        # BuildKit takes the stream for a Dockerfile unless its first 1024 bytes begin a tar archive (isArchive in
+        # https://github.com/moby/buildkit/blob/master/frontend/dockerui/context.go). PAX fields fill as many bytes
+        # before the entry's own header, so the first entry must have none.
         root = tarfile.TarInfo(".")
         root.type, root.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(root)

@@ -61,7 +61,7 @@ def find_cli(kind: str, environ: Mapping[str, str], least: str, most: str) -> st
 
     `least` and `most` are the oldest and the newest API version that the engine accepts.
     """
-    # `docker build` before 23.0 needs no buildx, so skip the slow `docker info` that lists plugins.
+    # `docker build` before 23.0 needs no buildx, so skip `docker info`: to list the plugins docker runs each of them.
     return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), least, most)
 
 

@@ -34,6 +34,7 @@ def untag(engine: EngineSocket, name: str) -> None:
     try:
         engine.call("DELETE", f"/images/{name}")
     except RefusedError as error:
-        # 409 Conflict: a container that archloom did not start uses the image. Leave the image to it.
+        # 409 Conflict, for an image's last name: a container uses the image ("container … is using its referenced
+        # image"). archloom starts no containers, so leave the image to its user.
         if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
             raise

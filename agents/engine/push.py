@@ -18,7 +18,8 @@ from agents.engine.engines import local_engine
 from agents.engine.pull import complaint
 from agents.job.spec import Spec
 
-# The engine reports progress for every 512 KiB of every layer: pass on less.
+# The engine reports progress for every 512 KiB of each layer, or 1 % where that is less (moby,
+# pkg/progress/progressreader.go): pass on less.
 _INTERVAL_S = 0.25
 _LAYER_DONE = frozenset({"Pushed", "Layer already exists"})
 _PUSHED = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: (\d+)\Z")

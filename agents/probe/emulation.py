@@ -88,8 +88,9 @@ def _execute(path: str, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
 
 
 def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
-    # In memory ("") first: no disk is written, and no child of another thread can hold the file open, which makes exec
-    # fail with ETXTBSY. The sysctl vm.memfd_noexec may forbid it, and /tmp is often mounted noexec.
+    # In memory ("") first: no disk is written, and exec cannot fail with ETXTBSY. It does for a file that is open for
+    # writing (execve(2)), also in a child that another thread has just forked (golang/go#22315); a descriptor from
+    # memfd_create(2) does not count. The sysctl vm.memfd_noexec (Linux 6.3) may forbid it, and /tmp is often noexec.
     runtime = environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
     return ("", "/var/tmp", str(Path.home()), runtime, "/tmp")  # noqa: S108 - mkdtemp makes the folder inside
 
