@@ -34,7 +34,6 @@ class Spec(NamedTuple):
     engine: str
     dockerfile: str
     dockerfile_path: str
-    ignore_file: str
     stage: str
     build_args: dict[str, str]
     labels: dict[str, str]
@@ -56,7 +55,6 @@ def parse(data: object) -> Spec:
         engine=engine,
         dockerfile=field(fields, "dockerfile", str),
         dockerfile_path=field(fields, "dockerfile_path", str),
-        ignore_file=field(fields, "ignore_file", str),
         stage=field(fields, "stage", str),
         build_args=_texts(fields, "build_args"),
         labels=_texts(fields, "labels"),

@@ -25,7 +25,7 @@ _ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 # pydantic's types of errors whose words name Python's types, and what JSON calls them.
 _EXPECTED = {"model_type": "an object", "dict_type": "an object", "list_type": "a list", "tuple_type": "a list"}
 # Error codes of requests that only a defect of the coordinator sends.
-_COORDINATOR_DEFECTS = frozenset({"bad_request", "spec_differs", "started"})
+_COORDINATOR_DEFECTS = frozenset({"bad_request", "started"})
 
 
 class EndState(StrEnum):

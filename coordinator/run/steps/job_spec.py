@@ -68,7 +68,6 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         "engine": ctx.builder.value,
         "dockerfile": pin(ctx.run.inputs.dockerfile, {base.use.position: base.engine_name for base in bases}),
         "dockerfile_path": ctx.run.inputs.dockerfile_path,
-        "ignore_file": ".dockerignore",
         "stage": target.stage,
         "build_args": dict(target.build_args),
         "labels": {**target.labels, **own_labels(ctx.job.build_id, ctx.attempt.mode)},

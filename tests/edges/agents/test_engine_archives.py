@@ -82,7 +82,6 @@ async def job(client: AgentClient, dockerfile: str, **fields: object) -> AsyncIt
         "engine": "api",
         "dockerfile": dockerfile,
         "dockerfile_path": "Dockerfile",
-        "ignore_file": ".dockerignore",
         "stage": "",
         "build_args": {},
         "labels": {},

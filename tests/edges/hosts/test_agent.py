@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.domain.causes import Retry, rule
 from coordinator.domain.image.platforms import parse
-from coordinator.errors import ArchloomError, LostError, RegistryError, UsageError
+from coordinator.errors import LostError, RegistryError, UsageError
 from coordinator.hosts.agent.client import connect
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import (
@@ -227,13 +228,13 @@ async def test_the_agent_names_what_it_cannot_do():
     assert "slots is None" in found[2]["error"]["message"]
 
 
-async def test_our_own_faults_are_called_so():
-    """A request that only a defect can make is no loss of the host."""
+async def test_a_job_with_another_spec_is_lost():
+    """A coordinator that was upgraded resumes a run, and would ask for the job in other words: it gets another try."""
     async with agent() as client:
         await ready(client, "a-1")
-        with pytest.raises(ArchloomError, match="another spec") as refused:
+        with pytest.raises(LostError, match="another spec") as refused:
             await client.create("a-1", {**SPEC, "stage": "other"})
-    assert type(refused.value) is ArchloomError
+    assert rule(refused.value.code).retry is Retry.ANY_HOST
 
 
 async def test_a_spec_that_no_frame_can_hold_is_refused_here():

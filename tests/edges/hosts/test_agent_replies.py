@@ -238,7 +238,7 @@ def test_what_a_purge_left_is_shown_as_it_comes():
     [
         ("refused", RegistryError), ("disk", LostError), ("engine", LostError), ("tunnel", LostError),
         ("no_context", LostError), ("unknown_job", LostError), ("news", LostError), ("internal", LostError),
-        ("bad_request", ArchloomError), ("spec_differs", ArchloomError), ("not_built", LostError),
+        ("bad_request", ArchloomError), ("spec_differs", LostError), ("not_built", LostError),
     ],
 )  # fmt: skip
 def test_a_code_decides_which_error_it_is(code: str, kind: type[ArchloomError]):
