@@ -90,30 +90,27 @@ class Server:
         self._parts = parts
         self._replies = replies
         self._stop = threading.Event()
-        # Guards `_carried`: the running pulls and pushes of each job. Notified when a job's last one has ended.
-        self._carriage = threading.Condition()
-        self._carried: dict[str, list[threading.Event]] = {}
-        self._under_way: list[tuple[threading.Thread, float]] = []
+        # Guards `_transfers`: the running pulls and pushes of each job. Notified when a job's last one has ended.
+        self._transfers_changed = threading.Condition()
+        self._transfers: dict[str, list[threading.Event]] = {}
+        self._answering: list[tuple[threading.Thread, float]] = []
 
     def run(self, stream: BinaryIO) -> None:
         """Answer requests until the stream ends. Running pulls and pushes are then cancelled; jobs continue."""
-        for request in frames.requests(stream):
-            if isinstance(request, AgentError):
-                self._replies.send(None, frames.failure(request))
-                continue
+        for request in frames.requests(stream, lambda error: self._replies.send(None, frames.failure(error))):
             thread = threading.Thread(target=self._answer, args=(request,), daemon=True)
             thread.start()
-            self._under_way = [work for work in self._under_way if work[0].is_alive()]
-            self._under_way.append((thread, _FINISH_TIMEOUTS_S.get(request.op, 0.0)))
+            self._answering = [work for work in self._answering if work[0].is_alive()]
+            self._answering.append((thread, _FINISH_TIMEOUTS_S.get(request.op, 0.0)))
         self._finish()
 
     def _finish(self) -> None:
         ended = time.monotonic()
         self._stop.set()
-        with self._carriage:
-            for event in (event for events in self._carried.values() for event in events):
+        with self._transfers_changed:
+            for event in (event for events in self._transfers.values() for event in events):
                 event.set()
-        for thread, seconds in self._under_way:
+        for thread, seconds in self._answering:
             thread.join(max(0.0, ended + seconds - time.monotonic()))
 
     def _answer(self, request: frames.Request) -> None:
@@ -161,7 +158,7 @@ class Server:
 
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
-        with self._carry(job) as cancelled:
+        with self._transferring(job) as cancelled:
             return self._parts.pull(
                 spec.read(self._jobs.folder(job)),
                 field(fields, "port", int),
@@ -191,7 +188,7 @@ class Server:
 
     def _push(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
-        with self._carry(job) as cancelled:
+        with self._transferring(job) as cancelled:
             return self._parts.push(
                 spec.read(self._jobs.folder(job)),
                 field(fields, "port", int),
@@ -205,13 +202,13 @@ class Server:
     def _cancel(self, fields: Fields, _emit: Emit) -> Fields:
         job = field(fields, "job", str)
         folder = self._jobs.folder(job)
-        self._drop_carried(job)
+        self._cancel_transfers(job)
         return cancel.cancel(folder)
 
     def _forget(self, fields: Fields, _emit: Emit) -> Fields:
         job = field(fields, "job", str)
-        self._drop_carried(job)
-        self._await_carried(job)
+        self._cancel_transfers(job)
+        self._await_transfers(job)
         self._jobs.forget(job, self._parts.discard)
         return {}
 
@@ -223,37 +220,37 @@ class Server:
         return {}
 
     @contextmanager
-    def _carry(self, job: str) -> Iterator[threading.Event]:
+    def _transferring(self, job: str) -> Iterator[threading.Event]:
         """Register a pull or push of the job. Yield the event that tells it to end.
 
         `cancel`, `forget` and the end of the channel set the event.
         """
         cancelled = threading.Event()
-        with self._carriage:
-            self._carried.setdefault(job, []).append(cancelled)
+        with self._transfers_changed:
+            self._transfers.setdefault(job, []).append(cancelled)
         if self._stop.is_set():
             cancelled.set()
         try:
             yield cancelled
         finally:
-            with self._carriage:
-                self._carried[job].remove(cancelled)
-                if not self._carried[job]:
-                    del self._carried[job]
-                    self._carriage.notify_all()
+            with self._transfers_changed:
+                self._transfers[job].remove(cancelled)
+                if not self._transfers[job]:
+                    del self._transfers[job]
+                    self._transfers_changed.notify_all()
 
-    def _drop_carried(self, job: str) -> None:
-        with self._carriage:
-            for event in self._carried.get(job, []):
+    def _cancel_transfers(self, job: str) -> None:
+        with self._transfers_changed:
+            for event in self._transfers.get(job, []):
                 event.set()
 
-    def _await_carried(self, job: str) -> None:
+    def _await_transfers(self, job: str) -> None:
         """Wait until no pull or push of the job runs that could name what is to be discarded.
 
         Raises AgentError `engine` after 5 s.
         """
-        with self._carriage:
-            if not self._carriage.wait_for(lambda: job not in self._carried, _CANCEL_TIMEOUT_S):
+        with self._transfers_changed:
+            if not self._transfers_changed.wait_for(lambda: job not in self._transfers, _CANCEL_TIMEOUT_S):
                 message = (
                     f"a pull or push of job '{job}' was cancelled and has not ended after {_CANCEL_TIMEOUT_S:.0f} s"
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from agents.base.errors import AgentError
@@ -34,8 +34,8 @@ def parse(line: bytes) -> Request:
     return Request(number, op, {name: value for name, value in fields.items() if name not in {"id", "op"}})
 
 
-def requests(stream: BinaryIO) -> Iterator[Request | AgentError]:
-    """Yield the requests until the stream ends; for a line that is not a request, yield the AgentError.
+def requests(stream: BinaryIO, on_malformed: Callable[[AgentError], None]) -> Iterator[Request]:
+    """Yield the requests until the stream ends; call `on_malformed` for a line that is not a request.
 
     Memory holds at most one frame, however long a line is.
     """
@@ -45,12 +45,14 @@ def requests(stream: BinaryIO) -> Iterator[Request | AgentError]:
             return
         if not line.endswith(b"\n"):
             if _skip_line(stream):
-                yield AgentError("bad_request", f"a request is longer than {LARGEST} bytes")
+                on_malformed(AgentError("bad_request", f"a request is longer than {LARGEST} bytes"))
             continue
         try:
-            yield parse(line)
+            request = parse(line)
         except AgentError as error:
-            yield error
+            on_malformed(error)
+            continue
+        yield request
 
 
 def _skip_line(stream: BinaryIO) -> bool:

@@ -15,12 +15,18 @@ from tests.services.paths import CASES
 WIRE = CASES / "wire"
 
 
+def requests(lines: bytes) -> tuple[list[frames.Request], list[AgentError]]:
+    malformed: list[AgentError] = []
+    return list(frames.requests(io.BytesIO(lines), malformed.append)), malformed
+
+
 def test_every_golden_request_is_read():
     """The agent reads each request of the golden file, with its parameters."""
     lines = (WIRE / "requests.jsonl").read_bytes()
 
-    read = list(frames.requests(io.BytesIO(lines)))
+    read, malformed = requests(lines)
 
+    assert malformed == []
     assert [{"id": one.id, "op": one.op, **one.parameters} for one in read] == [
         json.loads(line) for line in lines.splitlines()
     ]
@@ -64,17 +70,16 @@ def test_the_greeting_begins_a_line_whatever_was_printed_before():
 )
 def test_a_line_that_is_no_request_spoils_only_itself(line: bytes):
     """What cannot be read is an error of its own, and the next request is read."""
-    first, second = frames.requests(io.BytesIO(line + b'{"id": 2, "op": "jobs"}\n'))
+    read, malformed = requests(line + b'{"id": 2, "op": "jobs"}\n')
 
-    assert isinstance(first, AgentError)
-    assert first.code == "bad_request"
-    assert second == frames.Request(2, "jobs", {})
+    assert [error.code for error in malformed] == ["bad_request"]
+    assert read == [frames.Request(2, "jobs", {})]
 
 
 @pytest.mark.parametrize("cut", [b'{"id": 1, "op"', b"x" * (frames.LARGEST + 1)])
 def test_a_request_the_stream_ends_in_is_none(cut: bytes):
     """A request counts when its line has ended."""
-    assert list(frames.requests(io.BytesIO(cut))) == []
+    assert requests(cut) == ([], [])
 
 
 def golden_spec() -> dict[str, object]:
