@@ -21,7 +21,7 @@ from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.ssh.bootstrap import AgentFile
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_spec import BoardSpec
 
@@ -109,11 +109,11 @@ def main() -> None:
         os.environ.update(at.environment)
 
         def single(host: Host) -> SshTransport:
-            return OneConnection(host, AgentFile(bundle(at.environment)), Handshakes())
+            return OneConnection(host, AgentFile(bundle(at.environment)), LoginLimiter())
 
         for rate in RATES:
             at.boards[0].bandwidth(rate)
-            ours = asyncio.run(measure(at, lambda host: ssh(host, at.environment, Handshakes())))
+            ours = asyncio.run(measure(at, lambda host: ssh(host, at.environment, LoginLimiter())))
             print(f"{rate or 'unlimited'}, control beside the push: {told(ours)}")
             theirs = asyncio.run(measure(at, single))
             print(f"{rate or 'unlimited'}, all on one connection:   {told(theirs)}")

@@ -26,7 +26,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import connect
 from coordinator.hosts.ssh.bootstrap import AgentFile
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.transport import SshTransport
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
@@ -40,7 +40,7 @@ async def brokered(at: Bench, cipher: str) -> None:
     """One push as a run makes it, with the board's own docker in the agent's place."""
     [where] = at.boards
     host = Host(name=where.name, kind=Kind.BOARD, address=Address(where.name))
-    transport = SshTransport(host, AgentFile(bundle(at.environment)), Handshakes())
+    transport = SshTransport(host, AgentFile(bundle(at.environment)), LoginLimiter())
     client = await connect(transport)
     transport._cipher = cipher  # noqa: SLF001 - chosen by the CPU otherwise
     try:

@@ -18,7 +18,7 @@ class Room(NamedTuple):
 
 def least_room(folders: Sequence[str]) -> Room | None:
     """Return the room of the folder that has the least; None where no folder can be examined."""
-    return min((room for room in map(room_below, folders) if room is not None), key=by_room, default=None)
+    return min((room for room in map(room_below, folders) if room is not None), key=space_order, default=None)
 
 
 def room_below(folder: str) -> Room | None:
@@ -40,6 +40,6 @@ def room_below(folder: str) -> Room | None:
     return Room(folder, free * status.f_frsize, inodes)
 
 
-def by_room(room: Room) -> tuple[int, int]:
+def space_order(room: Room) -> tuple[int, int]:
     """Return the sort key of a room: rooms without a free inode first, then by free bytes."""
     return min(room.inodes, 1), room.bytes

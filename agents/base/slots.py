@@ -29,14 +29,14 @@ class Slot(NamedTuple):
 
 def take(shared: Path, own: Path, engine_id: str, count: int, holder: str) -> Slot:
     """Take a slot of this engine for `holder`. Raises AgentError `busy` where all `count` slots are held."""
-    place = meeting_place(shared, own, engine_id)
+    place = lock_folder(shared, own, engine_id)
     try:
         return acquire(place, count, holder, time.time())
     finally:
         os.close(place)
 
 
-def meeting_place(shared: Path, own: Path, engine_id: str) -> int:
+def lock_folder(shared: Path, own: Path, engine_id: str) -> int:
     """Open the directory for the lock files of this engine: below `shared` (`/run/lock`), else below `own`.
 
     Lock files exclude only users who can open them, so those below `own` guard only against this user's other

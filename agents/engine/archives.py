@@ -13,7 +13,7 @@ from agents.engine.disk_full import shortage
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Send, Stream
 from agents.engine.engines import local_engine
-from agents.engine.pull import complaint
+from agents.engine.pull import error_text
 from agents.job.spec import Spec
 
 # POSIX, pax, "ustar Interchange Format": an archive ends with two 512-byte records of zeros.
@@ -73,7 +73,7 @@ def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
     )
     try:
         for message in answer:
-            failure = complaint(message) if "error" in message else failure
+            failure = error_text(message) if "error" in message else failure
     except RefusedError as error:
         failure = error.message
     if failure:

@@ -16,7 +16,7 @@ from agents.engine import context_tar
 from agents.engine.buildkit_trace import decode
 from agents.engine.engine_api import RefusedError, target
 from agents.engine.engine_stream import Stream
-from agents.engine.plain_progress import Plain
+from agents.engine.plain_progress import PlainProgress
 from agents.job.spec import Spec
 from agents.job.store import CONTEXT
 
@@ -50,7 +50,7 @@ class ApiBuild:
         self._stream.abort()
 
     def _read(self, answer: Iterator[dict[str, Any]]) -> str:
-        plain = Plain(self._log)
+        plain = PlainProgress(self._log)
         built = False
         for message in answer:
             if message.get("id") == "moby.buildkit.trace":

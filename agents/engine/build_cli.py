@@ -50,7 +50,7 @@ class CliBuild:
         status = self._process.wait()
         if status < 0:
             raise AgentError("engine", f"{self._program} was killed by signal {-status}")
-        return complaint(tail(self._folder)) or f"{self._program} ended with status {status}" if status else ""
+        return error_text(tail(self._folder)) or f"{self._program} ended with status {status}" if status else ""
 
     def cancel(self) -> None:
         """Kill the program: the engine ends the build of a client that is gone; a client sent SIGTERM may linger."""
@@ -99,7 +99,7 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
     (folder / f"{DOCKERFILE}.dockerignore").write_text("# the context is as it was sent\n", encoding="utf-8")
 
 
-def complaint(log: str) -> str:
+def error_text(log: str) -> str:
     """Return the last line that begins with `ERROR: ` of a failed program's log, else its last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip().strip("-")]
     errors = [line for line in lines if line.startswith("ERROR: ")]

@@ -1,4 +1,4 @@
-"""Builds with this host's engine: chooses the driver, and turns the outcome into the result of the wire."""
+"""Builds with this host's engine: chooses the client, and turns the outcome into the result of the wire."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.engine.build_cli import CliBuild, environment
 from agents.engine.docker_clis import find_cli
 from agents.engine.engine_api import EngineSocket, find_socket
 from agents.engine.engine_disk import folders
-from agents.engine.monitor import Evidence, Witness
+from agents.engine.monitor import Evidence, Monitor
 from agents.job.log_tail import tail
 from agents.job.spec import Spec
 
@@ -23,7 +23,7 @@ from agents.job.spec import Spec
 _EXPORT_S, _POLL_S = 60.0, 0.5
 
 
-class Driver(Protocol):
+class BuildClient(Protocol):
     """One way to build. `run` returns "" or the error; it raises AgentError `engine` where the outcome is unknown."""
 
     def run(self) -> str: ...
@@ -43,7 +43,7 @@ def engine_id() -> str:
 def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
     """Return the build of this spec in this job folder. Raises AgentError `engine` where its program is missing."""
     engine = local_engine()
-    return EngineBuild(spec, folder, engine, _driver(spec, folder, log, engine))
+    return EngineBuild(spec, folder, engine, _build_client(spec, folder, log, engine))
 
 
 def discard(spec: Spec) -> None:
@@ -56,11 +56,11 @@ def discard(spec: Spec) -> None:
 class EngineBuild:
     """One build, from the check of its bases to its result. `cancel` may be called by any thread at any time."""
 
-    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, driver: Driver) -> None:
+    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, client: BuildClient) -> None:
         self._spec = spec
         self._folder = folder
         self._engine = engine
-        self._driver = driver
+        self._build_client = client
         self._cancelled = False
         self._cut_short = False
 
@@ -71,10 +71,10 @@ class EngineBuild:
             return {"state": "LOST", "code": "base", "message": missing}
         engine_folders = folders(self._engine.info())
         architecture = str(self._engine.version().get("Arch", ""))
-        with Witness(self._engine, [*engine_folders, str(self._folder)]) as witness:
+        with Monitor(self._engine, [*engine_folders, str(self._folder)]) as witness:
             lost = False
             try:
-                failure = self._driver.run()
+                failure = self._build_client.run()
             except AgentError as error:
                 failure, lost = error.message, True
             if not failure:
@@ -83,13 +83,13 @@ class EngineBuild:
                 self._cut_short = True
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
-        # Where the driver lost the outcome the result is LOST, even if the engine answers again by now.
+        # Where the client lost the outcome the result is LOST, even if the engine answers again by now.
         fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died), architecture)
         return (fault._replace(message=failure) if lost and fault.code == "engine" else fault)._asdict()
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._driver.cancel()
+        self._build_client.cancel()
 
     def clean_up(self) -> None:
         """Untag the image of a cancelled build: an engine in its last build step finishes it without the client.
@@ -120,7 +120,7 @@ class EngineBuild:
 
     def _fault(self, failure: str, evidence: Evidence, architecture: str) -> failure_cause.Fault:
         foreign = self._spec.platform.split("/")[1] != architecture
-        fault = failure_cause.judge(failure, tail(self._folder), evidence, foreign=foreign)
+        fault = failure_cause.classify_failure(failure, tail(self._folder), evidence, foreign=foreign)
         if fault.state == "FAILED":
             # A prune on the host may have removed the base between the first check and the build.
             missing = self._missing_base()
@@ -133,7 +133,7 @@ class EngineBuild:
         return f"the held base {names[0]} is not there any more" if names else ""
 
 
-def _driver(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> Driver:
+def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> BuildClient:
     if spec.engine == "api":
         return ApiBuild(spec, folder, log, engine.path)
     version = engine.version()

@@ -33,7 +33,7 @@ class Fault(NamedTuple):
     message: str
 
 
-def judge(said: str, log: str, evidence: Evidence, *, foreign: bool) -> Fault:
+def classify_failure(said: str, log: str, evidence: Evidence, *, foreign: bool) -> Fault:
     """Return the fault, from the engine's error `said`, the end of the log, and the evidence of the monitor.
 
     `foreign`: the platform differs from the engine's architecture, so QEMU may have run the build.

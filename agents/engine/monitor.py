@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from agents.base.disk import Room, by_room, least_room
+from agents.base.disk import Room, least_room, space_order
 from agents.base.errors import AgentError
 from agents.engine.engine_api import Connection, EngineSocket, target, translated
 
@@ -33,7 +33,7 @@ class Evidence(NamedTuple):
     least: Room | None
 
 
-class Witness:
+class Monitor:
     """Context manager around a build. Raises AgentError `engine` on entry where the engine does not answer."""
 
     def __init__(self, engine: EngineSocket, folders: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ class Witness:
         self._finished = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> Witness:  # noqa: PYI034 - Self came with Python 3.11
+    def __enter__(self) -> Monitor:  # noqa: PYI034 - Self came with Python 3.11
         with translated(self._engine.path):
             self._connection.request("GET", _SILENT_EVENTS)
             self._socket = self._connection.sock
@@ -81,7 +81,7 @@ class Witness:
 
     def _measure_room(self) -> None:
         rooms = [room for room in (least_room(self._folders), self._least) if room is not None]
-        self._least = min(rooms, key=by_room, default=None)
+        self._least = min(rooms, key=space_order, default=None)
 
 
 def _ended(connection: socket.socket) -> bool:

@@ -21,7 +21,7 @@ class _Step:
         self.reported: set[str] = set()
 
 
-class Plain:
+class PlainProgress:
     """Writes whole lines only, each of one build step. Build steps are numbered in the order they start."""
 
     def __init__(self, log: BinaryIO) -> None:

@@ -63,7 +63,7 @@ def _fetch(
     try:
         with aborted_by(cancelled, stream):
             answer = stream.post(target("/images/create", query), header)
-            failure = next((complaint(message) for message in answer if "error" in message), "")
+            failure = next((error_text(message) for message in answer if "error" in message), "")
     except RefusedError as error:
         failure = error.message
     except AgentError:
@@ -93,7 +93,7 @@ def _fault(engine: EngineSocket, base: Base, port: int, said: str) -> AgentError
     return full or tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
 
 
-def complaint(message: dict[str, Any]) -> str:
+def error_text(message: dict[str, Any]) -> str:
     """Return the message of one of the engine's error objects."""
     return str((message.get("errorDetail") or {}).get("message") or message["error"])
 

@@ -15,7 +15,7 @@ from agents.engine import images, tunnel
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Stream, aborted_by
 from agents.engine.engines import local_engine
-from agents.engine.pull import complaint
+from agents.engine.pull import error_text
 from agents.job.spec import Spec
 
 # The engine reports progress for every 512 KiB of each layer, or 1 % where that is less (moby,
@@ -104,7 +104,7 @@ def _send(
     try:
         with aborted_by(cancelled, stream):
             for message in stream.post(target(f"/images/{name}/push", query), header):
-                failure = complaint(message) if "error" in message else failure
+                failure = error_text(message) if "error" in message else failure
                 pushed = _result(message) or pushed
                 layers.tell(message)
     except RefusedError as error:

@@ -23,12 +23,15 @@ def registry(port: int) -> str:
 
 def credentials(spec: Spec, port: int, secret: str) -> dict[str, str]:
     """Return the engine's X-Registry-Auth header, with the job's user name and this `secret` as the password."""
-    fields = {"username": user(spec), "password": secret, "serveraddress": registry(port)}
+    fields = {"username": grant_user(spec), "password": secret, "serveraddress": registry(port)}
     return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}
 
 
-def user(spec: Spec) -> str:
-    """Return the job's user name: `7f3a-arm64-1` for the image `archloom/7f3a:arm64-1`."""
+def grant_user(spec: Spec) -> str:
+    """Return the user of the job's grant: `7f3a-arm64-1` for the image `archloom/7f3a:arm64-1`.
+
+    It equals the job's name on the host, by which the broker finds the grant.
+    """
     return spec.image.partition("/")[2].replace(":", "-")
 
 

@@ -26,7 +26,7 @@ def engine(environ: Mapping[str, str]) -> dict[str, Any]:
         api = EngineSocket(path)
         version, info = api.version(), api.info()
     except AgentError as error:
-        return unanswered(path, *_reason(error, environ))
+        return no_answer(path, *_reason(error, environ))
     root, *images = (_folder(path) for path in folders(info))
     return {
         "kind": _kind(version),
@@ -51,7 +51,7 @@ def _folder(path: str) -> dict[str, Any]:
     return {"root": path, "free": free, "total": total}
 
 
-def unanswered(path: str, code: str, message: str) -> dict[str, Any]:
+def no_answer(path: str, code: str, message: str) -> dict[str, Any]:
     """Return the observation's `engine` where no engine answers at this path."""
     return {"kind": "docker", "socket": path, "error": {"code": code, "message": message}}
 

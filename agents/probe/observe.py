@@ -51,9 +51,9 @@ def _hung(environ: Mapping[str, str]) -> dict[str, Any]:
     try:
         path = find_socket(environ)
     except AgentError as error:
-        return probe_engine.unanswered("", "odd", error.message)
+        return probe_engine.no_answer("", "odd", error.message)
     message = f"the engine at {path} accepts connections and does not answer"
-    return probe_engine.unanswered(path, "down", message)
+    return probe_engine.no_answer(path, "down", message)
 
 
 def _beside(ask: Callable[[], T]) -> Callable[[float], T | None]:

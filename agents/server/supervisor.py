@@ -92,7 +92,7 @@ class _Cancelling:
         signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"."))
         threading.Thread(target=self._wait, args=(asked,), daemon=True).start()
 
-    def carry(self, build: Build) -> dict[str, Any]:
+    def run_build(self, build: Build) -> dict[str, Any]:
         """Run the build and return its result, which may come early when the job is cancelled."""
         with self._lock:
             self._build = build
@@ -140,7 +140,7 @@ def _run(folder: Path, prepare: Prepare, cancelling: _Cancelling) -> dict[str, A
     began = time.monotonic()
     with (folder / results.LOG).open("ab", buffering=0) as log:
         try:
-            result = cancelling.carry(prepare(spec.read(folder), folder, log))
+            result = cancelling.run_build(prepare(spec.read(folder), folder, log))
         except Exception as error:  # noqa: BLE001 - the boundary: a job always gets a result
             result = {"state": "LOST", **_failure(folder, error)}
         size = log.tell()

@@ -34,6 +34,6 @@ def command(*, as_json: bool, **words: Any) -> None:  # noqa: ANN401 - the reque
     else:
         rows = [(row.platform, row.host, row.mode or "-", row.verdict, row.reason) for row in plan.rows]
         print_data(table(("platform", "host", "mode", "", "why"), rows))
-    problem = plan.complaint()
+    problem = plan.no_host_error()
     if problem is not None:
         raise problem

@@ -33,7 +33,7 @@ class Candidates:
 
 def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
     """Return the candidates of the plan. Raises NoHostError or LostError where a `needed` platform has none."""
-    problem = Plan(tuple(placement for placement in plan.placements if placement.platform in needed)).complaint()
+    problem = Plan(tuple(placement for placement in plan.placements if placement.platform in needed)).no_host_error()
     if problem is not None:
         raise problem
     builders = {

@@ -18,7 +18,7 @@ from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 
 _CLOSE_TIMEOUT_S = 5.0
 # How long, and how often, to try to reconnect to a host.
@@ -45,7 +45,7 @@ class Farm:
         self._hosts = {host.name: host for host in inventory.hosts}
         self._env = env
         self._broker = broker
-        self._handshakes = Handshakes()
+        self._handshakes = LoginLimiter()
         self._locks = {name: asyncio.Lock() for name in self._hosts}
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}

@@ -161,7 +161,7 @@ class Transport:
         authorization = await self.auth.authorization(request.scopes)
         renewals = 0
         while True:
-            response = await self._send(request, authorization.headers)
+            response = await self._follow_redirects(request, authorization.headers)
             if response.status_code in request.accepted:
                 return response
             async with aclosing(response):
@@ -185,7 +185,7 @@ class Transport:
                 return
             doing = f"reach registry {self.endpoint.registry}"
             request = Request(doing=doing, method="GET", url=f"{self.endpoint.url}/v2/", accepted=())
-            async with aclosing(await self._send(request, {})) as response:
+            async with aclosing(await self._follow_redirects(request, {})) as response:
                 answer = await self._answer(response, doing, _MAX_ANSWER_BYTES)
             match answer.status:
                 case 401:
@@ -200,12 +200,12 @@ class Transport:
                     raise self._refusal(answer, doing)
             self._answered_ping = True
 
-    async def _send(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
+    async def _follow_redirects(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
         """Send one request and follow the redirects of its answer, where it has no body."""
         url = request.url
         for _ in range(MAX_REDIRECTS + 1):
             credentials = credentials_for(self.endpoint, url, authorization)
-            response = await self._exchange(request, url, {**request.headers, **credentials})
+            response = await self._with_body(request, url, {**request.headers, **credentials})
             if request.body or not is_redirect(request.method, response.status_code):
                 return response
             location = response.headers.get("location", "")
@@ -215,16 +215,16 @@ class Transport:
             url = self.endpoint.followed(url, location)
         raise RegistryError(f"cannot {request.doing}: it redirects without an end", code="redirect")
 
-    async def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> httpx2.Response:
+    async def _with_body(self, request: Request, url: str, headers: Mapping[str, str]) -> httpx2.Response:
         if self._client is None:
             raise AssertionError("the registry is used outside its `async with`")
         if isinstance(request.body, bytes):
-            return await self._transmit(self._client, request, url, headers, request.body)
+            return await self._send_once(self._client, request, url, headers, request.body)
         # Close the body in any case: it may hold a connection of its own.
         async with aclosing(request.body()) as body:
-            return await self._transmit(self._client, request, url, headers, body)
+            return await self._send_once(self._client, request, url, headers, body)
 
-    async def _transmit(
+    async def _send_once(
         self,
         client: httpx2.AsyncClient,
         request: Request,
@@ -256,7 +256,7 @@ class Transport:
         )
 
         async def once() -> Answer:
-            async with aclosing(await self._exchange(sent, sent.url, sent.headers)) as response:
+            async with aclosing(await self._with_body(sent, sent.url, sent.headers)) as response:
                 answer = await self._answer(response, doing, _MAX_ANSWER_BYTES)
             if answer.status in RETRYABLE_STATUSES:
                 raise self._refusal(answer, doing)

@@ -111,7 +111,7 @@ def assess(
     mode = found.mode(wanted.platform)
     refused = _by_platform(wanted.platform, host, found, emulate) or _blocked(host, found)
     if refused is None and host.name not in on and Use.BUILD not in host.use:
-        refused = _by_room(wanted, host, found)
+        refused = _by_free_space(wanted, host, found)
     if refused is not None or mode is None:
         return refused or _not_run(wanted.platform, host, found)
     builder = _builder(wanted, host, found)
@@ -217,7 +217,7 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
     )
 
 
-def _by_room(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
+def _by_free_space(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
     hint = f"name it: --on {host.name}, or write use: [build] in the inventory"
     if 0 < facts.memory < SMALL_MEMORY:
         reason = f"{facts.memory // 1024**2} MiB of memory, builds want 1 GiB"

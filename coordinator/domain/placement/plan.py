@@ -88,7 +88,7 @@ class Plan:
         """The plan as a table, grouped by platform: the host that builds, hosts that could, hosts that do not."""
         return tuple(row for placement in self.placements for row in _rows(placement))
 
-    def complaint(self) -> ArchloomError | None:
+    def no_host_error(self) -> ArchloomError | None:
         """Return the error of a plan that leaves a platform without a host; None where every platform has a host.
 
         LostError where a host that cannot be used now might take the platform later, else NoHostError.

@@ -12,7 +12,7 @@ from typing import Any
 
 from coordinator.errors import LostError
 from coordinator.hosts.agent import archives, replies
-from coordinator.hosts.agent.context import ContextSender, Lacking, Offer
+from coordinator.hosts.agent.context import ContextSender, MissingFiles, Offer
 from coordinator.hosts.agent.frames import PROTOCOL, Incoming, encode
 from coordinator.hosts.agent.replies import (
     BasesHeld,
@@ -113,7 +113,7 @@ class AgentClient:
         await self._ask("create", job=job, spec=spec)
 
     async def send_context(
-        self, job: str, offer: Offer, tell: Callable[[Lacking], None], *, pack: bool = False
+        self, job: str, offer: Offer, tell: Callable[[MissingFiles], None], *, pack: bool = False
     ) -> ContextReceived:
         """Send the objects of the job's context that the host lacks; `tell` receives how much that is.
 

@@ -43,7 +43,7 @@ class Offer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
+class MissingFiles:
     """How many files the host lacks, of the context's `of` files, and their bytes."""
 
     files: int
@@ -60,20 +60,20 @@ class ContextSender:
         self._host = host
         self._pack = pack
 
-    async def send(self, offer: Offer, tell: Callable[[Lacking], None]) -> Mapping[str, Any] | None:
+    async def send(self, offer: Offer, tell: Callable[[MissingFiles], None]) -> Mapping[str, Any] | None:
         """Send what the agent asks for; return its final answer, `ok` or `error`, or None where the channel ended.
 
         `tell` is called once with what the host lacks, unless the transfer ends before that is known. An exception
         from `offer` propagates and ends the transfer.
         """
-        lacking = Lacking(0, offer.files, 0)
+        lacking = MissingFiles(0, offer.files, 0)
         opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
         reads = await self._write(json.dumps(opening).encode() + b"\n")
         while (message := await self._incoming.greeting()) is not None and "want" in message:
             kind, digests = await self._question(message)
             if kind == "files":
                 sizes = (self._offered(offer.file_size(digest), digest) for digest in digests)
-                lacking = Lacking(len(digests), offer.files, sum(sizes))
+                lacking = MissingFiles(len(digests), offer.files, sum(sizes))
                 tell(lacking)
             # After a failed write, only read: the agent's error answer follows, or the channel's end.
             reads = reads and await self._answer(self._bodies(offer, kind, digests))

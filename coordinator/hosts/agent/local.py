@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
-from coordinator.hosts.agent.stderr_tail import last_words
+from coordinator.hosts.agent.stderr_tail import stderr_tail
 from coordinator.hosts.agent.transport import ConnectionHandler, Ending
 
 # After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
@@ -85,7 +85,7 @@ class LocalChannel:
         self.writer = process.stdin
         self._process = process
         self._closed = closed
-        self._words = asyncio.create_task(last_words(process.stderr))
+        self._words = asyncio.create_task(stderr_tail(process.stderr))
         self._closing = asyncio.Lock()
         self._ending: Ending | None = None
 

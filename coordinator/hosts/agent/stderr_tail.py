@@ -11,7 +11,7 @@ _MAX_LINE_BYTES = 4096
 _READ_BYTES = 65536
 
 
-async def last_words(stderr: Reader) -> str:
+async def stderr_tail(stderr: Reader) -> str:
     """Read stderr to its end; return its last 20 complete lines and an unfinished one, each cut to 4 KiB."""
     lines: deque[bytes] = deque(maxlen=_MAX_LINES)
     unfinished = b""

@@ -79,19 +79,19 @@ def command_line(name: str, size: int, place: int, arguments: tuple[str, ...]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Booted:
+class StartedAgent:
     """A started agent. `has_aes`: whether the host's CPU has AES instructions."""
 
     channel: SshChannel
     has_aes: bool
 
 
-async def boot(
+async def start_agent(
     connection: asyncssh.SSHClientConnection,
     host: str,
     agent: AgentFile,
     arguments: tuple[str, ...],
-) -> Booted:
+) -> StartedAgent:
     """Start the agent with these arguments; send its file first where the host does not have it.
 
     Raises LostError `python`, `disk`, `agent` or `connection`, OSError where the connection is lost, and asyncssh.Error
@@ -108,7 +108,7 @@ async def boot(
             raise
         if words is not None:
             _log.debug("%s: agent %s begins, %.2f s", host, " ".join(arguments), time.monotonic() - began)
-            return Booted(channel, "aes" in words)
+            return StartedAgent(channel, "aes" in words)
         await channel.close()
     raise LostError(
         f"host '{host}': no folder there takes the agent ({size // 1024} KiB)",

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import asyncssh
 
-from coordinator.hosts.agent.stderr_tail import last_words
+from coordinator.hosts.agent.stderr_tail import stderr_tail
 from coordinator.hosts.agent.transport import Ending
 
 # After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
@@ -111,7 +111,7 @@ class SshChannel:
 
 async def _words(stderr: SshReader) -> str:
     try:
-        return await last_words(stderr)
+        return await stderr_tail(stderr)
     except OSError:
         return ""
 

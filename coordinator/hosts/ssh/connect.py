@@ -18,7 +18,7 @@ from coordinator.errors import LostError, UsageError
 from coordinator.hosts.ssh import host_keys, refusals
 from coordinator.hosts.ssh.host_keys import HostKeyCheck
 from coordinator.hosts.ssh.known_hosts import KnownHosts, read_known_hosts
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.options import connection_options
 from coordinator.hosts.ssh.route import Route, read_route
 
@@ -53,7 +53,7 @@ class _Hop:
     cipher: str = ""
 
 
-async def connect(host: Host, handshakes: Handshakes, cipher: str = "") -> asyncssh.SSHClientConnection:
+async def connect(host: Host, handshakes: LoginLimiter, cipher: str = "") -> asyncssh.SSHClientConnection:
     """Return an authenticated connection to the host.
 
     `cipher` is preferred to the default ciphers, unless the SSH configuration sets Ciphers. Raises LostError; its code
@@ -82,7 +82,7 @@ async def _route(host: Host) -> Route:
         raise refusals.of_configuration(host.name, error) from error
 
 
-async def _reach(hop: _Hop, handshakes: Handshakes) -> asyncssh.SSHClientConnection:
+async def _reach(hop: _Hop, handshakes: LoginLimiter) -> asyncssh.SSHClientConnection:
     jump = hop.route.jump
     tunnel = None if jump is None else await _reach(_Hop(host=hop.host, route=jump), handshakes)
     try:
@@ -100,7 +100,7 @@ async def _reach(hop: _Hop, handshakes: Handshakes) -> asyncssh.SSHClientConnect
 async def _with_its_key(
     hop: _Hop,
     tunnel: asyncssh.SSHClientConnection | None,
-    handshakes: Handshakes,
+    handshakes: LoginLimiter,
 ) -> asyncssh.SSHClientConnection:
     """Connect; where the host key differs from a pinned fingerprint, ask for the host key of each type in turn.
 
@@ -123,7 +123,7 @@ async def _tried(
     hop: _Hop,
     known: KnownHosts,
     tunnel: asyncssh.SSHClientConnection | None,
-    handshakes: Handshakes,
+    handshakes: LoginLimiter,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
     """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner."""

@@ -60,7 +60,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordedKeys:
     """The entries for one host in known_hosts.
 
     `elsewhere` are the keys of the same name without its port, where the name with the port has none: one of them is
@@ -92,7 +92,7 @@ class KnownHosts:
     route: Route
     entries: tuple[tuple[str, str, HostKey], ...]
 
-    def record(self, address: str = "") -> Record:
+    def record(self, address: str = "") -> RecordedKeys:
         """Return the entries for the host by its name or HostKeyAlias; where it has no alias, also by this address."""
         route = self.route
         # As in ssh: an alias is looked up unchanged, a name as `[name]:port` where the port is not 22.
@@ -103,14 +103,14 @@ class KnownHosts:
         if record.keys or record.authorities:
             return record
         plain = self._record(bare)
-        return Record((), plain.authorities, (*record.revoked, *plain.revoked), plain.keys)
+        return RecordedKeys((), plain.authorities, (*record.revoked, *plain.revoked), plain.keys)
 
-    def _record(self, names: list[str]) -> Record:
+    def _record(self, names: list[str]) -> RecordedKeys:
         found: dict[str, list[HostKey]] = {"": [], "@cert-authority": [], "@revoked": []}
         for marker, patterns, key in self.entries:
             if marker in found and any(_matches(patterns, name) for name in names):
                 found[marker].append(key)
-        return Record(*(tuple(keys) for keys in found.values()))
+        return RecordedKeys(*(tuple(keys) for keys in found.values()))
 
 
 def read_known_hosts(route: Route) -> KnownHosts:

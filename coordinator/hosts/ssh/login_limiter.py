@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 _MAX_TOTAL, _MAX_PER_SERVER = 64, 5
 
 
-class Handshakes:
+class LoginLimiter:
     """Limits concurrent handshakes, in total and for each server."""
 
     def __init__(self) -> None:

@@ -18,10 +18,10 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.transport import ConnectionHandler
-from coordinator.hosts.ssh.bootstrap import AgentFile, Booted, boot
+from coordinator.hosts.ssh.bootstrap import AgentFile, StartedAgent, start_agent
 from coordinator.hosts.ssh.channel import SshChannel
 from coordinator.hosts.ssh.connect import connect
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.tunnel import SshTunnel
 
 # Faster than the default cipher on a CPU with AES instructions, slower on others.
@@ -33,7 +33,7 @@ _MAX_REFUSALS = 20
 _REFUSAL_PAUSE_S = 0.1
 
 
-def ssh(host: Host, environment: Mapping[str, str], handshakes: Handshakes) -> SshTransport:
+def ssh(host: Host, environment: Mapping[str, str], handshakes: LoginLimiter) -> SshTransport:
     """Return the SSH transport to the host, with the bundled agent."""
     return SshTransport(host, AgentFile(bundle(environment)), handshakes)
 
@@ -51,7 +51,7 @@ class _Link:
 class SshTransport:
     """Opens each connection when it is first needed, and again after a loss."""
 
-    def __init__(self, host: Host, agent: AgentFile, handshakes: Handshakes) -> None:
+    def __init__(self, host: Host, agent: AgentFile, handshakes: LoginLimiter) -> None:
         self._host = host
         self._agent = agent
         self._handshakes = handshakes
@@ -135,7 +135,7 @@ class SshTransport:
         async with self._connecting:
             await _end(bulk)
 
-    async def _boot(self, link: _Link, arguments: tuple[str, ...]) -> Booted:
+    async def _boot(self, link: _Link, arguments: tuple[str, ...]) -> StartedAgent:
         """Start the agent in a new session; where the server refuses one (MaxSessions), retry until another has ended.
 
         Raises LostError `ssh` after 20 refusals in a row on a connection without sessions, `connection` where the
@@ -151,7 +151,7 @@ class SshTransport:
         refusals = 0
         while True:
             try:
-                booted = await boot(link.connection, self.host, self._agent, arguments)
+                booted = await start_agent(link.connection, self.host, self._agent, arguments)
             except asyncssh.ChannelOpenError as error:
                 refusals = 0 if link.sessions else refusals + 1
                 if link.connection.is_closed() or refusals == _MAX_REFUSALS:

@@ -10,7 +10,7 @@ from coordinator.domain.run.events import Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
-from coordinator.hosts.agent.context import Lacking
+from coordinator.hosts.agent.context import MissingFiles
 from coordinator.run.context import AttemptContext
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
@@ -71,7 +71,7 @@ async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
         raise _as_registry_error(error) from error
 
 
-def _amount(lacking: Lacking) -> str:
+def _amount(lacking: MissingFiles) -> str:
     return f"{lacking.files} of {lacking.of} files, {lacking.bytes / 1e6:.1f} MB"
 
 

@@ -23,7 +23,7 @@ from coordinator.hosts.ssh.known_hosts import read_known_hosts
 from coordinator.hosts.ssh.route import read_route
 from coordinator.usecases.boards.authorize import LoginTarget, authorize
 from coordinator.usecases.boards.console import Console
-from coordinator.usecases.boards.host_key import Question, command, settle
+from coordinator.usecases.boards.host_key import Question, command, trusted_key
 from coordinator.usecases.boards.survey import survey_hosts
 
 _NEW_FILE = """\
@@ -112,7 +112,7 @@ def _reach(wanted: Addition, host: Host, env: Environment, console: Console) -> 
     """Check the host key and set up the login; return the host key as `TYPE BASE64`."""
     route = read_route(host.address, env.home)
     question = Question(route, given(wanted.host_key), _command(wanted), host.connect_timeout)
-    key = settle(question, read_known_hosts(route).record(), console)
+    key = trusted_key(question, read_known_hosts(route).record(), console)
     authorize(LoginTarget(route, key, host.connect_timeout, wanted.yes), env, console)
     return key.line
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.hosts.enrol.connect import fetch_key
-from coordinator.hosts.ssh.known_hosts import HostKey, Record, Verdict
+from coordinator.hosts.ssh.known_hosts import HostKey, RecordedKeys, Verdict
 from coordinator.hosts.ssh.route import Route
 from coordinator.usecases.boards.console import Console
 
@@ -45,7 +45,7 @@ def command(*words: str, inventory: str | None) -> str:
     return shlex.join(["archloom", *words, *(["-i", inventory] if inventory else [])])
 
 
-def settle(question: Question, record: Record, console: Console) -> HostKey:
+def trusted_key(question: Question, record: RecordedKeys, console: Console) -> HostKey:
     """Return the host's key once it is trusted, and show why. Raises LostError or UsageError if it is not trusted."""
     route = question.route
     if question.given:
@@ -72,7 +72,7 @@ def settle(question: Question, record: Record, console: Console) -> HostKey:
     return key
 
 
-def refuse_revoked(route: Route, record: Record, key: HostKey) -> None:
+def refuse_revoked(route: Route, record: RecordedKeys, key: HostKey) -> None:
     """Raise LostError `host_key_revoked` where known_hosts marks the key as revoked, even if `--host-key` gives it."""
     if record.verdict(key) is Verdict.REVOKED:
         hint = "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"

@@ -11,7 +11,7 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.hosts.enrol.connect import fetch_key
-from coordinator.hosts.ssh.known_hosts import HostKey, Record, Verdict, parse_key, read_known_hosts
+from coordinator.hosts.ssh.known_hosts import HostKey, RecordedKeys, Verdict, parse_key, read_known_hosts
 from coordinator.hosts.ssh.route import Route, read_route
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.enrol import given, listed
@@ -51,13 +51,13 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
     return Trusted(key, is_new=True)
 
 
-def _types(host: Host, record: Record) -> tuple[str, ...]:
+def _types(host: Host, record: RecordedKeys) -> tuple[str, ...]:
     """Return the key types on record."""
     pinned = parse_key(host.host_key)
     return (pinned.type,) if pinned else record.types
 
 
-def _before(host: Host, route: Route, record: Record) -> str:
+def _before(host: Host, route: Route, record: RecordedKeys) -> str:
     """Return the text that shows the user which key is on record."""
     if host.host_key:
         pinned = parse_key(host.host_key)

@@ -24,7 +24,7 @@ from tests.services.commands import run_limited
 from tests.services.missing import missing
 from tests.services.paths import ROOT
 
-DRIVERS = ("api", "docker", "buildx")
+BUILD_CLIENTS = ("api", "docker", "buildx")
 # Longer than any step here takes on a busy machine.
 PATIENCE = 60.0
 
@@ -66,7 +66,6 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
             "engine": driver,
             "dockerfile": dockerfile,
             "dockerfile_path": "Dockerfile",
-            "ignore_file": ".dockerignore",
             "stage": "",
             "build_args": {},
             "labels": {},

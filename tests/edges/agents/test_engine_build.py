@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.engine import engines, images
-from tests.edges.agents.engine_bed import DRIVERS, job, use_driver
+from tests.edges.agents.engine_bed import BUILD_CLIENTS, job, use_driver
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 
@@ -33,7 +33,7 @@ MACHINES = {
 }
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=BUILD_CLIENTS)
 def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     use_driver(request.param, tmp_path, monkeypatch)
     return request.param

@@ -16,8 +16,8 @@ from agents.base.errors import AgentError
 from agents.engine import engines, images
 from agents.engine.pull import pull
 from agents.engine.push import Layers, push
-from agents.engine.tunnel import broken, user
-from tests.edges.agents.engine_bed import DRIVERS, Job, job, use_driver
+from agents.engine.tunnel import broken, grant_user
+from tests.edges.agents.engine_bed import BUILD_CLIENTS, Job, job, use_driver
 from tests.services.images import MANIFEST, base_image
 from tests.services.registry import Registry, with_password
 
@@ -29,7 +29,7 @@ SECRET = "s3cret:with/odd ü"
 @contextmanager
 def registry_of(made: Job, folder: Path) -> Iterator[Registry]:
     """A registry that lets in this job only: its name and its secret."""
-    with with_password(folder, user(made.spec), SECRET) as running:
+    with with_password(folder, grant_user(made.spec), SECRET) as running:
         yield running
 
 
@@ -82,7 +82,7 @@ def based(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Job,
 
 
 @pytest.mark.usefixtures("emulation")
-@pytest.mark.parametrize("based", DRIVERS, indirect=True)
+@pytest.mark.parametrize("based", BUILD_CLIENTS, indirect=True)
 def test_bases_come_in_and_the_image_goes_out(based, tmp_path, monkeypatch):
     """Pulled once, held under names no registry answers to, built from, pushed, and no other name is left."""
     made, registry = based

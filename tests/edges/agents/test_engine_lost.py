@@ -12,12 +12,22 @@ import pytest
 from agents.base.errors import AgentError
 from agents.engine import engines, images
 from agents.engine.docker_clis import installed
-from tests.edges.agents.engine_bed import DRIVERS, PATIENCE, came, comes_back, cut_off, gone, job, running, use_driver
+from tests.edges.agents.engine_bed import (
+    BUILD_CLIENTS,
+    PATIENCE,
+    came,
+    comes_back,
+    cut_off,
+    gone,
+    job,
+    running,
+    use_driver,
+)
 
 pytestmark = [pytest.mark.engine]
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(params=BUILD_CLIENTS)
 def driver(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Path) -> str:
     use_driver(request.param, tmp_path, monkeypatch)
     return request.param

@@ -14,7 +14,7 @@ import pytest
 
 from agents.engine import archives, engines, images
 from agents.engine.push import push
-from agents.engine.tunnel import user
+from agents.engine.tunnel import grant_user
 from agents.job.spec import Spec
 from coordinator.broker.grant import PushedManifest
 from coordinator.domain.image.descriptors import OCI_INDEX
@@ -48,7 +48,7 @@ class Farmed:
         """What the broker saw."""
         async with brokered() as (broker, port):
             with (
-                broker.grant(user(spec), push=Reference(self.registry.address, repository)) as grant,
+                broker.grant(grant_user(spec), push=Reference(self.registry.address, repository)) as grant,
                 forwarded(self.home, self.board, f"127.0.0.1:{port}") as inside,
             ):
                 words = (inside, grant.repository, "image", grant.secret.reveal(), lambda *_: None, threading.Event())

@@ -23,7 +23,7 @@ from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import context_digest
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.agent.context import Lacking
+from coordinator.hosts.agent.context import MissingFiles
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import ContextReceived
 from tests.edges.agents.transfer_bed import seen
@@ -52,7 +52,7 @@ async def job(client: AgentClient, name: str) -> Path:
     return Path(client.hello.state, "jobs", name)
 
 
-def nothing(_: Lacking) -> None:
+def nothing(_: MissingFiles) -> None:
     pass
 
 
@@ -114,7 +114,7 @@ async def test_only_what_lacks_is_sent(tmp_path: Path):
             told.append(received.received)
             (root / "f7").write_text("changed")
 
-    assert told == [Lacking(300, 300, 79000), 79000, Lacking(1, 300, 7), 7, Lacking(0, 300, 0), 0]
+    assert told == [MissingFiles(300, 300, 79000), 79000, MissingFiles(1, 300, 7), 7, MissingFiles(0, 300, 0), 0]
 
 
 class Cut:

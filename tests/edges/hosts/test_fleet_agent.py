@@ -10,7 +10,7 @@ import pytest
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import connect
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.transport import ssh
 from tests.services.fleet import Behaviour, Board, fleet
 from tests.services.fleet_agent import observed, probed
@@ -31,7 +31,7 @@ def user(tmp_path, monkeypatch):
 
 @asynccontextmanager
 async def agent(board: Board, user: Path):
-    way = ssh(host(board), {"HOME": str(user)}, Handshakes())
+    way = ssh(host(board), {"HOME": str(user)}, LoginLimiter())
     try:
         client = await connect(way)
         try:

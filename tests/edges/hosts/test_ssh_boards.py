@@ -18,7 +18,7 @@ from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.ssh.login_limiter import Handshakes
+from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.transport import SshTransport, ssh
 from tests.services.board_lab import run
 from tests.services.boards import Board
@@ -48,7 +48,7 @@ def host(board: Board, **fields: object) -> Host:
 
 @asynccontextmanager
 async def transport(entry: Host, user: Path) -> AsyncIterator[SshTransport]:
-    way = ssh(entry, {"HOME": str(user)}, Handshakes())
+    way = ssh(entry, {"HOME": str(user)}, LoginLimiter())
     try:
         yield way
     finally:

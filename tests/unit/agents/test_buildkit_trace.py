@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.engine.buildkit_trace import Log, Status, Trace, Vertex, decode
-from agents.engine.plain_progress import Plain
+from agents.engine.plain_progress import PlainProgress
 from tests.services.paths import CASES
 
 GOLDEN = sorted((CASES / "trace").iterdir())
@@ -27,7 +27,7 @@ def messages(case: Path) -> list[bytes]:
 
 def render(*traces: Trace) -> str:
     log = io.BytesIO()
-    plain = Plain(log)
+    plain = PlainProgress(log)
     for trace in traces:
         plain.feed(trace)
     return log.getvalue().decode()
@@ -76,7 +76,7 @@ def test_output_is_the_same_however_it_is_cut(pieces):
 
 def _bytes(*traces: Trace) -> bytes:
     log = io.BytesIO()
-    plain = Plain(log)
+    plain = PlainProgress(log)
     for one in traces:
         plain.feed(one)
     return log.getvalue()

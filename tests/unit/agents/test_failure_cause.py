@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agents.base.disk import Room
-from agents.engine.build_cli import complaint
+from agents.engine.build_cli import error_text
 from agents.engine.docker_clis import Cli, choose
-from agents.engine.failure_cause import judge
+from agents.engine.failure_cause import classify_failure
 from agents.engine.monitor import Evidence
 
 HEALTHY = Evidence(engine_died=False, oom_kills=0, least=Room("/var/lib/docker", 1 << 30, 1000))
@@ -16,7 +16,7 @@ QEMU = "#7 1.2 qemu: uncaught target signal 11 (Segmentation fault) - core dumpe
 
 
 def fault(said: str = SAID, log: str = "", *, foreign: bool = False, **seen: object) -> tuple[str, str, str]:
-    return tuple(judge(said, log, HEALTHY._replace(**seen), foreign=foreign))
+    return tuple(classify_failure(said, log, HEALTHY._replace(**seen), foreign=foreign))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_qemus_own_words_are_the_emulators():
 )
 def test_a_programs_complaint_is_its_last_line(log, said):
     """Old programs end with the bare sentence, newer ones mark it and may say more after it."""
-    assert complaint(log) == said
+    assert error_text(log) == said
 
 
 def test_buildx_is_any_dockers_plugin_and_buildkit_only_an_old_dockers():

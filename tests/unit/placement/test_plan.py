@@ -43,7 +43,7 @@ def outcome(case: Mapping[str, Any]) -> dict[str, Any]:
         on=case.get("on", ()),
         slots=slots,
     )
-    error = made.complaint()
+    error = made.no_host_error()
     return {
         "rows": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in made.rows],
         "error": error and [int(error.exit_code), error.message, *error.hint.splitlines()],
@@ -111,7 +111,7 @@ def test_a_plan_complains_exactly_when_a_platform_has_no_host(farm, platforms):
     made = plan([Wanted(platform=platform) for platform in platforms], hosts, seen)
     missing = [one.platform for one in made.placements if not one.choices]
 
-    error = made.complaint()
+    error = made.no_host_error()
 
     assert set(made.candidates) == set(platforms) - set(missing)
     if error is None:
@@ -177,8 +177,8 @@ def test_a_context_larger_than_the_room_is_not_sent():
     refused = plan(wanted, hosts, seen)
 
     assert refused.placements[0].rejections[0].why is RejectionReason.DISK
-    assert isinstance(refused.complaint(), LostError)
-    assert plan(wanted, hosts, seen, on=("pi4",)).complaint() is None
+    assert isinstance(refused.no_host_error(), LostError)
+    assert plan(wanted, hosts, seen, on=("pi4",)).no_host_error() is None
 
 
 def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_is_off():
@@ -186,11 +186,11 @@ def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_
     wanted = [Wanted(platform=ARM64)]
     board, off = host("pi2"), host("pi5")
 
-    never = plan(wanted, [board], {"pi2": found("pi2", "pi2")}).complaint()
+    never = plan(wanted, [board], {"pi2": found("pi2", "pi2")}).no_host_error()
     later = plan(
         wanted, [board, off], {"pi2": found("pi2", "pi2"), "pi5": Unreachable("no route", "ping it")}
-    ).complaint()
-    pinned = plan(wanted, [host("pi5", platforms=(ARMV7,))], {"pi5": Unreachable("no route")}).complaint()
+    ).no_host_error()
+    pinned = plan(wanted, [host("pi5", platforms=(ARMV7,))], {"pi5": Unreachable("no route")}).no_host_error()
 
     assert isinstance(never, NoHostError)
     assert isinstance(later, LostError)
@@ -211,10 +211,10 @@ def test_what_a_dead_board_was_tells_whether_it_could_have_done_it(last, error, 
     """A board known to be another platform's never could, and one that nobody knows well might have."""
     off = Unreachable("it is off", known=found("pi", last) if last else None)
 
-    complaint = plan([Wanted(platform=ARM64)], [host("pi")], {"pi": off}).complaint()
+    no_host_error = plan([Wanted(platform=ARM64)], [host("pi")], {"pi": off}).no_host_error()
 
-    assert type(complaint) is error
-    assert said in complaint.message
+    assert type(no_host_error) is error
+    assert said in no_host_error.message
 
 
 def test_an_emulator_that_is_off_could_never_have_done_it_natively():
@@ -222,16 +222,16 @@ def test_an_emulator_that_is_off_could_never_have_done_it_natively():
     off = {"beast": Unreachable("it is off", known=found("beast", "amd64-qemu-user-static"))}
     hosts, wanted = [host("beast", Kind.EMULATOR)], [Wanted(platform=ARM64)]
 
-    assert type(plan(wanted, hosts, off, emulate=Emulate.NEVER).complaint()) is NoHostError
-    assert type(plan(wanted, hosts, off).complaint()) is LostError
+    assert type(plan(wanted, hosts, off, emulate=Emulate.NEVER).no_host_error()) is NoHostError
+    assert type(plan(wanted, hosts, off).no_host_error()) is LostError
 
 
 def test_a_blocked_board_of_another_platform_could_never_have_done_it():
     """Mending its clock would not make it run another platform."""
     wrong_clock = {"pi": found("pi", "clock-a-year-back")}
 
-    other = plan([Wanted(platform=parse("linux/amd64"))], [host("pi")], wrong_clock).complaint()
-    own = plan([Wanted(platform=ARM64)], [host("pi")], wrong_clock).complaint()
+    other = plan([Wanted(platform=parse("linux/amd64"))], [host("pi")], wrong_clock).no_host_error()
+    own = plan([Wanted(platform=ARM64)], [host("pi")], wrong_clock).no_host_error()
 
     assert type(other) is NoHostError
     assert type(own) is LostError
