@@ -37,7 +37,7 @@ def target(value: object) -> Address:
         return Address()
     scheme, separator, rest = written.rpartition("://")
     if separator and scheme.lower() != "ssh":
-        raise ValueError(f"{found(f'{scheme}://')} is not a way to reach a host — {_FORMS}")
+        raise ValueError(f"{found(f'{scheme}://')} is not a supported scheme — {_FORMS}")
     login, at, place = rest.rpartition("@")
     if ":" in login:
         raise ValueError("a password does not belong here — use an SSH key")

@@ -130,7 +130,9 @@ class DockerCredentials:
             ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
             # The message leaves out the answer: it may contain a password.
-            raise UsageError(f"the credential helper {program} gave no readable answer", code="helper") from error
+            raise UsageError(
+                f"the credential helper {program} did not print valid JSON with Username and Secret", code="helper"
+            ) from error
         if username == _IDENTITY_TOKEN_USER:
             return Credential(identity_token=secret)
         return Credential(username=username, password=secret)

@@ -212,7 +212,7 @@ class InventoryDocument(BaseModel):
     )
 
     version: Version = 1
-    defaults: Defaults = Field(default=Defaults(), description="What every host has unless its entry says otherwise.")
+    defaults: Defaults = Field(default=Defaults(), description="Defaults for every host; its entry overrides them.")
     boards: Annotated[dict[Name, Board], _OrEmpty] = _section(
         addresses.NAME_PATTERN, "Hosts that never emulate, by name."
     )

@@ -144,7 +144,7 @@ def _data(body: str, label: str) -> dict[str, Any]:
     root = yaml_source.parse(body, label).root
     data = root.data if root else None
     if data is not None and not isinstance(data, dict):
-        raise UsageError(f"{label} is no map with boards: or emulators:", code="config")
+        raise UsageError(f"{label} is not a map with boards: or emulators:", code="config")
     return {key: dict(part) if isinstance(part, dict) else part for key, part in (data or {}).items()}
 
 

@@ -61,9 +61,7 @@ _Platforms = Annotated[
     AfterValidator(parsers.each_once),
     _schema("array", items={"type": "string", "examples": ["linux/arm64", "linux/arm/v7"]}, minItems=1),
 ]
-Pin = Annotated[
-    _Platforms, Field(description="Use the host for these platforms alone. Default: all that the host can run.")
-]
+Pin = Annotated[_Platforms, Field(description="Use the host for these platforms only. Default: all that it can run.")]
 Emulate = Annotated[
     _Platforms, Field(description="Platforms to run through QEMU. Default: all that QEMU is registered for.")
 ]
@@ -77,14 +75,14 @@ State = Annotated[
     str | None,
     PlainValidator(partial(parsers.choice, words=list(inventory.HostState), planned=_PLANNED_STATES)),
     _schema("string", enum=list(inventory.HostState)),
-    Field(description="drain: finishes what it has and is given nothing new. Default: active."),
+    Field(description="drain: finishes its running jobs and gets no new ones. Default: active."),
 ]
 _Use = Annotated[str, PlainValidator(partial(parsers.choice, words=list(inventory.Use)))]
 Uses = Annotated[
     list[_Use] | None,
     BeforeValidator(parsers.several),
     _schema("array", items={"type": "string", "enum": list(inventory.Use)}, minItems=1),
-    Field(description="build images, run them for a test, or both. Default: decided by what it has."),
+    Field(description="build images, run them for a test, or both. Default: decided from its memory and engine."),
 ]
 ConnectTimeout = Annotated[
     float | None,
@@ -108,7 +106,7 @@ CacheBudget = Annotated[
     int | None,
     PlainValidator(parsers.size),
     _schema("string", pattern=parsers.SIZE_PATTERN, examples=["20GB"]),
-    Field(description="Prune the engine's build cache beyond this. Default: it is never touched."),
+    Field(description="Prune the engine's build cache beyond this. Default: never pruned."),
 ]
 Engine = Annotated[
     str | None,
@@ -119,19 +117,19 @@ Engine = Annotated[
     ),
 ]
 Note = Annotated[
-    str | None, PlainValidator(parsers.text), _schema(["string", "integer"]), Field(description="For people.")
+    str | None, PlainValidator(parsers.text), _schema(["string", "integer"]), Field(description="Free text for people.")
 ]
 Http = Annotated[
     bool | None,
     PlainValidator(parsers.flag),
     _schema("boolean"),
-    Field(description="Plain http. Never guessed for a registry on another machine. Default: false."),
+    Field(description="Use plain http. Never guessed for a registry on another machine. Default: false."),
 ]
 Ca = Annotated[
     str | None,
     PlainValidator(parsers.text),
     _schema(["string", "integer"]),
-    Field(description="PEM file of the authority to trust, seen from the inventory's folder."),
+    Field(description="PEM file of the CA to trust, relative to the inventory's folder."),
 ]
 Via = Annotated[
     str | None,

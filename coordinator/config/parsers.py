@@ -100,7 +100,7 @@ def choice(value: object, words: Iterable[str], planned: dict[str, str] | None =
         raise ValueError(f"{found(value)} is not supported yet — {planned[value]}")
     if not isinstance(value, str):
         raise _expected(" or ".join(words), value)
-    raise ValueError(f"unknown word {found(value)}{did_you_mean(value, words)}")
+    raise ValueError(f"unknown value {found(value)}{did_you_mean(value, words)}")
 
 
 def platform(value: object) -> Platform:
@@ -117,7 +117,7 @@ def several(value: object) -> object:
     if isinstance(value, str):
         words = ", ".join(word.strip() for word in value.split(","))
         raise _expected("a list", value, f" — did you mean [{words}]?")
-    raise _expected("a list with something in it", value, _OR_REMOVE)
+    raise _expected("a non-empty list", value, _OR_REMOVE)
 
 
 def each_once(values: list[Platform]) -> list[Platform]:

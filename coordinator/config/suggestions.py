@@ -8,13 +8,13 @@ from difflib import get_close_matches
 # Keys not supported yet, and what to do until then.
 _PLANNED = {
     "speed": "leave it out, hosts that run a platform natively come first anyway",
-    "labels": "leave it out, or keep the words in note:",
+    "labels": "leave it out, or write it in note:",
     "only": "leave it out, and pick hosts for a run with --on",
-    "hours": "leave it out, and write state: drain while the host must be left alone",
+    "hours": "leave it out, and write state: drain while the host must not be used",
     "wake": "leave it out, and switch the host on before a run",
     "sleep_after": "leave it out",
     "qemu_image": "leave it out, and register QEMU on the host: apt install qemu-user-static",
-    "policy": "leave it out, and say --emulate auto, never or only for a run",
+    "policy": "leave it out, and give --emulate auto, never or only for a run",
 }
 # Names of the same settings in Ansible, Nix, Konflux, Hydra and buildx.
 _SYNONYMS = {
@@ -43,13 +43,13 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     if word == "emulate":
         return "boards never emulate — move this host to emulators:, or remove the key"
     if word in _ANSIBLE_GROUPS and "boards" in known:
-        return "unknown key — is this an Ansible inventory? Hosts stand under boards: and emulators:"
+        return "unknown key — is this an Ansible inventory? Hosts are listed under boards: and emulators:"
     if word in _SECRETS:
         return "secrets are not kept in this file — use an SSH key, and docker login for registries"
     if word in _KEYS and "host" in known:
-        return "unknown key — keys are chosen by IdentityFile in ~/.ssh/config"
+        return "unknown key — SSH keys are chosen by IdentityFile in ~/.ssh/config"
     if word in _PROBED and "host" in known:
-        return "unknown key — leave it out, the host is asked"
+        return "unknown key — leave it out, the probe finds it"
     return f"unknown key{did_you_mean(key, known, _SYNONYMS)}"
 
 

@@ -15,20 +15,20 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"found character '(?P<char>[@`%])'", "a value that begins with {char} needs quotes"),
     (
         r"mapping values are not allowed here",
-        "this ':' does not fit: check the line above and the indentation, or quote the value",
+        "unexpected ':': check the line above and the indentation, or quote the value",
     ),
-    (r"sequence entries are not allowed here", "a list begins on a line of its own"),
+    (r"sequence entries are not allowed here", "a list must begin on its own line"),
     (r"could not find expected ':'", "this is neither `key: value` nor part of a list: is a ':' or a quote missing?"),
     (r"found undefined alias '?(?P<name>[^']*)'?", "*{name} is used, and no &{name} comes before it"),
     (r"expected <block end>", "the indentation does not fit the lines above"),
-    (r"but found another document", "only one document fits into the file: remove the '---' or '...'"),
-    (r"found unknown escape character '(?P<char>.)'", "\\{char} means nothing in double quotes: use single quotes"),
+    (r"but found another document", "the file may hold only one document: remove the '---' or '...'"),
+    (r"found unknown escape character '(?P<char>.)'", "\\{char} is not an escape in double quotes: use single quotes"),
     (r"expected the node content, but found '(?P<char>.)'", "'{char}' cannot begin a value: quote it"),
 )
 # An unclosed quote or bracket is reported where it opens: it has no end.
 _UNCLOSED: tuple[tuple[str, str], ...] = (
-    (r"found unexpected end of stream", "a quote is opened here and never closed"),
-    (r"expected ',' or '(?P<close>.)'", "what is opened here is not closed: ',' or '{close}' is missing"),
+    (r"found unexpected end of stream", "unclosed quote"),
+    (r"expected ',' or '(?P<close>.)'", "unclosed bracket: ',' or '{close}' is missing"),
 )
 
 

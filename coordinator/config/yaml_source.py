@@ -98,7 +98,7 @@ def parse(text: str, label: str) -> Source:
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         code = f"U+{ord(text[error.position]):04X}"
-        raise refusal(label, [Problem(line, 1, "", f"the control character {code} cannot stand in YAML")]) from error
+        raise refusal(label, [Problem(line, 1, "", f"the control character {code} is not allowed in YAML")]) from error
     except RecursionError as error:
         raise refusal(label, [Problem(1, 1, "", "lists or maps are nested too deeply")]) from error
     return Source(label, root, tuple(builder.problems))
@@ -140,7 +140,7 @@ class _Builder:
             self._add(place, keys, "an anchor cannot contain itself")
             return Item(place, None)
         if not str(node.tag).startswith(_CORE):
-            self._add(place, keys, f"the tag {node.tag} is not read: write the value itself")
+            self._add(place, keys, f"the tag {node.tag} is not supported: write the value itself")
         self.open.add(id(node))
         match node:
             case MappingNode():

@@ -51,12 +51,12 @@ def read(path: Path, home: Path) -> Found:
     """Return the hosts of this inventory. Raises UsageError for a folder, a script, or an unknown format."""
     label = files.shown(path, home)
     if path.is_dir():
-        raise UsageError(f"{label} is a folder", hint=f"let Ansible join it: {_LIST.format(label)}", code="import")
+        raise UsageError(f"{label} is a folder", hint=f"let Ansible read it: {_LIST.format(label)}", code="import")
     parsed = parse(files.text(path, label, _NO_HINT), label)
     beside = [name for name in ("group_vars", "host_vars") if (path.parent / name).is_dir()]
     if not beside:
         return parsed
-    note = f"{' and '.join(beside)} beside {label} are not read; to have them: {_LIST.format(label)}"
+    note = f"{' and '.join(beside)} beside {label} are not read; to import them: {_LIST.format(label)}"
     return Found(parsed.source, parsed.machines, (note, *parsed.notes))
 
 
@@ -76,12 +76,12 @@ def _groups(text: str, label: str) -> Groups:
         )
     if text.startswith("$ANSIBLE_VAULT;"):
         hint = f"ansible-vault view {label} | archloom boards import ansible -"
-        raise UsageError(f"{label} is encrypted as a whole", hint=hint, code="import")
+        raise UsageError(f"{label} is encrypted by ansible-vault", hint=hint, code="import")
     if not _is_tree(text, label):
         return ansible_ini.read(text, label, _NO_HINT)
     document = _tree(text, label)
     if "plugin" in document:
-        hint = f"let Ansible ask it: {_LIST.format(label)}"
+        hint = f"let Ansible run the plugin: {_LIST.format(label)}"
         raise UsageError(
             f"{label} configures the plugin {word(document['plugin'])}, it lists no hosts", hint=hint, code="import"
         )
@@ -124,11 +124,11 @@ def _machine(name: str, variables: Variables, taken: _Taken) -> Iterator[Machine
         yield Machine(name=name, address=Address())
         return
     if connection not in _SSH:
-        taken.note(name, f"left out, Ansible reaches it by {connection}, archloom by SSH")
+        taken.note(name, f"left out, Ansible reaches it by {connection}, archloom only by SSH")
         return
     host = _value(name, variables, _HOST, taken)
     if not host and any(key in variables for key in _HOST):
-        taken.note(name, "left out, nobody knows where it is without its ansible_host")
+        taken.note(name, "left out, it has no address: its ansible_host cannot be read")
         return
     user = _value(name, variables, _USER, taken)
     port = _value(name, variables, _PORT, taken)
@@ -142,7 +142,7 @@ def _machine(name: str, variables: Variables, taken: _Taken) -> Iterator[Machine
         taken.lines.append(SshLine(name, address.host, f"IdentityFile {_quoted(key)}"))
     _arguments(name, address.host, variables, taken)
     if any(password in variables for password in _PASSWORDS):
-        taken.note(name, "its password is not taken; archloom boards add installs your key with it")
+        taken.note(name, "its password is not imported; archloom boards add installs your key with it")
     yield Machine(name=name, address=address)
 
 
@@ -157,9 +157,9 @@ def _value(name: str, variables: Variables, keys: tuple[str, ...], taken: _Taken
     for key in keys:
         value = variables.get(key)
         if _is_vault(value):
-            taken.note(name, f"{key} is encrypted by ansible-vault, and not taken")
+            taken.note(name, f"{key} is encrypted by ansible-vault, not imported")
         elif "{{" in word(value):
-            taken.note(name, f"{key} is a template, and not taken: {word(value)}")
+            taken.note(name, f"{key} is a template, not imported: {word(value)}")
         elif word(value):
             return word(value)
     return ""
@@ -175,16 +175,16 @@ def _arguments(name: str, host: str, variables: Variables, taken: _Taken) -> Non
         try:
             words = shlex.split(written)
         except ValueError:
-            taken.note(name, f"{key} is not taken, a quote in it is never closed: {written}")
+            taken.note(name, f"{key} is not imported, it has an unclosed quote: {written}")
             continue
         rest = iter(words)
         for option, value in _options(rest):
             if option.lower() in _FORWARDED:
                 taken.lines.append(SshLine(name, host, f"{_FORWARDED[option.lower()]} {value}"))
             elif option.lower() in _UNCHECKED:
-                taken.note(name, f"{option} is not taken, host keys are always checked")
+                taken.note(name, f"{option} is not imported, host keys are always checked")
             else:
-                taken.note(name, f"{key} has {option}{f' {value}' if value else ''}, which is not taken")
+                taken.note(name, f"{key} has {option}{f' {value}' if value else ''}, which is not imported")
 
 
 def _options(words: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -83,7 +83,7 @@ def expanded(pattern: str) -> list[str]:
     ends = _span(match)
     if not ends or len(ends) * len(after) > MOST_HOSTS:
         size = "no hosts" if not ends else f"more than {MOST_HOSTS} hosts"
-        raise ValueError(f"the range {match[0]} stands for {size}")
+        raise ValueError(f"the range {match[0]} has {size}")
     return [f"{before}{middle}{rest}" for middle in ends for rest in after]
 
 

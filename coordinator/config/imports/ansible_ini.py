@@ -46,7 +46,7 @@ def _section(line: str) -> tuple[str, str]:
         raise ValueError(f"expected [group], [group:vars] or [group:children], found {found(line)}")
     kind = match[2] or "hosts"
     if kind not in _KINDS:
-        raise ValueError(f"there is no section kind {found(kind)}: expected vars or children")
+        raise ValueError(f"unknown section kind {found(kind)}: expected vars or children")
     return match[1].strip(), kind
 
 
@@ -72,14 +72,14 @@ def _words(line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
-        raise ValueError("a quote is opened here and never closed") from error
+        raise ValueError("unclosed quote") from error
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, object]]:
     for word in words:
         key, separator, value = word.partition("=")
         if not separator:
-            raise ValueError(f"expected key=value behind the host, found {found(word)}")
+            raise ValueError(f"expected key=value after the host, found {found(word)}")
         yield key, value
 
 

@@ -86,7 +86,7 @@ def _nodes(file: str, builder: dict[str, object], taken: _Taken) -> Iterator[Mac
     for node in map(files.members, files.items(builder.get("Nodes"))):
         title = word(node.get("Name")) or name
         if driver not in _ENGINES:
-            taken.notes.append(f"{title}: left out, the builder {name} has the driver {driver}, which is no host")
+            taken.notes.append(f"{title}: left out, the builder {name} has the driver {driver}, which is not a host")
             continue
         yield from _node(name, title, node, taken)
 
@@ -124,7 +124,7 @@ def _pinned(name: str, node: dict[str, object], taken: _Taken) -> tuple[Platform
         try:
             platform = platforms.parse(text)
         except UsageError as error:
-            taken.notes.append(f"{name}: the pin {text} is not taken, {error.message}")
+            taken.notes.append(f"{name}: the platform {text} is not imported, {error.message}")
             continue
         if platform not in pinned:
             pinned.append(platform)

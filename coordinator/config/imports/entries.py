@@ -60,7 +60,7 @@ def _once(machines: tuple[Machine, ...], notes: list[str]) -> list[Machine]:
         if (first.name, first.address, first.platforms) == (machine.name, machine.address, machine.platforms):
             continue
         if machine.address.is_local:
-            notes.append(f"{machine.name}: left out, it is this machine, as {first.name} is")
+            notes.append(f"{machine.name}: left out, it is this machine, like {first.name}")
         else:
             pinned = ", and has other platforms" if first.platforms != machine.platforms else ""
             same = f"the same machine as {first.name}, {first.address}{pinned}"
@@ -78,6 +78,6 @@ def _name(machine: Machine, taken: set[str], notes: list[str]) -> str:
         name = f"{valid[: _MAX_NAME_CHARS - len(str(count)) - 1]}-{count}"
     taken.add(name)
     if name != machine.name:
-        reason = "the name is taken" if name != valid else "a name here has letters, digits, '.', '_' and '-'"
+        reason = "the name is taken" if name != valid else "host names have letters, digits, '.', '_' and '-'"
         notes.append(f"{machine.name}: named {name}, {reason}")
     return name

@@ -17,9 +17,9 @@ def reason(alias: str, host: str, user: str) -> str:
     for name in (host.lower(), alias.lower()):
         known = any(name == domain or name.endswith(f".{domain}") for domain in _DOMAINS)
         if known or (name in _WORDS and host == alias):
-            return f"{name} keeps code and builds nothing"
+            return f"{name} is a Git server, not a build host"
     if host.lower().startswith("git-codecommit.") and host.lower().endswith(".amazonaws.com"):
-        return f"{host} keeps code and builds nothing"
+        return f"{host} is a Git server, not a build host"
     if user.lower() in _USERS:
-        return f"the user {user} is there to fetch code"
+        return f"the user {user} is for fetching code"
     return ""

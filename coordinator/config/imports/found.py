@@ -55,7 +55,7 @@ def ssh_config_notes(lines: Iterable[SshLine]) -> list[str]:
         # A line break in a value would start another line where the note is pasted.
         by_line.setdefault(re.sub(r"[\r\n]+", " ", line.line), []).append(line)
     return [
-        f"{several(each.name for each in group)}: keys and jump hosts are ~/.ssh/config's — add there:\n"
+        f"{several(each.name for each in group)}: keys and jump hosts belong in ~/.ssh/config — add there:\n"
         f"Host {' '.join(dict.fromkeys(each.host for each in group))}\n  {line}"
         for line, group in by_line.items()
     ]

@@ -56,7 +56,7 @@ def read(environ: Mapping[str, str], home: Path) -> Found:
     farmed = {name for names in taken.farms.values() for name in names}
     if farmed:
         unfarmed = [in_farm.name for in_farm in machines if in_farm.name not in farmed and not in_farm.address.is_local]
-        taken.notes += [f"{name}: in no farm; remove it if it is no build host" for name in unfarmed]
+        taken.notes += [f"{name}: in no farm; remove it if it is not a build host" for name in unfarmed]
     return Found(labels, machines, (*taken.notes, *ssh_config_notes(taken.lines)))
 
 
@@ -94,7 +94,7 @@ def _by_farm(taken: _Taken) -> Iterator[_Connection]:
     for farm, names in taken.farms.items():
         for name in names:
             if name not in taken.connections:
-                taken.notes.append(f"the farm {farm} names the connection {name}, which is not there")
+                taken.notes.append(f"the farm {farm} names the connection {name}, which does not exist")
     farmed = [name for names in taken.farms.values() for name in names if name in taken.connections]
     yield from (taken.connections[name] for name in dict.fromkeys([*farmed, *taken.connections]))
 

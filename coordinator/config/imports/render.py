@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from coordinator.config.imports.entries import Entries, Entry
 
 _ADVICE = """# A machine that may also run foreign platforms through QEMU, usually the x86 one, belongs under emulators:
-# move its entry there. Nobody but you knows which one that is."""
+# move its entry there. archloom cannot tell which one that is."""
 # YAML 1.1 parsers, for example in editors, read these words as booleans or null.
 _PLAIN_NAME = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z][a-z0-9._-]*\Z", re.IGNORECASE)
 

@@ -78,7 +78,7 @@ def _add(config: _Config, text: str, path: Path, guards: tuple[Patterns, ...], d
             always = [word.lower() for word in words] == ["all"]
             current = (*guards, ("*",) if always else _NEVER)
             if not always:
-                config.notes.append(f"{label}:{number}: Match is passed over, it names no host")
+                config.notes.append(f"{label}:{number}: Match is skipped, it names no host")
         elif keyword == "include":
             for word in words:
                 _include(config, word, path, current, depth + 1)
@@ -114,7 +114,7 @@ def _include(config: _Config, word: str, path: Path, guards: tuple[Patterns, ...
     A pattern without a match is not an error.
     """
     if depth > _MAX_INCLUDE_DEPTH:
-        config.notes.append(f"Include {word} is passed over: files include each other more than {depth - 1} deep")
+        config.notes.append(f"Include {word} is skipped: files include each other more than {depth - 1} levels deep")
         return
     base = path.parent if path.is_relative_to("/etc/ssh") else config.home / ".ssh"
     pattern = config.home / word[2:] if word.startswith("~/") else base / word
@@ -143,7 +143,7 @@ def _machines(config: _Config) -> Iterator[Machine]:
             config.notes.append(f"{alias}: left out, {error}")
             continue
         if alias in jumps:
-            config.notes.append(f"{alias}: {jumps[alias]} is reached through it; remove it if it is no build host")
+            config.notes.append(f"{alias}: {jumps[alias]} is reached through it; remove it if it is not a build host")
         yield Machine(name=alias, address=address, place=f"{host}:{port}")
 
 

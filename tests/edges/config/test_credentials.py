@@ -163,10 +163,10 @@ def test_helper_without_an_entry(home: Home, script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("echo hidden-garbage", "gave no readable answer"),
-        ("echo '[]'", "gave no readable answer"),
-        ("""echo '{"Username": "ann"}'""", "gave no readable answer"),
-        (r"printf '\377'", "gave no readable answer"),
+        ("echo hidden-garbage", "did not print valid JSON"),
+        ("echo '[]'", "did not print valid JSON"),
+        ("""echo '{"Username": "ann"}'""", "did not print valid JSON"),
+        (r"printf '\377'", "did not print valid JSON"),
         ("echo 'no desktop is there'; exit 2", 'failed: .*"no desktop is there'),
         ("exec sleep 600", "did not answer within 0.2 s"),
     ],
