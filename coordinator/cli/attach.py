@@ -20,12 +20,12 @@ from coordinator.usecases.watch import abandoned, ended_badly, status_of
 @click.command(epilog="\b\nExample:\n  archloom attach 7f3a")
 @click.argument("run", required=False)
 @click.option(
-    "--progress", type=click.Choice([progress.value for progress in Progress]), default="auto", help="Kind of report."
+    "--progress", type=click.Choice([progress.value for progress in Progress]), default="auto", help="Progress output."
 )
 def command(run: str | None, progress: str) -> int:
     """Show RUN, or the newest, from its beginning until it ends.
 
-    Ends with the run's own exit code. Ctrl-C leaves the run alone.
+    Exits with the run's exit code. Ctrl-C stops the display; the run goes on.
     """
     env = read_environment()
     moment = Moment(env.clock)
@@ -37,7 +37,7 @@ def command(run: str | None, progress: str) -> int:
                 ended = follow(reader, watch, moment, lambda: status_of(store.run(name), env.clock))
         except KeyboardInterrupt:
             print_message(
-                f"run {name} is left alone. See it again: archloom attach {name}. End it: archloom cancel {name}"
+                f"run {name} goes on. Watch it again: archloom attach {name}. Cancel it: archloom cancel {name}"
             )
             return Exit.INTERRUPTED
         stored = store.run(name)

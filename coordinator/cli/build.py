@@ -12,7 +12,7 @@ from coordinator.cli.run_command import OutputOptions, result_flags, run_and_rep
 
 @click.command(epilog="\b\nExample:\n  archloom build . -t nas.lan:5000/app:1.0 --platform linux/amd64,linux/arm64")
 @request_flags
-@click.option("--push", is_flag=True, expose_value=False, help="Accepted: publishing is what build does.")
+@click.option("--push", is_flag=True, expose_value=False, help="Accepted: build always publishes.")
 @result_flags
 @click.option("--fail-fast", is_flag=True, help="Stop the other platforms as soon as one has failed or is lost.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")

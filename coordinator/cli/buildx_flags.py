@@ -42,7 +42,7 @@ _FOREIGN = (
     _Foreign(("--call",), f"{_LATER}: run docker buildx build --call for checks and outlines"),
     _Foreign(("--cgroup-parent",), _LIMITS),
     _Foreign(("--check",), f"{_LATER}: run docker buildx build --check", takes_value=False),
-    _Foreign(("--compress",), "leave it out: contexts travel as they are", takes_value=False),
+    _Foreign(("--compress",), "leave it out: contexts are sent as they are", takes_value=False),
     _Foreign(("--cpu-period",), _LIMITS),
     _Foreign(("--cpu-quota",), _LIMITS),
     _Foreign(("--cpu-shares", "-c"), _LIMITS),

@@ -13,9 +13,11 @@ from coordinator.errors import Exit, UsageError
 
 @click.command(epilog="\b\nExample:\n  archloom cancel 7f3a")
 @click.argument("run")
-@click.option("-i", "--inventory", metavar="FILE", help="Its hosts, where nobody drives it. Default: its own.")
+@click.option(
+    "-i", "--inventory", metavar="FILE", help="Inventory, if no coordinator drives RUN. Default: that of RUN."
+)
 def command(run: str, *, inventory: str | None) -> None:
-    """End RUN: its builds are cancelled on their hosts, and no tag is moved any more."""
+    """Cancel RUN: its builds are cancelled on their hosts, and no further tag is moved."""
     from coordinator.cli.environment import inventory_of, read_environment
     from coordinator.cli.output import print_message
     from coordinator.report.record import recorded

@@ -41,7 +41,7 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
             match event:
                 case RunStarted(run=run):
                     print_json({"run": run}) if as_json else print_data(run)
-                    print_message(f"it goes on by itself: archloom attach {run}")
+                    print_message(f"the run goes on; watch it: archloom attach {run}")
                     return 0
                 case None:
                     print_message(line.rstrip("\n"))
@@ -56,7 +56,7 @@ def _leave(report: TextIOWrapper, driver: int, *, as_json: bool) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1])
     if code < 0:
         killed = signal.Signals(-code).name
-        raise LostError(f"the process that was to drive the run was ended by {killed}", hint="say it again")
+        raise LostError(f"the run's background process was ended by {killed}", hint="run the command again")
     return code
 
 

@@ -53,7 +53,7 @@ def inventory_of(run: Run, given: str | None, env: Environment) -> Inventory:
         return builtin()
     path = Path(run.inventory)
     if not path.is_file():
-        raise UsageError(f"the inventory of run {run.id} is not there any more: {path}", hint="give another: -i FILE")
+        raise UsageError(f"the inventory of run {run.id} no longer exists: {path}", hint="give another: -i FILE")
     return load(path)
 
 
@@ -63,7 +63,7 @@ def run_named(prefix: str | None, store: Store) -> Run:
         return store.find_run(prefix)
     newest = store.runs(limit=1)
     if not newest:
-        raise UsageError("there is no run yet", hint="archloom build makes one")
+        raise UsageError("there is no run yet", hint="archloom build starts one")
     return newest[0]
 
 

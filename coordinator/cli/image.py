@@ -15,12 +15,12 @@ from coordinator.usecases.image.inspect import Entry, Inspected, inspect
 
 @click.group()
 def command() -> None:
-    """Look at an image in a registry."""
+    """Inspect an image in a registry."""
 
 
 @command.command("inspect", epilog="\b\nExample:\n  archloom image inspect nas.lan:5000/app:1.0")
 @click.argument("ref")
-@click.option("-i", "--inventory", metavar="FILE", help="For its registries. (env: ARCHLOOM_INVENTORY)")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory with registry settings. (env: ARCHLOOM_INVENTORY)")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
     """Show the index of REF, its platforms, and which entry each platform resolves to."""

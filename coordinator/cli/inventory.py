@@ -17,10 +17,10 @@ def command() -> None:
 
 
 @command.command()
-@click.option("-i", "--inventory", metavar="FILE", help="The file to check. (env: ARCHLOOM_INVENTORY)")
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory to check. (env: ARCHLOOM_INVENTORY)")
+@click.option("--json", "as_json", is_flag=True, help="Print the hosts and registries as JSON.")
 def check(inventory: str | None, *, as_json: bool) -> None:
-    """Read the inventory and tell every problem in it."""
+    """Read the inventory and report every problem in it."""
     from coordinator.config.load import load
     from coordinator.config.locate import find
 

@@ -29,9 +29,9 @@ _NOT_YET_BUILT = frozenset({AttemptState.ASSIGNED, AttemptState.SENDING, Attempt
 @click.command(epilog="\b\nExample:\n  archloom logs 7f3a linux/arm64 -f")
 @click.argument("run", required=False)
 @click.argument("platform", required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the builds have ended.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the builds have ended.")
 def command(run: str | None, platform: str | None, *, follow: bool) -> int:
-    """Show the log of RUN, or of the newest, of one PLATFORM or of all."""
+    """Show the log of RUN (default: the newest), of one PLATFORM or of all."""
     env = read_environment()
     run, platform = run_and_platform(run, platform)
     with open_store(env) as store:
@@ -114,7 +114,7 @@ class _Shown:
 
     def _why_none(self, attempt: Attempt) -> str:
         if not log_folder(self._state, self._run_id).is_dir():
-            return "no log: it is not kept any more"
+            return "no log: it was deleted"
         if attempt.state in _NOT_YET_BUILT:
             return "no log yet"
         return "no log: it ended before the build began" if states.ended(attempt.state) else "no log: it was not kept"

@@ -65,7 +65,7 @@ def _translated() -> Iterator[None]:
         # Python would flush the buffer again at exit, and print its own error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = f"cannot write to standard output: {error.strerror}"
-        raise UsageError(message, hint="what was done is done; archloom runs tells") from error
+        raise UsageError(message, hint="the command itself has finished; see archloom runs") from error
 
 
 def _tell(text: str) -> None:

@@ -49,33 +49,37 @@ def request_flags(command: F) -> F:
     """Add the flags for what to build and where to a click command."""
     options = [
         click.argument("context", default="."),
-        click.option("-t", "--tag", multiple=True, metavar="REF", help="Name to publish as; repeat for more."),
-        click.option("--platform", multiple=True, metavar="P[,P…]", help="Default: what your boards run natively."),
+        click.option("-t", "--tag", multiple=True, metavar="REF", help="Tag to publish; repeat for more."),
+        click.option(
+            "--platform", multiple=True, metavar="P[,P…]", help="Platforms. Default: what your boards run natively."
+        ),
         click.option("-f", "--file", metavar="FILE", help="Dockerfile. Default: CONTEXT/Dockerfile."),
         click.option("--target", default="", metavar="STAGE", help="Stage of the Dockerfile to build."),
-        click.option("--build-arg", multiple=True, metavar="K=V", help="Value of an ARG; K alone reads it from here."),
+        click.option(
+            "--build-arg", multiple=True, metavar="K=V", help="Value of an ARG; K alone: from the environment."
+        ),
         click.option("--label", multiple=True, metavar="K=V", help="Label of the image."),
         click.option(
             "--volatile",
             multiple=True,
             metavar="NAME",
-            help="A build arg or label, such as BUILD_DATE, that is no reason to build: where nothing else "
+            help="A build arg or label, such as BUILD_DATE, whose change alone starts no build: if nothing else "
             "has changed, the image keeps its old value.",
         ),
-        click.option("--no-cache", is_flag=True, help="Build every step anew and reuse nothing."),
-        click.option("--pull", is_flag=True, help="Accepted: bases are always resolved afresh."),
-        click.option("-i", "--inventory", metavar="FILE", help="Hosts to build on. (env: ARCHLOOM_INVENTORY)"),
+        click.option("--no-cache", is_flag=True, help="Build every step again and reuse nothing."),
+        click.option("--pull", is_flag=True, help="Accepted: base images are always resolved again."),
+        click.option("-i", "--inventory", metavar="FILE", help="Inventory with the hosts. (env: ARCHLOOM_INVENTORY)"),
         click.option(
             "--emulate",
             type=click.Choice([choice.value for choice in Emulate]),
             default=Emulate.AUTO.value,
-            help="QEMU where no board can (auto), or never; only: emulators alone.",
+            help="auto: QEMU where no board can build. never: no QEMU. only: emulators only.",
         ),
         click.option(
             "--on",
             multiple=True,
             metavar="[P=]HOST[,…]",
-            help="Use these hosts alone; P=HOST: this one for a platform.",
+            help="Build on these hosts only; P=HOST: platform P on this host.",
         ),
     ]
     for option in reversed(options):
@@ -89,7 +93,7 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
     Its platforms may be empty: they are then taken from the hosts.
     """
     if not flags.tag:
-        raise UsageError("no name to publish as", hint="add -t, for example: -t nas.lan:5000/app:1.0")
+        raise UsageError("no tag to publish", hint="add -t, for example: -t nas.lan:5000/app:1.0")
     context = _context(flags.context)
     return Target(
         name="default",
@@ -109,16 +113,14 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
 def _platforms(words: tuple[str, ...]) -> tuple[Platform, ...]:
     parsed = platforms.parse_list(words)
     if words and not parsed:
-        raise UsageError("--platform names no platform", hint="leave it out, or for example: --platform linux/arm64")
+        raise UsageError("--platform is empty", hint="leave it out, or for example: --platform linux/arm64")
     return parsed
 
 
 def _tag(text: str) -> references.Reference:
     reference = references.parse(text)
     if reference.digest:
-        raise UsageError(
-            f"'{text}' names a digest, and a digest cannot be chosen", hint=f"-t {reference.with_tag('1.0')}"
-        )
+        raise UsageError(f"'{text}' has a digest, which cannot be chosen", hint=f"-t {reference.with_tag('1.0')}")
     return reference.with_tag(reference.target)
 
 
@@ -130,12 +132,10 @@ def _context(text: str) -> Path:
         raise UsageError(f"a remote context is not supported yet: {text}", hint=f"git clone {text} src, then build src")
     path = Path(text)
     if not path.exists():
-        raise UsageError(
-            f"there is no context folder {text}", hint="the last argument is the folder to send, often '.'"
-        )
+        raise UsageError(f"there is no context folder {text}", hint="give the folder to build from, often '.'")
     if not path.is_dir():
         raise UsageError(
-            f"the context {text} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
+            f"the context {text} is a file", hint="give the folder that holds it, and the Dockerfile with -f"
         )
     return path.resolve()
 
@@ -149,7 +149,7 @@ def _dockerfile(text: str | None, context: Path) -> Path:
     path = Path(text).absolute() if text else context / "Dockerfile"
     if not path.is_file():
         lower = context / "dockerfile"
-        hint = f"-f {lower}" if not text and lower.is_file() else "name it with -f FILE"
+        hint = f"-f {lower}" if not text and lower.is_file() else "give it with -f FILE"
         raise UsageError(f"there is no Dockerfile at {path}", hint=hint)
     return path
 
@@ -178,7 +178,7 @@ def _volatile(flags: Flags) -> tuple[str, ...]:
     given = tuple(dict.fromkeys(word.partition("=")[0] for word in (*flags.build_arg, *flags.label)))
     for name in flags.volatile:
         if name not in given:
-            message = f"--volatile '{name}' names no --build-arg and no --label of this build"
+            message = f"--volatile '{name}' is neither a --build-arg nor a --label of this build"
             raise UsageError(message, hint=_meant(name, given))
     return tuple(dict.fromkeys(flags.volatile))
 
@@ -187,7 +187,7 @@ def _meant(name: str, given: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
     if not given:
-        return f"give it a value too: --build-arg {name or 'NAME'}=…"
+        return f"give its value too: --build-arg {name or 'NAME'}=…"
     near = {value.lower(): value for value in given}
     close = get_close_matches(name.partition("=")[0].lower(), near, n=1)
-    return f"did you mean {near[close[0]]}?" if close else f"there is {', '.join(given)}"
+    return f"did you mean {near[close[0]]}?" if close else f"use one of: {', '.join(given)}"

@@ -13,10 +13,10 @@ from coordinator.domain.image import platforms
 @click.command(epilog="\b\nExample:\n  archloom retry 7f3a linux/arm64")
 @click.argument("run", required=False)
 @click.argument("platform", nargs=-1)
-@click.option("-i", "--inventory", metavar="FILE", help="Hosts to build on. Default: those of RUN.")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory with the hosts. Default: that of RUN.")
 @result_flags
 def command(run: str | None, platform: tuple[str, ...], *, inventory: str | None, **words: Any) -> int:  # noqa: ANN401 - the result flags
-    """Build what RUN, by default the newest, did not, of all or of each PLATFORM, and publish."""
+    """Build what RUN (default: the newest) failed to build, for each PLATFORM or all, and publish."""
     from coordinator.cli.environment import inventory_of, read_environment, run_named
     from coordinator.state.open_store import open_store
     from coordinator.usecases.retry import retry

@@ -47,17 +47,22 @@ def result_flags(command: F) -> F:
     """Add the flags of `OutputOptions` to a click command."""
     file = click.Path(dir_okay=False, path_type=Path)
     flags = [
-        click.option("-q", "--quiet", is_flag=True, help="Print nothing but the digest of what was published."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only the digest of the published image."),
         click.option(
             "--progress",
             type=click.Choice([progress.value for progress in Progress]),
             default="auto",
-            help="Kind of report.",
+            help="Progress output.",
         ),
-        click.option("--metadata-file", type=file, help="Write the result as JSON."),
+        click.option("--metadata-file", type=file, help="Write the result as JSON to a file."),
         click.option("--iidfile", type=file, help="Write the digest to a file."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
-        click.option("-d", "--detach", is_flag=True, help="Print the run's id as soon as it has begun, and leave it."),
+        click.option(
+            "-d",
+            "--detach",
+            is_flag=True,
+            help="Print the run's id as soon as it has started, and exit; the run goes on.",
+        ),
     ]
     for option in reversed(flags):
         command = option(command)

@@ -32,7 +32,7 @@ class Terminal:
             answer = ""
         if not answer:  # Ctrl-C or Ctrl-D
             print_message("")
-            raise InterruptedRunError("nothing was answered; nothing was changed")
+            raise InterruptedRunError("no answer was given; nothing was changed")
         return answer.strip().lower() in _YES
 
     def password(self, prompt: str) -> str:

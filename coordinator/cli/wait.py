@@ -21,9 +21,9 @@ from coordinator.usecases.watch import abandoned, status_of
 @click.argument("run", nargs=-1)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after this long (exit 124).")
 def command(run: tuple[str, ...], timeout: float | None) -> int:
-    """Wait until each RUN, or the newest, has ended, without a word.
+    """Wait silently until each RUN, or the newest, has ended.
 
-    Ends with the run's own exit code, of several with the worst.
+    Exits with the run's exit code; of several runs, with the worst.
     """
     env = read_environment()
     began = time.monotonic()
@@ -51,5 +51,5 @@ def _exit(run: Run) -> Exit:
 def _late(left: Sequence[str], timeout: float) -> TimedOutError:
     verb = "has" if len(left) == 1 else "have"
     return TimedOutError(
-        f"{', '.join(left)} {verb} not ended in {timeout:g} s", hint=f"look at it: archloom attach {left[0]}"
+        f"{', '.join(left)} {verb} not ended in {timeout:g} s", hint=f"watch it: archloom attach {left[0]}"
     )

@@ -29,8 +29,8 @@ from coordinator.usecases.watch import jobs_of, status_of
 @click.argument("platform", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
-    """Tell why RUN, or the newest, did what it did: every decision, wait, step
-    and error in order, with seconds, beside the run before of the same target."""
+    """Explain what RUN, or the newest, did and why: every decision, wait, step
+    and error in order, with seconds, compared with the previous run of the same target."""
     env = read_environment()
     run, platform = run_and_platform(run, platform)
     with open_store(env) as store:

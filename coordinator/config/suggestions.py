@@ -60,4 +60,4 @@ def did_you_mean(word: str, known: Iterable[str], elsewhere: dict[str, str] | No
     if suggestion not in known:
         close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
         suggestion = close[0] if close else None
-    return f" — did you mean {suggestion}?" if suggestion else f" — there is {', '.join(known)}"
+    return f" — did you mean {suggestion}?" if suggestion else f" — expected one of {', '.join(known)}"

@@ -119,8 +119,8 @@ async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | N
         changed = inputs.changed_since(retry_of.earlier, paths)
         if changed:
             raise UsageError(
-                f"{changed} since run {retry_of.run} began: what is there now would be something else",
-                hint="build what is there now with archloom build and the same words; what has not changed is reused",
+                f"{changed} since run {retry_of.run} began: a retry would build something else",
+                hint="build it as it is now with archloom build and the same flags; what has not changed is reused",
                 code="changed",
             )
     for reason in inputs.unstable:

@@ -59,8 +59,8 @@ async def _take_lease(run_id: str, driver: Driver, store: Store) -> Run | None:
                     held_message = error.message
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        message = f"run {run_id} was asked to end, and still goes on: {held_message}"
-        raise LostError(message, hint="end that process, then say it again", code="held") from None
+        message = f"run {run_id} was asked to end, and is still running: {held_message}"
+        raise LostError(message, hint="end that process, then run the command again", code="held") from None
     return None
 
 

@@ -44,7 +44,7 @@ async def resume(run: Run, inventory: Inventory, env: Environment, emit: Emit) -
     are still needed: the run is then left unchanged.
     """
     interrupted = InterruptedRunError(
-        f"interrupted; run {run.id} and {', '.join(run.asked_tags)} are as they were",
+        f"interrupted; run {run.id} and {', '.join(run.asked_tags)} are unchanged",
         hint=f"archloom resume {run.id}",
     )
     return await run_in_foreground(lambda stack: prepare(run.id, inventory, env, emit, stack), interrupted, emit)
@@ -100,8 +100,8 @@ def _check_newest(run: Run, store: Store) -> None:
         published = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)
         raise UsageError(
             f"run {later[0].id}, begun later than run {run.id}, has published {published} since",
-            hint=f"give this one up: archloom cancel {run.id}\n"
-            f"to have its image as {published} all the same, then: archloom retry {run.id}",
+            hint=f"give this run up: archloom cancel {run.id}\n"
+            f"to publish its image as {published} anyway, then: archloom retry {run.id}",
             code="superseded",
         )
 
@@ -153,7 +153,7 @@ async def _gather_again(run: Run, request: BuildRequest, session: Session) -> In
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):
         return inputs
     paths = changed_paths(session.env.state, run.id, inputs)
-    changed = (earlier and inputs.changed_since(earlier, paths)) or "what it is built from is not the same"
+    changed = (earlier and inputs.changed_since(earlier, paths)) or "its inputs have changed"
     return InputsGone(f"{changed} since run {run.id} began")
 
 
@@ -167,7 +167,7 @@ def _check_hosts(run: Run, hosts: Collection[str]) -> None:
         if attempt and not states.ended(attempt.state) and not states.ended(job.state) and attempt.host not in hosts:
             raise UsageError(
                 f"host '{attempt.host}' has {job.platform} of run {run.id}, and is not in the inventory",
-                hint=f"name one that has it with -i FILE; or give the run up: archloom cancel {run.id}",
+                hint=f"give an inventory that lists it with -i FILE; or give the run up: archloom cancel {run.id}",
             )
 
 
@@ -180,11 +180,11 @@ def _check_sent(run: Run, unfinished: Iterable[Job], gone: InputsGone, session: 
     if lacking:
         raise UsageError(
             f"{gone.reason}; not sent yet: {', '.join(map(str, lacking))}",
-            hint=f"put that back as it was, then: archloom resume {run.id}\n"
-            f"or build what is there now: archloom cancel {run.id}, then archloom build",
+            hint=f"restore it, then: archloom resume {run.id}\n"
+            f"or build it as it is now: archloom cancel {run.id}, then archloom build",
             code="changed",
         )
-    session.emit(Notice(f"{gone.reason}; what was asked for then is finished from what the hosts have"))
+    session.emit(Notice(f"{gone.reason}; the run is finished from the inputs that the hosts already have"))
 
 
 def _needs_inputs(job: Job) -> bool:

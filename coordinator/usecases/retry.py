@@ -26,19 +26,21 @@ async def retry(
     """
     _check_ended(run)
     if not run.inputs:
-        raise UsageError(f"run {run.id} was made by an older archloom, which kept too little of it", hint=_REBUILD_HINT)
+        raise UsageError(
+            f"run {run.id} was created by an older archloom, which stored too little of it", hint=_REBUILD_HINT
+        )
     wanted = frozenset(platforms) or frozenset(job.platform for job in run.jobs)
     _check_named(run, wanted)
     retry_of = RetryOf(run=run.id, earlier=Earlier.from_json(run.inputs), platforms=wanted)
     return await build(from_stored(run.request), inventory, env, emit, retry_of)
 
 
-_REBUILD_HINT = "build it anew with archloom build; what the registry has already is reused"
+_REBUILD_HINT = "build it again with archloom build; what the registry already has is reused"
 
 
 def _check_ended(run: Run) -> None:
     if run.finished_at is None:
-        hint = f"wait for it: archloom wait {run.id}; where nobody drives it, go on with it: archloom resume {run.id}"
+        hint = f"wait for it: archloom wait {run.id}; if no coordinator drives it, resume it: archloom resume {run.id}"
         raise UsageError(f"run {run.id} has not ended", hint=hint)
     if run.target_state is TargetState.PUBLISHED:
         raise UsageError(f"run {run.id} is published: there is nothing to try again", hint=_REBUILD_HINT)
@@ -49,5 +51,5 @@ def _check_named(run: Run, wanted: Collection[Platform]) -> None:
     if len(verified) == len(wanted) < len(run.jobs):
         missing = ", ".join(str(job.platform) for job in run.jobs if job.state is not JobState.VERIFIED)
         raise UsageError(
-            f"{', '.join(map(str, verified))} of run {run.id} needs no other try", hint=f"what is missing: {missing}"
+            f"{', '.join(map(str, verified))} of run {run.id} is already built", hint=f"what is missing: {missing}"
         )

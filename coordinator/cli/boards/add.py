@@ -26,21 +26,21 @@ _MODE_TEXT = {
 )
 @click.argument("target", metavar="USER@HOST|ssh://USER@HOST[:PORT]|ALIAS|local")
 @click.option(
-    "--name", metavar="NAME", default="", help="What to call it. Left out, the alias or the host's short name."
+    "--name", metavar="NAME", default="", help="Name in the inventory. Default: the alias or the host's short name."
 )
-@click.option("--emulator", is_flag=True, help="It may also run foreign platforms through QEMU.")
+@click.option("--emulator", is_flag=True, help="Add it as an emulator: it may also run foreign platforms through QEMU.")
 @click.option(
-    "--host-key", metavar="SHA256:…", default="", help="The key it must show; then nothing is asked about it."
+    "--host-key", metavar="SHA256:…", default="", help="The expected host key; you are then not asked about it."
 )
-@click.option("--yes", is_flag=True, help="Agree to everything but an unknown host key.")
-@click.option("-i", "--inventory", metavar="FILE", help="The file to add it to. (env: ARCHLOOM_INVENTORY)")
+@click.option("--yes", is_flag=True, help="Answer yes to every question except an unknown host key.")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory to add it to. (env: ARCHLOOM_INVENTORY)")
 def command(target: str, name: str, host_key: str, inventory: str | None, *, emulator: bool, yes: bool) -> int:
     """Add a host to the inventory.
 
-    Shows its host key and asks once whether it is the right one; lets your SSH key in, with the password asked once;
-    pins the host key; looks at what the host is, and appends it to the inventory, whose comments stay.
+    Shows its host key and asks once whether it is the right one; installs your SSH key, asking for the password once;
+    pins the host key; probes the host, and appends it to the inventory, whose comments are kept.
 
-    A host that cannot build yet is added too: what is wrong and what cures it is told, and the exit code is 5. A host
+    A host that cannot build yet is added too: its problems and hints are printed, and the exit code is 5. A host
     that cannot be reached is not added.
     """
     from coordinator.config.locate import label
@@ -57,14 +57,16 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
     added = add(addition, read_environment(), Terminal())
     file, host = label(added.file), added.host
     if added.is_new_file:
-        emulator_note = ", with this machine as the emulator it was" if not host.address.is_local else ""
+        emulator_note = ", with this machine kept as an emulator" if not host.address.is_local else ""
         print_message(f"{file}: created{emulator_note}")
     outcome = (
-        f"{host.name} is listed already, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
+        f"{host.name} is already listed, nothing to do" if added.was_there else f"added {host.name} to {host.kind}s"
     )
     print_message(f"{file}: {outcome}")
     usable = tell(host, added.found)
-    print_message(f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is done")
+    print_message(
+        f"next: {_build(added.found)}" if usable else f"next: archloom boards {host.name}, once that is fixed"
+    )
     return Exit.DONE if usable else Exit.LOST
 
 

@@ -23,7 +23,7 @@ _STDIN = "-"
 def command() -> None:
     """Print inventory entries for hosts that other tools know.
 
-    Nothing is changed and no host is asked. Entries go to stdout; what was left out, and why, goes to stderr.
+    Nothing is changed and no host is contacted. Entries go to stdout; what was left out, and why, goes to stderr.
     """
 
 
@@ -61,7 +61,7 @@ def ansible(file: str, *, as_json: bool) -> None:
 def buildx(*, as_json: bool) -> None:
     """Nodes of docker buildx's builders.
 
-    They are looked for in BUILDX_CONFIG, DOCKER_CONFIG or ~/.docker.
+    They are read from BUILDX_CONFIG, DOCKER_CONFIG or ~/.docker.
     """
     from coordinator.config.imports import buildx as source
 
@@ -73,7 +73,7 @@ def buildx(*, as_json: bool) -> None:
 def podman(*, as_json: bool) -> None:
     """Connections and farms of podman.
 
-    They are looked for in PODMAN_CONNECTIONS_CONF, CONTAINERS_CONF and ~/.config/containers.
+    They are read from PODMAN_CONNECTIONS_CONF, CONTAINERS_CONF and ~/.config/containers.
     """
     from coordinator.config.imports import podman as source
 
@@ -93,7 +93,7 @@ def _print(found: Found, *, as_json: bool) -> None:
         print_message("note: " + note.replace("\n", "\n      "))
     if not rendered.boards and not rendered.emulators:
         hint = "add one yourself: archloom boards add USER@HOST"
-        raise UsageError(f"{rendered.source} has no host that archloom could use", hint=hint, code="import")
+        raise UsageError(f"{rendered.source} has no host that archloom can use", hint=hint, code="import")
     if as_json:
         print_json(render.document(rendered))
     else:

@@ -12,10 +12,10 @@ from coordinator.cli.terminal import Terminal
 @click.command(epilog="\b\nExample:\n  archloom boards remove pi5 --purge")
 @click.argument("name")
 @click.option("--purge", is_flag=True, help="First delete everything archloom put on the host.")
-@click.option("--yes", is_flag=True, help="Also end the builds that run there now.")
-@click.option("-i", "--inventory", metavar="FILE", help="The file that lists it. (env: ARCHLOOM_INVENTORY)")
+@click.option("--yes", is_flag=True, help="Also end the builds that are running there.")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory that lists it. (env: ARCHLOOM_INVENTORY)")
 def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None:
-    """Take a host out of the inventory.
+    """Remove a host from the inventory.
 
     With --purge its jobs, the images and bases held in its engine, the agent with all its folders and the key that
     `boards add` installed are deleted first; a host that cannot be reached then stays in the inventory.
@@ -28,4 +28,4 @@ def command(name: str, inventory: str | None, *, purge: bool, yes: bool) -> None
         print_message(f"{name}: {line}")
     print_message(f"{label(removed.file)}: removed {name}")
     if removed.is_last:
-        print_message("next: no host is listed there any more; archloom boards add USER@HOST adds one")
+        print_message("next: no host is left in it; archloom boards add USER@HOST adds one")

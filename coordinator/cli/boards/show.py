@@ -30,13 +30,13 @@ _HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk fr
 
 @click.command(epilog="\b\nExamples:\n  archloom boards --refresh\n  archloom boards pi5\n  archloom boards --json")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--refresh", is_flag=True, help="Ask the hosts now, whatever is remembered of them.")
-@click.option("-i", "--inventory", metavar="FILE", help="Hosts to look at. (env: ARCHLOOM_INVENTORY)")
+@click.option("--refresh", is_flag=True, help="Probe the hosts now, and ignore cached facts.")
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory with the hosts to show. (env: ARCHLOOM_INVENTORY)")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_json: bool) -> None:
-    """Show the hosts and what they can build; those that are named, in full.
+    """Show the hosts and what they can build; named hosts in full.
 
-    A host is asked anew when what is known of it is older than five minutes, or when it did not answer and a minute
+    A host is probed again when its facts are older than five minutes, or when it did not answer and a minute
     has passed.
     """
     from coordinator.usecases.boards.survey import survey_hosts
@@ -96,7 +96,7 @@ def _entry(host: Host, status: HostStatus) -> Iterator[tuple[str, str]]:
     yield "address", str(host.address)
     yield "state", f"{_state(host, status.found)}, as of {ago(status.age)}"
     if not host.address.is_local:
-        yield "host key", f"pinned: {host.host_key}" if host.host_key else "as ~/.ssh/known_hosts has it"
+        yield "host key", f"pinned: {host.host_key}" if host.host_key else "from ~/.ssh/known_hosts"
     yield "limited to", ", ".join(map(str, host.platforms))
     yield "use", ", ".join(host.use)
     yield "slots", str(status.slots or "")
@@ -127,7 +127,7 @@ def _facts(status: HostStatus) -> Iterator[tuple[str, str]]:
     yield "clock", _clock(facts)
     yield "temperature", _temperature(facts)
     yield "up since", ago(facts.uptime) if facts.uptime else ""
-    yield "slots seen", "by every user of the engine" if facts.shared_slots else "by this login user alone"
+    yield "slots shared", "by every user of the engine" if facts.shared_slots else "by this login user only"
 
 
 def _state(host: Host, found: Facts | Unreachable) -> str:

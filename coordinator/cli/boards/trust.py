@@ -13,13 +13,15 @@ from coordinator.cli.terminal import Terminal
     epilog="\b\nExample:\n  archloom boards trust pi5 --host-key SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
 )
 @click.argument("name")
-@click.option("--host-key", metavar="SHA256:…", default="", help="The key it must show; then nothing is asked.")
-@click.option("-i", "--inventory", metavar="FILE", help="The file that lists it. (env: ARCHLOOM_INVENTORY)")
+@click.option(
+    "--host-key", metavar="SHA256:…", default="", help="The expected host key; you are then not asked about it."
+)
+@click.option("-i", "--inventory", metavar="FILE", help="Inventory that lists it. (env: ARCHLOOM_INVENTORY)")
 def command(name: str, host_key: str, inventory: str | None) -> None:
     """Trust the key that a host shows now.
 
     Shows the key on record and the new one, asks once, and writes host_key: into the host's entry of the inventory,
-    which decides over ~/.ssh/known_hosts; that file is left alone.
+    which takes precedence over ~/.ssh/known_hosts; that file is not changed.
     """
     from coordinator.usecases.boards.trust import trust
 
@@ -28,4 +30,4 @@ def command(name: str, host_key: str, inventory: str | None) -> None:
         print_message(f"{name}: nothing to do, its host key is the one on record: {trusted.key}")
         return
     print_message(f"{name}: host_key is {trusted.key} now")
-    print_message(f"next: archloom boards {name}; where it was set up anew, let your key in again with ssh-copy-id")
+    print_message(f"next: archloom boards {name}; if the host was reinstalled, install your key again with ssh-copy-id")

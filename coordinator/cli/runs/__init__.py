@@ -9,5 +9,5 @@ command = LazyGroup(
     {"list": "list", "prune": "prune"},
     default="list",
     is_command=lambda word: not word.startswith("-"),
-    about="List the latest runs; forget old ones.",
+    about="List the latest runs; delete old ones.",
 )

@@ -23,10 +23,12 @@ from coordinator.usecases.watch import status_of
     "--state",
     multiple=True,
     type=click.Choice([status.value for status in Status]),
-    help="Only these; may be repeated.",
+    help="Only runs in this state; may be repeated.",
 )
-@click.option("--tag", metavar="REF", help="Only those of this tag, or of all tags of a repository.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option("--tag", metavar="REF", help="Only runs of this tag, or of all tags of a repository.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many runs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: bool) -> None:
     """List the latest runs."""
@@ -41,15 +43,15 @@ def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: boo
     if as_json:
         print_json([_to_json(run, status) for run, status in runs])
     elif runs:
-        print_data(table(("run", "begun", "state", "platforms", "tags"), [_row(run, status) for run, status in runs]))
+        print_data(table(("run", "started", "state", "platforms", "tags"), [_row(run, status) for run, status in runs]))
         _hint([run.id for run, status in runs if status is Status.INTERRUPTED])
     else:
-        print_message("no such runs" if state or tag else "no runs yet")
+        print_message("no matching runs" if state or tag else "no runs yet")
 
 
 def _hint(interrupted: Sequence[str]) -> None:
     if interrupted:
-        which = "it" if len(interrupted) == 1 else "the latest that was interrupted"
+        which = "it" if len(interrupted) == 1 else "the latest interrupted run"
         print_message(f"hint: go on with {which}: archloom resume {interrupted[0]}")
 
 

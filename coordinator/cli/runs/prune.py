@@ -31,16 +31,19 @@ def _seconds(context: click.Context, option: click.Parameter, value: str | None)
 
 
 @click.command(epilog="\b\nExample:\n  archloom runs prune --older-than 90d")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Forget all but the latest N that have ended.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all ended runs except the latest N.")
 @click.option(
-    "--older-than", callback=_seconds, metavar="AGE", help=f"Forget those that ended before. Default: {_DEFAULT_AGE}."
+    "--older-than",
+    callback=_seconds,
+    metavar="AGE",
+    help=f"Delete runs that ended longer ago. Default: {_DEFAULT_AGE}.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be forgotten, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_json: bool) -> None:
-    """Forget old runs, with their logs. A run that has not ended stays; so do images and tags."""
+    """Delete old runs, with their logs. Runs that have not ended are kept; so are images and tags."""
     if keep is not None and older_than is not None:
-        raise UsageError("--keep and --older-than are two ways to say it", hint="give one of them")
+        raise UsageError("--keep and --older-than cannot be combined", hint="give one of them")
     env = read_environment()
     now = env.clock()
     age = parsers.duration(_DEFAULT_AGE, 0, _MAX_AGE_S) if older_than is None else older_than
@@ -59,9 +62,9 @@ def command(*, keep: int | None, older_than: float | None, dry_run: bool, as_jso
         print_json({"runs": names, "bytes": freed, "dry_run": dry_run})
         return
     if dry_run and old:
-        print_data(table(("run", "begun", "tags"), [_row(run) for run in old]))
+        print_data(table(("run", "started", "tags"), [_row(run) for run in old]))
     many = "run" if len(names) == 1 else "runs"
-    print_message(f"{len(names)} {many}, {size(freed)} {'would be ' if dry_run else ''}forgotten")
+    print_message(f"{len(names)} {many}, {size(freed)} {'would be ' if dry_run else ''}deleted")
 
 
 def _row(run: Run) -> tuple[str, ...]:

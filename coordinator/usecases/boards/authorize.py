@@ -48,7 +48,7 @@ def authorize(target: LoginTarget, env: Environment, console: Console) -> None:
         if login.connection is not None:
             _report_forwarding(login.connection, target.route, console)
             login.connection.close()
-            by = f"the key {login.key.source}" if login.key else "no key at all: the host asks for nothing"
+            by = f"the key {login.key.source}" if login.key else "no key: the host asks for none"
             console.say(f"{target.route}: login works with {by}")
             return
         _install(target, login, keys, env, console)
@@ -82,7 +82,7 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment,
 def _report_forwarding(connection: Connection, route: Route, console: Console) -> None:
     if not forwards_ports(connection):
         console.say(
-            f"{route}: its sshd forwards no ports, so images leave as archives, which takes longer\n"
+            f"{route}: its sshd forwards no ports, so images are sent as archives, which takes longer\n"
             "  hint: AllowTcpForwarding yes in /etc/ssh/sshd_config there, then: sudo systemctl reload ssh"
         )
 
@@ -105,10 +105,10 @@ def _check_login(target: LoginTarget, own: UserKey, connection: Connection, hold
     if holder:
         uninstall(connection, own.public, holder)
     raise LostError(
-        f"the key {own.source} stands in ~/.ssh/authorized_keys of {target.route}, and is not taken"
+        f"the key {own.source} is in ~/.ssh/authorized_keys of {target.route}, and is not accepted"
         + ("; it was removed again" if holder else ""),
-        hint="on that host: chmod go-w ~ ~/.ssh, and see what sudo sshd -T says of pubkeyauthentication,\n"
-        "authorizedkeysfile and allowusers",
+        hint="on that host: chmod go-w ~ ~/.ssh, and check in the output of sudo sshd -T: pubkeyauthentication,\n"
+        "authorizedkeysfile, allowusers",
         code="denied",
     )
 
@@ -123,21 +123,23 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
             code="passphrase",
         )
     if not _BY_PASSWORD.intersection(login.allowed):
-        offered = refused_keys(login.refused) if login.refused else ": you have none that could be offered"
-        public = keys.keys[0].public if keys.keys else "the line that ssh-keygen -t ed25519 makes"
-        ways = " or ".join(login.allowed) or "nothing we know"
+        offered = refused_keys(login.refused) if login.refused else ": you have none to offer"
+        public = keys.keys[0].public if keys.keys else "the public key that ssh-keygen -t ed25519 makes"
+        ways = " or ".join(login.allowed) or "no method that archloom knows"
         raise LostError(
-            f"{route} lets in by {ways} alone, and took none of your keys{offered}",
+            f"{route} accepts only {ways}, and none of your keys{offered}",
             hint=f"is {route.user} the right user? Else add this to its ~/.ssh/authorized_keys there:\n{public}",
             code="denied",
         )
     if not console.is_there:
         problem = (
-            f"took none of your keys{refused_keys(login.refused)}" if keys.keys else "asks for a key, and you have none"
+            f"accepted none of your keys{refused_keys(login.refused)}"
+            if keys.keys
+            else "asks for a key, and you have none"
         )
         make = "" if keys.keys else "ssh-keygen -t ed25519; "
         raise LostError(
-            f"{route} {problem}; nobody is here to type a password",
+            f"{route} {problem}; there is no terminal to ask for a password",
             hint=f"run it in a terminal, or first: {make}ssh-copy-id {ssh_words(route)}",
             code="denied",
         )
@@ -145,7 +147,7 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
 
 def _confirm_key_creation(path: Path, target: LoginTarget, console: Console) -> None:
     if path.exists():
-        message = f"{path} is no key that can be used here: Ed25519, ECDSA and RSA can"
-        raise LostError(message, hint="put it into an ssh-agent: ssh-add, or make another: ssh-keygen -t ed25519")
+        message = f"{path} is not a usable key: archloom takes Ed25519, ECDSA and RSA"
+        raise LostError(message, hint="add it to an ssh-agent: ssh-add, or make another: ssh-keygen -t ed25519")
     if not target.yes and not console.agrees(f"You have no SSH key yet. Create {short(path)}, without a passphrase?"):
         raise InterruptedRunError("no key was created; nothing was changed")

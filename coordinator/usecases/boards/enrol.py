@@ -31,7 +31,7 @@ _NEW_FILE = """\
 """
 # Without an inventory file the coordinator is an emulator by default; with a file only if the file lists it.
 _THIS_MACHINE = """
-# Emulators run through QEMU what no board can; this machine was one before there was this file.
+# Emulators run through QEMU what no board can; without an inventory file, this machine is one.
 emulators:
   local: local
 """
@@ -84,7 +84,7 @@ def add(wanted: Addition, env: Environment, console: Console) -> Added:
 
     made = _inventory(edit(before), file)
     host = _host(edit(before), file, entry.name)
-    console.say(f"{entry.name}: looking at it")
+    console.say(f"{entry.name}: probing it")
     found = asyncio.run(_probe_only(dataclasses.replace(made, hosts=(host,)), env))
     try:
         rewrite(file, edit)
@@ -163,8 +163,8 @@ def _check_free(text: str, file: Path, entry: Entry, address: Address) -> None:
         str(key): part.key.line for section in ("boards", "emulators") for key, part in _members(text, file, section)
     }
     if entry.name in known:
-        message = f"{label(file)}:{known[entry.name]}: there is a host {entry.name} already"
-        hint = f"name the new one with --name, or take that one out: archloom boards remove {entry.name}"
+        message = f"{label(file)}:{known[entry.name]}: host {entry.name} is already listed"
+        hint = f"name the new one with --name, or remove that one: archloom boards remove {entry.name}"
         raise UsageError(message, hint=hint, code="config")
     if not known:
         return
@@ -173,7 +173,7 @@ def _check_free(text: str, file: Path, entry: Entry, address: Address) -> None:
         if same == (host.address.host.lower(), host.address.port, host.address.user):
             line = find(text, label(file), host.name)[1]
             hint = f"archloom boards {host.name} shows it"
-            raise UsageError(f"{label(file)}:{line}: {host.name} is this machine already", hint=hint, code="config")
+            raise UsageError(f"{label(file)}:{line}: {host.name} already is this machine", hint=hint, code="config")
 
 
 def _listed_already(text: str, file: Path, entry: Entry) -> Host | None:

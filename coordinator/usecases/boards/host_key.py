@@ -33,7 +33,7 @@ class Question:
 
     @property
     def compare(self) -> str:
-        return f"compare it with the board's own, on the board itself: {self.look}"
+        return f"compare it with what this prints on the host itself: {self.look}"
 
     @property
     def look(self) -> str:
@@ -51,7 +51,7 @@ def trusted_key(question: Question, record: RecordedKeys, console: Console) -> H
     if question.given:
         key = given_key(question)
         refuse_revoked(route, record, key)
-        console.say(f"{route.name}: the host key is the one that was given: {key}")
+        console.say(f"{route.name}: the host key is the given one: {key}")
         return key
     key = fetch_key(route, question.timeout, record.types)
     match record.verdict(key):
@@ -62,9 +62,9 @@ def trusted_key(question: Question, record: RecordedKeys, console: Console) -> H
         case Verdict.CHANGED:
             was = ", ".join(str(key) for key in record.keys)
             raise LostError(
-                f"{route.name} shows another host key than the one in known_hosts: {key}, expected {was}",
-                hint=f"either it was set up anew, or something else answers in its place\n{question.compare}\n"
-                f"where it is the same, go on with: {question.with_key(key)}",
+                f"{route.name} shows a different host key than known_hosts has: {key}, expected {was}",
+                hint=f"either the host was reinstalled, or another machine answers at its address\n{question.compare}\n"
+                f"if it is the same: {question.with_key(key)}",
                 code="host_key_changed",
             )
         case Verdict.UNKNOWN:
@@ -75,7 +75,7 @@ def trusted_key(question: Question, record: RecordedKeys, console: Console) -> H
 def refuse_revoked(route: Route, record: RecordedKeys, key: HostKey) -> None:
     """Raise LostError `host_key_revoked` where known_hosts marks the key as revoked, even if `--host-key` gives it."""
     if record.verdict(key) is Verdict.REVOKED:
-        hint = "it must not be trusted: give the board a new key, sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
+        hint = "do not trust it; make new keys on the host: sudo rm /etc/ssh/ssh_host_* and sudo ssh-keygen -A"
         raise LostError(
             f"{route.name} shows a key that known_hosts marks as revoked: {key}", hint=hint, code="host_key_revoked"
         )
@@ -105,8 +105,8 @@ def confirm(question: Question, key: HostKey, lead: str, console: Console) -> No
     """
     if not console.is_there:
         raise UsageError(
-            f"{question.route.name} shows a host key that nobody has vouched for: {key}",
-            hint=f"{question.compare}\nwhere it is the same: {question.with_key(key)}",
+            f"{question.route.name} shows an untrusted host key: {key}",
+            hint=f"{question.compare}\nif it is the same: {question.with_key(key)}",
             code="host_key",
         )
     console.say(f"{lead}\n  {key}\nTo compare, on the board itself:\n  ssh-keygen -lf {key.file}")

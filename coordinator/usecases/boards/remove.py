@@ -47,7 +47,7 @@ def remove(wanted: Removal, env: Environment, console: Console) -> Removed:
     """Purge the host if requested, then remove its entry. Raises UsageError or LostError and keeps the entry."""
     path = find_file(wanted.inventory, env.environ, env.folder, env.home)
     if path is None:
-        raise UsageError(f"there is no inventory file, so no host {wanted.name} in it", code="config")
+        raise UsageError(f"there is no inventory file, so no host {wanted.name}", code="config")
     text = read_text(path)
     find(text, label(path), wanted.name)
     lines: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ async def _purge(host: Host, wanted: Removal, env: Environment, console: Console
             return _report(await purge(client.transport, mark(env.holder)))
         except LostError as error:
             again = command("boards", "remove", host.name, inventory=wanted.inventory)
-            hint = f"to leave what is on it, and take it out all the same: {again}"
+            hint = f"to remove it from the inventory without purging it: {again}"
             raise LostError(error.message, hint=f"{error.hint}\n{hint}".lstrip("\n"), code=error.code) from error
 
 
@@ -75,11 +75,11 @@ def _check_idle(name: str, running: list[str], wanted: Removal, console: Console
     """Ask before running builds, of any user, are ended. Raises LostError `busy` without a terminal."""
     if not running or wanted.yes:
         return
-    what = f"{name} builds now: {', '.join(running)}"
+    what = f"{name} is building: {', '.join(running)}"
     if not console.is_there:
         again = command("boards", "remove", name, "--purge", "--yes", inventory=wanted.inventory)
         raise LostError(what, hint=f"wait, or end them with: {again}", code="busy")
-    if not console.agrees(f"{what}\nEnd that?"):
+    if not console.agrees(f"{what}\nEnd these builds?"):
         raise InterruptedRunError("nothing was changed")
 
 

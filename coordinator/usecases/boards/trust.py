@@ -34,10 +34,10 @@ def trust(name: str, host_key: str, file: str | None, env: Environment, console:
     """
     path = find(file, env.environ, env.folder, env.home)
     if path is None:
-        raise UsageError("there is no inventory file", hint="archloom boards add USER@HOST makes one", code="config")
+        raise UsageError("there is no inventory file", hint="archloom boards add USER@HOST creates one", code="config")
     host = listed(path, name)
     if host.address.is_local:
-        raise UsageError(f"{name} is this machine, which shows no host key", code="usage")
+        raise UsageError(f"{name} is this machine, which needs no host key", code="usage")
     route = read_route(host.address, env.home)
     record = read_known_hosts(route).record()
     question = Question(route, given(host_key), command("boards", "trust", name, inventory=file), host.connect_timeout)
@@ -64,4 +64,4 @@ def _before(host: Host, route: Route, record: RecordedKeys) -> str:
         return f"{host.name} is pinned in the inventory to\n  {pinned or host.host_key}"
     if record.keys:
         return "\n".join([f"known_hosts has for {route.name}", *(f"  {key}" for key in record.keys)])
-    return f"Nothing is on record of the host key of {host.name}."
+    return f"There is no host key on record for {host.name}."

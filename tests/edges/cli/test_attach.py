@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_the_run_alone(bed):
         shown.type(CTRL_C)
         assert shown.end() == 130
 
-    assert "run 7f3a81c0 is left alone. See it again: archloom attach 7f3a81c0" in shown.shown
+    assert "run 7f3a81c0 goes on. Watch it again: archloom attach 7f3a81c0" in shown.shown
     assert "error" not in shown.shown
     assert bed.store.run("7f3a81c0").finished_at is None
 
@@ -193,7 +193,7 @@ def test_wait_gives_up_when_it_is_told_to(bed):
 
     assert (done.returncode, done.stderr) == (
         124,
-        "error: 7f3a81c0 has not ended in 0.3 s\nhint: look at it: archloom attach 7f3a81c0\n",
+        "error: 7f3a81c0 has not ended in 0.3 s\nhint: watch it: archloom attach 7f3a81c0\n",
     )
 
 
@@ -209,7 +209,7 @@ def test_the_newest_run_where_none_is_named(bed, command):
     named, newest = bed.home.run(command, "81c0"), bed.home.run(command)
 
     assert (none.returncode, none.stdout) == (2, "")
-    assert none.stderr == "error: there is no run yet\nhint: archloom build makes one\n"
+    assert none.stderr == "error: there is no run yet\nhint: archloom build starts one\n"
     assert (newest.returncode, newest.stdout, newest.stderr) == (named.returncode, named.stdout, named.stderr)
     assert newest.returncode == (0 if command in ("logs", "why") else 4)
 

@@ -118,7 +118,7 @@ def test_why_there_is_no_log(bed):
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    assert why_none(bed).startswith("no log: it is not kept any more; ")
+    assert why_none(bed).startswith("no log: it was deleted; ")
 
 
 def why_none(bed) -> str:
@@ -203,5 +203,5 @@ def test_a_disk_that_takes_no_log_is_no_bug(bed):
     assert done.returncode == 2
     assert done.stderr == (
         "error: cannot write to standard output: No space left on device\n"
-        "hint: what was done is done; archloom runs tells\n"
+        "hint: the command itself has finished; see archloom runs\n"
     )

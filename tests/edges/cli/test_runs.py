@@ -100,7 +100,7 @@ def test_no_such_runs(bed):
     """It is said on stderr; data there is none."""
     done = good(bed, "--tag", "nas.lan:5000/other")
 
-    assert (done.stdout, done.stderr) == ("", "no such runs\n")
+    assert (done.stdout, done.stderr) == ("", "no matching runs\n")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_no_such_runs(bed):
         (["--tag", "a b"], "invalid reference 'a b': invalid repository 'a b'"),
         (["--tag", ""], "invalid reference '': there is no repository\nhint: write name:tag"),
         (["prune", "--older-than", "30"], "expected a time such as 5s, 20m or 24h, found '30' — add a unit"),
-        (["prune", "--keep", "1", "--older-than", "30d"], "--keep and --older-than are two ways to say it"),
+        (["prune", "--keep", "1", "--older-than", "30d"], "--keep and --older-than cannot be combined"),
     ],
 )
 def test_wrong_words(bed, words, says):
@@ -131,16 +131,16 @@ def test_prune_forgets_what_ended_long_ago(bed):
     dry = good(bed, "prune", "--dry-run")
     assert [row.split()[0] for row in dry.stdout.splitlines()] == ["RUN", "aaaa", "bbbb", "cccc"]
     assert dry.stderr.startswith("3 runs, ")
-    assert dry.stderr.endswith(" would be forgotten\n")
+    assert dry.stderr.endswith(" would be deleted\n")
     assert len(bed.store.runs()) == 5
 
     done = good(bed, "prune")
 
     assert done.stderr.startswith("3 runs, ")
-    assert done.stderr.endswith(" forgotten\n")
+    assert done.stderr.endswith(" deleted\n")
     assert listed(bed) == ["eeee", "dddd"]
     assert sorted(path.name for path in (bed.home.state / "runs").iterdir()) == ["dddd", "eeee"]
-    assert good(bed, "prune").stderr == "0 runs, 0 B forgotten\n"
+    assert good(bed, "prune").stderr == "0 runs, 0 B deleted\n"
 
 
 def test_prune_keeps_the_latest(bed):
@@ -156,4 +156,4 @@ def test_without_runs(tmp_path):
     """A new user has none."""
     with state_bed(tmp_path / "home") as empty:
         assert good(empty).stderr == "no runs yet\n"
-        assert good(empty, "prune").stderr == "0 runs, 0 B forgotten\n"
+        assert good(empty, "prune").stderr == "0 runs, 0 B deleted\n"

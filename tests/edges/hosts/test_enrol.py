@@ -179,7 +179,7 @@ def test_no_key_fits_and_no_password_helps(home: Home, own_board: OwnBoard):
     ssh_home(home.folder, board)
     refused = home.run("boards", "add", "pi5")
     assert refused.returncode == 5
-    assert "took none of your keys (offered: " in refused.stderr
+    assert "accepts only publickey, and none of your keys (offered: " in refused.stderr
     assert Path(f"{board.key}.pub").read_text().split()[1] in refused.stderr
 
 
@@ -293,9 +293,9 @@ def test_names_and_machines_are_listed_once(home: Home):
     file = home.folder / "inventory.yaml"
     file.write_text("boards:\n  pi5: pi@10.0.0.5\nemulators: {local: local}\n")
     taken = home.run("boards", "add", "pi5.lan")
-    assert (taken.returncode, "inventory.yaml:2: there is a host pi5" in taken.stderr) == (2, True), taken.stderr
+    assert (taken.returncode, "inventory.yaml:2: host pi5 is already listed" in taken.stderr) == (2, True), taken.stderr
     same = home.run("boards", "add", "--name", "other", "pi@10.0.0.5")
-    assert (same.returncode, "inventory.yaml:2: pi5 is this machine already" in same.stderr) == (2, True), same.stderr
+    assert (same.returncode, "inventory.yaml:2: pi5 already is this machine" in same.stderr) == (2, True), same.stderr
     unknown = home.run("boards", "remove", "pi6")
     assert (unknown.returncode, "did you mean pi5?" in unknown.stderr) == (2, True), unknown.stderr
     removed = home.run("boards", "remove", "pi5")
@@ -309,7 +309,7 @@ def test_names_and_machines_are_listed_once(home: Home):
         ({"mounts": (("/home/pi", "ro"),)}, "Read-only file system", "make its home writable"),
         ({"disks": (("/home/pi", 8),)}, "No space left on device", "make room on it"),
         ({"sshd": ("ForceCommand echo closed",)}, "does not run commands; it said: closed", "usermod -s /bin/sh"),
-        ({"sshd": ("AuthorizedKeysFile /etc/keys/%u",)}, "is not taken; it was removed again", "authorizedkeysfile"),
+        ({"sshd": ("AuthorizedKeysFile /etc/keys/%u",)}, "is not accepted; it was removed again", "authorizedkeysfile"),
     ],
 )
 def test_a_key_that_cannot_be_installed(home: Home, own_board: OwnBoard, fields: dict, message: str, hint: str):
@@ -386,10 +386,10 @@ def test_this_machine(home: Home):
     again = home.run("boards", "add", "--emulator", "local")
     assert (again.returncode, "nothing to do" in again.stderr) == (0, True), again.stderr
     board = home.run("boards", "add", "local")
-    assert (board.returncode, "there is a host local already" in board.stderr) == (2, True), board.stderr
+    assert (board.returncode, "host local is already listed" in board.stderr) == (2, True), board.stderr
     nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}  # this machine's engine is everybody's
     removed = home.run("boards", "remove", "local", "--purge", environment=nowhere)
     assert removed.returncode == 0, removed.stderr
-    assert "no host is listed there any more" in removed.stderr
+    assert "no host is left in it" in removed.stderr
     left = {path.name for path in home.folder.rglob("*") if "agent" in path.name}
     assert left == set()

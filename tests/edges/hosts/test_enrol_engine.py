@@ -135,6 +135,6 @@ def test_a_running_build_is_not_ended_unasked(home: Home, own_board: OwnBoard):
     said(home.folder, board, "python3 /tmp/begin.py >/dev/null 2>&1 </dev/null")  # by the board's clock
     refused = home.run("boards", "remove", "pi5", "--purge")
     assert refused.returncode == 5, refused.stderr
-    assert "pi5 builds now: 7f3a-amd64-1" in refused.stderr
+    assert "pi5 is building: 7f3a-amd64-1" in refused.stderr
     good(home.run("boards", "remove", "pi5", "--purge", "--yes"))
     assert board.run("pgrep -f 'sleep 60[0]' || true") == ""

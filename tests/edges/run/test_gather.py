@@ -92,9 +92,9 @@ def test_the_request_keeps_the_names_and_the_build_its_values(folder):
         ("BUILD_DAT", ("--build-arg", "BUILD_DATE=1"), "did you mean BUILD_DATE?"),
         ("build_date", ("--build-arg", "BUILD_DATE"), "did you mean BUILD_DATE?"),
         ("BUILD_DATE=1", ("--label", "BUILD_DATE=1"), "did you mean BUILD_DATE?"),
-        ("created", ("--label", f"{CREATED}=1", "--build-arg", "A=1"), f"there is A, {CREATED}"),
-        ("REVISION", (), "give it a value too: --build-arg REVISION=…"),
-        ("", (), "give it a value too: --build-arg NAME=…"),
+        ("created", ("--label", f"{CREATED}=1", "--build-arg", "A=1"), f"use one of: A, {CREATED}"),
+        ("REVISION", (), "give its value too: --build-arg REVISION=…"),
+        ("", (), "give its value too: --build-arg NAME=…"),
     ],
 )
 def test_a_name_nobody_gave_a_value_is_refused(folder, capsys, command, name, flags, hint):
@@ -103,5 +103,5 @@ def test_a_name_nobody_gave_a_value_is_refused(folder, capsys, command, name, fl
 
     assert run(words) == 2
 
-    message = f"--volatile '{name}' names no --build-arg and no --label of this build"
+    message = f"--volatile '{name}' is neither a --build-arg nor a --label of this build"
     assert capsys.readouterr().err == f"error: {message}\nhint: {hint}\n"

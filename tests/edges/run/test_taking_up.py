@@ -48,7 +48,7 @@ def test_a_run_has_to_be_told_apart(bed, command):
 def test_there_is_nothing_to_go_on_with(bed):
     """No run at all, and none that has not ended."""
     assert "no run is unfinished" in refused(bed, "resume")
-    assert "archloom build makes one" in refused(bed, "retry")
+    assert "archloom build starts one" in refused(bed, "retry")
     bed.begin("7f3a")
     bed.publish("7f3a")
     assert "no run is unfinished" in refused(bed, "resume")
@@ -88,8 +88,8 @@ def test_what_cannot_be_tried_again(bed):
     assert "there is nothing to try again" in refused(bed, "retry", "aaaa")
     bed.begin("bbbb")
     bed.fail("bbbb")
-    assert "made by an older archloom" in refused(bed, "retry", "bbbb")
-    assert "made by an older archloom" in refused(bed, "retry", str(AMD64))
+    assert "created by an older archloom" in refused(bed, "retry", "bbbb")
+    assert "created by an older archloom" in refused(bed, "retry", str(AMD64))
     assert "unknown" in refused(bed, "retry", "bbbb", "linux/arm65").lower()
 
 

@@ -55,9 +55,7 @@ def test_the_oldest_logs_go_when_a_run_begins(bed):
     assert [path.is_dir() for path in folders] == [False, True, True]
     assert told == []
     assert len(bed.store.runs()) == 3
-    assert bed.home.run("logs", "aaaa").stderr.endswith(
-        ": no log: it is not kept any more; failed (build): exit code: 2\n"
-    )
+    assert bed.home.run("logs", "aaaa").stderr.endswith(": no log: it was deleted; failed (build): exit code: 2\n")
 
 
 def test_what_is_under_way_or_of_nobody_stays(bed):
