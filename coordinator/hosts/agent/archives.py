@@ -88,4 +88,4 @@ async def _write(channel: Channel, data: bytes) -> bool:
 async def _cut(channel: Channel, host: str) -> LostError:
     ending = await channel.close()
     loss = gone(host, ending)
-    return LostError(f"{loss.message}, in the middle of an image's archive", code="cut")
+    return LostError(f"{loss.message} during the transfer of an image archive", code="cut")

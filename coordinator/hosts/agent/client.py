@@ -62,7 +62,7 @@ async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
     if fields.get("protocol") != PROTOCOL:
         raise LostError(
             f"host '{host}': the agent speaks protocol {fields.get('protocol')!r}, expected {PROTOCOL}",
-            hint="another version of archloom answered; make sure that only this one is started there",
+            hint="another version of archloom answered; make sure that only this version is started there",
             code="protocol",
         )
     return replies.read(host, fields, Hello)
@@ -270,7 +270,7 @@ class AgentClient:
 
     def _deliver(self, frame: Mapping[str, Any]) -> None:
         if frame.get("id") is None:
-            raise replies.unexpected(self._host, f"it could not read a request: {frame.get('error')!r}")
+            raise replies.unexpected(self._host, f"the agent could not read a request: {frame.get('error')!r}")
         answers = self._under_way.get(replies.read(self._host, frame, int, "id"))
         if answers is not None:  # None: the caller was cancelled or closed its iterator
             answers.put_nowait(frame)

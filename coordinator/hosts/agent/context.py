@@ -88,12 +88,12 @@ class ContextSender:
         """
         kind = replies.read(self._host, line, str, "want")
         if kind not in {"folders", "files"}:
-            raise replies.unexpected(self._host, f"it wants {kind!r}")
+            raise replies.unexpected(self._host, f"it asks for {kind!r}")
         digests = replies.read(self._host, line, list[str], "digests")
         while replies.read(self._host, line, bool, "more"):
             line = await self._incoming.greeting() or {}
             if line.get("want") != kind:
-                raise replies.unexpected(self._host, "a question has no end")
+                raise replies.unexpected(self._host, "a request for files that has no end")
             digests += replies.read(self._host, line, list[str], "digests")
         return kind, digests
 
@@ -107,7 +107,7 @@ class ContextSender:
 
     def _offered(self, value: T | None, digest: str) -> T:
         if value is None:
-            raise replies.unexpected(self._host, f"it wants {digest!r}, which it was not offered")
+            raise replies.unexpected(self._host, f"it asks for {digest!r}, which it was not offered")
         return value
 
     async def _answer(self, bodies: Generator[bytes]) -> bool:

@@ -20,7 +20,7 @@ def encode(frame: dict[str, Any]) -> bytes:
     line = json.dumps(frame).encode() + b"\n"
     if len(line) > LARGEST:
         raise UsageError(
-            f"what a host is told of the build takes {len(line)} bytes, more than {LARGEST}",
+            f"the build specification is {len(line)} bytes, more than {LARGEST}",
             hint="make the Dockerfile, build arguments and labels smaller; COPY what is large from the context",
             code="spec",
         )
@@ -76,11 +76,11 @@ class Incoming:
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > most:
-                raise self._odd(f"no end of a line after {most} bytes")
+                raise self._odd(f"a line of more than {most} bytes")
             if not await self._more():
                 return None
         if end > most:
-            raise self._odd(f"no end of a line after {most} bytes")
+            raise self._odd(f"a line of more than {most} bytes")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
@@ -104,7 +104,7 @@ class Incoming:
 
     def _odd(self, what: str) -> LostError:
         return LostError(
-            f"host '{self._host}': what came is not from an agent: {what}",
-            hint="a login script that prints, or a restricted shell, may be in the way",
+            f"host '{self._host}': unexpected output instead of the agent's reply: {what}",
+            hint="check the login user there: a login script may print, or its shell may be restricted",
             code="protocol",
         )

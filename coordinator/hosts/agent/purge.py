@@ -43,5 +43,5 @@ async def purge(transport: Transport, mark: str) -> Purged:
         ending = await channel.close()
     if answer is None:
         detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-        raise LostError(f"host '{transport.host}': the agent left without a word{detail}", code="connection")
+        raise LostError(f"host '{transport.host}': the agent ended without a reply{detail}", code="connection")
     return replies.read(transport.host, replies.outcome(transport.host, answer), Purged)

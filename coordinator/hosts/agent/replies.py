@@ -210,8 +210,8 @@ def read(host: str, value: object, kind: type[T], *path: str) -> T:
 def unexpected(host: str, what: str) -> LostError:
     """Return LostError `protocol`: the agent's answer breaks the contract of `agents/README.md`."""
     return LostError(
-        f"host '{host}': an answer of the agent cannot be read: {what}",
-        hint="the agent there and this coordinator do not fit together; run `archloom boards` again",
+        f"host '{host}': the agent's reply cannot be read: {what}",
+        hint="the agent there and this coordinator are of different versions; run `archloom boards` again",
         code="protocol",
     )
 

@@ -96,7 +96,7 @@ def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: 
         more = connection.transport.auth_password(route.user, password)
     except AuthenticationException as error:
         connection.close()
-        hint = f"see that it is the one of {route.user} on that host: ssh {ssh_words(route)}"
+        hint = f"check that it is the password of {route.user} on that host: ssh {ssh_words(route)}"
         raise LostError(f"the password was not accepted for {route}", hint=hint, code="password") from error
     except (SSHException, EOFError, OSError) as error:
         connection.close()
@@ -163,7 +163,7 @@ def _expect(route: Route, expected: HostKey, timeout: float) -> Connection:
     if connection.key.blob != expected.blob:
         connection.close()
         message = f"{route.name} showed two host keys in a row: {expected} and then {connection.key}"
-        hint = "is its address used by two machines? ping it, switch one of them off, and look again"
+        hint = "is its address used by two machines? ping it, switch one of them off, and try again"
         raise LostError(message, hint=hint, code="host_key")
     return connection
 
@@ -190,7 +190,7 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     host key is not in known_hosts, `denied` where it accepts none of the user's keys.
     """
     record = read_known_hosts(jump).record()
-    hint = f"log in to it once, and come back: ssh {ssh_words(jump)}"
+    hint = f"log in to it once, then run this again: ssh {ssh_words(jump)}"
     own = keyring(jump)
     try:
         shown = fetch_key(jump, timeout, record.types)
@@ -202,7 +202,7 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
         own.close()
     if login.connection is None:
         raise LostError(
-            f"the jump host {jump} took none of your keys{refused_keys(login.refused)}", hint=hint, code="denied"
+            f"the jump host {jump} accepted none of your keys{refused_keys(login.refused)}", hint=hint, code="denied"
         )
     return login.connection
 
@@ -244,8 +244,8 @@ def ssh_words(route: Route) -> str:
 
 def _wants_more(route: Route, more: list[str]) -> LostError:
     return LostError(
-        f"{route} asks for more than a key: {', '.join(more)} too",
-        hint="archloom logs in by a key alone: see AuthenticationMethods in /etc/ssh/sshd_config there",
+        f"{route} asks for more than a key: also {', '.join(more)}",
+        hint="archloom logs in with a key only: see AuthenticationMethods in /etc/ssh/sshd_config there",
         code="denied",
     )
 
@@ -254,13 +254,13 @@ def _unreachable(route: Route, error: OSError, timeout: float) -> LostError:
     where = route.host if route.host == route.name else f"{route.name} ({route.host})"
     match error:
         case socket.gaierror():
-            hint = f"see how it is spelled, or write its address: archloom boards add {route.user}@192.168.…"
+            hint = f"check its spelling, or give its address: archloom boards add {route.user}@192.168.…"
             return LostError(f"the name {where} does not resolve: {error.strerror}", hint=hint, code="name")
         case ConnectionRefusedError():
-            hint = "start it there: sudo systemctl enable --now ssh; another port is written ssh://USER@HOST:PORT"
+            hint = "start it there: sudo systemctl enable --now ssh; for another port: ssh://USER@HOST:PORT"
             return LostError(f"{where} runs no SSH server on port {route.port}", hint=hint, code="refused")
         case TimeoutError():
-            hint = "is it switched on, and in this network? ping it; a firewall may drop what comes from here"
+            hint = "is it switched on, and in this network? ping it; a firewall may drop connections from here"
             message = f"{where} does not answer on port {route.port} in {timeout:.0f} s"
             return LostError(message, hint=hint, code="timeout")
         case _:
@@ -270,7 +270,7 @@ def _unreachable(route: Route, error: OSError, timeout: float) -> LostError:
 def _broken(route: Route, error: Exception) -> ArchloomError:
     from paramiko.ssh_exception import ChannelException, IncompatiblePeer, ProxyCommandFailure
 
-    hint = f"ssh -v {ssh_words(route)} says more"
+    hint = f"run ssh -v {ssh_words(route)} for details"
     match error:
         case ChannelException():
             message = f"the jump host cannot reach {route.host} port {route.port}: {error.text}"
@@ -278,10 +278,12 @@ def _broken(route: Route, error: Exception) -> ArchloomError:
         case ProxyCommandFailure():
             return LostError(f"the ProxyCommand for {route.name} failed: {route.proxy}", hint=hint, code="proxy")
         case IncompatiblePeer():
-            return LostError(f"{route.name} has no SSH algorithm in common with us: {error}", hint=hint, code="ssh")
+            return LostError(
+                f"{route.name} has no SSH algorithm in common with archloom: {error}", hint=hint, code="ssh"
+            )
         case TimeoutError():
             return LostError(f"{route.name} stopped answering", hint=hint, code="timeout")
         case _:
             reason = str(error).partition("\n")[0] or "it closed the connection"
-            text = f"what answers at {route.host} port {route.port} does not speak SSH to us: {reason}"
+            text = f"{route.host} port {route.port} answers, but not with a usable SSH handshake: {reason}"
             return LostError(text, hint=hint, code="ssh")

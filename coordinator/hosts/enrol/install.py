@@ -72,7 +72,7 @@ def _run(connection: Connection, script: str, line: str) -> str:
         finally:
             channel.close()
     except (SSHException, OSError, EOFError) as error:
-        message = f"the login shell there could not be used: {str(error) or 'the connection was lost'}"
+        message = f"the login shell on the host could not be used: {str(error) or 'the connection was lost'}"
         raise LostError(message, code="shell") from error
     answer = _ANSWER.search(stdout)
     if answer is None:
@@ -82,17 +82,17 @@ def _run(connection: Connection, script: str, line: str) -> str:
 
 def _failure(stdout: str, stderr: str, *, is_of_file: bool) -> LostError:
     last = next((line.strip() for line in reversed(f"{stdout}\n{stderr}".splitlines()) if line.strip()), "nothing")
-    message = f"the key could not be written to ~/.ssh/authorized_keys there: {last}"
+    message = f"the key could not be written to ~/.ssh/authorized_keys on the host: {last}"
     lower = stderr.lower()
     for words, hint in (
-        ("no space left", "make room on it: df -h ~ there shows the disk, docker system df what the engine takes"),
-        ("quota exceeded", "make room in that home folder: du -sh ~/* there shows what takes it"),
+        ("no space left", "make room on it: df -h ~ there shows the disk, docker system df what the engine uses"),
+        ("quota exceeded", "make room in that home folder: du -sh ~/* there shows what uses it"),
         ("read-only file system", "make its home writable: mount -o remount,rw / there, and look at dmesg for why"),
         ("permission denied", "make it the login user's own: sudo chown -R USER ~USER/.ssh there"),
     ):
         if words in lower:
             return LostError(message, hint=hint, code="authorized_keys")
     if is_of_file:
-        return LostError(message, hint="ls -ld ~ ~/.ssh ~/.ssh/* there shows whose they are", code="authorized_keys")
+        return LostError(message, hint="check the owners: ls -ld ~ ~/.ssh ~/.ssh/* there", code="authorized_keys")
     hint = "give this user a shell that runs commands: sudo usermod -s /bin/sh USER there"
-    return LostError(f"the login shell there does not run commands; it said: {last}", hint=hint, code="shell")
+    return LostError(f"the login shell on the host does not run commands; it said: {last}", hint=hint, code="shell")

@@ -84,8 +84,8 @@ def create(path: Path) -> UserKey:
 
     public_path = path.with_name(f"{path.name}.pub")
     if public_path.exists():
-        hint = "is it in an ssh-agent or on a token? start that; or move the file away"
-        raise UsageError(f"{short(public_path)} is there, and its private key is not", hint=hint)
+        hint = "is its private key in an ssh-agent or on a token? start that; or move the file away"
+        raise UsageError(f"{short(public_path)} exists, but its private key does not", hint=hint)
     made = Ed25519PrivateKey.generate()
     private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
     public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)

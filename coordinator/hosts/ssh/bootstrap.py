@@ -111,7 +111,7 @@ async def start_agent(
             return StartedAgent(channel, "aes" in words)
         await channel.close()
     raise LostError(
-        f"host '{host}': no folder there takes the agent ({size // 1024} KiB)",
+        f"host '{host}': no folder there can hold the agent ({size // 1024} KiB)",
         hint="make room, or make ~/.cache writable for the login user",
         code="disk",
     )
@@ -136,7 +136,7 @@ async def _started(channel: SshChannel, host: str, agent: AgentFile) -> list[str
             case ["place"]:
                 return None
             case ["python"]:
-                hint = "on the board: sudo apt install python3"
+                hint = "on the host: sudo apt install python3"
                 raise LostError(f"host '{host}': there is no Python 3 there", hint=hint, code="python")
             case _:
                 break
@@ -161,7 +161,7 @@ async def _no_shell(channel: SshChannel, host: str, last_line: bytes) -> LostErr
         return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
     detail = f": {output}" if output else ""
     return LostError(
-        f"host '{host}': its login shell does not run our command{detail}",
-        hint="the login user needs a usual shell, and no ForceCommand; try: ssh HOST sh -c true",
+        f"host '{host}': its login shell does not run the agent's command{detail}",
+        hint="give the login user a shell such as /bin/sh, and no ForceCommand; try: ssh HOST sh -c true",
         code="agent",
     )

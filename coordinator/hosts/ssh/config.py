@@ -131,7 +131,7 @@ def expand(text: str, tokens: dict[str, str], *, variables: bool = False) -> str
                 raise ValueError(f"the environment variable {match[2]} in {text} is not set")
             return os.environ[match[2]]
         if match[1] != "%" and match[1] not in tokens:
-            raise ValueError(f"{match[0]} in {text} is no token")
+            raise ValueError(f"{match[0]} in {text} is not a token")
         return tokens.get(match[1], "%")
 
     return _TOKEN.sub(value, text)
@@ -162,7 +162,7 @@ class _Reading:
         """Read a file. Where it is included by a block that does not apply, no block in it applies."""
         if depth > _MAX_INCLUDE_DEPTH:
             raise UsageError(
-                f"{path} is included too deeply", hint="does a file of ~/.ssh include itself?", code="config"
+                f"{path} is included too deeply", hint="does a file in ~/.ssh include itself?", code="config"
             )
         may_apply = is_active
         for number, line in enumerate(_text(path).splitlines(), 1):
@@ -182,7 +182,9 @@ class _Reading:
                     self._set(keyword, rest)
             except ValueError as error:
                 message = f"{path} line {number}: {error}"
-                raise UsageError(message, hint=f"ssh -G {self.settings.name} says more", code="config") from error
+                raise UsageError(
+                    message, hint=f"ssh -G {self.settings.name} shows the details", code="config"
+                ) from error
 
     def _set(self, keyword: str, rest: str) -> None:
         values = self.settings.values
@@ -237,11 +239,11 @@ class _Reading:
 def _check(keyword: str, value: str) -> None:
     """Raise ValueError for a value that OpenSSH refuses, of the keywords that lead to a host."""
     if keyword == "port" and not (value.isdecimal() and 0 < int(value) < 1 << 16):
-        raise ValueError(f"Port {value} is no port, which is a number from 1 to 65535")
+        raise ValueError(f"Port {value} is not a valid port, a number from 1 to 65535")
     if keyword == "identitiesonly" and value.lower() not in _YES | _NO:
         raise ValueError(f"IdentitiesOnly {value} is neither yes nor no")
     if keyword == "canonicalizemaxdots" and not value.isdecimal():
-        raise ValueError(f"CanonicalizeMaxDots {value} is no number")
+        raise ValueError(f"CanonicalizeMaxDots {value} is not a number")
 
 
 def words(text: str) -> list[str]:
@@ -261,7 +263,7 @@ def words(text: str) -> list[str]:
             is_escape = step["escaped"] and not (quote and step["escaped"] == " ")
             word = (word or "") + (step["escaped"] if is_escape else step[0])
     if quote:
-        raise ValueError(f"a quote does not end in {text!r}")
+        raise ValueError(f"unclosed quote in {text!r}")
     return found if word is None else [*found, word]
 
 

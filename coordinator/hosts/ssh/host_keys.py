@@ -68,18 +68,18 @@ class HostKeyCheck(asyncssh.SSHClient):
         """
         subject = f"host '{name}': the host key of {where}"
         trust = f"ssh {jump} true" if jump else f"archloom boards trust {name}"
-        compare = "compare it on the board, with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then:"
+        compare = "compare it on the host, with ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; then:"
         if "revoked" in why:
-            hint = "make new keys on the board (ssh-keygen -A) or take the @revoked line away"
+            hint = "make new keys on the host (ssh-keygen -A) or remove the @revoked line"
             return LostError(f"{subject} is revoked in known_hosts", hint=hint, code="host_key_revoked")
         if self.shown is None:
-            message = f"{subject} is signed by an authority that known_hosts does not have"
+            message = f"{subject} is signed by a certificate authority that is not in known_hosts"
             return LostError(message, hint="add its @cert-authority line to ~/.ssh/known_hosts", code="host_key")
         shown = fingerprint(self.shown)
         if expected := self._expected():
             return LostError(
                 f"{subject} has CHANGED: it shows {shown}, expected {expected}",
-                hint=f"a card that was written anew, or somebody in between; {compare}\n{trust}",
+                hint=f"the SD card was rewritten, or another machine answers at this address; {compare}\n{trust}",
                 code=CHANGED,
             )
         return LostError(
@@ -89,8 +89,8 @@ class HostKeyCheck(asyncssh.SSHClient):
     def _expected(self) -> str:
         if self._pin:
             key = self._pin if self._pin.startswith("SHA256:") else fingerprint(asyncssh.import_public_key(self._pin))
-            return f"{key} by the inventory"
-        return " or ".join(map(fingerprint, self._known)) + " by known_hosts" if self._known else ""
+            return f"{key} from the inventory"
+        return " or ".join(map(fingerprint, self._known)) + " from known_hosts" if self._known else ""
 
     def _is_pinned(self, key: asyncssh.SSHKey) -> bool:
         if self._pin.startswith("SHA256:"):

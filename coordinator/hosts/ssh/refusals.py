@@ -20,7 +20,7 @@ def where(route: Route) -> str:
 
 def of_configuration(name: str, error: Exception) -> LostError:
     """Return LostError `ssh_config`: the SSH configuration is invalid; the error names file and line."""
-    hint = f"mend it; what ssh makes of it: ssh -G {name}"
+    hint = f"correct it; to see how ssh reads it: ssh -G {name}"
     return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
 
 
@@ -34,20 +34,20 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
         case asyncssh.PermissionDenied():
             return _denied(subject, route)
         case asyncssh.ChannelOpenError():
-            message = f"{subject}the jump host does not get through to {where(route)}: {error.reason}"
-            return LostError(message, hint="is the board switched on?", code=UNREACHABLE)
+            message = f"{subject}the jump host cannot reach {where(route)}: {error.reason}"
+            return LostError(message, hint="is the host switched on?", code=UNREACHABLE)
         case asyncssh.KeyExchangeFailed():
-            message = f"{subject}{where(route)} and we have no algorithm in common: {error.reason}"
+            message = f"{subject}{where(route)} has no SSH algorithm in common with archloom: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
         case asyncssh.ConnectionLost() | ConnectionResetError() if greeted:
-            message = f"{subject}{where(route)} greets, and then the login comes to nothing: {_reason(error)}"
-            return LostError(message, hint="it may be overloaded: look at it, or start it anew", code="connection")
+            message = f"{subject}{where(route)} answers, but the login does not complete: {_reason(error)}"
+            return LostError(message, hint="it may be overloaded: check it, or restart it", code="connection")
         case asyncssh.ConnectionLost() | ConnectionResetError():
-            message = f"{subject}{where(route)} hangs up on us"
-            hint = "too many log in at once (MaxStartups of its sshd), or a firewall is in between"
+            message = f"{subject}{where(route)} closed the connection"
+            hint = "too many logins at once (MaxStartups of its sshd), or a firewall is in between"
             return LostError(message, hint=hint, code="connection")
         case asyncssh.Error():
-            message = f"{subject}what answers on {where(route)} does not speak SSH as we do: {error.reason}"
+            message = f"{subject}{where(route)} answers, but not with a usable SSH handshake: {error.reason}"
             return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
         case asyncssh.ChannelListenError() | OSError() | _:
             return _unreachable(subject, host, route, error)
@@ -63,7 +63,7 @@ def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> Lo
             hint = f"correct it in the inventory or ~/.ssh/config, or give the address; try: getent hosts {route.host}"
         case ConnectionRefusedError():
             message = f"nothing listens on {where(route)}"
-            hint = "on the board: sudo systemctl enable --now ssh; or correct port: in the inventory"
+            hint = "on the host: sudo systemctl enable --now ssh; or correct port: in the inventory"
         case _:
             reason = getattr(error, "strerror", None) or str(error)
             message, hint = f"{where(route)} cannot be reached: {reason}", ping
@@ -78,13 +78,13 @@ def _denied(subject: str, route: Route) -> LostError:
     login = f"{route.user}@{route.host}"
     if locked := keys.locked(route):
         name = locked[0]
-        message = f"{subject}{login} lets us not in: the key {name} has a passphrase, and no ssh-agent holds it"
+        message = f"{subject}{login} refused the login: the key {name} has a passphrase, and no ssh-agent holds it"
         return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {name}', code="denied")
     if not (shown := keys.shown(route)):
-        message = f"{subject}there is no key to log in as {login} with: neither in ~/.ssh nor in an ssh-agent"
+        message = f"{subject}there is no SSH key to log in as {login}: neither in ~/.ssh nor in an ssh-agent"
         return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(route)}", code="denied")
-    message = f"{subject}{login} lets us not in with {', '.join(shown)}"
-    hint = f"wrong user? write user: in the inventory; or put the key there: ssh-copy-id {_login(route)}"
+    message = f"{subject}{login} refused the login with {', '.join(shown)}"
+    hint = f"wrong user? write user: in the inventory; or install the key there: ssh-copy-id {_login(route)}"
     return LostError(message, hint=hint, code="denied")
 
 

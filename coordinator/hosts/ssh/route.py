@@ -58,7 +58,7 @@ def read_route(address: Address, home: Path, system: Path = SYSTEM) -> Route:
 
 def _route(address: Address, home: Path, system: Path, depth: int) -> Route:
     if depth > _MAX_JUMPS:
-        raise UsageError(f"the jump hosts of {address.host} lead in a circle", hint="see ProxyJump in ~/.ssh/config")
+        raise UsageError(f"the jump hosts of {address.host} form a loop", hint="correct ProxyJump in ~/.ssh/config")
     settings = read_settings(address.host, home, system, address.user, address.port)
     try:
         route = _own(settings)
@@ -104,7 +104,7 @@ def _jumps(settings: Settings) -> Iterator[tuple[str, Address]]:
     for entry in expand(named, settings.tokens()).split(","):
         match = _JUMP.match(entry.strip())
         if match is None:
-            raise ValueError(f"ProxyJump {named} is no list of [user@]host[:port]")
+            raise ValueError(f"ProxyJump {named} is not a list of [user@]host[:port]")
         yield entry.strip(), Address(match["v6"] or match["host"], match["user"] or "", int(match["port"] or 0))
 
 

@@ -168,8 +168,8 @@ class SshTransport:
     def _without_session(self, link: _Link, error: asyncssh.ChannelOpenError) -> LostError:
         if link.connection.is_closed():
             return self._lost()
-        hint = "MaxSessions in its /etc/ssh/sshd_config has to be 1 or more"
-        return LostError(f"host '{self.host}': its sshd gives us no session: {error.reason}", hint=hint, code="ssh")
+        hint = "set MaxSessions to 1 or more in its /etc/ssh/sshd_config"
+        return LostError(f"host '{self.host}': its sshd opens no session: {error.reason}", hint=hint, code="ssh")
 
     def _lost(self) -> LostError:
         return LostError(f"host '{self.host}': the connection was lost while the agent started", code="connection")

@@ -54,11 +54,11 @@ class SshTunnel:
             self._listener = await self._connection.start_server(lambda _host, _port: self._serve, _LOOPBACK, 0)
         except TROUBLE as error:
             if self.lost:
-                message = f"host '{host}': the connection was lost while the tunnel was made"
+                message = f"host '{host}': the connection was lost while the tunnel was opened"
                 raise LostError(message, code="connection") from error
             raise LostError(
                 f"host '{host}': its sshd forwards no ports",
-                hint="on the board: AllowTcpForwarding yes (or remote) in /etc/ssh/sshd_config, then restart ssh",
+                hint="on the host: AllowTcpForwarding yes (or remote) in /etc/ssh/sshd_config, then restart ssh",
                 code="forwarding",
             ) from error
 

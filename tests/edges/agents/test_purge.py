@@ -119,7 +119,7 @@ async def test_the_coordinator_reads_the_golden_file():
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("import sys; sys.exit('no Python')", "without a word: no Python"),
+        ("import sys; sys.exit('no Python')", "without a reply: no Python"),
         ('print(\'archloom-agent {"error": {"code": "engine", "message": "it is down"}}\')', "it is down"),
         ('print(\'archloom-agent {"ok": {"jobs": 1}}\')', "cannot be read"),
     ],

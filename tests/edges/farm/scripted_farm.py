@@ -18,7 +18,7 @@ from tests.unit.placement.farms import observation
 DEAD = LostError(
     "host 'pi4': no SSH answer from pi4.lan port 22 in 5 s", hint="try: ping -c 1 pi4.lan", code="unreachable"
 )
-DENIED = LostError("host 'pi4': pi@pi4.lan lets us not in", hint="ssh-copy-id pi@pi4.lan", code="denied")
+DENIED = LostError("host 'pi4': pi@pi4.lan refused the login", hint="ssh-copy-id pi@pi4.lan", code="denied")
 
 
 @dataclass(slots=True)

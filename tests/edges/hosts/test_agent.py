@@ -198,7 +198,7 @@ async def test_what_a_login_shell_prints_is_skipped():
         (("sh", "-c", "exit 7"), "agent", "exit status 7"),
         (("sh", "-c", """echo 'archloom-agent {"protocol": 2}'; cat"""), "protocol", "speaks protocol 2, expected 1"),
         (("sh", "-c", "echo 'archloom-agent {'; cat"), "protocol", "not JSON"),
-        (("yes",), "protocol", "not from an agent"),
+        (("yes",), "protocol", "unexpected output instead of the agent's reply"),
     ],
 )
 async def test_an_agent_that_does_not_come_up_is_told_plainly(command: tuple[str, ...], code: str, message: str):

@@ -248,10 +248,10 @@ async def test_two_transfers_at_once_are_safe(tmp_path: Path):
     [
         ('{"want": "files", "digests": ["%s"], "more": false}' % ("0" * 64), "which it was not offered"),
         ('{"want": "folders", "digests": ["../x"], "more": false}', "which it was not offered"),
-        ('{"want": "secrets", "digests": [], "more": false}', "it wants 'secrets'"),
+        ('{"want": "secrets", "digests": [], "more": false}', "it asks for 'secrets'"),
         ('{"want": "files", "digests": 7, "more": false}', "'digests' is 7"),
         ('{"want": "files", "digests": []}', "'more' is None"),
-        ('{"want": "files", "digests": [], "more": true}', "a question has no end"),
+        ('{"want": "files", "digests": [], "more": true}', "a request for files that has no end"),
         ('{"ok": {"entries": 0}}', "'bytes' is missing"),
     ],
 )

@@ -204,8 +204,8 @@ async def test_keys_that_are_unknown_changed_or_revoked_are_three_things(own_boa
     for one in (unknown, changed, pinned):
         assert board.fingerprint in one.message
         assert one.hint.splitlines()[-1] == "archloom boards trust pi-k"
-    assert "by known_hosts" in changed.message
-    assert "by the inventory" in pinned.message
+    assert "from known_hosts" in changed.message
+    assert "from the inventory" in pinned.message
 
 
 async def test_no_setting_of_ssh_turns_the_check_off(own_board: OwnBoard, user: Path):
@@ -285,7 +285,7 @@ async def test_who_is_not_let_in_hears_why(own_board: OwnBoard, user: Path):
     assert "ssh-copy-id nobody@" in stranger.hint
     assert "~/.ssh/id_ed25519 has a passphrase" in locked.message
     assert "ssh-add ~/.ssh/id_ed25519" in locked.hint
-    assert "no key" in keyless.message
+    assert "no SSH key" in keyless.message
     assert "line 1" in broken.message
 
 
@@ -297,7 +297,7 @@ async def test_a_board_without_python_or_a_shell_says_so(own_board: OwnBoard, us
 
     python, shell = await refusal(host(bare), user), await refusal(host(shut), user)
 
-    assert (python.code, python.hint) == ("python", "on the board: sudo apt install python3")
+    assert (python.code, python.hint) == ("python", "on the host: sudo apt install python3")
     assert shell.code == "agent"
     assert "only for backups" in shell.message
 
@@ -335,7 +335,7 @@ async def test_jump_hosts_in_a_circle_are_a_mistake_that_is_told(own_board: OwnB
     circle = await refusal(host(board), user)
 
     assert circle.code == "ssh_config"
-    assert "in a circle" in circle.message
+    assert "form a loop" in circle.message
 
 
 async def test_forwarding_that_is_forbidden_is_an_error_of_its_own(own_board: OwnBoard, user: Path):
