@@ -131,7 +131,7 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
     while isinstance(event, h11.InformationalResponse):
         event = await _head(parser, source)
     if not isinstance(event, h11.Response):
-        raise WireError("the connection was closed before an answer")
+        raise WireError("the connection was closed before the response")
     headers = _texts(event.headers)
     if method == "HEAD" or event.status_code in (204, 304):
         framing = Framing(BodyEnd.EMPTY)
@@ -170,7 +170,7 @@ class Body:
         while not self.over:
             piece = await self._some()
             if not piece and self.framing.end is not BodyEnd.CLOSE:
-                raise WireError("the body ended before its end")
+                raise WireError("the body ended early")
             used = self._take(piece)
             if used < len(piece):
                 self._source.unread(piece[used:])
@@ -202,7 +202,7 @@ class Body:
             async with asyncio.timeout(self._idle_timeout):
                 return await self._source.read_some()
         except TimeoutError as error:
-            raise WireError(f"nothing came for {self._idle_timeout:.0f} s") from error
+            raise WireError(f"no data for {self._idle_timeout:.0f} s") from error
         except OSError as error:
             # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
             raise WireError(f"the connection broke: {error}") from error
@@ -265,18 +265,18 @@ class ChunkedEnd:
         line, self._line = self._line, b""
         if not line.endswith(b"\r\n"):
             # Some parsers accept a bare LF as a line end and some do not: see RFC 9112, sections 7.1 and 11.2.
-            raise WireError("a line of a chunked body without CRLF")
+            raise WireError("a line of a chunked body ends without CRLF")
         line = line[:-2]
         if self._trailers:
             self.over = not line
         elif self._after_data:
             if line:
-                raise WireError("a chunk is longer than it said")
+                raise WireError("a chunk is longer than its size")
             self._after_data = False
         else:
             size = _CHUNK_LINE.match(line)
             if size is None:
-                raise WireError("a chunk without a size")
+                raise WireError("a chunk has no valid size")
             self._data = int(size[1], 16)
             self._trailers = not self._data
 

@@ -16,9 +16,9 @@ async def answer(request: BoardRequest, reply: Reply) -> None:
     # Keyed by the whole reference: two bases may be in one repository.
     readable = request.grant.readable.setdefault(str(request.repository), {request.repository.digest})
     if request.head.method not in ("GET", "HEAD"):
-        raise RefusalError(405, "UNSUPPORTED", "archloom: a base is only read")
+        raise RefusalError(405, "UNSUPPORTED", "archloom: a base image is read-only")
     if not is_digest(request.rest) or request.rest not in readable:
-        raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: the job's base is {request.repository.digest}")
+        raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: this job may only pull {request.repository.digest}")
     if request.kind == "manifests":
         manifest = await request.upstreams.get_manifest(request.repository, request.rest)
         readable |= named_by(manifest)

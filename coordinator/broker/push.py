@@ -30,14 +30,14 @@ async def answer(request: BoardRequest, reply: Reply) -> None:
     elif method == "HEAD" and is_digest(request.rest):
         await _head_blob(request, reply)
     else:
-        raise RefusalError(405, "UNSUPPORTED", f"archloom: a job does not {method} blobs it pushes")
+        raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of a pushed blob is not supported")
 
 
 async def _head_blob(request: BoardRequest, reply: Reply) -> None:
     # Before an engine compresses and sends a layer of a base, it asks for the digest that it pulled.
     if await _show_blob(request, reply) or (await mount(request) and await _show_blob(request, reply)):
         return
-    raise RefusalError(404, "BLOB_UNKNOWN", "archloom: not there yet")
+    raise RefusalError(404, "BLOB_UNKNOWN", "archloom: the blob does not exist yet")
 
 
 async def _show_blob(request: BoardRequest, reply: Reply) -> bool:
@@ -60,7 +60,7 @@ async def _upload(request: BoardRequest, reply: Reply) -> None:
         case "PUT", name:
             await _finish(request, _upload_of(request, name), name, reply)
         case method, _:
-            raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not served")
+            raise RefusalError(405, "UNSUPPORTED", f"archloom: {method} of an upload is not supported")
 
 
 async def _begin(request: BoardRequest, reply: Reply) -> None:
@@ -103,11 +103,11 @@ async def _put_manifest(request: BoardRequest, reply: Reply) -> None:
     try:
         raw = await request.body.whole(LARGEST_MANIFEST)
     except TooLargeError as error:
-        raise RefusalError(413, "SIZE_INVALID", f"archloom: the manifest is {error}") from error
+        raise RefusalError(413, "SIZE_INVALID", f"archloom: the manifest has {error}") from error
     manifest = read_manifest(raw, request.head.header("content-type"), "the pushed manifest")
     by_digest = is_digest(request.rest)
     if by_digest and request.rest != manifest.digest:
-        raise RefusalError(400, "DIGEST_INVALID", f"archloom: these bytes are {manifest.digest}")
+        raise RefusalError(400, "DIGEST_INVALID", f"archloom: the digest of the manifest is {manifest.digest}")
     await request.upstreams.put_manifest(request.repository, manifest)
     pushed = PushedManifest(manifest.digest, manifest.media_type, len(raw))
     request.grant.manifests[manifest.digest] = pushed
@@ -123,9 +123,9 @@ async def _show_manifest(request: BoardRequest, reply: Reply) -> None:
     """Answer with a manifest that this job has pushed. Other manifests of the repository are not served."""
     pushed = request.grant.manifests.get(request.rest)
     if request.head.method not in ("GET", "HEAD"):
-        raise RefusalError(405, "UNSUPPORTED", f"archloom: {request.head.method} of a manifest is not served")
+        raise RefusalError(405, "UNSUPPORTED", f"archloom: {request.head.method} of a manifest is not supported")
     if pushed is None:
-        raise RefusalError(404, "MANIFEST_UNKNOWN", "archloom: this job has not pushed it")
+        raise RefusalError(404, "MANIFEST_UNKNOWN", "archloom: this job has not pushed this manifest")
     manifest = await request.upstreams.get_manifest(request.repository, pushed.digest)
     await reply.small(200, {"Content-Type": pushed.media_type, "Docker-Content-Digest": pushed.digest}, manifest.raw)
 

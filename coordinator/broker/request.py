@@ -64,7 +64,7 @@ class BoardRequest:
         """
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         if not location:
-            raise RegistryError(f"{endpoint.registry} does not say where an upload goes", code="malformed")
+            raise RegistryError(f"{endpoint.registry} gives no Location for the upload", code="malformed")
         return endpoint.followed(base, location)
 
     @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ class BoardRequest:
                 else:
                     yield exchange
                     return
-        raise RefusalError(502, "UNAVAILABLE", f"archloom: {self.repository.name} redirects in circles")
+        raise RefusalError(502, "UNAVAILABLE", f"archloom: {self.repository.name} redirects too many times")
 
     @contextlib.asynccontextmanager
     async def relay(self, method: str, url: str, actions: tuple[str, ...]) -> AsyncIterator[Exchange]:
@@ -132,7 +132,7 @@ class BoardRequest:
         # A body is minutes on its way: even a token that was fetched for it may have expired when the registry looks.
         expired = replace(refused, fresh=False)
         if await self.upstreams.renewed(self.repository, expired, answer.all_values("www-authenticate")) is not None:
-            raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token ran out, send it again")
+            raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token expired, send the blob again")
 
     def _headers(self, url: str, extra: Mapping[str, str] | None, credentials: Mapping[str, str]) -> dict[str, str]:
         authority = url.partition("://")[2].partition("/")[0]

@@ -139,7 +139,7 @@ class Broker:
         name = route[1] if route else ""
         repository = grant.push if name == PUSH_REPOSITORY else grant.bases.get(name)
         if route is None or repository is None:
-            raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no business at {head.target}")
+            raise RefusalError(404, "NAME_UNKNOWN", f"archloom: this job has no access to {head.target}")
         request = BoardRequest(
             grant=grant,
             repository=repository,
@@ -177,7 +177,7 @@ class Broker:
             job, secret = "", ""
         grant = self._grants.get(job)
         if scheme.lower() != "basic" or grant is None or not grant.authenticates(secret):
-            raise RefusalError(401, "UNAUTHORIZED", "archloom: the secret of a running job is wanted here")
+            raise RefusalError(401, "UNAUTHORIZED", "archloom: send the secret of a running job")
         return grant
 
 

@@ -117,7 +117,7 @@ class Connections:
             except TimeoutError as error:
                 # A timeout is no sign of a stale connection: a new connection would time out too.
                 await _end(connection)
-                raise _unanswered(address, method, f"nothing for {self._idle_timeout:g} s") from error
+                raise _unanswered(address, method, f"no data for {self._idle_timeout:g} s") from error
             except BaseException:
                 await _end(connection)
                 raise
@@ -145,7 +145,7 @@ class _NoAnswerError(Exception):
 
 def _unanswered(address: _Address, method: str, reason: str) -> RegistryError:
     return RegistryError(
-        f"{address.host}:{address.port} gave no answer to {method}: {reason}", code=RegistryCode.UNREACHABLE
+        f"{address.host}:{address.port} did not answer {method}: {reason}", code=RegistryCode.UNREACHABLE
     )
 
 
@@ -183,7 +183,7 @@ def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, s
     except (h11.LocalProtocolError, UnicodeError) as error:
         # The URL may come from a Location header of the registry.
         shown = url.partition("?")[0]
-        raise RegistryError(f"'{shown}' is no address to send a request to: {error}", code="malformed") from error
+        raise RegistryError(f"'{shown}' is not a valid request URL: {error}", code="malformed") from error
 
 
 async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) -> None:

@@ -169,7 +169,7 @@ class Authenticator:
     def _no_credentials(self) -> RegistryError:
         registry = self._endpoint.registry
         return RegistryError(
-            f"registry {registry} asks for credentials, and there are none",
+            f"registry {registry} asks for credentials, and none are stored",
             hint=login_hint(registry),
             code=RegistryCode.UNAUTHORIZED,
         )
@@ -217,7 +217,7 @@ def _read_token(body: bytes, host: str, now: float) -> _Token:
     answer: dict[str, Any] = read_json(body, f"the token from {host}")
     token = answer.get("token") or answer.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryError(f"{host} answered without a token", code="malformed")
+        raise RegistryError(f"{host} answered, but sent no token", code="malformed")
     expires_in = answer.get("expires_in")
     seconds = float(expires_in) if isinstance(expires_in, int | float) else _MIN_TOKEN_LIFE_S
     return _Token(Secret(f"Bearer {token}"), now + max(seconds, _MIN_TOKEN_LIFE_S) - _EXPIRY_MARGIN_S)

@@ -126,7 +126,9 @@ class Registry:
         digest = sha256(raw)
         name = self._named(repository, target)
         if is_digest(target) and target != digest:
-            raise RegistryError(f"{name} cannot be {digest}: a manifest's digest is its name", code="mismatch")
+            raise RegistryError(
+                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code="mismatch"
+            )
         request = Request(
             doing=f"push the manifest {name}",
             method="PUT",
@@ -178,7 +180,7 @@ class Registry:
                 seen.update(chunk)
                 yield chunk
         if f"sha256:{seen.hexdigest()}" != digest:
-            raise RegistryError(f"the blob {name} came as sha256:{seen.hexdigest()}", code="mismatch")
+            raise RegistryError(f"the blob {name} arrived with the digest sha256:{seen.hexdigest()}", code="mismatch")
 
     async def blob_exists(self, repository: str, digest: str) -> bool:
         request = Request(
@@ -244,7 +246,9 @@ class Registry:
         digest = sha256(answer.body)
         promised = target if is_digest(target) else answer.headers.get("docker-content-digest", digest)
         if digest != promised:
-            raise RegistryError(f"the manifest {name} came as {digest}, expected {promised}", code="mismatch")
+            raise RegistryError(
+                f"the manifest {name} arrived with the digest {digest}, expected {promised}", code="mismatch"
+            )
         return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
 
     def _manifest(self, repository: str, target: str, method: str, accepted: tuple[int, ...]) -> Request:
@@ -267,7 +271,7 @@ class Registry:
         )
 
     async def _cancel_upload(self, repository: str, opened: Answer) -> None:
-        doing = f"give up an upload to {self.name}/{repository}"
+        doing = f"cancel an upload to {self.name}/{repository}"
         try:
             request = Request(
                 doing=doing,
@@ -297,7 +301,7 @@ def _scope(repository: str, actions: tuple[str, ...]) -> str:
 def _location(answer: Answer, doing: str) -> str:
     location = answer.headers.get("location", "")
     if not location:
-        raise RegistryError(f"cannot {doing}: the registry does not say where the upload goes", code="malformed")
+        raise RegistryError(f"cannot {doing}: the registry gives no Location for the upload", code="malformed")
     return location
 
 

@@ -58,7 +58,7 @@ class Endpoint:
         if parts.hostname == self.host.lower() and parts.path.startswith("/v2/"):
             return parts._replace(scheme=self.scheme, netloc=self.authority).geturl()
         if parts.scheme == "http" and self.scheme == "https":
-            raise self._refused(url, "redirect", "it leaves https")
+            raise self._refused(url, "redirect", "it leads from https to http")
         return url
 
     def realm(self, url: str) -> str:
@@ -81,16 +81,16 @@ class Endpoint:
         if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
             raise self._refused(url, code, "it is not an http or https URL")
         if parts.username is not None:
-            raise self._refused(f"{parts.scheme}://{parts.hostname}", code, "it carries a user name")
+            raise self._refused(f"{parts.scheme}://{parts.hostname}", code, "it contains a user name")
         if parts.hostname != self.host.lower() and not self.private and is_private(parts.hostname):
-            raise self._refused(url, code, "a public registry has no business at a private address")
+            raise self._refused(url, code, "a public registry must not lead to a private address")
         return parts
 
     def _refused(self, url: str, code: str, reason: str) -> RegistryError:
         address = url.partition("?")[0]
         destination = "its token server" if code == "realm" else "another address"
         return RegistryError(
-            f"{self.registry} sends us to {destination}, {address!r}, which is refused: {reason}", code=code
+            f"{self.registry} redirects to {destination}, {address!r}, which is refused: {reason}", code=code
         )
 
 

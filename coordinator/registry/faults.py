@@ -45,13 +45,15 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         _raise_not_connected(error, doing, url, endpoint)
     except httpx2.TransportError as error:
-        reason = "it fell silent" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
+        reason = (
+            "the registry stopped answering" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
+        )
         broken = RegistryError(
             f"cannot {doing}: {reason}", hint="the registry may be overloaded", code=RegistryCode.UNAVAILABLE
         )
         raise RetryableFailure(broken) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
-        raise RegistryError(f"cannot {doing}: the answer cannot be read: {error}", code="malformed") from error
+        raise RegistryError(f"cannot {doing}: the response cannot be read: {error}", code="malformed") from error
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
@@ -78,7 +80,7 @@ def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: E
     address = endpoint.url if own else url.partition("?")[0]
     unreachable = RegistryError(
         f"cannot {doing}: {_reason(causes)} ({address})",
-        hint="is the address right, and does the registry run?",
+        hint="is the address right, and is the registry running?",
         code=RegistryCode.UNREACHABLE,
     )
     raise RetryableFailure(unreachable) from error
@@ -90,7 +92,7 @@ def _reason(causes: list[BaseException]) -> str:
             case ssl.SSLCertVerificationError():
                 return f"its certificate is not trusted: {cause.verify_message}"
             case ssl.SSLError():
-                return "it does not speak TLS"
+                return "the server does not speak TLS"
             case socket.gaierror():
                 return "the name does not resolve"
             case ConnectionRefusedError():

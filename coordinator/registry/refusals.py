@@ -55,7 +55,7 @@ def login_hint(registry: str) -> str:
 def speaks_http(registry: str) -> UsageError:
     """Return the error for a registry that answers a TLS handshake with plain http."""
     return UsageError(
-        f"registry {registry} speaks plain http, and archloom does not fall back to it by itself",
+        f"registry {registry} speaks plain http, and archloom uses http only where the inventory allows it",
         hint=_inventory_hint(registry, "{http: true}"),
         code="http",
     )
@@ -73,7 +73,7 @@ def may_speak_https(registry: str) -> UsageError:
 def no_registry(url: str) -> RegistryError:
     """Return the error for a server that answers but is not a registry."""
     return RegistryError(
-        f"{url} answers, but is no registry: 404 for /v2/", hint="is the address right?", code="no_registry"
+        f"{url} answers, but is not a registry: 404 for /v2/", hint="is the address right?", code="no_registry"
     )
 
 
@@ -104,13 +104,13 @@ def _hint(code: str, status: int, registry: str) -> str:
         case "unauthorized":
             return login_hint(registry)
         case "denied":
-            return f"the credentials have no right to do this; as another user: {login_hint(registry)}"
+            return f"the credentials do not allow this; as another user: {login_hint(registry)}"
         case "not_found":
             return f"it is missing, or these credentials may not see it: {login_hint(registry)}"
         case "immutable":
             return "this repository does not let a tag move; publish under a new tag"
         case "unavailable" if status == 429:
-            return f"a rate limit; wait, or raise it with {login_hint(registry)}"
+            return f"a rate limit; wait, or log in for a higher limit: {login_hint(registry)}"
         case "unavailable":
             return "try again later: what is pushed already is not pushed again"
         case _:

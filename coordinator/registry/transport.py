@@ -213,7 +213,7 @@ class Transport:
             if not location:
                 raise RegistryError(f"cannot {request.doing}: it redirects without an address", code="redirect")
             url = self.endpoint.followed(url, location)
-        raise RegistryError(f"cannot {request.doing}: it redirects without an end", code="redirect")
+        raise RegistryError(f"cannot {request.doing}: too many redirects", code="redirect")
 
     async def _with_body(self, request: Request, url: str, headers: Mapping[str, str]) -> httpx2.Response:
         if self._client is None:
@@ -273,7 +273,7 @@ class Transport:
                     body += chunk
                     if len(body) > limit:
                         raise RegistryError(
-                            f"cannot {doing}: the answer is larger than {limit} bytes", code="too_large"
+                            f"cannot {doing}: the response is larger than {limit} bytes", code="too_large"
                         )
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body), str(response.url))

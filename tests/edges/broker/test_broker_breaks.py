@@ -181,7 +181,7 @@ async def test_a_silence_is_not_tried_again() -> None:
         connections = Connections(idle_timeout=0.1)
         async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}) as exchange:
             assert exchange.answer.status == 200
-        with pytest.raises(RegistryError, match=r"gave no answer to HEAD: nothing for 0\.1 s"):
+        with pytest.raises(RegistryError, match=r"did not answer HEAD: no data for 0\.1 s"):
             async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}):
                 pass
         await connections.close()

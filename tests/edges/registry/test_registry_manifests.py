@@ -119,7 +119,7 @@ async def test_wrong_digest_header() -> None:
     other = sha256(b"other")
     script = after_ping(manifest_reply(Docker_Content_Digest=other))
     async with client(script) as (registry, _, _):
-        with pytest.raises(RegistryError, match=f"came as {DIGEST}, expected {other}"):
+        with pytest.raises(RegistryError, match=f"arrived with the digest {DIGEST}, expected {other}"):
             await registry.get_manifest("app", "latest")
 
 

@@ -125,7 +125,7 @@ async def test_plain_http_where_https_is_due() -> None:
 async def test_not_a_registry() -> None:
     """A web server that is no registry is told apart from a missing image."""
     async with client(lambda _: Reply(404, b"<html>")) as (registry, _, _):
-        with pytest.raises(RegistryError, match="is no registry") as refused:
+        with pytest.raises(RegistryError, match="is not a registry") as refused:
             await registry.check_reachable()
 
     assert refused.value.code == "no_registry"

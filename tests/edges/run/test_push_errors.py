@@ -15,5 +15,5 @@ def test_what_the_broker_knows_nothing_of_is_no_refusal():
     found = reason(grant, broke)
     assert isinstance(found, LostError)
     assert (found.code, found.message) == ("engine", broke.message)
-    grant.refused(RegistryError("archloom: the manifest is too large", code="refused"))
+    grant.refused(RegistryError("archloom: the manifest has too large", code="refused"))
     assert reason(grant, broke) is grant.refusal
