@@ -108,13 +108,11 @@ RULES: Mapping[Cause, Rule] = {
     Cause.UNREADABLE: Rule(fault=Fault.INPUTS),
     Cause.ZSTD: Rule(fault=Fault.INPUTS),
     Cause.DISK: Rule(
-        hint="make room on the host, for example with `docker system prune`, or choose other hosts with --on"
+        hint="free disk space on the host, for example with `docker system prune`, or choose other hosts with --on"
     ),
     Cause.EMULATOR: _TRANSIENT,
     Cause.ENGINE: _TRANSIENT,
-    Cause.INTERNAL: Rule(
-        hint="this is a defect of archloom, or an unusual host; the message above says what was found"
-    ),
+    Cause.INTERNAL: Rule(hint="this is a bug of archloom, or an unusual host; the message above says what was found"),
     Cause.LEFT: _DEFAULT,
     Cause.MEMORY: _DEFAULT,
     Cause.NOT_BUILT: _TRANSIENT,

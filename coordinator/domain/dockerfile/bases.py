@@ -180,8 +180,8 @@ def _needed(dockerfile: Dockerfile, bases: tuple[_Base, ...], target: Stage) -> 
 def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | None:
     """Return the stage that a `--from` names, `None` where it names an image."""
     if "$" in word.written:
-        hint = f"name a stage in its place: FROM {word.written} AS source, before this one"
-        raise wrong(dockerfile.path, word.line, f"{word.place} takes no variable: {word.written}", hint)
+        hint = f"name a stage instead: FROM {word.written} AS source, before this one"
+        raise wrong(dockerfile.path, word.line, f"{word.place} does not expand variables: {word.written}", hint)
     if word.place is Place.COPY and _INDEX.match(word.written):
         index = int(word.written)
         if not 0 <= index < len(dockerfile.stages):
@@ -191,7 +191,7 @@ def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | No
     else:
         source = stage_named(dockerfile, word.written)
     if source is not None and source.index >= stage.index:
-        hint = "a stage can take from the stages above it alone"
+        hint = "use a stage above this one"
         raise wrong(dockerfile.path, word.line, f"stage '{word.written}' is not above this one", hint)
     return source
 
@@ -222,7 +222,7 @@ def _base_platform(
         return known.get(text) or platforms.parse(text if "/" in text else f"linux/{text}")
     except UsageError as error:
         unset = [name for name in _VARIABLE.findall(stage.platform) if not values.get(name)]
-        message = f"--platform={stage.platform} is no platform: '{text}'"
+        message = f"--platform={stage.platform} is not a platform: '{text}'"
         hint = _value_hint(dockerfile, unset[0], values) if unset else error.hint
         raise wrong(dockerfile.path, stage.line, message, hint) from error
 
@@ -254,7 +254,7 @@ def _expanded(dockerfile: Dockerfile, line: int, word: str, values: Mapping[str,
         return expand(word, values, dockerfile.escape)
     except ExpansionError as error:
         names = _VARIABLE.findall(word)
-        hint = _value_hint(dockerfile, names[0], values) if names else "quotes come in pairs"
+        hint = _value_hint(dockerfile, names[0], values) if names else "close the quote"
         raise wrong(dockerfile.path, line, f"'{word}' cannot be expanded: {error}", hint) from error
 
 

@@ -135,7 +135,7 @@ def _compile(text: str, where: str) -> _Pattern:
     if not pattern:
         raise _refused(where, text, "there is nothing after '!'")
     if not _well_formed(pattern):
-        raise _refused(where, text, "a '[' or '\\' is not complete")
+        raise _refused(where, text, "a '[' or '\\' is incomplete")
     try:
         return _Pattern(pattern, exception, re.compile(_translate(pattern)))
     except _SyntaxError as error:
@@ -145,7 +145,7 @@ def _compile(text: str, where: str) -> _Pattern:
 def _refused(where: str, text: str, why: str) -> UsageError:
     return UsageError(
         f"{where}: invalid pattern '{text}': {why}",
-        hint="folders are parted by '/', and a backslash before a character takes its meaning away: \\[ is a bracket",
+        hint="separate folders with '/', and write a backslash before a special character: \\[ is a bracket",
         code="ignore",
     )
 
@@ -261,7 +261,7 @@ def _literal(char: str) -> str:
     if char in _CONTROLS:
         return _CONTROLS[char]
     if not char or not char.isascii() or char.isalnum():
-        raise _SyntaxError(f"'\\{char}' means nothing")
+        raise _SyntaxError(f"'\\{char}' is not an escape")
     return char
 
 
@@ -275,7 +275,7 @@ def _class(expression: str, at: int) -> tuple[str, int]:
         if len(low) == 1 and expression.startswith("-", at) and not expression.startswith("-]", at):
             high, at = _member(expression, at + 1)
             if len(high) != 1 or high < low:
-                raise _SyntaxError(f"'{low}-{high}' is no range")
+                raise _SyntaxError(f"'{low}-{high}' is not a range")
             members.append(f"{_quoted(low)}-{_quoted(high)}")
         else:
             members.append(_quoted(low) if len(low) == 1 else low)
@@ -288,7 +288,7 @@ def _member(expression: str, at: int) -> tuple[str, int]:
     if at >= len(expression):
         raise _SyntaxError("a '[' is not closed")
     if expression.startswith("[:", at) and ":]" in expression[at:]:
-        raise _SyntaxError("named classes are not understood")
+        raise _SyntaxError("named classes are not supported")
     if expression[at] != "\\":
         return expression[at], at + 1
     char = expression[at + 1 : at + 2]

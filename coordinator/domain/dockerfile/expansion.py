@@ -139,7 +139,7 @@ class _Lexer:
             operator = self.word[self.at : self.at + 1]
             self.at += 1
         if operator not in _OPERATORS:
-            raise ExpansionError(f"'{operator}' is no operator of a substitution")
+            raise ExpansionError(f"'{operator}' is not a substitution operator")
         return self._operated(name, operator, empty_is_unset=empty_is_unset)
 
     def _operated(self, name: str, operator: str, *, empty_is_unset: bool) -> str:
@@ -152,7 +152,7 @@ class _Lexer:
             return "" if absent else word
         if operator == "?":
             if value is None or absent:
-                raise ExpansionError(f"{name}: {word or 'is required, and not set'}")
+                raise ExpansionError(f"{name}: {word or 'is required, but not set'}")
             return value
         return _trimmed(value or "", word, operator)
 

@@ -135,7 +135,7 @@ def _directives(lines: _Lines, path: str) -> dict[str, str]:
         if name in directives:
             raise wrong(path, lines.number, f"a second '{name}' directive", "keep one of them")
         if name == "escape" and match[2] not in ("\\", "`"):
-            raise wrong(path, lines.number, f"'{match[2]}' cannot be the escape character", "it is \\ or `")
+            raise wrong(path, lines.number, f"'{match[2]}' cannot be the escape character", "use \\ or `")
         directives[name] = match[2]
     return directives
 
@@ -261,7 +261,7 @@ def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: 
             if (line.lstrip("\t") if tabs else line) == name:
                 break
         else:
-            hint = f"a line that is '{name}' and nothing else ends it"
+            hint = f"end it with a line that is only '{name}'"
             raise wrong(path, instruction.line, f"the heredoc '{name}' does not end", hint)
 
 

@@ -87,4 +87,4 @@ def _unpinned(instruction: Instruction, scope: Scope, values: Mapping[str, str])
         elif _URL.match(source):
             yield f"ADD {source} has no --checksum"
         elif (leading := _LEADING.match(written)) and leading[1] in expanded.unset:
-            yield f"ADD {written} may be a URL: {leading[1]} has no value in this file"
+            yield f"ADD {written} may be a URL: {leading[1]} has no value in the Dockerfile"

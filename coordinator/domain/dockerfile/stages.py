@@ -153,15 +153,15 @@ def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
     start, *rest = group
     words = list(start.words)
     if len(words) != 1 and not (len(words) == 3 and words[1].text.lower() == "as"):
-        hint = "it is FROM [--platform=P] image [AS name], and a comment needs a line of its own"
-        raise wrong(path, start.line, f"FROM does not take '{start.arguments}'", hint)
+        hint = "write FROM [--platform=P] image [AS name], and a comment on its own line"
+        raise wrong(path, start.line, f"FROM does not accept '{start.arguments}'", hint)
     name = words[2].text.lower() if len(words) == 3 else ""
     if name and not _STAGE_NAME.match(name):
-        hint = "it begins with a letter, then letters, digits, '-', '_' and '.'"
+        hint = "begin with a letter, then use letters, digits, '-', '_' and '.'"
         raise wrong(path, start.line, f"'{words[2].text}' cannot name a stage", hint)
     unknown = [flag.name for flag in start.flags if flag.name != "platform"]
     if unknown:
-        raise wrong(path, start.line, f"FROM has no flag --{unknown[0]}", "it has --platform alone")
+        raise wrong(path, start.line, f"FROM has no flag --{unknown[0]}", "use only --platform")
     return Stage(
         index=index,
         name=name,
@@ -199,5 +199,5 @@ def _in_flag(place: Place, line: int, word: Word, start: int, end: int) -> Image
 
 def _unknown(path: str, instruction: Instruction) -> UsageError:
     close = get_close_matches(instruction.keyword, _KEYWORDS, n=1)
-    hint = f"did you mean {close[0].upper()}?" if close else f"it knows {', '.join(_KEYWORDS).upper()}"
+    hint = f"did you mean {close[0].upper()}?" if close else f"use one of {', '.join(_KEYWORDS).upper()}"
     return wrong(path, instruction.line, f"unknown instruction '{instruction.keyword.upper()}'", hint)

@@ -230,7 +230,7 @@ def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
     clis = [f"docker {cli.text('version')}" for cli in observation.at("clis")]
     plugins = [f"buildx {cli.text('buildx')}" for cli in observation.at("clis") if cli.text("buildx")]
     least = observation.at("engine").text("min_api")
-    gap = "there is no docker command line"
+    gap = "docker's command line is not installed"
     if plugins:
         gap = f"{', '.join(plugins)} and engine {engine.version} have no API version in common"
     elif clis and problems.version(least) > _OLD_CLI_API:
@@ -242,7 +242,7 @@ def _of_builders(observation: Reading, engine: Engine | None) -> list[Problem]:
         hint = "sudo apt install docker-buildx-plugin (Docker's packages) or docker-buildx: 0.13 or newer, and not 0.31"
     if not engine.builders:
         stored = f"engine {engine.version} keeps images in containerd's store"
-        message = f"{gap}, and {stored}, and before 27.5 loses contexts that come by API"
+        message = f"{gap}, and {stored}, and before 27.5 loses contexts sent through the API"
         return [Problem("no_builder", message, hint, Severity.BLOCKING)]
     message = f"{gap}: builds use the Engine API, which has no `# syntax` and no secrets"
     return [Problem("no_buildx", message, hint, Severity.NOTE)]

@@ -53,10 +53,10 @@ def of_engine(observation: Reading) -> list[Problem]:
         message = f"the engine runs {engine.text('os')} containers, expected linux"
         return [Problem("engine_os", message, "switch it to Linux containers", Severity.BLOCKING)]
     if not has_buildkit(engine):
-        message = f"engine {engine.text('version')} has no BuildKit; 18.09 is the first that has"
+        message = f"engine {engine.text('version')} has no BuildKit; 18.09 is the first version with it"
         return [Problem("engine_old", message, "sudo apt install docker.io", Severity.BLOCKING)]
     if engine.flag("rootless"):
-        message = "the engine is rootless, in a network of its own: images leave as archives, which takes longer"
+        message = "the engine is rootless, in its own network: images are sent as archives, which takes longer"
         hint = "to push instead, let this user use the system's engine: sudo usermod -aG docker USER"
         return [Problem(ROOTLESS, message, hint, Severity.NOTE), *_of_linger(observation)]
     return []
@@ -97,16 +97,18 @@ def of_machine(observation: Reading) -> list[Problem]:
     total = observation.at("memory").whole("total")
     if 0 < total < SMALL_MEMORY:
         message = f"{total // 1024**2} MiB of memory: too little for most builds"
-        hint = "name it with --on, or write use: [build], to build here all the same"
+        hint = "name it with --on, or write use: [build], to build here anyway"
         problems.append(Problem("memory", message, hint, Severity.WARNING))
     if observation.flag("memory_cgroup") is False:
-        message = "the kernel cannot limit memory: a build that takes too much takes the board down with it"
+        message = "the kernel cannot limit memory: a build that uses too much of it can crash the host"
         hint = "on a Raspberry Pi: add cgroup_enable=memory to /boot/firmware/cmdline.txt, then reboot"
         problems.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
     problems += _of_disk(observation)
     problems += _of_power(observation.whole("throttled"))
     if observation.flag("shared_slots") is False:
-        message = "/run/lock is not writable: builds that other users start here are not seen, and may run beside ours"
+        message = (
+            "/run/lock is not writable: builds of other users on this host are not seen, and may run at the same time"
+        )
         problems.append(Problem("slots", message, "sudo chmod 1777 /run/lock", Severity.NOTE))
     return problems
 
@@ -129,7 +131,7 @@ def _of_disk(observation: Reading) -> list[Problem]:
     for place, free in (*places, ("the agent's folder", observation.number("state_free"))):
         if place and free is not None and free < _FULL_DISK_BYTES:
             message = f"no space left below {place}: {free / 1024**2:.0f} MiB free"
-            return [Problem("disk", message, "docker system df shows what takes it", Severity.BLOCKING)]
+            return [Problem("disk", message, "docker system df shows what uses it", Severity.BLOCKING)]
     return []
 
 
@@ -139,7 +141,7 @@ def _of_power(throttled: int) -> list[Problem]:
         state = "its voltage is too low" if throttled & _UNDER_VOLTAGE_NOW else "it is too hot"
         return [Problem("throttled", f"{state}, so it runs slowly now", hint, Severity.WARNING)]
     if throttled & _UNDER_VOLTAGE_SINCE_BOOT:
-        return [Problem("throttled", "its voltage was too low at times since it started", hint, Severity.NOTE)]
+        return [Problem("throttled", "its voltage has been too low at times since it started", hint, Severity.NOTE)]
     return []
 
 
@@ -149,7 +151,7 @@ def _unanswered(code: str, message: str) -> Problem:
         "denied": "sudo usermod -aG docker USER there, then log out and in again",
         "down": "sudo systemctl start docker, or on a machine without systemd: sudo service docker start",
     }
-    hint = hints.get(code, "docker version on that host says more")
+    hint = hints.get(code, "run docker version on that host for details")
     return Problem(f"engine_{code}", message or "there is no container engine", hint, Severity.BLOCKING)
 
 

@@ -132,7 +132,7 @@ def _emulator_problem(architecture: str, emulator: Reading, observation: Reading
     if observation.at("runs").flag(architecture) is not True:
         return Problem(
             "emulator_broken",
-            f"QEMU for {architecture} is registered, and does not run a {architecture} program",
+            f"QEMU for {architecture} is registered, but does not run {architecture} programs",
             "register it again: sudo apt install --reinstall qemu-user-static",
             Severity.WARNING,
         )
@@ -164,7 +164,7 @@ def _arm_problems(observation: Reading) -> list[Problem]:
         return [
             Problem(
                 "pages",
-                f"memory pages are {pages // 1024} KiB: 32-bit Arm programs do not load, and some others refuse to",
+                f"memory pages are {pages // 1024} KiB: 32-bit Arm programs do not load, nor do some others",
                 "on a Raspberry Pi 5: add kernel=kernel8.img to /boot/firmware/config.txt, then reboot",
                 Severity.NOTE,
             )
@@ -181,7 +181,7 @@ def _hidden_emulators(observation: Reading) -> list[Problem]:
     return [
         Problem(
             "binfmt_unseen",
-            f"programs for {', '.join(foreign)} run here, and what emulates them cannot be seen",
+            f"programs for {', '.join(foreign)} run here, but their emulator cannot be seen",
             "sudo mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
             Severity.NOTE,
         )

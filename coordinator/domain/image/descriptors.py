@@ -121,12 +121,12 @@ def read_descriptor(found: object, what: str) -> Descriptor:
     extra = dict(found)
     media_type, digest, size = extra.pop("mediaType", ""), extra.pop("digest", None), extra.pop("size", None)
     if not isinstance(media_type, str):
-        raise malformed(what, "a descriptor's mediaType is not a text")
+        raise malformed(what, "a descriptor's mediaType is not a string")
     # The digest becomes part of a request URL, so nothing but a canonical digest may pass.
     if not isinstance(digest, str) or not is_digest(digest):
         raise malformed(what, f"a descriptor's digest is {digest!r}, not sha256: and 64 hex digits")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise malformed(what, f"the size of {digest} is {size!r}, not a count of bytes")
+        raise malformed(what, f"the size of {digest} is {size!r}, not a number of bytes")
     return Descriptor(media_type=media_type, digest=digest, size=size, extra=extra)
 
 
@@ -147,10 +147,12 @@ def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
         )
     known = (*INDEXES, *MANIFESTS)
     if body_type and header in known and body_type != header:
-        raise malformed(what, f"the registry calls it {header}, its own mediaType is {body_type}")
+        raise malformed(what, f"its Content-Type is {header}, its mediaType is {body_type}")
     media_type = body_type or (header if header in known else _sniff(document))
     if media_type not in known:
-        raise malformed(what, f"its media type is {media_type or header or 'missing'}, not a manifest's or an index's")
+        raise malformed(
+            what, f"its media type is {media_type or header or 'missing'}, not that of a manifest or an index"
+        )
     return Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
 
 
@@ -169,7 +171,7 @@ def _sniff(document: Json) -> str:
 def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member occurs twice in one object")
+        raise ValueError("duplicate member in an object")
     return members
 
 

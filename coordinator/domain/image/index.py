@@ -158,7 +158,7 @@ def _attestations(child: Child) -> list[Descriptor]:
     for entry in entries.values():
         if entry.subject != child.descriptor.digest:
             raise RegistryError(
-                f"attestation {entry.digest} speaks of {entry.subject or 'no image'}, not of {child.descriptor.digest}",
+                f"attestation {entry.digest} is for {entry.subject or 'no image'}, not for {child.descriptor.digest}",
                 code="mismatch",
             )
     return [_with_platform(entries[digest], dict(_UNKNOWN)) for digest in sorted(entries)]

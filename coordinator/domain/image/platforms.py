@@ -102,7 +102,7 @@ def parse(text: str) -> Platform:
         raise _unknown(text)
     variants = _VARIANTS.get(platform.architecture, ())
     if variants and platform.variant and platform.variant.partition(".")[0] not in variants:
-        hint = f"variants of {platform.architecture} are {', '.join(variants)}"
+        hint = f"use a variant of {platform.architecture}: {', '.join(variants)}"
         raise UsageError(f"unknown platform '{text}'", hint=hint, code="platform")
     return platform
 
@@ -127,6 +127,6 @@ def _unknown(text: str) -> UsageError:
     hint = (
         f"did you mean {suggestion}?"
         if suggestion
-        else "a platform is os/arch[/variant], for example linux/arm64 or linux/arm/v7"
+        else "write os/arch[/variant], for example linux/arm64 or linux/arm/v7"
     )
     return UsageError(f"unknown platform '{text}'", hint=hint, code="platform")

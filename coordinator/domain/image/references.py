@@ -66,7 +66,7 @@ def parse(text: str) -> Reference:
     """Parse a reference from user input. Raises UsageError naming the invalid part."""
     rest, at, digest = text.strip().partition("@")
     if at and not is_digest(digest):
-        raise _invalid(text, f"'{digest}' is not a sha256 digest", "a digest is sha256: and 64 lower-case hex digits")
+        raise _invalid(text, f"'{digest}' is not a sha256 digest", "write sha256: and 64 lower-case hex digits")
     if "://" in rest:
         raise _invalid(text, "a reference has no scheme", f"try {rest.partition('://')[2]}")
     registry, rest = _split_registry(rest)
@@ -80,7 +80,7 @@ def parse(text: str) -> Reference:
             "a tag is up to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'",
         )
     if registry and not _is_host(registry):
-        raise _invalid(text, f"invalid registry '{registry}'", "a registry is host[:port]")
+        raise _invalid(text, f"invalid registry '{registry}'", "write the registry as host[:port]")
     if not registry and _IMAGE_ID.match(repository):
         raise _invalid(text, "this is an image id", "name the image, for example nas.lan:5000/app:1.0")
     _check_repository(text, repository)
@@ -91,12 +91,12 @@ def parse(text: str) -> Reference:
 
 def _check_repository(text: str, repository: str) -> None:
     if not repository:
-        raise _invalid(text, "there is no repository", "write name:tag, for example nas.lan:5000/app:1.0")
+        raise _invalid(text, "no repository is named", "write name:tag, for example nas.lan:5000/app:1.0")
     if not all(_COMPONENT.match(part) for part in repository.split("/")):
         hint = (
-            "repository names are lower case"
+            "write the repository in lower case"
             if repository != repository.lower()
-            else "letters, digits, '.', '_' and '-', parts joined by '/'"
+            else "use letters, digits, '.', '_' and '-', in parts joined by '/'"
         )
         raise _invalid(text, f"invalid repository '{repository}'", hint)
     if len(repository) > _MAX_REPOSITORY_CHARS:

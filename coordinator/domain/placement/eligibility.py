@@ -154,11 +154,11 @@ def rejected_unprobed(platform: Platform, host: Host, emulate: Emulate, on: Sequ
         return Rejection(host.name, RejectionReason.NOT_ASKED, f"--on names {', '.join(on)}")
     if host.state is HostState.DRAIN:
         hint = f"write state: active for {host.name} in the inventory"
-        return Rejection(host.name, RejectionReason.DRAINED, "it is drained: it is given nothing new", hint)
+        return Rejection(host.name, RejectionReason.DRAINED, "it is drained: it gets no new jobs", hint)
     if host.use and Use.BUILD not in host.use and host.name not in on:
         uses = ", ".join(host.use)
         return Rejection(
-            host.name, RejectionReason.USE, f"use: [{uses}] leaves out build", f"name it: --on {host.name}"
+            host.name, RejectionReason.USE, f"use: [{uses}] leaves out build", f"use it anyway: --on {host.name}"
         )
     if emulate is Emulate.ONLY and host.kind is not Kind.EMULATOR:
         return Rejection(host.name, RejectionReason.NOT_EMULATOR, "--emulate only leaves out boards")
@@ -183,7 +183,7 @@ def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
 
 def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate) -> Rejection | None:
     if host.kind is Kind.BOARD:
-        reason = f"it would emulate {platform}, and boards never do"
+        reason = f"it would have to emulate {platform}, and boards never emulate"
         shadowed = facts.problem(f"shadowed_{platform.architecture}")
         if platform in host.platforms and not shadowed:
             return _not_run(platform, host, facts)
@@ -191,7 +191,7 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
         return Rejection(host.name, RejectionReason.BOARD, reason, hint)
     if emulate is Emulate.NEVER:
         return Rejection(
-            host.name, RejectionReason.EMULATION, "it would emulate it", "leave out --emulate never to allow it"
+            host.name, RejectionReason.EMULATION, "it would have to emulate it", "leave out --emulate never to allow it"
         )
     if host.emulate and platform not in host.emulate:
         reason = f"the inventory lets it emulate {_list(host.emulate)} only"
@@ -218,9 +218,9 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
 
 
 def _by_free_space(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
-    hint = f"name it: --on {host.name}, or write use: [build] in the inventory"
+    hint = f"use it anyway: --on {host.name}, or write use: [build] in the inventory"
     if 0 < facts.memory < SMALL_MEMORY:
-        reason = f"{facts.memory // 1024**2} MiB of memory, builds want 1 GiB"
+        reason = f"{facts.memory // 1024**2} MiB of memory, builds need 1 GiB"
         return Rejection(host.name, RejectionReason.MEMORY, reason, hint)
     reserved = host.min_free * facts.disk_total
     if facts.disk_total and facts.disk_free - wanted.space < reserved:

@@ -45,7 +45,7 @@ def _left_out(run: Run, bad: Sequence[Job], tags: str) -> ArchloomError:
 def _hint(run: Run, shown: Job | None) -> str:
     """`shown` is the job with the most useful log, `None` where no attempt was begun."""
     if shown is None:
-        return f"what is missing is built by: archloom retry {run.id}"
+        return f"build what is missing: archloom retry {run.id}"
     return f"the whole log: archloom logs {run.id} {shown.platform}"
 
 

@@ -37,8 +37,8 @@ class HostSelection:
         for platform, host in self.pinned.items():
             if platform not in platforms:
                 raise UsageError(
-                    f"--on {platform}={host}: {platform} is not built here",
-                    hint=f"the platforms are {', '.join(map(str, platforms))}: see --platform",
+                    f"--on {platform}={host}: {platform} is not built in this run",
+                    hint=f"choose from {', '.join(map(str, platforms))}, or change --platform",
                     code="platform",
                 )
 

@@ -124,21 +124,21 @@ def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
 def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str:
     unstable = now.origin.kept.unstable if now.origin.kept else ()
     if job.reused:
-        return "reused, since nothing it depends on has changed since that was built"
+        return "reused, since nothing it depends on has changed since it was built"
     if not job.attempts:
-        return "no host has had it" if states.ended(job.state) else "no host has it yet"
+        return "never on a host" if states.ended(job.state) else "not on any host yet"
     done = _done(job)
     if unstable:
         return f"{done}, since nothing is reused: {'; '.join(unstable)}"
     if before is None:
-        return f"{done}; no earlier run of this target is known here"
+        return f"{done}; no earlier run of this target is stored on this machine"
     if earlier is None:
         return f"{done}; run {before.id} did not have it"
     if earlier.build_id != job.build_id:
         return f"{done}, since what it depends on has changed since run {before.id}"
     if earlier.state is not JobState.VERIFIED:
         return f"{done}, since run {before.id} did not finish it"
-    return f"{done} again, since the registry did not have what run {before.id} made of the same, or not acceptably"
+    return f"{done} again, since the registry did not have the image of run {before.id}, or not a matching one"
 
 
 def _done(job: Job) -> str:

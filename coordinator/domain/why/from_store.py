@@ -42,15 +42,15 @@ def _of_run(run: Run, what: Step | None, data: Mapping[str, str]) -> str:
     holder = data.get("holder", "")
     match what:
         case RunStep.CREATED:
-            return f"begun by {holder}" if holder else "begun"
+            return f"started by {holder}" if holder else "started"
         case RunStep.TAKEN_UP:
             return f"gone on with by {holder}"
         case RunStep.TAKEN_OVER:
             return f"taken over by {holder} from {data.get('before', '')}, silent for {data.get('silent', '')}"
         case RunStep.RELEASED:
-            return "left by its driver"
+            return "released by its driver"
         case RunStep.CANCEL_ASKED:
-            return "somebody asked to cancel it"
+            return "asked to cancel"
         case TagMoved(reference):
             return _tag(run, reference)
         case RunEnded(code):

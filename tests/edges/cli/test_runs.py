@@ -110,7 +110,7 @@ def test_no_such_runs(bed):
         (["--state", "odd"], "invalid value for '--state': 'odd' is not one of"),
         (["-n", "0"], "invalid value for '-n' / '--limit': 0 is not in the range x>=1"),
         (["--tag", "a b"], "invalid reference 'a b': invalid repository 'a b'"),
-        (["--tag", ""], "invalid reference '': there is no repository\nhint: write name:tag"),
+        (["--tag", ""], "invalid reference '': no repository is named\nhint: write name:tag"),
         (["prune", "--older-than", "30"], "expected a time such as 5s, 20m or 24h, found '30' — add a unit"),
         (["prune", "--keep", "1", "--older-than", "30d"], "--keep and --older-than cannot be combined"),
     ],

@@ -65,7 +65,7 @@ def test_the_account_of_a_run(bed):
         "nothing changed since run aaaa",
         "",
         "the run:",
-        "     0.0 s  begun by ann@desk",
+        "     0.0 s  started by ann@desk",
         "     0.0 s  ended with exit code 0",
         "",
         "linux/amd64: verified: built, since run aaaa did not finish it",
@@ -139,7 +139,7 @@ def test_a_run_under_way_is_told_as_far_as_it_has_come(bed):
 
     assert done.returncode == 0
     assert "aaaa: nas.lan:5000/app:1: running\n" in done.stdout
-    assert "linux/arm64: pending: no host has it yet" in done.stdout
+    assert "linux/arm64: pending: not on any host yet" in done.stdout
 
 
 def test_a_narrow_terminal_has_room_for_a_table(bed):

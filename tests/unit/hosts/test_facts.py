@@ -242,7 +242,7 @@ def test_an_engine_that_loses_contexts_is_not_driven_by_its_api(version, stored,
     assert found.engine is not None
     assert found.engine.builders == builders
     blocking = found.blocking.message if found.blocking else ""
-    assert ("before 27.5 loses contexts that come by API" in blocking) is (not builders)
+    assert ("before 27.5 loses contexts sent through the API" in blocking) is (not builders)
 
 
 @pytest.mark.parametrize(("free", "free_below"), [(9 << 30, 5 << 30), (5 << 30, 9 << 30)])

@@ -147,7 +147,7 @@ def test_a_variant_nobody_has_is_refused(text):
     """Numbered variants are checked, and the hint lists them."""
     with pytest.raises(UsageError, match="unknown platform") as refused:
         parse(text)
-    assert refused.value.hint.startswith("variants of ")
+    assert refused.value.hint.startswith("use a variant of ")
 
 
 def test_a_list_holds_each_platform_once_in_the_order_given():

@@ -59,10 +59,10 @@ def test_a_digest_may_follow_a_tag():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "there is no repository"),
-        (":1.0", "there is no repository"),
-        ("nas.lan:5000/", "there is no repository"),
-        ("docker.io/", "there is no repository"),
+        ("", "no repository is named"),
+        (":1.0", "no repository is named"),
+        ("nas.lan:5000/", "no repository is named"),
+        ("docker.io/", "no repository is named"),
         ("App", "invalid repository 'App'"),
         ("nas.lan/Team/app", "invalid repository 'Team/app'"),
         ("a//b", "invalid repository"),
@@ -110,7 +110,7 @@ def test_hints_show_what_to_write():
     with pytest.raises(UsageError) as capitals:
         parse("ghcr.io/Me/app")
     assert scheme.value.hint == "try nas.lan:5000/app:1"
-    assert capitals.value.hint == "repository names are lower case"
+    assert capitals.value.hint == "write the repository in lower case"
 
 
 @given(REFERENCES)

@@ -199,7 +199,7 @@ def test_a_terminal_that_is_closed_ends_nothing(progress, seen):
 
 
 def test_a_terminal_that_is_closed_before_anything_is_shown():
-    """As when a command is begun by a terminal that closes at once."""
+    """As when a command is started by a terminal that closes at once."""
     with open_terminal() as (stream, window):
         os.close(window)
         with watching(Progress.TTY, stream) as watch:

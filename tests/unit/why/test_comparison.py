@@ -109,8 +109,8 @@ def test_nothing_of_an_account_can_drive_the_terminal():
 @pytest.mark.parametrize(
     ("job", "kept", "before", "why"),
     [
-        (replace(JOB, reused=True), None, JOB, "reused, since nothing it depends on has changed since that was built"),
-        (JOB, None, None, "built; no earlier run of this target is known here"),
+        (replace(JOB, reused=True), None, JOB, "reused, since nothing it depends on has changed since it was built"),
+        (JOB, None, None, "built; no earlier run of this target is stored on this machine"),
         (JOB, None, replace(JOB, build_id="2"), "built, since what it depends on has changed since run 5c1d"),
         (JOB, None, replace(JOB, state=JobState.LOST), "built, since run 5c1d did not finish it"),
         (JOB, None, replace(JOB, platform=parse("linux/amd64")), "built; run 5c1d did not have it"),
@@ -118,7 +118,7 @@ def test_nothing_of_an_account_can_drive_the_terminal():
             JOB,
             None,
             JOB,
-            "built again, since the registry did not have what run 5c1d made of the same, or not acceptably",
+            "built again, since the registry did not have the image of run 5c1d, or not a matching one",
         ),
         (JOB, replace(KEPT, unstable=("a", "b")), JOB, "built, since nothing is reused: a; b"),
         (
@@ -128,16 +128,26 @@ def test_nothing_of_an_account_can_drive_the_terminal():
             "tried, since what it depends on has changed since run 5c1d",
         ),
         (replace(JOB, state=JobState.LOST), replace(KEPT, unstable=("a",)), JOB, "tried, since nothing is reused: a"),
-        (replace(JOB, state=JobState.CANCELLED), None, None, "tried; no earlier run of this target is known here"),
-        (replace(JOB, state=JobState.ACTIVE), None, None, "being built; no earlier run of this target is known here"),
+        (
+            replace(JOB, state=JobState.CANCELLED),
+            None,
+            None,
+            "tried; no earlier run of this target is stored on this machine",
+        ),
+        (
+            replace(JOB, state=JobState.ACTIVE),
+            None,
+            None,
+            "being built; no earlier run of this target is stored on this machine",
+        ),
         (
             replace(JOB, state=JobState.PENDING),
             None,
             replace(JOB, state=JobState.LOST),
             "being built, since run 5c1d did not finish it",
         ),
-        (replace(JOB, attempts=(), state=JobState.LOST), None, JOB, "no host has had it"),
-        (replace(JOB, attempts=(), state=JobState.PENDING), None, JOB, "no host has it yet"),
+        (replace(JOB, attempts=(), state=JobState.LOST), None, JOB, "never on a host"),
+        (replace(JOB, attempts=(), state=JobState.PENDING), None, JOB, "not on any host yet"),
     ],
 )
 def test_why_a_job_was_built(job, kept, before, why):
