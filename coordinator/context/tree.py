@@ -117,11 +117,11 @@ def _check_root(root: Path) -> None:
     try:
         status = root.stat()
     except OSError as error:
-        hint = "name the folder to send, often '.'"
+        hint = "give the folder to build from, often '.'"
         raise UsageError(f"there is no context folder {root}: {error.strerror}", hint=hint) from error
     if not stat.S_ISDIR(status.st_mode):
         raise UsageError(
-            f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile by -f"
+            f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile with -f"
         )
 
 

@@ -138,7 +138,7 @@ class _Reader:
 
     def _check_digest(self, digest: str, expected: str) -> None:
         if digest != expected:
-            raise RegistryError(f"{self._what} has {digest} where it says {expected}", code="mismatch")
+            raise RegistryError(f"{self._what} has the digest {digest}, expected {expected}", code="mismatch")
 
 
 def _is_tar(start: bytes) -> bool:

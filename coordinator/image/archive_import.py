@@ -173,7 +173,7 @@ class _Carrier:
     def _check_id(self, *digests: str) -> None:
         if self._image_id not in digests:
             raise RegistryError(
-                f"{self._what} is of {' or '.join(digests)}, expected {self._image_id}", code="mismatch"
+                f"{self._what} holds the image {' or '.join(digests)}, expected {self._image_id}", code="mismatch"
             )
 
     def _check_diff_ids(self, config: bytes, diff_ids: list[str]) -> None:
@@ -193,7 +193,7 @@ def _listed(raw: bytes | None, what: str) -> dict[str, Any]:
     # `read_json` accepts only an object.
     images = read_json(b'{"images":' + raw + b"}", what)["images"]
     if not isinstance(images, list) or len(images) != 1 or not isinstance(images[0], dict):
-        raise malformed(what, f"its {MANIFEST} is not of one image")
+        raise malformed(what, f"its {MANIFEST} does not list exactly one image")
     return images[0]
 
 

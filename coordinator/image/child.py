@@ -87,7 +87,7 @@ async def read_platform(source: BlobSource, repository: str, manifest: Manifest)
     document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     platform = _platform(document)
     if platform is None:
-        raise RegistryError(f"{name} says no platform", code="mismatch")
+        raise RegistryError(f"{name} has no platform in its config", code="mismatch")
     return platform
 
 
@@ -128,11 +128,11 @@ def _check_platform(config: Mapping[str, Any], wanted: Platform, name: str) -> N
     found = _platform(config)
     if found == wanted:
         return
-    hint = "is the base image's own platform right? `archloom image inspect` shows what a tag holds"
+    hint = "check the base image's own platform: `archloom image inspect` shows what a tag holds"
     if config.get("architecture") == "arm" and not config.get("variant"):
-        hint = "the image says `arm` without a variant, and every client takes that for arm/v7"
+        hint = "the image's config has `arm` without a variant, which every client reads as arm/v7"
     raise RegistryError(
-        f"{name} says it is {found or 'for no platform'}, expected {wanted}", hint=hint, code="mismatch"
+        f"the platform of {name} is {found or 'missing'}, expected {wanted}", hint=hint, code="mismatch"
     )
 
 
@@ -140,7 +140,7 @@ def _labels(config: Mapping[str, Any], name: str) -> dict[str, str]:
     inner = config.get("config") or {}
     labels = inner.get("Labels") or {} if isinstance(inner, dict) else {}
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        raise malformed(f"the config of {name}", "its labels are not texts")
+        raise malformed(f"the config of {name}", "its labels are not strings")
     return labels
 
 

@@ -114,7 +114,7 @@ def _translated(folder: Path) -> Iterator[None]:
             raise
         free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         raise LostError(
-            f"no space left below {folder} on this machine for a layer on its way: {free // 1024**2} MiB free",
-            hint="make room there, or let XDG_STATE_HOME name a folder on a larger disk",
+            f"no space left below {folder} on this machine for a layer in transfer: {free // 1024**2} MiB free",
+            hint="free space there, or set XDG_STATE_HOME to a folder on a larger disk",
             code="spool",
         ) from error

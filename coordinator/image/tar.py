@@ -113,12 +113,12 @@ class Tar:
 
     async def _finish(self) -> None:
         if any(await self._exactly(BLOCK)):
-            raise self._malformed("one empty block is no end of an archive")
+            raise self._malformed("one zero block does not end a tar archive")
         # After the two zero blocks only padding to the writer's record size may follow.
         chunk: bytes | bytearray | None = self._buffer
         while chunk is not None:
             if any(chunk):
-                raise self._malformed("something follows its end")
+                raise self._malformed("data follows its end")
             chunk = await anext(self._chunks, None)
 
     async def _skip(self) -> None:
@@ -137,7 +137,7 @@ class Tar:
     async def _more(self) -> None:
         chunk = await anext(self._chunks, None)
         if chunk is None:
-            raise LostError(f"{self._what} was cut: it ends before its end", code="cut")
+            raise LostError(f"{self._what} was cut: it ended early", code="cut")
         self._buffer += chunk
 
     def _header(self, block: bytes) -> tarfile.TarInfo:
@@ -167,7 +167,7 @@ class Tar:
     def _inside(self, text: str, start: str) -> str:
         path = posixpath.normpath(posixpath.join(start, text))
         if not text or path.startswith(("/", "../")) or path == ".." or "\0" in path:
-            raise self._malformed(f"{text!r} leads outside of it")
+            raise self._malformed(f"{text!r} leads out of the archive")
         return path
 
     def _extend(self, extended: _Extended, kind: bytes, data: bytes) -> None:
