@@ -87,12 +87,12 @@ def _named_platforms(
     if not native:
         reasons = "; ".join(f"{name}: {_reason(answer)}" for name, answer in naming.items())
         raise LostError(
-            f"there are no platforms to build for, because no {kind} can say what it runs: {reasons}",
+            f"there are no platforms to build for, because the native platforms of no {kind} are known: {reasons}",
             hint="name them with --platform, and see archloom boards for what is wrong",
         )
     unknown = [name for name, answer in naming.items() if not natives(answer)]
     if unknown:
-        emit(Notice(f"what {', '.join(unknown)} runs is not known, and not built for: name it with --platform"))
+        emit(Notice(f"the platforms of {', '.join(unknown)} are unknown and are not built: name them with --platform"))
     return tuple(sorted(native, key=attrgetter("sort_key")))
 
 
@@ -112,4 +112,4 @@ def report_skipped_hosts(plan: Plan, emit: Emit) -> None:
 def report_inventory(inventory: Inventory, emit: Emit) -> None:
     """Emit a notice where there is no inventory file, which is not an error."""
     if not inventory.source:
-        emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where it must"))
+        emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where needed"))

@@ -82,9 +82,7 @@ class Farm:
         try:
             return self.facts[name]
         except KeyError:
-            raise LostError(
-                f"host '{name}' did not answer when this run was taken up", code=Cause.UNREACHABLE
-            ) from None
+            raise LostError(f"host '{name}' did not answer when this run was resumed", code=Cause.UNREACHABLE) from None
 
     def slots_of(self, name: str) -> int:
         """Return the number of slots of this host. Raises LostError as `facts_of` does."""
@@ -98,7 +96,7 @@ class Farm:
     async def client(self, name: str) -> AgentClient:
         """Return the connected agent on this host; reconnect where the connection was lost. Raises LostError."""
         if name not in self._hosts:
-            raise LostError(f"host '{name}' is not in the inventory any more", code=Cause.UNREACHABLE)
+            raise LostError(f"host '{name}' is no longer in the inventory", code=Cause.UNREACHABLE)
         async with self._locks[name]:
             last = self._clients.get(name)
             if last is not None and not last.lost:

@@ -126,7 +126,7 @@ class Probing:
             self._ask(last_hopes)
             await self._wait(needed)
             found = self._found()
-        slow = "it has not answered yet, and the others suffice"
+        slow = "it has not answered yet, and the other hosts are enough"
         for name in self._tasks.keys() - found.keys():
             found[name] = Unreachable(slow, alive=True, known=self._known[name].facts)
         return found

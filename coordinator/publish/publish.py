@@ -101,7 +101,7 @@ def _conflict(publication: Publication, tag: Reference, expected: str, actual: s
     publication.store.move_target(publication.run_id, TargetEvent.DISAGREE)
     return RegistryError(
         f"{tag} {expected}, and the registry now says {actual or 'nothing'}: somebody else moves it",
-        hint=f"look at it with archloom image inspect {tag}, then build again",
+        hint=f"inspect it with archloom image inspect {tag}, then build again",
         code="conflict",
     )
 

@@ -117,7 +117,7 @@ class AttemptContext:
         try:
             return self.run.builders[self.job.platform, self.host]
         except KeyError:
-            raise LostError(f"host '{self.host}' does not take {self.job.platform} any more", code=Cause.LEFT) from None
+            raise LostError(f"host '{self.host}' no longer builds {self.job.platform}", code=Cause.LEFT) from None
 
     async def client(self) -> AgentClient:
         """Return the connected agent on the host. Raises LostError."""

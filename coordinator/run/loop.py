@@ -141,4 +141,4 @@ def _report_waiting(run: Run, reported: set[int], emit: Emit) -> None:
     for action in next_actions(run):
         if isinstance(action, Assign) and action.job_id not in reported:
             reported.add(action.job_id)
-            emit(Waiting(run.job(action.job_id).platform, "every host that could take it is busy with this run"))
+            emit(Waiting(run.job(action.job_id).platform, "every host that can build it is busy with this run"))

@@ -33,7 +33,7 @@ async def run_in_foreground(prepare: Prepare, interrupted: InterruptedRunError, 
         emit(Notice(f"stopping{cancels if foreground.is_driving else ''}"))
 
     def on_hang_up() -> None:
-        emit(Notice("the terminal is gone, the run goes on"))
+        emit(Notice("the terminal was closed, the run goes on"))
 
     async with _interruptible(task, on_stop, on_hang_up):
         try:

@@ -51,7 +51,7 @@ class Base:
             available = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
             raise UsageError(
                 f"base image {self.reference} has no {platform}",
-                hint=f"it has {available}: leave the platform out, or build from another base",
+                hint=f"leave the platform out, or build from another base: this one has {available}",
                 code="base",
             )
         return entry.digest
@@ -95,7 +95,7 @@ class Inputs:
             changes.append(f"{self.dockerfile.path} has changed")
         if now.context != earlier.context and (others or not paths):
             changes.append(f"{_listed(others)} of the context {self.context.root} changed")
-        changes += [f"base {text} is not in its registry any more" for text in earlier.bases if text not in now.bases]
+        changes += [f"base {text} is no longer in its registry" for text in earlier.bases if text not in now.bases]
         return " and ".join(changes)
 
 
@@ -129,7 +129,7 @@ def read_dockerfile(target: Target) -> Dockerfile:
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", hint="name another one with -f FILE") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint="give another one with -f FILE") from error
     return parse(text, str(path))
 
 
@@ -238,14 +238,14 @@ async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -
     tag_or_digest = reference.target
     if earlier is not None:
         if text not in earlier.bases:
-            return "it could not be when this run began"
+            return "it could not be resolved when this run began"
         tag_or_digest = earlier.bases[text]
     try:
         async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
             registry = await registries.registry(reference.registry)
             return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, tag_or_digest))
     except TimeoutError:
-        message = f"{reference.registry} gave no answer in {_REGISTRY_TIMEOUT_S:.0f} s"
+        message = f"{reference.registry} did not answer in {_REGISTRY_TIMEOUT_S:.0f} s"
         if earlier is not None:
             raise LostError(message, hint="is it running?", code="unreachable") from None
         return message

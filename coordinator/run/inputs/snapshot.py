@@ -35,7 +35,7 @@ async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit
     try:
         await asyncio.to_thread(_write, path, inputs, plan)
     except OSError as error:
-        emit(Notice(f"what this run is built from is not kept: {path}: {error.strerror}"))
+        emit(Notice(f"the inputs of this run cannot be stored: {path}: {error.strerror}"))
 
 
 def built_from(state: Path, run: Run) -> BuiltFrom:

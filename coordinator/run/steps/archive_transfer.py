@@ -25,7 +25,7 @@ async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> st
     async with aclosing(client.image(ctx.agent_job)) as archive:
         held = await anext(archive)
         if not isinstance(held, HeldImage):
-            raise TypeError("an archive begins with which image it is of")
+            raise TypeError("an archive must begin with its image's id")
         async with aclosing(_counted(archive, held.size, tell)) as chunks:
             manifest = await import_archive(
                 chunks,
@@ -58,7 +58,7 @@ async def _image(ctx: AttemptContext, base: JobBase) -> BaseImage:
         version = ctx.facts.engine.version if ctx.facts.engine else "there"
         raise LostError(
             f"host '{ctx.host}': {base.use.text} has zstd layers, which engine {version} cannot load from an archive",
-            hint="Docker 23.0 is the first that can; or build from a base with gzip layers",
+            hint="update the engine to Docker 23.0 or newer; or build from a base with gzip layers",
             code=Cause.ZSTD,
         )
     return image

@@ -110,7 +110,7 @@ async def _settle(ctx: AttemptContext, ended: Ended, steps: StepReader) -> None:
         case EndState.BUILT if ended.platform == ctx.job.platform:
             ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.BUILT)
         case EndState.BUILT:
-            message = f"the engine built {ended.platform}, asked for {ctx.job.platform}"
+            message = f"the engine built {ended.platform}, expected {ctx.job.platform}"
             await failed(ctx, Cause.MISMATCH, message, steps)
         case EndState.FAILED:
             await failed(ctx, ended.code, ended.message, steps)

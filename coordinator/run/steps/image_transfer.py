@@ -75,7 +75,7 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:
-                raise LostError("the engine says it pushed, and the broker saw no manifest", code=Cause.ENGINE)
+                raise LostError("the engine reported a push, but the broker received no manifest", code=Cause.ENGINE)
             return grant.pushed.digest
 
 

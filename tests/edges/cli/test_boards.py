@@ -108,5 +108,5 @@ def test_a_state_folder_that_cannot_be_used_is_no_obstacle(folder, capsys):
 
     assert run(["boards"]) == 0
     told = capsys.readouterr()
-    assert "nothing is remembered of the hosts" in told.err
+    assert "no facts of the hosts are cached" in told.err
     assert "pi4" in told.out

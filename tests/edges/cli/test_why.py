@@ -263,4 +263,4 @@ async def test_a_disk_that_takes_nothing_costs_only_that(tmp_path):
     await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, told.append)
 
     path = tmp_path / "runs" / "7f3a" / "inputs.json.gz"
-    assert told == [Notice(f"what this run is built from is not kept: {path}: No space left on device")]
+    assert told == [Notice(f"the inputs of this run cannot be stored: {path}: No space left on device")]

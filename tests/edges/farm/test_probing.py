@@ -186,7 +186,7 @@ async def test_a_slow_board_that_is_not_needed_is_not_waited_for(bed):
         found = await probing.facts_for_planning(jobs(ARM64), HostSelection())
     spent = time.monotonic() - begun
 
-    assert found["pi5"] == Unreachable("it has not answered yet, and the others suffice", alive=True)
+    assert found["pi5"] == Unreachable("it has not answered yet, and the other hosts are enough", alive=True)
     assert 0.9 < spent < 3.0
 
 
@@ -260,4 +260,4 @@ async def test_without_a_store_hosts_are_asked_all_the_same(bed):
             found = await probing.all(["pi4", "beast"])
 
     assert isinstance(found["beast"], Facts)
-    assert bed.told == [f"nothing is remembered of the hosts: cannot use the state folder {state}: File exists"]
+    assert bed.told == [f"no facts of the hosts are cached: cannot use the state folder {state}: File exists"]

@@ -94,7 +94,7 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(read_environm
     assert found["slow"].mode(ARM64) is Mode.NATIVE
     assert found["mute"].message == f"no SSH answer from 127.0.0.1 port {mute.port} in 1 s"
     assert not found["mute"].alive
-    assert found["hung"] == Unreachable("it has not answered yet, and the others suffice", alive=True)
+    assert found["hung"] == Unreachable("it has not answered yet, and the other hosts are enough", alive=True)
     assert planned < 10
     assert left < 5
     assert tries == 1
