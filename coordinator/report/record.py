@@ -92,7 +92,7 @@ class _Record:
             if self._left_out:
                 return
             self._left_out = True
-            event = Notice("more of what the builds print is not recorded here: archloom logs has it")
+            event = Notice("the rest of the build output is not recorded here: see archloom logs")
         try:
             # Bytes that are not UTF-8 are surrogates in the text: backslashreplace writes them as JSON escapes.
             _write(self._file, f"{to_json_line(event, at)}\n".encode(errors="backslashreplace"))

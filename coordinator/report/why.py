@@ -177,12 +177,12 @@ def _change(change: Change) -> Iterator[str]:
             yield from _lines("-", change.before)
             yield from _lines("+", change.now)
         case ChangeKind.CONTEXT:
-            yield f"files of {change.what}; which ones is not kept"
+            yield f"files of {change.what}; the list of changed files is not stored"
         case ChangeKind.FILE:
             yield from _files([change])
         case ChangeKind.ARGUMENT | ChangeKind.LABEL | ChangeKind.OPTION:
             name = f"{_FLAGS[change.kind]} {change.what}".strip()
-            why = " (volatile: no reason to build again)" if change.volatile else ""
+            why = " (volatile: does not start a build)" if change.volatile else ""
             yield f"{name}: {_value(change.before)} → {_value(change.now)}{why}"
 
 
@@ -211,7 +211,7 @@ def _files(changes: Sequence[Change]) -> Iterator[str]:
         elif first is None:
             yield f"context ← {files}"
         else:
-            yield f"no COPY or ADD takes {files}: a line in .dockerignore, and it is no reason to build again"
+            yield f"no COPY or ADD uses {files}: add it to .dockerignore, so that it does not start a build"
 
 
 def _several(files: Sequence[str]) -> str:

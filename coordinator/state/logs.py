@@ -15,7 +15,7 @@ from coordinator.store.folders import private_folder
 
 # The limits of a log: a build that prints without end must not fill the disk, but its start and its end are kept.
 MOST_BYTES, LAST_BYTES = 32 * 2**20, 2**20
-_TRUNCATION_NOTE = b"\n[archloom: this log is long; what comes now is kept in part, and written when the build ends]\n"
+_TRUNCATION_NOTE = b"\n[archloom: this log is long; only a part of the rest is kept, and written when the build ends]\n"
 
 
 def state_folder(environ: Mapping[str, str], home: Path) -> Path:
@@ -60,7 +60,7 @@ def kept_log(
             path.touch()
             log = _Log(stack.enter_context(path.open("r+b", buffering=0)), most_bytes, last_bytes)
         except OSError as error:
-            emit(Notice(f"the log is not kept: {path}: {error.strerror}"))
+            emit(Notice(f"the build log cannot be written: {path}: {error.strerror}"))
 
         def attempt(write: Callable[[_Log], None]) -> None:
             nonlocal log
@@ -69,7 +69,7 @@ def kept_log(
                     write(log)
                 except OSError as error:
                     log = None
-                    emit(Notice(f"the rest of the log is not kept: {path}: {error.strerror}"))
+                    emit(Notice(f"the rest of the build log cannot be written: {path}: {error.strerror}"))
 
         try:
             yield lambda text: attempt(lambda log: log.keep(text.encode("utf-8", "replace")))
@@ -112,7 +112,7 @@ class _Log:
 
     def end(self) -> None:
         if self._left_out:
-            self._write(f"[archloom: {self._left_out} bytes are not kept]\n".encode())
+            self._write(f"[archloom: {self._left_out} bytes were dropped]\n".encode())
         self._write(b"".join(self._last))
         self._last.clear()
 

@@ -22,7 +22,7 @@ def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
     """Return an `on_loss` function that emits a notice about the lost history."""
 
     def report(error: ArchloomError) -> None:
-        emit(Notice(f"no history is kept from here, and this run cannot be resumed: {error.message}; {error.hint}"))
+        emit(Notice(f"no history is kept from now on, and this run cannot be resumed: {error.message}; {error.hint}"))
 
     return report
 

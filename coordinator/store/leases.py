@@ -16,7 +16,7 @@ from coordinator.store.database import Database
 
 def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomError:
     """Return the error for an operation that a run which has ended does not allow."""
-    return kind(f"run {run_id} has ended already", hint=f"archloom why {run_id} says how", code=code)
+    return kind(f"run {run_id} has ended already", hint=f"see how: archloom why {run_id}", code=code)
 
 
 class Tell(Protocol):
@@ -74,8 +74,8 @@ class Leases:
         if lease is None:
             if self._db.row("run", id=run_id)["finished_at"] is not None:
                 raise has_ended(run_id, DrivenElsewhereError, "taken")
-            hint = f"take it up with: archloom resume {run_id}"
-            raise DrivenElsewhereError(f"run {run_id} is not driven from here any more", hint=hint, code="taken")
+            hint = f"resume it with: archloom resume {run_id}"
+            raise DrivenElsewhereError(f"this process no longer drives run {run_id}", hint=hint, code="taken")
         if lease.driver.token != self._ours.get(run_id):
             hint = f"watch it with: archloom attach {run_id}"
             raise DrivenElsewhereError(f"run {run_id} was taken over by {lease.driver.holder}", hint=hint, code="taken")

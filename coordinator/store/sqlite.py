@@ -187,7 +187,7 @@ class Store:
             names = ", ".join(row["id"] for row in matches[:_MAX_RUNS_NAMED]) + (
                 ", …" if len(matches) > _MAX_RUNS_NAMED else ""
             )
-            raise UsageError(f"more than one run begins with '{prefix}': {names}", hint="see them with: archloom runs")
+            raise UsageError(f"more than one run begins with '{prefix}': {names}", hint="list them with: archloom runs")
         return self.run(matches[0]["id"] if matches else prefix)
 
     def prune(self, run_ids: Iterable[str]) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
         case "FULL" | "IOERR":
             return _full(path, error)
         case "BUSY" | "LOCKED":
-            hint = f"try again when it is done; this names it: fuser -v {_quoted(path)}"
+            hint = f"try again when it is done; to find it: fuser -v {_quoted(path)}"
             return LostError(f"{path} is locked by another program", hint=hint, code="locked")
         case "READONLY" | "CANTOPEN" | "PERM":
             return UsageError(f"cannot write {path}: {error}", hint=_OTHER_FOLDER, code="readonly")
@@ -101,7 +101,7 @@ def _put_away(path: Path | None) -> str:
     if path is None:
         return ""
     folder = _quoted(path.parent / "bad")
-    return f"put it away, history starts anew: mkdir -p {folder} && mv {_quoted(path)}* {folder}"
+    return f"put it away, and a new history starts: mkdir -p {folder} && mv {_quoted(path)}* {folder}"
 
 
 def _quoted(path: object) -> str:

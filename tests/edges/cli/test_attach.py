@@ -219,7 +219,7 @@ def test_the_newest_run_where_none_is_named(bed, command):
     ("run", "says"),
     [
         ("zz", "there is no run 'zz'\nhint: list"),
-        ("7", "more than one run begins with '7': 7f3b81c0, 7f3a81c0\nhint: see"),
+        ("7", "more than one run begins with '7': 7f3b81c0, 7f3a81c0\nhint: list"),
     ],
 )
 def test_a_run_that_is_not_meant_or_not_there(bed, words, run, says):

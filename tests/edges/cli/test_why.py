@@ -60,7 +60,7 @@ def test_the_account_of_a_run(bed):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"run bbbb: {TAG}: published in 3.0 s",
-        "before it run aaaa: failed (exit 4) in 3.0 s",
+        "previous run aaaa: failed (exit 4) in 3.0 s",
         "",
         "nothing changed since run aaaa",
         "",
@@ -100,7 +100,7 @@ def test_a_run_is_told_in_the_words_of_the_build(bed):
     assert f"  tag {TAG} → sha256:abababababab (was sha256:121212121212)\n" in told[2]
     assert told[2].splitlines()[:2] == [
         f"run cccc: {TAG}: published in 7.0 s",
-        "before it run bbbb: published in 3.0 s",
+        "previous run bbbb: published in 3.0 s",
     ]
 
 

@@ -104,5 +104,5 @@ def test_a_build_that_prints_for_ever_does_not_fill_the_disk(tmp_path):
     assert shown.count(output) == 2000
     kept = [event for _, event in RecordReader(tmp_path).new()]
     assert 100 < kept.count(output) < 300
-    assert kept[-2:] == [Notice("more of what the builds print is not recorded here: archloom logs has it"), step]
+    assert kept[-2:] == [Notice("the rest of the build output is not recorded here: see archloom logs"), step]
     assert (tmp_path / FILE_NAME).stat().st_size < 22_000

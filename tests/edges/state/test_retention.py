@@ -115,7 +115,7 @@ def test_of_a_log_that_is_too_long_the_beginning_and_the_end_are_kept(tmp_path):
     assert kept.startswith("".join(lines[:100]))
     assert kept.endswith("".join(lines[-50:]))
     left_out = sum(map(len, lines)) - 1100 - 550
-    assert f"[archloom: {left_out} bytes are not kept]\n" in kept
+    assert f"[archloom: {left_out} bytes were dropped]\n" in kept
     assert "[archloom: this log is long;" in kept
     assert len(kept) < 1100 + 550 + 200
 
@@ -162,4 +162,6 @@ def test_a_disk_that_takes_no_more_costs_the_log_not_the_build(tmp_path):
     path = tmp_path / "log"
     path.symlink_to("/dev/full")
 
-    assert write(path, ["a", "b"]) == [Notice(f"the rest of the log is not kept: {path}: No space left on device")]
+    assert write(path, ["a", "b"]) == [
+        Notice(f"the rest of the build log cannot be written: {path}: No space left on device")
+    ]

@@ -28,7 +28,7 @@ def test_a_driven_run_is_refused_to_another(shared):
     shared.now += 12.0
 
     with pytest.raises(
-        DrivenElsewhereError, match=r"run 7f3a is driven by ada@here .pid .*, heard of 12 s ago"
+        DrivenElsewhereError, match=r"run 7f3a is driven by ada@here .pid .*, last heard of 12 s ago"
     ) as caught:
         other.take_lease("7f3a", THEIRS)
 
@@ -123,8 +123,8 @@ def test_whoever_lost_the_run_changes_nothing_any_more(shared, write):
 @pytest.mark.parametrize(
     ("leave", "said", "hint"),
     [
-        ("finish", "run 7f3a has ended already", "archloom why 7f3a says how"),
-        ("release", "run 7f3a is not driven from here any more", "take it up with: archloom resume 7f3a"),
+        ("finish", "run 7f3a has ended already", "see how: archloom why 7f3a"),
+        ("release", "this process no longer drives run 7f3a", "resume it with: archloom resume 7f3a"),
     ],
 )
 def test_a_run_that_was_let_go_is_not_changed(store, write, leave, said, hint):
@@ -204,7 +204,7 @@ def test_a_finished_run_is_not_driven_again(shared):
 
     with pytest.raises(UsageError, match="run 7f3a has ended already") as caught:
         other.take_lease("7f3a", THEIRS)
-    assert caught.value.hint == "archloom why 7f3a says how"
+    assert caught.value.hint == "see how: archloom why 7f3a"
     with pytest.raises(UsageError, match="no run 'nope'"):
         other.take_lease("nope", THEIRS)
 

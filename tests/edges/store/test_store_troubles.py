@@ -143,7 +143,7 @@ def test_a_build_goes_on_without_history(path, trouble, code, message, hint):
         after = path.read_bytes() if path.is_file() else None
 
     (notice,) = notices
-    assert notice.text.startswith("no history is kept from here, and this run cannot be resumed: ")
+    assert notice.text.startswith("no history is kept from now on, and this run cannot be resumed: ")
     assert message in notice.text
     assert hint in notice.text
     assert after == before
@@ -180,11 +180,11 @@ def read_environment(path: Path) -> Environment:
 
 @pytest.mark.parametrize("trouble", [no_database, cut_short, spoilt, of_somebody_else, of_the_same_version])
 def test_the_advice_for_a_broken_store_works(path, trouble, capsys):
-    """Pasted as it is, it puts the file and its journal away, and history starts anew."""
+    """Pasted as it is, it puts the file and its journal away, and a new history starts."""
     with trouble(path):
         assert run(["runs"]) == 2
         Path(f"{path}-wal").write_bytes(b"of the broken one")
-    line = capsys.readouterr().err.partition("history starts anew: ")[2]
+    line = capsys.readouterr().err.partition("a new history starts: ")[2]
 
     run_limited(["sh", "-euc", line], check=True)
 
@@ -259,7 +259,7 @@ def test_a_locked_store_is_said_so(path):
                 store.ask_cancel("7f3a")
         store.ask_cancel("7f3a")
 
-    assert caught.value.hint == f"try again when it is done; this names it: fuser -v {path}"
+    assert caught.value.hint == f"try again when it is done; to find it: fuser -v {path}"
     assert caught.value.code == "locked"
 
 

@@ -61,7 +61,7 @@ def test_files_stand_at_the_instruction_that_takes_them():
     assert told(BEFORE, now) == [
         "COPY src /src ← src/main.py, src/new.py (new), src/old.py (gone)",
         "COPY run.sh / ← run.sh (mode 644 → 755)",
-        "no COPY or ADD takes README.md: a line in .dockerignore, and it is no reason to build again",
+        "no COPY or ADD uses README.md: add it to .dockerignore, so that it does not start a build",
     ]
 
 
@@ -106,7 +106,7 @@ def test_arguments_labels_and_options():
         "--label l: x → none",
     ]
     assert told(BEFORE, with_request(build_args={"A": "2"}, volatile=["A"])) == [
-        "--build-arg A: 1 → 2 (volatile: no reason to build again)"
+        "--build-arg A: 1 → 2 (volatile: does not start a build)"
     ]
     assert told(BEFORE, with_request(stage="test", no_cache=True)) == [
         "--target: none → test",
@@ -118,7 +118,7 @@ def test_what_is_not_kept_is_not_made_up():
     """The store knows by their digests that the context and the Dockerfile are others, and no more."""
     now = with_inputs(replace(BEFORE, kept=None), context="c2", dockerfile="d2")
 
-    assert told(BEFORE, now) == ["Dockerfile", "files of /home/ann/app; which ones is not kept"]
+    assert told(BEFORE, now) == ["Dockerfile", "files of /home/ann/app; the list of changed files is not stored"]
 
 
 def test_a_dockerfile_that_cannot_be_read_here_tells_of_no_takers():
