@@ -96,7 +96,9 @@ def _own(spares: Sequence[Path]) -> Path:
         if is_ours(folder):
             return folder
     tried = ", ".join(map(str, spares))
-    raise AgentError("state", f"neither the home nor a folder of our own in {tried} takes what the agent keeps")
+    raise AgentError(
+        "state", f"neither the home folder nor a folder of this user in {tried} can hold the agent's files"
+    )
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -45,7 +45,7 @@ class Bodies:
         for piece in received if form == b"=" else _unpacked(received):
             most -= len(piece)
             if most < 0:
-                raise AgentError("changed", "an object of the context is larger than was said")
+                raise AgentError("changed", "an object of the context is larger than announced")
             yield piece
 
 

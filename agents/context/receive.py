@@ -32,7 +32,7 @@ def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Recei
                 raise
             raise AgentError("receiving", "another transfer of this context is under way") from error
         if process.read(folder) is not None:
-            raise AgentError("started", f"job '{folder.name}' was started with the context it has")
+            raise AgentError("started", f"job '{folder.name}' has already been started with its context")
         return _replace(folder, stream, say, objects)
 
 

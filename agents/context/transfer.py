@@ -99,7 +99,7 @@ class _Transfer:
         self._entries += len(folder.files) + len(folder.links) + len(folder.below)
         if self._entries > self._announced:
             # A few folder objects, each referenced many times, can expand to any number of folders.
-            raise AgentError("bad_request", f"the context has more than the {self._announced} entries that were said")
+            raise AgentError("bad_request", f"the context has more than the {self._announced} announced entries")
         self._closed += [(place, below) for below in folder.below if unreadable.is_closed(below)]
         self._closed += [(place, file) for file in folder.files if unreadable.is_closed(file)]
         for part in folder.parts:
@@ -134,7 +134,7 @@ class _Transfer:
     def _receive_folder(self, wanted: str) -> Folder:
         data = b"".join(self._bodies.body(_MAX_FOLDER_BYTES))
         if hashlib.sha256(data).hexdigest() != wanted:
-            raise AgentError("changed", f"a folder object is not {wanted}")
+            raise AgentError("changed", f"a folder object does not have the digest {wanted}")
         folder = parse(data)
         self._objects.keep_folder(wanted, data)
         return folder
@@ -151,7 +151,7 @@ class _Transfer:
                 write(fd, piece)
             if size != file.size or hasher.hexdigest() != content:
                 name = b"/".join((*place, file.name))
-                raise AgentError("changed", f"{readable(name)!a} is not as it was offered: it changed meanwhile")
+                raise AgentError("changed", f"{readable(name)!a} differs from the offer: it changed in the meantime")
             settle(fd, file)
             self._received += size
             self._objects.keep(file, parent)

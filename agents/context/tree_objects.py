@@ -69,7 +69,7 @@ def parse(data: bytes) -> Folder:
 def digest(value: object) -> str:
     """Return `value` as a digest, 64 hex digits. Raises AgentError `bad_request` where it is not one."""
     if not isinstance(value, str) or not _DIGEST.match(value):
-        raise AgentError("bad_request", f"refused in the context: {value!a} is no digest")
+        raise AgentError("bad_request", f"refused in the context: {value!a} is not a digest")
     return value
 
 
@@ -94,7 +94,9 @@ def number(value: object, least: int, below: int) -> int:
     """Return `value` as an integer from `least` to `below` - 1. Raises AgentError `bad_request` where it is not one."""
     # In Python bool is a subclass of int: JSON's true must not pass as a number.
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < below:
-        raise AgentError("bad_request", f"refused in the context: {value!a} is no number from {least} to {below - 1}")
+        raise AgentError(
+            "bad_request", f"refused in the context: {value!a} is not a number from {least} to {below - 1}"
+        )
     return value
 
 
@@ -116,17 +118,17 @@ def _name(value: object) -> bytes:
 def _target(name: object, value: object) -> bytes:
     target = _bytes(value)
     if not 0 < len(target) <= _MAX_TARGET_BYTES:
-        raise unsafe(name, f"is a link to {len(target)} bytes")
+        raise unsafe(name, f"is a link with a target of {len(target)} bytes")
     return target
 
 
 def _bytes(value: object) -> bytes:
     if not isinstance(value, str):
-        raise unsafe(value, "is no file name")
+        raise unsafe(value, "is not a file name")
     try:
         name = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise unsafe(value, "is no file name") from error
+        raise unsafe(value, "is not a file name") from error
     if b"\0" in name:
         raise unsafe(value, "has a NUL in its name")
     return name

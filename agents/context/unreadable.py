@@ -44,6 +44,6 @@ def refusal(entries: Sequence[tuple[bytes, int]]) -> AgentError:
     return AgentError(
         "unreadable",
         f"{', '.join(named)}{others} of the context cannot be opened by {login.user()}, the login there, and would "
-        "reach the build empty. Where you build, chmod u+r it (u+rx a folder) or name it in .dockerignore, and build "
-        "again; or let root log in there",
+        "be empty in the build. On your machine, chmod u+r it (u+rx a folder) or name it in .dockerignore, and build "
+        "again; or log in there as root",
     )

@@ -83,11 +83,11 @@ def naming(name: bytes) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise unsafe(readable(name), "is there twice") from error
+        raise unsafe(readable(name), "occurs twice") from error
     except OSError as error:
         if error.errno not in _UNFIT:
             raise
-        raise unsafe(readable(name), f"cannot be on this disk: {error.strerror}") from error
+        raise unsafe(readable(name), f"cannot be written to this disk: {error.strerror}") from error
 
 
 def new_file(parent: int, name: bytes) -> int:

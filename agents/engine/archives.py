@@ -45,7 +45,7 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int
         raise shortage(engine, error.message) or error from error
     if not tail.endswith(_TAR_END):
         # The engine appends an error during the export to the archive as JSON, and ends the response normally.
-        failure = _last_word(tail) or f"the engine ended the archive of {spec.image} in its middle"
+        failure = _last_word(tail) or f"the engine ended the archive of {spec.image} early"
         raise shortage(engine, failure) or AgentError("engine", failure, reason="refused")
     return size
 
@@ -81,7 +81,7 @@ def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
     still_missing = _lacking(engine, spec)
     if still_missing:
         # The engine reports no error for a truncated load, nor for an archive of other images.
-        raise AgentError("engine", f"the engine loaded an archive and does not have {still_missing[0]}", reason="down")
+        raise AgentError("engine", f"the engine loaded an archive, but does not have {still_missing[0]}", reason="down")
     return {"loaded": len(missing), "kept": len(spec.bases) - len(missing)}
 
 

@@ -61,7 +61,7 @@ class ApiBuild:
                 return str(message["errorDetail"].get("message") or message.get("error") or "the build failed")
         if not built:
             # The connection of a killed engine ends without an error: only `moby.image.id` proves success.
-            raise AgentError("engine", "the engine closed the build's connection before its end", reason="down")
+            raise AgentError("engine", "the engine closed the connection before the build ended", reason="down")
         return ""
 
 

@@ -144,7 +144,7 @@ def _denied(path: str) -> str:
 
 
 def _odd(path: str, what: str) -> AgentError:
-    return AgentError("engine", f"what listens at {path} {what}", reason="odd")
+    return AgentError("engine", f"the service at {path} {what}", reason="odd")
 
 
 def _listens(path: str) -> bool:

@@ -107,7 +107,7 @@ class EngineBuild:
     def _built(self) -> dict[str, Any]:
         image = images.inspect(self._engine, self._spec.image)
         if image is None:
-            message = f"the engine says it built {self._spec.image}, and does not have it"
+            message = f"the engine reported a build of {self._spec.image}, but does not have it"
             return {"state": "LOST", "code": "engine", "message": message}
         return {
             "state": "BUILT",
@@ -130,7 +130,7 @@ class EngineBuild:
 
     def _missing_base(self) -> str:
         names = [base.name for base in self._spec.bases if images.inspect(self._engine, base.name) is None]
-        return f"the held base {names[0]} is not there any more" if names else ""
+        return f"the held base image {names[0]} is no longer there" if names else ""
 
 
 def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> BuildClient:
@@ -140,5 +140,5 @@ def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket)
     program = find_cli(spec.engine, os.environ, version.get("MinAPIVersion", ""), version.get("ApiVersion", ""))
     if program is None:
         needed = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
-        raise AgentError("engine", f"{needed} is not on this host any more")
+        raise AgentError("engine", f"{needed} is no longer on this host")
     return CliBuild(spec, folder, log, program, environment(folder, engine.path, os.environ))

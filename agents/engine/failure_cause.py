@@ -43,9 +43,9 @@ def classify_failure(said: str, log: str, evidence: Evidence, *, foreign: bool) 
     if full:
         return Fault("LOST", "disk", full)
     if evidence.oom_kills and (evidence.engine_died or _KILLED.search(f"{said}\n{log}")):
-        return Fault("LOST", "memory", f"the kernel killed a process for want of memory: {said}")
+        return Fault("LOST", "memory", f"the kernel killed a process because memory ran out: {said}")
     if evidence.engine_died or _ENGINE_GONE.search(said):
-        return Fault("LOST", "engine", f"the engine went away during the build: {said}")
+        return Fault("LOST", "engine", f"the engine stopped during the build: {said}")
     crash = _QEMU.search(log) if foreign else None
     if crash:
         return Fault("LOST", "emulator", f"{crash[0].strip()}: {said}")

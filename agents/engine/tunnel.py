@@ -44,10 +44,10 @@ def broken(port: int, said: str) -> AgentError | None:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        return AgentError("tunnel", f"the tunnel on port {port} is not there: {error}")
+        return AgentError("tunnel", f"the tunnel on port {port} cannot be reached: {error}")
     refused = _CONNECTION_REFUSED.search(said)
     if refused is not None and int(refused[1]) == port:
-        message = f"the engine has another loopback: it finds nobody on port {port}, where the tunnel is"
+        message = f"the engine has another loopback interface: nothing listens on its port {port}, where the tunnel is"
         return AgentError("loopback", message)
     # The tunnel may have broken and reconnected since.
     return AgentError("tunnel", said) if _CONNECTION_LOST.search(said) else None

@@ -87,7 +87,7 @@ def _verdict(folder: Path, known: process.Process) -> dict[str, Any]:
         return {"state": "CANCELLED", **measures}
     if known.boot_id != state.boot_id():
         return {"state": "LOST", "code": "reboot", "message": "the host was restarted during the build", **measures}
-    message = f"the build's process {known.pid} is gone without a result"
+    message = f"the build's process {known.pid} ended without a result"
     return {"state": "LOST", "code": "vanished", "message": message, **measures}
 
 

@@ -72,5 +72,5 @@ def _reason(error: AgentError, environ: Mapping[str, str]) -> tuple[str, str]:
     reason = str(error.detail.get("reason", ""))
     places = os.pathsep.join((environ.get("PATH", ""), _DAEMON_PATHS))
     if reason == "absent" and shutil.which("dockerd", path=places) is not None:
-        return "down", "the container engine is installed, and is not running"
+        return "down", "the container engine is installed, but is not running"
     return (reason if reason in _REASONS else "odd"), error.message

@@ -52,7 +52,7 @@ def _hung(environ: Mapping[str, str]) -> dict[str, Any]:
         path = find_socket(environ)
     except AgentError as error:
         return probe_engine.no_answer("", "odd", error.message)
-    message = f"the engine at {path} accepts connections and does not answer"
+    message = f"the engine at {path} accepts connections, but does not answer"
     return probe_engine.no_answer(path, "down", message)
 
 

@@ -60,7 +60,7 @@ def purge_all(where: Places, mark: str) -> dict[str, Any]:
         raise AgentError("bad_request", f"mark is {mark!r}, expected {_MARK.pattern}")
     count = sum(map(_forget_jobs, where.states))
     engine = _engine()
-    kept = [f"what the engine holds for {count} jobs: it does not run"] if count and engine is None else []
+    kept = [f"what the engine holds for {count} jobs: the engine is not running"] if count and engine is None else []
     names: list[str] = []
     files: list[str] = []
     if engine is not None:

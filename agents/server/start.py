@@ -81,10 +81,10 @@ def _read(answer: int) -> bytes | None:
 
 def _judge(folder: Path, reply: bytes | None) -> None:
     if reply is None:
-        raise AgentError("internal", f"the job's process said nothing for {_REPORT_TIMEOUT_S:.0f} s")
+        raise AgentError("internal", f"the job's process reported nothing for {_REPORT_TIMEOUT_S:.0f} s")
     if not reply:
         lines = (folder / TRACE).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise AgentError("internal", f"the job's process died at once: {lines[-1] if lines else 'without a word'}")
+        raise AgentError("internal", f"the job's process died at once: {lines[-1] if lines else 'without output'}")
     failure = json.loads(reply)
     if failure:
         raise AgentError(failure["code"], failure["message"])

@@ -171,7 +171,7 @@ def test_few_objects_cannot_stand_for_endless_folders(tmp_path: Path):
 
     refused = refuse(tmp_path, there.folder(*entries), 1000, there)
 
-    assert "more than the 1000 entries" in refused.message
+    assert "more than the 1000 announced entries" in refused.message
 
 
 def test_all_entries_that_were_said_come(tmp_path: Path):

@@ -205,7 +205,7 @@ async def test_a_host_that_gets_other_content_says_so(tmp_path: Path):
     (tmp_path / "tree/f").write_text("before")
     async with agent() as client:
         await ready(client, "a-1")
-        with pytest.raises(UsageError, match="'f' is not as it was offered") as changed:
+        with pytest.raises(UsageError, match="'f' differs from the offer") as changed:
             await client.send_context("a-1", Lying(await offered(tmp_path / "tree"), b"behind"), nothing)
     assert (changed.value.code, "dockerignore" in changed.value.hint) == ("context_changed", True)
 

@@ -63,7 +63,7 @@ def test_from_a_password_to_an_entry(home: Home, own_board: OwnBoard, shell: str
         at.answer("Password of pi@", PASSWORD)
         at.expect("installed the key ~/.ssh/id_ed25519")
         assert at.end() == 5, at.shown  # no engine yet
-    assert "pi5: the container engine is installed, and is not running" in at.shown
+    assert "pi5: the container engine is installed, but is not running" in at.shown
     assert "hint: sudo systemctl start docker" in at.shown
     assert PASSWORD not in at.shown
     made = load(inventory(home)).host("pi5")
