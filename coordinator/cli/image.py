@@ -23,7 +23,7 @@ def command() -> None:
 @click.option("-i", "--inventory", metavar="FILE", help="Inventory with registry settings. (env: ARCHLOOM_INVENTORY)")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def inspect_command(ref: str, inventory: str | None, *, as_json: bool) -> None:
-    """Show the index of REF, its platforms, and which entry each platform resolves to."""
+    """Show the index of REF, and which entry each platform gets."""
     env = read_environment()
     inspected = asyncio.run(inspect(references.parse(ref), open_inventory(inventory, env), env))
     if as_json:

@@ -82,7 +82,7 @@ def _names_its_login_once(host: Board | Emulator) -> None:
 
 
 class Defaults(BaseModel):
-    """What every host has unless its own entry says otherwise."""
+    """Defaults for every host; its entry overrides them."""
 
     model_config = _CONFIG
 
@@ -177,7 +177,7 @@ class Emulator(BaseModel):
 
 
 class Registry(BaseModel):
-    """How to reach one registry. Without an entry: https, and http for loopback alone."""
+    """How to reach one registry. Without an entry: https, and plain http only for loopback."""
 
     model_config = _CONFIG
 
@@ -205,7 +205,7 @@ _OrEmpty = BeforeValidator(parsers.or_empty)
 
 
 class InventoryDocument(BaseModel):
-    """Hosts and registries archloom may use. Keys that begin with `x-` are yours: a place for anchors."""
+    """Hosts and registries archloom may use. Keys that begin with `x-` are ignored: a place for YAML anchors."""
 
     model_config = ConfigDict(
         **_CONFIG, title="archloom inventory", json_schema_extra={"patternProperties": {"^x-": True}}

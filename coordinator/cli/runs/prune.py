@@ -36,7 +36,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: str | None)
     "--older-than",
     callback=_seconds,
     metavar="AGE",
-    help=f"Delete runs that ended longer ago. Default: {_DEFAULT_AGE}.",
+    help=f"Delete runs that ended more than AGE ago. Default: {_DEFAULT_AGE}.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
