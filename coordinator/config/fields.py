@@ -82,7 +82,7 @@ Uses = Annotated[
     list[_Use] | None,
     BeforeValidator(parsers.several),
     _schema("array", items={"type": "string", "enum": list(inventory.Use)}, minItems=1),
-    Field(description="build images, run them for a test, or both. Default: decided from its memory and engine."),
+    Field(description="build images, run them for a test, or both. Default: decided by its memory and free disk."),
 ]
 ConnectTimeout = Annotated[
     float | None,
