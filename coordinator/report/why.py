@@ -90,7 +90,7 @@ def _heads(comparison: RunComparison) -> list[str]:
     heads = [f"run {comparison.run.id}: {tags}: {_ended(comparison.run, comparison.status, comparison.seconds)}"]
     if comparison.before and comparison.before_status:
         ended = _ended(comparison.before, comparison.before_status, comparison.before_seconds)
-        heads.append(f"before it run {comparison.before.id}: {ended}")
+        heads.append(f"previous run {comparison.before.id}: {ended}")
     return heads
 
 

@@ -54,5 +54,5 @@ def open_store_if_usable(env: Environment, emit: Emit) -> Iterator[Store | None]
         try:
             store = stack.enter_context(open_store(env))
         except ArchloomError as error:
-            emit(Notice(f"nothing is remembered of the hosts: {error.message}"))
+            emit(Notice(f"no facts of the hosts are cached: {error.message}"))
         yield store

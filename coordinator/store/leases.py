@@ -61,7 +61,8 @@ class Leases:
             silent = f"{max(0.0, now - lease.beat_at):.0f} s"
             if not lease.is_stale(now, self._is_alive(lease.driver)):
                 raise DrivenElsewhereError(
-                    f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), heard of {silent} ago",
+                    f"run {run.id} is driven by {lease.driver.holder} (pid {lease.driver.pid}), "
+                    f"last heard of {silent} ago",
                     hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
                     code="held",
                 )
