@@ -78,9 +78,9 @@ def normalise(os: str, architecture: str, variant: str = "") -> Platform:
     os = "darwin" if os == "macos" else os
     architecture = _ARCH_ALIASES.get(architecture, architecture)
     architecture, variant = _ALIASES_WITH_VARIANT.get(architecture, (architecture, variant))
+    variant = re.sub(r"(\.0)+\Z", "", variant)
     if re.fullmatch(r"\d+(\.\d+)?", variant):
         variant = f"v{variant}"
-    variant = re.sub(r"(\.0)+\Z", "", variant)
     default = _DEFAULT_VARIANT.get(architecture, "")
     if architecture == "arm":
         # Clients read bare `arm` as v7, so a 32-bit Arm platform always names its variant.
