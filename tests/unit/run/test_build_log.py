@@ -125,6 +125,29 @@ def test_the_first_error_is_the_one_that_counts():
     assert reader.failing_step == "b"
 
 
+def test_a_step_that_begins_again_begins_with_no_output():
+    """BuildKit gives a step that it runs again the same number."""
+    for end in ("DONE 0.2s", "CANCELED"):
+        reader = read(f"#1 [1/1] RUN x\n#1 0.1 old\n#1 {end}\n#1 [1/1] RUN x\n#1 0.1 new\n#1 ERROR: no\n")
+
+        assert reader.tail == ("new",)
+
+
+def test_a_line_outside_any_step_belongs_to_none():
+    (line,) = StepReader().feed("------\n")
+
+    assert (line.kind, line.step, line.number, line.seconds) == (LineKind.OTHER, "", 0, None)
+    assert (line.index, line.total) == (0, 0)
+
+
+def test_a_carriage_return_at_a_lines_end_is_no_part_of_it():
+    """Also at the end of a log that stops without a line end."""
+    reader = StepReader()
+
+    assert [line.text for line in reader.feed("#1 a\r\n#1 0.1 b\r")] == ["#1 a"]
+    assert [line.text for line in reader.end()] == ["#1 0.1 b"]
+
+
 def test_twenty_lines_are_kept():
     """However much a step wrote, the last twenty are what is told."""
     output = "".join(f"#1 0.1 line {number}\n" for number in range(50))

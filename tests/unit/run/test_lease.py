@@ -29,6 +29,11 @@ def test_a_late_beat_is_no_death(beat_at, silent):
     assert not lease(beat_at).is_stale(beat_at + silent * 0.999, None)
 
 
+def test_the_limit_itself_is_no_death():
+    assert not lease(0.0).is_stale(STALE_S, None)
+    assert not lease(STALE_S).is_stale(0.0, None)
+
+
 @given(TIMES, st.floats(STALE_S + 1.0, 1e9))
 def test_silence_is_death_where_nobody_can_look(beat_at, silent):
     """Also before the last beat: a board without a clock of its own starts in the past, and waits for nobody."""

@@ -74,7 +74,14 @@ def test_the_latest_stay(runs, keep):
     assert len(gone) == max(0, len(ended) - keep)
     assert all(one.finished_at is not None for one in gone)
     stay = [one for one in ended if one not in gone]
-    assert all(one.created_at <= other.created_at for one in gone for other in stay)
+    assert all((one.created_at, one.id) < (other.created_at, other.id) for one in gone for other in stay)
+    assert list(gone) == sorted(gone, key=lambda one: (one.created_at, one.id))
+
+
+def test_runs_that_began_together_go_in_the_order_of_their_ids():
+    runs = [run(name, 1.0, 100.0) for name in "cab"]
+
+    assert [one.id for one in too_many(runs, 1)] == ["a", "b"]
 
 
 @given(RUNS, st.floats(100, 200))

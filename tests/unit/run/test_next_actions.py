@@ -140,6 +140,16 @@ def test_a_run_is_published_only_with_every_job_verified(ends):
     assert next_actions(run) == (SettleTarget(TargetEvent.COMPLETE if whole else TargetEvent.GIVE_UP),)
 
 
+@pytest.mark.parametrize("state", [state for state in TargetState if state is not TargetState.OPEN])
+def test_a_target_is_published_until_it_has_ended(state):
+    """Also one whose index or first tag was written before the coordinator stopped."""
+    run = fresh(2)
+    jobs = tuple(replace(job, state=JobState.VERIFIED) for job in run.jobs)
+
+    over = states.ended(state)
+    assert next_actions(replace(run, jobs=jobs, target_state=state)) == (() if over else (Publish(),))
+
+
 @given(st.data(), st.integers(1, 4))
 def test_every_run_ends_and_is_published_only_whole(data, count):
     """Whatever happens, the run comes to an end; the tag is touched only when every job is verified."""
@@ -245,6 +255,20 @@ def test_fail_fast_cancels_what_a_host_still_works_on(state, action):
 
     assert next_actions(run) == (action(run.job(1).attempts[0].id),)
     assert run.why_stopped == "linux/amd64 lost (--fail-fast)"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_latest_attempt_is_the_one_that_goes_on(stopped):
+    """What was lost before it asks for nothing."""
+    run = replace(fresh(2), request={"fail_fast": stopped})
+    run = with_job(run, replace(run.job(0), state=JobState.LOST))
+    for number in (1, 2):
+        run = one_step(run, Assign(1), lambda options: options[0])
+        if number == 1:
+            run = with_attempt(run, replace(run.job(1).attempts[0], state=AttemptState.LOST, code="reboot"))
+            run = with_job(run, replace(run.job(1), state=JobState.PENDING))
+
+    assert next_actions(run) == ((Cancel if stopped else Send)(run.job(1).attempts[1].id),)
 
 
 def test_the_cause_of_a_stop_speaks_for_the_run():

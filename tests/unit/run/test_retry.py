@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.domain.run.retry import Verdict, leaves_as_archive, pushed_again, verdict
+from coordinator.domain.run.retry import Verdict, leaves_as_archive, push_cause, pushed_again, verdict
 
 
 @pytest.mark.parametrize("code", ["tunnel", "engine", "push", "cut"])
@@ -55,3 +55,26 @@ def test_a_host_without_a_tunnel_has_no_other_way():
 def test_what_is_not_there_is_not_pushed_again():
     """The image has been pruned: it is built again."""
     assert not pushed_again("not_built", 1, tunnel=True)
+
+
+def test_the_latest_loss_decides():
+    """What was lost before counts only where it was the same."""
+    assert verdict(["disk", "connection"]) is Verdict.AGAIN
+    assert verdict(["connection", "disk"]) is Verdict.ELSEWHERE
+    assert verdict(["connection", "registry"]) is Verdict.ENOUGH
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("not_built", "not_built"),
+        ("registry", "registry"),
+        ("tunnel", "push"),
+        ("disk", "push"),
+        ("melted", "push"),
+        ("", "push"),
+    ],
+)
+def test_a_push_that_is_given_up_ends_the_attempt_with_a_cause(code, cause):
+    """Its own where another host would end the same way or the image is gone; else that of the push."""
+    assert push_cause(code) == cause
