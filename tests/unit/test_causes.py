@@ -27,11 +27,31 @@ def test_every_cause_has_a_rule():
     assert set(RULES) == set(Cause)
 
 
+def test_what_follows_from_each_cause():
+    """Golden: which hosts may take the next attempt, the exit code, what has to be fixed, and what holds besides."""
+    flags = ("may_return", "no_tunnel", "archive_helps")
+    lines = [
+        " | ".join(
+            [
+                f"{cause:13}",
+                f"{rule(cause).retry:14}",
+                str(rule(cause).exit_code.value),
+                f"{rule(cause).fault:12}",
+                " ".join(flag for flag in flags if getattr(rule(cause), flag)),
+            ]
+        ).rstrip()
+        for cause in Cause
+    ]
+
+    assert "\n".join(lines) + "\n" == (CASES / "causes.txt").read_text()
+
+
 def test_a_text_that_nobody_knows_gets_the_default_rule():
     """A row of a newer or an older archloom: lost, and tried elsewhere."""
     unknown = rule("melted")
 
     assert (unknown.retry, unknown.exit_code) == (Retry.OTHER_HOST, Exit.LOST)
+    assert (unknown.may_return, unknown.no_tunnel, unknown.archive_helps) == (False, False, True)
 
 
 @pytest.mark.parametrize("package", ["farm", "run", "domain/run", "domain/placement"])
