@@ -128,7 +128,6 @@ def plan(
         _outcomes(job, hosts, found, emulate, (pins[p],) if (p := job.platform) in pins else on) for job in wanted
     ]
     load = _Load(slots or {}, Counter())
-    order = {host.name: (_has_large_pages(found.get(host.name)), place) for place, host in enumerate(hosts)}
     placements: dict[int, Placement] = {}
     able = [[Candidate(choice.host, choice.mode) for choice in _choices(each)] for each in outcomes]
     jobs = demand(able)
@@ -136,7 +135,12 @@ def plan(
     for index in sorted(range(len(wanted)), key=lambda index: len(best_hosts(able[index]))):
         choices = sorted(
             _choices(outcomes[index]),
-            key=lambda choice: (_RANK[choice.mode], load.of(choice.host), jobs[choice.host], order[choice.host]),
+            key=lambda choice: (
+                _RANK[choice.mode],
+                load.of(choice.host),
+                jobs[choice.host],
+                _has_large_pages(found.get(choice.host)),
+            ),
         )
         if choices:
             load.busy[choices[0].host] += 1

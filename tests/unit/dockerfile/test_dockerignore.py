@@ -76,6 +76,30 @@ def test_nothing_comes_back_where_no_visit_is_asked_for(text: str, path: str):
     assert above.ignored == matcher.ignores(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "folder", "may"),
+    [
+        ("*\n!a/b", "a", True),
+        ("*\n!a/b/c", "a/b", True),
+        ("*\n!a/b", "a/b", True),
+        ("*\n!a/b/**", "a", True),
+        ("*\n!a/b/*", "a/b", True),
+        ("*\n!**/b", "x", True),
+        ("*\n!c\n!a*", "x", True),
+        ("*\n!a/b", "b", False),
+        ("*\n!ab/c", "a", False),
+        ("*\n!a/bc", "a/b", False),
+        ("*\n!a", "a/b", False),
+        ("a\na/b", "a", False),
+        ("a\n*/b", "a", False),
+        ("*", "a", False),
+    ],
+)
+def test_an_ignored_folder_is_visited_only_for_an_exception_below_it(text, folder, may):
+    """A walk that visited `node_modules` for nothing would take minutes."""
+    assert compile_ignore(text).may_reinclude(folder) is may
+
+
 @given(st.text(max_size=40), st.text(min_size=1, max_size=20))
 def test_any_text_is_read_or_refused(text: str, path: str):
     """No pattern and no name crashes the matcher, and Python's own warnings about brackets do not come up."""

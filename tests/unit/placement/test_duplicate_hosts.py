@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 
-from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.hosts.problems import Severity
+from coordinator.domain.hosts.inventory import Inventory, Kind
+from coordinator.domain.hosts.problems import SAME_MACHINE, Severity
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
 from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
@@ -108,3 +109,44 @@ def test_a_host_that_takes_every_job_is_in_no_line(farm, platforms):
     for one in hosts:
         if all(one.name in {choice.host for choice in placement.choices} for placement in made.placements):
             assert not any(line.startswith(f"{one.name} ") for line in lines)
+
+
+def test_an_emulator_runs_what_it_emulates_and_a_board_does_not():
+    """Also in what the inventory says of it; other problems are kept."""
+    seen = replace(found("beast", "amd64-qemu-user-static"), problems=found("a", "pi3-32bit").problems)
+    emulator = host("beast", Kind.EMULATOR, platforms=(ARM64,))
+
+    assert with_pins(emulator, seen) == seen
+    judged = with_pins(replace(emulator, kind=Kind.BOARD), seen)
+    assert judged.problems[:-1] == seen.problems
+    assert judged.problems[-1].code == "pins"
+
+
+def test_an_entry_that_does_not_answer_hides_no_twin():
+    """Whatever its place in the inventory; the other problems of the twin are kept."""
+    seen = {"pi4": Unreachable("off"), "pi4b": found("pi4b", "pi4"), "pi5": found("pi5", "clock-a-year-back")}
+    seen["pi5"] = replace(seen["pi5"], engine=seen["pi4b"].engine)
+
+    judged = mark_duplicates(FARM, seen, dict.fromkeys(seen, "m1 b1"))
+
+    assert (judged["pi4"], judged["pi4b"]) == (seen["pi4"], seen["pi4b"])
+    assert judged["pi5"].problems[0].code == SAME_MACHINE
+    assert judged["pi5"].problems[1:] == seen["pi5"].problems
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_shown", "has_more"),
+    [
+        (Unreachable("off", "switch it on"), True, False),
+        (Unreachable("no agent", "see why", alive=True), True, True),
+        (Unreachable("no agent", alive=True), True, False),
+        (found("pi4", "engine-down"), True, True),
+        (found("pi4", "pi2"), False, False),
+    ],
+)
+def test_a_host_that_might_have_built_it_has_a_line(seen, is_shown, has_more):
+    """It names the command that says more, where there is more to say."""
+    lines = skipped_lines(plan([Wanted(platform=ARM64)], [PI4], {"pi4": seen}))
+
+    assert len(lines) == is_shown
+    assert any("archloom boards pi4" in line for line in lines) is has_more

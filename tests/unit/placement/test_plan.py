@@ -251,3 +251,81 @@ def test_a_host_that_was_not_probed_is_as_good_as_off():
     made = plan([Wanted(platform=ARM64)], [host("pi5")], {})
 
     assert made.placements[0].rejections[0].reason == "it has not answered"
+
+
+def test_what_a_program_reads_of_a_plan():
+    """The keys of `--json`: the host that builds, the others that could, and those that do not, by their codes."""
+    hosts = [host("pi4"), host("pi5"), host("pi2"), host("beast", Kind.EMULATOR)]
+    seen = {"pi4": found("pi4", "pi4"), "pi5": found("pi5", "pi4"), "pi2": found("pi2", "pi2")}
+    seen["beast"] = found("beast", "amd64-qemu-user-static")
+    made = plan([Wanted(platform=ARM64), Wanted(platform=parse("linux/loong64"))], hosts, seen)
+    (arm64, loong) = made.placements
+
+    told = json.loads(json.dumps(made.to_json()))
+
+    assert told == {
+        "jobs": [
+            {
+                "platform": "linux/arm64",
+                "builds": {"host": "pi4", "mode": "native", "engine": "buildx", "reason": arm64.choices[0].reason},
+                "could": [
+                    {"host": "pi5", "mode": "native", "engine": "buildx", "reason": arm64.choices[1].reason},
+                    {"host": "beast", "mode": "emulated", "engine": "docker", "reason": arm64.choices[2].reason},
+                ],
+                "rejected": [
+                    {"host": "pi2", "code": "platform", "reason": arm64.rejections[0].reason, "hint": ""},
+                ],
+            },
+            {
+                "platform": "linux/loong64",
+                "builds": None,
+                "could": [],
+                "rejected": [
+                    {"host": one.host, "code": "platform", "reason": one.reason, "hint": one.hint}
+                    for one in loong.rejections
+                ],
+            },
+        ]
+    }
+    assert loong.rejections[3].hint
+    assert [row.verdict for row in made.rows] == ["builds", "could", "could", "no", "no", "no", "no", "no"]
+
+
+def test_how_a_host_builds_a_platform_is_found_or_is_an_error():
+    """Each platform has its own choice; a host that does not build it has none."""
+    hosts = [host("pi4"), host("beast", Kind.EMULATOR)]
+    seen = {"pi4": found("pi4", "pi4"), "beast": found("beast", "amd64-qemu-user-static")}
+    made = plan([Wanted(platform=ARM64), Wanted(platform=parse("linux/amd64"))], hosts, seen)
+
+    assert made.choice(ARM64, "beast").mode is Mode.EMULATED
+    assert made.choice(parse("linux/amd64"), "beast").mode is Mode.NATIVE
+    with pytest.raises(KeyError):
+        made.choice(parse("linux/amd64"), "pi4")
+
+
+def test_a_platform_cannot_be_given_to_an_unknown_host():
+    with pytest.raises(UsageError) as caught:
+        plan([Wanted(platform=ARM64)], [host("pi5")], {}, pinned={ARM64: "beast"})
+
+    assert caught.value.code == "host"
+    assert "pi5" in caught.value.hint
+
+
+def test_a_host_without_slots_is_planned_like_one_with_one():
+    """It may get some later: the plan is of what can be done."""
+    hosts = [host("a"), host("b")]
+    seen = {name: found(name, "pi4") for name in ("a", "b")}
+
+    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen, slots={"a": 0})
+
+    assert [one.choices[0].host for one in made.placements] == ["a", "b"]
+
+
+def test_a_plan_without_a_host_names_those_that_the_user_does_not_know_of():
+    """Hosts that --on leaves out are no news."""
+    complaint = plan([Wanted(platform=ARM64)], [host("pi2"), host("pi4")], {"pi2": found("pi2", "pi2")}, on=("pi2",))
+
+    error = complaint.complaint()
+    assert error.code == "no_host"
+    assert "pi2: " in error.message
+    assert "pi4" not in error.message

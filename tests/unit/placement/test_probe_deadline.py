@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import inf
 
 from hypothesis import given
@@ -15,6 +16,7 @@ from coordinator.domain.placement.eligibility import Unreachable, Wanted
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.probe_deadline import (
     ProbePriority,
+    naming_kind,
     priorities_to_name,
     probe_deadline,
     probe_priorities,
@@ -150,6 +152,50 @@ def test_without_platforms_every_board_that_may_add_one_is_needed():
         "beast": ProbePriority.NONE,
     }
     assert priorities_to_name(hosts, {"a": Unreachable("off")}, known)["b"] is ProbePriority.ONLY
+
+
+def test_emulators_name_the_platforms_only_where_there_is_no_board():
+    board, emulator = host("pi"), host("beast", Kind.EMULATOR)
+
+    assert naming_kind([emulator, board]) is Kind.BOARD
+    assert naming_kind([emulator]) is Kind.EMULATOR
+
+
+def test_a_host_is_needed_for_what_it_could_do_before_its_trouble():
+    """A full disk may have been cleared; a platform that it emulates will not become its own."""
+    hosts = [host("pi"), host("beast", Kind.EMULATOR)]
+    answered = {"beast": found("beast", "amd64-qemu-user-static")}
+    full = replace(found("pi", "pi4"), disk_free=0)
+
+    judged = probe_priorities(jobs(ARM64), hosts, answered, {"pi": full}, HostSelection(), {"beast": 4})
+    other = probe_priorities(
+        jobs(ARM64), hosts, answered, {"pi": found("pi", "amd64-qemu-user-static")}, HostSelection(), {}
+    )
+
+    assert judged == {"pi": ProbePriority.MODE}
+    assert other == {"pi": ProbePriority.NONE}
+
+
+def test_a_host_is_full_with_more_jobs_than_slots_and_has_one_slot_by_default():
+    hosts = [host("a"), host("b")]
+    answered, known = {"a": found("a", "pi4")}, {"b": found("b", "pi4")}
+
+    assert probe_priorities(jobs(ARM64, ARMV7), hosts, answered, known, HostSelection(), {}) == {
+        "b": ProbePriority.ROOM
+    }
+    assert probe_priorities(jobs(ARM64), hosts, answered, known, HostSelection(), {}) == {"b": ProbePriority.SPARE}
+
+
+def test_what_is_full_is_judged_by_the_host_that_builds():
+    """Not by the last that could."""
+    hosts = [host("a"), host("b"), host("c")]
+    answered = {"a": found("a", "pi4"), "b": found("b", "pi4")}
+
+    judged = probe_priorities(
+        jobs(ARM64, ARMV7), hosts, answered, {"c": found("c", "pi4")}, HostSelection(), {"a": 1, "b": 1}
+    )
+
+    assert judged == {"c": ProbePriority.SPARE}
 
 
 def test_how_long_each_need_is_waited_for():

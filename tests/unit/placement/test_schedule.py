@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.schedule import Assignment, Candidate, assign, unassignable
+from coordinator.domain.placement.schedule import Assignment, Candidate, assign, best_hosts, demand, unassignable
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
@@ -126,3 +126,50 @@ def test_no_host_is_given_more_than_its_slots(data):
     assert all(one.candidate in able[PLATFORMS[one.job_id]] for one in chosen)
     assert all(count <= slots[host] for host, count in Counter(one.candidate.host for one in chosen).items())
     assert chosen == assign(run, able, slots)
+
+
+def test_only_pending_jobs_get_a_host():
+    """Whatever else the run has, in the order of its jobs."""
+    states = [JobState.VERIFIED, JobState.LOST, JobState.SKIPPED, JobState.PENDING]
+    able = {platform: [Candidate("pi5", Mode.NATIVE)] for platform in PLATFORMS}
+
+    chosen = assign(run_of(*(job(n, state=state) for n, state in enumerate(states))), able, {"pi5": 4})
+
+    assert [one.job_id for one in chosen] == [3]
+
+
+def test_a_job_with_two_hosts_waits_for_those_with_one():
+    able = {
+        PLATFORMS[0]: [Candidate("pi4", Mode.NATIVE), Candidate("pi5", Mode.NATIVE)],
+        PLATFORMS[1]: [Candidate("pi4", Mode.NATIVE)],
+        PLATFORMS[2]: [Candidate("pi5", Mode.NATIVE)],
+    }
+
+    chosen = assign(run_of(job(0), job(1), job(2)), able, {"pi4": 1, "pi5": 1})
+
+    assert {one.job_id: one.candidate.host for one in chosen} == {1: "pi4", 2: "pi5"}
+
+
+def test_a_host_without_slots_gets_nothing():
+    able = {PLATFORMS[0]: [Candidate("pi4", Mode.NATIVE), Candidate("pi5", Mode.NATIVE)]}
+
+    assert assign(run_of(job(0)), able, {"pi4": 0}) == ()
+
+
+def test_the_least_busy_host_is_the_one_with_the_largest_share_free():
+    """One job of four slots is less than one of two."""
+    able = {PLATFORMS[2]: [Candidate("pi4", Mode.NATIVE), Candidate("pi5", Mode.NATIVE)]}
+    busy = [job(n, (name, AttemptState.BUILDING), state=JobState.ACTIVE) for n, name in enumerate(("pi4", "pi5"))]
+
+    (chosen,) = assign(run_of(*busy, job(2)), able, {"pi4": 2, "pi5": 4})
+
+    assert chosen.candidate.host == "pi5"
+
+
+def test_a_host_is_in_demand_where_it_is_of_the_best_mode():
+    emulated, native = Candidate("beast", Mode.EMULATED), Candidate("pi5", Mode.NATIVE)
+
+    assert best_hosts([emulated, native]) == ["pi5"]
+    assert best_hosts([emulated]) == ["beast"]
+    assert best_hosts([]) == []
+    assert demand([[native, emulated], [native], [emulated], []]) == {"pi5": 2, "beast": 1}

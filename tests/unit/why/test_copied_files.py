@@ -36,6 +36,27 @@ def takers_of(text: str, **args: str) -> tuple[CopySource, ...]:
 
 
 @pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("COPY --from=build a /x", False),
+        ("COPY --chown=1 a /x", True),
+        ("RUN --mount=target=/w make", True),
+        ("RUN --mount=type=bind,src=a,target=/w make", True),
+        ("RUN --mount=type=bind,src=b,target=/w make", False),
+        ("RUN --mount=type=bind,SOURCE=a,target=/w make", True),
+        ("RUN --mount=from=build,source=a,target=/w make", False),
+        ("RUN --mount=type=cache,source=a,target=/w make", False),
+        ("RUN --network=none make", False),
+    ],
+)
+def test_what_another_stage_or_a_cache_gives_is_not_of_the_context(text, taken):
+    """A bind mount without a source is of the whole context."""
+    found = takers_of(f"FROM x AS build\nFROM y\n{text}\n")
+
+    assert any(taker.takes("a") for taker in found) is taken
+
+
+@pytest.mark.parametrize(
     ("path", "by"),
     [
         ("go.mod", ["COPY go.mod go.sum ./"]),

@@ -1,0 +1,79 @@
+"""Whether a host may build a platform, and the code of the reason why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from coordinator.domain.hosts.inventory import Kind
+from coordinator.domain.hosts.problems import SMALL_MEMORY
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.placement.plan import RejectionReason, Unreachable, Wanted, plan
+from tests.unit.placement.farms import ARM64, ARMV7, found, host
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_no_host_builds_for_another_system_than_linux(kind):
+    """Nor is it worth an emulator: the hint says to leave the platform out."""
+    wanted = Wanted(platform=parse("windows/amd64"))
+    seen = {"beast": found("beast", "amd64-qemu-user-static")}
+
+    (rejection,) = plan([wanted], [host("beast", kind)], seen).placements[0].rejections
+
+    assert rejection.why is RejectionReason.PLATFORM
+    assert "platform" in rejection.hint
+
+
+@pytest.mark.parametrize(("alive", "why"), [(True, RejectionReason.UNUSABLE), (False, RejectionReason.UNREACHABLE)])
+def test_a_host_whose_address_answers_is_not_off(alive, why):
+    (rejection,) = (
+        plan([Wanted(platform=ARM64)], [host("pi")], {"pi": Unreachable("no", "do", alive=alive)})
+        .placements[0]
+        .rejections
+    )
+
+    assert (rejection.why, rejection.reason, rejection.hint, rejection.passes) == (why, "no", "do", True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "platforms", "why"),
+    [
+        ("amd64-qemu-user-static", (), RejectionReason.BOARD),
+        ("amd64-qemu-user-static", (ARM64,), RejectionReason.CONTRADICTED),
+        ("arm64-qemu-arm-registered", (), RejectionReason.BOARD),
+        ("arm64-qemu-arm-registered", (ARMV7,), RejectionReason.BOARD),
+    ],
+)
+def test_a_board_never_emulates(seen, platforms, why):
+    """Where the inventory says that it runs the platform, it is wrong, unless QEMU hides what the CPU could do."""
+    wanted = ARM64 if seen.startswith("amd64") else ARMV7
+    entry = host("board", platforms=platforms)
+
+    (rejection,) = plan([Wanted(platform=wanted)], [entry], {"board": found("board", seen)}).placements[0].rejections
+
+    assert rejection.why is why
+    assert rejection.hint
+
+
+@pytest.mark.parametrize(
+    ("facts", "space", "why"),
+    [
+        ({"memory": SMALL_MEMORY - 1}, 0, RejectionReason.MEMORY),
+        ({"memory": SMALL_MEMORY}, 0, None),
+        ({"memory": 1}, 0, RejectionReason.MEMORY),
+        ({"memory": 0}, 0, None),
+        ({"disk_total": 100, "disk_free": 10}, 0, None),
+        ({"disk_total": 100, "disk_free": 9}, 0, RejectionReason.DISK),
+        ({"disk_total": 100, "disk_free": 30}, 20, None),
+        ({"disk_total": 100, "disk_free": 30}, 21, RejectionReason.DISK),
+        ({"disk_total": 0, "disk_free": 0}, 0, None),
+    ],
+)
+def test_little_memory_and_little_disk_are_no_place_to_build(facts, space, why):
+    """Up to the limit, and what is unknown (0) is enough; naming the host overrides it."""
+    hosts, seen = [host("pi", min_free=0.1)], {"pi": replace(found("pi", "pi4"), **facts)}
+    wanted = [Wanted(platform=ARM64, space=space)]
+
+    assert [one.why for one in plan(wanted, hosts, seen).placements[0].rejections] == ([why] if why else [])
+    assert plan(wanted, hosts, seen, on=("pi",)).complaint() is None
