@@ -141,3 +141,37 @@ def test_a_run_has_not_changed_since_itself(context):
         for change in changes(BEFORE, origin, [AMD64], HOST)
         if isinstance(change, Change)
     )
+
+
+def test_a_link_is_told_by_its_target():
+    """A changed kind by the kinds."""
+    before, now = (
+        ContextEntry(path="link", kind=EntryKind.SYMLINK, mode=0o777, link=link) for link in ("src", "run.sh")
+    )
+    context = (*KEPT.context, before)
+    seen = [
+        changes(
+            with_inputs(replace(BEFORE, kept=replace(KEPT, context=context))),
+            with_inputs(replace(BEFORE, kept=replace(KEPT, context=(*KEPT.context, entry))), context="c2"),
+            [ARM64],
+            HOST,
+        )
+        for entry in (now, replace(before, kind=EntryKind.DIRECTORY, link=""))
+    ]
+
+    assert [[(one.what, one.before, one.now) for one in found if one.kind is ChangeKind.FILE] for found in seen] == [
+        [("link", "src", "run.sh")],
+        [("link", "symlink", "directory")],
+    ]
+
+
+def test_who_takes_a_file_depends_on_the_stage_and_the_arguments_of_the_run():
+    dockerfile = "FROM a AS one\nARG D\nCOPY $D /d\nFROM b AS two\nCOPY run.sh /\n"
+    kept = replace(KEPT, dockerfile=dockerfile)
+    before = replace(with_request(stage="one", build_args={"D": "src"}), kept=kept)
+    context = (*KEPT.context[:3], file("src/main.py", "2"), KEPT.context[4])
+    now = with_inputs(replace(before, kept=replace(kept, context=context)), context="c2")
+
+    (change,) = changes(before, now, [ARM64], HOST)
+
+    assert (change.what, change.copy_sources) == ("src/main.py", ("COPY $D /d",))

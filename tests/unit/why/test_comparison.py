@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.placement.plan import Row
-from coordinator.domain.run.events import AttemptEnded, Notice, Skipped, Waiting
+from coordinator.domain.run.events import AttemptEnded, Notice, RunEnded, Skipped, Waiting
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 from coordinator.domain.run.status import Status
@@ -162,3 +162,14 @@ def test_only_what_is_asked_for_is_told():
     other = replace(JOB, id=2, platform=parse("linux/amd64"))
 
     assert [one.job.platform for one in told(known("7f3a", JOB, other), None).jobs] == [ARM64]
+
+
+def test_a_run_that_goes_on_has_no_duration():
+    """One that is over has the longest of those that are known."""
+    now = known("7f3a", JOB)
+    ended = RunEnded(run="7f3a", exit_code=0, digest="", tags=(), seconds=42.0)
+    goes_on = replace(now, run=replace(now.run, finished_at=None))
+
+    assert told(goes_on, None).seconds is None
+    assert told(now, None).seconds == pytest.approx(21.4)
+    assert told(replace(now, recorded=[(1000.0, ended)]), None).seconds == 42.0

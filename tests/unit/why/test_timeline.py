@@ -8,13 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.platforms import Mode, parse
+from coordinator.domain.run.events import (
+    PUSH_LOST,
+    Assigned,
+    AttemptEnded,
+    Event,
+    Phase,
+    PhaseEnded,
+    Place,
+    RunEnded,
+    StepLine,
+    Waiting,
+)
 from coordinator.domain.why.timeline import Entry, TimelineKind, pair_entries, timeline
 from coordinator.report.rawjson import from_json_line
 from tests.services.paths import CASES
 
 GOLDEN = CASES / "story"
 ARM64 = parse("linux/arm64")
+PI5 = Place(platform=ARM64, host="pi5", mode=Mode.NATIVE)
 NAMES = sorted(path.name for path in GOLDEN.iterdir())
 
 
@@ -58,6 +71,66 @@ def test_a_story_can_be_told_at_any_moment(case, data):
     assert list(entries) == sorted(entries, key=lambda entry: entry.at)
     assert all(entry.seconds is None or entry.seconds >= 0 for entry in entries)
     assert sum(entry.kind is TimelineKind.END for entry in entries) <= 1
+
+
+def at_seconds(*events: Event) -> list[tuple[float, TimelineKind, str, float | None]]:
+    """Event number n at n seconds: the entries without their texts."""
+    return [(one.at, one.kind, one.name, one.seconds) for one in timeline(enumerate(events), ARM64)]
+
+
+def test_a_lost_push_ends_its_phase_and_another_begins():
+    events = [
+        Assigned(PI5, "assigned"),
+        Phase(PI5, "push"),
+        Phase(PI5, "push", "12 %"),
+        Phase(PI5, "push", f"{PUSH_LOST}it broke off"),
+        Phase(PI5, "push", "again"),
+        PhaseEnded(PI5, "push", 1.0),
+    ]
+
+    assert at_seconds(*events) == [
+        (0, TimelineKind.NOTE, "attempt", None),
+        (1, TimelineKind.PHASE, "push", 2.0),
+        (3, TimelineKind.ERROR, "push", None),
+        (4, TimelineKind.PHASE, "push", 1.0),
+    ]
+
+
+def test_what_is_open_when_the_run_ends_ends_with_it():
+    """The wait for a slot, the build and its step; what a next attempt has is its own."""
+    title = "[1/2] RUN make"
+    events = [
+        Assigned(PI5, "assigned"),
+        Phase(PI5, "build"),
+        StepLine(PI5, f"#5 {title}", title),
+        AttemptEnded(place=PI5, state="lost", code="cut", message="", again=True),
+        Assigned(PI5, "assigned"),
+        Waiting(ARM64, "pi5 is held"),
+        RunEnded(run="1", exit_code=5, digest="", tags=()),
+    ]
+
+    assert at_seconds(*events) == [
+        (0, TimelineKind.NOTE, "attempt", None),
+        (1, TimelineKind.PHASE, "build", 2.0),
+        (2, TimelineKind.STEP, "RUN make", 1.0),
+        (3, TimelineKind.ERROR, "attempt", None),
+        (4, TimelineKind.NOTE, "attempt", None),
+        (5, TimelineKind.WAIT, "wait", 1.0),
+    ]
+
+
+def test_a_step_that_goes_on_is_told_without_its_end():
+    """And one that is no instruction of the Dockerfile only once it has taken time."""
+    events = [Assigned(PI5, "assigned"), StepLine(PI5, "#1 [internal] load"), StepLine(PI5, "#2 [2/3] COPY . .")]
+
+    assert at_seconds(*events)[1:] == [(2, TimelineKind.STEP, "COPY . .", None)]
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(0.4, False), (0.5, True)])
+def test_a_quick_step_of_the_builder_is_left_out(seconds, is_told):
+    events = [StepLine(PI5, "#1 exporting"), StepLine(PI5, f"#1 DONE {seconds}s")]
+
+    assert at_seconds(*events) == ([(0, TimelineKind.STEP, "exporting", seconds)] if is_told else [])
 
 
 def entry(kind: TimelineKind, name: str, seconds: float) -> Entry:
