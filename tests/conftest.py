@@ -3,7 +3,12 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.services.fixtures", "tests.services.time_limits", "tests.edges.store.store_bed"]
+pytest_plugins = [
+    "tests.services.fixtures",
+    "tests.services.time_limits",
+    "tests.edges.store.store_bed",
+    "tests.edges.run.step_bed",
+]
 
 # What is ignored or blocked here would be so in every process that a test starts, and a test that sends it would wait
 # for ever. Shells start what is in the background without SIGINT, nohup without SIGHUP.

@@ -1,0 +1,199 @@
+"""A run of two platforms in a real store, with a host and a registry that do what a test says."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.broker.server import Broker
+from coordinator.domain.image.descriptors import Manifest
+from coordinator.domain.image.references import parse
+from coordinator.domain.run.events import Event, Phase
+from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.run.states import AttemptEvent
+from coordinator.domain.targets.request import BuildRequest
+from coordinator.domain.targets.target import Target
+from coordinator.errors import RegistryError
+from coordinator.publish.registry_pool import Registries
+from coordinator.publish.upstream import Upstream
+from coordinator.run.context import AttemptContext, RunContext
+from coordinator.run.inputs.gather import InputsGone
+from coordinator.store.sqlite import Store
+from tests.edges.broker.broker_bed import Known
+from tests.edges.store.store_bed import AMD64, ARM64, OURS, assigned
+
+RUN = "7f3a"
+TAG = "nas.lan:5000/team/app:1"
+BUILDING = (AttemptEvent.SEND, AttemptEvent.SENT)
+BUILT = (*BUILDING, AttemptEvent.BUILT)
+PUSHED = (*BUILT, AttemptEvent.PUSH, AttemptEvent.PUSHED)
+
+
+class FakeClient:
+    """The agent of a host: it writes down what it is asked, and does then what a test has put in `does`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.does: dict[str, Callable[..., None]] = {}
+
+    async def forget(self, name: str) -> None:
+        self._do("forget", name)
+
+    async def cancel(self, name: str) -> None:
+        self._do("cancel", name)
+
+    async def push(
+        self, name: str, port: int, repository: str, tag: str, secret: str, tell: Callable[[int, int], None]
+    ) -> None:
+        assert (port, repository, tag) == (4711, "push", name)
+        self._do("push", name, secret, tell)
+
+    async def image(self, name: str) -> AsyncIterator[bytes]:
+        self._do("image", name)
+        yield b""
+
+    def _do(self, word: str, name: str, *more: object) -> None:
+        self.asked.append((word, name))
+        if word in self.does:
+            self.does[word](*more)
+
+
+class FakeFarm:
+    """One host, reached unless `unreachable` says why not."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client = client
+        self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True)}
+        self.unreachable: Exception | None = None
+
+    def facts_of(self, host: str) -> object:
+        return self.facts[host]
+
+    async def client(self, host: str) -> FakeClient:
+        assert host == "pi5"
+        if self.unreachable is not None:
+            raise self.unreachable
+        return self._client
+
+    reached_again = client
+
+    @asynccontextmanager
+    async def tunnel(self, host: str) -> AsyncIterator[int]:
+        assert host == "pi5"
+        yield 4711
+
+
+class FakeRegistry:
+    """Manifests by digest and by tag, blobs by digest, and every tag that was written."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, Manifest] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.tagged: list[tuple[str, str]] = []
+
+    async def head_manifest(self, repository: str, target: str) -> Manifest | None:
+        assert repository == "team/app"
+        return self.manifests.get(target)
+
+    async def get_manifest(self, repository: str, target: str) -> Manifest:
+        found = await self.head_manifest(repository, target)
+        if found is None:
+            raise RegistryError("it is not there", code="not_found")
+        return found
+
+    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:  # noqa: ARG002
+        assert repository == "team/app"
+        return self.blobs[digest]
+
+    async def put_manifest(self, repository: str, target: str, raw: bytes, media_type: str) -> None:
+        assert repository == "team/app"
+        (manifest,) = {one for one in self.manifests.values() if (one.raw, one.media_type) == (raw, media_type)}
+        self.manifests[target] = manifest
+        self.tagged.append((target, manifest.digest))
+
+
+@dataclass
+class StepBed:
+    """`events` are those that were emitted; `now` is the time by every clock."""
+
+    store: Store
+    run: RunContext
+    client: FakeClient
+    farm: FakeFarm
+    registry: FakeRegistry
+    events: list[Event]
+    clock: list[float] = field(default_factory=lambda: [1000.0])
+
+    def attempt(self, *steps: AttemptEvent, job: int = 0) -> AttemptContext:
+        """A new attempt of the job, after these steps."""
+        made = assigned(self.store, self.store.run(RUN).jobs[job].id, *steps)
+        return self.run.attempt(made.id)
+
+    def job(self, number: int = 0) -> Job:
+        return self.store.run(RUN).jobs[number]
+
+    def ended(self) -> Attempt:
+        """The latest attempt of the first job, as it is stored."""
+        return self.job().attempts[-1]
+
+    def phases(self) -> list[str]:
+        """The texts of the phases that were emitted."""
+        return [event.text for event in self.events if isinstance(event, Phase)]
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Iterator[StepBed]:
+    yield from beds(tmp_path / "state", fail_fast=False)
+
+
+@pytest.fixture
+def hasty_steps(tmp_path: Path) -> Iterator[StepBed]:
+    """With --fail-fast."""
+    yield from beds(tmp_path / "state", fail_fast=True)
+
+
+def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
+    clock, events = [1000.0], []
+    client, registry = FakeClient(), FakeRegistry()
+    farm = FakeFarm(client)
+
+    async def the_registry(name: str) -> FakeRegistry:
+        assert name == "nas.lan:5000"
+        return registry
+
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store(None, lambda: clock[0]))
+        store.create_run(
+            RUN,
+            {"tags": [TAG], "fail_fast": fail_fast},
+            {AMD64: "b" * 64, ARM64: "a" * 64},
+            driver=OURS,
+            inputs={},
+            inventory="",
+        )
+        session = SimpleNamespace(
+            env=SimpleNamespace(clock=lambda: clock[0], state=state),
+            store=store,
+            registries=SimpleNamespace(registry=the_registry),
+            broker=Broker(Upstream(Registries({}, Known()))),
+            farm=farm,
+            emit=events.append,
+        )
+        target = Target(
+            name="default", context="/src", dockerfile="/src/Dockerfile", tags=(parse(TAG),), platforms=(AMD64, ARM64)
+        )
+        run = RunContext(
+            session=session,
+            run_id=RUN,
+            lease=None,
+            request=BuildRequest(target=target, fail_fast=fail_fast),
+            gathered=InputsGone("not needed"),
+            builders={},
+        )
+        yield StepBed(store, run, client, farm, registry, events, clock)

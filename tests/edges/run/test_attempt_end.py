@@ -1,0 +1,177 @@
+"""The end of an attempt: what is committed, what is told, and what is left on the host."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.domain.run.build_log import StepReader
+from coordinator.domain.run.events import AttemptEnded
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetState
+from coordinator.errors import LostError
+from coordinator.run.steps.attempt_end import cancelled, failed, forget, lost
+from coordinator.run.steps.cancel import cancel, cancel_run
+from tests.edges.run.step_bed import BUILDING, PUSHED, RUN, StepBed
+
+NAME = "7f3a-amd64-1"
+LOG = "#1 [1/1] RUN make\n#1 0.1 no such file\n#1 ERROR: exit code: 1\n"
+
+
+def told(bed: StepBed) -> AttemptEnded:
+    (event,) = (event for event in bed.events if isinstance(event, AttemptEnded))
+    return event
+
+
+async def test_a_failed_build_is_stored_told_and_deleted_on_its_host(steps):
+    reader = StepReader()
+    reader.feed(LOG)
+    ctx = steps.attempt(*BUILDING)
+
+    await failed(ctx, "build", "exit code: 1", reader)
+
+    ended = steps.ended()
+    assert (ended.state, ended.code, ended.message) == (AttemptState.FAILED, "build", "exit code: 1")
+    assert told(steps) == AttemptEnded(
+        place=ctx.place,
+        state="failed",
+        code="build",
+        message="exit code: 1",
+        step="[1/1] RUN make",
+        tail=("no such file",),
+        again=False,
+    )
+    assert steps.client.asked == [("forget", NAME)]
+
+
+@pytest.mark.parametrize(
+    ("code", "again", "is_asked"),
+    [
+        ("engine", True, True),
+        ("reboot", True, True),
+        ("connection", True, False),
+        ("unreachable", False, False),
+        ("disk", False, True),
+        ("registry", False, True),
+    ],
+)
+async def test_a_lost_attempt_says_whether_this_host_may_have_the_next(steps, code, again, is_asked):
+    """A host that does not answer is not asked to clean up."""
+    await lost(steps.attempt(*BUILDING), code, "it was lost")
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, code)
+    assert (told(steps).again, told(steps).step, told(steps).tail) == (again, "", ())
+    assert steps.client.asked == ([("forget", NAME)] if is_asked else [])
+
+
+@pytest.mark.parametrize(("code", "again"), [("engine", False), ("emulator", True)])
+async def test_a_second_loss_with_the_same_cause_is_no_hiccup(steps, code, again):
+    await lost(steps.attempt(*BUILDING), "engine", "it was lost")
+    steps.store.move_job(steps.job().id, JobEvent.RETRY)
+    steps.events.clear()
+
+    await lost(steps.attempt(*BUILDING), code, "it was lost")
+
+    assert told(steps).again is again
+
+
+@pytest.mark.parametrize("other", [JobEvent.FAIL, JobEvent.CANCEL])
+async def test_a_run_that_another_job_has_stopped_tries_nothing_again(hasty_steps, other):
+    """With --fail-fast, after a bad end: a cancelled job stops nothing."""
+    ctx, stopper = hasty_steps.attempt(*BUILDING), hasty_steps.attempt(*BUILDING, job=1)
+    hasty_steps.store.move_attempt(stopper.attempt.id, AttemptEvent.CANCEL)
+    hasty_steps.store.move_job(stopper.job.id, other)
+
+    await lost(ctx, "connection", "it was lost")
+
+    assert told(hasty_steps).again is (other is JobEvent.CANCEL)
+
+
+async def test_a_cancelled_attempt_has_no_cause(steps):
+    await cancelled(steps.attempt(*BUILDING))
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.CANCELLED, "")
+    assert told(steps).state == "cancelled"
+    assert steps.client.asked == [("forget", NAME)]
+
+
+@pytest.mark.parametrize("error", [LostError("it is off", code="unreachable"), TimeoutError()])
+async def test_a_host_that_does_not_forget_is_no_error(steps, error):
+    """The next run that uses it sweeps it."""
+    ctx = steps.attempt(*BUILDING)
+    steps.farm.unreachable = error
+
+    await forget(ctx)
+    await failed(ctx, "build", "exit code: 1")
+
+    assert steps.ended().state is AttemptState.FAILED
+
+
+async def test_an_attempt_that_is_not_wanted_ends_in_the_store_and_then_on_its_host(hasty_steps):
+    """With the job that stopped it as the reason."""
+    stopper, ctx = hasty_steps.attempt(*BUILDING, job=1), hasty_steps.attempt(*BUILDING)
+    hasty_steps.store.move_attempt(stopper.attempt.id, AttemptEvent.FAIL, code="build")
+    hasty_steps.store.move_job(stopper.job.id, JobEvent.FAIL)
+    stored = []
+    hasty_steps.client.does["cancel"] = lambda: stored.append(hasty_steps.ended().state)
+
+    await cancel(ctx)
+
+    assert stored == [AttemptState.CANCELLED]
+    assert hasty_steps.client.asked == [("cancel", NAME), ("forget", NAME)]
+    assert hasty_steps.ended().message == hasty_steps.store.run(RUN).why_stopped != ""
+    assert told(hasty_steps).code == ""
+
+
+@pytest.mark.parametrize("steps_before", [PUSHED, (*BUILDING, AttemptEvent.FAIL)])
+async def test_what_its_host_no_longer_works_on_is_not_cancelled(steps, steps_before):
+    """A pushed image is verified all the same."""
+    ctx = steps.attempt(*steps_before)
+
+    await cancel(ctx)
+
+    assert steps.ended() == ctx.attempt
+    assert (steps.events, steps.client.asked) == ([], [])
+
+
+@pytest.mark.parametrize("error", [LostError("unknown job", code="unknown_job"), TimeoutError()])
+async def test_a_job_that_its_host_does_not_cancel_is_deleted_there(steps, error):
+    """It may never have begun: the store has its end already."""
+
+    def refuse() -> None:
+        raise error
+
+    steps.client.does["cancel"] = refuse
+
+    await cancel(steps.attempt(*BUILDING))
+
+    assert steps.client.asked == [("cancel", NAME), ("forget", NAME)]
+
+
+async def test_a_cancelled_run_has_nothing_open(steps):
+    """Its attempts, its jobs and its target, in the store before any host is asked."""
+    steps.attempt(*BUILDING)
+    stored = []
+    steps.client.does["cancel"] = lambda: stored.append(steps.store.run(RUN).target_state)
+
+    await cancel_run(steps.run)
+
+    run = steps.store.run(RUN)
+    assert [job.state for job in run.jobs] == [JobState.CANCELLED, JobState.CANCELLED]
+    assert (run.target_state, steps.ended().state) == (TargetState.INCOMPLETE, AttemptState.CANCELLED)
+    assert (told(steps).state, told(steps).code) == ("cancelled", "")
+    assert stored == [TargetState.INCOMPLETE]
+    assert steps.client.asked == [("cancel", NAME), ("forget", NAME)]
+
+
+async def test_cancelling_a_run_leaves_what_has_ended(steps):
+    """A verified job keeps its child and its attempt; a second time nothing is left to do."""
+    ctx = steps.attempt(*PUSHED)
+    steps.store.verify_job(ctx.job.id, {"digest": "sha256:c"}, winner=ctx.attempt.id)
+
+    await cancel_run(steps.run)
+    run = steps.store.run(RUN)
+    await cancel_run(steps.run)
+
+    assert [job.state for job in run.jobs] == [JobState.VERIFIED, JobState.CANCELLED]
+    assert run.jobs[0].attempts[0].state is AttemptState.PUSHED
+    assert steps.store.run(RUN) == run
+    assert (steps.events, steps.client.asked) == ([], [])

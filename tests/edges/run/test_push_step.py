@@ -1,0 +1,145 @@
+"""The push step: what the store has afterwards, which way the image goes, and what is told meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+import pytest
+
+from coordinator.broker.grant import PushedManifest
+from coordinator.domain.image.descriptors import OCI_MANIFEST
+from coordinator.domain.run.events import PUSH_LOST, AttemptEnded, Phase, PhaseEnded
+from coordinator.domain.run.states import AttemptEvent, AttemptState
+from coordinator.errors import LostError, RegistryError
+from coordinator.run.steps.push import push
+from tests.edges.run.step_bed import BUILT, StepBed
+
+NAME = "7f3a-amd64-1"
+DIGEST = "sha256:" + "1" * 64
+
+
+def pushes(bed: StepBed, *progress: tuple[int, int]) -> Callable[..., None]:
+    """An engine that pushes through the broker, and reports bytes done and in total."""
+
+    def go(secret: str, tell: Callable[[int, int], None]) -> None:
+        grant = bed.run.broker._grants[NAME]
+        assert grant.authenticates(secret)
+        assert (grant.push.name, dict(grant.bases), list(grant.mount_from)) == ("nas.lan:5000/team/app", {}, [])
+        grant.pushed = PushedManifest(DIGEST, OCI_MANIFEST, 7)
+        for done, total in progress:
+            tell(done, total)
+
+    return go
+
+
+def fails(error: Exception) -> Callable[..., None]:
+    def go(*_: object) -> None:
+        raise error
+
+    return go
+
+
+@pytest.mark.parametrize("before", [BUILT, (*BUILT, AttemptEvent.PUSH)])
+async def test_what_the_broker_saw_is_what_was_pushed(steps, before):
+    """Also where an earlier coordinator began it. The job's grant is over with its push."""
+    steps.client.does["push"] = pushes(steps)
+
+    await push(steps.attempt(*before))
+
+    assert (steps.ended().state, steps.ended().digest) == (AttemptState.PUSHED, DIGEST)
+    assert [type(event) for event in steps.events] == [Phase, PhaseEnded]
+    assert steps.run.broker._grants == {}
+
+
+async def test_progress_is_told_in_steps_of_ten_percent(steps):
+    """Each once, and none where the total is not known."""
+    reported = [(0, 0), (0, 1000), (99, 1000), (100, 1000), (150, 1000), (950, 1000), (1000, 1000)]
+    steps.client.does["push"] = pushes(steps, *reported)
+
+    await push(steps.attempt(*BUILT))
+
+    assert steps.phases() == ["", "0 %", "10 %", "90 %", "100 %"]
+
+
+async def test_a_lost_push_returns_the_image_to_its_host(steps):
+    """After a pause, and counted; nothing is deleted there."""
+    steps.client.does["push"] = fails(LostError("it broke off", code="tunnel"))
+    ctx, began = steps.attempt(*BUILT), monotonic()
+
+    await push(ctx)
+
+    assert steps.ended().state is AttemptState.BUILT
+    assert monotonic() - began >= 0.9
+    assert steps.run.push_losses == {ctx.attempt.id: 1}
+    assert steps.phases()[-1].startswith(PUSH_LOST)
+    assert steps.client.asked == [("push", NAME)]
+
+
+@pytest.mark.parametrize(
+    ("code", "losses", "cause"),
+    [
+        ("tunnel", 3, "push"),
+        ("registry", 2, "registry"),
+        ("connection", 2, "push"),
+        ("not_built", 0, "not_built"),
+        ("melted", 3, "push"),
+    ],
+)
+async def test_the_last_lost_push_ends_the_attempt(steps, code, losses, cause):
+    """After so many losses before, by its own cause where another host would fare no better."""
+    for word in ("push", "image"):
+        steps.client.does[word] = fails(LostError("it broke off", code=code))
+    ctx = steps.attempt(*BUILT)
+    steps.run.push_losses[ctx.attempt.id] = losses
+
+    await push(ctx)
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, cause)
+    assert isinstance(steps.events[-1], AttemptEnded)
+    assert steps.client.asked[-1] == ("forget", NAME)
+
+
+@pytest.mark.parametrize(("losses", "way"), [(0, "push"), (1, "push"), (2, "push"), (3, "image")])
+async def test_the_fourth_try_is_an_archive(steps, losses, way):
+    """The phase says which try it is."""
+    for word in ("push", "image"):
+        steps.client.does[word] = fails(LostError("the image is gone", code="not_built"))
+    ctx = steps.attempt(*BUILT)
+    steps.run.push_losses[ctx.attempt.id] = losses
+
+    await push(ctx)
+
+    assert steps.client.asked[0] == (way, NAME)
+    assert (str(losses + 1) in steps.phases()[0]) is (losses > 0)
+
+
+async def test_a_host_without_a_tunnel_is_given_up_after_three(steps):
+    """It has had its archives already."""
+    steps.run.no_tunnel_hosts.add("pi5")
+    steps.client.does["image"] = fails(LostError("it broke off", code="cut"))
+    ctx = steps.attempt(*BUILT)
+    steps.run.push_losses[ctx.attempt.id] = 2
+
+    await push(ctx)
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "push")
+
+
+async def test_the_registrys_refusal_ends_the_attempt_at_once(steps):
+    """No host would push better."""
+    steps.client.does["push"] = fails(RegistryError("denied", code="denied"))
+
+    await push(steps.attempt(*BUILT))
+
+    assert (steps.ended().state, steps.ended().code, steps.ended().message) == (AttemptState.LOST, "registry", "denied")
+
+
+async def test_an_engine_that_pushed_elsewhere_has_lost_the_push(steps):
+    """It says that it pushed, and the broker saw no manifest: what it says is not believed."""
+    steps.client.does["push"] = lambda *_: None
+
+    await push(steps.attempt(*BUILT))
+
+    assert steps.ended().state is AttemptState.BUILT
+    assert steps.phases()[-1].startswith(PUSH_LOST)
