@@ -41,6 +41,7 @@ class FakeClient:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.does: dict[str, Callable[..., None]] = {}
+        self.log: Callable[[int], list[object]] = lambda _: []
 
     async def forget(self, name: str) -> None:
         self._do("forget", name)
@@ -53,6 +54,18 @@ class FakeClient:
     ) -> None:
         assert (port, repository, tag) == (4711, "push", name)
         self._do("push", name, secret, tell)
+
+    async def start(self, name: str, *, holder: str, slots: int) -> None:
+        assert (holder, slots) == (f"ann@desk {name}", 2)
+        self._do("start", name)
+
+    async def follow(self, name: str, offset: int) -> AsyncIterator[object]:
+        """The items that `log` gives for this offset; an exception among them is raised."""
+        self._do(f"follow {offset}", name)
+        for item in self.log(offset):
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
     async def image(self, name: str) -> AsyncIterator[bytes]:
         self._do("image", name)
@@ -69,11 +82,15 @@ class FakeFarm:
 
     def __init__(self, client: FakeClient) -> None:
         self._client = client
-        self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True)}
+        self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True, clock_offset=-3.0)}
         self.unreachable: Exception | None = None
 
     def facts_of(self, host: str) -> object:
         return self.facts[host]
+
+    def slots_of(self, host: str) -> int:
+        assert host == "pi5"
+        return 2
 
     async def client(self, host: str) -> FakeClient:
         assert host == "pi5"
@@ -178,7 +195,7 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
             inventory="",
         )
         session = SimpleNamespace(
-            env=SimpleNamespace(clock=lambda: clock[0], state=state),
+            env=SimpleNamespace(clock=lambda: clock[0], state=state, holder="ann@desk"),
             store=store,
             registries=SimpleNamespace(registry=the_registry),
             broker=Broker(Upstream(Registries({}, Known()))),

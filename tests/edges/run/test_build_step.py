@@ -1,0 +1,135 @@
+"""The build step: it waits for a slot, follows the log to its end, and stores what became of the job."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.domain.run.events import AttemptEnded, Phase, StepLine, Waiting
+from coordinator.domain.run.states import AttemptState
+from coordinator.errors import LostError
+from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError, LogText
+from coordinator.run.steps.build import build
+from coordinator.state.logs import log_path
+from tests.edges.run.step_bed import BUILDING, RUN, StepBed
+from tests.edges.store.store_bed import AMD64, ARM64
+
+NAME = "7f3a-amd64-1"
+CUT = LostError("the connection was closed", code="connection")
+LOG = "#1 [1/1] RUN make\n\n#1 sha256:" + "0" * 64 + "\n#1 0.1 cc\nnote\n#1 ERROR: exit code: 1"
+
+
+def ended(state: EndState, **fields: object) -> Ended:
+    return Ended(state=state, seconds=1.0, log_size=0, **fields)
+
+
+def told(bed: StepBed) -> list[tuple[str, str]]:
+    """The lines of the log that were emitted, with their steps."""
+    return [(event.text, event.step) for event in bed.events if isinstance(event, StepLine)]
+
+
+def kept(bed: StepBed) -> str:
+    return log_path(bed.run.env.state, RUN, AMD64, 1).read_text()
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "code"),
+    [
+        (ended(EndState.BUILT, platform=AMD64), AttemptState.BUILT, ""),
+        (ended(EndState.BUILT, platform=ARM64), AttemptState.FAILED, "mismatch"),
+        (ended(EndState.BUILT), AttemptState.FAILED, "mismatch"),
+        (ended(EndState.FAILED, code="build", message="exit code: 1"), AttemptState.FAILED, "build"),
+        (ended(EndState.LOST, code="disk", message="no space"), AttemptState.LOST, "disk"),
+        (ended(EndState.CANCELLED), AttemptState.CANCELLED, ""),
+    ],
+)
+async def test_the_end_of_the_job_is_the_end_of_the_build(steps, end, state, code):
+    """An image of another platform is not what was asked for, whatever the engine thinks."""
+    steps.client.log = lambda _: [LogText(LOG, len(LOG)), end]
+
+    await build(steps.attempt(*BUILDING))
+
+    assert (steps.ended().state, steps.ended().code) == (state, code)
+    if state in (AttemptState.FAILED, AttemptState.LOST):
+        event = steps.events[-1]
+        assert isinstance(event, AttemptEnded)
+        assert (event.step, event.tail) == ("[1/1] RUN make", ("cc",))
+
+
+async def test_the_log_is_kept_whole_and_told_without_decoration(steps):
+    """Blank lines and digests under a title are for the file alone; the last line needs no line end."""
+    steps.client.log = lambda _: [LogText(LOG[:30], 30), LogText(LOG[30:], len(LOG)), ended(EndState.FAILED)]
+
+    await build(steps.attempt(*BUILDING))
+
+    title = "[1/1] RUN make"
+    assert told(steps) == [
+        (f"#1 {title}", title),
+        ("#1 0.1 cc", ""),
+        ("note", ""),
+        ("#1 ERROR: exit code: 1", title),
+    ]
+    assert kept(steps) == LOG
+
+
+async def test_a_lost_connection_goes_on_where_the_log_was(steps):
+    """However often; each time it is told."""
+    items = {0: [LogText("#1 a\n", 5), CUT], 5: [LogText("#1 0.1 b\n", 14), CUT], 14: []}
+    steps.client.log = lambda offset: items[offset] or [ended(EndState.BUILT, platform=AMD64)]
+
+    await build(steps.attempt(*BUILDING))
+
+    assert steps.ended().state is AttemptState.BUILT
+    assert [word for word, _ in steps.client.asked] == ["start", "follow 0", "follow 5", "follow 14"]
+    phases = [event.name for event in steps.events if isinstance(event, Phase)]
+    assert phases == ["build", "connection lost", "build", "connection lost", "build"]
+    assert kept(steps) == "#1 a\n#1 0.1 b\n"
+
+
+async def test_a_log_that_is_closed_early_is_a_lost_connection(steps):
+    ends = iter([[], [ended(EndState.BUILT, platform=AMD64)]])
+    steps.client.log = lambda _: next(ends)
+
+    await build(steps.attempt(*BUILDING))
+
+    assert steps.ended().state is AttemptState.BUILT
+    assert steps.client.asked.count(("follow 0", NAME)) == 2
+
+
+@pytest.mark.parametrize(("code", "stored"), [("unknown_job", "unknown_job"), ("", "connection")])
+async def test_any_other_loss_ends_the_attempt(steps, code, stored):
+    steps.client.log = lambda _: [LostError("no", code=code)]
+
+    await build(steps.attempt(*BUILDING))
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, stored)
+
+
+async def test_a_job_that_cannot_be_started_is_lost(steps):
+    steps.farm.unreachable = LostError("it is off", code="unreachable")
+
+    await build(steps.attempt(*BUILDING))
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "unreachable")
+    assert steps.client.asked == []
+
+
+async def test_a_held_host_is_waited_for_and_its_holder_told_once(steps):
+    """For how long it has been held, by the host's clock."""
+    answers = [HostBusyError("busy", holder="bob@nas 5c1d", since=990.0)] * 2 + [None]
+
+    def start() -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    steps.client.does["start"] = start
+    steps.client.log = lambda _: [ended(EndState.BUILT, platform=AMD64)]
+
+    await build(steps.attempt(*BUILDING))
+
+    (waiting,) = (event for event in steps.events if isinstance(event, Waiting))
+    assert waiting.platform == AMD64
+    assert "bob@nas 5c1d" in waiting.reason
+    assert "7 s" in waiting.reason
+    assert steps.client.asked.count(("start", NAME)) == 3
+    assert steps.ended().state is AttemptState.BUILT
