@@ -210,7 +210,7 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
             run_id=RUN,
             lease=None,
             request=BuildRequest(target=target, fail_fast=fail_fast),
-            gathered=InputsGone("not needed"),
+            inputs_or_gone=InputsGone("not needed"),
             builders={},
         )
         yield StepBed(store, run, client, farm, registry, events, clock)

@@ -44,7 +44,7 @@ def kept(bed: StepBed) -> str:
 )
 async def test_the_end_of_the_job_is_the_end_of_the_build(steps, end, state, code):
     """An image of another platform is not what was asked for, whatever the engine thinks."""
-    steps.client.log = lambda _: [LogText(LOG, len(LOG)), end]
+    steps.client.log = lambda _: [LogText(log=LOG, offset=len(LOG)), end]
 
     await build(steps.attempt(*BUILDING))
 
@@ -57,7 +57,11 @@ async def test_the_end_of_the_job_is_the_end_of_the_build(steps, end, state, cod
 
 async def test_the_log_is_kept_whole_and_told_without_decoration(steps):
     """Blank lines and digests under a title are for the file alone; the last line needs no line end."""
-    steps.client.log = lambda _: [LogText(LOG[:30], 30), LogText(LOG[30:], len(LOG)), ended(EndState.FAILED)]
+    steps.client.log = lambda _: [
+        LogText(log=LOG[:30], offset=30),
+        LogText(log=LOG[30:], offset=len(LOG)),
+        ended(EndState.FAILED),
+    ]
 
     await build(steps.attempt(*BUILDING))
 
@@ -73,7 +77,7 @@ async def test_the_log_is_kept_whole_and_told_without_decoration(steps):
 
 async def test_a_lost_connection_goes_on_where_the_log_was(steps):
     """However often; each time it is told."""
-    items = {0: [LogText("#1 a\n", 5), CUT], 5: [LogText("#1 0.1 b\n", 14), CUT], 14: []}
+    items = {0: [LogText(log="#1 a\n", offset=5), CUT], 5: [LogText(log="#1 0.1 b\n", offset=14), CUT], 14: []}
     steps.client.log = lambda offset: items[offset] or [ended(EndState.BUILT, platform=AMD64)]
 
     await build(steps.attempt(*BUILDING))

@@ -76,4 +76,4 @@ def test_little_memory_and_little_disk_are_no_place_to_build(facts, space, why):
     wanted = [Wanted(platform=ARM64, space=space)]
 
     assert [one.why for one in plan(wanted, hosts, seen).placements[0].rejections] == ([why] if why else [])
-    assert plan(wanted, hosts, seen, on=("pi",)).complaint() is None
+    assert plan(wanted, hosts, seen, on=("pi",)).no_host_error() is None

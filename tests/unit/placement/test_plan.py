@@ -325,7 +325,7 @@ def test_a_plan_without_a_host_names_those_that_the_user_does_not_know_of():
     """Hosts that --on leaves out are no news."""
     complaint = plan([Wanted(platform=ARM64)], [host("pi2"), host("pi4")], {"pi2": found("pi2", "pi2")}, on=("pi2",))
 
-    error = complaint.complaint()
+    error = complaint.no_host_error()
     assert error.code == "no_host"
     assert "pi2: " in error.message
     assert "pi4" not in error.message
