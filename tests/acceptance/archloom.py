@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.services.commands import Child, run_limited
+from tests.services.commands import Child, next_line, run_limited
 
 T = TypeVar("T")
 # What a build's `echo begun` prints, which the line of its step is not.
@@ -76,7 +76,7 @@ def follow(process: Child, *patterns: str) -> str:
     assert process.stderr is not None
     missing, seen = list(patterns), ""
     with process.within(PATIENCE):
-        for line in process.stderr:
+        while line := next_line(process.stderr.fileno()).decode("utf-8", "replace"):
             seen += line
             missing = [pattern for pattern in missing if not re.search(pattern, line)]
             if not missing:

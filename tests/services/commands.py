@@ -23,6 +23,14 @@ LIMIT = 120.0
 _LAST_WORDS = 5.0
 
 
+def next_line(descriptor: int) -> bytes:
+    """The next line, and not a byte more: what a reader has buffered, `communicate` would not return."""
+    line = b""
+    while not line.endswith(b"\n") and (letter := os.read(descriptor, 1)):
+        line += letter
+    return line
+
+
 class Child(subprocess.Popen[Any]):
     """A process in a session of its own. Whoever waits for it raises TimeoutExpired when the time is over: with the
     command, the limit and what it had printed; nothing of it lives then."""
@@ -66,7 +74,8 @@ class Child(subprocess.Popen[Any]):
         """The next line of its standard output; empty when there is no more."""
         assert self.stdout is not None
         with self.within(within):
-            return self.stdout.readline()
+            line = next_line(self.stdout.fileno())
+        return line.decode() if self.text_mode else line
 
     @contextmanager
     def within(self, seconds: float = LIMIT) -> Iterator[None]:

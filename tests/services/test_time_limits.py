@@ -148,6 +148,14 @@ def test_a_line_that_never_comes_is_waited_for_so_long_only() -> None:
     assert child.returncode == -signal.SIGKILL
 
 
+def test_what_was_printed_at_once_is_read_in_two_ways():
+    """A line of it, and then all the rest: a reader that buffers would have kept the rest to itself."""
+    child = Child(["printf", "one\ntwo\nthree\n"], stdout=subprocess.PIPE, text=True)
+
+    assert child.line() == "one\n"
+    assert child.communicate()[0] == "two\nthree\n"
+
+
 def test_a_child_ends_with_a_block_that_fails() -> None:
     """What the block was to tell it has not been told."""
     with pytest.raises(ZeroDivisionError), Child(["sleep", "604"]) as child:
