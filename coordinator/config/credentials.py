@@ -86,9 +86,6 @@ class DockerCredentials:
         return self._ask_helper(helper, source, registry)
 
     def _ask_helper(self, helper: str, source: str, registry: str) -> Credential | None:
-        from docker.credentials import Store
-        from docker.credentials.errors import CredentialsNotFound, StoreError, process_store_error
-
         program = f"docker-credential-{helper}"
         executable = shutil.which(program, path=self._environ.get("PATH"))
         if executable is None:
@@ -97,45 +94,47 @@ class DockerCredentials:
                 hint=f"install it, or take it out of {source} and run `docker login {registry}` again",
                 code="helper",
             )
-        path, seconds = executable, self._helper_seconds
-
-        class PatientStore(Store):
-            """The SDK's store with a timeout: a helper may wait forever for a desktop session that does not exist."""
-
-            def _execute(self, subcmd: str, data_input: bytes | None) -> bytes:
-                try:
-                    return subprocess.run(
-                        [path, subcmd],
-                        input=data_input,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.DEVNULL,
-                        check=True,
-                        timeout=seconds,
-                    ).stdout
-                except subprocess.CalledProcessError as error:
-                    raise process_store_error(error, program) from error
-
+        seconds = self._helper_seconds
         try:
-            answer = PatientStore(helper).get(_HUB_KEY if registry == HUB else registry)  # type: ignore[no-untyped-call]
+            # With a timeout: a helper may wait forever for a desktop session that does not exist.
+            done = subprocess.run(
+                [executable, "get"],
+                input=(_HUB_KEY if registry == HUB else registry).encode(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                check=True,
+                timeout=seconds,
+            )
+            answer = json.loads(done.stdout)
             username, secret = answer["Username"], Secret(answer["Secret"])
-        except CredentialsNotFound:
+        except subprocess.CalledProcessError as error:
+            _check_no_entry(program, error)
             return None
         except subprocess.TimeoutExpired as error:
             raise UsageError(
                 f"the credential helper {program} did not answer within {seconds:g} s", code="helper"
-            ) from error
-        except StoreError as error:
-            raise UsageError(
-                f"the credential helper {program} failed: {_first_line(str(error))}", code="helper"
             ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
             # The message leaves out the answer: it may contain a password.
             raise UsageError(
                 f"the credential helper {program} did not print valid JSON with Username and Secret", code="helper"
             ) from error
+        # docker-credential-pass answers so for a registry that it does not know.
+        if not username and not secret.reveal():
+            return None
         if username == _IDENTITY_TOKEN_USER:
             return Credential(identity_token=secret)
         return Credential(username=username, password=secret)
+
+
+def _check_no_entry(program: str, error: subprocess.CalledProcessError) -> None:
+    """Raise UsageError `helper` where the helper failed for another reason than having no entry for the registry."""
+    from docker.credentials.errors import CredentialsNotFound, process_store_error
+
+    failure = process_store_error(error, program)
+    if not isinstance(failure, CredentialsNotFound):
+        message = f"the credential helper {program} failed: {_first_line(str(failure))}"
+        raise UsageError(message, code="helper") from error
 
 
 def _read(source: str, text: str) -> dict[str, Any]:
