@@ -302,3 +302,21 @@ def test_platform_of_a_descriptor() -> None:
     assert Platform("linux", "arm", "v7") == descriptor(1, platform={"os": "Linux", "architecture": "arm"}).platform
     for said in (None, {}, {"os": "linux"}, {"os": "unknown", "architecture": "unknown"}, 3):
         assert descriptor(1, platform=said).platform is None
+
+
+def test_members_are_written_in_the_order_of_go_s_image_spec() -> None:
+    """As every client that writes a descriptor with it; members that it does not know come last, by name."""
+    members = ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType", "a", "z"]
+    extra = {name: name for name in sorted(members[3:], reverse=True)}
+
+    assert list(descriptor(1, **extra).to_json()) == members
+
+
+def test_a_manifest_is_described_by_its_own_bytes() -> None:
+    """And an assembled index is a manifest like any other."""
+    image = read_manifest(b'{"config": {}}', DOCKER_MANIFEST, "app:1")
+    index = assemble([Child(platform=parse("linux/arm64"), descriptor=descriptor(1))])
+
+    assert image.descriptor == Descriptor(media_type=DOCKER_MANIFEST, digest=image.digest, size=14)
+    assert (image.is_index, index.manifest.is_index) == (False, True)
+    assert index.manifest.digest == sha256(index.manifest.raw) == index.digest

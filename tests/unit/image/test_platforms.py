@@ -78,6 +78,20 @@ def test_a_platform_reads_back(text):
     assert str(parse(text)) == text
 
 
+def test_images_are_built_for_what_go_runs_on():
+    """Its names for systems and architectures (https://go.dev/doc/install/source#environment), as images use them."""
+    architectures = "amd64 arm64 386 riscv64 ppc64le s390x mips64le mips64 mipsle mips loong64"
+    systems = (
+        "linux windows darwin freebsd netbsd openbsd dragonfly solaris illumos aix android ios plan9 js wasip1 zos"
+    )
+    texts = [f"{system}/{architecture}" for system in systems.split() for architecture in architectures.split()]
+
+    assert [str(parse(text)) for text in texts] == texts
+    assert [str(parse(f"linux/amd64/v{level}")) for level in (1, 2, 3, 4)] == [
+        "linux/amd64", "linux/amd64/v2", "linux/amd64/v3", "linux/amd64/v4",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -117,6 +131,18 @@ def test_people_write_platforms_loosely(text, expected):
         ("i686", "linux/386"),
         ("risc64", "linux/riscv64"),
         ("ppc64el", "linux/ppc64le"),
+        ("arm32v5", "linux/arm/v5"),
+        ("arm32v6", "linux/arm/v6"),
+        ("armv5", "linux/arm/v5"),
+        ("armv6l", "linux/arm/v6"),
+        ("armv7", "linux/arm/v7"),
+        ("armv8", "linux/arm64"),
+        ("x86", "linux/386"),
+        ("aarch64", "linux/arm64"),
+        ("armhf", "linux/arm/v7"),
+        ("armel", "linux/arm/v6"),
+        ("arm/v5x", "linux/arm/v5"),
+        ("arm/v6x", "linux/arm/v6"),
     ],
 )
 def test_a_slip_is_answered_with_what_was_meant(text, suggestion):
@@ -174,10 +200,12 @@ def test_the_best_match_leads():
         "linux/amd64",
         "linux/arm/v7",
         "linux/amd64/v3",
+        "linux/386",
     ]
     ordered = sorted(map(parse, texts), key=lambda one: one.sort_key)
     assert list(map(str, ordered)) == [
-        "linux/amd64/v3", "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/s390x", "linux/loong64",
+        "linux/amd64/v3", "linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/s390x",
+        "linux/loong64",
     ]  # fmt: skip
 
 
