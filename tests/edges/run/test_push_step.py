@@ -48,7 +48,7 @@ async def test_what_the_broker_saw_is_what_was_pushed(steps, before):
     await push(steps.attempt(*before))
 
     assert (steps.ended().state, steps.ended().digest) == (AttemptState.PUSHED, DIGEST)
-    assert [type(event) for event in steps.events] == [Phase, PhaseEnded]
+    assert [(type(event), event.name) for event in steps.events] == [(Phase, "push"), (PhaseEnded, "push")]
     assert steps.run.broker._grants == {}
 
 
@@ -124,6 +124,21 @@ async def test_a_host_without_a_tunnel_is_given_up_after_three(steps):
     await push(ctx)
 
     assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "push")
+
+
+@pytest.mark.parametrize(("moved", "seconds"), [(2.5, 2.5), (-60.0, 0.0)])
+async def test_a_phase_lasts_from_its_begin_to_its_end(steps, moved, seconds):
+    """By the coordinator's clock; one that was set back makes no phase shorter than nothing."""
+
+    def push_slowly(*asked: object) -> None:
+        steps.clock[0] += moved
+        pushes(steps)(*asked)
+
+    steps.client.does["push"] = push_slowly
+
+    await push(steps.attempt(*BUILT))
+
+    assert steps.events[-1].seconds == seconds
 
 
 async def test_the_registrys_refusal_ends_the_attempt_at_once(steps):

@@ -1,0 +1,133 @@
+"""The spec of a job: its keys are what the agent reads, and each base is the one for its platform."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.domain.dockerfile.bases import held_name, parse, plan_bases
+from coordinator.domain.hosts.facts import Builder
+from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, sha256
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.platforms import parse as platform_of
+from coordinator.domain.image.references import parse as reference_of
+from coordinator.errors import LostError
+from coordinator.run.inputs.gather import BUILD_PLATFORM, Base, Inputs
+from coordinator.run.steps.job_spec import job_bases, known_bases, spec
+from tests.edges.run.step_bed import BUILDING
+from tests.edges.store.store_bed import AMD64, ARM64
+
+ARMV7 = platform_of("linux/arm/v7")
+TEXT = (
+    "FROM --platform=$BUILDPLATFORM alpine:3.20 AS tools\n"
+    "FROM alpine:3.20\n"
+    "COPY --from=tools /bin/make /bin/\n"
+    "COPY --from=unknown.lan/x:1 /x /x\n"
+)
+
+
+def digest(platform: Platform) -> str:
+    return sha256(str(platform).encode())
+
+
+def index_of(*platforms: Platform) -> Manifest:
+    """An index with an image for each."""
+    entries = [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": digest(one),
+            "size": 1,
+            "platform": {"os": one.os, "architecture": one.architecture, "variant": one.variant},
+        }
+        for one in platforms
+    ]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    return Manifest(raw=raw, media_type=OCI_INDEX, digest=sha256(raw))
+
+
+def inputs() -> Inputs:
+    """Of a Dockerfile with one base that is known, for two platforms, and one that the engine has to resolve."""
+    dockerfile = parse(TEXT)
+    uses = {
+        platform: plan_bases(dockerfile, stage="", platform=platform, build_platform=BUILD_PLATFORM, build_args={})
+        for platform in (AMD64, ARM64, ARMV7)
+    }
+    base = Base(reference=reference_of("alpine:3.20"), manifest=index_of(AMD64, ARM64, ARMV7))
+    return Inputs(
+        dockerfile=dockerfile,
+        dockerfile_path="sub/Dockerfile",
+        context=None,
+        context_digest="",
+        offer=None,
+        uses=uses,
+        bases={"alpine:3.20": base},
+        unstable=(),
+        nonce="",
+        build_ids={},
+    )
+
+
+def test_a_base_is_the_one_for_its_use():
+    """That of a stage on the build platform is for the host's own engine, wherever the job runs."""
+    tools, own = job_bases(inputs(), ARMV7, native=ARM64)
+
+    assert (tools.platform, own.platform) == (ARM64, ARMV7)
+    assert (tools.reference.digest, own.reference.digest) == (digest(ARM64), digest(ARMV7))
+    assert own.engine_name == held_name("alpine:3.20", digest(ARMV7))
+    assert (tools.broker_repository, own.broker_repository) == ("armv7base0", "armv7base1")
+
+
+def test_the_spec_is_what_the_agent_reads(steps):
+    """Each base once, the Dockerfile with its bases replaced, and the user's labels beside ours."""
+    target = replace(
+        steps.run.request.target, stage="final", build_args={"A": "1"}, labels={"mine": "x"}, no_cache=True
+    )
+    request = replace(steps.run.request, target=target)
+    run = replace(steps.run, request=request, inputs_or_gone=inputs(), builders={(AMD64, "pi5"): Builder.BUILDX})
+    ctx = replace(steps.attempt(*BUILDING), run=run)
+    bases = job_bases(inputs(), AMD64, native=AMD64)
+    held = held_name("alpine:3.20", digest(AMD64))
+
+    assert json.loads(json.dumps(spec(ctx, bases))) == {
+        "format": 1,
+        "platform": "linux/amd64",
+        "engine": "buildx",
+        "dockerfile": TEXT.replace("alpine:3.20", held),
+        "dockerfile_path": "sub/Dockerfile",
+        "stage": "final",
+        "build_args": {"A": "1"},
+        "labels": {"mine": "x", "archloom.build-id": "b" * 64, "archloom.mode": "native"},
+        "no_cache": True,
+        "image": "archloom/7f3a:amd64-1",
+        "bases": [
+            {
+                "name": held,
+                "repository": bases[1].broker_repository,
+                "digest": digest(AMD64),
+                "platform": "linux/amd64",
+            }
+        ],
+    }
+
+
+def test_without_inputs_no_layer_is_known(steps):
+    """A resumed run whose context is gone still pushes what is built; it builds nothing."""
+    ctx = steps.attempt(*BUILDING)
+    ctx = replace(ctx, run=replace(steps.run, builders={(AMD64, "pi5"): Builder.API}))
+
+    assert known_bases(ctx) == ()
+    with pytest.raises(LostError) as caught:
+        spec(ctx, ())
+    assert caught.value.code == "changed"
+
+
+def test_known_bases_are_those_of_the_host_that_has_the_job(steps):
+    steps.farm.facts["pi5"] = SimpleNamespace(native=ARM64)
+    ctx = steps.attempt(*BUILDING)
+
+    bases = known_bases(replace(ctx, run=replace(steps.run, inputs_or_gone=inputs())))
+
+    assert [base.platform for base in bases] == [ARM64, AMD64]
