@@ -19,7 +19,7 @@ from tests.services.judges import pulled, ran, skopeo_inspect
 from tests.services.registry import Registry
 from tests.services.ssh_home import forwarded, ssh_home
 
-pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.usefixtures("emulation")]
+pytestmark = [pytest.mark.engine, pytest.mark.board_engines, pytest.mark.registry, pytest.mark.usefixtures("emulation")]
 
 MACHINES = {
     "linux/amd64": "x86_64",
