@@ -7,10 +7,10 @@ asyncssh's reader nor paramiko's is used.
 
 from __future__ import annotations
 
-import getpass
 import glob
 import hashlib
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -62,7 +62,7 @@ class Settings:
         """Return the first value of the keyword, without expansion."""
         return next(iter(self.values.get(keyword, ())), default)
 
-    def is_set(self, keyword: str) -> bool:
+    def is_yes(self, keyword: str) -> bool:
         return self.first(keyword).lower() in _YES
 
     @property
@@ -97,7 +97,12 @@ class Settings:
     def path(self, text: str) -> Path:
         """Return the path with tokens, environment variables and `~` expanded."""
         text = expand(text, self.tokens(), variables=True)
-        return self.home / text[2:] if text.startswith("~/") else Path(text).expanduser()
+        if text.startswith("~/"):
+            return self.home / text[2:]
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no user of {text}") from None
 
 
 def read_settings(name: str, home: Path, system: Path = SYSTEM, user: str = "", port: int = 0) -> Settings:
@@ -138,10 +143,10 @@ def expand(text: str, tokens: dict[str, str], *, variables: bool = False) -> str
 
 
 def local_user() -> str:
-    """Return the user of this process; its number where it has no name, as in some containers."""
+    """Return the user of this process as ssh takes it, from the password database; its number where it has no name."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return str(os.getuid())
 
 

@@ -6,7 +6,6 @@ As ssh does, a line that is no entry is passed over; asyncssh's reader refuses t
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -133,7 +132,7 @@ def parse_key(line: str) -> HostKey | None:
     words = line.split()
     try:
         blob = base64.b64decode(words[1], validate=True)
-    except (IndexError, binascii.Error):
+    except (IndexError, ValueError):
         return None
     return HostKey(words[0], blob)
 
@@ -141,9 +140,11 @@ def parse_key(line: str) -> HostKey | None:
 def _entries(text: str) -> Iterator[tuple[str, str, HostKey]]:
     for line in text.splitlines():
         words = line.split()
-        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        if not words or words[0].startswith("#"):
+            continue
+        marker = words.pop(0) if words[0].startswith("@") else ""
         key = parse_key(" ".join(words[1:3]))
-        if key is not None and not words[0].startswith("#"):
+        if key is not None:
             yield marker, words[0], key
 
 

@@ -36,6 +36,7 @@ CASES = [
     ("pi4,pi5,10.0.0.5 {KEY}\n", "pi5", 22, ""),
     ("# mine\n\nbroken line\npi9 ssh-ed25519 ???\npi5\n@revoked\n  pi5 {KEY}\n", "pi5", 22, ""),
     ("# pi5 {KEY}\n#pi5 {KEY}\n", "pi5", 22, ""),
+    ("# pi steht größer\npi4 ssh-ed25519 größer\npi5 {KEY}\n", "pi5", 22, ""),
     ("pi? {KEY}\n", "pi5", 22, ""),
     ("*.lan,!bad.lan {KEY}\n", "good.lan", 22, ""),
     ("*.lan,!bad.lan {KEY}\n", "bad.lan", 22, ""),

@@ -203,9 +203,10 @@ async def test_asyncssh_is_given_the_other_values(home: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Host a\n  ProxyJump a\n", "lead in a circle"),
+        ("Host a\n  ProxyJump a\n", "form a loop"),
+        ("Host a\n  IdentityFile ~nosuch/key\n", "there is no user of ~nosuch/key"),
         ("Include config\n", "included too deeply"),
-        ('Host "a\n', "a quote does not end"),
+        ('Host "a\n', "unclosed quote"),
         ("Host a\n  Port many\n", "line 2: Port many"),
         ("Host a\n  IdentityFile ${ARCHLOOM_TEST_NONE}/id\n", "ARCHLOOM_TEST_NONE"),
         ("Host a\n  IdentityFile ~/%x\n", "%x in"),
