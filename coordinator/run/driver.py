@@ -75,10 +75,9 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
     except DrivenElsewhereError:
         raise
     except BaseException:
-        stored = run.store.run(run.run_id)
-        await _record(run, RunResult(run=stored, exit_code=Exit.BUG), prepared.began)
+        await _record(run, prepared.began, None)
         raise
-    await _record(run, result, prepared.began)
+    await _record(run, prepared.began, result)
     return result
 
 
@@ -86,7 +85,7 @@ async def end_cancelled(prepared: PreparedRun) -> None:
     """End a run that is not driven as cancelled. A run that is already published stays published."""
     _emit_started(prepared)
     error = InterruptedRunError(f"run {prepared.context.run_id} was cancelled", code="cancelled")
-    await _record(prepared.context, _result_of(prepared.context, error), prepared.began)
+    await _record(prepared.context, prepared.began, _result_of(prepared.context, error))
 
 
 def _emit_started(prepared: PreparedRun) -> None:
@@ -152,25 +151,29 @@ def _tags(run: RunContext) -> str:
     return ", ".join(map(str, run.request.target.tags))
 
 
-async def _record(run: RunContext, result: RunResult, began: float) -> None:
-    """Cancel what is under way if the run did not succeed, then commit and emit the end of the run."""
+async def _record(run: RunContext, began: float, result: RunResult | None) -> None:
+    """Cancel the steps in progress if the run did not succeed, then commit and emit the end of the run.
+
+    `result` is None after an unexpected exception.
+    """
+    exit_code = Exit.BUG if result is None else result.exit_code
     try:
-        if result.exit_code is not Exit.DONE:
+        if exit_code is not Exit.DONE:
             # A second Ctrl-C cuts the clean-up short; the result stays the same.
             with contextlib.suppress(asyncio.CancelledError):
                 await cancel_run(run)
     finally:
-        run.store.finish(run.run_id, result.exit_code)
+        run.store.finish(run.run_id, exit_code)
         run.emit(
             RunEnded(
                 run=run.run_id,
-                exit_code=result.exit_code,
-                digest=result.digest,
+                exit_code=exit_code,
+                digest=result.digest if result else "",
                 tags=tuple(str(tag) for tag in run.request.target.tags),
-                platforms=result.modes if result.descriptor else {},
+                platforms=result.modes if result and result.descriptor else {},
                 seconds=run.env.clock() - began,
-                message=result.message,
-                hint=result.hint,
+                message=result.message if result else "",
+                hint=result.hint if result else "",
             )
         )
 
