@@ -36,7 +36,7 @@ class Known:
 
 
 async def serve(registry: str, repositories: list[str]) -> None:
-    """The broker until stdin ends. A door for each repository; each is told with the port as one JSON line."""
+    """The broker until stdin ends. A grant for each repository, printed with the port as one JSON line."""
     from coordinator.broker.server import Broker
     from coordinator.publish.registry_pool import Registries
     from coordinator.publish.upstream import Upstream

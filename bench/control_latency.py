@@ -33,7 +33,7 @@ _PUSH = "import socket; s = socket.create_connection(('127.0.0.1', {port}))\nwhi
 
 
 @dataclass(slots=True)
-class ImageDestination:
+class ByteCounter:
     """What the tunnel serves, in place of a registry: reads all it can, as the broker of a fast one."""
 
     received: int = 0
@@ -64,8 +64,8 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
     host = Host(name=where.name, kind=Kind.BOARD, address=Address(where.name))
     transport = make(host)
     client = await connect(transport)
-    sink = ImageDestination()
-    tunnel = await transport.listen(sink)
+    counter = ByteCounter()
+    tunnel = await transport.listen(counter)
     # From the board, in a process of its own that ends with its connection.
     pushing = await asyncio.create_subprocess_exec(
         "nsenter", f"--target={where.pid}", "--net", "--pid", "--mount", "--root",
@@ -74,8 +74,8 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        await sink.busy.wait()
-        return await asked(client, sink)
+        await counter.busy.wait()
+        return await asked(client, counter)
     finally:
         pushing.terminate()
         await pushing.wait()
@@ -84,15 +84,15 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
         await transport.close()
 
 
-async def asked(client: AgentClient, sink: ImageDestination) -> tuple[list[float], float]:
+async def asked(client: AgentClient, counter: ByteCounter) -> tuple[list[float], float]:
     loop = asyncio.get_running_loop()
-    begun, before, trips = loop.time(), sink.received, []
+    begun, before, trips = loop.time(), counter.received, []
     while loop.time() - begun < SECONDS:
         asking = loop.time()
         await client.jobs()
         trips.append(loop.time() - asking)
         await asyncio.sleep(_EVERY_S)
-    return trips, (sink.received - before) / (loop.time() - begun)
+    return trips, (counter.received - before) / (loop.time() - begun)
 
 
 def told(found: tuple[list[float], float]) -> str:

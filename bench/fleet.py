@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.run.events import Event
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import open_fact_cache
+from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
-from coordinator.farm.probe import Found, Probing
+from coordinator.farm.probe import Outcomes, Probing
+from coordinator.state.open_store import open_store_if_usable
 from tests.services.fleet import Behaviour, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 
@@ -73,13 +74,14 @@ def usage() -> Usage:
 
 
 @contextlib.asynccontextmanager
-async def asked(hosts: list[Host], folder: Path) -> AsyncIterator[Found]:
+async def asked(hosts: list[Host], folder: Path) -> AsyncIterator[Outcomes]:
     """What these hosts are; connected inside."""
     state, environ = folder / "state", {"HOME": str(folder)}
     env = Environment(environ=environ, home=folder, folder=folder, state=state, clock=time.time, holder="bench")
     inventory = Inventory(hosts=tuple(hosts))
-    with open_fact_cache(env, _quiet) as memory:
-        async with Farm(inventory, env) as farm, Probing(farm, inventory, memory, env, _quiet) as probing:
+    with open_store_if_usable(env, _quiet) as store:
+        fact_cache = FactCache(store, env.clock)
+        async with Farm(inventory, env) as farm, Probing(farm, inventory, fact_cache, env, _quiet) as probing:
             found = await probing.all(host.name for host in hosts)
             yield found
 
