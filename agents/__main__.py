@@ -8,7 +8,7 @@ from pathlib import Path
 from agents.engine import archives, engines, pull, push
 from agents.probe import observe
 from agents.server import cli
-from agents.server.control import Parts
+from agents.server.control import Operations
 
 
 def _job_command() -> tuple[str, ...]:
@@ -23,7 +23,7 @@ def _job_command() -> tuple[str, ...]:
 
 
 def main() -> int:
-    parts = Parts(
+    parts = Operations(
         observe=observe.observe,
         engine_id=engines.engine_id,
         pull=pull.pull,

@@ -18,7 +18,7 @@ from agents.context.receive import receive
 from agents.context.transfer import Received
 from agents.job import spec
 from agents.job.store import Jobs
-from agents.server.control import Parts, Save
+from agents.server.control import Operations, Save
 from agents.server.purge import find_places, purge_all
 from agents.wire import chunks, frames
 
@@ -88,7 +88,7 @@ def image_out(folder: Path, job: str, save: Save) -> int:
     return 0
 
 
-def bases_in(folder: Path, job: str, parts: Parts) -> int:
+def bases_in(folder: Path, job: str, parts: Operations) -> int:
     """Load the job's bases from an archive and answer `ok` or `error`.
 
     Returns the exit status: 0 where the engine holds every base.

@@ -11,13 +11,13 @@ from agents.base import state
 from agents.base.errors import AgentError
 from agents.engine import engines
 from agents.server import channels, supervisor
-from agents.server.control import Parts, Server
+from agents.server.control import Operations, Server
 from agents.wire import frames
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
-def run(arguments: Sequence[str], parts: Parts, prepare: supervisor.Prepare = engines.prepare) -> int:
+def run(arguments: Sequence[str], parts: Operations, prepare: supervisor.Prepare = engines.prepare) -> int:
     """Run one command and return the exit status.
 
     `job`, with the arguments that `start` builds, is the detached process, and not meant for users.

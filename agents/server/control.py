@@ -66,7 +66,7 @@ class Save(Protocol):
     def __call__(self, spec: spec.Spec, begin: Callable[[Fields], None], emit: Callable[[bytes], None]) -> int: ...
 
 
-class Parts(NamedTuple):
+class Operations(NamedTuple):
     """The functions that do the channels' work. `job_command` starts the detached process, without its arguments."""
 
     observe: Callable[[], Fields]
@@ -84,7 +84,7 @@ class Parts(NamedTuple):
 class Server:
     """Answers requests, each in its own thread."""
 
-    def __init__(self, state: Path, parts: Parts, replies: frames.Replies) -> None:
+    def __init__(self, state: Path, parts: Operations, replies: frames.Replies) -> None:
         self._state = state
         self._jobs = Jobs(state)
         self._parts = parts

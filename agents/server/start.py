@@ -69,7 +69,7 @@ def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
     if reply is None:
         child.kill()
     child.wait()
-    _judge(folder, reply)
+    _raise_failure(folder, reply)
 
 
 def _read(answer: int) -> bytes | None:
@@ -79,7 +79,7 @@ def _read(answer: int) -> bytes | None:
     return os.read(answer, _MAX_REPORT_BYTES)
 
 
-def _judge(folder: Path, reply: bytes | None) -> None:
+def _raise_failure(folder: Path, reply: bytes | None) -> None:
     if reply is None:
         raise AgentError("internal", f"the job's process reported nothing for {_REPORT_TIMEOUT_S:.0f} s")
     if not reply:

@@ -11,7 +11,7 @@ from coordinator.broker.grant import PushedManifest, RefusalError, Upload
 from coordinator.broker.http1 import TooLargeError
 from coordinator.broker.request import BoardRequest
 from coordinator.broker.response import Reply
-from coordinator.domain.image.descriptors import LARGEST_MANIFEST, read_manifest
+from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, read_manifest
 from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PUSH
 from coordinator.registry.http_policy import CHUNK_ACCEPTED, UPLOAD_ENDED, UPLOAD_OPENED
@@ -101,7 +101,7 @@ async def _finish(request: BoardRequest, upload: Upload, name: str, reply: Reply
 
 async def _put_manifest(request: BoardRequest, reply: Reply) -> None:
     try:
-        raw = await request.body.whole(LARGEST_MANIFEST)
+        raw = await request.body.whole(MAX_MANIFEST_BYTES)
     except TooLargeError as error:
         raise RefusalError(413, "SIZE_INVALID", f"archloom: the manifest has {error}") from error
     manifest = read_manifest(raw, request.head.header("content-type"), "the pushed manifest")

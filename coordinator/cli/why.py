@@ -54,5 +54,5 @@ def _known(run: Run, store: Store, env: Environment) -> Sources:
         status=status_of(run, env.clock),
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(env.state, run.id)).new()),
-        origin=built_from(env.state, run),
+        built_from=built_from(env.state, run),
     )

@@ -11,7 +11,7 @@ from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.eligibility import Frontend, Unreachable, Wanted
+from coordinator.domain.placement.eligibility import Frontend, JobRequirements, Unreachable
 from coordinator.domain.placement.plan import Plan, plan
 from coordinator.domain.placement.probe_deadline import naming_kind, natives
 from coordinator.domain.placement.schedule import Candidate
@@ -46,10 +46,12 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
 
 def wanted(
     dockerfile: Dockerfile, platforms: Sequence[Platform], space: Mapping[Platform, int] = MappingProxyType({})
-) -> list[Wanted]:
+) -> list[JobRequirements]:
     """Return one job per platform. `space` is its minimum use of the engine's disk, in bytes, where that is known."""
     frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
-    return [Wanted(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms]
+    return [
+        JobRequirements(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms
+    ]
 
 
 def plan_for(
@@ -57,11 +59,19 @@ def plan_for(
     inventory: Inventory,
     found: Mapping[str, Facts | Unreachable],
     farm: Farm,
-    jobs: Sequence[Wanted],
+    jobs: Sequence[JobRequirements],
 ) -> Plan:
     """Return the plan for these jobs of the request, from the probe outcomes in `found`."""
-    asked = request.asked
-    return plan(jobs, inventory.hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=farm.slots)
+    selection = request.selection
+    return plan(
+        jobs,
+        inventory.hosts,
+        found,
+        emulate=selection.emulate,
+        on=selection.on,
+        pinned=selection.pinned,
+        slots=farm.slots,
+    )
 
 
 async def with_platforms(request: BuildRequest, inventory: Inventory, probing: Probing, emit: Emit) -> BuildRequest:
@@ -74,7 +84,7 @@ async def with_platforms(request: BuildRequest, inventory: Inventory, probing: P
     if not request.target.platforms:
         found = await probing.facts_for_platforms()
         request = replace(request, target=replace(request.target, platforms=_named_platforms(inventory, found, emit)))
-    request.asked.check_platforms(request.target.platforms)
+    request.selection.check_platforms(request.target.platforms)
     return request
 
 

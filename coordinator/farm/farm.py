@@ -45,7 +45,7 @@ class Farm:
         self._hosts = {host.name: host for host in inventory.hosts}
         self._env = env
         self._broker = broker
-        self._handshakes = LoginLimiter()
+        self._limiter = LoginLimiter()
         self._locks = {name: asyncio.Lock() for name in self._hosts}
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}
@@ -107,7 +107,7 @@ class Farm:
                 await client.hang_up(last.hello)
             return client
 
-    async def reached_again(self, name: str) -> AgentClient:
+    async def reconnect(self, name: str) -> AgentClient:
         """Return the agent as `client` does, but retry for 30 s where the host may come back."""
         deadline = asyncio.get_running_loop().time() + _RECONNECT_TIMEOUT_S
         while True:
@@ -136,7 +136,7 @@ class Farm:
             shared = self._tunnels.get(name)
             if shared is None or shared.tunnel.lost:
                 if self._broker is None:
-                    raise ValueError("this farm carries nothing")
+                    raise ValueError("this farm has no broker")
                 shared = self._tunnels[name] = _SharedTunnel(await self._transport(name).listen(self._broker))
             shared.users += 1
             return shared
@@ -179,7 +179,7 @@ class Farm:
             return local(self._env.environ, host.name)
         from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
 
-        return ssh(host, self._env.environ, self._handshakes)
+        return ssh(host, self._env.environ, self._limiter)
 
 
 def slots_of(host: Host, facts: Facts) -> int:

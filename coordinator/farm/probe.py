@@ -12,7 +12,7 @@ from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
-from coordinator.domain.placement.eligibility import Unreachable, Wanted, rejected_unprobed
+from coordinator.domain.placement.eligibility import JobRequirements, Unreachable, rejected_unprobed
 from coordinator.domain.placement.probe_deadline import (
     ProbePriority,
     priorities_to_name,
@@ -41,7 +41,7 @@ class Probing:
     def __init__(self, farm: Farm, inventory: Inventory, fact_cache: FactCache, env: Environment, emit: Emit) -> None:
         self._farm = farm
         self._inventory = inventory
-        self._memory = fact_cache
+        self._fact_cache = fact_cache
         self._clock = env.clock
         self._emit = emit
         self._tasks: dict[str, asyncio.Task[Facts | Unreachable]] = {}
@@ -75,7 +75,7 @@ class Probing:
         )
 
     async def facts_for_planning(
-        self, wanted: Sequence[Wanted], asked: HostSelection, least: ProbePriority = ProbePriority.NONE
+        self, wanted: Sequence[JobRequirements], selection: HostSelection, least: ProbePriority = ProbePriority.NONE
     ) -> Outcomes:
         """Probe until these jobs can be planned; return the outcomes. `least` is the minimum priority of every host.
 
@@ -87,15 +87,15 @@ class Probing:
                 host.name
                 for host in self._inventory.hosts
                 if any(
-                    rejected_unprobed(job.platform, host, asked.emulate, asked.on_for(job.platform)) is None
+                    rejected_unprobed(job.platform, host, selection.emulate, selection.on_for(job.platform)) is None
                     for job in wanted
                 )
             ],
-            asked.names,
+            selection.names,
         )
 
         def needed(found: Outcomes) -> dict[str, ProbePriority]:
-            judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), asked, self._farm.slots)
+            judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), selection, self._farm.slots)
             return {name: max(need, least) for name, need in judged.items()}
 
         return await self._probe_until_enough(needed)
@@ -171,10 +171,10 @@ class Probing:
             # The lines that display this message begin with the host's name.
             message = error.message.removeprefix(f"host '{host.name}': ")
             if error.code == Cause.UNREACHABLE:
-                self._memory.record_silence(host, message, error.hint)
+                self._fact_cache.record_silence(host, message, error.hint)
             return Unreachable(message, error.hint, alive=error.code != Cause.UNREACHABLE, known=last)
         machine = f"{client.hello.machine_id} {client.hello.boot_id}"
-        facts = with_pins(host, self._memory.record(host, observation, machine, self._clock() - asked_at))
+        facts = with_pins(host, self._fact_cache.record(host, observation, machine, self._clock() - asked_at))
         self._machines[host.name] = machine
         self._farm.facts[host.name] = facts
         return facts

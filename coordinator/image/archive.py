@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordinator.domain.image.descriptors import LARGEST_MANIFEST, Descriptor, malformed, sha256
+from coordinator.domain.causes import Cause
+from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, Descriptor, malformed, sha256
 from coordinator.errors import RegistryError
 from coordinator.image.image_destination import ImageDestination
 from coordinator.image.spool import Spool
@@ -23,7 +24,7 @@ INDEX, MANIFEST = "index.json", "manifest.json"
 _BLOB = re.compile(rf"{BLOBS}([0-9a-f]{{64}})\Z")
 _CONFIG = re.compile(r"[0-9a-f]{64}\.json\Z")
 _LAYER = re.compile(r"(?:.*/)?[^/]+\.tar\Z")
-_MAX_DOCUMENTS_BYTES = 16 * LARGEST_MANIFEST
+_MAX_DOCUMENTS_BYTES = 16 * MAX_MANIFEST_BYTES
 _MAX_MEMBERS = 20_000
 _TAR_MAGIC = slice(257, 262)
 
@@ -50,20 +51,22 @@ class Contents:
     blobs: set[str] = field(default_factory=set)
 
 
-async def read_archive(chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, what: str) -> Contents:
-    """Read the whole archive. Every layer and blob of it is in `sink`, verified, before this returns.
+async def read_archive(
+    chunks: AsyncIterator[bytes], destination: ImageDestination, folder: Path, what: str
+) -> Contents:
+    """Read the whole archive. Every layer and blob of it is in `destination`, verified, before this returns.
 
     `folder` holds one layer at a time; memory holds the documents, 64 MiB at most. Raises LostError (`cut`, `spool`),
     RegistryError (`malformed`, `mismatch`, or the registry's).
     """
-    reader = _Reader(Tar(chunks, what), sink, folder, Contents(what))
+    reader = _Reader(Tar(chunks, what), destination, folder, Contents(what))
     return await reader.read()
 
 
 class _Reader:
-    def __init__(self, tar: Tar, sink: ImageDestination, folder: Path, contents: Contents) -> None:
+    def __init__(self, tar: Tar, destination: ImageDestination, folder: Path, contents: Contents) -> None:
         self._tar = tar
-        self._sink = sink
+        self._destination = destination
         self._folder = folder
         self._contents = contents
         self._what = contents.what
@@ -97,29 +100,29 @@ class _Reader:
 
     async def _blob(self, member: Member, digest: str) -> None:
         start = await self._tar.peek(BLOCK)
-        if start.startswith(b"{") and member.size <= LARGEST_MANIFEST:
+        if start.startswith(b"{") and member.size <= MAX_MANIFEST_BYTES:
             self._check_digest(sha256(await self._document(member)), digest)
         elif _is_tar(start):
             self._contents.layers[member.name] = await self._layer(digest)
         else:
-            if not await self._sink.has(digest):
+            if not await self._destination.has(digest):
                 with Spool(self._folder, compress=False) as spool:
                     await spool.fill(self._tar.content())
                     self._check_digest(spool.content, digest)
-                    await self._sink.put(digest, spool.size, spool.read)
+                    await self._destination.put(digest, spool.size, spool.read)
             self._contents.blobs.add(digest)
 
     async def _document(self, member: Member) -> bytes:
         self._documents += member.size
         if self._documents > _MAX_DOCUMENTS_BYTES:
             raise malformed(self._what, f"it has more than {_MAX_DOCUMENTS_BYTES >> 20} MiB of documents")
-        data = await self._tar.whole(member, LARGEST_MANIFEST)
+        data = await self._tar.whole(member, MAX_MANIFEST_BYTES)
         self._contents.documents[member.name] = data
         return data
 
     async def _layer(self, expected: str) -> Layer:
-        """Read the current member as a layer. Skip it where its name gives its digest and `sink` has the layer."""
-        known = await self._sink.layer(expected) if expected else None
+        """Read the current member as a layer; skip it where its name gives its digest and the destination has it."""
+        known = await self._destination.layer(expected) if expected else None
         if known is not None:
             return Layer(expected, known)
         with Spool(self._folder, compress=True) as spool:
@@ -128,17 +131,17 @@ class _Reader:
             if expected:
                 self._check_digest(diff_id, expected)
             else:
-                known = await self._sink.layer(diff_id)
+                known = await self._destination.layer(diff_id)
             if known is None:
                 known = Descriptor(media_type="", digest=spool.digest, size=spool.size)
-                if not await self._sink.has(known.digest):
-                    await self._sink.put(known.digest, known.size, spool.read)
-                self._sink.remember(diff_id, known)
+                if not await self._destination.has(known.digest):
+                    await self._destination.put(known.digest, known.size, spool.read)
+                self._destination.remember(diff_id, known)
         return Layer(diff_id, known)
 
     def _check_digest(self, digest: str, expected: str) -> None:
         if digest != expected:
-            raise RegistryError(f"{self._what} has the digest {digest}, expected {expected}", code="mismatch")
+            raise RegistryError(f"{self._what} has the digest {digest}, expected {expected}", code=Cause.MISMATCH)
 
 
 def _is_tar(start: bytes) -> bool:

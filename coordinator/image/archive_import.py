@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import (
     DOCKER_MANIFEST,
     INDEXES,
@@ -34,24 +35,30 @@ _MAX_LINK_DEPTH = 8
 
 
 async def import_archive(
-    chunks: AsyncIterator[bytes], sink: ImageDestination, folder: Path, *, image_id: str, wanted: Platform, what: str
+    chunks: AsyncIterator[bytes],
+    destination: ImageDestination,
+    folder: Path,
+    *,
+    image_id: str,
+    wanted: Platform,
+    what: str,
 ) -> Manifest:
-    """Import this archive into `sink` and return its manifest: the child, or an index of it and its attestations.
+    """Import this archive into `destination`; return its manifest: the child, or an index of it and its attestations.
 
     `image_id` is the engine's; it must be the digest of the config, the manifest or the index. Layers that are bare
     tars are gzipped and get a new manifest: a Docker manifest for a docker-archive, as that engine would push, an OCI
     manifest for an OCI layout. Any other manifest is pushed byte for byte. Raises the errors of `read_archive`.
     """
-    carrier = _Carrier(await read_archive(chunks, sink, folder, what), sink, image_id)
-    if INDEX in carrier.contents.documents:
-        return await carrier.oci(wanted)
-    return await carrier.docker()
+    archive = _ArchiveImport(await read_archive(chunks, destination, folder, what), destination, image_id)
+    if INDEX in archive.contents.documents:
+        return await archive.oci(wanted)
+    return await archive.docker()
 
 
-class _Carrier:
-    def __init__(self, contents: Contents, sink: ImageDestination, image_id: str) -> None:
+class _ArchiveImport:
+    def __init__(self, contents: Contents, destination: ImageDestination, image_id: str) -> None:
         self.contents = contents
-        self._sink = sink
+        self._destination = destination
         self._what = contents.what
         self._image_id = image_id
 
@@ -95,7 +102,7 @@ class _Carrier:
             await self._put_image(read_manifest(attestation, entry.media_type, self._what))
         child = Child(platform=wanted, descriptor=manifest.descriptor, attestations=tuple(attestations))
         index = assemble([child]).manifest
-        await self._sink.put_manifest(index)
+        await self._destination.put_manifest(index)
         return index
 
     def _only(self, entries: Sequence[Descriptor], wanted: Platform) -> Descriptor:
@@ -103,7 +110,7 @@ class _Carrier:
         chosen = images[0] if len(images) == 1 else resolve(images, wanted)
         if chosen is None:
             has = ", ".join(str(image.platform or "no platform") for image in images) or "no image"
-            raise RegistryError(f"{self._what} has {has}, expected {wanted}", code="mismatch")
+            raise RegistryError(f"{self._what} has {has}, expected {wanted}", code=Cause.MISMATCH)
         return chosen
 
     async def _put_gzipped(self, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
@@ -125,18 +132,18 @@ class _Carrier:
         config, layers = _parts(manifest.raw, self._what)
         for blob in (config, *layers):
             await self._put_blob(blob)
-        await self._sink.put_manifest(manifest)
+        await self._destination.put_manifest(manifest)
 
     async def _put_blob(self, blob: Descriptor) -> None:
         raw = self.contents.documents.get(_path(blob.digest))
         if raw is not None:
             await self._put(blob, raw)
-        elif blob.digest not in self.contents.blobs and not await self._sink.has(blob.digest):
+        elif blob.digest not in self.contents.blobs and not await self._destination.has(blob.digest):
             raise malformed(self._what, f"{blob.digest} is not in it")
 
     async def _put(self, blob: Descriptor, raw: bytes) -> None:
-        if not await self._sink.has(blob.digest):
-            await self._sink.put(blob.digest, len(raw), partial(_single_chunk, raw))
+        if not await self._destination.has(blob.digest):
+            await self._destination.put(blob.digest, len(raw), partial(_single_chunk, raw))
 
     async def _put_new_manifest(self, media_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
         document = {
@@ -147,7 +154,7 @@ class _Carrier:
         }
         raw = json.dumps(document, separators=(",", ":")).encode()
         manifest = Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
-        await self._sink.put_manifest(manifest)
+        await self._destination.put_manifest(manifest)
         return manifest
 
     def _document(self, name: str) -> bytes:
@@ -173,7 +180,7 @@ class _Carrier:
     def _check_id(self, *digests: str) -> None:
         if self._image_id not in digests:
             raise RegistryError(
-                f"{self._what} holds the image {' or '.join(digests)}, expected {self._image_id}", code="mismatch"
+                f"{self._what} holds the image {' or '.join(digests)}, expected {self._image_id}", code=Cause.MISMATCH
             )
 
     def _check_diff_ids(self, config: bytes, diff_ids: list[str]) -> None:
@@ -182,7 +189,7 @@ class _Carrier:
         if (expected or []) != diff_ids:
             raise RegistryError(
                 f"{self._what} has the layers {', '.join(diff_ids) or 'none'}, its config says {expected}",
-                code="mismatch",
+                code=Cause.MISMATCH,
             )
 
 

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import (
-    LARGEST_MANIFEST,
+    MAX_MANIFEST_BYTES,
     Descriptor,
     Manifest,
     malformed,
@@ -63,7 +64,7 @@ async def read_base(source: LayerSource, repository: str, digest: str) -> BaseIm
         raise malformed(name, "it is an index of indexes")
     document = read_json(manifest.raw, name)
     config, layers = read_descriptor(document.get("config"), name), document.get("layers") or []
-    rootfs = read_json(await source.get_blob(repository, config.digest, LARGEST_MANIFEST), name).get("rootfs")
+    rootfs = read_json(await source.get_blob(repository, config.digest, MAX_MANIFEST_BYTES), name).get("rootfs")
     diff_ids = rootfs.get("diff_ids") or [] if isinstance(rootfs, dict) else []
     if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
         raise malformed(name, "its config and its manifest have different layers")
@@ -128,5 +129,5 @@ async def _blob(image: BaseImage, blob: Descriptor) -> AsyncGenerator[bytes]:
                 raise
     if sent != blob.size:
         raise RegistryError(
-            f"the blob {image.repository}@{blob.digest} has {sent} bytes, expected {blob.size}", code="mismatch"
+            f"the blob {image.repository}@{blob.digest} has {sent} bytes, expected {blob.size}", code=Cause.MISMATCH
         )

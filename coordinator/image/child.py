@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
 from coordinator.domain.image.index import Child, parse_index
 from coordinator.domain.image.platforms import Platform, normalise
@@ -87,7 +88,7 @@ async def read_platform(source: BlobSource, repository: str, manifest: Manifest)
     document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     platform = _platform(document)
     if platform is None:
-        raise RegistryError(f"{name} has no platform in its config", code="mismatch")
+        raise RegistryError(f"{name} has no platform in its config", code=Cause.MISMATCH)
     return platform
 
 
@@ -97,7 +98,7 @@ def _only_image(entries: tuple[Descriptor, ...], name: str, wanted: Platform) ->
     if len(images) == 1:
         return images[0]
     found = ", ".join(str(image.platform or "no platform") for image in images) or "no image"
-    raise RegistryError(f"{name} is an index of {found}; expected one image for {wanted}", code="mismatch")
+    raise RegistryError(f"{name} is an index of {found}; expected one image for {wanted}", code=Cause.MISMATCH)
 
 
 def _is_unknown(entry: Descriptor) -> bool:
@@ -111,7 +112,7 @@ def _parts(manifest: Manifest, name: str) -> tuple[Descriptor, list[Descriptor]]
     config = read_descriptor(document.get("config"), name)
     if config.media_type not in _CONFIGS:
         raise RegistryError(
-            f"{name} is not a container image: its config is {config.media_type or 'of no type'}", code="mismatch"
+            f"{name} is not a container image: its config is {config.media_type or 'of no type'}", code=Cause.MISMATCH
         )
     layers = document.get("layers") or []
     if not isinstance(layers, list):
@@ -132,7 +133,7 @@ def _check_platform(config: Mapping[str, Any], wanted: Platform, name: str) -> N
     if config.get("architecture") == "arm" and not config.get("variant"):
         hint = "the image's config has `arm` without a variant, which every client reads as arm/v7"
     raise RegistryError(
-        f"the platform of {name} is {found or 'missing'}, expected {wanted}", hint=hint, code="mismatch"
+        f"the platform of {name} is {found or 'missing'}, expected {wanted}", hint=hint, code=Cause.MISMATCH
     )
 
 
@@ -149,5 +150,5 @@ def _check_labels(found: Mapping[str, str], expected: Mapping[str, str], name: s
         if found.get(key) != value:
             raise RegistryError(
                 f"{name} has the label {key}={found.get(key, '')}, expected {value}: it is another build's image",
-                code="mismatch",
+                code=Cause.MISMATCH,
             )

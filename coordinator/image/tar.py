@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import malformed
 from coordinator.errors import LostError, RegistryError
 
@@ -137,7 +138,7 @@ class Tar:
     async def _more(self) -> None:
         chunk = await anext(self._chunks, None)
         if chunk is None:
-            raise LostError(f"{self._what} was cut: it ended early", code="cut")
+            raise LostError(f"{self._what} was cut: it ended early", code=Cause.CUT)
         self._buffer += chunk
 
     def _header(self, block: bytes) -> tarfile.TarInfo:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import read_json
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryCode, RegistryError
@@ -217,7 +218,7 @@ def _read_token(body: bytes, host: str, now: float) -> _Token:
     answer: dict[str, Any] = read_json(body, f"the token from {host}")
     token = answer.get("token") or answer.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryError(f"{host} answered, but sent no token", code="malformed")
+        raise RegistryError(f"{host} answered, but sent no token", code=Cause.MALFORMED)
     expires_in = answer.get("expires_in")
     seconds = float(expires_in) if isinstance(expires_in, int | float) else _MIN_TOKEN_LIFE_S
     return _Token(Secret(f"Bearer {token}"), now + max(seconds, _MIN_TOKEN_LIFE_S) - _EXPIRY_MARGIN_S)

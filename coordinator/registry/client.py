@@ -15,8 +15,9 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Self, TypeVar
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import RegistrySettings
-from coordinator.domain.image.descriptors import ACCEPT, LARGEST_MANIFEST, Descriptor, Manifest, read_manifest, sha256
+from coordinator.domain.image.descriptors import ACCEPT, MAX_MANIFEST_BYTES, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource
@@ -127,7 +128,7 @@ class Registry:
         name = self._named(repository, target)
         if is_digest(target) and target != digest:
             raise RegistryError(
-                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code="mismatch"
+                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code=Cause.MISMATCH
             )
         request = Request(
             doing=f"push the manifest {name}",
@@ -141,7 +142,7 @@ class Registry:
         answer = await self._transport.ask(request)
         stored = answer.headers.get("docker-content-digest", digest)
         if stored != digest:
-            raise RegistryError(f"{name} was stored as {stored}, expected {digest}", code="mismatch")
+            raise RegistryError(f"{name} was stored as {stored}, expected {digest}", code=Cause.MISMATCH)
         return digest
 
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:
@@ -180,7 +181,9 @@ class Registry:
                 seen.update(chunk)
                 yield chunk
         if f"sha256:{seen.hexdigest()}" != digest:
-            raise RegistryError(f"the blob {name} arrived with the digest sha256:{seen.hexdigest()}", code="mismatch")
+            raise RegistryError(
+                f"the blob {name} arrived with the digest sha256:{seen.hexdigest()}", code=Cause.MISMATCH
+            )
 
     async def blob_exists(self, repository: str, digest: str) -> bool:
         request = Request(
@@ -240,14 +243,14 @@ class Registry:
     async def _fetch_manifest(self, repository: str, target: str) -> Manifest | None:
         name = self._named(repository, target)
         request = self._manifest(repository, target, "GET", (200, 404))
-        answer = await self._transport.ask(request, limit=LARGEST_MANIFEST)
+        answer = await self._transport.ask(request, limit=MAX_MANIFEST_BYTES)
         if answer.status == 404:
             return None
         digest = sha256(answer.body)
         promised = target if is_digest(target) else answer.headers.get("docker-content-digest", digest)
         if digest != promised:
             raise RegistryError(
-                f"the manifest {name} arrived with the digest {digest}, expected {promised}", code="mismatch"
+                f"the manifest {name} arrived with the digest {digest}, expected {promised}", code=Cause.MISMATCH
             )
         return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
 
@@ -290,7 +293,8 @@ class Registry:
 
     def _missing(self, repository: str, target: str) -> RegistryError:
         return RegistryError(
-            f"{self._named(repository, target)} does not exist, or these credentials may not see it", code="not_found"
+            f"{self._named(repository, target)} does not exist, or these credentials may not see it",
+            code=Cause.NOT_FOUND,
         )
 
 
@@ -301,7 +305,7 @@ def _scope(repository: str, actions: tuple[str, ...]) -> str:
 def _location(answer: Answer, doing: str) -> str:
     location = answer.headers.get("location", "")
     if not location:
-        raise RegistryError(f"cannot {doing}: the registry gives no Location for the upload", code="malformed")
+        raise RegistryError(f"cannot {doing}: the registry gives no Location for the upload", code=Cause.MALFORMED)
     return location
 
 
@@ -329,4 +333,4 @@ async def _exactly(chunks: AsyncGenerator[bytes, None], size: int, digest: str) 
             yield chunk
     if sent != size:
         count = f"more than {size}" if sent > size else str(sent)
-        raise RegistryError(f"the blob {digest} has {count} bytes, expected {size}", code="mismatch")
+        raise RegistryError(f"the blob {digest} has {count} bytes, expected {size}", code=Cause.MISMATCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
 from coordinator.domain.image.index import parse_index
 from coordinator.errors import ArchloomError, RegistryError
@@ -47,7 +48,7 @@ class _Copy:
 
     async def image(self, digest: str, *, depth: int) -> Descriptor:
         if depth > _MAX_DEPTH:
-            raise RegistryError(f"{digest} is nested more than {_MAX_DEPTH} indexes deep", code="malformed")
+            raise RegistryError(f"{digest} is nested more than {_MAX_DEPTH} indexes deep", code=Cause.MALFORMED)
         manifest = await self._source.get_manifest(self._source_repository, digest)
         if manifest.is_index:
             for entry in parse_index(manifest.raw, digest):

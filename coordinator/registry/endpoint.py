@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.references import HUB
 from coordinator.errors import RegistryError, UsageError
@@ -163,5 +164,5 @@ def _port(parts: SplitResult) -> int | None:
 
 def _no_host(text: str) -> UsageError:
     return UsageError(
-        f"'{text}' is not a registry", hint="a registry is host[:port], for example nas.lan:5000", code="registry"
+        f"'{text}' is not a registry", hint="a registry is host[:port], for example nas.lan:5000", code=Cause.REGISTRY
     )

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NoReturn
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
-CONNECT_SECONDS = 10.0
+CONNECT_TIMEOUT_S = 10.0
 # OpenSSL's reasons where a server answers a TLS handshake with plain HTTP: the first in 3.0 and 4.0, the second in 3.2
 # (https://github.com/urllib3/urllib3/pull/3271). HTTP_REQUEST is what a *server* reports of a client without TLS.
 _PLAIN_HTTP_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
@@ -53,7 +54,7 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
         )
         raise RetryableFailure(broken) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
-        raise RegistryError(f"cannot {doing}: the response cannot be read: {error}", code="malformed") from error
+        raise RegistryError(f"cannot {doing}: the response cannot be read: {error}", code=Cause.MALFORMED) from error
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
@@ -98,7 +99,7 @@ def _reason(causes: list[BaseException]) -> str:
             case ConnectionRefusedError():
                 return "connection refused"
             case TimeoutError():
-                return f"no answer within {CONNECT_SECONDS:.0f} s"
+                return f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
             case OSError() if cause.strerror:
                 return cause.strerror.lower()
             case _:

@@ -21,7 +21,7 @@ from coordinator import __version__
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
 from coordinator.registry.endpoint import Endpoint, is_loopback
-from coordinator.registry.faults import CONNECT_SECONDS, RetryableFailure, retry_after, translated
+from coordinator.registry.faults import CONNECT_TIMEOUT_S, RetryableFailure, retry_after, translated
 from coordinator.registry.http_policy import (
     MAX_REDIRECTS,
     MAX_RENEWALS,
@@ -40,7 +40,7 @@ _log = logging.getLogger("archloom.registry")
 Body = Callable[[], AsyncGenerator[bytes, None]]
 T = TypeVar("T")
 
-TRIES = 5
+MAX_TRIES = 5
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 60.0
 # A registry on a NAS may hash a whole layer before it answers.
@@ -106,7 +106,7 @@ class Transport:
             verify=context,
             # This enables only proxies from the environment: the client uses no netrc, and TLS is configured above.
             trust_env=not is_loopback(self.endpoint.host),
-            timeout=httpx2.Timeout(_IO_TIMEOUT_S, connect=CONNECT_SECONDS, pool=None),
+            timeout=httpx2.Timeout(_IO_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
             headers={"User-Agent": f"archloom/{__version__}", "Accept-Encoding": "identity"},
             # Store no cookies: Harbor takes a request with its cookie for a browser's and refuses it.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -142,12 +142,12 @@ class Transport:
 
     async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Return the result of an operation that may raise RetryableFailure, after up to five tries."""
-        for number in range(1, TRIES + 1):
+        for number in range(1, MAX_TRIES + 1):
             try:
                 return await operation()
             except RetryableFailure as failure:
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
-                if number == TRIES or (failure.error.code == RegistryCode.UNREACHABLE and not self._reached):
+                if number == MAX_TRIES or (failure.error.code == RegistryCode.UNREACHABLE and not self._reached):
                     raise failure.error from failure
                 await self._sleep(self._pause(number, failure.after))
         raise AssertionError("unreachable")

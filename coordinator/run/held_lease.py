@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from coordinator.domain.run.lease import BEAT_S
+from coordinator.domain.run.lease import HEARTBEAT_S
 from coordinator.errors import ArchloomError, DrivenElsewhereError, InterruptedRunError
 from coordinator.store.sqlite import Store
 
@@ -31,7 +31,7 @@ class HeldLease:
     async def __aenter__(self) -> Self:
         work = asyncio.current_task()
         if work is None:
-            raise RuntimeError("a lease is kept beside a task")
+            raise RuntimeError("a lease needs a running task")
         self._work = work
         self._keeping = asyncio.create_task(self._keep())
         return self
@@ -50,7 +50,7 @@ class HeldLease:
 
     async def _keep(self) -> None:
         time = asyncio.get_running_loop().time
-        beat_at = time() + BEAT_S
+        beat_at = time() + HEARTBEAT_S
         while True:
             await asyncio.sleep(_POLL_S)
             try:
@@ -58,7 +58,7 @@ class HeldLease:
                     self._end(InterruptedRunError(f"run {self._run_id} was cancelled", code="cancelled"))
                 if time() >= beat_at:
                     self.beat()
-                    beat_at = time() + BEAT_S
+                    beat_at = time() + HEARTBEAT_S
             except DrivenElsewhereError as error:
                 self._end(error)
                 return

@@ -19,5 +19,5 @@ async def plan_jobs(request: BuildRequest, inputs: Inputs, platforms: Collection
     It includes the platforms without a host: the caller decides whether that is an error.
     """
     jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), session.registries))
-    facts = await session.probing.facts_for_planning(jobs, request.asked)
+    facts = await session.probing.facts_for_planning(jobs, request.selection)
     return plan_for(request, session.inventory, facts, session.farm, jobs)

@@ -75,14 +75,14 @@ async def _interruptible(
     After the second signal, cancel it every 0.1 s until it ends: that also interrupts every wait of its clean-up.
     """
     loop = asyncio.get_running_loop()
-    asked = False
+    is_stopping = False
 
     def caught() -> None:
-        nonlocal asked
-        if asked:
+        nonlocal is_stopping
+        if is_stopping:
             cancel_repeatedly()
         else:
-            asked = True
+            is_stopping = True
             on_stop()
             work.cancel()
 

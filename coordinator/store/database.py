@@ -19,7 +19,7 @@ from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
 VERSION = 3
-PATIENCE_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 
 
 class Database:
@@ -125,7 +125,7 @@ class Database:
             raise error
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        in_memory = _connected(":memory:", PATIENCE_S)
+        in_memory = _connected(":memory:", LOCK_TIMEOUT_S)
         try:
             self._connection.backup(in_memory)
         except sqlite3.Error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Protocol
 
-from coordinator.domain.run.history import RunStep, Step
+from coordinator.domain.run.history import HistoryEntry, RunChange
 from coordinator.domain.run.lease import Driver, Lease
 from coordinator.domain.run.model import Run
 from coordinator.errors import ArchloomError, DrivenElsewhereError, UsageError
@@ -22,7 +22,7 @@ def has_ended(run_id: str, kind: type[ArchloomError], code: str) -> ArchloomErro
 class Tell(Protocol):
     """Stores an event of a run, in the current transaction."""
 
-    def __call__(self, run_id: str, step: Step, **data: str) -> None: ...
+    def __call__(self, run_id: str, step: HistoryEntry, **data: str) -> None: ...
 
 
 class Leases:
@@ -56,7 +56,7 @@ class Leases:
             raise has_ended(run.id, UsageError, "ended")
         lease, now = run.lease, self._clock()
         if lease is None or lease.driver.token == driver.token:
-            self._tell(run.id, RunStep.TAKEN_UP, holder=driver.holder)
+            self._tell(run.id, RunChange.TAKEN_UP, holder=driver.holder)
         else:
             silent = f"{max(0.0, now - lease.beat_at):.0f} s"
             if not lease.is_stale(now, self._is_alive(lease.driver)):
@@ -66,7 +66,7 @@ class Leases:
                     hint=f"watch it with: archloom attach {run.id}; end it with: archloom cancel {run.id}",
                     code="held",
                 )
-            self._tell(run.id, RunStep.TAKEN_OVER, holder=driver.holder, before=lease.driver.holder, silent=silent)
+            self._tell(run.id, RunChange.TAKEN_OVER, holder=driver.holder, before=lease.driver.holder, silent=silent)
         self.take(run.id, driver)
 
     def hold(self, run_id: str) -> None:

@@ -18,7 +18,15 @@ from typing import Any, Self
 from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.run import states
-from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved, TargetStep
+from coordinator.domain.run.history import (
+    AttemptChange,
+    HistoryEntry,
+    JobChange,
+    RunChange,
+    RunEnded,
+    TagMoved,
+    TargetChange,
+)
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Attempt, Run, StoredEvent
 from coordinator.domain.run.states import (
@@ -32,7 +40,7 @@ from coordinator.domain.run.states import (
 )
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
-from coordinator.store.database import PATIENCE_S, Database
+from coordinator.store.database import LOCK_TIMEOUT_S, Database
 from coordinator.store.leases import Leases
 from coordinator.store.processes import is_alive
 
@@ -56,7 +64,7 @@ class Store:
         clock: Callable[[], float],
         *,
         is_alive: Callable[[Driver], bool | None] = is_alive,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = LOCK_TIMEOUT_S,
         on_loss: Callable[[ArchloomError], None] | None = None,
     ) -> None:
         self.path = path
@@ -100,7 +108,7 @@ class Store:
             for platform, build_id in build_ids.items():
                 self._db.do("insert_job", run_id=run_id, platform=str(platform), build_id=build_id)
             self._leases.take(run_id, driver)
-            self._tell(run_id, RunStep.CREATED, holder=driver.holder)
+            self._tell(run_id, RunChange.CREATED, holder=driver.holder)
         return self.run(run_id)
 
     def take_lease(self, run_id: str, driver: Driver) -> Run:
@@ -122,14 +130,14 @@ class Store:
         """End the lease of an unfinished run, so that another coordinator can take it."""
         with self._as_driver(run_id):
             self._leases.end(run_id)
-            self._tell(run_id, RunStep.RELEASED)
+            self._tell(run_id, RunChange.RELEASED)
 
     def ask_cancel(self, run_id: str) -> None:
         """Ask the driver of the run to cancel it. A run that has ended stays unchanged."""
         with self._db.change():
             self.run(run_id)
             if self._db.do("ask_cancel", id=run_id):
-                self._tell(run_id, RunStep.CANCEL_ASKED)
+                self._tell(run_id, RunChange.CANCEL_ASKED)
 
     def cancel_asked(self, run_id: str) -> bool:
         return bool(self._known(run_id)["cancel_asked"])
@@ -212,7 +220,7 @@ class Store:
         with self._as_driver(attempt["run_id"]):
             row = self._db.row("attempt_state", id=attempt_id)
             before = AttemptState(row["state"])
-            step = AttemptStep(parse(row["platform"]), row["number"], before, event, None)
+            step = AttemptChange(parse(row["platform"]), row["number"], before, event, None)
             if row["winning"] or states.ended(before):
                 self._tell(row["run_id"], step, code=code, message=message)
                 return before
@@ -260,7 +268,7 @@ class Store:
             before = TargetState(self._known(run_id)["target_state"])
             state = states.after(states.TARGET, before, event)
             self._db.do("set_target_state", id=run_id, state=state, digest=digest)
-            self._tell(run_id, TargetStep(before, event, state), digest=digest)
+            self._tell(run_id, TargetChange(before, event, state), digest=digest)
         return state
 
     def expect_tag(self, run_id: str, reference: str, previous: str) -> None:
@@ -348,12 +356,12 @@ class Store:
         before = JobState(job["state"])
         state = states.after(states.JOB, before, event)
         self._db.do("set_job_state", id=job_id, state=state, child=child, reused=int(event is JobEvent.REUSE))
-        self._tell(job["run_id"], JobStep(parse(job["platform"]), before, event, state))
+        self._tell(job["run_id"], JobChange(parse(job["platform"]), before, event, state))
         return state
 
     def _drop(self, job: Any, event: JobEvent, **data: str) -> None:  # noqa: ANN401
-        self._tell(job["run_id"], JobStep(parse(job["platform"]), JobState(job["state"]), event, None), **data)
+        self._tell(job["run_id"], JobChange(parse(job["platform"]), JobState(job["state"]), event, None), **data)
 
-    def _tell(self, run_id: str, step: Step, **data: str) -> None:
+    def _tell(self, run_id: str, step: HistoryEntry, **data: str) -> None:
         values = json.dumps({key: value for key, value in data.items() if value})
         self._db.do("insert_event", run_id=run_id, at=self._clock(), what=str(step), data=values)

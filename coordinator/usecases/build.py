@@ -70,7 +70,7 @@ async def prepare(
     be resumed.
     """
     began = env.clock()
-    check_names(request.asked.names, inventory.hosts)
+    check_names(request.selection.names, inventory.hosts)
     report_inventory(inventory, emit)
     store = stack.enter_context(open_history(env, emit))
     make_room(env, store, emit)

@@ -21,7 +21,7 @@ from coordinator.state.open_store import open_store_if_usable
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
     """Return the plan of this request. Hosts are probed, but get no job; no registry is asked."""
     report_inventory(inventory, emit)
-    check_names(request.asked.names, inventory.hosts)
+    check_names(request.selection.names, inventory.hosts)
     dockerfile = read_dockerfile(request.target)
     async with AsyncExitStack() as stack:
         fact_cache = FactCache(stack.enter_context(open_store_if_usable(env, emit)), env.clock)
@@ -29,5 +29,5 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
         probing = await stack.enter_async_context(Probing(farm, inventory, fact_cache, env, emit))
         request = await with_platforms(request, inventory, probing, emit)
         jobs = wanted(dockerfile, request.target.platforms)
-        outcomes = await probing.facts_for_planning(jobs, request.asked, least=ProbePriority.SPARE)
+        outcomes = await probing.facts_for_planning(jobs, request.selection, least=ProbePriority.SPARE)
         return plan_for(request, inventory, outcomes, farm, jobs)

@@ -16,14 +16,11 @@ from difflib import get_close_matches
 
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
 from coordinator.domain.dockerfile.instructions import wrong
-from coordinator.domain.dockerfile.pinning import held_name, pin
 from coordinator.domain.dockerfile.remote_sources import Scope, network_reasons
-from coordinator.domain.dockerfile.stages import Dockerfile, ImageWord, Place, Stage, find_stage, parse, stage_named
+from coordinator.domain.dockerfile.stages import Dockerfile, ImageWord, Place, Stage, find_stage, stage_named
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import UsageError
-
-__all__ = ["BaseUse", "Dockerfile", "held_name", "network_inputs", "parse", "pin", "plan_bases", "scoped_chains"]
 
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from coordinator.errors import UsageError
 
-_BLANKS = "\t\v\f\r "
 _WORD = re.compile(r"[^\t\v\f\r ]+")
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _DIRECTIVES = ("syntax", "escape", "check")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryError
@@ -26,7 +27,7 @@ MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
 # Every manifest request sends all four: registry 2.x answers 404 for an index it holds when one is missing.
 ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
-LARGEST_MANIFEST = 4 * 1024 * 1024
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 REFERENCE_DIGEST = "vnd.docker.reference.digest"
 _REFERENCE_TYPE = "vnd.docker.reference.type"
@@ -143,7 +144,7 @@ def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
         raise RegistryError(
             f"{what} is in Docker's schema 1 format, which cannot be part of an index",
             hint="push the image again with Docker 1.10 or newer",
-            code="schema1",
+            code=Cause.SCHEMA1,
         )
     known = (*INDEXES, *MANIFESTS)
     if body_type and header in known and body_type != header:
@@ -158,7 +159,7 @@ def read_manifest(raw: bytes, content_type: str, what: str) -> Manifest:
 
 def malformed(what: str, why: str) -> RegistryError:
     """Return the error for content that violates its specification."""
-    return RegistryError(f"{what} is malformed: {why}", code="malformed")
+    return RegistryError(f"{what} is malformed: {why}", code=Cause.MALFORMED)
 
 
 def _sniff(document: Json) -> str:

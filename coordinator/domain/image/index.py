@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -142,7 +143,7 @@ def _image(child: Child) -> Descriptor:
     listed = descriptor.platform
     if listed is not None and listed != child.platform:
         raise RegistryError(
-            f"{descriptor.digest} is listed as {listed}, but its image is {child.platform}", code="mismatch"
+            f"{descriptor.digest} is listed as {listed}, but its image is {child.platform}", code=Cause.MISMATCH
         )
     members = descriptor.extra.get("platform")
     platform = dict(members) if isinstance(members, dict) else {}
@@ -159,7 +160,7 @@ def _attestations(child: Child) -> list[Descriptor]:
         if entry.subject != child.descriptor.digest:
             raise RegistryError(
                 f"attestation {entry.digest} is for {entry.subject or 'no image'}, not for {child.descriptor.digest}",
-                code="mismatch",
+                code=Cause.MISMATCH,
             )
     return [_with_platform(entries[digest], dict(_UNKNOWN)) for digest in sorted(entries)]
 

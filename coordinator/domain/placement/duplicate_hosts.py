@@ -41,11 +41,11 @@ def mark_duplicates(inventory: Inventory, found: Found, machines: Mapping[str, s
             continue
         other = first.setdefault((machine, facts.engine.id), host)
         if other is not host:
-            marked[host.name] = replace(facts, problems=(_twin(inventory, host, other), *facts.problems))
+            marked[host.name] = replace(facts, problems=(_duplicate(inventory, host, other), *facts.problems))
     return marked
 
 
-def _twin(inventory: Inventory, host: Host, other: Host) -> Problem:
+def _duplicate(inventory: Inventory, host: Host, other: Host) -> Problem:
     message = f"{host.name} ({host.address}) and {other.name} ({other.address}) are the same machine"
     where = f" in {inventory.source}" if inventory.source else ""
     hint = f"remove the entry {host.name}: under {host.kind}s:{where}"

@@ -22,7 +22,7 @@ class Frontend(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class JobRequirements:
     """One job to place. `space` is the minimum its context and bases take on the engine's disk, in bytes."""
 
     platform: Platform
@@ -54,7 +54,7 @@ class RejectionReason(StrEnum):
     UNREACHABLE = "unreachable"
     UNUSABLE = "unusable"
     BLOCKED = "blocked"
-    TWIN = "twin"
+    DUPLICATE = "twin"
     PLATFORM = "platform"
     CONTRADICTED = "contradicted"
     BOARD = "board"
@@ -96,7 +96,7 @@ class Choice:
 
 
 def assess(
-    wanted: Wanted, host: Host, found: Facts | Unreachable, emulate: Emulate, on: Sequence[str]
+    wanted: JobRequirements, host: Host, found: Facts | Unreachable, emulate: Emulate, on: Sequence[str]
 ) -> Choice | Rejection:
     """Return how the host builds the platform, or why it does not.
 
@@ -131,7 +131,7 @@ def _blocked(host: Host, facts: Facts) -> Rejection | None:
     blocking = facts.blocking
     if blocking is None:
         return None
-    code = RejectionReason.TWIN if blocking.code == SAME_MACHINE else RejectionReason.BLOCKED
+    code = RejectionReason.DUPLICATE if blocking.code == SAME_MACHINE else RejectionReason.BLOCKED
     return Rejection(host.name, code, blocking.message, blocking.hint)
 
 
@@ -199,7 +199,7 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
     return None
 
 
-def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
+def _builder(wanted: JobRequirements, host: Host, facts: Facts) -> Builder | Rejection:
     builders = facts.engine.builders if facts.engine else ()
     able = [builder for builder in builders if host.engine in {"auto", builder}]
     if not able:
@@ -217,7 +217,7 @@ def _builder(wanted: Wanted, host: Host, facts: Facts) -> Builder | Rejection:
     )
 
 
-def _by_free_space(wanted: Wanted, host: Host, facts: Facts) -> Rejection | None:
+def _by_free_space(wanted: JobRequirements, host: Host, facts: Facts) -> Rejection | None:
     hint = f"use it anyway: --on {host.name}, or write use: [build] in the inventory"
     if 0 < facts.memory < SMALL_MEMORY:
         reason = f"{facts.memory // 1024**2} MiB of memory, builds need 1 GiB"

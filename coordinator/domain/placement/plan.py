@@ -12,29 +12,15 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.placement.eligibility import (
     Choice,
-    Frontend,
+    JobRequirements,
     Rejection,
     RejectionReason,
     Unreachable,
-    Wanted,
     assess,
 )
 from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
-
-__all__ = [
-    "Choice",
-    "Frontend",
-    "Placement",
-    "Plan",
-    "Rejection",
-    "RejectionReason",
-    "Row",
-    "Unreachable",
-    "Wanted",
-    "plan",
-]
 
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _USUAL_PAGE_BYTES = 4096
@@ -106,7 +92,7 @@ class Plan:
 
 
 def plan(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[JobRequirements],
     hosts: Sequence[Host],
     found: Mapping[str, Facts | Unreachable],
     *,
@@ -159,7 +145,7 @@ class _Load:
 
 
 def _outcomes(
-    wanted: Wanted,
+    wanted: JobRequirements,
     hosts: Sequence[Host],
     found: Mapping[str, Facts | Unreachable],
     emulate: Emulate,

@@ -14,7 +14,14 @@ from math import inf
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Kind
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.placement.eligibility import Choice, Rejection, Unreachable, Wanted, assess, rejected_unprobed
+from coordinator.domain.placement.eligibility import (
+    Choice,
+    JobRequirements,
+    Rejection,
+    Unreachable,
+    assess,
+    rejected_unprobed,
+)
 from coordinator.domain.placement.plan import Placement, Plan, plan
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
@@ -24,21 +31,21 @@ Found = Mapping[str, Facts | Unreachable]
 _GRACE_S = 1.0
 # Slightly longer than the default `connect_timeout`, so that an unreachable host is known to be unreachable. A job that
 # waits for another job's slot usually waits longer.
-_ROOM_S = 5.5
+_QUEUED_TIMEOUT_S = 5.5
 _RANK = {mode: rank for rank, mode in enumerate(Mode)}
 
 
 class ProbePriority(IntEnum):
     """What a host that has not answered could still change in the plan.
 
-    `NONE`: nothing. `SPARE`: it may take a job that another host can take as well. `ROOM`: without it a job would wait
-    for another job of this run. `MODE`: without it a platform would be built in a worse mode. `ONLY`: no other host
-    can build a platform.
+    `NONE`: nothing. `SPARE`: it may take a job that another host can take as well. `QUEUED`: without it a job would
+    wait for another job of this run. `MODE`: without it a platform would be built in a worse mode. `ONLY`: no other
+    host can build a platform.
     """
 
     NONE = 0
     SPARE = 1
-    ROOM = 2
+    QUEUED = 2
     MODE = 3
     ONLY = 4
 
@@ -46,13 +53,13 @@ class ProbePriority(IntEnum):
 def probe_deadline(need: ProbePriority, began: float, enough: float) -> float:
     """Return the time until which to wait for hosts whose highest priority is `need`, on the clock of the arguments.
 
-    `began` is when the probes started, `enough` is when the highest priority first was at most `ROOM`.
+    `began` is when the probes started, `enough` is when the highest priority first was at most `QUEUED`.
     """
     match need:
         case ProbePriority.ONLY | ProbePriority.MODE:
             return inf
-        case ProbePriority.ROOM:
-            return max(began + _ROOM_S, enough + _GRACE_S)
+        case ProbePriority.QUEUED:
+            return max(began + _QUEUED_TIMEOUT_S, enough + _GRACE_S)
         case ProbePriority.SPARE:
             return enough + _GRACE_S
         case ProbePriority.NONE:
@@ -60,23 +67,25 @@ def probe_deadline(need: ProbePriority, began: float, enough: float) -> float:
 
 
 def probe_priorities(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[JobRequirements],
     hosts: Sequence[Host],
     found: Found,
     known: Mapping[str, Facts | None],
-    asked: HostSelection,
+    selection: HostSelection,
     slots: Mapping[str, int],
 ) -> dict[str, ProbePriority]:
     """Return the priority of every host that is not in `found`; `known` are facts from earlier probes.
 
     A host without known facts is assumed to run natively every platform that the inventory does not rule out.
     """
-    current = plan(wanted, hosts, found, emulate=asked.emulate, on=asked.on, pinned=asked.pinned, slots=slots)
+    current = plan(
+        wanted, hosts, found, emulate=selection.emulate, on=selection.on, pinned=selection.pinned, slots=slots
+    )
     full = _full(current, slots)
     return {
         host.name: max(
             (
-                _need(job, placement, host, known.get(host.name), asked, placement.platform in full)
+                _need(job, placement, host, known.get(host.name), selection, placement.platform in full)
                 for job, placement in zip(wanted, current.placements, strict=True)
             ),
             default=ProbePriority.NONE,
@@ -114,28 +123,30 @@ def natives(found: Facts | Unreachable) -> tuple[Platform, ...]:
 
 
 def _need(
-    wanted: Wanted,
+    wanted: JobRequirements,
     placement: Placement,
     host: Host,
     known: Facts | None,
-    asked: HostSelection,
+    selection: HostSelection,
     is_full: bool,  # noqa: FBT001
 ) -> ProbePriority:
-    on = asked.on_for(wanted.platform)
-    if rejected_unprobed(wanted.platform, host, asked.emulate, on) is not None:
+    on = selection.on_for(wanted.platform)
+    if rejected_unprobed(wanted.platform, host, selection.emulate, on) is not None:
         return ProbePriority.NONE
     if not placement.choices:
         # The host may have been repaired, or have got QEMU, since: earlier facts alone must not rule out a platform.
         return ProbePriority.ONLY
-    mode, best = _promise(wanted, host, known, asked.emulate, on), placement.choices[0].mode
+    mode, best = _promise(wanted, host, known, selection.emulate, on), placement.choices[0].mode
     if mode is None:
         return ProbePriority.NONE
     if _RANK[mode] < _RANK[best]:
         return ProbePriority.MODE
-    return ProbePriority.ROOM if mode is best and is_full else ProbePriority.SPARE
+    return ProbePriority.QUEUED if mode is best and is_full else ProbePriority.SPARE
 
 
-def _promise(wanted: Wanted, host: Host, known: Facts | None, emulate: Emulate, on: Sequence[str]) -> Mode | None:
+def _promise(
+    wanted: JobRequirements, host: Host, known: Facts | None, emulate: Emulate, on: Sequence[str]
+) -> Mode | None:
     """Return the best mode in which the host might build the job once it answers; None where that is unlikely."""
     if known is None or not known.platforms:
         return Mode.NATIVE

@@ -13,7 +13,7 @@ _DISPLAYED = frozenset(
         RejectionReason.UNREACHABLE,
         RejectionReason.UNUSABLE,
         RejectionReason.BLOCKED,
-        RejectionReason.TWIN,
+        RejectionReason.DUPLICATE,
         RejectionReason.CONTRADICTED,
         RejectionReason.ENGINE,
         RejectionReason.MEMORY,

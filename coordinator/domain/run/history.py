@@ -14,7 +14,7 @@ S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)
 
 
-class RunStep(StrEnum):
+class RunChange(StrEnum):
     """A step of the run as a whole: which coordinator drives it, and whether it is to be cancelled."""
 
     CREATED = "run created"
@@ -41,7 +41,7 @@ class TagMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetStep:
+class TargetChange:
     before: TargetState
     event: TargetEvent
     after: TargetState
@@ -51,7 +51,7 @@ class TargetStep:
 
 
 @dataclass(frozen=True, slots=True)
-class JobStep:
+class JobChange:
     """A step of a job. `after` is None where it was dropped: the job, or its pushed attempt, had ended before."""
 
     platform: Platform
@@ -64,7 +64,7 @@ class JobStep:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptStep:
+class AttemptChange:
     """A step of attempt `number`, counted from 1.
 
     `after` is None where the step was dropped: the attempt had ended before, or had verified its job.
@@ -80,10 +80,10 @@ class AttemptStep:
         return f"attempt {self.platform} {self.number} {_words(self.before, self.event, self.after)}"
 
 
-Step: TypeAlias = RunStep | RunEnded | TagMoved | TargetStep | JobStep | AttemptStep
+HistoryEntry: TypeAlias = RunChange | RunEnded | TagMoved | TargetChange | JobChange | AttemptChange
 
 
-def read(text: str) -> Step | None:
+def read(text: str) -> HistoryEntry | None:
     """Return the step that this text stands for; None for an unknown text, which another archloom version wrote."""
     try:
         return _read(text)
@@ -91,20 +91,20 @@ def read(text: str) -> Step | None:
         return None
 
 
-def _read(text: str) -> Step:
+def _read(text: str) -> HistoryEntry:
     match text.split(" "):
         case ["run", "ended", code]:
             return RunEnded(int(code))
         case ["tag", reference, "moved"]:
             return TagMoved(reference)
         case ["target", before, event, after]:
-            return TargetStep(TargetState(before), TargetEvent(event), TargetState(after))
+            return TargetChange(TargetState(before), TargetEvent(event), TargetState(after))
         case ["job", platform, *words]:
-            return JobStep(parse(platform), *_read_words(words, JobState, JobEvent))
+            return JobChange(parse(platform), *_read_words(words, JobState, JobEvent))
         case ["attempt", platform, number, *words]:
-            return AttemptStep(parse(platform), int(number), *_read_words(words, AttemptState, AttemptEvent))
+            return AttemptChange(parse(platform), int(number), *_read_words(words, AttemptState, AttemptEvent))
         case _:
-            return RunStep(text)
+            return RunChange(text)
 
 
 def _words(before: StrEnum, event: StrEnum, after: StrEnum | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-BEAT_S = 10.0
+HEARTBEAT_S = 10.0
 STALE_S = 30.0
 
 

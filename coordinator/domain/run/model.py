@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.domain.image import references
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.run.history import Step
+from coordinator.domain.run.history import HistoryEntry
 from coordinator.domain.run.lease import Lease
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 from coordinator.errors import UsageError
@@ -158,5 +158,5 @@ class StoredEvent:
     """One committed step of a run, at epoch seconds; `what` is None for an unknown step of another archloom version."""
 
     at: float
-    what: Step | None
+    what: HistoryEntry | None
     data: Mapping[str, str]

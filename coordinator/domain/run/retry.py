@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from coordinator.domain.causes import Cause, Retry, rule
 
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 _MAX_TUNNEL_PUSHES = 3
 
 
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 def verdict(codes: Sequence[str]) -> Verdict:
     """Return whether and where a lost job is tried again; `codes` are the causes of its attempts, the latest last."""
     last = codes[-1]
-    if len(codes) >= MOST_ATTEMPTS:
+    if len(codes) >= MAX_ATTEMPTS:
         return Verdict.ENOUGH
     match rule(last).retry:
         case Retry.NO_HOST:
@@ -49,7 +49,7 @@ def pushed_again(code: str, losses: int, *, tunnel: bool) -> bool:
     return losses < _MAX_TUNNEL_PUSHES + (tunnel and rule(code).archive_helps)
 
 
-def leaves_as_archive(losses: int) -> bool:
+def next_push_is_archive(losses: int) -> bool:
     """Return whether the tunnel has been tried often enough, so that the next push is a transfer as an archive."""
     return losses >= _MAX_TUNNEL_PUSHES
 

@@ -26,7 +26,7 @@ class BuildRequest:
     fail_fast: bool = False
 
     @property
-    def asked(self) -> HostSelection:
+    def selection(self) -> HostSelection:
         """The hosts that may be used."""
         return HostSelection(emulate=self.emulate, on=self.on, pinned=self.pinned)
 
@@ -44,7 +44,7 @@ class BuildRequest:
             "no_cache": target.no_cache,
             "pull": target.pull,
             "emulate": self.emulate.value,
-            "on": list(self.asked.words),
+            "on": list(self.selection.words),
             "fail_fast": self.fail_fast,
         }
 

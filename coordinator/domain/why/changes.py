@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from coordinator.domain.dockerfile.bases import parse
+from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
@@ -69,8 +69,8 @@ def _bases(before: BuiltFrom, now: BuiltFrom) -> Iterator[Change]:
             yield Change(kind=ChangeKind.BASE, what=image, before=old[image], now=new[image], same=same)
 
 
-def _of_platforms(origin: BuiltFrom) -> Sequence[tuple[Platform, Mapping[str, str]]]:
-    return tuple(origin.kept.bases.items()) if origin.kept else ()
+def _of_platforms(built_from: BuiltFrom) -> Sequence[tuple[Platform, Mapping[str, str]]]:
+    return tuple(built_from.kept.bases.items()) if built_from.kept else ()
 
 
 def _is_same(before: BuiltFrom, platform: Platform, image: str, images: Mapping[str, str]) -> bool:
@@ -122,13 +122,13 @@ def _files(
     if before.kept is None or now.kept is None:
         yield Change(kind=ChangeKind.CONTEXT, what=str(now.request.get("context", "")))
         return
-    known_takers = _takers(now, platforms, build_platform)
+    known_takers = _copy_sources(now, platforms, build_platform)
     ordered: list[tuple[float, Change]] = []
     for path, was, is_now in _changed_files(before.kept, now.kept):
-        users = tuple(taker for taker in known_takers or () if taker.takes(path))
+        users = tuple(source for source in known_takers or () if source.takes(path))
         # A change of the Dockerfile itself has its own entry.
         if users or path != now.kept.dockerfile_path:
-            names = None if known_takers is None else tuple(dict.fromkeys(taker.text for taker in users))
+            names = None if known_takers is None else tuple(dict.fromkeys(source.text for source in users))
             change = Change(kind=ChangeKind.FILE, what=path, before=was, now=is_now, copy_sources=names)
             ordered.append((users[0].line if users else inf, change))
     # The build cache misses from the first instruction that uses a changed file: list these in Dockerfile order.
@@ -143,7 +143,9 @@ def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, s
             yield path, was, is_now
 
 
-def _takers(now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform) -> Sequence[CopySource] | None:
+def _copy_sources(
+    now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform
+) -> Sequence[CopySource] | None:
     """Return the takers for all platforms: they may build different stages. `None` without a readable Dockerfile."""
     kept, stage = now.kept, now.request.get("stage")
     if kept is None:
@@ -151,9 +153,9 @@ def _takers(now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platf
     try:
         dockerfile = parse(kept.dockerfile, kept.dockerfile_path)
         return tuple(
-            taker
+            source
             for platform in platforms
-            for taker in copy_sources(
+            for source in copy_sources(
                 dockerfile,
                 stage=stage if isinstance(stage, str) else "",
                 platform=platform,

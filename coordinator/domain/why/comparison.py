@@ -25,7 +25,7 @@ class Sources:
     status: Status
     committed: Sequence[StoredEvent] = field(default=(), repr=False)
     recorded: Sequence[tuple[float, Event]] = field(default=(), repr=False)
-    origin: BuiltFrom
+    built_from: BuiltFrom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def compare(
         before=before.run if before else None,
         before_status=before.status if before else None,
         before_seconds=_seconds(before) if before else None,
-        changes=changes(before.origin, now.origin, platforms, build_platform) if before else (),
+        changes=changes(before.built_from, now.built_from, platforms, build_platform) if before else (),
         entries=_of_run(now),
         jobs=tuple(_of_job(job, now, before) for job in jobs),
     )
@@ -109,7 +109,7 @@ def _of_job(job: Job, now: Sources, before: Sources | None) -> JobComparison:
 def _plan(job: Job, now: Sources) -> Iterator[Entry]:
     """Yield which hosts were to build the job and which were not, hosts with the same reason in one entry."""
     hosts: dict[tuple[str, str, str], list[str]] = {}
-    for row in now.origin.kept.plan if now.origin.kept else ():
+    for row in now.built_from.kept.plan if now.built_from.kept else ():
         if row.platform == str(job.platform):
             hosts.setdefault((row.verdict, row.mode, row.reason), []).append(row.host)
     for (verdict, mode, reason), names in hosts.items():
@@ -122,7 +122,7 @@ def _entries(job: Job, known: Sources) -> tuple[Entry, ...]:
 
 
 def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str:
-    unstable = now.origin.kept.unstable if now.origin.kept else ()
+    unstable = now.built_from.kept.unstable if now.built_from.kept else ()
     if job.reused:
         return "reused, since nothing it depends on has changed since it was built"
     if not job.attempts:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from coordinator.domain.dockerfile.bases import Dockerfile, scoped_chains
+from coordinator.domain.dockerfile.bases import scoped_chains
 from coordinator.domain.dockerfile.instructions import Instruction, json_words
 from coordinator.domain.dockerfile.remote_sources import Scope, in_scope
-from coordinator.domain.dockerfile.stages import Stage
+from coordinator.domain.dockerfile.stages import Dockerfile, Stage
 from coordinator.domain.image.platforms import Platform
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)
@@ -48,10 +48,10 @@ def copy_sources(
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
     )
-    return tuple(taker for chain, scope in chains for taker in _takers(chain, scope))
+    return tuple(taker for chain, scope in chains for taker in _copy_sources(chain, scope))
 
 
-def _takers(chain: Sequence[Stage], scope: Scope) -> Iterator[CopySource]:
+def _copy_sources(chain: Sequence[Stage], scope: Scope) -> Iterator[CopySource]:
     """Yield the takers in the last stage of the chain."""
     for instruction, values in in_scope(chain, scope):
         match instruction.keyword:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordinator.domain.image.references import short
-from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, Step, TagMoved
+from coordinator.domain.run.history import AttemptChange, HistoryEntry, JobChange, RunChange, RunEnded, TagMoved
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
 from coordinator.domain.why.timeline import Entry, TimelineKind
@@ -31,25 +31,25 @@ def job_timeline(job: Job, events: Sequence[StoredEvent]) -> tuple[Entry, ...]:
     entries = [entry for attempt in job.attempts for entry in _of_attempt(job, attempt, events)]
     for event in events:
         match event.what:
-            case JobStep(job.platform, _, change, JobState() as state):
+            case JobChange(job.platform, _, change, JobState() as state):
                 entries += _ended(job, event.at, change, state)
             case _:
                 pass
     return tuple(sorted(entries, key=lambda entry: entry.at))
 
 
-def _of_run(run: Run, what: Step | None, data: Mapping[str, str]) -> str:
+def _of_run(run: Run, what: HistoryEntry | None, data: Mapping[str, str]) -> str:
     holder = data.get("holder", "")
     match what:
-        case RunStep.CREATED:
+        case RunChange.CREATED:
             return f"started by {holder}" if holder else "started"
-        case RunStep.TAKEN_UP:
+        case RunChange.TAKEN_UP:
             return f"gone on with by {holder}"
-        case RunStep.TAKEN_OVER:
+        case RunChange.TAKEN_OVER:
             return f"taken over by {holder} from {data.get('before', '')}, silent for {data.get('silent', '')}"
-        case RunStep.RELEASED:
+        case RunChange.RELEASED:
             return "released by its driver"
-        case RunStep.CANCEL_ASKED:
+        case RunChange.CANCEL_ASKED:
             return "asked to cancel"
         case TagMoved(reference):
             return _tag(run, reference)
@@ -74,11 +74,11 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
     since = attempt.started_at
     for event in events:
         match event.what:
-            case AttemptStep(job.platform, attempt.number, before, change, AttemptState() as after):
+            case AttemptChange(job.platform, attempt.number, before, change, AttemptState() as after):
                 yield from _phase(before, since, event.at)
                 yield from _badly(change, after, event)
                 since = event.at
-            case JobStep(job.platform, _, JobEvent.VERIFY, JobState()):
+            case JobChange(job.platform, _, JobEvent.VERIFY, JobState()):
                 if attempt.state is AttemptState.PUSHED:
                     yield from _phase(AttemptState.PUSHED, since, event.at)
             case _:

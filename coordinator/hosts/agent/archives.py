@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import chunks, replies
 from coordinator.hosts.agent.frames import Incoming
@@ -65,7 +66,7 @@ def gone(host: str, ending: Ending) -> LostError:
     """Return LostError `connection`: the agent's process ended without an answer."""
     how = "the connection was lost" if ending.exit_status is None else f"exit status {ending.exit_status}"
     detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-    return LostError(f"host '{host}': the agent is gone ({how}){detail}", code="connection")
+    return LostError(f"host '{host}': the agent is gone ({how}){detail}", code=Cause.CONNECTION)
 
 
 async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[str, Any]:
@@ -88,4 +89,4 @@ async def _write(channel: Channel, data: bytes) -> bool:
 async def _cut(channel: Channel, host: str) -> LostError:
     ending = await channel.close()
     loss = gone(host, ending)
-    return LostError(f"{loss.message} during the transfer of an image archive", code="cut")
+    return LostError(f"{loss.message} during the transfer of an image archive", code=Cause.CUT)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import archives, replies
 from coordinator.hosts.agent.context import ContextSender, MissingFiles, Offer
@@ -222,7 +223,7 @@ class AgentClient:
         error = body.get("error")
         ending = f"{error.get('code')}: {error.get('message')}" if isinstance(error, Mapping) else "ok"
         level = logging.INFO if error else logging.DEBUG
-        _log.log(level, "%s: %s %s: %s, %.3f s", self._host, op, job, ending, seconds)
+        _log.log(level, "%s: %s: %s, %.3f s", self._host, f"{op} {job}".rstrip(), ending, seconds)
 
     @contextmanager
     def _request(self) -> Iterator[tuple[int, asyncio.Queue[Mapping[str, Any] | None]]]:
@@ -286,6 +287,6 @@ class AgentClient:
 
 def _not_started(host: str, ending: Ending) -> LostError:
     if ending.exit_status is None:
-        return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
+        return LostError(f"host '{host}': the connection was lost while the agent started", code=Cause.CONNECTION)
     reason = ending.words.splitlines()[-1] if ending.words else f"exit status {ending.exit_status}"
     return LostError(f"host '{host}': the agent does not start: {reason}", code="agent")

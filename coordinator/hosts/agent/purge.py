@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, PlainValidator
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import replies
 from coordinator.hosts.agent.frames import Incoming
@@ -43,5 +44,5 @@ async def purge(transport: Transport, mark: str) -> Purged:
         ending = await channel.close()
     if answer is None:
         detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
-        raise LostError(f"host '{transport.host}': the agent ended without a reply{detail}", code="connection")
+        raise LostError(f"host '{transport.host}': the agent ended without a reply{detail}", code=Cause.CONNECTION)
     return replies.read(transport.host, replies.outcome(transport.host, answer), Purged)

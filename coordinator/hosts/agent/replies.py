@@ -184,7 +184,7 @@ def failure(host: str, fields: object) -> ArchloomError:
     if code == "busy":
         busy = read(host, fields, _Holder)
         return HostBusyError(message, holder=busy.holder, since=busy.since)
-    if code == "refused":
+    if code == Cause.REFUSED:
         return RegistryError(message, code=code)
     if code == Cause.CHANGED:
         return UsageError(message, hint=rule(code).hint, code="context_changed")
@@ -204,7 +204,7 @@ def read(host: str, value: object, kind: type[T], *path: str) -> T:
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise unexpected(host, _complaint(path, error.errors(include_url=False)[0])) from None
+        raise unexpected(host, _description(path, error.errors(include_url=False)[0])) from None
 
 
 def unexpected(host: str, what: str) -> LostError:
@@ -223,7 +223,7 @@ def _adapter(kind: type[T]) -> TypeAdapter[T]:
     return _ADAPTERS[kind]
 
 
-def _complaint(path: tuple[str, ...], error: ErrorDetails) -> str:
+def _description(path: tuple[str, ...], error: ErrorDetails) -> str:
     name = ".".join(map(str, (*path, *error["loc"])))
     if error["type"] == "missing":
         return f"'{name}' is missing"

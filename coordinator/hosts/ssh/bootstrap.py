@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.channel import SshChannel, run
 
@@ -113,7 +114,7 @@ async def start_agent(
     raise LostError(
         f"host '{host}': no folder there can hold the agent ({size // 1024} KiB)",
         hint="make room, or make ~/.cache writable for the login user",
-        code="disk",
+        code=Cause.DISK,
     )
 
 
@@ -158,7 +159,7 @@ async def _no_shell(channel: SshChannel, host: str, last_line: bytes) -> LostErr
     ending = await channel.close()
     output = "; ".join(filter(None, [last_line.decode("utf-8", "replace"), *ending.words.splitlines()[-1:]]))
     if ending.exit_status is None and not output:
-        return LostError(f"host '{host}': the connection was lost while the agent started", code="connection")
+        return LostError(f"host '{host}': the connection was lost while the agent started", code=Cause.CONNECTION)
     detail = f": {output}" if output else ""
     return LostError(
         f"host '{host}': its login shell does not run the agent's command{detail}",

@@ -53,7 +53,7 @@ class _Hop:
     cipher: str = ""
 
 
-async def connect(host: Host, handshakes: LoginLimiter, cipher: str = "") -> asyncssh.SSHClientConnection:
+async def connect(host: Host, limiter: LoginLimiter, cipher: str = "") -> asyncssh.SSHClientConnection:
     """Return an authenticated connection to the host.
 
     `cipher` is preferred to the default ciphers, unless the SSH configuration sets Ciphers. Raises LostError; its code
@@ -62,7 +62,7 @@ async def connect(host: Host, handshakes: LoginLimiter, cipher: str = "") -> asy
     began = time.monotonic()
     try:
         route = await _route(host)
-        connection = await _reach(_Hop(host=host, route=route, pin=host.host_key, cipher=cipher), handshakes)
+        connection = await _reach(_Hop(host=host, route=route, pin=host.host_key, cipher=cipher), limiter)
     except LostError as error:
         _log.info("%s: %s: %s, %.2f s", host.name, error.code, error.message, time.monotonic() - began)
         raise
@@ -82,11 +82,11 @@ async def _route(host: Host) -> Route:
         raise refusals.of_configuration(host.name, error) from error
 
 
-async def _reach(hop: _Hop, handshakes: LoginLimiter) -> asyncssh.SSHClientConnection:
+async def _reach(hop: _Hop, limiter: LoginLimiter) -> asyncssh.SSHClientConnection:
     jump = hop.route.jump
-    tunnel = None if jump is None else await _reach(_Hop(host=hop.host, route=jump), handshakes)
+    tunnel = None if jump is None else await _reach(_Hop(host=hop.host, route=jump), limiter)
     try:
-        connection = await _with_its_key(hop, tunnel, handshakes)
+        connection = await _with_its_key(hop, tunnel, limiter)
     except BaseException:
         if tunnel is not None:
             tunnel.abort()
@@ -100,7 +100,7 @@ async def _reach(hop: _Hop, handshakes: LoginLimiter) -> asyncssh.SSHClientConne
 async def _with_its_key(
     hop: _Hop,
     tunnel: asyncssh.SSHClientConnection | None,
-    handshakes: LoginLimiter,
+    limiter: LoginLimiter,
 ) -> asyncssh.SSHClientConnection:
     """Connect; where the host key differs from a pinned fingerprint, ask for the host key of each type in turn.
 
@@ -109,13 +109,13 @@ async def _with_its_key(
     known = await asyncio.to_thread(read_known_hosts, hop.route)
     check = HostKeyCheck(hop.pin, known)
     try:
-        return await _tried(hop, known, tunnel, handshakes, check.algorithms)
+        return await _tried(hop, known, tunnel, limiter, check.algorithms)
     except LostError as refused:
         if refused.code != host_keys.CHANGED or check.algorithms is not None or not hop.pin:
             raise
         for family in _FAMILIES:
             with suppress(LostError):
-                return await _tried(hop, known, tunnel, handshakes, family)
+                return await _tried(hop, known, tunnel, limiter, family)
         raise
 
 
@@ -123,7 +123,7 @@ async def _tried(
     hop: _Hop,
     known: KnownHosts,
     tunnel: asyncssh.SSHClientConnection | None,
-    handshakes: LoginLimiter,
+    limiter: LoginLimiter,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
     """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner."""
@@ -132,7 +132,7 @@ async def _tried(
     while True:
         check = HostKeyCheck(hop.pin, known)
         try:
-            async with handshakes.turn(route.entry or f"{route.host}:{route.port}"):
+            async with limiter.turn(route.entry or f"{route.host}:{route.port}"):
                 return await _within_time(hop, tunnel, check, algorithms)
         except asyncssh.HostKeyNotVerifiable as error:
             raise check.refusal(hop.host.name, refusals.where(route), error.reason, jump=route.entry) from error

@@ -6,12 +6,11 @@ import socket
 
 import asyncssh
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
 from coordinator.hosts.ssh.route import Route
-
-UNREACHABLE = "unreachable"
 
 
 def where(route: Route) -> str:
@@ -35,17 +34,17 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
             return _denied(subject, route)
         case asyncssh.ChannelOpenError():
             message = f"{subject}the jump host cannot reach {where(route)}: {error.reason}"
-            return LostError(message, hint="is the host switched on?", code=UNREACHABLE)
+            return LostError(message, hint="is the host switched on?", code=Cause.UNREACHABLE)
         case asyncssh.KeyExchangeFailed():
             message = f"{subject}{where(route)} has no SSH algorithm in common with archloom: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
         case asyncssh.ConnectionLost() | ConnectionResetError() if greeted:
             message = f"{subject}{where(route)} answers, but the login does not complete: {_reason(error)}"
-            return LostError(message, hint="it may be overloaded: check it, or restart it", code="connection")
+            return LostError(message, hint="it may be overloaded: check it, or restart it", code=Cause.CONNECTION)
         case asyncssh.ConnectionLost() | ConnectionResetError():
             message = f"{subject}{where(route)} closed the connection"
             hint = "too many logins at once (MaxStartups of its sshd), or a firewall is in between"
-            return LostError(message, hint=hint, code="connection")
+            return LostError(message, hint=hint, code=Cause.CONNECTION)
         case asyncssh.Error():
             message = f"{subject}{where(route)} answers, but not with a usable SSH handshake: {error.reason}"
             return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
@@ -67,7 +66,7 @@ def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> Lo
         case _:
             reason = getattr(error, "strerror", None) or str(error)
             message, hint = f"{where(route)} cannot be reached: {reason}", ping
-    return LostError(f"{subject}{message}", hint=hint, code=UNREACHABLE)
+    return LostError(f"{subject}{message}", hint=hint, code=Cause.UNREACHABLE)
 
 
 def _reason(error: Exception) -> str:

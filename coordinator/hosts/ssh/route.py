@@ -89,7 +89,7 @@ def _own(settings: Settings) -> Route:
         certificates=tuple(settings.path(name) for name in values.get("certificatefile", []) if name.lower() != "none"),
         alias=settings.first("hostkeyalias").lower(),
         chosen="identityfile" in values,
-        only=settings.is_set("identitiesonly"),
+        only=settings.is_yes("identitiesonly"),
         agent=_agent(settings),
         proxy="" if command.lower() == "none" else expand(command, settings.tokens()),
         settings=values,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
@@ -33,9 +34,9 @@ _MAX_REFUSALS = 20
 _REFUSAL_PAUSE_S = 0.1
 
 
-def ssh(host: Host, environment: Mapping[str, str], handshakes: LoginLimiter) -> SshTransport:
+def ssh(host: Host, environment: Mapping[str, str], limiter: LoginLimiter) -> SshTransport:
     """Return the SSH transport to the host, with the bundled agent."""
-    return SshTransport(host, AgentFile(bundle(environment)), handshakes)
+    return SshTransport(host, AgentFile(bundle(environment)), limiter)
 
 
 @dataclass(slots=True)
@@ -51,10 +52,10 @@ class _Link:
 class SshTransport:
     """Opens each connection when it is first needed, and again after a loss."""
 
-    def __init__(self, host: Host, agent: AgentFile, handshakes: LoginLimiter) -> None:
+    def __init__(self, host: Host, agent: AgentFile, limiter: LoginLimiter) -> None:
         self._host = host
         self._agent = agent
-        self._handshakes = handshakes
+        self._limiter = limiter
         self._control: _Link | None = None
         self._bulk: _Link | None = None
         self._connecting = asyncio.Lock()
@@ -71,7 +72,7 @@ class SshTransport:
         # Abort both connections: what broke one may have broken the other, which has not detected it yet.
         for link in filter(None, (self._control, self._bulk)):
             link.connection.abort()
-        self._control = _Link(await connect(self._host, self._handshakes))
+        self._control = _Link(await connect(self._host, self._limiter))
         booted = await self._boot(self._control, ("serve",))
         self._cipher = _FAST_CIPHER if booted.has_aes else ""
         return booted.channel
@@ -117,7 +118,7 @@ class SshTransport:
             if self._bulk is not None:
                 await _stay(self._bulk)
             if self._bulk is None or self._bulk.connection.is_closed():
-                self._bulk = _Link(await connect(self._host, self._handshakes, self._cipher))
+                self._bulk = _Link(await connect(self._host, self._limiter, self._cipher))
             self._bulk.users += 1
             return self._bulk
 
@@ -172,7 +173,7 @@ class SshTransport:
         return LostError(f"host '{self.host}': its sshd opens no session: {error.reason}", hint=hint, code="ssh")
 
     def _lost(self) -> LostError:
-        return LostError(f"host '{self.host}': the connection was lost while the agent started", code="connection")
+        return LostError(f"host '{self.host}': the connection was lost while the agent started", code=Cause.CONNECTION)
 
 
 async def _stay(link: _Link) -> None:

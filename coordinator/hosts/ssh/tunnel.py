@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent.transport import ConnectionHandler
 from coordinator.hosts.ssh.channel import SshReader, SshWriter
@@ -55,11 +56,11 @@ class SshTunnel:
         except TROUBLE as error:
             if self.lost:
                 message = f"host '{host}': the connection was lost while the tunnel was opened"
-                raise LostError(message, code="connection") from error
+                raise LostError(message, code=Cause.CONNECTION) from error
             raise LostError(
                 f"host '{host}': its sshd forwards no ports",
                 hint="on the host: AllowTcpForwarding yes (or remote) in /etc/ssh/sshd_config, then restart ssh",
-                code="forwarding",
+                code=Cause.FORWARDING,
             ) from error
 
     async def close(self) -> None:

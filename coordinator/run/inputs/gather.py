@@ -52,7 +52,7 @@ class Base:
             raise UsageError(
                 f"base image {self.reference} has no {platform}",
                 hint=f"leave the platform out, or build from another base: this one has {available}",
-                code="base",
+                code=Cause.BASE,
             )
         return entry.digest
 
@@ -247,7 +247,7 @@ async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -
     except TimeoutError:
         message = f"{reference.registry} did not answer in {_REGISTRY_TIMEOUT_S:.0f} s"
         if earlier is not None:
-            raise LostError(message, hint="is it running?", code="unreachable") from None
+            raise LostError(message, hint="is it running?", code=Cause.UNREACHABLE) from None
         return message
     except ArchloomError as error:
         # The run began with this digest: only `not_found` proves that it is gone, any other error may be temporary.

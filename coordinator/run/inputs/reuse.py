@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image import labels
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.verified_child import VerifiedChild
@@ -19,7 +20,7 @@ from coordinator.registry.client import Registry
 from coordinator.run.inputs.gather import Inputs
 from coordinator.store.sqlite import Store
 
-_NOT_REUSABLE = frozenset({"mismatch", "malformed", "not_found", "schema1"})
+_NOT_REUSABLE = frozenset({Cause.MISMATCH, Cause.MALFORMED, Cause.NOT_FOUND, Cause.SCHEMA1})
 
 
 async def find_reusable(

@@ -72,7 +72,7 @@ async def _follow(ctx: AttemptContext, client: AgentClient, steps: StepReader) -
                 if error.code != Cause.CONNECTION:
                     raise
             ctx.run.emit(Phase(ctx.place, "connection lost", "the build goes on there; trying to reach it again"))
-            client = await ctx.run.farm.reached_again(ctx.host)
+            client = await ctx.run.farm.reconnect(ctx.host)
             ctx.run.emit(Phase(ctx.place, "build", "reached again"))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coordinator.domain.dockerfile.bases import BaseUse, held_name, pin
+from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.dockerfile.pinning import held_name, pin
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference

@@ -6,7 +6,7 @@ import asyncio
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import PUSH_LOST, Phase
-from coordinator.domain.run.retry import leaves_as_archive, push_cause, pushed_again
+from coordinator.domain.run.retry import next_push_is_archive, push_cause, pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.run.context import AttemptContext
@@ -51,7 +51,7 @@ async def _lost(ctx: AttemptContext, error: LostError) -> None:
 async def _transfer(ctx: AttemptContext) -> str:
     """Transfer the image; return the digest of its manifest as the coordinator saw it pass."""
     losses = ctx.run.push_losses.get(ctx.attempt.id, 0)
-    archive = leaves_as_archive(losses) and not uses_archives(ctx)
+    archive = next_push_is_archive(losses) and not uses_archives(ctx)
     text = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
     with phase(ctx, "push", text):
         return await image_out(ctx, _Progress(ctx, text), archive=archive)

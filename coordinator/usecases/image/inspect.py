@@ -66,7 +66,7 @@ async def inspect(reference: Reference, inventory: Inventory, env: Environment) 
         else:
             platform = await read_platform(registry, reference.repository, manifest)
             listed = (_only_entry(manifest, platform),)
-    asked = dict.fromkeys(
+    requested = dict.fromkeys(
         [*(entry.platform for entry in listed if entry.platform), *(parse(text) for text in _COMMON_PLATFORMS)]
     )
     return Inspected(
@@ -74,7 +74,9 @@ async def inspect(reference: Reference, inventory: Inventory, env: Environment) 
         media_type=manifest.media_type,
         digest=manifest.digest,
         entries=tuple(_entry(entry) for entry in listed),
-        resolved=tuple((platform, found.digest if (found := resolve(listed, platform)) else "") for platform in asked),
+        resolved=tuple(
+            (platform, found.digest if (found := resolve(listed, platform)) else "") for platform in requested
+        ),
     )
 
 

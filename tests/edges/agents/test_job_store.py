@@ -135,7 +135,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         order.append("image")
         discarded.set()
 
-    parts = control.Parts(
+    parts = control.Operations(
         observe=dict,
         engine_id=str,
         pull=push,

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from coordinator.broker.grant import RETRYABLE
-from coordinator.domain.image.descriptors import DOCKER_MANIFEST, LARGEST_MANIFEST, OCI_INDEX, OCI_MANIFEST, sha256
+from coordinator.domain.image.descriptors import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, sha256
 from coordinator.domain.image.references import Reference
 from tests.edges.broker.broker_bed import LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
 from tests.edges.registry.scripted_registry import error_reply
@@ -46,7 +46,7 @@ async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:
 @pytest.mark.parametrize(
     ("target", "body", "content_type", "status", "words"),
     [
-        ("image", b" " * (LARGEST_MANIFEST + 1), OCI_MANIFEST, 413, "more than 4194304 bytes"),
+        ("image", b" " * (MAX_MANIFEST_BYTES + 1), OCI_MANIFEST, 413, "more than 4194304 bytes"),
         ("sha256:" + "0" * 64, MANIFEST, OCI_MANIFEST, 400, sha256(MANIFEST)),
         ("image", b"no json", OCI_MANIFEST, 403, "malformed"),
         ("image", MANIFEST, DOCKER_MANIFEST, 403, "mediaType"),

@@ -11,8 +11,8 @@ import pytest
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
-from coordinator.domain.dockerfile.bases import parse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
+from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.placement.eligibility import Rejection, RejectionReason
 from coordinator.domain.placement.plan import Placement, Plan
 from coordinator.domain.run.events import Event, Notice, Waiting

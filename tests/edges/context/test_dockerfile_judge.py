@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.domain.dockerfile.bases import parse, plan_bases
+from coordinator.domain.dockerfile.bases import plan_bases
+from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.errors import UsageError
 from tests.edges.context.build_judge import build, buildx

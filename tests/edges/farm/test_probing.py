@@ -13,7 +13,7 @@ import pytest
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Inventory, Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.eligibility import JobRequirements, Unreachable
 from coordinator.domain.run.events import Notice
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.domain.targets.target import Emulate
@@ -65,7 +65,7 @@ def bed(tmp_path: Path) -> Bed:
 
 
 def jobs(*platforms):
-    return [Wanted(platform=platform) for platform in platforms]
+    return [JobRequirements(platform=platform) for platform in platforms]
 
 
 async def test_every_host_answers_and_is_remembered(bed):
@@ -112,14 +112,15 @@ async def test_an_answer_ends_the_silence(bed):
 
 
 @pytest.mark.parametrize(
-    "asked", [HostSelection(on=("pi4",)), HostSelection(pinned={ARM64: "pi4"}), HostSelection(emulate=Emulate.NEVER)]
+    "selection",
+    [HostSelection(on=("pi4",)), HostSelection(pinned={ARM64: "pi4"}), HostSelection(emulate=Emulate.NEVER)],
 )
-async def test_a_dead_host_is_tried_when_it_is_named_or_the_last_hope(bed, asked):
+async def test_a_dead_host_is_tried_when_it_is_named_or_the_last_hope(bed, selection):
     """Who names it wants it, and a platform that nobody else can build is worth its timeout."""
     async with bed.run(pi4=Script(DEAD), beast=BEAST) as (probing, _):
         await probing.facts_for_planning(jobs(ARM64), HostSelection())
     async with bed.run(pi4=Script("pi4"), beast=BEAST) as (probing, farm):
-        found = await probing.facts_for_planning(jobs(ARM64), asked)
+        found = await probing.facts_for_planning(jobs(ARM64), selection)
 
     assert farm.asked["pi4"] == 1
     assert isinstance(found["pi4"], Facts)

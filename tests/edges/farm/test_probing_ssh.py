@@ -13,7 +13,7 @@ import pytest
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.eligibility import JobRequirements, Unreachable
 from coordinator.domain.targets.host_selection import HostSelection
 from coordinator.environment import Environment
 from coordinator.farm.fact_cache import FactCache
@@ -82,11 +82,15 @@ async def test_the_slow_board_is_waited_for_and_the_others_are_not(read_environm
         before = asyncio.all_tasks()
         began = time.monotonic()
         async with probing(inventory, read_environment) as run:
-            found = await run.facts_for_planning([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
+            found = await run.facts_for_planning(
+                [JobRequirements(platform=AMD64), JobRequirements(platform=ARM64)], HostSelection()
+            )
             planned = time.monotonic() - began
         left = time.monotonic() - began - planned
         async with probing(inventory, read_environment) as run:
-            again = await run.facts_for_planning([Wanted(platform=AMD64), Wanted(platform=ARM64)], HostSelection())
+            again = await run.facts_for_planning(
+                [JobRequirements(platform=AMD64), JobRequirements(platform=ARM64)], HostSelection()
+            )
         tries = mute.counts.connections
         assert asyncio.all_tasks() - before == {task for task in asyncio.all_tasks() if task in made.sessions}
 
@@ -107,8 +111,8 @@ async def test_a_board_that_hangs_is_not_dead(read_environment):
         hung, quick = made.boards
         inventory = Inventory(hosts=(entry(hung, "hung"), entry(quick, "pi4")))
         async with probing(inventory, read_environment) as run:
-            await run.facts_for_planning([Wanted(platform=ARM64)], HostSelection())
+            await run.facts_for_planning([JobRequirements(platform=ARM64)], HostSelection())
         async with probing(inventory, read_environment) as run:
-            await run.facts_for_planning([Wanted(platform=ARM64)], HostSelection())
+            await run.facts_for_planning([JobRequirements(platform=ARM64)], HostSelection())
 
         assert hung.counts.connections == 2

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from agents.base.errors import AgentError
 from agents.job.spec import Spec
 from agents.server import cli
-from agents.server.control import Parts
+from agents.server.control import Operations
 
 
 class ScriptedBuild:
@@ -153,7 +153,7 @@ def discard(spec: Spec) -> None:
 
 
 if __name__ == "__main__":
-    parts = Parts(
+    parts = Operations(
         observe=observe,
         engine_id=lambda: "ENGINE:1",
         pull=pull,

@@ -177,7 +177,7 @@ def test_an_answer_has_exactly_its_types(kind: type[BaseModel], data: st.DataObj
             name: repr(of(members[name])) for name, of in types.items()
         }
     else:
-        with pytest.raises(LostError, match="host 'pi5': an answer of the agent cannot be read: ") as refused:
+        with pytest.raises(LostError, match="host 'pi5': the agent's reply cannot be read: ") as refused:
             replies.read("pi5", fields, kind)
         assert refused.value.code == "protocol"
         assert any(f"'{name}' is " in refused.value.message for name, fit in fits.items() if not fit)
@@ -214,7 +214,7 @@ def test_what_is_wrong_is_one_sentence(kind: type[object], value: object, path: 
     """The first member that does not fit, what is there, and what JSON type was expected."""
     with pytest.raises(LostError) as refused:
         replies.read("pi5", value, kind, *path)
-    assert refused.value.message == f"host 'pi5': an answer of the agent cannot be read: {words}"
+    assert refused.value.message == f"host 'pi5': the agent's reply cannot be read: {words}"
 
 
 def test_a_state_that_is_none_is_named():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from coordinator.domain.image.descriptors import (
     DOCKER_MANIFEST,
-    LARGEST_MANIFEST,
+    MAX_MANIFEST_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
@@ -47,11 +47,13 @@ ARM64 = parse("linux/arm64")
 ONE, TWO, EMPTY = layer(a=b"a" * 5000), layer(b=bytes(range(256)) * 12), bytes(1024)
 
 
-async def carried(members: Members, image_id: str, sink: MemorySink, at=(), cut: int = 0) -> Manifest:
+async def carried(members: Members, image_id: str, destination: MemorySink, at=(), cut: int = 0) -> Manifest:
     data = tar(members)
     data = data[:cut] if cut else data
     folder = Path(tempfile.gettempdir())
-    return await import_archive(chopped(data, at), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+    return await import_archive(
+        chopped(data, at), destination, folder, image_id=image_id, wanted=ARM64, what="the archive"
+    )
 
 
 def layers(manifest: Manifest) -> list[dict[str, object]]:
@@ -60,54 +62,54 @@ def layers(manifest: Manifest) -> list[dict[str, object]]:
 
 async def test_a_docker_archive_becomes_what_its_engine_would_push():
     """The config is as it was, layers are gzipped, an empty and a repeated one among them."""
-    sink, all_layers = MemorySink(), (ONE, EMPTY, TWO, ONE)
+    destination, all_layers = MemorySink(), (ONE, EMPTY, TWO, ONE)
 
-    manifest = await carried(docker(*all_layers), sha256(config(*all_layers)), sink)
+    manifest = await carried(docker(*all_layers), sha256(config(*all_layers)), destination)
 
     assert manifest.media_type == DOCKER_MANIFEST
-    assert sink.blobs[json.loads(manifest.raw)["config"]["digest"]] == config(*all_layers)
-    assert [gzip.decompress(sink.blobs[one["digest"]]) for one in layers(manifest)] == list(all_layers)
-    assert sink.manifests == {manifest.digest: manifest}
+    assert destination.blobs[json.loads(manifest.raw)["config"]["digest"]] == config(*all_layers)
+    assert [gzip.decompress(destination.blobs[one["digest"]]) for one in layers(manifest)] == list(all_layers)
+    assert destination.manifests == {manifest.digest: manifest}
 
 
 @pytest.mark.parametrize("media_type", [GZIPPED, BARE])
 async def test_an_oci_layout_keeps_its_manifest_unless_layers_are_bare(media_type):
     """Byte for byte where that can be; bare layers are gzipped under a manifest of ours with the same config."""
-    sink, made = MemorySink(), oci(ONE, EMPTY, TWO, media_type=media_type)
+    destination, made = MemorySink(), oci(ONE, EMPTY, TWO, media_type=media_type)
 
-    manifest = await carried(made.members, made.image, sink)
+    manifest = await carried(made.members, made.image, destination)
 
     assert (manifest.digest == made.image) == (media_type == GZIPPED)
     assert manifest.media_type == OCI_MANIFEST
     assert json.loads(manifest.raw)["config"]["digest"] == made.config
-    assert [gzip.decompress(sink.blobs[one["digest"]]) for one in layers(manifest)] == [ONE, EMPTY, TWO]
+    assert [gzip.decompress(destination.blobs[one["digest"]]) for one in layers(manifest)] == [ONE, EMPTY, TWO]
     assert {one["mediaType"] for one in layers(manifest)} == {GZIPPED}
 
 
 async def test_attestations_follow_their_image():
     """What an index in an index holds: the image, what speaks of it, and nothing of another platform."""
-    sink, made = MemorySink(), oci(ONE, attested=True, also=[b'{"schemaVersion": 2}'])
+    destination, made = MemorySink(), oci(ONE, attested=True, also=[b'{"schemaVersion": 2}'])
 
-    index = await carried(made.members, made.top, sink)
+    index = await carried(made.members, made.top, destination)
 
     assert index.media_type == OCI_INDEX
     image, spoken = parse_index(index.raw, "")
     assert (image.digest, spoken.subject) == (made.image, made.image)
-    assert {image.digest, spoken.digest, index.digest} == set(sink.manifests)
+    assert {image.digest, spoken.digest, index.digest} == set(destination.manifests)
 
 
 @pytest.mark.parametrize("made", [docker(ONE, TWO, ONE), oci(ONE, TWO).members, oci(ONE, TWO, media_type=BARE).members])
 async def test_the_second_time_nothing_is_uploaded(made):
     """The same image again gives the same manifest, and costs no upload, also to another process."""
     found = config(ONE, TWO, ONE) if "manifest.json" in made else config(ONE, TWO)
-    sink = MemorySink()
-    first = await carried(made, sha256(found), sink)
-    uploads = sink.uploads
+    destination = MemorySink()
+    first = await carried(made, sha256(found), destination)
+    uploads = destination.uploads
 
-    assert await carried(made, sha256(found), sink) == first
-    sink.layers.clear()
-    assert await carried(made, sha256(found), sink) == first
-    assert sink.uploads == uploads
+    assert await carried(made, sha256(found), destination) == first
+    destination.layers.clear()
+    assert await carried(made, sha256(found), destination) == first
+    assert destination.uploads == uploads
 
 
 async def test_a_layer_the_repository_can_get_is_not_uploaded():
@@ -115,12 +117,12 @@ async def test_a_layer_the_repository_can_get_is_not_uploaded():
     theirs = gzip.compress(ONE, 1)
     base = Descriptor(media_type=GZIPPED, digest=sha256(theirs), size=len(theirs))
     for made in (docker(ONE, TWO), oci(ONE, TWO, media_type=BARE).members):
-        sink = MemorySink(blobs={base.digest: theirs}, layers={sha256(ONE): base})
+        destination = MemorySink(blobs={base.digest: theirs}, layers={sha256(ONE): base})
 
-        manifest = await carried(made, sha256(config(ONE, TWO)), sink)
+        manifest = await carried(made, sha256(config(ONE, TWO)), destination)
 
         assert layers(manifest)[0]["digest"] == base.digest
-        assert sink.uploads == 2
+        assert destination.uploads == 2
 
 
 SMALL = (layer(a=b"a"), layer(b=b"b"))
@@ -159,11 +161,11 @@ def test_what_follows_the_end_is_refused(places):
 def test_a_cut_is_never_an_end(is_docker, cut):
     """However much of it came: without its end it is lost, and no manifest is there."""
     made = docker(*SMALL) if is_docker else oci(*SMALL).members
-    sink, size = MemorySink(), len(tar(made))
+    destination, size = MemorySink(), len(tar(made))
 
     with pytest.raises(LostError, match="cut"):
-        asyncio.run(carried(made, sha256(config(*SMALL)), sink, cut=min(cut, size - 1)))
-    assert not sink.manifests
+        asyncio.run(carried(made, sha256(config(*SMALL)), destination, cut=min(cut, size - 1)))
+    assert not destination.manifests
 
 
 @given(st.booleans(), st.integers(0, 15_000), st.binary(min_size=1, max_size=64))
@@ -171,17 +173,17 @@ def test_whatever_comes_is_an_image_or_an_error(is_docker, place, noise):
     """Bytes that changed on the way never become another image, and never a crash."""
     made = tar(docker(*SMALL) if is_docker else oci(*SMALL).members)
     spoilt = made[:place] + noise + made[place + len(noise) :]
-    sink, image_id = MemorySink(), sha256(config(*SMALL))
+    destination, image_id = MemorySink(), sha256(config(*SMALL))
     folder = Path(tempfile.gettempdir())
 
     try:
         manifest = asyncio.run(
-            import_archive(chopped(spoilt), sink, folder, image_id=image_id, wanted=ARM64, what="the archive")
+            import_archive(chopped(spoilt), destination, folder, image_id=image_id, wanted=ARM64, what="the archive")
         )
     except ArchloomError:
         return
     assert json.loads(manifest.raw)["config"]["digest"] == image_id
-    found = [gzip.decompress(sink.blobs[str(one["digest"])]) for one in layers(manifest)]
+    found = [gzip.decompress(destination.blobs[str(one["digest"])]) for one in layers(manifest)]
     assert found == list(SMALL)
 
 
@@ -203,7 +205,7 @@ def lying() -> dict[str, tuple[Members, str]]:
         "two images": ({**made, "manifest.json": json.dumps([listed, listed]).encode()}, "exactly one image"),
         "no list": ({**made, "manifest.json": b"{}"}, "exactly one image"),
         "no JSON": ({**made, "manifest.json": b"["}, "malformed"),
-        "huge manifest": ({**made, "manifest.json": b" " * (LARGEST_MANIFEST + 1)}, "more than"),
+        "huge manifest": ({**made, "manifest.json": b" " * (MAX_MANIFEST_BYTES + 1)}, "more than"),
         "another config": ({**made, "manifest.json": json.dumps([{**listed, "Config": "../x"}]).encode()}, "not in it"),
         "climbs": ({"../a": b"", **made}, "leads out of the archive"),
         "is absolute": ({"/etc/passwd": b"", **made}, "leads out of the archive"),
@@ -222,11 +224,11 @@ def lying() -> dict[str, tuple[Members, str]]:
 async def test_archives_that_lie_are_refused(name):
     """What is missing, leads outside, or is not what it says: an error that names it, and no manifest."""
     made, says = lying()[name]
-    sink = MemorySink()
+    destination = MemorySink()
 
     with pytest.raises(RegistryError, match=says):
-        await carried(made, sha256(config(ONE)), sink)
-    assert not sink.manifests
+        await carried(made, sha256(config(ONE)), destination)
+    assert not destination.manifests
 
 
 @pytest.mark.parametrize("made", [docker(ONE), oci(ONE).members, oci(ONE, media_type=BARE).members])
@@ -246,12 +248,12 @@ async def test_names_that_do_not_fit_into_a_header():
         listed = json.loads(made["manifest.json"])[0]
         made[long] = link(long, f"{'../' * 41}{target}")
         made["manifest.json"] = json.dumps([{**listed, "Layers": [long]}]).encode()
-        sink = MemorySink()
+        destination = MemorySink()
 
         data = tar(made, form)
         manifest = await import_archive(
             chopped(data),
-            sink,
+            destination,
             Path(tempfile.gettempdir()),
             image_id=sha256(config(ONE)),
             wanted=ARM64,

@@ -98,7 +98,7 @@ class FakeFarm:
             raise self.unreachable
         return self._client
 
-    reached_again = client
+    reconnect = client
 
     @asynccontextmanager
     async def tunnel(self, host: str) -> AsyncIterator[int]:

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.domain.dockerfile.bases import held_name, parse, plan_bases
+from coordinator.domain.dockerfile.bases import plan_bases
+from coordinator.domain.dockerfile.pinning import held_name
+from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, sha256
 from coordinator.domain.image.platforms import Platform

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.run.history import RunStep
+from coordinator.domain.run.history import RunChange
 from coordinator.domain.run.lease import STALE_S, Lease
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import DrivenElsewhereError, Exit, UsageError
@@ -59,7 +59,7 @@ def test_a_stale_lease_is_taken_over(shared, alive, silent, taken):
         run = other.take_lease("7f3a", THEIRS)
         assert run.lease == Lease(driver=THEIRS, beat_at=shared.now)
         event = other.events("7f3a")[-1]
-        assert event.what is RunStep.TAKEN_OVER
+        assert event.what is RunChange.TAKEN_OVER
         assert event.data == {"holder": "bob@there", "before": "ada@here", "silent": f"{max(silent, 0):.0f} s"}
     else:
         with pytest.raises(DrivenElsewhereError):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.dockerfile.bases import BaseUse, Dockerfile, held_name, network_inputs, parse, pin, plan_bases
-from coordinator.domain.dockerfile.stages import declared
+from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
+from coordinator.domain.dockerfile.pinning import held_name, pin
+from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.image import references
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of

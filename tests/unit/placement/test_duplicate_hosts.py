@@ -10,7 +10,7 @@ from hypothesis import given
 from coordinator.domain.hosts.inventory import Inventory, Kind
 from coordinator.domain.hosts.problems import SAME_MACHINE, Severity
 from coordinator.domain.placement.duplicate_hosts import mark_duplicates, with_pins
-from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.eligibility import JobRequirements, Unreachable
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.skipped_hosts import skipped_lines
 from coordinator.errors import NoHostError
@@ -47,7 +47,7 @@ def test_the_second_entry_of_one_machine_is_left_out():
     machines = {"pi4": "m1 b1", "pi4b": "m1 b1", "pi5": "m2 b2"}
 
     judged = mark_duplicates(FARM, seen, machines)
-    made = plan([Wanted(platform=ARM64)], FARM.hosts, judged)
+    made = plan([JobRequirements(platform=ARM64)], FARM.hosts, judged)
 
     assert judged["pi4"] == seen["pi4"]
     assert judged["pi5"] == seen["pi5"]
@@ -75,7 +75,7 @@ def test_a_twin_could_never_build_what_its_machine_cannot():
     seen = {name: found(name, "pi2") for name in ("pi4", "pi4b")}
     judged = mark_duplicates(FARM, seen, dict.fromkeys(seen, "m1 b1"))
 
-    assert type(plan([Wanted(platform=ARM64)], [PI4, PI4B], judged).no_host_error()) is NoHostError
+    assert type(plan([JobRequirements(platform=ARM64)], [PI4, PI4B], judged).no_host_error()) is NoHostError
 
 
 def test_a_line_for_each_host_that_might_have_helped():
@@ -89,7 +89,7 @@ def test_a_line_for_each_host_that_might_have_helped():
         "pi3": found("pi3", "pi3-32bit"),
     }
 
-    lines = skipped_lines(plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen))
+    lines = skipped_lines(plan([JobRequirements(platform=ARM64), JobRequirements(platform=ARMV7)], hosts, seen))
 
     assert lines[0] == "off is left out: no SSH answer from off.lan port 22 in 5 s"
     assert lines[1].startswith("down is left out: ")
@@ -102,7 +102,7 @@ def test_a_line_for_each_host_that_might_have_helped():
 def test_a_host_that_takes_every_job_is_in_no_line(farm, platforms):
     """Nor is one twice for the same reason."""
     hosts, seen = farm
-    made = plan([Wanted(platform=platform) for platform in platforms], hosts, seen)
+    made = plan([JobRequirements(platform=platform) for platform in platforms], hosts, seen)
     lines = skipped_lines(made)
 
     assert len(set(lines)) == len(lines)
@@ -146,7 +146,7 @@ def test_an_entry_that_does_not_answer_hides_no_twin():
 )
 def test_a_host_that_might_have_built_it_has_a_line(seen, is_shown, has_more):
     """It names the command that says more, where there is more to say."""
-    lines = skipped_lines(plan([Wanted(platform=ARM64)], [PI4], {"pi4": seen}))
+    lines = skipped_lines(plan([JobRequirements(platform=ARM64)], [PI4], {"pi4": seen}))
 
     assert len(lines) == is_shown
     assert any("archloom boards pi4" in line for line in lines) is has_more

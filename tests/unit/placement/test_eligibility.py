@@ -9,14 +9,15 @@ import pytest
 from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.hosts.problems import SMALL_MEMORY
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.placement.plan import RejectionReason, Unreachable, Wanted, plan
+from coordinator.domain.placement.eligibility import JobRequirements, RejectionReason, Unreachable
+from coordinator.domain.placement.plan import plan
 from tests.unit.placement.farms import ARM64, ARMV7, found, host
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_no_host_builds_for_another_system_than_linux(kind):
     """Nor is it worth an emulator: the hint says to leave the platform out."""
-    wanted = Wanted(platform=parse("windows/amd64"))
+    wanted = JobRequirements(platform=parse("windows/amd64"))
     seen = {"beast": found("beast", "amd64-qemu-user-static")}
 
     (rejection,) = plan([wanted], [host("beast", kind)], seen).placements[0].rejections
@@ -28,7 +29,7 @@ def test_no_host_builds_for_another_system_than_linux(kind):
 @pytest.mark.parametrize(("alive", "why"), [(True, RejectionReason.UNUSABLE), (False, RejectionReason.UNREACHABLE)])
 def test_a_host_whose_address_answers_is_not_off(alive, why):
     (rejection,) = (
-        plan([Wanted(platform=ARM64)], [host("pi")], {"pi": Unreachable("no", "do", alive=alive)})
+        plan([JobRequirements(platform=ARM64)], [host("pi")], {"pi": Unreachable("no", "do", alive=alive)})
         .placements[0]
         .rejections
     )
@@ -50,7 +51,9 @@ def test_a_board_never_emulates(seen, platforms, why):
     wanted = ARM64 if seen.startswith("amd64") else ARMV7
     entry = host("board", platforms=platforms)
 
-    (rejection,) = plan([Wanted(platform=wanted)], [entry], {"board": found("board", seen)}).placements[0].rejections
+    (rejection,) = (
+        plan([JobRequirements(platform=wanted)], [entry], {"board": found("board", seen)}).placements[0].rejections
+    )
 
     assert rejection.why is why
     assert rejection.hint
@@ -73,7 +76,7 @@ def test_a_board_never_emulates(seen, platforms, why):
 def test_little_memory_and_little_disk_are_no_place_to_build(facts, space, why):
     """Up to the limit, and what is unknown (0) is enough; naming the host overrides it."""
     hosts, seen = [host("pi", min_free=0.1)], {"pi": replace(found("pi", "pi4"), **facts)}
-    wanted = [Wanted(platform=ARM64, space=space)]
+    wanted = [JobRequirements(platform=ARM64, space=space)]
 
     assert [one.why for one in plan(wanted, hosts, seen).placements[0].rejections] == ([why] if why else [])
     assert plan(wanted, hosts, seen, on=("pi",)).no_host_error() is None

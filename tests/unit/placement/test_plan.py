@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import HostState, Kind, Use
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.plan import Frontend, RejectionReason, Unreachable, Wanted, plan
+from coordinator.domain.placement.eligibility import Frontend, JobRequirements, RejectionReason, Unreachable
+from coordinator.domain.placement.plan import plan
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import LostError, NoHostError, UsageError
 from tests.unit.placement.farms import ARM64, ARMV7, CASES, WANTED, farms, found, host
@@ -36,7 +37,7 @@ def outcome(case: Mapping[str, Any]) -> dict[str, Any]:
         hosts.append(host(name, kind, **words))
     frontend = Frontend(case.get("frontend", "builtin"))
     made = plan(
-        [Wanted(platform=parse(text), frontend=frontend) for text in case["wanted"]],
+        [JobRequirements(platform=parse(text), frontend=frontend) for text in case["wanted"]],
         hosts,
         seen,
         emulate=Emulate(case.get("emulate", "auto")),
@@ -64,7 +65,7 @@ def test_what_holds_for_every_plan(farm, platforms, emulate, data):
     hosts, seen = farm
     names = [one.name for one in hosts]
     on = tuple(data.draw(st.lists(st.sampled_from(names), unique=True))) if names else ()
-    wanted = [Wanted(platform=platform) for platform in platforms]
+    wanted = [JobRequirements(platform=platform) for platform in platforms]
 
     made = plan(wanted, hosts, seen, emulate=emulate, on=on)
 
@@ -96,7 +97,7 @@ def test_what_holds_for_every_plan(farm, platforms, emulate, data):
 def test_a_plan_is_the_same_each_time(farm, platforms):
     """Nothing but the arguments decides, not even the order in which hosts answered."""
     hosts, seen = farm
-    wanted = [Wanted(platform=platform) for platform in platforms]
+    wanted = [JobRequirements(platform=platform) for platform in platforms]
 
     again = plan(wanted, hosts, dict(reversed(seen.items())))
 
@@ -108,7 +109,7 @@ def test_a_plan_is_the_same_each_time(farm, platforms):
 def test_a_plan_complains_exactly_when_a_platform_has_no_host(farm, platforms):
     """The error names every such platform, and the scheduler is given the others."""
     hosts, seen = farm
-    made = plan([Wanted(platform=platform) for platform in platforms], hosts, seen)
+    made = plan([JobRequirements(platform=platform) for platform in platforms], hosts, seen)
     missing = [one.platform for one in made.placements if not one.choices]
 
     error = made.no_host_error()
@@ -125,7 +126,7 @@ def test_equal_boards_share_the_work():
     """Jobs go where the fewest are for the slots there, and to the inventory's first among equals."""
     hosts = [host("a"), host("b")]
     seen = {name: found(name, "pi4") for name in ("a", "b")}
-    wanted = [Wanted(platform=parse(text)) for text in ("linux/arm64", "linux/arm/v7", "linux/arm/v6")]
+    wanted = [JobRequirements(platform=parse(text)) for text in ("linux/arm64", "linux/arm/v7", "linux/arm/v6")]
 
     one_each = plan(wanted[:2], hosts, seen)
     three_slots = plan(wanted, hosts, seen, slots={"a": 1, "b": 3})
@@ -138,7 +139,7 @@ def test_four_kib_pages_come_first_among_equals():
     """What is built under larger pages may run nowhere else; but an idle board is better than a busy one."""
     hosts = [host("pi5"), host("pi4")]
     seen = {"pi5": found("pi5", "pi5-16k"), "pi4": found("pi4", "pi4")}
-    wanted = [Wanted(platform=ARM64)]
+    wanted = [JobRequirements(platform=ARM64)]
 
     idle = plan(wanted, hosts, seen)
     busy = plan(wanted * 2, hosts, seen)
@@ -152,7 +153,7 @@ def test_the_job_with_one_host_gets_it_first():
     hosts = [host("pi4"), host("pi5")]
     seen = {"pi4": found("pi4", "pi4"), "pi5": found("pi5", "pi5-16k")}
 
-    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen)
+    made = plan([JobRequirements(platform=ARM64), JobRequirements(platform=ARMV7)], hosts, seen)
 
     assert [one.choices[0].host for one in made.placements] == ["pi5", "pi4"]
 
@@ -162,7 +163,7 @@ def test_a_platform_can_be_given_to_a_host():
     hosts = [host("a"), host("b")]
     seen = {name: found(name, "pi4") for name in ("a", "b")}
 
-    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen, pinned={ARMV7: "a"})
+    made = plan([JobRequirements(platform=ARM64), JobRequirements(platform=ARMV7)], hosts, seen, pinned={ARMV7: "a"})
 
     assert [choice.host for choice in made.placements[1].choices] == ["a"]
     assert made.placements[1].rejections[0].why is RejectionReason.NOT_ASKED
@@ -172,7 +173,7 @@ def test_a_platform_can_be_given_to_a_host():
 def test_a_context_larger_than_the_room_is_not_sent():
     """What the build takes at least must fit above what stays free; naming the host overrides it."""
     hosts, seen = [host("pi4", min_free=0.0)], {"pi4": found("pi4", "pi4")}
-    wanted = [Wanted(platform=ARM64, space=200_000_000_000)]
+    wanted = [JobRequirements(platform=ARM64, space=200_000_000_000)]
 
     refused = plan(wanted, hosts, seen)
 
@@ -183,7 +184,7 @@ def test_a_context_larger_than_the_room_is_not_sent():
 
 def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_is_off():
     """Exit 3 says to change the inventory, exit 5 to try again."""
-    wanted = [Wanted(platform=ARM64)]
+    wanted = [JobRequirements(platform=ARM64)]
     board, off = host("pi2"), host("pi5")
 
     never = plan(wanted, [board], {"pi2": found("pi2", "pi2")}).no_host_error()
@@ -211,7 +212,7 @@ def test_what_a_dead_board_was_tells_whether_it_could_have_done_it(last, error, 
     """A board known to be another platform's never could, and one that nobody knows well might have."""
     off = Unreachable("it is off", known=found("pi", last) if last else None)
 
-    no_host_error = plan([Wanted(platform=ARM64)], [host("pi")], {"pi": off}).no_host_error()
+    no_host_error = plan([JobRequirements(platform=ARM64)], [host("pi")], {"pi": off}).no_host_error()
 
     assert type(no_host_error) is error
     assert said in no_host_error.message
@@ -220,7 +221,7 @@ def test_what_a_dead_board_was_tells_whether_it_could_have_done_it(last, error, 
 def test_an_emulator_that_is_off_could_never_have_done_it_natively():
     """With --emulate never, what is known to emulate is no hope; by itself it is."""
     off = {"beast": Unreachable("it is off", known=found("beast", "amd64-qemu-user-static"))}
-    hosts, wanted = [host("beast", Kind.EMULATOR)], [Wanted(platform=ARM64)]
+    hosts, wanted = [host("beast", Kind.EMULATOR)], [JobRequirements(platform=ARM64)]
 
     assert type(plan(wanted, hosts, off, emulate=Emulate.NEVER).no_host_error()) is NoHostError
     assert type(plan(wanted, hosts, off).no_host_error()) is LostError
@@ -230,8 +231,8 @@ def test_a_blocked_board_of_another_platform_could_never_have_done_it():
     """Mending its clock would not make it run another platform."""
     wrong_clock = {"pi": found("pi", "clock-a-year-back")}
 
-    other = plan([Wanted(platform=parse("linux/amd64"))], [host("pi")], wrong_clock).no_host_error()
-    own = plan([Wanted(platform=ARM64)], [host("pi")], wrong_clock).no_host_error()
+    other = plan([JobRequirements(platform=parse("linux/amd64"))], [host("pi")], wrong_clock).no_host_error()
+    own = plan([JobRequirements(platform=ARM64)], [host("pi")], wrong_clock).no_host_error()
 
     assert type(other) is NoHostError
     assert type(own) is LostError
@@ -240,7 +241,7 @@ def test_a_blocked_board_of_another_platform_could_never_have_done_it():
 def test_an_unknown_host_is_a_usage_error_with_the_likely_name():
     """`--on p5` means pi5."""
     with pytest.raises(UsageError) as caught:
-        plan([Wanted(platform=ARM64)], [host("pi5"), host("beast")], {}, on=("p5",))
+        plan([JobRequirements(platform=ARM64)], [host("pi5"), host("beast")], {}, on=("p5",))
 
     assert caught.value.message == "unknown host 'p5' in --on"
     assert caught.value.hint == "did you mean pi5?"
@@ -248,7 +249,7 @@ def test_an_unknown_host_is_a_usage_error_with_the_likely_name():
 
 def test_a_host_that_was_not_probed_is_as_good_as_off():
     """Planning does not wait for it, and says so."""
-    made = plan([Wanted(platform=ARM64)], [host("pi5")], {})
+    made = plan([JobRequirements(platform=ARM64)], [host("pi5")], {})
 
     assert made.placements[0].rejections[0].reason == "it has not answered"
 
@@ -258,7 +259,7 @@ def test_what_a_program_reads_of_a_plan():
     hosts = [host("pi4"), host("pi5"), host("pi2"), host("beast", Kind.EMULATOR)]
     seen = {"pi4": found("pi4", "pi4"), "pi5": found("pi5", "pi4"), "pi2": found("pi2", "pi2")}
     seen["beast"] = found("beast", "amd64-qemu-user-static")
-    made = plan([Wanted(platform=ARM64), Wanted(platform=parse("linux/loong64"))], hosts, seen)
+    made = plan([JobRequirements(platform=ARM64), JobRequirements(platform=parse("linux/loong64"))], hosts, seen)
     (arm64, loong) = made.placements
 
     told = json.loads(json.dumps(made.to_json()))
@@ -295,7 +296,7 @@ def test_how_a_host_builds_a_platform_is_found_or_is_an_error():
     """Each platform has its own choice; a host that does not build it has none."""
     hosts = [host("pi4"), host("beast", Kind.EMULATOR)]
     seen = {"pi4": found("pi4", "pi4"), "beast": found("beast", "amd64-qemu-user-static")}
-    made = plan([Wanted(platform=ARM64), Wanted(platform=parse("linux/amd64"))], hosts, seen)
+    made = plan([JobRequirements(platform=ARM64), JobRequirements(platform=parse("linux/amd64"))], hosts, seen)
 
     assert made.choice(ARM64, "beast").mode is Mode.EMULATED
     assert made.choice(parse("linux/amd64"), "beast").mode is Mode.NATIVE
@@ -305,7 +306,7 @@ def test_how_a_host_builds_a_platform_is_found_or_is_an_error():
 
 def test_a_platform_cannot_be_given_to_an_unknown_host():
     with pytest.raises(UsageError) as caught:
-        plan([Wanted(platform=ARM64)], [host("pi5")], {}, pinned={ARM64: "beast"})
+        plan([JobRequirements(platform=ARM64)], [host("pi5")], {}, pinned={ARM64: "beast"})
 
     assert caught.value.code == "host"
     assert "pi5" in caught.value.hint
@@ -316,14 +317,16 @@ def test_a_host_without_slots_is_planned_like_one_with_one():
     hosts = [host("a"), host("b")]
     seen = {name: found(name, "pi4") for name in ("a", "b")}
 
-    made = plan([Wanted(platform=ARM64), Wanted(platform=ARMV7)], hosts, seen, slots={"a": 0})
+    made = plan([JobRequirements(platform=ARM64), JobRequirements(platform=ARMV7)], hosts, seen, slots={"a": 0})
 
     assert [one.choices[0].host for one in made.placements] == ["a", "b"]
 
 
 def test_a_plan_without_a_host_names_those_that_the_user_does_not_know_of():
     """Hosts that --on leaves out are no news."""
-    complaint = plan([Wanted(platform=ARM64)], [host("pi2"), host("pi4")], {"pi2": found("pi2", "pi2")}, on=("pi2",))
+    complaint = plan(
+        [JobRequirements(platform=ARM64)], [host("pi2"), host("pi4")], {"pi2": found("pi2", "pi2")}, on=("pi2",)
+    )
 
     error = complaint.no_host_error()
     assert error.code == "no_host"

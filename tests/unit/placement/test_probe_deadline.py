@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.image.platforms import Mode
-from coordinator.domain.placement.eligibility import Unreachable, Wanted
+from coordinator.domain.placement.eligibility import JobRequirements, Unreachable
 from coordinator.domain.placement.plan import plan
 from coordinator.domain.placement.probe_deadline import (
     ProbePriority,
@@ -30,18 +30,18 @@ RANK = {mode: rank for rank, mode in enumerate(Mode)} | {None: len(Mode)}
 ASKED = st.builds(HostSelection, emulate=st.sampled_from(Emulate))
 
 
-def modes(wanted, hosts, seen, asked):
+def modes(wanted, hosts, seen, selection):
     """The mode each platform would be built in, None where nobody can."""
-    made = plan(wanted, hosts, seen, emulate=asked.emulate)
+    made = plan(wanted, hosts, seen, emulate=selection.emulate)
     return [one.choices[0].mode if one.choices else None for one in made.placements]
 
 
 def jobs(*platforms):
-    return [Wanted(platform=platform) for platform in platforms]
+    return [JobRequirements(platform=platform) for platform in platforms]
 
 
 @given(farms(), WANTED, ASKED, st.data())
-def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, asked, data):
+def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, selection, data):
     """Once no silent host is needed, those that answered build every platform as well as all would have.
 
     Whether a silent host is known from an earlier time, or not at all.
@@ -52,15 +52,15 @@ def test_nothing_is_built_worse_for_want_of_patience(farm, platforms, asked, dat
     known = {name: one for name, one in seen.items() if isinstance(one, Facts) and data.draw(st.booleans())}
     answered = {name: seen[name] for name in quick}
 
-    judged = probe_priorities(wanted, hosts, answered, known, asked, {})
+    judged = probe_priorities(wanted, hosts, answered, known, selection, {})
 
     assert set(judged) == set(seen) - quick
     if max(judged.values(), default=ProbePriority.NONE) < ProbePriority.MODE:
-        assert modes(wanted, hosts, answered, asked) == modes(wanted, hosts, seen, asked)
+        assert modes(wanted, hosts, answered, selection) == modes(wanted, hosts, seen, selection)
 
 
 @given(farms(), WANTED, ASKED, st.data())
-def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platforms, asked, data):
+def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platforms, selection, data):
     """`MODE` of a host that is as it was means that a platform is built in a better mode with it."""
     hosts, seen = farm
     wanted = jobs(*platforms)
@@ -68,25 +68,25 @@ def test_a_sound_host_that_is_known_is_waited_for_only_when_it_helps(farm, platf
     answered = {name: seen[name] for name in quick}
     known = {name: one for name, one in seen.items() if isinstance(one, Facts)}
 
-    for name, need in probe_priorities(wanted, hosts, answered, known, asked, {}).items():
+    for name, need in probe_priorities(wanted, hosts, answered, known, selection, {}).items():
         facts = known.get(name)
         if need is ProbePriority.MODE and facts is not None and facts.blocking is None:
-            before, after = modes(wanted, hosts, answered, asked), modes(wanted, hosts, seen, asked)
+            before, after = modes(wanted, hosts, answered, selection), modes(wanted, hosts, seen, selection)
             better = any(RANK[now] < RANK[then] for now, then in zip(after, before, strict=True))
             assert better or facts.disk_free < facts.disk_total
 
 
 @given(farms(), WANTED, ASKED)
-def test_the_end_of_waiting_comes(farm, platforms, asked):
+def test_the_end_of_waiting_comes(farm, platforms, selection):
     """With every host heard nobody is needed, and each answer in turn leaves fewer to wait for."""
     hosts, seen = farm
     wanted, answered = jobs(*platforms), {}
 
     for name in random.sample(sorted(seen), len(seen)):
-        assert name in probe_priorities(wanted, hosts, answered, {}, asked, {})
+        assert name in probe_priorities(wanted, hosts, answered, {}, selection, {})
         answered[name] = seen[name]
 
-    assert probe_priorities(wanted, hosts, answered, {}, asked, {}) == {}
+    assert probe_priorities(wanted, hosts, answered, {}, selection, {}) == {}
 
 
 def test_a_silent_board_is_needed_while_only_the_emulator_has_answered():
@@ -123,7 +123,7 @@ def test_a_second_board_is_room_while_the_first_has_more_jobs_than_slots():
     two = probe_priorities(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 1})
     wide = probe_priorities(jobs(ARM64, ARMV7), hosts, answered, {"b": found("b", "pi4")}, HostSelection(), {"a": 2})
 
-    assert two == {"b": ProbePriority.ROOM}
+    assert two == {"b": ProbePriority.QUEUED}
     assert wide == {"b": ProbePriority.SPARE}
 
 
@@ -181,7 +181,7 @@ def test_a_host_is_full_with_more_jobs_than_slots_and_has_one_slot_by_default():
     answered, known = {"a": found("a", "pi4")}, {"b": found("b", "pi4")}
 
     assert probe_priorities(jobs(ARM64, ARMV7), hosts, answered, known, HostSelection(), {}) == {
-        "b": ProbePriority.ROOM
+        "b": ProbePriority.QUEUED
     }
     assert probe_priorities(jobs(ARM64), hosts, answered, known, HostSelection(), {}) == {"b": ProbePriority.SPARE}
 
@@ -201,4 +201,4 @@ def test_what_is_full_is_judged_by_the_host_that_builds():
 def test_how_long_each_need_is_waited_for():
     """Needed: to the end. Room: until a dead host is known for dead. Spare: a second more. None: not at all."""
     assert [probe_deadline(need, 10.0, 12.0) for need in ProbePriority] == [12.0, 13.0, 15.5, inf, inf]
-    assert probe_deadline(ProbePriority.ROOM, 10.0, 20.0) == 21.0
+    assert probe_deadline(ProbePriority.QUEUED, 10.0, 20.0) == 21.0

@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, TagMoved, TargetStep, read
+from coordinator.domain.run.history import AttemptChange, JobChange, RunChange, RunEnded, TagMoved, TargetChange, read
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 
 PLATFORMS = st.sampled_from(["linux/amd64", "linux/arm/v7", "linux/arm64", "windows/amd64"]).map(parse)
 ARM64 = parse("linux/arm64")
 STEPS = st.one_of(
-    st.sampled_from(RunStep),
+    st.sampled_from(RunChange),
     st.builds(RunEnded, st.integers(0, 255)),
     st.builds(TagMoved, st.sampled_from(["nas.lan:5000/app:1", "ann/tool:latest"])),
-    st.builds(TargetStep, *map(st.sampled_from, (TargetState, TargetEvent, TargetState))),
-    st.builds(JobStep, PLATFORMS, *map(st.sampled_from, (JobState, JobEvent, [*JobState, None]))),
+    st.builds(TargetChange, *map(st.sampled_from, (TargetState, TargetEvent, TargetState))),
+    st.builds(JobChange, PLATFORMS, *map(st.sampled_from, (JobState, JobEvent, [*JobState, None]))),
     st.builds(
-        AttemptStep,
+        AttemptChange,
         PLATFORMS,
         st.integers(1, 99),
         *map(st.sampled_from, (AttemptState, AttemptEvent, [*AttemptState, None])),
@@ -36,14 +36,14 @@ def test_a_step_is_read_as_it_was_written(step):
 @pytest.mark.parametrize(
     ("text", "step"),
     [
-        ("run taken over", RunStep.TAKEN_OVER),
+        ("run taken over", RunChange.TAKEN_OVER),
         ("run ended 4", RunEnded(4)),
         ("tag nas.lan:5000/app:1 moved", TagMoved("nas.lan:5000/app:1")),
-        ("target open give_up incomplete", TargetStep(TargetState.OPEN, TargetEvent.GIVE_UP, TargetState.INCOMPLETE)),
-        ("job linux/arm64 pending assign active", JobStep(ARM64, JobState.PENDING, JobEvent.ASSIGN, JobState.ACTIVE)),
+        ("target open give_up incomplete", TargetChange(TargetState.OPEN, TargetEvent.GIVE_UP, TargetState.INCOMPLETE)),
+        ("job linux/arm64 pending assign active", JobChange(ARM64, JobState.PENDING, JobEvent.ASSIGN, JobState.ACTIVE)),
         (
             "attempt linux/arm64 2 lost dropped built",
-            AttemptStep(ARM64, 2, AttemptState.LOST, AttemptEvent.BUILT, None),
+            AttemptChange(ARM64, 2, AttemptState.LOST, AttemptEvent.BUILT, None),
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.run.lease import BEAT_S, STALE_S, Driver, Lease
+from coordinator.domain.run.lease import HEARTBEAT_S, STALE_S, Driver, Lease
 
 TIMES = st.floats(0.0, 4e9)
 
@@ -25,7 +25,7 @@ def test_what_is_known_of_the_process_decides(beat_at, now):
 @given(TIMES, st.floats(0.0, STALE_S))
 def test_a_late_beat_is_no_death(beat_at, silent):
     """Where nobody can look, a driver may miss a beat or two."""
-    assert STALE_S >= 3 * BEAT_S
+    assert STALE_S >= 3 * HEARTBEAT_S
     assert not lease(beat_at).is_stale(beat_at + silent * 0.999, None)
 
 

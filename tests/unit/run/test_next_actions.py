@@ -24,7 +24,7 @@ from coordinator.domain.run.next_actions import (
     Verify,
     next_actions,
 )
-from coordinator.domain.run.retry import MOST_ATTEMPTS
+from coordinator.domain.run.retry import MAX_ATTEMPTS
 from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.errors import Exit
@@ -164,7 +164,7 @@ def test_every_run_ends_and_is_published_only_whole(data, count):
 
     assert next_actions(run) == ()
     assert all(states.ended(job.state) for job in run.jobs)
-    assert all(len(job.attempts) <= MOST_ATTEMPTS for job in run.jobs)
+    assert all(len(job.attempts) <= MAX_ATTEMPTS for job in run.jobs)
 
 
 @given(st.data(), st.integers(1, 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.domain.run.retry import Verdict, leaves_as_archive, push_cause, pushed_again, verdict
+from coordinator.domain.run.retry import Verdict, next_push_is_archive, push_cause, pushed_again, verdict
 
 
 @pytest.mark.parametrize("code", ["tunnel", "engine", "push", "cut"])
@@ -13,7 +13,7 @@ def test_three_lost_pushes_leave_one_try_by_archive(code):
     tries = [pushed_again(code, losses, tunnel=True) for losses in (1, 2, 3, 4)]
 
     assert tries == [True, True, True, False]
-    assert [leaves_as_archive(losses) for losses in (0, 1, 2, 3)] == [False, False, False, True]
+    assert [next_push_is_archive(losses) for losses in (0, 1, 2, 3)] == [False, False, False, True]
     assert verdict(["push"]) is Verdict.ELSEWHERE
 
 

@@ -14,12 +14,12 @@ from tests.unit.placement.farms import ARM64, ARMV7, PLATFORMS
 def test_hosts_and_platforms_may_be_mixed_repeated_and_joined():
     """A platform given to a host leaves the others to the hosts named for any."""
     on, pinned = read_on(["pi5, pi4", "linux/arm64/v8=pi5", "pi4"])
-    asked = HostSelection(on=on, pinned=pinned)
+    selection = HostSelection(on=on, pinned=pinned)
 
     assert (on, pinned) == (("pi5", "pi4"), {ARM64: "pi5"})
-    assert asked.on_for(ARM64) == ("pi5",)
-    assert asked.on_for(ARMV7) == ("pi5", "pi4")
-    assert asked.names == ("pi5", "pi4")
+    assert selection.on_for(ARM64) == ("pi5",)
+    assert selection.on_for(ARMV7) == ("pi5", "pi4")
+    assert selection.names == ("pi5", "pi4")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,6 @@ NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True)
 @given(st.lists(NAMES, unique=True), st.dictionaries(st.sampled_from(PLATFORMS), NAMES))
 def test_what_is_kept_of_it_is_read_the_same(on, pinned):
     """The store has the words, and a run that is taken up again has the same hosts."""
-    asked = HostSelection(on=tuple(on), pinned=pinned)
+    selection = HostSelection(on=tuple(on), pinned=pinned)
 
-    assert read_on(asked.words) == (asked.on, asked.pinned)
+    assert read_on(selection.words) == (selection.on, selection.pinned)

@@ -64,7 +64,7 @@ def test_the_keys_are_a_format_on_disk():
     old = {key: value for key, value in stored.items() if key not in ("volatile", "fail_fast")}
 
     assert from_stored(old).to_json() == stored
-    assert from_stored(stored).asked == HostSelection(emulate=Emulate.NEVER, on=("pi4",), pinned={ARM64: "pi5"})
+    assert from_stored(stored).selection == HostSelection(emulate=Emulate.NEVER, on=("pi4",), pinned={ARM64: "pi5"})
 
 
 def test_boards_push_to_the_repository_of_the_first_tag():

@@ -39,8 +39,8 @@ def told(before: BuiltFrom, now: BuiltFrom) -> list[str]:
     return list(change_lines(changes(before, now, [AMD64, ARM64], HOST)))
 
 
-def with_inputs(origin: BuiltFrom = BEFORE, **changed: object) -> BuiltFrom:
-    return replace(origin, inputs={**origin.inputs, **changed})
+def with_inputs(built_from: BuiltFrom = BEFORE, **changed: object) -> BuiltFrom:
+    return replace(built_from, inputs={**built_from.inputs, **changed})
 
 
 def with_request(**changed: object) -> BuiltFrom:
@@ -133,12 +133,12 @@ def test_a_dockerfile_that_cannot_be_read_here_tells_of_no_takers():
 )
 def test_a_run_has_not_changed_since_itself(context):
     """Whatever it was built from."""
-    origin = with_inputs(replace(BEFORE, kept=replace(KEPT, context=tuple(context))), context="other")
+    built_from = with_inputs(replace(BEFORE, kept=replace(KEPT, context=tuple(context))), context="other")
 
-    assert changes(origin, origin, [AMD64], HOST) == ()
+    assert changes(built_from, built_from, [AMD64], HOST) == ()
     assert all(
         change.kind is ChangeKind.FILE
-        for change in changes(BEFORE, origin, [AMD64], HOST)
+        for change in changes(BEFORE, built_from, [AMD64], HOST)
         if isinstance(change, Change)
     )
 

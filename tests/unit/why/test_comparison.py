@@ -39,10 +39,10 @@ def run(name: str, *jobs: Job) -> Run:
     )
 
 
-def known(name: str, *jobs: Job, case: str = "", origin: BuiltFrom = ORIGIN) -> Sources:
+def known(name: str, *jobs: Job, case: str = "", built_from: BuiltFrom = ORIGIN) -> Sources:
     lines = (GOLDEN / case / "events.jsonl").read_bytes().splitlines() if case else []
     recorded = [found for line in lines if (found := from_json_line(line))]
-    return Sources(run=run(name, *jobs), status=Status.PUBLISHED, recorded=recorded, origin=origin)
+    return Sources(run=run(name, *jobs), status=Status.PUBLISHED, recorded=recorded, built_from=built_from)
 
 
 def told(now: Sources, before: Sources | None):
@@ -59,7 +59,7 @@ def test_a_run_stands_beside_the_one_before(golden, width):
         Row("linux/arm64", "pi3", "", "no", "512 MiB of memory"),
         Row("linux/amd64", "beast", "native", "builds", "its own platform"),
     )
-    now = known("7f3a", JOB, case="built", origin=replace(ORIGIN, kept=replace(KEPT, plan=plan)))
+    now = known("7f3a", JOB, case="built", built_from=replace(ORIGIN, kept=replace(KEPT, plan=plan)))
     before = known("5c1d", replace(JOB, build_id="2"), case="failed")
 
     text = comparison_text(told(now, before), width)
@@ -95,12 +95,14 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     rude = "\x1b[2J\x07\n"
     plan = (Row("linux/arm64", rude, "", "no", rude),)
     kept = replace(KEPT, dockerfile=rude, dockerfile_path=rude, plan=plan, unstable=(rude,))
-    origin = BuiltFrom(request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept)
+    built_from = BuiltFrom(
+        request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept
+    )
     before = BuiltFrom(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
     recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
-    now = Sources(run=run("7f3a", JOB), status=Status.PUBLISHED, recorded=recorded, origin=origin)
+    now = Sources(run=run("7f3a", JOB), status=Status.PUBLISHED, recorded=recorded, built_from=built_from)
 
-    text = comparison_text(told(now, known("5c1d", JOB, origin=before)))
+    text = comparison_text(told(now, known("5c1d", JOB, built_from=before)))
 
     assert not [char for char in text if not char.isprintable() and char != "\n"]
     assert text.count(r"\x1b[2J\x07\n") >= 8
@@ -152,7 +154,7 @@ def test_nothing_of_an_account_can_drive_the_terminal():
 )
 def test_why_a_job_was_built(job, kept, before, why):
     """Or was not, or is not yet: what did not come to be is never told as built."""
-    found = told(known("7f3a", job, origin=replace(ORIGIN, kept=kept)), known("5c1d", before) if before else None)
+    found = told(known("7f3a", job, built_from=replace(ORIGIN, kept=kept)), known("5c1d", before) if before else None)
 
     assert [one.why for one in found.jobs] == [why]
 

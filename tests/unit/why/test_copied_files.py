@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.dockerfile.bases import parse
+from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.image.platforms import parse as platform
 from coordinator.domain.why.copied_files import CopySource, copy_sources
 

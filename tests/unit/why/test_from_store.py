@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.run.history import AttemptStep, JobStep, RunEnded, RunStep, TagMoved, TargetStep
+from coordinator.domain.run.history import AttemptChange, JobChange, RunChange, RunEnded, TagMoved, TargetChange
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent, TagMove
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
 from coordinator.domain.why.from_store import job_timeline, run_timeline
@@ -45,18 +45,18 @@ def event(at: float, what, **data: str) -> StoredEvent:
 
 
 def step(at: float, number: int, before: A, change: AE, after: A | None, **data: str) -> StoredEvent:
-    return event(at, AttemptStep(ARM64, number, before, change, after), **data)
+    return event(at, AttemptChange(ARM64, number, before, change, after), **data)
 
 
 # The first attempt builds and is lost; the second loses a push, repeats it, and is verified.
 EVENTS = [
-    event(1.0, JobStep(ARM64, J.PENDING, JE.ASSIGN, J.ACTIVE)),
+    event(1.0, JobChange(ARM64, J.PENDING, JE.ASSIGN, J.ACTIVE)),
     step(2.0, 1, A.ASSIGNED, AE.SEND, A.SENDING),
     step(4.0, 1, A.SENDING, AE.SENT, A.BUILDING),
     step(7.0, 1, A.BUILDING, AE.LOSE, A.LOST, code="disk", message="no space left"),
     step(7.5, 1, A.LOST, AE.BUILT, None),
-    event(8.0, JobStep(ARM64, J.ACTIVE, JE.RETRY, J.PENDING)),
-    event(8.5, JobStep(ARMV7, J.PENDING, JE.SKIP, J.SKIPPED)),
+    event(8.0, JobChange(ARM64, J.ACTIVE, JE.RETRY, J.PENDING)),
+    event(8.5, JobChange(ARMV7, J.PENDING, JE.SKIP, J.SKIPPED)),
     step(11.0, 2, A.ASSIGNED, AE.SEND, A.SENDING),
     step(12.0, 2, A.SENDING, AE.SENT, A.BUILDING),
     step(20.0, 2, A.BUILDING, AE.BUILT, A.BUILT),
@@ -64,8 +64,8 @@ EVENTS = [
     step(21.0, 2, A.PUSHING, AE.PUSH_LOST, A.BUILT, code="tunnel"),
     step(21.0, 2, A.BUILT, AE.PUSH, A.PUSHING),
     step(25.0, 2, A.PUSHING, AE.PUSHED, A.PUSHED),
-    event(27.0, JobStep(ARM64, J.ACTIVE, JE.VERIFY, J.VERIFIED)),
-    event(28.0, JobStep(ARM64, J.VERIFIED, JE.CANCEL, None)),
+    event(27.0, JobChange(ARM64, J.ACTIVE, JE.VERIFY, J.VERIFIED)),
+    event(28.0, JobChange(ARM64, J.VERIFIED, JE.CANCEL, None)),
 ]
 
 
@@ -130,7 +130,7 @@ def test_a_clock_that_was_set_back_makes_no_phase_shorter_than_nothing():
 )
 def test_a_jobs_end_is_its_last_entry(change, after, shown):
     """A verified child by its pin and digest, any other end by its state."""
-    (end,) = job_timeline(replace(JOB, attempts=()), [event(3.0, JobStep(ARM64, J.ACTIVE, change, after))])
+    (end,) = job_timeline(replace(JOB, attempts=()), [event(3.0, JobChange(ARM64, J.ACTIVE, change, after))])
 
     assert (end.at, end.kind) == (3.0, TimelineKind.END)
     assert shown in end.text
@@ -140,7 +140,7 @@ def test_a_jobs_end_is_its_last_entry(change, after, shown):
 
 def test_a_reused_child_is_not_shown_as_built():
     reused, built = (
-        job_timeline(replace(JOB, attempts=()), [event(3.0, JobStep(ARM64, J.PENDING, change, J.VERIFIED))])[0].text
+        job_timeline(replace(JOB, attempts=()), [event(3.0, JobChange(ARM64, J.PENDING, change, J.VERIFIED))])[0].text
         for change in (JE.REUSE, JE.VERIFY)
     )
 
@@ -150,14 +150,14 @@ def test_a_reused_child_is_not_shown_as_built():
 def test_a_run_has_its_drivers_its_tags_and_its_end():
     """What is not the run's own, or of another archloom version, is left out."""
     events = [
-        event(1.0, RunStep.CREATED, holder="ann@nas"),
-        event(2.0, RunStep.RELEASED),
-        event(3.0, RunStep.TAKEN_UP, holder="bob@pi5"),
-        event(4.0, RunStep.TAKEN_OVER, holder="eve@pi4", before="bob@pi5", silent="42 s"),
-        event(5.0, RunStep.CANCEL_ASKED),
+        event(1.0, RunChange.CREATED, holder="ann@nas"),
+        event(2.0, RunChange.RELEASED),
+        event(3.0, RunChange.TAKEN_UP, holder="bob@pi5"),
+        event(4.0, RunChange.TAKEN_OVER, holder="eve@pi4", before="bob@pi5", silent="42 s"),
+        event(5.0, RunChange.CANCEL_ASKED),
         event(6.0, None),
-        event(7.0, TargetStep(TargetState.OPEN, TargetEvent.COMPLETE, TargetState.READY)),
-        event(8.0, JobStep(ARM64, J.ACTIVE, JE.VERIFY, J.VERIFIED)),
+        event(7.0, TargetChange(TargetState.OPEN, TargetEvent.COMPLETE, TargetState.READY)),
+        event(8.0, JobChange(ARM64, J.ACTIVE, JE.VERIFY, J.VERIFIED)),
         event(9.0, TagMoved("nas/app:1")),
         event(10.0, RunEnded(0)),
     ]
@@ -184,6 +184,6 @@ def test_a_tag_is_shown_with_the_digest_it_got(reference, before, after):
 
 
 def test_a_run_without_a_known_holder_names_none():
-    (entry,) = run_timeline(RUN, [event(1.0, RunStep.CREATED)])
+    (entry,) = run_timeline(RUN, [event(1.0, RunChange.CREATED)])
 
     assert not entry.text.endswith(" ")
