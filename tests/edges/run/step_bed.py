@@ -19,7 +19,7 @@ from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
-from coordinator.errors import RegistryError
+from coordinator.errors import LostError, RegistryError
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
 from coordinator.run.context import AttemptContext, RunContext
@@ -86,6 +86,8 @@ class FakeFarm:
         self.unreachable: Exception | None = None
 
     def facts_of(self, host: str) -> object:
+        if host not in self.facts:
+            raise LostError(f"{host} has not answered", code="unreachable")
         return self.facts[host]
 
     def slots_of(self, host: str) -> int:

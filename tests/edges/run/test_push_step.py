@@ -114,6 +114,17 @@ async def test_the_fourth_try_is_an_archive(steps, losses, way):
     assert (str(losses + 1) in steps.phases()[0]) is (losses > 0)
 
 
+async def test_a_host_that_was_off_when_the_run_was_resumed_has_no_archive_left(steps):
+    """Nobody knows of it which way it has; the third loss is its last."""
+    steps.farm.facts.clear()
+    ctx = steps.attempt(*BUILT)
+    steps.run.push_losses[ctx.attempt.id] = 2
+
+    await push(ctx)
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "push")
+
+
 async def test_a_host_without_a_tunnel_is_given_up_after_three(steps):
     """It has had its archives already."""
     steps.run.no_tunnel_hosts.add("pi5")
