@@ -23,7 +23,7 @@ def _job_command() -> tuple[str, ...]:
 
 
 def main() -> int:
-    parts = Operations(
+    operations = Operations(
         observe=observe.observe,
         engine_id=engines.engine_id,
         pull=pull.pull,
@@ -34,7 +34,7 @@ def main() -> int:
         load=archives.load,
         job_command=_job_command(),
     )
-    return cli.run(sys.argv[1:], parts)
+    return cli.run(sys.argv[1:], operations)
 
 
 if __name__ == "__main__":

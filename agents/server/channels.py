@@ -88,7 +88,7 @@ def image_out(folder: Path, job: str, save: Save) -> int:
     return 0
 
 
-def bases_in(folder: Path, job: str, parts: Operations) -> int:
+def bases_in(folder: Path, job: str, operations: Operations) -> int:
     """Load the job's bases from an archive and answer `ok` or `error`.
 
     Returns the exit status: 0 where the engine holds every base.
@@ -98,9 +98,9 @@ def bases_in(folder: Path, job: str, parts: Operations) -> int:
         jobs = Jobs(folder)
         job_spec = spec.read(jobs.folder(job))
         try:
-            loaded = parts.load(job_spec, chunks.receive(pipes.reader))
+            loaded = operations.load(job_spec, chunks.receive(pipes.reader))
         finally:
-            jobs.settle(job, job_spec, parts.discard)
+            jobs.settle(job, job_spec, operations.discard)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, folder)))
         return 1

@@ -17,7 +17,7 @@ from agents.wire import frames
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
-def run(arguments: Sequence[str], parts: Operations, prepare: supervisor.Prepare = engines.prepare) -> int:
+def run(arguments: Sequence[str], operations: Operations, prepare: supervisor.Prepare = engines.prepare) -> int:
     """Run one command and return the exit status.
 
     `job`, with the arguments that `start` builds, is the detached process, and not meant for users.
@@ -26,13 +26,15 @@ def run(arguments: Sequence[str], parts: Operations, prepare: supervisor.Prepare
     try:
         if words == ["serve"]:
             folder = state.open_state(os.environ)
-            channels.control(folder, version(), lambda pipes: Server(folder, parts, pipes.replies).run(pipes.reader))
+            channels.control(
+                folder, version(), lambda pipes: Server(folder, operations, pipes.replies).run(pipes.reader)
+            )
         if len(words) == 2 and words[0] == "context":
             return channels.bulk(state.open_state(os.environ), words[1])
         if len(words) == 2 and words[0] == "image":
-            return channels.image_out(state.open_state(os.environ), words[1], parts.save)
+            return channels.image_out(state.open_state(os.environ), words[1], operations.save)
         if len(words) == 2 and words[0] == "load":
-            return channels.bases_in(state.open_state(os.environ), words[1], parts)
+            return channels.bases_in(state.open_state(os.environ), words[1], operations)
         if words == ["purge"]:
             return channels.purge(os.environ)
         if len(words) == 5 and words[0] == "job":

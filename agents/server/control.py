@@ -84,10 +84,10 @@ class Operations(NamedTuple):
 class Server:
     """Answers requests, each in its own thread."""
 
-    def __init__(self, state: Path, parts: Operations, replies: frames.Replies) -> None:
+    def __init__(self, state: Path, operations: Operations, replies: frames.Replies) -> None:
         self._state = state
         self._jobs = Jobs(state)
-        self._parts = parts
+        self._operations = operations
         self._replies = replies
         self._stop = threading.Event()
         # Guards `_transfers`: the running pulls and pushes of each job. Notified when a job's last one has ended.
@@ -147,19 +147,19 @@ class Server:
         return operation(request.parameters, emit)
 
     def _probe(self, _fields: Fields, _emit: Emit) -> Fields:
-        return self._parts.observe()
+        return self._operations.observe()
 
     def _create(self, fields: Fields, _emit: Emit) -> Fields:
         self._jobs.create(field(fields, "job", str), fields.get("spec"))
         return {}
 
     def _lacking(self, fields: Fields, _emit: Emit) -> Fields:
-        return {"bases": self._parts.lacking(spec.read(self._jobs.folder(field(fields, "job", str))))}
+        return {"bases": self._operations.lacking(spec.read(self._jobs.folder(field(fields, "job", str))))}
 
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
         with self._transferring(job) as cancelled:
-            return self._parts.pull(
+            return self._operations.pull(
                 spec.read(self._jobs.folder(job)),
                 field(fields, "port", int),
                 field(fields, "secret", str),
@@ -173,9 +173,9 @@ class Server:
             raise AgentError("bad_request", f"slots is {count}, expected 1 or more")
 
         def take_slot() -> slots.Slot:
-            return slots.take(self._parts.shared_slots, self._state, self._parts.engine_id(), count, holder)
+            return slots.take(self._operations.shared_slots, self._state, self._operations.engine_id(), count, holder)
 
-        return start.start(self._jobs.folder(field(fields, "job", str)), self._parts.job_command, take_slot)
+        return start.start(self._jobs.folder(field(fields, "job", str)), self._operations.job_command, take_slot)
 
     def _follow(self, fields: Fields, emit: Emit) -> Fields:
         folder, offset = self._jobs.folder(field(fields, "job", str)), field(fields, "offset", int)
@@ -189,7 +189,7 @@ class Server:
     def _push(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
         with self._transferring(job) as cancelled:
-            return self._parts.push(
+            return self._operations.push(
                 spec.read(self._jobs.folder(job)),
                 field(fields, "port", int),
                 field(fields, "repository", str),
@@ -209,7 +209,7 @@ class Server:
         job = field(fields, "job", str)
         self._cancel_transfers(job)
         self._await_transfers(job)
-        self._jobs.forget(job, self._parts.discard)
+        self._jobs.forget(job, self._operations.discard)
         return {}
 
     def _list(self, _fields: Fields, _emit: Emit) -> Fields:

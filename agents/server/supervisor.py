@@ -1,4 +1,4 @@
-"""The detached process of one job: it holds the slot, runs the engine's driver and writes the result.
+"""The detached process of one job: it holds the slot, runs the build and writes the result.
 
 It survives the connection and the coordinator. No process that it started outlives it.
 """

@@ -24,16 +24,16 @@ _SLOT_POLL_S = 1.0
 
 async def build(ctx: AttemptContext) -> None:
     """Take the attempt from BUILDING to its end on the host. Idempotent: a running job is not started again."""
-    steps = StepReader()
+    log_steps = StepReader()
     try:
         client = await ctx.client()
         await _start(ctx, client)
         with phase(ctx, "build"):
-            ended = await _follow(ctx, client, steps)
+            ended = await _follow(ctx, client, log_steps)
     except LostError as error:
         await lost(ctx, error.code or Cause.CONNECTION, error.message)
         return
-    await _settle(ctx, ended, steps)
+    await _settle(ctx, ended, log_steps)
 
 
 async def _start(ctx: AttemptContext, client: AgentClient) -> None:
@@ -60,11 +60,11 @@ def _holder(ctx: AttemptContext, busy: HostBusyError) -> str:
     return f"{holder} for {max(0.0, host_time - busy.since):.0f} s"
 
 
-async def _follow(ctx: AttemptContext, client: AgentClient, steps: StepReader) -> Ended:
+async def _follow(ctx: AttemptContext, client: AgentClient, log_steps: StepReader) -> Ended:
     """Follow the log to the end of the job; return the result. A lost connection is reopened, and the log continues."""
     path = log_path(ctx.run.env.state, ctx.run.run_id, ctx.job.platform, ctx.attempt.number)
     with kept_log(path, ctx.run.emit) as keep:
-        reading = _LogReader(ctx, steps, keep)
+        reading = _LogReader(ctx, log_steps, keep)
         while True:
             try:
                 return await reading.to_the_end(client)
@@ -81,7 +81,7 @@ class _LogReader:
     """The log of a job and the byte offset read so far, which is 0 also after a resume: the host has the whole log."""
 
     ctx: AttemptContext
-    steps: StepReader
+    log_steps: StepReader
     keep: Callable[[str], None]
     offset: int = 0
 
@@ -89,11 +89,11 @@ class _LogReader:
         async with aclosing(client.follow(self.ctx.agent_job, self.offset)) as items:
             async for item in items:
                 if isinstance(item, Ended):
-                    _emit_lines(self.ctx, self.steps.end())
+                    _emit_lines(self.ctx, self.log_steps.end())
                     return item
                 self.offset = item.offset
                 self.keep(item.text)
-                _emit_lines(self.ctx, self.steps.feed(item.text))
+                _emit_lines(self.ctx, self.log_steps.feed(item.text))
         raise LostError(f"{self.ctx.host} closed the log before the job ended", code=Cause.CONNECTION)
 
 
@@ -105,16 +105,16 @@ def _emit_lines(ctx: AttemptContext, lines: Sequence[LogLine]) -> None:
             ctx.run.emit(StepLine(ctx.place, line.text, line.step))
 
 
-async def _settle(ctx: AttemptContext, ended: Ended, steps: StepReader) -> None:
+async def _settle(ctx: AttemptContext, ended: Ended, log_steps: StepReader) -> None:
     match ended.state:
         case EndState.BUILT if ended.platform == ctx.job.platform:
             ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.BUILT)
         case EndState.BUILT:
             message = f"the engine built {ended.platform}, expected {ctx.job.platform}"
-            await failed(ctx, Cause.MISMATCH, message, steps)
+            await failed(ctx, Cause.MISMATCH, message, log_steps)
         case EndState.FAILED:
-            await failed(ctx, ended.code, ended.message, steps)
+            await failed(ctx, ended.code, ended.message, log_steps)
         case EndState.LOST:
-            await lost(ctx, ended.code, ended.message, steps)
+            await lost(ctx, ended.code, ended.message, log_steps)
         case EndState.CANCELLED:
             await cancelled(ctx)
