@@ -3,22 +3,17 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = [
-    "tests.services.fixtures",
-    "tests.services.time_limits",
-    "tests.edges.store.store_bed",
-    "tests.edges.run.step_bed",
-]
+pytest_plugins = ["tests.services.fixtures", "tests.services.time_limits", "tests.edges.store.store_bed"]
 
-# What is ignored or blocked here would be so in every process that a test starts, and a test that sends it would wait
-# for ever. Shells start what is in the background without SIGINT, nohup without SIGHUP.
+# Child processes inherit ignored and blocked signals, and a test that sends one would hang. Shells start background
+# jobs with SIGINT ignored, nohup with SIGHUP.
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:
         # A handler is not handed on. One that does nothing keeps the tests themselves going, as they were told.
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
 
-# How quick a busy machine is tells nothing of the code.
+# A busy machine is slow: no deadline.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # In CI the same examples each time: a change fails by its own fault, and another machine can repeat it.
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)

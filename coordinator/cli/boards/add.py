@@ -44,7 +44,7 @@ def command(target: str, name: str, host_key: str, inventory: str | None, *, emu
     that cannot be reached is not added.
     """
     from coordinator.config.locate import label
-    from coordinator.usecases.boards.enrol import Addition, add
+    from coordinator.usecases.boards.add import Addition, add
 
     addition = Addition(
         target=target,

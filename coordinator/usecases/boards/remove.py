@@ -17,8 +17,8 @@ from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.farm.farm import Farm
 from coordinator.hosts.agent.purge import Purged, purge
 from coordinator.hosts.enrol.install import mark
+from coordinator.usecases.boards.add import listed
 from coordinator.usecases.boards.console import Console
-from coordinator.usecases.boards.enrol import listed
 from coordinator.usecases.boards.host_key import command
 
 _RUNNING = "BUILDING"

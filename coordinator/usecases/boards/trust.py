@@ -13,8 +13,8 @@ from coordinator.errors import UsageError
 from coordinator.hosts.enrol.connect import fetch_key
 from coordinator.hosts.ssh.known_hosts import HostKey, RecordedKeys, Verdict, parse_key, read_known_hosts
 from coordinator.hosts.ssh.route import Route, read_route
+from coordinator.usecases.boards.add import given, listed
 from coordinator.usecases.boards.console import Console
-from coordinator.usecases.boards.enrol import given, listed
 from coordinator.usecases.boards.host_key import Question, command, confirm, given_key, is_key, refuse_revoked
 
 
