@@ -22,7 +22,7 @@ from coordinator.store.sqlite import Store
 def die_at(commits: int, *, instead: bool) -> None:
     """Makes this process end so."""
     left: list[int] = []
-    change, begin = Database.change, (Store.create_run, Store.drive)
+    change, begin = Database.change, (Store.create_run, Store.take_lease)
 
     @contextlib.contextmanager
     def counted(self: Database) -> Iterator[None]:
@@ -43,7 +43,7 @@ def die_at(commits: int, *, instead: bool) -> None:
         return begin
 
     Database.change = counted  # type: ignore[method-assign]
-    Store.create_run, Store.drive = map(begun, begin)  # type: ignore[method-assign]
+    Store.create_run, Store.take_lease = map(begun, begin)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
