@@ -11,7 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+from coordinator.cli.output import print_message
 from coordinator.errors import UsageError
 
 LOG_FILE = "ARCHLOOM_LOG"
@@ -64,7 +66,17 @@ def _file(path: str) -> logging.Handler:
             f"{LOG_FILE}: cannot write {path}: {error.strerror}", hint=f"export {LOG_FILE}=archloom.log", code="config"
         ) from error
     os.close(descriptor)
-    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    return _LogFile(path, encoding="utf-8", errors="backslashreplace")
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that may become unwritable: that is said once, and the command goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's signature
+        logging.getLogger(_ROOT).removeHandler(self)
+        print_message(f"warning: {LOG_FILE}: cannot write {self.baseFilename}: {sys.exc_info()[1]}; it ends here")
+        with suppress(OSError):
+            self.close()
 
 
 class _Formatter(logging.Formatter):

@@ -24,10 +24,14 @@ def read_environment() -> Environment:
         user = getpass.getuser()
     except (KeyError, OSError):  # a uid without a name, as in some containers
         user = str(os.getuid())
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current folder no longer exists", hint="cd to a folder that does") from error
     return Environment(
         environ=environ,
         home=home,
-        folder=Path.cwd(),
+        folder=folder,
         state=state_folder(environ, home),
         clock=time.time,
         holder=f"{user}@{socket.gethostname()}",

@@ -42,9 +42,22 @@ Commands:
 
 def main() -> None:
     """Run the command line of this process and exit."""
-    if sys.stderr is None:  # closed by the parent process: discard messages
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    _open_closed_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that the parent process closed: output is then discarded.
+
+    The next file that is opened would get the stream's number, and what is printed would go into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def run(words: Sequence[str]) -> int:

@@ -147,7 +147,11 @@ def _dockerfile(text: str | None, context: Path) -> Path:
         )
     # As `docker build`: -f is relative to the current folder, the default is in the context.
     path = Path(text).absolute() if text else context / "Dockerfile"
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except PermissionError as error:
+        raise UsageError(f"cannot read {path}: permission denied", hint=f"check: ls -ld {path.parent}") from error
+    if not is_file:
         lower = context / "dockerfile"
         hint = f"-f {lower}" if not text and lower.is_file() else "give it with -f FILE"
         raise UsageError(f"there is no Dockerfile at {path}", hint=hint)

@@ -259,3 +259,29 @@ def test_inventory_check_tells_every_problem(tmp_path, monkeypatch, capsys):
         "error: 2 problems in farm.yaml",
         "  farm.yaml:2:13: boards.a.jobs: expected a whole number from 1 to 64, found 0",
     ]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_discards_what_is_printed(tmp_path: Path, closed: str):
+    """A file that is opened next would have its number: here the store, which stays a store."""
+    command = f"{sys.executable} -m coordinator runs --json {closed}"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+
+    for _ in range(2):
+        ended = run_limited(["sh", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+        assert (ended.returncode, "bug" in ended.stderr) == (0, False)
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = f"cd {folder} && rmdir {folder} && exec {sys.executable} -m coordinator runs"
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    ended = run_limited(["sh", "-c", command], env=environment, capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stderr.splitlines()) == (
+        2,
+        ["error: the current folder no longer exists", "hint: cd to a folder that does"],
+    )

@@ -93,3 +93,13 @@ def test_a_process_that_has_closed_every_descriptor_goes_on_in_the_file(tmp_path
 
     assert len(file.read_text().splitlines()) == 4
     assert other.read_bytes() == b""
+
+
+def test_a_log_on_a_full_disk_ends_with_one_warning(capsys):
+    diagnostics.start(0, {"ARCHLOOM_LOG": "/dev/full"})
+
+    log_all()
+    log_all()
+
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: ARCHLOOM_LOG: cannot write /dev/full: [Errno 28] No space left on device")
