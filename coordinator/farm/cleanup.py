@@ -10,7 +10,6 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import ArchloomError
 from coordinator.hosts.agent.client import AgentClient
 
-_RUNNING = "BUILDING"
 _SWEEP_TIMEOUT_S = 20.0
 
 
@@ -26,6 +25,6 @@ async def sweep(client: AgentClient, host: Host, host_time: float, unwanted: Cal
                 entry.job
                 for entry in await client.jobs()
                 # Delete also a running job of an ended run: the run lost its host, and the result is not used.
-                if unwanted(entry.job) or (entry.state != _RUNNING and host_time - entry.since > host.keep_built)
+                if unwanted(entry.job) or (not entry.is_running and host_time - entry.since > host.keep_built)
             ]
             await asyncio.gather(*map(client.forget, old))

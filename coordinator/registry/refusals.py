@@ -10,13 +10,13 @@ import json
 from http import HTTPStatus
 
 from coordinator.domain.image.references import HUB, is_digest
-from coordinator.errors import RegistryError, UsageError
+from coordinator.errors import RegistryCode, RegistryError, UsageError
 from coordinator.registry.http_policy import RETRYABLE_STATUSES
 
 _MAX_MESSAGE_CHARS = 300
 _CODE_BY_WORD = {
-    "UNAUTHORIZED": "unauthorized",
-    "DENIED": "denied",
+    "UNAUTHORIZED": RegistryCode.UNAUTHORIZED,
+    "DENIED": RegistryCode.DENIED,
     "NAME_UNKNOWN": "not_found",
     "MANIFEST_UNKNOWN": "not_found",
     "BLOB_UNKNOWN": "not_found",
@@ -25,15 +25,15 @@ _CODE_BY_WORD = {
     "MANIFEST_INVALID": "invalid",
     "DIGEST_INVALID": "invalid",
     "SIZE_INVALID": "invalid",
-    "MANIFEST_BLOB_UNKNOWN": "blob_unknown",
-    "BLOB_UPLOAD_UNKNOWN": "upload_lost",
-    "BLOB_UPLOAD_INVALID": "upload_lost",
-    "TOOMANYREQUESTS": "unavailable",
+    "MANIFEST_BLOB_UNKNOWN": RegistryCode.BLOB_UNKNOWN,
+    "BLOB_UPLOAD_UNKNOWN": RegistryCode.UPLOAD_LOST,
+    "BLOB_UPLOAD_INVALID": RegistryCode.UPLOAD_LOST,
+    "TOOMANYREQUESTS": RegistryCode.UNAVAILABLE,
     "UNSUPPORTED": "unsupported",
 }
 _CODE_BY_STATUS = {
-    401: "unauthorized", 403: "denied", 404: "not_found", 405: "unsupported", 409: "immutable", 412: "immutable",
-    413: "too_large",
+    401: RegistryCode.UNAUTHORIZED, 403: RegistryCode.DENIED, 404: "not_found", 405: "unsupported", 409: "immutable",
+    412: "immutable", 413: "too_large",
 }  # fmt: skip
 
 
@@ -95,23 +95,27 @@ def _code(status: int, word: str) -> str:
     if "IMMUTABLE" in word or "AlreadyExists" in word:
         return "immutable"
     if status in RETRYABLE_STATUSES:
-        return "unavailable"
-    return _CODE_BY_WORD.get(word) or _CODE_BY_STATUS.get(status) or ("unavailable" if status >= 500 else "refused")
+        return RegistryCode.UNAVAILABLE
+    return (
+        _CODE_BY_WORD.get(word)
+        or _CODE_BY_STATUS.get(status)
+        or (RegistryCode.UNAVAILABLE if status >= 500 else "refused")
+    )
 
 
 def _hint(code: str, status: int, registry: str) -> str:
     match code:
-        case "unauthorized":
+        case RegistryCode.UNAUTHORIZED:
             return login_hint(registry)
-        case "denied":
+        case RegistryCode.DENIED:
             return f"the credentials do not allow this; as another user: {login_hint(registry)}"
         case "not_found":
             return f"it is missing, or these credentials may not see it: {login_hint(registry)}"
         case "immutable":
             return "this repository does not let a tag move; publish under a new tag"
-        case "unavailable" if status == 429:
+        case RegistryCode.UNAVAILABLE if status == 429:
             return f"a rate limit; wait, or log in for a higher limit: {login_hint(registry)}"
-        case "unavailable":
+        case RegistryCode.UNAVAILABLE:
             return "try again later: what is pushed already is not pushed again"
         case _:
             return ""

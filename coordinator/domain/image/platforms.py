@@ -46,6 +46,14 @@ class Mode(StrEnum):
     CROSS = "cross"
     EMULATED = "emulated"
 
+    @property
+    def rank(self) -> int:
+        """0 for the best mode."""
+        return _RANKS[self]
+
+
+_RANKS = {mode: rank for rank, mode in enumerate(Mode)}
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
-from coordinator.domain.image.platforms import Mode, Platform
+from coordinator.domain.image.platforms import Platform
 from coordinator.domain.placement.eligibility import (
     Choice,
     JobRequirements,
@@ -22,7 +22,6 @@ from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
 from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
 
-_RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _USUAL_PAGE_BYTES = 4096
 
 
@@ -122,7 +121,7 @@ def plan(
         choices = sorted(
             _choices(outcomes[index]),
             key=lambda choice: (
-                _RANK[choice.mode],
+                choice.mode.rank,
                 load.of(choice.host),
                 jobs[choice.host],
                 _has_large_pages(found.get(choice.host)),

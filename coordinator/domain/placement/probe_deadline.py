@@ -32,7 +32,6 @@ _GRACE_S = 1.0
 # Slightly longer than the default `connect_timeout`, so that an unreachable host is known to be unreachable. A job that
 # waits for another job's slot usually waits longer.
 _QUEUED_TIMEOUT_S = 5.5
-_RANK = {mode: rank for rank, mode in enumerate(Mode)}
 
 
 class ProbePriority(IntEnum):
@@ -139,7 +138,7 @@ def _need(
     mode, best = _promise(wanted, host, known, selection.emulate, on), placement.choices[0].mode
     if mode is None:
         return ProbePriority.NONE
-    if _RANK[mode] < _RANK[best]:
+    if mode.rank < best.rank:
         return ProbePriority.MODE
     return ProbePriority.QUEUED if mode is best and is_full else ProbePriority.SPARE
 

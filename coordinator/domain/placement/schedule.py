@@ -11,7 +11,6 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptState, JobState
 
-_RANK = {mode: rank for rank, mode in enumerate(Mode)}
 _HOLDS_A_SLOT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING)
 
 
@@ -62,8 +61,8 @@ def demand(able: Iterable[Sequence[Candidate]]) -> Counter[str]:
 
 def best_hosts(able: Sequence[Candidate]) -> list[str]:
     """Return the hosts of the best mode."""
-    best = min((_RANK[candidate.mode] for candidate in able), default=0)
-    return [candidate.host for candidate in able if _RANK[candidate.mode] == best]
+    best = min((candidate.mode.rank for candidate in able), default=0)
+    return [candidate.host for candidate in able if candidate.mode.rank == best]
 
 
 def unassignable(run: Run, candidates: Mapping[Platform, Sequence[Candidate]]) -> tuple[Job, ...]:

@@ -126,6 +126,10 @@ class JobEntry(BaseModel, strict=True, frozen=True):
     state: str
     since: float
 
+    @property
+    def is_running(self) -> bool:
+        return self.state == "BUILDING"
+
 
 class _Result(BaseModel, strict=True, frozen=True):
     state: EndState = Field(strict=False)

@@ -21,8 +21,6 @@ from coordinator.usecases.boards.add import listed
 from coordinator.usecases.boards.console import Console
 from coordinator.usecases.boards.host_key import command
 
-_RUNNING = "BUILDING"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
@@ -62,7 +60,7 @@ async def _purge(host: Host, wanted: Removal, env: Environment, console: Console
     async with Farm(Inventory(hosts=(host,)), env) as farm:
         try:
             client = await farm.client(host.name)
-            running = [entry.job for entry in await client.jobs() if entry.state == _RUNNING]
+            running = [entry.job for entry in await client.jobs() if entry.is_running]
             _check_idle(host.name, running, wanted, console)
             return _report(await purge(client.transport, mark(env.holder)))
         except LostError as error:
