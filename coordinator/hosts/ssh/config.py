@@ -12,6 +12,7 @@ import hashlib
 import os
 import pwd
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -304,16 +305,17 @@ def _fits(pattern: str, text: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL) is not None
 
 
-def _succeeds(command: str) -> bool:
+def _succeeds(command: str, seconds: float = _EXEC_TIMEOUT_S) -> bool:
     shell = os.environ.get("SHELL") or "/bin/sh"
     null = subprocess.DEVNULL
+    # In a session of its own, so that it can be ended with everything it started.
+    process = subprocess.Popen([shell, "-c", command], stdin=null, stdout=null, stderr=null, start_new_session=True)
     try:
-        done = subprocess.run(
-            [shell, "-c", command], stdin=null, stdout=null, stderr=null, check=False, timeout=_EXEC_TIMEOUT_S
-        )
+        return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
-        raise ValueError(f"Match exec {command!r} did not end within {_EXEC_TIMEOUT_S:.0f} s") from None
-    return done.returncode == 0
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise ValueError(f"Match exec {command!r} did not end within {seconds:g} s") from None
 
 
 def _canonical(settings: Settings) -> str:

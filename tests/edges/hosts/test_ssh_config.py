@@ -6,12 +6,14 @@ import os
 import pwd
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from coordinator.domain.hosts.inventory import Address
 from coordinator.errors import UsageError
+from coordinator.hosts.ssh import config
 from coordinator.hosts.ssh.known_hosts import parse_key
 from coordinator.hosts.ssh.options import connection_options
 from coordinator.hosts.ssh.route import Route, read_route
@@ -219,3 +221,22 @@ def test_what_is_refused_is_named(home: Path, text: str, message: str):
     (home / ".ssh" / "config").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_route(Address(host="a"), home, system=home / "none")
+
+
+def test_a_match_exec_that_does_not_end_is_ended_with_all_it_started(tmp_path: Path):
+    """ssh itself would wait for it, and so would every connection."""
+    started = tmp_path / "started"
+
+    with pytest.raises(ValueError, match="did not end within 1 s"):
+        config._succeeds(f"sleep 611 & echo $! >{started}; wait", 1.0)
+
+    until = time.monotonic() + 10
+    while b"sleep" in _command_line(int(started.read_text())):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def _command_line(pid: int) -> bytes:
+    """Empty for a process that is gone, or dead and not yet waited for by its new parent."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.read_bytes() if path.exists() else b""
