@@ -17,12 +17,12 @@ from coordinator.cli.output import print_message
 from coordinator.errors import UsageError
 
 LOG_FILE = "ARCHLOOM_LOG"
-_FLAGS = {"-v": 1, "--verbose": 1, "-vv": 2}
+_FLAGS = {"-v": 1, "--verbose": 1, "-vv": 2, "-vvv": 3}
 _ROOT = "archloom"
 
 
 def take_flags(words: Sequence[str]) -> tuple[list[str], int]:
-    """Return the words without `-v` and `-vv` before `--`, and the verbosity: 1 for each `-v`, 2 for each `-vv`."""
+    """Return the words without `-v` and `-vv` before `--`, and the verbosity: how many `v` they have."""
     end = words.index("--") if "--" in words else len(words)
     verbosity = sum(_FLAGS.get(word, 0) for word in words[:end])
     return [*(word for word in words[:end] if word not in _FLAGS), *words[end:]], verbosity
