@@ -30,7 +30,7 @@ from coordinator.registry.http_policy import (
     is_challenge,
     is_redirect,
 )
-from coordinator.registry.refusals import may_speak_https, no_registry, refusal
+from coordinator.registry.refusals import may_speak_https, no_registry, reads_while_written, refusal
 
 if TYPE_CHECKING:
     import httpx2
@@ -289,9 +289,11 @@ class Transport:
             raise RegistryError(error.message, hint=error.hint, code=RegistryCode.BROKEN) from failure
 
     def _refusal(self, answer: Answer, doing: str) -> Exception:
-        """Return the error of a refusal, or a RetryableFailure where the status may be retried."""
+        """Return the error of a refusal, or a RetryableFailure where another try may succeed."""
         error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
-        return RetryableFailure(error, retry_after(answer.headers)) if answer.status in RETRYABLE_STATUSES else error
+        if answer.status in RETRYABLE_STATUSES or reads_while_written(answer.body):
+            return RetryableFailure(error, retry_after(answer.headers))
+        return error
 
     def _pause(self, number: int, after: float) -> float:
         jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,36 @@ async def test_put_manifest() -> None:
                 await registry.put_manifest("app", target, RAW, OCI_INDEX)
             assert refused.value.code == "mismatch"
     assert len(server.asked) == 2
+
+
+LINK_BEING_WRITTEN = Reply(
+    400,
+    json.dumps(
+        {
+            "errors": [
+                {"code": "DIGEST_INVALID", "message": "provided digest did not match uploaded content"},
+                {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": BLOB_DIGEST},
+            ]
+        }
+    ).encode(),
+)
+
+
+async def test_a_layer_that_another_push_is_writing_is_asked_for_again() -> None:
+    """distribution 2.8 answers so for an instant while two platforms push the same layer."""
+    accepted = Reply(201, headers={"Docker-Content-Digest": DIGEST})
+    async with client(after_ping(LINK_BEING_WRITTEN, LINK_BEING_WRITTEN, accepted)) as (registry, _, pauses):
+        assert await registry.put_manifest("app", "1.0", RAW, OCI_INDEX) == DIGEST
+    assert pauses.seconds == [0.5, 1.0]
+
+
+async def test_a_link_that_stays_broken_asks_for_the_layer_again() -> None:
+    """A registry that was killed while it wrote the link: the layer must be pushed once more."""
+    async with client(after_ping(LINK_BEING_WRITTEN)) as (registry, server, _):
+        with pytest.raises(RegistryError) as refused:
+            await registry.put_manifest("app", "1.0", RAW, OCI_INDEX)
+    assert (refused.value.code, len(server.asked)) == ("blob_unknown", 6)
+    assert BLOB_DIGEST in refused.value.message
 
 
 @pytest.mark.parametrize(
