@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -128,12 +128,21 @@ def came(answers: Sequence[object], within: float) -> bool:
 
 def gone(marker: str, within: float) -> bool:
     """Whether no process with this word in its command line is left, at the latest after so many seconds."""
+    return _becomes(lambda: not _has_process(marker), within)
+
+
+def sleeps(marker: str, within: float) -> bool:
+    """Whether a step has started to sleep, at the latest after so many seconds. Its shell prints before it does."""
+    return _becomes(lambda: _has_process(marker), within)
+
+
+def _becomes(state: Callable[[], bool], within: float) -> bool:
     tick = threading.Event()
     for _ in range(round(within / 0.02)):
-        if not _has_process(marker):
+        if state():
             return True
         tick.wait(0.02)
-    return not _has_process(marker)
+    return state()
 
 
 def _has_process(marker: str) -> bool:
