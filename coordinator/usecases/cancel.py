@@ -12,7 +12,7 @@ from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import from_stored
 from coordinator.environment import Environment
-from coordinator.errors import DrivenElsewhereError, LostError
+from coordinator.errors import DrivenElsewhereError, LostError, UsageError
 from coordinator.run.context import AttemptContext, RunContext
 from coordinator.run.driver import PreparedRun, end_cancelled
 from coordinator.run.held_lease import HeldLease
@@ -57,6 +57,10 @@ async def _take_lease(run_id: str, driver: Driver, store: Store) -> Run | None:
                     return store.take_lease(run_id, driver)
                 except DrivenElsewhereError as error:
                     held_message = error.message
+                except UsageError:
+                    # Its driver may end the run between the two calls.
+                    if not store.has_ended(run_id):
+                        raise
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         message = f"run {run_id} was asked to end, and is still running: {held_message}"
