@@ -125,8 +125,8 @@ async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | N
             )
     for reason in inputs.unstable:
         session.emit(Notice(f"nothing is reused: {reason}"))
-    if inputs.context.skipped:
-        session.emit(Notice(f"left out, not files or folders: {', '.join(inputs.context.skipped)}"))
+    if inputs.skipped:
+        session.emit(Notice(f"left out, not files or folders: {', '.join(inputs.skipped)}"))
     return inputs
 
 

@@ -14,10 +14,11 @@ from coordinator.domain.placement.plan import Row
 class KeptInputs:
     """What is kept of a run's inputs besides the digests in the store.
 
-    `bases` are digests by platform and image; `plan` has the rows of the platforms that were to be built.
+    `contexts` are what each platform's build takes of the context; `bases` are digests by platform and image; `plan`
+    has the rows of the platforms that were to be built.
     """
 
-    context: tuple[ContextEntry, ...] = field(repr=False)
+    contexts: Mapping[Platform, tuple[ContextEntry, ...]] = field(repr=False)
     dockerfile: str = field(repr=False)
     dockerfile_path: str
     bases: Mapping[Platform, Mapping[str, str]] = field(default_factory=dict)

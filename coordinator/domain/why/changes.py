@@ -117,14 +117,14 @@ def _said(value: object) -> str | None:
 def _files(
     before: BuiltFrom, now: BuiltFrom, platforms: Sequence[Platform], build_platform: Platform
 ) -> Iterator[Change]:
-    if before.inputs.get("context") == now.inputs.get("context"):
+    if _mapping(before.inputs, "contexts") == _mapping(now.inputs, "contexts"):
         return
     if before.kept is None or now.kept is None:
         yield Change(kind=ChangeKind.CONTEXT, what=str(now.request.get("context", "")))
         return
     known_takers = _copy_sources(now, platforms, build_platform)
     ordered: list[tuple[float, Change]] = []
-    for path, was, is_now in _changed_files(before.kept, now.kept):
+    for path, was, is_now in _changed_files(before.kept, now.kept, platforms):
         users = tuple(source for source in known_takers or () if source.takes(path))
         # A change of the Dockerfile itself has its own entry.
         if users or path != now.kept.dockerfile_path:
@@ -135,12 +135,19 @@ def _files(
     yield from (change for _, change in sorted(ordered, key=lambda item: (item[0], item[1].what)))
 
 
-def _changed_files(before: KeptInputs, now: KeptInputs) -> Iterator[tuple[str, str | None, str | None]]:
-    old, new = ({entry.path: entry for entry in kept.context} for kept in (before, now))
-    for path in old.keys() | new.keys():
-        was, is_now = _shown(old.get(path), new.get(path)), _shown(new.get(path), old.get(path))
-        if was != is_now:
-            yield path, was, is_now
+def _changed_files(
+    before: KeptInputs, now: KeptInputs, platforms: Sequence[Platform]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield each path that differs for one of these platforms once, with how it is shown before and now."""
+    seen: set[str] = set()
+    for platform in platforms:
+        if platform in before.contexts and platform in now.contexts:
+            old, new = ({entry.path: entry for entry in kept.contexts[platform]} for kept in (before, now))
+            for path in (old.keys() | new.keys()) - seen:
+                was, is_now = _shown(old.get(path), new.get(path)), _shown(new.get(path), old.get(path))
+                if was != is_now:
+                    seen.add(path)
+                    yield path, was, is_now
 
 
 def _copy_sources(

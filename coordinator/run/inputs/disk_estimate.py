@@ -21,7 +21,10 @@ async def spaces(inputs: Inputs, platforms: Sequence[Platform], registries: Regi
     The estimate only avoids builds that would be lost for lack of disk space.
     """
     base_sizes = await asyncio.gather(*(_of_bases(inputs, platform, registries) for platform in platforms))
-    return {platform: inputs.context.size + size for platform, size in zip(platforms, base_sizes, strict=True)}
+    return {
+        platform: inputs.contexts[platform].manifest.size + size
+        for platform, size in zip(platforms, base_sizes, strict=True)
+    }
 
 
 async def _of_bases(inputs: Inputs, platform: Platform, registries: Registries) -> int:

@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.context.offer import ContextOffer, offer
-from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.causes import Cause
 from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
-from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
+from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
-from coordinator.domain.inputs.build_id import BuildInputs, build_id, context_digest, counted, without_proxies
+from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, without_proxies
 from coordinator.domain.targets.target import Target
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
 # A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
 # host's job gets the real one.
@@ -32,6 +31,7 @@ BUILD_PLATFORM = Platform("host", "any")
 _REGISTRY_TIMEOUT_S = 20.0
 _NO_CACHE = "--no-cache was given"
 _MAX_NAMED_PATHS = 3
+_EVERYTHING = ContextUse(everything="the whole context is taken")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +67,7 @@ class Inputs:
 
     dockerfile: Dockerfile
     dockerfile_path: str
-    context: ContextManifest
-    context_digest: str
-    offer: ContextOffer
+    contexts: Mapping[Platform, TakenContext]
     uses: Mapping[Platform, Sequence[BaseUse]]
     bases: Mapping[str, Base]
     unstable: tuple[str, ...]
@@ -79,11 +77,16 @@ class Inputs:
     def to_json(self) -> dict[str, object]:
         """Return what `gather` takes as `earlier`, so that a later coordinator gathers the same or detects a change."""
         return {
-            "context": self.context_digest,
+            "contexts": {str(platform): context.digest for platform, context in self.contexts.items()},
             "dockerfile": _text_digest(self.dockerfile),
             "bases": {text: base.manifest.digest for text, base in self.bases.items()},
             "nonce": self.nonce,
         }
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The taken paths of the context that are not sent, since they are no files, folders or links; sorted."""
+        return tuple(sorted({path for context in self.contexts.values() for path in context.manifest.skipped}))
 
     def changed_since(self, earlier: Earlier, paths: Sequence[str]) -> str:
         """Return a text that names the changed inputs, or an empty one. `paths` are files known to have changed."""
@@ -93,8 +96,8 @@ class Inputs:
         others = [path for path in paths if not (edited and path == self.dockerfile_path)]
         if edited:
             changes.append(f"{self.dockerfile.path} has changed")
-        if now.context != earlier.context and (others or not paths):
-            changes.append(f"{_listed(others)} of the context {self.context.root} changed")
+        if now.contexts != earlier.contexts and (others or not paths):
+            changes.append(f"{_listed(others)} of the context changed")
         changes += [f"base {text} is no longer in its registry" for text in earlier.bases if text not in now.bases]
         return " and ".join(changes)
 
@@ -108,9 +111,12 @@ class InputsGone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """The inputs that an earlier coordinator gathered for the same request; `bases` are digests by image name."""
+    """The inputs that an earlier coordinator gathered for the same request.
 
-    context: str
+    `contexts` are digests by platform, as text; `bases` are digests by image name.
+    """
+
+    contexts: Mapping[str, str]
     dockerfile: str
     bases: Mapping[str, str]
     nonce: str
@@ -119,7 +125,11 @@ class Earlier:
     def from_json(cls, data: Mapping[str, Any]) -> Earlier:
         """Read what `Inputs.to_json` returned."""
         return cls(
-            context=data["context"], dockerfile=data["dockerfile"], bases=dict(data["bases"]), nonce=data["nonce"]
+            # Older versions stored one digest of the whole context, which no digest here equals.
+            contexts=dict(data.get("contexts", {})),
+            dockerfile=data["dockerfile"],
+            bases=dict(data["bases"]),
+            nonce=data["nonce"],
         )
 
 
@@ -148,8 +158,8 @@ async def gather(
     base_names = dict.fromkeys(use.text for platform_uses in uses.values() for use in platform_uses)
     syntax = [dockerfile.syntax] if dockerfile.syntax else []
     images = (*base_names, *syntax)
-    context, resolved = await asyncio.gather(
-        scan(Path(target.context), _ignore(target)),
+    contexts, resolved = await asyncio.gather(
+        take_contexts(target, dict.fromkeys(target.platforms, _EVERYTHING)),
         asyncio.gather(*(_resolve(text, registries, earlier) for text in images)),
     )
     answers = dict(zip(images, resolved, strict=True))
@@ -160,19 +170,16 @@ async def gather(
         *((_NO_CACHE,) if target.no_cache else ()),
     )
     nonce = (earlier.nonce if earlier else secrets.token_hex(16)) if unstable else ""
-    digest = context_digest(context.entries)
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path=_path_in_context(target),
-        context=context,
-        context_digest=digest,
-        offer=await offer(context),
+        contexts=contexts,
         uses=uses,
         bases=bases,
         unstable=unstable,
         nonce=nonce,
         build_ids={
-            platform: _build_id(target, dockerfile, digest, platform, uses[platform], bases, nonce)
+            platform: _build_id(target, dockerfile, contexts[platform], platform, uses[platform], bases, nonce)
             for platform in target.platforms
         },
     )
@@ -201,7 +208,7 @@ def _network(target: Target, dockerfile: Dockerfile, platform: Platform) -> tupl
 def _build_id(
     target: Target,
     dockerfile: Dockerfile,
-    context: str,
+    context: TakenContext,
     platform: Platform,
     uses: Sequence[BaseUse],
     bases: Mapping[str, Base],
@@ -210,7 +217,7 @@ def _build_id(
     frontend = bases.get(dockerfile.syntax)
     return build_id(
         BuildInputs(
-            context=context,
+            context=context.digest,
             dockerfile=dockerfile.text,
             stage=target.stage,
             platform=platform,
@@ -264,18 +271,6 @@ def _listed(paths: Sequence[str]) -> str:
 
 def _text_digest(dockerfile: Dockerfile) -> str:
     return hashlib.sha256(dockerfile.text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _ignore(target: Target) -> Matcher:
-    """Return the rules of `<Dockerfile>.dockerignore`, else of `.dockerignore` in the context, else no rules."""
-    for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
-        if path.is_file():
-            try:
-                text = path.read_text("utf-8-sig", errors="surrogateescape")
-            except OSError as error:
-                raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {path}") from error
-            return compile_ignore(text, str(path))
-    return compile_ignore("", "")
 
 
 def _path_in_context(target: Target) -> str:

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.placement.plan import Plan, Row
 from coordinator.domain.run.events import Emit, Notice
@@ -21,7 +21,7 @@ from coordinator.state.logs import log_folder
 from coordinator.store.folders import private_folder
 
 _FILE_NAME = "inputs.json.gz"
-_VERSION = 1
+_VERSION = 2
 # Enough to distinguish two contents; whole digests would make the file larger, as they do not compress.
 _DIGEST_DIGITS = 16
 
@@ -48,22 +48,27 @@ def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:
     kept = _read(log_folder(state, run_id) / _FILE_NAME)
     if kept is None:
         return ()
-    before = {_shown(entry) for entry in kept.context}
-    now = {_shown(entry) for entry in inputs.context.entries}
-    return tuple(sorted({path for path, *_ in before ^ now}))
+    changed: set[str] = set()
+    for platform, context in inputs.contexts.items():
+        before = {_shown(entry) for entry in kept.contexts.get(platform, ())}
+        now = {_shown(entry) for entry in context.manifest.entries}
+        changed |= {path for path, *_ in before ^ now}
+    return tuple(sorted(changed))
 
 
 def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str]:
     return entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link
 
 
+def _entry(row: tuple[str, str, int, str, str]) -> ContextEntry:
+    path, kind, mode, digest, link = row
+    return ContextEntry(path=path, kind=EntryKind(kind), mode=mode, digest=digest, link=link)
+
+
 def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     data = {
         "version": _VERSION,
-        "context": [
-            [entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link]
-            for entry in inputs.context.entries
-        ],
+        "contexts": _contexts(inputs),
         "dockerfile": inputs.dockerfile.text,
         "dockerfile_path": inputs.dockerfile_path,
         "bases": {
@@ -80,6 +85,17 @@ def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
     path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode("ascii"), compresslevel=1, mtime=0))
 
 
+def _contexts(inputs: Inputs) -> list[tuple[list[str], list[tuple[object, ...]]]]:
+    """Return platforms and entries of each context, once for all platforms that take the same."""
+    platforms: dict[str, list[Platform]] = {}
+    for platform, context in inputs.contexts.items():
+        platforms.setdefault(context.digest, []).append(platform)
+    return [
+        (list(map(str, same)), list(map(_shown, inputs.contexts[same[0]].manifest.entries)))
+        for same in platforms.values()
+    ]
+
+
 def _read(path: Path) -> KeptInputs | None:
     """Return the snapshot; None where it is absent, truncated, or of another version."""
     try:
@@ -87,10 +103,12 @@ def _read(path: Path) -> KeptInputs | None:
         if data["version"] != _VERSION:
             return None
         return KeptInputs(
-            context=tuple(
-                ContextEntry(path=name, kind=EntryKind(kind), mode=mode, digest=digest, link=link)
-                for name, kind, mode, digest, link in data["context"]
-            ),
+            contexts={
+                parse(platform): entries
+                for platforms, rows in data["contexts"]
+                for entries in [tuple(map(_entry, rows))]
+                for platform in platforms
+            },
             dockerfile=data["dockerfile"],
             dockerfile_path=data["dockerfile_path"],
             bases={parse(platform): images for platform, images in data["bases"].items()},

@@ -57,7 +57,7 @@ async def _context(ctx: AttemptContext, client: AgentClient) -> None:
     with phase(ctx, "context"):
         await client.send_context(
             ctx.agent_job,
-            ctx.run.inputs.offer,
+            ctx.run.inputs.contexts[ctx.job.platform].offer,
             lambda lacking: ctx.run.emit(Phase(ctx.place, "context", _amount(lacking))),
             pack=pack,
         )

@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
+from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.placement.eligibility import Rejection, RejectionReason
@@ -21,11 +22,19 @@ from coordinator.domain.run.states import AttemptEvent, TargetState
 from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.snapshot import built_from, keep_inputs
+from coordinator.run.inputs.taken_context import TakenContext
 from tests.acceptance.archloom import COMMAND
 from tests.edges.state.state_bed import AMD64, ARM64, DIGEST, TAG, dead_driver, state_bed
 from tests.services.terminal import terminal
 
-RUN = Run(id="7f3a", request={"a": 1}, target_state=TargetState.OPEN, index_digest="", jobs=(), inputs={"context": "x"})
+RUN = Run(
+    id="7f3a",
+    request={"a": 1},
+    target_state=TargetState.OPEN,
+    index_digest="",
+    jobs=(),
+    inputs={"contexts": {"linux/amd64": "x"}},
+)
 PLAN = Plan(
     (
         Placement(
@@ -197,13 +206,12 @@ def test_what_is_not_there(bed, words, says):
 
 
 async def inputs_of(folder: Path) -> Inputs:
-    context = await scan(folder, compile_ignore("", ""))
+    manifest = await scan(folder, compile_ignore("", ""))
+    taken = TakenContext(use=ContextUse(), manifest=manifest, digest="x", offer=await offer(manifest))
     return Inputs(
         dockerfile=parse("FROM scratch\n", "/app/Dockerfile"),
         dockerfile_path="Dockerfile",
-        context=context,
-        context_digest="x",
-        offer=await offer(context),
+        contexts={AMD64: taken},
         uses={AMD64: ()},
         bases={},
         unstable=("--no-cache was given",),
@@ -226,10 +234,10 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
     found = built_from(tmp_path / "state", RUN)
     assert (found.request, found.inputs) == (RUN.request, RUN.inputs)
     assert found.kept is not None
-    assert [(one.path, one.kind, one.mode, one.link) for one in found.kept.context] == [
-        (one.path, one.kind, one.mode, one.link) for one in inputs.context.entries
+    assert [(one.path, one.kind, one.mode, one.link) for one in found.kept.contexts[AMD64]] == [
+        (one.path, one.kind, one.mode, one.link) for one in inputs.contexts[AMD64].manifest.entries
     ]
-    assert len({one.digest for one in found.kept.context if one.digest}) == 2
+    assert len({one.digest for one in found.kept.contexts[AMD64] if one.digest}) == 2
     assert found.kept.plan == PLAN.rows
     assert (found.kept.dockerfile, found.kept.unstable) == ("FROM scratch\n", ("--no-cache was given",))
     (path,) = (tmp_path / "state" / "runs" / "7f3a").iterdir()

@@ -61,9 +61,7 @@ def inputs() -> Inputs:
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path="sub/Dockerfile",
-        context=None,
-        context_digest="",
-        offer=None,
+        contexts={},
         uses=uses,
         bases={"alpine:3.20": base},
         unstable=(),

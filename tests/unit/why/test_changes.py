@@ -22,15 +22,21 @@ def file(path: str, digest: str = "1", mode: int = 0o644) -> ContextEntry:
     return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, digest=digest)
 
 
+def on_both(context: tuple[ContextEntry, ...]) -> dict[Platform, tuple[ContextEntry, ...]]:
+    return {AMD64: context, ARM64: context}
+
+
+C2 = {"linux/amd64": "c2"}
+CONTEXT = (file("Dockerfile"), file("README.md"), file("run.sh"), file("src/main.py"), file("src/old.py"))
 KEPT = KeptInputs(
-    context=(file("Dockerfile"), file("README.md"), file("run.sh"), file("src/main.py"), file("src/old.py")),
+    contexts=on_both(CONTEXT),
     dockerfile="FROM alpine:3.20\nRUN apk add make\nCOPY src /src\nCOPY run.sh /\n",
     dockerfile_path="Dockerfile",
     bases={AMD64: {"alpine:3.20": OLD}, ARM64: {"alpine:3.20": OLD}},
 )
 BEFORE = BuiltFrom(
     request={"build_args": {"A": "1"}, "labels": {"l": "x"}, "stage": "", "context": "/home/ann/app"},
-    inputs={"context": "c1", "dockerfile": "d1", "bases": {"alpine:3.20": OLD}},
+    inputs={"contexts": {"linux/amd64": "c1", "linux/arm64": "c1"}, "dockerfile": "d1", "bases": {"alpine:3.20": OLD}},
     kept=KEPT,
 )
 
@@ -56,7 +62,7 @@ def test_files_stand_at_the_instruction_that_takes_them():
         file("src/main.py", "2"),
         file("src/new.py"),
     )
-    now = with_inputs(replace(BEFORE, kept=replace(KEPT, context=context)), context="c2")
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context))), contexts=C2)
 
     assert told(BEFORE, now) == [
         "COPY src /src ← src/main.py, src/new.py (new), src/old.py (gone)",
@@ -67,8 +73,8 @@ def test_files_stand_at_the_instruction_that_takes_them():
 
 def test_many_files_are_counted():
     """A few are named."""
-    context = (*KEPT.context, *(file(f"src/{number:03}") for number in range(100)))
-    now = with_inputs(replace(BEFORE, kept=replace(KEPT, context=context)), context="c2")
+    context = (*CONTEXT, *(file(f"src/{number:03}") for number in range(100)))
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context))), contexts=C2)
 
     (line,) = told(BEFORE, now)
 
@@ -116,16 +122,16 @@ def test_arguments_labels_and_options():
 
 def test_what_is_not_kept_is_not_made_up():
     """The store knows by their digests that the context and the Dockerfile are others, and no more."""
-    now = with_inputs(replace(BEFORE, kept=None), context="c2", dockerfile="d2")
+    now = with_inputs(replace(BEFORE, kept=None), contexts=C2, dockerfile="d2")
 
     assert told(BEFORE, now) == ["Dockerfile", "files of /home/ann/app; the list of changed files is not stored"]
 
 
 def test_a_dockerfile_that_cannot_be_read_here_tells_of_no_takers():
     """Another version wrote it down."""
-    kept = replace(KEPT, dockerfile="FRUM x\n", context=(*KEPT.context[:-1], file("src/old.py", "2")))
+    kept = replace(KEPT, dockerfile="FRUM x\n", contexts=on_both((*CONTEXT[:-1], file("src/old.py", "2"))))
 
-    assert told(BEFORE, with_inputs(replace(BEFORE, kept=kept), context="c2")) == ["context ← src/old.py"]
+    assert told(BEFORE, with_inputs(replace(BEFORE, kept=kept), contexts=C2)) == ["context ← src/old.py"]
 
 
 @given(
@@ -133,7 +139,7 @@ def test_a_dockerfile_that_cannot_be_read_here_tells_of_no_takers():
 )
 def test_a_run_has_not_changed_since_itself(context):
     """Whatever it was built from."""
-    built_from = with_inputs(replace(BEFORE, kept=replace(KEPT, context=tuple(context))), context="other")
+    built_from = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(tuple(context)))), contexts=C2)
 
     assert changes(built_from, built_from, [AMD64], HOST) == ()
     assert all(
@@ -148,11 +154,11 @@ def test_a_link_is_told_by_its_target():
     before, now = (
         ContextEntry(path="link", kind=EntryKind.SYMLINK, mode=0o777, link=link) for link in ("src", "run.sh")
     )
-    context = (*KEPT.context, before)
+    context = (*CONTEXT, before)
     seen = [
         changes(
-            with_inputs(replace(BEFORE, kept=replace(KEPT, context=context))),
-            with_inputs(replace(BEFORE, kept=replace(KEPT, context=(*KEPT.context, entry))), context="c2"),
+            with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context)))),
+            with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both((*CONTEXT, entry)))), contexts=C2),
             [ARM64],
             HOST,
         )
@@ -169,8 +175,8 @@ def test_who_takes_a_file_depends_on_the_stage_and_the_arguments_of_the_run():
     dockerfile = "FROM a AS one\nARG D\nCOPY $D /d\nFROM b AS two\nCOPY run.sh /\n"
     kept = replace(KEPT, dockerfile=dockerfile)
     before = replace(with_request(stage="one", build_args={"D": "src"}), kept=kept)
-    context = (*KEPT.context[:3], file("src/main.py", "2"), KEPT.context[4])
-    now = with_inputs(replace(before, kept=replace(kept, context=context)), context="c2")
+    context = (*CONTEXT[:3], file("src/main.py", "2"), CONTEXT[4])
+    now = with_inputs(replace(before, kept=replace(kept, contexts=on_both(context))), contexts=C2)
 
     (change,) = changes(before, now, [ARM64], HOST)
 

@@ -23,7 +23,7 @@ ARM64 = parse("linux/arm64")
 ATTEMPT = Attempt(id=1, job_id=1, number=1, host="pi5", mode=Mode.NATIVE, state=AttemptState.PUSHED)
 JOB = Job(id=1, platform=ARM64, state=JobState.VERIFIED, build_id="1", attempts=(ATTEMPT,))
 ORIGIN = BuiltFrom(request={}, inputs={})
-KEPT = KeptInputs(context=(), dockerfile="", dockerfile_path="Dockerfile")
+KEPT = KeptInputs(contexts={}, dockerfile="", dockerfile_path="Dockerfile")
 
 
 def run(name: str, *jobs: Job) -> Run:
@@ -98,7 +98,9 @@ def test_nothing_of_an_account_can_drive_the_terminal():
     built_from = BuiltFrom(
         request={"build_args": {rude: rude}, "stage": rude}, inputs={"bases": {rude: rude}}, kept=kept
     )
-    before = BuiltFrom(request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "context": "1"}, kept=KEPT)
+    before = BuiltFrom(
+        request={}, inputs={"bases": {rude: "1"}, "dockerfile": "1", "contexts": {"linux/amd64": "1"}}, kept=KEPT
+    )
     recorded = [(1000.0, Notice(rude)), (1000.0, Waiting(ARM64, rude)), (1000.0, Skipped(ARM64, rude))]
     now = Sources(run=run("7f3a", JOB), status=Status.PUBLISHED, recorded=recorded, built_from=built_from)
 
