@@ -15,16 +15,15 @@ from coordinator.store.sqlite import Store
 class FactCache:
     """The last probe of each host, by name and address, in the store.
 
-    Without a store, or where the store fails, nothing is cached: that costs time, never a build.
+    Where the store fails, nothing is cached: that costs time, never a build.
     """
 
-    def __init__(self, store: Store | None, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._last_probes: dict[tuple[str, str], LastProbe] = {}
-        if store is not None:
-            with contextlib.suppress(ArchloomError):
-                self._last_probes = store.last_probes()
+        with contextlib.suppress(ArchloomError):
+            self._last_probes = store.last_probes()
 
     def known(self, host: Host) -> CachedFacts:
         """Return the outcome of the host's last probe; an empty one where it was never probed."""
@@ -34,18 +33,16 @@ class FactCache:
         """Store the observation of a host that has just answered; return its facts. `round_trip` is in seconds."""
         seen = LastProbe(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
         self._last_probes[_key(host)] = seen
-        if self._store is not None:
-            with contextlib.suppress(ArchloomError):
-                self._store.record_probe(*_key(host), seen)
+        with contextlib.suppress(ArchloomError):
+            self._store.record_probe(*_key(host), seen)
         facts = recall(host, seen).facts
         assert facts is not None  # noqa: S101 - `seen` has an observation
         return facts
 
     def record_silence(self, host: Host, message: str, hint: str) -> None:
         """Store that nothing answered at the host's address."""
-        if self._store is not None:
-            with contextlib.suppress(ArchloomError):
-                self._store.record_silence(*_key(host), message, hint)
+        with contextlib.suppress(ArchloomError):
+            self._store.record_silence(*_key(host), message, hint)
 
 
 def _key(host: Host) -> tuple[str, str]:

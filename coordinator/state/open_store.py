@@ -47,12 +47,12 @@ def open_history(env: Environment, emit: Emit) -> Iterator[Store]:
 
 
 @contextlib.contextmanager
-def open_store_if_usable(env: Environment, emit: Emit) -> Iterator[Store | None]:
-    """Open the store for its facts about hosts; where it cannot be opened, emit a notice and yield None."""
+def open_store_if_usable(env: Environment, emit: Emit) -> Iterator[Store]:
+    """Open the store for its facts about hosts; where it cannot be opened, emit a notice and use an empty one."""
     with contextlib.ExitStack() as stack:
-        store = None
         try:
             store = stack.enter_context(open_store(env))
         except ArchloomError as error:
             emit(Notice(f"no facts of the hosts are cached: {error.message}"))
+            store = stack.enter_context(Store(None, env.clock))
         yield store

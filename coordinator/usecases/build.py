@@ -123,10 +123,8 @@ async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | N
                 hint="build it as it is now with archloom build and the same flags; what has not changed is reused",
                 code="changed",
             )
-    for reason in inputs.unstable:
-        session.emit(Notice(f"nothing is reused: {reason}"))
-    if inputs.skipped:
-        session.emit(Notice(f"left out, not files or folders: {', '.join(inputs.skipped)}"))
+    for notice in inputs.notices:
+        session.emit(Notice(notice))
     return inputs
 
 

@@ -7,27 +7,30 @@ from contextlib import AsyncExitStack
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.placement.plan import Plan, check_names
 from coordinator.domain.placement.probe_deadline import ProbePriority
-from coordinator.domain.run.events import Emit
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
-from coordinator.farm.candidates import plan_for, report_inventory, wanted, with_platforms
-from coordinator.farm.fact_cache import FactCache
-from coordinator.farm.farm import Farm
-from coordinator.farm.probe import Probing
-from coordinator.run.inputs.gather import read_dockerfile
+from coordinator.farm.candidates import report_inventory, with_platforms
+from coordinator.run.inputs.gather import gather, read_dockerfile
+from coordinator.run.inputs.taken_context import described
+from coordinator.run.plan_jobs import plan_jobs
+from coordinator.run.session import open_session
 from coordinator.state.open_store import open_store_if_usable
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
-    """Return the plan of this request. Hosts are probed, but get no job; no registry is asked."""
-    report_inventory(inventory, emit)
+    """Return the plan of this request, as if nothing could be reused. Hosts are probed, but get no job.
+
+    The registries of the bases are asked, the repositories of the target are not. Raises UsageError for inputs that
+    no build would accept.
+    """
     check_names(request.selection.names, inventory.hosts)
-    dockerfile = read_dockerfile(request.target)
+    report_inventory(inventory, emit)
     async with AsyncExitStack() as stack:
-        fact_cache = FactCache(stack.enter_context(open_store_if_usable(env, emit)), env.clock)
-        farm = await stack.enter_async_context(Farm(inventory, env))
-        probing = await stack.enter_async_context(Probing(farm, inventory, fact_cache, env, emit))
-        request = await with_platforms(request, inventory, probing, emit)
-        jobs = wanted(dockerfile, request.target.platforms)
-        outcomes = await probing.facts_for_planning(jobs, request.selection, least=ProbePriority.SPARE)
-        return plan_for(request, inventory, outcomes, farm, jobs)
+        store = stack.enter_context(open_store_if_usable(env, emit))
+        session = await stack.enter_async_context(open_session(inventory, env, store, emit))
+        request = await with_platforms(request, inventory, session.probing, emit)
+        inputs = await gather(request.target, read_dockerfile(request.target), session.registries)
+        for notice in (*described(inputs.contexts), *inputs.notices):
+            emit(Notice(notice))
+        return await plan_jobs(request, inputs, request.target.platforms, session, least=ProbePriority.SPARE)

@@ -84,9 +84,13 @@ class Inputs:
         }
 
     @property
-    def skipped(self) -> tuple[str, ...]:
-        """The taken paths of the context that are not sent, since they are no files, folders or links; sorted."""
-        return tuple(sorted({path for context in self.contexts.values() for path in context.manifest.skipped}))
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know of these inputs, a text each."""
+        skipped = sorted({path for context in self.contexts.values() for path in context.manifest.skipped})
+        return (
+            *(f"nothing is reused: {reason}" for reason in self.unstable),
+            *([f"left out, not files or folders: {', '.join(skipped)}"] if skipped else []),
+        )
 
     def changed_since(self, earlier: Earlier, paths: Sequence[str]) -> str:
         """Return a text that names the changed inputs, or an empty one. `paths` are files known to have changed."""

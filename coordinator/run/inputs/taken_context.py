@@ -11,7 +11,7 @@ from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inputs.build_id import context_digest
+from coordinator.domain.inputs.build_id import EntryKind, context_digest
 from coordinator.domain.targets.target import Target
 from coordinator.errors import UsageError
 
@@ -37,6 +37,23 @@ async def take_contexts(target: Target, uses: Mapping[Platform, ContextUse]) -> 
     ignore = _ignore(target)
     taken = {use: await _take(Path(target.context), ignore, use) for use in dict.fromkeys(uses.values())}
     return {platform: taken[use] for platform, use in uses.items()}
+
+
+def described(contexts: Mapping[Platform, TakenContext]) -> list[str]:
+    """Return a line per different use of the context: what its platforms take, and why where it is everything."""
+    platforms: dict[ContextUse, list[str]] = {}
+    for platform, context in contexts.items():
+        platforms.setdefault(context.use, []).append(str(platform))
+    of_use = {context.use: context for context in contexts.values()}
+    return [f"{', '.join(names)} {_amount(of_use[use])}" for use, names in platforms.items()]
+
+
+def _amount(context: TakenContext) -> str:
+    files = sum(entry.kind is EntryKind.FILE for entry in context.manifest.entries)
+    amount = f"{files} {'file' if files == 1 else 'files'}, {context.manifest.size / 1e6:.1f} MB"
+    if context.use.everything:
+        return f"takes all of the context, {amount}: {context.use.everything}"
+    return f"takes {amount} of the context"
 
 
 async def _take(root: Path, ignore: Matcher, use: ContextUse) -> TakenContext:
