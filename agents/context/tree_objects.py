@@ -16,13 +16,17 @@ _MAX_TARGET_BYTES = 4095
 
 
 class File(NamedTuple):
-    """A file. `name` is bytes, as in the sender's file system. `mtime` is in nanoseconds."""
+    """A file. `name` is bytes, as in the sender's file system. `mtime` is in nanoseconds.
+
+    Files with the same `hard_link`, a path below the context's root, are names of one file; empty for a single name.
+    """
 
     name: bytes
     mode: int
     mtime: int
     size: int
     digest: str
+    hard_link: bytes = b""
 
 
 class Link(NamedTuple):
@@ -76,10 +80,12 @@ def digest(value: object) -> str:
 def _add(folder: Folder, entry: list[Any]) -> None:
     kind, *values = entry
     if kind == "file":
-        name, mode, mtime, size, content = values
-        folder.files.append(
-            File(_name(name), _mode(mode), _mtime(mtime), number(size, 0, _SIZE_LIMIT), digest(content))
-        )
+        name, mode, mtime, size, content, *group = values
+        hard_link = b"".join(_bytes(value) for value in group[:1])
+        if len(group) > 1 or (group and not hard_link):
+            raise unsafe(name, "has a malformed hard link")
+        file = File(_name(name), _mode(mode), _mtime(mtime), number(size, 0, _SIZE_LIMIT), digest(content), hard_link)
+        folder.files.append(file)
     elif kind == "folder":
         name, mode, mtime, content = values
         folder.below.append(Below(_name(name), _mode(mode), _mtime(mtime), digest(content)))

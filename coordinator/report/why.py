@@ -224,6 +224,8 @@ def _file(change: Change) -> str:
         return f"{change.what} (new)"
     if change.now is None:
         return f"{change.what} (gone)"
+    if "hard link" in change.now:
+        return f"{change.what} ({change.before} → {change.now})"
     if change.now.startswith("mode "):
         return f"{change.what} ({change.before} → {change.now.removeprefix('mode ')})"
     return change.what

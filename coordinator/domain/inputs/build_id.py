@@ -30,7 +30,8 @@ class ContextEntry:
 
     `path` is relative, with `/`; bytes that are not UTF-8 are surrogates in it (`surrogateescape`). `mode` is the
     permission bits, `mtime_ns` the modification time. A file has `size` in bytes and `digest` (64 hex digits); a link
-    has its target in `link`.
+    has its target in `link`. `hard_link` is the same for all names of one file in the context: the path that sorts
+    first among them; it is empty where the context has one name of the file.
     """
 
     path: str
@@ -40,6 +41,7 @@ class ContextEntry:
     mtime_ns: int = 0
     digest: str = ""
     link: str = ""
+    hard_link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +95,15 @@ def pin_tag(build_id: str, platform: Platform) -> str:
 
 
 def context_digest(entries: Iterable[ContextEntry]) -> str:
-    """Return 64 hex digits over path, kind, mode and content or link target of every entry, in any order.
+    """Return 64 hex digits over path, kind, mode, content or link target, and hard link of every entry, in any order.
 
     Modification times are excluded: a fresh clone of the same commit has the same digest.
     """
     digest = hashlib.sha256()
     for entry in sorted(entries, key=lambda entry: entry.path):
-        digest.update(_canonical([entry.path, entry.kind, entry.mode, entry.digest, entry.link]))
+        # Only in a longer list where there is one: a context without hard links keeps the digest that it always had.
+        hard_link = [entry.hard_link] if entry.hard_link else []
+        digest.update(_canonical([entry.path, entry.kind, entry.mode, entry.digest, entry.link, *hard_link]))
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -66,7 +66,8 @@ def _described(entry: ContextEntry, digests: Mapping[str, str]) -> list[object]:
     name = entry.path.rpartition("/")[2]
     match entry.kind:
         case EntryKind.FILE:
-            return ["file", name, entry.mode, entry.mtime_ns, entry.size, entry.digest]
+            hard_link = [entry.hard_link] if entry.hard_link else []
+            return ["file", name, entry.mode, entry.mtime_ns, entry.size, entry.digest, *hard_link]
         case EntryKind.DIRECTORY:
             return ["folder", name, entry.mode, entry.mtime_ns, digests[entry.path]]
         case EntryKind.SYMLINK:

@@ -175,7 +175,7 @@ def _copy_sources(
 
 
 def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None:
-    """Return what tells the entry from the other: its kind, link target, mode, or the digest of its content."""
+    """Return what tells the entry from the other: its kind, link target, mode, hard link, or its content's digest."""
     if entry is None:
         return None
     if other is not None and entry.kind is other.kind:
@@ -183,6 +183,8 @@ def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None
             return entry.link
         if entry.mode != other.mode:
             return f"mode {entry.mode:o}"
+        if entry.digest == other.digest and entry.hard_link != other.hard_link:
+            return f"hard link of {entry.hard_link}" if entry.hard_link else "no hard link"
     return entry.digest if entry.kind is EntryKind.FILE else entry.kind.value
 
 

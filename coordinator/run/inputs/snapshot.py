@@ -56,13 +56,13 @@ def changed_paths(state: Path, run_id: str, inputs: Inputs) -> tuple[str, ...]:
     return tuple(sorted(changed))
 
 
-def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str]:
-    return entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link
+def _shown(entry: ContextEntry) -> tuple[str, EntryKind, int, str, str, str]:
+    return entry.path, entry.kind, entry.mode, entry.digest[:_DIGEST_DIGITS], entry.link, entry.hard_link
 
 
-def _entry(row: tuple[str, str, int, str, str]) -> ContextEntry:
-    path, kind, mode, digest, link = row
-    return ContextEntry(path=path, kind=EntryKind(kind), mode=mode, digest=digest, link=link)
+def _entry(row: tuple[str, str, int, str, str, str]) -> ContextEntry:
+    path, kind, mode, digest, link, hard_link = row
+    return ContextEntry(path=path, kind=EntryKind(kind), mode=mode, digest=digest, link=link, hard_link=hard_link)
 
 
 def _write(path: Path, inputs: Inputs, plan: Plan) -> None:

@@ -6,6 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
+from agents.base.errors import AgentError
 from agents.context.tree_objects import Below, File, Folder, Link, parse
 from tests.edges.agents.transfer_bed import Scripted, arrive
 from tests.services.paths import CASES
@@ -25,6 +28,27 @@ def test_the_golden_objects_are_read():
         parts=[],
     )
     assert parse(src).files == [File(b"run", 0o755, 7, 10, hashlib.sha256(b"#!/bin/sh\n").hexdigest())]
+
+
+def test_the_golden_hard_links_are_read():
+    """Names of one file have one group; the same content elsewhere has none."""
+    root, src = map(parse, (WIRE / "hard_links.jsonl").read_bytes().splitlines())
+
+    assert [(file.name, file.hard_link) for file in (*root.files, *src.files)] == [
+        (b"a", b"a"),
+        (b"c", b""),
+        (b"b\xff", b"a"),
+    ]
+    assert len({file.digest for file in (*root.files, *src.files)}) == 1
+
+
+@pytest.mark.parametrize("group", [[""], [1], ["a", "b"], ["a\0"]])
+def test_a_malformed_hard_link_is_refused(group: list[object]):
+    """The group is one path."""
+    entry = ["file", "a", 0o644, 7, 0, hashlib.sha256(b"").hexdigest(), *group]
+
+    with pytest.raises(AgentError, match="refused in the context"):
+        parse(json.dumps({"entries": [entry]}).encode())
 
 
 def test_a_large_folder_is_read():

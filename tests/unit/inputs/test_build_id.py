@@ -130,10 +130,11 @@ def test_ids_are_what_they_were():
         replace(ENTRY, digest="1" * 64),
         replace(ENTRY, kind=EntryKind.DIRECTORY),
         replace(ENTRY, kind=EntryKind.SYMLINK, link="x"),
+        replace(ENTRY, hard_link="a"),
     ],
 )
 def test_a_context_is_its_names_modes_and_contents(other: ContextEntry):
-    """Path, kind, mode, content and target count."""
+    """Path, kind, mode, content, target and hard link count."""
     assert context_digest([ENTRY]) != context_digest([other])
 
 

@@ -32,6 +32,10 @@ def folder(path: str) -> ContextEntry:
     return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=0o755, mtime_ns=-1)
 
 
+def named_twice(path: str) -> ContextEntry:
+    return replace(file(path, "shared"), hard_link="a/first\udcff")
+
+
 def link(path: str) -> ContextEntry:
     return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=1, link="\udcff/x")
 
@@ -44,7 +48,7 @@ def contexts(draw: st.DrawFn) -> list[ContextEntry]:
     for name in draw(st.lists(NAMES, max_size=20)):
         above = draw(st.sampled_from(folders))
         path = f"{above}/{name}" if above else name
-        entry = draw(st.sampled_from([file, folder, link]))(path)
+        entry = draw(st.sampled_from([file, named_twice, folder, link]))(path)
         if entries.setdefault(path, entry) is entry and entry.kind is EntryKind.DIRECTORY:
             folders.append(path)
     del entries[""]
@@ -61,8 +65,9 @@ def read(objects: ContextObjects, digest: str, above: str = "") -> Iterable[Cont
     for kind, name, *values in content.get("entries", ()):
         path = above + name
         match kind, values:
-            case "file", [mode, mtime, size, found]:
-                yield ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=size, mtime_ns=mtime, digest=found)
+            case "file", [mode, mtime, size, found, *group]:
+                entry = ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=size, mtime_ns=mtime, digest=found)
+                yield replace(entry, hard_link="".join(group))
             case "link", [mtime, target]:
                 yield ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=mtime, link=target)
             case "folder", [mode, mtime, found]:
@@ -129,6 +134,16 @@ def test_the_golden_objects_are_made() -> None:
     """Both sides' tests read this file: the root first, then what is below it."""
     objects = context_objects(GOLDEN)
     lines = (WIRE / "folders.jsonl").read_bytes().splitlines()
+
+    assert lines[0] == objects.folders[objects.root]
+    assert sorted(lines) == sorted(objects.folders.values())
+
+
+def test_the_golden_hard_links_are_made() -> None:
+    """Two names of one file in two folders, and the same content in a file of its own."""
+    group = [replace(file(path, "shared"), hard_link="a") for path in ("a", "src/b\udcff")]
+    objects = context_objects([*group, file("c", "shared"), folder("src")])
+    lines = (WIRE / "hard_links.jsonl").read_bytes().splitlines()
 
     assert lines[0] == objects.folders[objects.root]
     assert sorted(lines) == sorted(objects.folders.values())

@@ -71,6 +71,14 @@ def test_files_stand_at_the_instruction_that_takes_them():
     ]
 
 
+def test_a_file_that_became_a_hard_link():
+    """Its content is the same, and the image is not."""
+    context = tuple(replace(entry, hard_link="run.sh") if entry.path == "run.sh" else entry for entry in CONTEXT)
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context))), contexts=C2)
+
+    assert told(BEFORE, now) == ["COPY run.sh / ← run.sh (no hard link → hard link of run.sh)"]
+
+
 def test_many_files_are_counted():
     """A few are named."""
     context = (*CONTEXT, *(file(f"src/{number:03}") for number in range(100)))
