@@ -1,4 +1,4 @@
-"""`archloom plan`: the inputs are read as a build reads them, so what no build accepts is told before any host is asked."""
+"""`archloom plan` reads the inputs as a build does: what no build accepts is told before any host is asked."""
 
 from __future__ import annotations
 
