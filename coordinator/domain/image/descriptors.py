@@ -56,18 +56,27 @@ class Descriptor:
     def platform(self) -> Platform | None:
         """The normalised platform; `None` where it is absent, incomplete or `unknown`."""
         platform = self.extra.get("platform")
-        if not isinstance(platform, dict):
-            return None
-        parts = [str(platform.get(key, "")) for key in ("os", "architecture", "variant")]
-        if not parts[0] or not parts[1] or "unknown" in parts:
-            return None
-        return normalise(*parts)
+        return platform_in(platform) if isinstance(platform, dict) else None
+
+    @property
+    def lists_platform(self) -> bool:
+        """Whether there is a platform, of whatever content. Go reads `null` as an absent member."""
+        return self.extra.get("platform") is not None
 
     @property
     def subject(self) -> str:
         """The digest of the image that this BuildKit attestation describes; empty for other entries."""
         annotations = self.annotations
         return str(annotations.get(REFERENCE_DIGEST, "")) if annotations.get(_REFERENCE_TYPE) == _ATTESTATION else ""
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in INDEXES
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this may be an image, or an index of images: not an attestation, an artifact or of unknown type."""
+        return self.media_type in (*INDEXES, *MANIFESTS) and _REFERENCE_TYPE not in self.annotations
 
     def to_json(self) -> dict[str, Any]:
         """Return all members: the known ones in Go's order, then the others by name."""
@@ -91,6 +100,18 @@ class Manifest:
     @property
     def is_index(self) -> bool:
         return self.media_type in INDEXES
+
+
+def platform_in(members: Json) -> Platform | None:
+    """Return the normalised platform in a descriptor's `platform` or in an image's config; `None` where it has none.
+
+    `null` is an absent member, as Go reads it. A missing system is linux: containerd's `platforms.Normalize` takes the
+    system of the program, and BuildKit builds for Linux.
+    """
+    parts = [members.get(key) or "" for key in ("os", "architecture", "variant")]
+    if not parts[1] or "unknown" in parts or not all(isinstance(part, str) for part in parts):
+        return None
+    return normalise(parts[0] or "linux", parts[1], parts[2])
 
 
 def sha256(raw: bytes) -> str:

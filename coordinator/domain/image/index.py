@@ -52,6 +52,32 @@ class Index:
         return Manifest(raw=self.raw, media_type=self.media_type, digest=self.digest)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexImages:
+    """The images of an index, nested indexes opened. Every descriptor has a platform.
+
+    `listed` have it from the index, `unlisted` from their own config.
+    """
+
+    listed: tuple[Descriptor, ...]
+    unlisted: tuple[Descriptor, ...] = ()
+
+    def resolve(self, platform: Platform) -> Descriptor | None:
+        """Return the image that a client on `platform` takes, `None` where no image matches.
+
+        containerd prefers any listed image to every unlisted one (`images.Manifest` in `core/images/image.go`). Of
+        unlisted images it takes the first that matches; newer versions look at the first one only and then fail.
+        """
+        first = (image for image in self.unlisted if image.platform and runs_on(image.platform, platform))
+        return resolve(self.listed, platform) or next(first, None)
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """The platforms of the images, in order, each once."""
+        found = (image.platform for image in (*self.listed, *self.unlisted))
+        return tuple(dict.fromkeys(platform for platform in found if platform))
+
+
 def assemble(children: Iterable[Child]) -> Index:
     """Return the index of these children: a Docker manifest list or an OCI index.
 
@@ -96,20 +122,34 @@ def resolve(entries: Sequence[Descriptor], platform: Platform) -> Descriptor | N
     """
     best: Descriptor | None = None
     best_level = -1.0
-    client_level = _level(platform)
     for entry in entries:
-        candidate = entry.platform
-        if candidate is None or (candidate.os, candidate.architecture) != (platform.os, platform.architecture):
-            continue
-        if candidate == platform:
-            level = client_level
-        elif 0 <= _level(candidate) < client_level:
-            level = _level(candidate)
-        else:
-            continue
-        if best is None or level > best_level:
+        level = -1.0 if entry.platform is None else _match(entry.platform, platform)
+        if level >= 0 and (best is None or level > best_level):
             best, best_level = entry, level
     return best
+
+
+def runs_on(image: Platform, platform: Platform) -> bool:
+    """Return whether a client on `platform` takes an image for `image`, by the rule of `resolve`."""
+    return _match(image, platform) >= 0
+
+
+def _match(candidate: Platform, client: Platform) -> float:
+    """Return the candidate's level, -1 where this client does not take it."""
+    if (candidate.os, candidate.architecture) != (client.os, client.architecture):
+        return -1.0
+    level, most = _level(candidate), _level(client)
+    if candidate == client:
+        return max(level, 0.0)
+    return level if 0 <= level < most else -1.0
+
+
+def with_platform(descriptor: Descriptor, platform: Platform) -> Descriptor:
+    """Return the descriptor with this platform in the place of its own."""
+    members: dict[str, object] = {"architecture": platform.architecture, "os": platform.os}
+    if platform.variant:
+        members["variant"] = platform.variant
+    return _with_platform(descriptor, members)
 
 
 def _level(platform: Platform) -> float:

@@ -19,7 +19,7 @@ from coordinator.domain.image.descriptors import (
     read_manifest,
     sha256,
 )
-from coordinator.domain.image.index import Child, assemble, parse_index, resolve
+from coordinator.domain.image.index import Child, IndexImages, assemble, parse_index, resolve, runs_on, with_platform
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
@@ -244,6 +244,35 @@ def test_resolve_prefers_itself(listed: list[str], client: str) -> None:
     if client in listed:
         assert found is not None
         assert digest(listed.index(client)) == found.digest
+
+
+@given(st.lists(st.sampled_from(PLATFORMS)), st.lists(st.sampled_from(PLATFORMS)), st.sampled_from(PLATFORMS))
+def test_listed_images_come_before_unlisted(listed: list[str], unlisted: list[str], client: str) -> None:
+    """containerd sorts entries without a platform last; of them the first that matches is taken."""
+    both = entries(*listed, *unlisted)
+    images = IndexImages(listed=tuple(both[: len(listed)]), unlisted=tuple(both[len(listed) :]))
+
+    found = images.resolve(parse(client))
+
+    matching = [entry for entry in images.unlisted if entry.platform and runs_on(entry.platform, parse(client))]
+    assert found == (resolve(images.listed, parse(client)) or (matching[0] if matching else None))
+    assert set(images.platforms) == {parse(name) for name in (*listed, *unlisted)}
+    assert len(images.platforms) == len(set(images.platforms))
+
+
+@given(st.sampled_from(PLATFORMS), st.sampled_from(PLATFORMS))
+def test_runs_on_is_what_resolve_takes(image: str, client: str) -> None:
+    """One image is taken exactly where it runs."""
+    assert runs_on(parse(image), parse(client)) == (resolve(entries(image), parse(client)) is not None)
+
+
+@given(st.sampled_from(PLATFORMS))
+def test_with_platform(name: str) -> None:
+    """The platform is replaced, everything else stays."""
+    entry = with_platform(descriptor("x", platform={"os": "a", "architecture": "b"}, urls=["u"]), parse(name))
+
+    assert entry.platform == parse(name)
+    assert entry.extra["urls"] == ["u"]
 
 
 @pytest.mark.parametrize(
