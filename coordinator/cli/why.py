@@ -16,7 +16,7 @@ from coordinator.domain.why.comparison import Sources, compare
 from coordinator.environment import Environment
 from coordinator.report.record import RecordReader
 from coordinator.report.why import comparison_json, comparison_text
-from coordinator.run.inputs.gather import BUILD_PLATFORM
+from coordinator.run.inputs.base_images import BUILD_PLATFORM
 from coordinator.run.inputs.snapshot import built_from
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store

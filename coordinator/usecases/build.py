@@ -113,7 +113,8 @@ async def prepare(
 
 async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | None) -> Inputs:
     dockerfile = read_dockerfile(request.target)
-    inputs = await gather(request.target, dockerfile, session.registries, retry_of.earlier if retry_of else None)
+    earlier = retry_of.earlier if retry_of else None
+    inputs = await gather(request.target, dockerfile, session.registries, session.env.state, earlier)
     if retry_of:
         paths = changed_paths(session.env.state, retry_of.run, inputs)
         changed = inputs.changed_since(retry_of.earlier, paths)

@@ -30,7 +30,7 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
         store = stack.enter_context(open_store_if_usable(env, emit))
         session = await stack.enter_async_context(open_session(inventory, env, store, emit))
         request = await with_platforms(request, inventory, session.probing, emit)
-        inputs = await gather(request.target, read_dockerfile(request.target), session.registries)
+        inputs = await gather(request.target, read_dockerfile(request.target), session.registries, env.state)
         for notice in (*described(inputs.contexts), *inputs.notices):
             emit(Notice(notice))
         return await plan_jobs(request, inputs, request.target.platforms, session, least=ProbePriority.SPARE)

@@ -147,7 +147,8 @@ async def _gather_again(run: Run, request: BuildRequest, session: Session) -> In
     # Older versions of archloom did not store the inputs of a run.
     earlier = Earlier.from_json(run.inputs) if run.inputs else None
     try:
-        inputs = await gather(request.target, read_dockerfile(request.target), session.registries, earlier)
+        dockerfile = read_dockerfile(request.target)
+        inputs = await gather(request.target, dockerfile, session.registries, session.env.state, earlier)
     except UsageError as error:
         return InputsGone(error.message)
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):

@@ -45,25 +45,39 @@ def base_image(
     for platform in platforms:
         names = ("os", "architecture", "variant")
         words = dict(zip(names, platform.split("/"), strict=False))
-        archives = [_layer(busybox(platform)), *([_file("more", more)] if more else [])]
-        layer_type = "application/vnd.oci.image.layer.v1.tar+gzip"
-        layers = [_push_blob(registry, repository, layer_type, archive) for archive in archives]
-        config = {
-            **words,
-            "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(gzip.decompress(one)) for one in archives]},
-        }
-        described = _push_blob(registry, repository, "application/vnd.oci.image.config.v1+json", _json(config))
-        manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
-        digest = push_manifest(registry, repository, _digest(manifest), MANIFEST, manifest)
-        children[platform] = digest
-        descriptors.append({"mediaType": MANIFEST, "digest": digest, "size": len(manifest), "platform": words})
-    index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors})
+        archives = [_layer(busybox(platform)), *([packed_file("more", more)] if more else [])]
+        config = {**words, "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]}}
+        entry = push_image(registry, repository, config, *archives)
+        children[platform] = str(entry["digest"])
+        descriptors.append({**entry, "platform": words})
     return Base(
         reference=f"{registry.address}/{repository}:{tag}",
-        digest=push_manifest(registry, repository, tag, INDEX, index),
+        digest=push_index(registry, repository, tag, *descriptors),
         children=children,
     )
+
+
+def push_image(
+    registry: Registry, repository: str, config: Mapping[str, object], *archives: bytes, target: str = ""
+) -> dict[str, str | int]:
+    """Pushes an image with this config and these layers, packed; returns its entry in an index, without a platform.
+
+    `target` is its tag, its digest by default.
+    """
+    layer_type = "application/vnd.oci.image.layer.v1.tar+gzip"
+    layers = [_push_blob(registry, repository, layer_type, archive) for archive in archives]
+    rootfs = {"type": "layers", "diff_ids": [_digest(gzip.decompress(archive)) for archive in archives]}
+    body = _json({**config, "rootfs": rootfs})
+    described = _push_blob(registry, repository, "application/vnd.oci.image.config.v1+json", body)
+    manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
+    digest = push_manifest(registry, repository, target or _digest(manifest), MANIFEST, manifest)
+    return {"mediaType": MANIFEST, "digest": digest, "size": len(manifest)}
+
+
+def push_index(registry: Registry, repository: str, target: str, *entries: Mapping[str, object]) -> str:
+    """Puts an OCI index of these entries under a tag and returns its digest."""
+    index = _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    return push_manifest(registry, repository, target, INDEX, index)
 
 
 def push_manifest(registry: Registry, repository: str, target: str, media_type: str, body: bytes) -> str:
@@ -106,7 +120,8 @@ def _layer(binary: Path) -> bytes:
     return packed.getvalue()
 
 
-def _file(name: str, content: bytes) -> bytes:
+def packed_file(name: str, content: bytes) -> bytes:
+    """A layer with one file."""
     with _packed() as (tar, packed):
         entry = tarfile.TarInfo(name)
         entry.size = len(content)

@@ -36,6 +36,16 @@ class Registry:
     def url(self) -> str:
         return f"http://{self.address}"
 
+    def asked(self, repository: str) -> list[str]:
+        """The requests for the repository so far: method and the path below it."""
+        found: list[str] = []
+        for line in self.log.read_text("utf-8").splitlines():
+            entry = json.loads(line) if line.startswith("{") else {}
+            path = unquote(entry.get("http.request.uri", ""))
+            if entry.get("msg") == "response completed" and path.startswith(f"/v2/{repository}/"):
+                found.append(f"{entry['http.request.method']} {path.removeprefix(f'/v2/{repository}/')}")
+        return found
+
     def uploads(self, repository: str) -> Counter[str]:
         """How often each blob was uploaded to the repository, to its end. One that was mounted was not."""
         found: Counter[str] = Counter()

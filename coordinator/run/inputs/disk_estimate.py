@@ -10,7 +10,8 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.gather import BUILD_PLATFORM, Base, Inputs
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
+from coordinator.run.inputs.gather import Inputs
 
 _REGISTRY_TIMEOUT_S = 5.0
 

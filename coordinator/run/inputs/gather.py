@@ -10,51 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.causes import Cause
 from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
-from coordinator.domain.image import references
-from coordinator.domain.image.descriptors import Manifest
-from coordinator.domain.image.index import parse_index, resolve
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.references import Reference
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, without_proxies
 from coordinator.domain.targets.target import Target
-from coordinator.errors import ArchloomError, LostError, UsageError
+from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, base_digest, resolve_bases
 from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
-# A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
-# host's job gets the real one.
-BUILD_PLATFORM = Platform("host", "any")
-_REGISTRY_TIMEOUT_S = 20.0
 _NO_CACHE = "--no-cache was given"
 _MAX_NAMED_PATHS = 3
 _EVERYTHING = ContextUse(everything="the whole context is taken")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """A base image as the registry had it when the run began. `manifest` is an index, or a single image manifest."""
-
-    reference: Reference
-    manifest: Manifest
-
-    def for_platform(self, platform: Platform) -> str:
-        """Return the digest of the image that a client on `platform` gets. Raises UsageError `base` without one."""
-        if not self.manifest.is_index:
-            return self.manifest.digest
-        entries = parse_index(self.manifest.raw, str(self.reference))
-        entry = resolve(entries, platform)
-        if entry is None:
-            available = ", ".join(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
-            raise UsageError(
-                f"base image {self.reference} has no {platform}",
-                hint=f"leave the platform out, or build from another base: this one has {available}",
-                code=Cause.BASE,
-            )
-        return entry.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,28 +117,30 @@ def read_dockerfile(target: Target) -> Dockerfile:
 
 
 async def gather(
-    target: Target, dockerfile: Dockerfile, registries: Registries, earlier: Earlier | None = None
+    target: Target, dockerfile: Dockerfile, registries: Registries, state: Path, earlier: Earlier | None = None
 ) -> Inputs:
     """Read and resolve the inputs of the builds. Raises UsageError for what the user has to correct.
 
-    `earlier` are the inputs gathered before for this request: the bases then keep those digests, whatever their tags
-    point to now, and a registry that does not answer is an error.
+    `state` is the state folder, which keeps the manifests and configs of bases. `earlier` are the inputs gathered
+    before for this request: the bases then keep those digests, whatever their tags point to now, and a registry that
+    does not answer is an error.
 
     A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
     the next build may resolve it to another image.
     """
-    uses = {platform: _uses(target, dockerfile, platform) for platform in target.platforms}
-    base_names = dict.fromkeys(use.text for platform_uses in uses.values() for use in platform_uses)
-    syntax = [dockerfile.syntax] if dockerfile.syntax else []
-    images = (*base_names, *syntax)
     contexts, resolved = await asyncio.gather(
         take_contexts(target, dict.fromkeys(target.platforms, _EVERYTHING)),
-        asyncio.gather(*(_resolve(text, registries, earlier) for text in images)),
+        resolve_bases(
+            lambda _: {platform: _uses(target, dockerfile, platform) for platform in target.platforms},
+            [dockerfile.syntax] if dockerfile.syntax else [],
+            registries,
+            state=state,
+            earlier=earlier.bases if earlier else None,
+        ),
     )
-    answers = dict(zip(images, resolved, strict=True))
-    bases = {text: base for text, base in answers.items() if isinstance(base, Base)}
+    uses, bases = resolved.uses, resolved.bases
     unstable = (
-        *(f"{text} could not be resolved: {reason}" for text, reason in answers.items() if isinstance(reason, str)),
+        *(f"{text} could not be resolved: {reason}" for text, reason in resolved.failures.items()),
         *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
@@ -232,39 +203,6 @@ def _build_id(
             nonce=nonce,
         )
     )
-
-
-def base_digest(use: BaseUse, base: Base) -> str:
-    """Return the digest that stands for this use of a base in a build id."""
-    # For a stage on BUILDPLATFORM, the digest of the index: the build id must not depend on the host that builds.
-    return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
-
-
-async def _resolve(text: str, registries: Registries, earlier: Earlier | None) -> Base | str:
-    """Return the base, or the reason why it cannot be resolved.
-
-    With `earlier`, raises ArchloomError where the registry fails otherwise than with `not_found`.
-    """
-    reference = references.parse(text)
-    tag_or_digest = reference.target
-    if earlier is not None:
-        if text not in earlier.bases:
-            return "it could not be resolved when this run began"
-        tag_or_digest = earlier.bases[text]
-    try:
-        async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
-            registry = await registries.registry(reference.registry)
-            return Base(reference=reference, manifest=await registry.get_manifest(reference.repository, tag_or_digest))
-    except TimeoutError:
-        message = f"{reference.registry} did not answer in {_REGISTRY_TIMEOUT_S:.0f} s"
-        if earlier is not None:
-            raise LostError(message, hint="is it running?", code=Cause.UNREACHABLE) from None
-        return message
-    except ArchloomError as error:
-        # The run began with this digest: only `not_found` proves that it is gone, any other error may be temporary.
-        if earlier is not None and error.code != Cause.NOT_FOUND:
-            raise
-        return error.message
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.model import Run
 from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.errors import UsageError
-from coordinator.run.inputs.gather import Inputs, base_digest
+from coordinator.run.inputs.base_images import base_digest
+from coordinator.run.inputs.gather import Inputs
 from coordinator.state.logs import log_folder
 from coordinator.store.folders import private_folder
 

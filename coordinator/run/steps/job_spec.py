@@ -10,7 +10,8 @@ from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.run.context import AttemptContext
-from coordinator.run.inputs.gather import BUILD_PLATFORM, Inputs
+from coordinator.run.inputs.base_images import BUILD_PLATFORM
+from coordinator.run.inputs.gather import Inputs
 
 _FORMAT = 1
 

@@ -40,7 +40,7 @@ async def test_context_and_bases_are_counted(registry, tmp_path: Path):
         platforms=(AMD64, ARM64),
     )
     async with Registries({}, DockerCredentials({}, tmp_path)) as registries:
-        inputs = await gather(target, read_dockerfile(target), registries)
+        inputs = await gather(target, read_dockerfile(target), registries, tmp_path / "state")
         found = await spaces(inputs, (AMD64, ARM64), registries)
 
     size = (await scan(folder, compile_ignore("", ""))).size

@@ -39,7 +39,7 @@ def target(folder: Path, **more) -> Target:
 
 async def id_of(asked: Target) -> str:
     async with Registries({}, DockerCredentials({}, Path(asked.context))) as registries:
-        inputs = await gather(asked, read_dockerfile(asked), registries)
+        inputs = await gather(asked, read_dockerfile(asked), registries, Path(asked.context).parent / "state")
     assert inputs.unstable == ()
     return inputs.build_ids[ARM64]
 

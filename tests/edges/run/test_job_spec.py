@@ -17,7 +17,8 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.image.references import parse as reference_of
 from coordinator.errors import LostError
-from coordinator.run.inputs.gather import BUILD_PLATFORM, Base, Inputs
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
+from coordinator.run.inputs.gather import Inputs
 from coordinator.run.steps.job_spec import job_bases, known_bases, spec
 from tests.edges.run.step_bed import BUILDING
 from tests.edges.store.store_bed import AMD64, ARM64

@@ -1,0 +1,278 @@
+"""Base images as their registries have them when a run begins: their digests, and the configs that a build depends on.
+
+A base's config adds variables and ONBUILD instructions to a Dockerfile, and these may name further images. So the uses
+of a Dockerfile are planned again with the configs known so far, until no image is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from coordinator.domain.causes import Cause
+from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
+from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.image import references
+from coordinator.domain.image.descriptors import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    malformed,
+    read_descriptor,
+    read_json,
+)
+from coordinator.domain.image.index import IndexImages, parse_index
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.references import Reference
+from coordinator.errors import ArchloomError, LostError, UsageError
+from coordinator.image.index_images import ContentSource, read_index
+from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.content_cache import CachedContent, ContentCache
+
+# A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
+# host's job gets the real one.
+BUILD_PLATFORM = Platform("host", "any")
+_REGISTRY_TIMEOUT_S = 20.0
+_MOST_ROUNDS = 10
+# Official images have 8 to 10 platforms. Each config costs one counted pull of Docker Hub, once per digest.
+_MOST_BUILD_PLATFORMS = 12
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadImage:
+    """The image manifest of one platform, and its config: as bytes, and as far as a build reads it."""
+
+    manifest: Manifest
+    raw_config: bytes = field(repr=False)
+    config: BaseConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base image as the registry had it when the run began. `manifest` is an index, or a single image manifest.
+
+    `images` are the images of the index; without them, its entries count as they are. `read` are the images that were
+    read, by digest.
+    """
+
+    reference: Reference
+    manifest: Manifest
+    images: IndexImages | None = None
+    read: Mapping[str, ReadImage] = field(default_factory=dict)
+
+    def for_platform(self, platform: Platform) -> str:
+        """Return the digest of the image that a client on `platform` gets. Raises UsageError `base` without one.
+
+        A single image manifest is the image for every platform, whatever its config says: as in BuildKit.
+        """
+        if not self.manifest.is_index:
+            return self.manifest.digest
+        images = self._images()
+        image = images.resolve(platform)
+        if image is None:
+            available = ", ".join(map(str, images.platforms)) or "no image"
+            raise UsageError(
+                f"base image {self.reference} has no {platform}",
+                hint=f"leave the platform out, or build from another base: this one has {available}",
+                code=Cause.BASE,
+            )
+        return image.digest
+
+    def for_hosts(self) -> tuple[str, ...]:
+        """Return the digests of all images that a host may get for `$BUILDPLATFORM`: those for Linux."""
+        if not self.manifest.is_index:
+            return (self.manifest.digest,)
+        images = self._images()
+        found = (image for image in (*images.listed, *images.unlisted) if image.platform)
+        return tuple(dict.fromkeys(image.digest for image in found if image.platform and image.platform.os == "linux"))
+
+    def config(self, platform: Platform) -> BaseConfig | None:
+        """Return the config of the image for `platform`, `None` where it was not read.
+
+        For BUILD_PLATFORM it is the config that all images for Linux have in common; `None` where two differ. Its
+        platform is then the placeholder. Raises UsageError as `for_platform`.
+        """
+        if platform != BUILD_PLATFORM:
+            image = self.read.get(self.for_platform(platform))
+            return image.config if image else None
+        digests = self.for_hosts()
+        configs = [self.read[digest].config for digest in digests if digest in self.read]
+        first = configs[0] if configs else None
+        if first is None or len(configs) < len(digests):
+            return None
+        if any((other.environment, other.triggers) != (first.environment, first.triggers) for other in configs):
+            return None
+        return BaseConfig(platform=BUILD_PLATFORM, environment=first.environment, triggers=first.triggers)
+
+    def _images(self) -> IndexImages:
+        if self.images is not None:
+            return self.images
+        entries = parse_index(self.manifest.raw, str(self.reference))
+        return IndexImages(listed=tuple(entry for entry in entries if entry.platform))
+
+
+def base_digest(use: BaseUse, base: Base) -> str:
+    """Return the digest that stands for this use of a base in a build id."""
+    # For a stage on BUILDPLATFORM, the digest of the index: the build id must not depend on the host that builds.
+    return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
+
+
+# The configs known so far, by image name and by the platform that the image was resolved for.
+Configs = Mapping[tuple[str, Platform], BaseConfig]
+Uses = Mapping[Platform, Sequence[BaseUse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedBases:
+    """The bases of a run.
+
+    `uses` are by target platform, `bases` by image name as in the Dockerfile, with build arguments expanded. A base
+    that could not be resolved is not in `bases` but in `failures`, with the reason. A config that could not be read,
+    or that differs between the platforms that BUILD_PLATFORM stands for, is not in `configs`.
+    """
+
+    uses: Uses
+    bases: Mapping[str, Base]
+    failures: Mapping[str, str]
+    configs: Configs
+
+
+async def resolve_bases(
+    plan: Callable[[Configs], Uses],
+    images: Iterable[str],
+    registries: Registries,
+    *,
+    state: Path,
+    earlier: Mapping[str, str] | None = None,
+) -> ResolvedBases:
+    """Resolve the images that `plan` names for the configs known so far, until it names no new one; and `images`.
+
+    Of `images` only the digest is needed (the frontend). Everything is asked for in parallel, each answer within 20 s.
+    What is named by digest is read once, then taken from `state`. `earlier` are the digests that an earlier
+    coordinator resolved for the same run: the bases keep them, and a registry that does not answer is an error.
+
+    Raises UsageError: `base` for an image without the platform, or where ONBUILD instructions never end to name new
+    images; and what `plan` raises. Raises LostError and RegistryError with `earlier` only.
+    """
+    reader = _Reader(registries, ContentCache(state), earlier)
+    others = tuple(images)
+    chain: list[str] = []
+    asked: set[tuple[str, Platform]] = set()
+    for round_ in range(_MOST_ROUNDS):
+        uses = plan(reader.configs(asked))
+        wanted = {(use.text, use.platform) for platform_uses in uses.values() for use in platform_uses}
+        new = wanted - asked
+        if round_ and not new:
+            configs = reader.configs(wanted)
+            return ResolvedBases(uses=uses, bases=reader.bases, failures=reader.failures, configs=configs)
+        await reader.read(new, others)
+        asked |= wanted
+        chain += sorted({text for text, _ in new})[:1]
+    raise UsageError(
+        f"the ONBUILD instructions of base images name new images without end: {' → '.join(chain)}",
+        hint="build from another base image",
+        code=Cause.BASE,
+    )
+
+
+class _Reader:
+    def __init__(self, registries: Registries, cache: ContentCache, earlier: Mapping[str, str] | None) -> None:
+        self._registries = registries
+        self._cache = cache
+        self._earlier = earlier
+        self.bases: dict[str, Base] = {}
+        self.failures: dict[str, str] = {}
+        self._read: dict[str, dict[str, ReadImage]] = {}
+
+    async def _resolve(self, texts: Iterable[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self.bases and text not in self.failures]
+        for text, found in zip(new, await asyncio.gather(*map(self._resolved, new)), strict=True):
+            if isinstance(found, str):
+                self.failures[text] = found
+            else:
+                self.bases[text] = found
+
+    async def read(self, wanted: Iterable[tuple[str, Platform]], others: Iterable[str]) -> None:
+        """Resolve these images and the others, and read the configs of these where that is possible."""
+        pairs = list(wanted)
+        await self._resolve((*(text for text, _ in pairs), *others))
+        images = {(text, digest) for text, platform in pairs for digest in self._digests(text, platform)}
+        await asyncio.gather(*(self._keep(text, digest) for text, digest in images))
+
+    def configs(self, asked: Iterable[tuple[str, Platform]]) -> dict[tuple[str, Platform], BaseConfig]:
+        found = {(text, on): self.bases[text].config(on) for text, on in asked if text in self.bases}
+        return {pair: config for pair, config in found.items() if config is not None}
+
+    def _digests(self, text: str, platform: Platform) -> tuple[str, ...]:
+        base = self.bases.get(text)
+        if base is None:
+            return ()
+        if platform != BUILD_PLATFORM:
+            return (base.for_platform(platform),)
+        digests = base.for_hosts()
+        return digests if len(digests) <= _MOST_BUILD_PLATFORMS else ()
+
+    async def _resolved(self, text: str) -> Base | str:
+        """Return the base, or the reason why it cannot be resolved."""
+        reference = references.parse(text)
+        if self._earlier is None:
+            target = reference.target
+        elif text in self._earlier:
+            target = self._earlier[text]
+        else:
+            return "it could not be resolved when this run began"
+        return await self._answer(reference.registry, self._base(text, reference, target))
+
+    async def _base(self, text: str, reference: Reference, target: str) -> Base:
+        registry = await self._registries.registry(reference.registry)
+        source = CachedContent(registry, self._cache)
+        # Also a digest is asked for: what its registry has deleted cannot be pulled.
+        descriptor = await registry.head_manifest(reference.repository, target)
+        if descriptor is None:
+            manifest = await registry.get_manifest(reference.repository, target)
+        else:
+            manifest = await source.get_manifest(reference.repository, descriptor.digest)
+        images = await read_index(source, reference.repository, manifest) if manifest.is_index else None
+        read = self._read.setdefault(text, {})
+        return Base(reference=reference, manifest=manifest, images=images, read=read)
+
+    async def _keep(self, text: str, digest: str) -> None:
+        reference = self.bases[text].reference
+        image = await self._answer(reference.registry, self._image(reference, digest))
+        if isinstance(image, ReadImage):
+            self._read[text][digest] = image
+
+    async def _image(self, reference: Reference, digest: str) -> ReadImage:
+        source = CachedContent(await self._registries.registry(reference.registry), self._cache)
+        return await read_image(source, reference, digest)
+
+    async def _answer(self, registry: str, question: Awaitable[T]) -> T | str:
+        """Return the answer, or the reason why there is none. With `earlier`, a temporary failure is an error."""
+        try:
+            async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
+                return await question
+        except TimeoutError:
+            message = f"{registry} did not answer in {_REGISTRY_TIMEOUT_S:.0f} s"
+            if self._earlier is not None:
+                raise LostError(message, hint="is it running?", code=Cause.UNREACHABLE) from None
+            return message
+        except ArchloomError as error:
+            # The run began with this content: only these prove that it is unusable, other errors may be temporary.
+            if self._earlier is not None and error.code not in (Cause.NOT_FOUND, Cause.MALFORMED):
+                raise
+            return error.message
+
+
+async def read_image(source: ContentSource, reference: Reference, digest: str) -> ReadImage:
+    """Return the image with this digest. Raises RegistryError: `malformed`, or the source's."""
+    name = str(reference.with_digest(digest))
+    manifest = await source.get_manifest(reference.repository, digest)
+    if manifest.is_index:
+        raise malformed(name, "it is listed as an image, and is an index")
+    config = read_descriptor(read_json(manifest.raw, name).get("config"), name)
+    raw = await source.get_blob(reference.repository, config.digest, MAX_MANIFEST_BYTES)
+    return ReadImage(manifest=manifest, raw_config=raw, config=read_base_config(raw, f"the config of {name}"))

@@ -1,0 +1,207 @@
+"""Bases as a real registry has them: which image each platform gets, which configs are known, what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from coordinator.config.credentials import DockerCredentials
+from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.image.platforms import Platform, parse
+from coordinator.errors import ArchloomError, UsageError
+from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Configs, ResolvedBases, base_digest, resolve_bases
+from tests.services.images import push_image, push_index
+from tests.services.registry import Registry
+
+AMD64, ARM64, ARMV6 = parse("linux/amd64"), parse("linux/arm64"), parse("linux/arm/v6")
+
+pytestmark = pytest.mark.registry
+
+
+def use(text: str, platform: Platform = ARM64) -> BaseUse:
+    return BaseUse(text=text, platform=platform, line=1, position=0, written=text)
+
+
+def config(platform: Platform, **inner: object) -> dict[str, object]:
+    return {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant, "config": inner}
+
+
+def listed(entry: Mapping[str, object], platform: Platform) -> dict[str, object]:
+    words = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant or None}
+    return {**entry, "platform": words}
+
+
+async def resolved(state: Path, *uses: BaseUse, images: Sequence[str] = (), **more: object) -> ResolvedBases:
+    async with Registries({}, DockerCredentials({}, state)) as registries:
+        return await resolve_bases(lambda _: {ARM64: uses}, images, registries, state=state, **more)
+
+
+def pushed(registry: Registry, repository: str, **inner: object) -> tuple[str, dict[Platform, str]]:
+    """An index of two platforms whose configs have this content; its name, and its images."""
+    entries = {one: push_image(registry, repository, config(one, **inner)) for one in (AMD64, ARM64)}
+    push_index(registry, repository, "1", *(listed(entry, one) for one, entry in entries.items()))
+    return f"{registry.address}/{repository}:1", {one: str(entry["digest"]) for one, entry in entries.items()}
+
+
+async def test_each_platform_gets_its_image_and_config(registry, tmp_path):
+    """Also an entry whose variant is null."""
+    text, images = pushed(registry, "bases/each", Env=["A=1"], OnBuild=["COPY . /src"])
+
+    found = await resolved(tmp_path, use(text), use(text, AMD64), images=[text])
+
+    base = found.bases[text]
+    assert {one: base.for_platform(one) for one in (AMD64, ARM64)} == images
+    assert set(found.configs) == {(text, ARM64), (text, AMD64)}
+    known = found.configs[text, ARM64]
+    assert (known.platform, known.environment["A"], known.triggers) == (ARM64, "1", ("COPY . /src",))
+    assert found.failures == {}
+    assert base_digest(use(text), base) == images[ARM64]
+    assert base_digest(use(text, BUILD_PLATFORM), base) == base.manifest.digest
+
+
+async def test_content_is_asked_for_once(own_registry, tmp_path):
+    """A second run asks only which digest the tag has: Docker Hub counts every GET of a manifest as a pull."""
+    registry = own_registry()
+    text, images = pushed(registry, "bases/once")
+    before = len(registry.asked("bases/once"))
+
+    first = await resolved(tmp_path, use(text), use(text, BUILD_PLATFORM))
+    asked = registry.asked("bases/once")[before:]
+    again = await resolved(tmp_path, use(text), use(text, BUILD_PLATFORM))
+
+    assert sorted(line.split("/")[0] for line in asked) == ["GET blobs"] * 2 + ["GET manifests"] * 3 + [
+        "HEAD manifests"
+    ]
+    assert registry.asked("bases/once")[before + len(asked) :] == ["HEAD manifests/1"]
+    assert again == first
+    assert again.bases[text].for_platform(ARM64) == images[ARM64]
+
+
+async def test_a_tag_that_moved_is_noticed(own_registry, tmp_path):
+    """The digest of a tag is asked for in every run, unless the run began with another one."""
+    registry = own_registry()
+    text, images = pushed(registry, "bases/moved", Env=["A=1"])
+    first = await resolved(tmp_path, use(text))
+    pushed(registry, "bases/moved", Env=["A=2"])
+
+    second = await resolved(tmp_path, use(text))
+    held = await resolved(tmp_path, use(text), earlier={text: first.bases[text].manifest.digest})
+
+    assert second.configs[text, ARM64].environment["A"] == "2"
+    assert held.configs[text, ARM64].environment["A"] == "1"
+    assert held.bases[text].for_platform(ARM64) == images[ARM64]
+
+
+async def test_the_placeholder_has_what_all_images_agree_on(registry, tmp_path):
+    """The host that builds is not known: its config counts only where every platform's is the same."""
+    same, _ = pushed(registry, "bases/same", Env=["A=1"], OnBuild=["RUN x"])
+    entries = [
+        listed(push_image(registry, "bases/differs", config(one, Env=[f"A={one}"])), one) for one in (AMD64, ARM64)
+    ]
+    push_index(registry, "bases/differs", "1", *entries)
+    differs = f"{registry.address}/bases/differs:1"
+    windows = parse("windows/amd64")
+    entries[0] = listed(push_image(registry, "bases/differs", config(windows, Env=["A=w"])), windows)
+    push_index(registry, "bases/differs", "linux", *entries)
+
+    found = await resolved(
+        tmp_path, *(use(text, BUILD_PLATFORM) for text in (same, differs, f"{registry.address}/bases/differs:linux"))
+    )
+
+    assert found.configs[same, BUILD_PLATFORM].environment["A"] == "1"
+    assert found.configs[same, BUILD_PLATFORM].triggers == ("RUN x",)
+    assert found.configs[same, BUILD_PLATFORM].platform == BUILD_PLATFORM
+    assert (differs, BUILD_PLATFORM) not in found.configs
+    assert found.configs[f"{registry.address}/bases/differs:linux", BUILD_PLATFORM].environment["A"] == "linux/arm64"
+
+
+async def test_one_image_is_the_base_of_every_platform(registry, tmp_path):
+    """A single manifest, for another platform or for none: BuildKit takes it, and its config says what it is."""
+    single = push_image(registry, "bases/single", config(AMD64), target="1")
+    nameless = push_image(registry, "bases/nameless", {}, target="1")
+    texts = [f"{registry.address}/bases/{name}:1" for name in ("single", "nameless")]
+
+    found = await resolved(tmp_path, *(use(text, on) for text in texts for on in (ARM64, BUILD_PLATFORM)))
+
+    assert [found.bases[text].for_platform(ARM64) for text in texts] == [single["digest"], nameless["digest"]]
+    assert found.configs[texts[0], ARM64].platform == AMD64
+    assert found.configs[texts[1], ARM64].platform == Platform("unknown", "unknown")
+    assert (texts[0], BUILD_PLATFORM) in found.configs
+
+
+async def test_odd_indexes(registry, tmp_path):
+    """An index in an index, and an entry without a platform, in a registry that really stores them."""
+    entries = [push_image(registry, "bases/odd", config(one)) for one in (AMD64, ARM64)]
+    inner = push_index(registry, "bases/odd", "inner", *map(listed, entries, (AMD64, ARM64)))
+    size = {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": inner, "size": 1}
+    push_index(registry, "bases/odd", "nested", size)
+    push_index(registry, "bases/odd", "bare", *entries)
+    nested, bare = (f"{registry.address}/bases/odd:{tag}" for tag in ("nested", "bare"))
+
+    found = await resolved(tmp_path, use(nested), use(bare))
+
+    assert found.bases[nested].for_platform(ARM64) == entries[1]["digest"]
+    assert found.bases[bare].for_platform(ARM64) == entries[1]["digest"]
+    assert {found.configs[text, ARM64].platform for text in (nested, bare)} == {ARM64}
+
+
+async def test_a_missing_platform_names_what_there_is(registry, tmp_path):
+    """Before any host is touched."""
+    text, _ = pushed(registry, "bases/missing")
+
+    with pytest.raises(UsageError, match="has no linux/arm/v6") as caught:
+        await resolved(tmp_path, use(text, ARMV6))
+
+    assert caught.value.code == "base"
+    assert caught.value.hint.endswith("this one has linux/amd64, linux/arm64")
+
+
+async def test_what_cannot_be_resolved_is_left_to_the_engine(registry, tmp_path):
+    """With the reason; a config that nobody can read leaves the base pinned and its variables unknown."""
+    absent = f"{registry.address}/bases/absent:1"
+    odd = push_image(registry, "bases/unread", config(ARM64, Env="no list"), target="1")
+    unread = f"{registry.address}/bases/unread:1"
+
+    found = await resolved(tmp_path, use(absent), use(unread), use("localhost:1/none"))
+
+    assert set(found.bases) == {unread}
+    assert found.bases[unread].for_platform(ARM64) == odd["digest"]
+    assert found.configs == {}
+    assert "does not exist" in found.failures[absent]
+    assert "localhost:1" in found.failures["localhost:1/none"]
+
+
+async def test_earlier_bases(registry, tmp_path):
+    """A run goes on with what it began with: what was not resolved stays so, and a silent registry is an error."""
+    text, _ = pushed(registry, "bases/earlier")
+
+    found = await resolved(tmp_path, use(text), earlier={})
+    with pytest.raises(ArchloomError):
+        await resolved(tmp_path, use("localhost:1/none"), earlier={"localhost:1/none": "sha256:" + "0" * 64})
+
+    assert found.failures == {text: "it could not be resolved when this run began"}
+
+
+async def test_triggers_may_name_further_images(registry, tmp_path):
+    """The plan is made again with each config that has become known, and ends; a plan without end is an error."""
+    names = [pushed(registry, f"bases/chain{number}")[0] for number in range(3)]
+
+    def plan(known: Configs) -> dict[Platform, list[BaseUse]]:
+        return {ARM64: [use(name) for name in names[: len(known) + 1]]}
+
+    def endless(known: Configs) -> dict[Platform, list[BaseUse]]:
+        calls.append(len(known))
+        return {ARM64: [use(f"localhost:1/n{number}") for number in range(len(calls))]}
+
+    calls: list[int] = []
+    async with Registries({}, DockerCredentials({}, tmp_path)) as registries:
+        found = await resolve_bases(plan, [], registries, state=tmp_path)
+        with pytest.raises(UsageError, match="localhost:1/n0 → localhost:1/n1 → "):
+            await resolve_bases(endless, [], registries, state=tmp_path)
+
+    assert set(found.bases) == set(names)
+    assert [used.text for used in found.uses[ARM64]] == names
+    assert len(calls) == 10
