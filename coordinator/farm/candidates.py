@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from types import MappingProxyType
 
 from coordinator.domain.dockerfile.stages import Dockerfile
-from coordinator.domain.hosts.facts import Builder, Facts
+from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.placement.eligibility import Frontend, JobRequirements, Unreachable
 from coordinator.domain.placement.plan import Plan, plan
 from coordinator.domain.placement.probe_deadline import naming_kind, natives
-from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.placement.skipped_hosts import skipped_lines
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Probing
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The hosts for each platform, best first, and the builder that each host's engine uses for it."""
-
-    by_platform: Mapping[Platform, Sequence[Candidate]]
-    builders: Mapping[tuple[Platform, str], Builder]
 
 
 def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
@@ -41,7 +33,7 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
         for placement in plan.placements
         for choice in placement.choices
     }
-    return Candidates(plan.candidates, builders)
+    return Candidates(plan.candidates, builders, plan.rows)
 
 
 def wanted(
@@ -117,9 +109,3 @@ def report_skipped_hosts(plan: Plan, emit: Emit) -> None:
     """Emit one notice per host that could have built a job but for a problem."""
     for line in skipped_lines(plan):
         emit(Notice(line))
-
-
-def report_inventory(inventory: Inventory, emit: Emit) -> None:
-    """Emit a notice where there is no inventory file, which is not an error."""
-    if not inventory.source:
-        emit(Notice("no inventory file: this machine (local) builds everything, through QEMU where needed"))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import ArchloomError
-from coordinator.hosts.agent.client import AgentClient
+
+if TYPE_CHECKING:
+    from coordinator.hosts.agent.client import AgentClient
 
 _SWEEP_TIMEOUT_S = 20.0
 

@@ -7,18 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from coordinator.domain.causes import Cause, rule
-from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Environment
 from coordinator.errors import LostError
 from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.agent.local import local
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.login_limiter import LoginLimiter
+
+if TYPE_CHECKING:
+    from coordinator.domain.hosts.facts import Facts
 
 _CLOSE_TIMEOUT_S = 5.0
 # How long, and how often, to try to reconnect to a host.
@@ -176,6 +177,8 @@ class Farm:
 
     def _new_transport(self, host: Host) -> Transport:
         if host.address.is_local:
+            from coordinator.hosts.agent.local import local
+
             return local(self._env.environ, host.name)
         from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
 

@@ -82,6 +82,16 @@ class Probing:
         A host that did not answer within the last minute is not probed, unless the request names it or no other host
         can take a job. Hosts that the inventory or `--on` rules out are not probed either.
         """
+        self.begin(wanted, selection)
+
+        def needed(found: Outcomes) -> dict[str, ProbePriority]:
+            judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), selection, self._farm.slots)
+            return {name: max(need, least) for name, need in judged.items()}
+
+        return await self._probe_until_enough(needed)
+
+    def begin(self, wanted: Sequence[JobRequirements], selection: HostSelection) -> None:
+        """Begin the probes that `facts_for_planning` waits for. Hosts that are probed already are not asked again."""
         self._probe_unless_silent(
             [
                 host.name
@@ -93,12 +103,6 @@ class Probing:
             ],
             selection.names,
         )
-
-        def needed(found: Outcomes) -> dict[str, ProbePriority]:
-            judged = probe_priorities(wanted, self._inventory.hosts, found, self._last(), selection, self._farm.slots)
-            return {name: max(need, least) for name, need in judged.items()}
-
-        return await self._probe_until_enough(needed)
 
     def _ask(self, names: Iterable[str]) -> None:
         for name in names:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from coordinator.broker.server import Broker
 from coordinator.domain.causes import Cause
-from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.image.descriptors import Descriptor
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Place
@@ -16,13 +15,17 @@ from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import LostError
-from coordinator.farm.farm import Farm
-from coordinator.hosts.agent.client import AgentClient
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Inputs, InputsGone
 from coordinator.run.session import Session
 from coordinator.store.sqlite import Store
+
+if TYPE_CHECKING:
+    from coordinator.broker.server import Broker
+    from coordinator.domain.hosts.facts import Builder, Facts
+    from coordinator.farm.farm import Farm
+    from coordinator.hosts.agent.client import AgentClient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

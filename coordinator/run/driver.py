@@ -19,7 +19,6 @@ from coordinator.publish.publish import index_of
 from coordinator.run.context import RunContext
 from coordinator.run.dispatch import dispatcher
 from coordinator.run.loop import Dispatch, drive
-from coordinator.run.steps.cancel import cancel_run
 from coordinator.state.logs import log_folder
 
 _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
@@ -118,7 +117,8 @@ def _emit_child(run: RunContext, job: Job, child: VerifiedChild) -> None:
 async def _drive(prepared: PreparedRun, dispatch: Dispatch) -> RunResult:
     run = prepared.context
     try:
-        stored = await drive(run.run_id, run.store, dispatch, prepared.candidates, run.farm.slots, run.emit)
+        slots = run.farm.slots if prepared.candidates else {}
+        stored = await drive(run.run_id, run.store, dispatch, prepared.candidates, slots, run.emit)
         return _published(stored, _tags(run))
     except asyncio.CancelledError:
         reason = run.lease.end_reason or InterruptedRunError("interrupted")
@@ -160,6 +160,8 @@ async def _record(run: RunContext, began: float, result: RunResult | None) -> No
     try:
         if exit_code is not Exit.DONE:
             # A second Ctrl-C cuts the clean-up short; the result stays the same.
+            from coordinator.run.steps.cancel import cancel_run
+
             with contextlib.suppress(asyncio.CancelledError):
                 await cancel_run(run)
     finally:

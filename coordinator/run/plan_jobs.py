@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.placement.plan import Plan
 from coordinator.domain.placement.probe_deadline import ProbePriority
 from coordinator.domain.targets.request import BuildRequest
-from coordinator.farm.candidates import plan_for, wanted
+from coordinator.farm.candidates import candidates, plan_for, report_skipped_hosts, wanted
 from coordinator.run.inputs.disk_estimate import spaces
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.session import Session
@@ -25,6 +26,25 @@ async def plan_jobs(
 
     It includes the platforms without a host: the caller decides whether that is an error.
     """
+    # The hosts are probed while registries are asked for the sizes of the bases.
+    session.probing.begin(wanted(inputs.dockerfile, list(platforms)), request.selection)
     jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), session.registries))
     facts = await session.probing.facts_for_planning(jobs, request.selection, least)
     return plan_for(request, session.inventory, facts, session.farm, jobs)
+
+
+async def choose_hosts(
+    request: BuildRequest,
+    inputs: Inputs,
+    platforms: Collection[Platform],
+    session: Session,
+    needed: Collection[Platform],
+) -> Candidates:
+    """Return the hosts for these platforms, from a plan; emit which hosts it could not use.
+
+    Raises NoHostError or LostError where a `needed` platform has no host.
+    """
+    plan = await plan_jobs(request, inputs, platforms, session)
+    chosen = candidates(plan, needed=needed)
+    report_skipped_hosts(plan, session.emit)
+    return chosen

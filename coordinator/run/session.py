@@ -5,33 +5,73 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from coordinator.broker.server import Broker
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.run.events import Emit
 from coordinator.environment import Environment
-from coordinator.farm.fact_cache import FactCache
-from coordinator.farm.farm import Farm
-from coordinator.farm.probe import Probing
 from coordinator.publish.registry_pool import Registries
-from coordinator.publish.upstream import Upstream
 from coordinator.store.sqlite import Store
 
+if TYPE_CHECKING:
+    from coordinator.broker.server import Broker
+    from coordinator.farm.farm import Farm
+    from coordinator.farm.probe import Probing
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
 class Session:
-    """Open while the block of `open_session` runs. One session may serve several runs."""
+    """Open while the block of `open_session` runs. One session may serve several runs.
 
-    inventory: Inventory
-    env: Environment
-    store: Store
-    registries: Registries
-    broker: Broker
-    farm: Farm
-    probing: Probing
-    emit: Emit
+    Broker, farm and probing are made when first used, and their modules imported: a run that needs no host is quick.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        env: Environment,
+        store: Store,
+        emit: Emit,
+        registries: Registries,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.inventory = inventory
+        self.env = env
+        self.store = store
+        self.emit = emit
+        self.registries = registries
+        self._stack = stack
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The broker of the session's registries."""
+        from coordinator.broker.server import Broker
+        from coordinator.publish.upstream import Upstream
+
+        broker = Broker(Upstream(self.registries))
+        self._stack.push_async_exit(broker)
+        return broker
+
+    @cached_property
+    def farm(self) -> Farm:
+        """The hosts of the inventory. Its connections are opened when first needed."""
+        from coordinator.farm.farm import Farm
+
+        farm = Farm(self.inventory, self.env, self.broker)
+        self._stack.push_async_exit(farm)
+        return farm
+
+    @cached_property
+    def probing(self) -> Probing:
+        """The probes of the hosts."""
+        from coordinator.farm.fact_cache import FactCache
+        from coordinator.farm.probe import Probing
+
+        facts = FactCache(self.store, self.env.clock)
+        probing = Probing(self.farm, self.inventory, facts, self.env, self.emit)
+        self._stack.push_async_exit(probing)
+        return probing
 
 
 @contextlib.asynccontextmanager
@@ -40,17 +80,4 @@ async def open_session(inventory: Inventory, env: Environment, store: Store, emi
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(env.environ, env.home)
         registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
-        broker = await stack.enter_async_context(Broker(Upstream(registries)))
-        farm = await stack.enter_async_context(Farm(inventory, env, broker))
-        fact_cache = FactCache(store, env.clock)
-        probing = await stack.enter_async_context(Probing(farm, inventory, fact_cache, env, emit))
-        yield Session(
-            inventory=inventory,
-            env=env,
-            store=store,
-            registries=registries,
-            broker=broker,
-            farm=farm,
-            probing=probing,
-            emit=emit,
-        )
+        yield Session(inventory, env, store, emit, registries, stack)

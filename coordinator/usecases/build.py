@@ -10,7 +10,8 @@ from pathlib import Path
 
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.plan import check_names
+from coordinator.domain.placement.candidates import Candidates
+from coordinator.domain.placement.host_names import check_names
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.job_names import run_of
 from coordinator.domain.run.model import Run
@@ -18,14 +19,14 @@ from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
-from coordinator.farm.candidates import candidates, report_inventory, report_skipped_hosts, with_platforms
+from coordinator.farm.inventory_notice import report_inventory
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
-from coordinator.run.plan_jobs import plan_jobs
+from coordinator.run.parallel import checked
 from coordinator.run.session import Session, open_session
 from coordinator.run.signals import run_in_foreground
 from coordinator.state.open_store import open_history
@@ -75,8 +76,11 @@ async def prepare(
     store = stack.enter_context(open_history(env, emit))
     make_room(env, store, emit)
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))
-    request = await with_platforms(request, inventory, session.probing, emit)
-    await session.registries.check_push(request.target.repositories)
+    if not request.target.platforms:
+        from coordinator.farm.candidates import with_platforms
+
+        request = await with_platforms(request, inventory, session.probing, emit)
+    request.selection.check_platforms(request.target.platforms)
     inputs = await _gather(request, session, retry_of)
     platforms = request.target.platforms
     # A new nonce gives new build ids, so the registry cannot have these children.
@@ -87,13 +91,15 @@ async def prepare(
         for platform in platforms
         if platform not in reused and (retry_of is None or platform in retry_of.platforms)
     ]
-    plan = await plan_jobs(request, inputs, to_build, session)
-    chosen = candidates(plan, needed=to_build)
-    report_skipped_hosts(plan, emit)
-    await stack.enter_async_context(session.farm.sweeping(lambda name: store.has_ended(run_of(name))))
+    chosen = Candidates()
+    if to_build:
+        from coordinator.run.plan_jobs import choose_hosts
+
+        chosen = await choose_hosts(request, inputs, to_build, session, needed=to_build)
+        await stack.enter_async_context(session.farm.sweeping(lambda name: store.has_ended(run_of(name))))
     driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
     # Before the run is created: an interrupt during this write leaves no run in the store.
-    await keep_inputs(env.state, run_id, inputs, plan, emit)
+    await keep_inputs(env.state, run_id, inputs, chosen.rows, emit)
     run = store.create_run(
         run_id,
         request.to_json(),
@@ -114,7 +120,10 @@ async def prepare(
 async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | None) -> Inputs:
     dockerfile = read_dockerfile(request.target)
     earlier = retry_of.earlier if retry_of else None
-    inputs = await gather(request.target, dockerfile, session.registries, session.env.state, earlier)
+    inputs = await checked(
+        session.registries.check_push(request.target.repositories),
+        gather(request.target, dockerfile, session.registries, session.env.state, earlier),
+    )
     if retry_of:
         paths = changed_paths(session.env.state, retry_of.run, inputs)
         changed = inputs.changed_since(retry_of.earlier, paths)

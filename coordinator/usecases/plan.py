@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.placement.plan import Plan, check_names
+from coordinator.domain.placement.host_names import check_names
+from coordinator.domain.placement.plan import Plan
 from coordinator.domain.placement.probe_deadline import ProbePriority
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
-from coordinator.farm.candidates import report_inventory, with_platforms
+from coordinator.farm.candidates import with_platforms
+from coordinator.farm.inventory_notice import report_inventory
 from coordinator.run.inputs.gather import gather, read_dockerfile
 from coordinator.run.inputs.taken_context import described
 from coordinator.run.plan_jobs import plan_jobs

@@ -20,14 +20,13 @@ from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
 from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, UsageError
-from coordinator.farm.candidates import candidates, report_skipped_hosts
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, InputsGone, gather, read_dockerfile
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths
-from coordinator.run.plan_jobs import plan_jobs
+from coordinator.run.plan_jobs import choose_hosts
 from coordinator.run.session import Session, open_session
 from coordinator.run.signals import run_in_foreground
 from coordinator.state.open_store import open_store, without_history
@@ -133,12 +132,14 @@ async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resump
     pending = [job.platform for job in unfinished if job.state is JobState.PENDING]
     reused = await find_reusable(request, inputs_or_gone, pending, session.registries)
     take_reused(session.store, run, reused)
-    plan = await plan_jobs(
-        request, inputs_or_gone, [job.platform for job in unfinished if job.platform not in reused], session
-    )
     # A job that is on a host needs another one only if it is lost.
-    chosen = candidates(plan, needed=pending)
-    report_skipped_hosts(plan, session.emit)
+    chosen = await choose_hosts(
+        request,
+        inputs_or_gone,
+        [job.platform for job in unfinished if job.platform not in reused],
+        session,
+        needed=pending,
+    )
     return _Resumption(inputs_or_gone=inputs_or_gone, by_platform=chosen.by_platform, builders=chosen.builders)
 
 

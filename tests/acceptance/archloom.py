@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.services.commands import Child, next_line, run_limited
+from tests.services.paths import ROOT
 
 T = TypeVar("T")
 # What a build's `echo begun` prints, which the line of its step is not.
@@ -53,6 +54,18 @@ class Home:
             text=True,
             timeout=PATIENCE,
         )
+
+    def imported(self, *words: str, environment: Mapping[str, str] | None = None) -> set[str]:
+        """The modules that the command imports, at whatever point, until its end, which is a good one."""
+        done = run_limited(
+            [sys.executable, "-X", "importtime", "-m", "coordinator", *words],
+            cwd=ROOT,
+            env={**self.environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        return {line.rpartition("|")[2].strip() for line in good(done).stderr.splitlines() if "|" in line}
 
     def start(self, *words: str) -> Child:
         """The command, under way, in a process group of its own as a terminal would have it."""

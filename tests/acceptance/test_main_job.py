@@ -18,6 +18,8 @@ from tests.services.paths import ROOT
 
 pytestmark = pytest.mark.engine
 
+# What a build on this machine has no use for. Each takes a tenth of a second or more to import.
+HEAVY = {"asyncssh", "cryptography", "docker", "paramiko", "requests", "rich"}
 FOUR = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6")
 
 
@@ -71,6 +73,34 @@ def test_the_same_build_again_touches_no_host(registry, home, hello):
     assert second["containerimage.digest"] == first["containerimage.digest"]
     assert [one["reused"] for one in second["archloom"]["platforms"].values()] == [True]
     assert second["archloom"]["platforms"]["linux/amd64"]["host"] == ""
+
+
+def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
+    """From Enter to the first line is mostly imports: what reaches hosts is not among them where none is reached."""
+    words = ("build", str(hello), "-t", f"{registry.address}/main/lean:1", "--platform", "linux/amd64")
+    built = home.imported(*words)
+
+    reused = home.imported(*words, environment={"DOCKER_HOST": "unix:///nonexistent.sock"})
+
+    of_hosts = {
+        "coordinator.broker.server",
+        "coordinator.domain.hosts.facts",
+        "coordinator.domain.placement.plan",
+        "coordinator.farm.farm",
+        "coordinator.hosts.agent.client",
+        "coordinator.run.steps.build",
+    }
+    assert of_hosts - built == set(), "modules of other names"
+    assert reused & of_hosts == set()
+    assert reused & HEAVY == set()
+
+
+def test_a_plan_on_this_machine_imports_no_ssh(home, hello):
+    """`local` needs no SSH."""
+    imported = home.imported("plan", str(hello), "-t", "localhost/plan:1", "--platform", "linux/amd64")
+
+    assert "coordinator.hosts.agent.client" in imported
+    assert imported & HEAVY == set()
 
 
 def test_another_volatile_date_is_no_reason_to_build(registry, home, tmp_path):

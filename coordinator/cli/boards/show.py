@@ -17,7 +17,7 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.domain.hosts.problems import Problem, Severity
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.placement.eligibility import Unreachable
-from coordinator.domain.placement.plan import check_names
+from coordinator.domain.placement.host_names import check_names
 from coordinator.report.tables import size, table
 from coordinator.report.watch import Progress, watching
 

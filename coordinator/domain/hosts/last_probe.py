@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from coordinator.domain.hosts.facts import Facts, read_facts
-from coordinator.domain.hosts.inventory import Host
+if TYPE_CHECKING:
+    from coordinator.domain.hosts.facts import Facts
+    from coordinator.domain.hosts.inventory import Host
 
 # `archloom boards` shows facts up to this age without a new probe.
 FRESH_S = 300.0
@@ -62,6 +64,8 @@ def recall(host: Host, last_probe: LastProbe | None) -> CachedFacts:
         return CachedFacts()
     if last_probe.observation is None:
         return CachedFacts(last_probe=last_probe)
+    from coordinator.domain.hosts.facts import read_facts
+
     facts = read_facts(host.name, last_probe.observation, now=last_probe.seen_at, round_trip=last_probe.round_trip)
     return CachedFacts(last_probe=last_probe, facts=facts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Host
@@ -18,9 +17,10 @@ from coordinator.domain.placement.eligibility import (
     Unreachable,
     assess,
 )
+from coordinator.domain.placement.host_names import check_names
 from coordinator.domain.placement.schedule import Candidate, best_hosts, demand
 from coordinator.domain.targets.target import Emulate
-from coordinator.errors import ArchloomError, LostError, NoHostError, UsageError
+from coordinator.errors import ArchloomError, LostError, NoHostError
 
 _USUAL_PAGE_BYTES = 4096
 
@@ -160,16 +160,6 @@ def _has_large_pages(found: Facts | Unreachable | None) -> bool:
 
 def _choices(outcomes: Sequence[Choice | Rejection]) -> list[Choice]:
     return [outcome for outcome in outcomes if isinstance(outcome, Choice)]
-
-
-def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in --on") -> None:
-    """Raise UsageError for an unknown host name; `where` names the option that it came from."""
-    known = [host.name for host in hosts]
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
-            raise UsageError(f"unknown host '{name}'{where}", hint=hint, code="host")
 
 
 def _rows(placement: Placement) -> list[Row]:

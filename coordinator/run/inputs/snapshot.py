@@ -6,20 +6,23 @@ import asyncio
 import gzip
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.domain.placement.plan import Plan, Row
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.model import Run
-from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 from coordinator.errors import UsageError
 from coordinator.run.inputs.base_images import base_digest
 from coordinator.run.inputs.gather import Inputs
 from coordinator.state.logs import log_folder
 from coordinator.store.folders import private_folder
+
+if TYPE_CHECKING:
+    from coordinator.domain.placement.plan import Row
+    from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
 
 _FILE_NAME = "inputs.json.gz"
 _VERSION = 2
@@ -27,8 +30,8 @@ _VERSION = 2
 _DIGEST_DIGITS = 16
 
 
-async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit: Emit) -> None:
-    """Write the snapshot: the manifest of the context, the Dockerfile, the bases and the plan.
+async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Sequence[Row], emit: Emit) -> None:
+    """Write the snapshot: the manifest of the context, the Dockerfile, the bases and the rows of the plan.
 
     Where the disk is full or fails, emit a notice: only the snapshot is lost.
     """
@@ -41,6 +44,8 @@ async def keep_inputs(state: Path, run_id: str, inputs: Inputs, plan: Plan, emit
 
 def built_from(state: Path, run: Run) -> BuiltFrom:
     """Return the request and the inputs of the run, as far as this coordinator still has them."""
+    from coordinator.domain.why.built_from import BuiltFrom
+
     return BuiltFrom(request=run.request, inputs=run.inputs, kept=_read(log_folder(state, run.id) / _FILE_NAME))
 
 
@@ -66,7 +71,7 @@ def _entry(row: tuple[str, str, int, str, str, str]) -> ContextEntry:
     return ContextEntry(path=path, kind=EntryKind(kind), mode=mode, digest=digest, link=link, hard_link=hard_link)
 
 
-def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
+def _write(path: Path, inputs: Inputs, plan: Sequence[Row]) -> None:
     data = {
         "version": _VERSION,
         "contexts": _contexts(inputs),
@@ -79,7 +84,7 @@ def _write(path: Path, inputs: Inputs, plan: Plan) -> None:
             for platform, uses in inputs.uses.items()
         },
         "unstable": inputs.unstable,
-        "plan": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in plan.rows],
+        "plan": [[row.platform, row.host, row.mode, row.verdict, row.reason] for row in plan],
     }
     private_folder(path.parent)
     # JSON escapes the surrogates of non-UTF-8 paths as ASCII. `mtime=0`: the same inputs give the same bytes.
@@ -99,6 +104,9 @@ def _contexts(inputs: Inputs) -> list[tuple[list[str], list[tuple[object, ...]]]
 
 def _read(path: Path) -> KeptInputs | None:
     """Return the snapshot; None where it is absent, truncated, or of another version."""
+    from coordinator.domain.placement.plan import Row
+    from coordinator.domain.why.built_from import KeptInputs
+
     try:
         data: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
         if data["version"] != _VERSION:

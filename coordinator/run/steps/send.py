@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
@@ -12,6 +9,7 @@ from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import MissingFiles
 from coordinator.run.context import AttemptContext
+from coordinator.run.parallel import in_parallel
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, job_bases, spec
@@ -37,18 +35,7 @@ async def _send(ctx: AttemptContext) -> None:
     bases = job_bases(ctx.run.inputs, ctx.job.platform, ctx.facts.native)
     await client.create(ctx.agent_job, spec(ctx, bases))
     # In parallel: both transfers spend most of their time on round trips.
-    await _in_parallel(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
-
-
-async def _in_parallel(*works: Coroutine[object, object, None]) -> None:
-    """Run the coroutines in parallel. Raises the first error once the other coroutines are cancelled and done."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await in_parallel(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
 
 
 async def _context(ctx: AttemptContext, client: AgentClient) -> None:

@@ -229,7 +229,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
     Path(os.fsdecode(bytes(folder) + b"/\xff")).write_text("2")
     inputs = await inputs_of(folder)
 
-    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN.rows, lambda _: None)
 
     found = built_from(tmp_path / "state", RUN)
     assert (found.request, found.inputs) == (RUN.request, RUN.inputs)
@@ -242,7 +242,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
     assert (found.kept.dockerfile, found.kept.unstable) == ("FROM scratch\n", ("--no-cache was given",))
     (path,) = (tmp_path / "state" / "runs" / "7f3a").iterdir()
     first = path.read_bytes()
-    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN, lambda _: None)
+    await keep_inputs(tmp_path / "state", "7f3a", inputs, PLAN.rows, lambda _: None)
     assert path.read_bytes() == first
 
 
@@ -252,7 +252,7 @@ async def test_what_a_run_was_built_from_is_kept(tmp_path):
 )
 async def test_what_is_damaged_is_as_good_as_gone(tmp_path, damage):
     """Nobody is bothered with it."""
-    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, lambda _: None)
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN.rows, lambda _: None)
     (path,) = (tmp_path / "runs" / "7f3a").iterdir()
     path.write_bytes(damage(path.read_bytes()))
 
@@ -268,7 +268,7 @@ async def test_a_disk_that_takes_nothing_costs_only_that(tmp_path):
     (tmp_path / "runs" / "7f3a" / "inputs.json.gz").symlink_to("/dev/full")
     told: list[Event] = []
 
-    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN, told.append)
+    await keep_inputs(tmp_path, "7f3a", await inputs_of(tmp_path), PLAN.rows, told.append)
 
     path = tmp_path / "runs" / "7f3a" / "inputs.json.gz"
     assert told == [Notice(f"the inputs of this run cannot be stored: {path}: No space left on device")]

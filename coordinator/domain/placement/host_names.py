@@ -1,0 +1,20 @@
+"""The names of hosts in a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coordinator.domain.hosts.inventory import Host
+from coordinator.errors import UsageError
+
+
+def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in --on") -> None:
+    """Raise UsageError for an unknown host name; `where` names the option that it came from."""
+    known = [host.name for host in hosts]
+    for name in names:
+        if name not in known:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
+            raise UsageError(f"unknown host '{name}'{where}", hint=hint, code="host")
