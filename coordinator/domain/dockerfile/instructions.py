@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from coordinator.domain.dockerfile.syntax import detect_syntax
 from coordinator.errors import UsageError
 
 _WORD = re.compile(r"[^\t\v\f\r ]+")
@@ -47,7 +48,8 @@ class Flag:
 class Instruction:
     """One instruction. `keyword` is in lower case and `line` counts from 1.
 
-    `arguments` is the text after the flags; `words` are its parts between blanks.
+    `arguments` is the text after the flags; `words` are its parts between blanks. `trigger` is the instruction that an
+    ONBUILD holds. `onbuild_of` names the image whose ONBUILD holds this one; its words have no offsets in the file.
     """
 
     keyword: str
@@ -55,6 +57,8 @@ class Instruction:
     flags: tuple[Flag, ...]
     words: tuple[Word, ...]
     arguments: str
+    trigger: Instruction | None = None
+    onbuild_of: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +84,15 @@ def read(text: str, path: str) -> Source:
     directives = _directives(lines, path)
     escape = directives.get("escape", "\\")
     return Source(
-        syntax=_syntax(text),
+        syntax=syntax.image if (syntax := detect_syntax(text)) else "",
         escape=escape,
         instructions=tuple(_instructions(lines, escape, path)),
     )
+
+
+def is_heredoc(word: str) -> bool:
+    """Return whether this word of COPY or ADD stands for the text that follows the instruction."""
+    return _HEREDOC.match(word) is not None
 
 
 def json_words(arguments: str) -> list[str] | None:
@@ -139,18 +148,6 @@ def _directives(lines: _Lines, path: str) -> dict[str, str]:
     return directives
 
 
-def _syntax(text: str) -> str:
-    # A first line `#!` ends the parser's directives, but BuildKit still detects `# syntax=` below it.
-    lines = text.removeprefix("\ufeff").split("\n")
-    for line in lines[1:] if lines[0].startswith("#!") else lines:
-        match = _DIRECTIVE.match(line.rstrip())
-        if not match or match[1].lower() not in _DIRECTIVES:
-            return ""
-        if match[1].lower() == "syntax":
-            return match[2].split(" ")[0]
-    return ""
-
-
 def _instructions(lines: _Lines, escape: str, path: str) -> Iterator[Instruction]:
     continued = re.compile(rf"(?<!{re.escape(escape)}){re.escape(escape)}[ \t]*\Z")
     while lines.peek() is not None:
@@ -200,12 +197,14 @@ def _instruction(logical: Word, line: int) -> Instruction:
     end = keyword.end() if keyword else 0
     flags, at = _flags(logical, end)
     rest = _stripped(_part(logical, at, len(logical.text)))
+    name = logical.text[:end].lower()
     return Instruction(
-        keyword=logical.text[:end].lower(),
+        keyword=name,
         line=line,
         flags=tuple(flags),
         words=tuple(_part(rest, *match.span()) for match in _WORD.finditer(rest.text)),
         arguments=rest.text,
+        trigger=_instruction(rest, line) if name == "onbuild" and rest.text else None,
     )
 
 
@@ -248,9 +247,7 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
 
 
 def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
-    inner = instruction
-    if inner.keyword == "onbuild" and inner.arguments:
-        inner = _instruction(Word(inner.arguments, tuple(range(len(inner.arguments)))), inner.line)
+    inner = instruction.trigger or instruction
     if inner.keyword not in _WITH_HEREDOC or json_words(inner.arguments) is not None:
         return
     for name, tabs in _heredocs(logical):
