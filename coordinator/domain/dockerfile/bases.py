@@ -4,7 +4,10 @@
 `plan_bases` expands these words for one platform and keeps the images that the requested stage needs; BuildKit prunes
 all other stages, so their images do not matter. `pin` replaces the words by other names.
 
-Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go`. Images in ONBUILD triggers are not detected.
+ONBUILD of a base counts as if its instructions stood after FROM: that of stages always, that of an image where its
+configuration is given. It may name more images; plan again with their configurations until no image is new.
+
+Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go`.
 """
 
 from __future__ import annotations
@@ -13,15 +16,23 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 
+from coordinator.domain.dockerfile.base_config import BaseConfig
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
 from coordinator.domain.dockerfile.instructions import wrong
-from coordinator.domain.dockerfile.remote_sources import Scope, network_reasons
+from coordinator.domain.dockerfile.onbuild import image_triggers, stage_triggers, with_triggers
+from coordinator.domain.dockerfile.remote_sources import network_reasons
+from coordinator.domain.dockerfile.scopes import Scope
 from coordinator.domain.dockerfile.stages import Dockerfile, ImageWord, Place, Stage, find_stage, stage_named
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import UsageError
 
+# The configurations of base images by name, with variables expanded, and the platform they were resolved for.
+Configs = Mapping[tuple[str, Platform], BaseConfig]
+
+_UNKNOWN: Configs = MappingProxyType({})
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _INDEX = re.compile(r"[+-]?\d+\Z")
@@ -31,14 +42,33 @@ _INDEX = re.compile(r"[+-]?\d+\Z")
 class BaseUse:
     """One use of an image. `text` is its expanded name; `platform` is the platform that it is resolved for.
 
-    `position` identifies the use for `pin`; `written` is the unexpanded word.
+    `position` identifies the use for `pin`; `written` is the unexpanded word. `is_from` tells whether a stage builds on
+    the image, so that its configuration counts. `onbuild_of` is the image whose ONBUILD names this one, which stands
+    nowhere in the file: `position` is None, and nothing can be pinned.
     """
 
     text: str
     platform: Platform
     line: int
-    position: int
+    position: int | None
     written: str
+    is_from: bool = False
+    onbuild_of: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageChain:
+    """A stage that a build needs. `stages` are those it builds on, oldest first, then itself, each with its ONBUILD.
+
+    `base` is the image that the oldest stage builds on, empty for `scratch`; `platform` is that image's. `is_known` is
+    False where its configuration is not given: its variables and its ONBUILD are then missing.
+    """
+
+    stages: tuple[Stage, ...]
+    scope: Scope
+    base: str
+    platform: Platform
+    is_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +78,24 @@ class _Base:
     text: str
     stage: Stage | None
     platform: Platform
+    config: BaseConfig | None
+
+    @property
+    def is_image(self) -> bool:
+        return self.stage is None and self.text != _SCRATCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A Dockerfile expanded for one platform. `bases` is parallel to `dockerfile.stages`."""
+    """A Dockerfile expanded for one platform. `bases` is parallel to `dockerfile.stages`; `needed` is by index.
+
+    The needed stages have the instructions of their base's ONBUILD.
+    """
 
     dockerfile: Dockerfile
     values: Mapping[str, str]
     bases: tuple[_Base, ...]
-    needed: tuple[Stage, ...]
+    needed: Mapping[int, Stage]
 
 
 def plan_bases(
@@ -67,6 +105,7 @@ def plan_bases(
     platform: Platform,
     build_platform: Platform,
     build_args: Mapping[str, str],
+    configs: Configs = _UNKNOWN,
 ) -> tuple[BaseUse, ...]:
     """Return every use of an image by the stages that `stage` (the last one, if empty) needs, in file order.
 
@@ -74,8 +113,10 @@ def plan_bases(
     mounts always for the target platform. Raises UsageError with path and line where the build would fail: a variable
     without a value, an invalid platform, reference or stage.
     """
-    plan = _plan(dockerfile, stage, platform, build_platform, build_args)
-    return tuple(sorted(_uses(plan, platform), key=lambda use: use.position))
+    plan = _plan(dockerfile, stage, platform, build_platform, build_args, configs)
+    # The ONBUILD of a stage counts once for each stage that builds on it, and stands once in the file.
+    uses = dict.fromkeys(_uses(plan, platform))
+    return tuple(sorted(uses, key=lambda use: (use.line, use.position is None, use.position or 0)))
 
 
 def network_inputs(
@@ -85,19 +126,25 @@ def network_inputs(
     platform: Platform,
     build_platform: Platform,
     build_args: Mapping[str, str],
+    configs: Configs = _UNKNOWN,
 ) -> tuple[str, ...]:
-    """Return the reasons, a sentence each, why equal inputs may give another result: unpinned sources of `ADD`.
+    """Return the reasons, a sentence each, why equal inputs may give another result, in the stages that `stage` needs.
 
-    These are URLs without `--checksum` and Git repositories without a commit, in the stages that `stage` needs.
+    These are unpinned sources of `ADD`, which are URLs without `--checksum` and Git repositories without a commit, and
+    images that only the ONBUILD of another image names.
     """
-    chains = scoped_chains(
-        dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
-    )
-    return tuple(
-        f"{dockerfile.path}:{line}: {reason}"
-        for chain, scope in chains
-        for line, reason in network_reasons(chain, scope)
-    )
+    plan = _plan(dockerfile, stage, platform, build_platform, build_args, configs)
+    reasons = [
+        (line, reason)
+        for chain in _chains(plan, build_args)
+        for line, reason in network_reasons(chain.stages, chain.scope)
+    ]
+    reasons += [
+        (use.line, f"ONBUILD of {use.onbuild_of} names {use.text}: it cannot be pinned, nothing is reused")
+        for use in dict.fromkeys(_uses(plan, platform))
+        if use.onbuild_of
+    ]
+    return tuple(f"{dockerfile.path}:{line}: {reason}" for line, reason in reasons)
 
 
 def scoped_chains(
@@ -107,15 +154,22 @@ def scoped_chains(
     platform: Platform,
     build_platform: Platform,
     build_args: Mapping[str, str],
-) -> tuple[tuple[tuple[Stage, ...], Scope], ...]:
-    """Return the stages that `stage` needs, in file order, each as the chain of stages it builds on, with its scope."""
-    plan = _plan(dockerfile, stage, platform, build_platform, build_args)
-    scope = Scope(plan.values, build_args, dockerfile.escape)
-    return tuple((_chain(plan, needed), scope) for needed in sorted(plan.needed, key=lambda needed: needed.index))
+    configs: Configs = _UNKNOWN,
+) -> tuple[StageChain, ...]:
+    """Return the stages that `stage` needs, in file order, each as the chain of stages it builds on, with its scope.
+
+    Raises UsageError as `plan_bases` does.
+    """
+    return tuple(_chains(_plan(dockerfile, stage, platform, build_platform, build_args, configs), build_args))
 
 
 def _plan(
-    dockerfile: Dockerfile, stage: str, platform: Platform, build_platform: Platform, build_args: Mapping[str, str]
+    dockerfile: Dockerfile,
+    stage: str,
+    platform: Platform,
+    build_platform: Platform,
+    build_args: Mapping[str, str],
+    configs: Configs,
 ) -> _Plan:
     target = find_stage(dockerfile, stage)
     values = _global_values(dockerfile, target, platform, build_platform, build_args)
@@ -124,17 +178,34 @@ def _plan(
     for candidate in dockerfile.stages:
         text = _base_text(dockerfile, candidate, values)
         base_platform = _base_platform(dockerfile, candidate, values, platform, build_platform)
-        bases.append(_Base(text, named.get(text), base_platform))
+        bases.append(_Base(text, named.get(text), base_platform, configs.get((text, base_platform))))
         if candidate.name:
             named[candidate.name] = candidate
     needed = _needed(dockerfile, tuple(bases), target)
     return _Plan(dockerfile=dockerfile, values=values, bases=tuple(bases), needed=needed)
 
 
+def _chains(plan: _Plan, build_args: Mapping[str, str]) -> Iterator[StageChain]:
+    for index in sorted(plan.needed):
+        stages = [plan.needed[index]]
+        base = plan.bases[index]
+        while base.stage is not None:
+            stages.insert(0, plan.needed[base.stage.index])
+            base = plan.bases[base.stage.index]
+        environment = base.config.environment if base.is_image and base.config else {}
+        yield StageChain(
+            stages=tuple(stages),
+            scope=Scope(plan.values, build_args, plan.dockerfile.escape, environment),
+            base=base.text if base.is_image else "",
+            platform=base.platform,
+            is_known=base.config is not None or not base.is_image,
+        )
+
+
 def _uses(plan: _Plan, target: Platform) -> Iterator[BaseUse]:
-    for stage in plan.needed:
+    for stage in plan.needed.values():
         base = plan.bases[stage.index]
-        if base.stage is None and base.text != _SCRATCH:
+        if base.is_image:
             yield _use(plan, stage.base, base.text, base.platform)
         for word in stage.sources:
             if _source(plan.dockerfile, stage, word) is None and word.written != _SCRATCH:
@@ -148,7 +219,15 @@ def _use(plan: _Plan, word: ImageWord, text: str, platform: Platform) -> BaseUse
         raise wrong(
             plan.dockerfile.path, word.line, error.message, _reference_hint(plan, word, text, error.hint)
         ) from error
-    return BaseUse(text=text, platform=platform, line=word.line, position=word.position, written=word.written)
+    return BaseUse(
+        text=text,
+        platform=platform,
+        line=word.line,
+        position=word.position,
+        written=word.written,
+        is_from=word.place is Place.FROM,
+        onbuild_of=word.onbuild_of,
+    )
 
 
 def _reference_hint(plan: _Plan, word: ImageWord, text: str, otherwise: str) -> str:
@@ -161,17 +240,26 @@ def _reference_hint(plan: _Plan, word: ImageWord, text: str, otherwise: str) -> 
     return otherwise
 
 
-def _needed(dockerfile: Dockerfile, bases: tuple[_Base, ...], target: Stage) -> tuple[Stage, ...]:
+def _needed(dockerfile: Dockerfile, bases: tuple[_Base, ...], target: Stage) -> dict[int, Stage]:
     needed: dict[int, Stage] = {}
     pending = [target]
     while pending:
         stage = pending.pop()
         if stage.index in needed:
             continue
+        stage = _with_onbuild(dockerfile, stage, bases[stage.index])
         needed[stage.index] = stage
         sources = (_source(dockerfile, stage, word) for word in stage.sources)
         pending += [source for source in (bases[stage.index].stage, *sources) if source is not None]
-    return tuple(needed.values())
+    return needed
+
+
+def _with_onbuild(dockerfile: Dockerfile, stage: Stage, base: _Base) -> Stage:
+    if base.stage is not None:
+        return with_triggers(stage, stage_triggers(base.stage))
+    if base.config is not None and base.is_image:
+        return with_triggers(stage, image_triggers(base.text, base.config, stage.line, dockerfile.path))
+    return stage
 
 
 def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | None:
@@ -268,11 +356,3 @@ def _value_hint(dockerfile: Dockerfile, name: str, values: Mapping[str, str]) ->
     close = get_close_matches(name, list(values), n=1, cutoff=0.8)
     meant = f"did you mean ${close[0]}? else " if close else ""
     return f"{meant}declare it before the first FROM (ARG {name}=…), then --build-arg {name}=… changes it"
-
-
-def _chain(plan: _Plan, stage: Stage) -> tuple[Stage, ...]:
-    """Return the stages that this stage builds on, oldest first, followed by the stage itself."""
-    chain = [stage]
-    while (parent := plan.bases[chain[0].index].stage) is not None:
-        chain.insert(0, parent)
-    return tuple(chain)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
+from coordinator.domain.dockerfile.onbuild import trigger_words
 from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.image import references
 
@@ -20,6 +21,7 @@ def pin(dockerfile: Dockerfile, replacements: Mapping[int, str]) -> str:
     quotes. Replacing a word by the same text changes nothing.
     """
     words = {word.position: word for stage in dockerfile.stages for word in (stage.base, *stage.sources)}
+    words |= {word.position: word for stage in dockerfile.stages for word in trigger_words(stage)}
     characters = list(dockerfile.text)
     for position, name in replacements.items():
         word = words[position]

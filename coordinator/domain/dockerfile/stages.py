@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 
+from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.expansion import split_quoted
-from coordinator.domain.dockerfile.instructions import Flag, Instruction, Word, read, wrong
+from coordinator.domain.dockerfile.instructions import Flag, Instruction, read, wrong
+from coordinator.domain.dockerfile.mounts import MountError
 from coordinator.errors import UsageError
 
 _KEYWORDS = (
@@ -30,7 +32,10 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWord:
-    """A word that names an image or a stage. `before` and `after` are the text around it in a flag."""
+    """A word that names an image or a stage. `before` and `after` are the text around it in a flag.
+
+    `onbuild_of` names the image whose ONBUILD has the word: it stands nowhere in the file, and `position` is None.
+    """
 
     place: Place
     written: str
@@ -38,10 +43,11 @@ class ImageWord:
     offsets: tuple[int, ...] = field(repr=False)
     before: str = ""
     after: str = ""
+    onbuild_of: str = ""
 
     @property
-    def position(self) -> int:
-        return self.offsets[0]
+    def position(self) -> int | None:
+        return self.offsets[0] if self.offsets else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,39 @@ def stage_named(dockerfile: Dockerfile, name: str) -> Stage | None:
     return next((stage for stage in reversed(dockerfile.stages) if stage.name and stage.name == name.lower()), None)
 
 
+def image_words(instruction: Instruction) -> Iterator[ImageWord]:
+    """Yield the words of one instruction that name an image or a stage: `COPY --from` and `RUN --mount=from`."""
+    for flag in instruction.flags:
+        if instruction.keyword == "copy" and flag.name == "from" and flag.value:
+            yield _in_flag(Place.COPY, instruction, flag, len("--from="), len(flag.word.text))
+        elif instruction.keyword == "run" and flag.name == "mount":
+            yield from _mount_source(instruction, flag)
+
+
+def _mount_source(instruction: Instruction, flag: Flag) -> Iterator[ImageWord]:
+    try:
+        source = mounts.settings(flag.value).get("from")
+    except MountError:
+        # The builder rejects the mount.
+        return
+    if source and source.value:
+        at = len("--mount=")
+        yield _in_flag(Place.MOUNT, instruction, flag, at + source.start, at + source.end)
+
+
+def _in_flag(place: Place, instruction: Instruction, flag: Flag, start: int, end: int) -> ImageWord:
+    text = flag.word.text
+    return ImageWord(
+        place=place,
+        written=text[start:end],
+        line=instruction.line,
+        offsets=flag.word.offsets,
+        before=text[:start],
+        after=text[end:],
+        onbuild_of=instruction.onbuild_of,
+    )
+
+
 def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
     start, *rest = group
     words = list(start.words)
@@ -168,32 +207,8 @@ def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
         line=start.line,
         platform=next((flag.value for flag in reversed(start.flags)), ""),
         base=ImageWord(place=Place.FROM, written=words[0].text, line=start.line, offsets=words[0].offsets),
-        sources=tuple(word for instruction in rest for word in _sources(instruction)),
+        sources=tuple(word for instruction in rest for word in image_words(instruction)),
         instructions=tuple(rest),
-    )
-
-
-def _sources(instruction: Instruction) -> Iterator[ImageWord]:
-    for flag in instruction.flags:
-        if instruction.keyword == "copy" and flag.name == "from" and flag.value:
-            yield _in_flag(Place.COPY, instruction.line, flag.word, len("--from="), len(flag.word.text))
-        elif instruction.keyword == "run" and flag.name == "mount":
-            yield from _mount_source(instruction.line, flag)
-
-
-def _mount_source(line: int, flag: Flag) -> Iterator[ImageWord]:
-    at = len("--mount=")
-    for setting in flag.value.split(","):
-        key, _, value = setting.partition("=")
-        if key.lower() == "from" and value:
-            yield _in_flag(Place.MOUNT, line, flag.word, at + len("from="), at + len(setting))
-        at += len(setting) + 1
-
-
-def _in_flag(place: Place, line: int, word: Word, start: int, end: int) -> ImageWord:
-    text = word.text
-    return ImageWord(
-        place=place, written=text[start:end], line=line, offsets=word.offsets, before=text[:start], after=text[end:]
     )
 
 

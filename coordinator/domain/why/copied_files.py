@@ -14,7 +14,7 @@ from functools import cache
 
 from coordinator.domain.dockerfile.bases import scoped_chains
 from coordinator.domain.dockerfile.instructions import Instruction, json_words
-from coordinator.domain.dockerfile.remote_sources import Scope, in_scope
+from coordinator.domain.dockerfile.scopes import Scope, in_scope
 from coordinator.domain.dockerfile.stages import Dockerfile, Stage
 from coordinator.domain.image.platforms import Platform
 
@@ -48,15 +48,17 @@ def copy_sources(
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
     )
-    return tuple(taker for chain, scope in chains for taker in _copy_sources(chain, scope))
+    return tuple(taker for chain in chains for taker in _copy_sources(chain.stages, chain.scope))
 
 
 def _copy_sources(chain: Sequence[Stage], scope: Scope) -> Iterator[CopySource]:
     """Yield the takers in the last stage of the chain."""
-    for instruction, values in in_scope(chain, scope):
+    for instruction, readings in in_scope(chain, scope):
         match instruction.keyword:
             case "copy" | "add":
-                sources = tuple(_sources(instruction, scope, values))
+                sources = tuple(
+                    dict.fromkeys(path for values in readings for path in _sources(instruction, scope, values))
+                )
                 text = f"{instruction.keyword.upper()} {instruction.arguments}"
             case "run":
                 sources = tuple(_mounted(instruction))

@@ -36,7 +36,8 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
     bases: list[JobBase] = []
     for use in inputs.uses[platform]:
         base = inputs.bases.get(use.text)
-        if base is not None:
+        # A use that only an ONBUILD names cannot be pinned: the engine resolves the image itself.
+        if base is not None and use.position is not None:
             base_platform = native if use.platform == BUILD_PLATFORM else use.platform
             digest = base.for_platform(base_platform)
             bases.append(
@@ -64,11 +65,12 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
     """Return the spec of the attempt's job, ready for JSON. Raises LostError `changed` where the inputs are gone."""
     target = ctx.run.request.target
     pulled = {base.engine_name: base for base in bases}
+    pinned = {position: base.engine_name for base in bases if (position := base.use.position) is not None}
     return {
         "format": _FORMAT,
         "platform": str(ctx.job.platform),
         "engine": ctx.builder.value,
-        "dockerfile": pin(ctx.run.inputs.dockerfile, {base.use.position: base.engine_name for base in bases}),
+        "dockerfile": pin(ctx.run.inputs.dockerfile, pinned),
         "dockerfile_path": ctx.run.inputs.dockerfile_path,
         "stage": target.stage,
         "build_args": dict(target.build_args),

@@ -163,11 +163,70 @@ def test_variables_of_a_stage_decide_what_add_fetches():
     assert given[0] == "Dockerfile:7: ADD ssh://git@example.org/a names no commit"
 
 
+@pytest.mark.parametrize(
+    ("text", "args", "found"),
+    [
+        ("ARG SUM\nADD --checksum=$SUM https://x/y /", {}, "ADD https://x/y has no value for --checksum=$SUM"),
+        ("ARG SUM\nADD --checksum=$SUM https://x/y /", {"SUM": DIGEST}, ""),
+        (f"ARG SUM={DIGEST}\nADD --checksum=${{SUM}} https://x/y /", {}, ""),
+        (f"ADD --checksum={DIGEST} https://x/y /", {}, ""),
+        ("ADD --checksum=sha256:1 https://x/y /", {}, "ADD https://x/y has no digest in --checksum=sha256:1"),
+        (
+            f"ADD --checksum={DIGEST.upper()} https://x/y /",
+            {},
+            f"ADD https://x/y has no digest in --checksum={DIGEST.upper()}",
+        ),
+        ("ARG C\nADD --checksum=$C https://x/y.git /", {}, "ADD https://x/y.git names no commit"),
+        ("ARG C\nADD --checksum=$C https://x/y.git /", {"C": "0123456789" * 4}, ""),
+        (
+            f"ENV S={DIGEST}\nARG S\nADD --checksum=$S https://x/y /",
+            {"S": ""},
+            "ADD https://x/y has no digest in --checksum=$S",
+        ),
+    ],
+)
+def test_a_checksum_pins_a_download_where_it_has_a_value(text: str, args: dict[str, str], found: str):
+    """BuildKit takes an empty one for none, and rejects what is no digest."""
+    reasons = network_inputs(parse(f"FROM a\n{text}"), stage="", platform=ARM64, build_platform=AMD64, build_args=args)
+
+    assert [reason.partition(": ")[2] for reason in reasons] == ([found] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("mount", "base"),
+    [
+        ("'type=bind,\"from=alpine\",target=/e'", "alpine"),
+        ('type=bind,\\"FROM=alpine\\",target=/e', "alpine"),
+        ("from=busybox,from=alpine,target=/e", "alpine"),
+        ("from=alpine,from=,target=/e", ""),
+        ("'type=bind,\"source=a,from=b\",target=/e'", ""),
+        ("'from=\"alpine\"'", ""),
+    ],
+)
+def test_a_mount_names_its_image_in_csv(mount: str, base: str):
+    """With its quotes, in any case; the last one counts. Pinned, it is the same CSV."""
+    text = f"FROM scratch\nRUN --mount={mount} make\n"
+    uses = bases(text)
+
+    assert [use.text for use in uses] == ([base] if base else [])
+    pinned = pin(parse(text), {use.position: "localhost:1/held:1" for use in uses if use.position is not None})
+    assert texts(pinned) == (["localhost:1/held:1"] if base else [])
+    assert ("busybox" in pinned) == ("busybox" in text)
+
+
+def test_only_a_from_has_a_configuration_that_counts():
+    uses = bases("FROM a AS x\nCOPY --from=b / /\nRUN --mount=from=c,target=/c y\nFROM x\n")
+
+    assert [(use.text, use.is_from) for use in uses] == [("a", True), ("b", False), ("c", False)]
+
+
 FRAGMENTS = (
     "FROM alpine:3.20\n", "from --platform=$BUILDPLATFORM 'golang:1' as b\n", "FROM scratch\n", "FROM b AS c\n",
     "FROM de\\\n# why\n\nbian:\\\n12\n", "COPY --from=A0 /x /y\n", 'COPY --link --from="nas:5000/x" /x /y\r\n',
     "RUN --mount=type=bind,from=i:1,target='/a b' \\\n  --mount=from=\\j:2,target=/j make <<E <<-F\nFROM x\nE\n\tF\n",
     "COPY --from=\\\nq:1 a b\n", "# FROM me\n", "\n", "ONBUILD COPY --from=x a b\n", "ENV A=b\\\n\\\n c=d\n",
+    'RUN --mount=\'type=bind,"from=csv:1",target=/c\' make\n',
+    "FROM a0 AS later\nONBUILD COPY --from=trigger:1 a b\nFROM later\n",
 )  # fmt: skip
 DOCKERFILES = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map(
     lambda found: "FROM base AS a0\nFROM a0\n" + "".join(found)
