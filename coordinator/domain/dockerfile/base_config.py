@@ -10,7 +10,7 @@ from coordinator.domain.image.descriptors import malformed, platform_in, read_js
 from coordinator.domain.image.platforms import Platform
 
 # BuildKit `util/system/path.go`: set in every stage whose base has no PATH.
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNKNOWN = Platform("unknown", "unknown")
 
 
@@ -38,7 +38,7 @@ def read_base_config(raw: bytes, what: str) -> BaseConfig:
     if inner is not None and not isinstance(inner, dict):
         raise malformed(what, "its config is not an object")
     texts = _strings(inner or {}, "Env", what)
-    environment = {"PATH": _DEFAULT_PATH}
+    environment = {"PATH": DEFAULT_PATH}
     for text in texts:
         name, _, value = text.partition("=")
         environment[name] = value

@@ -32,6 +32,10 @@ from coordinator.errors import UsageError
 # The configurations of base images by name, with variables expanded, and the platform they were resolved for.
 Configs = Mapping[tuple[str, Platform], BaseConfig]
 
+# A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
+# host's job gets the real one.
+BUILD_PLATFORM = Platform("host", "any")
+
 _UNKNOWN: Configs = MappingProxyType({})
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")

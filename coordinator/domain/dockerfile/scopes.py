@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.domain.dockerfile.base_config import DEFAULT_PATH
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand, split_quoted
 from coordinator.domain.dockerfile.instructions import Instruction
 from coordinator.domain.dockerfile.stages import Stage, arguments_of
-
-# What BuildKit sets where a base image has no PATH, `scratch` included: moby/buildkit `util/system/path.go`.
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class _Today:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._values = {"PATH": _DEFAULT_PATH, **scope.environment}
+        self._values = {"PATH": DEFAULT_PATH, **scope.environment}
 
     def values(self) -> Mapping[str, str]:
         return dict(self._values)
@@ -83,7 +81,7 @@ class _Older:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._environment = {"PATH": _DEFAULT_PATH, **scope.environment}
+        self._environment = {"PATH": DEFAULT_PATH, **scope.environment}
         self._arguments: dict[str, str] = {}
 
     def values(self) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from coordinator.domain.causes import Cause
+from coordinator.domain.dockerfile import bases
 from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
 from coordinator.domain.dockerfile.bases import BaseUse
 from coordinator.domain.image import references
@@ -31,9 +32,7 @@ from coordinator.image.index_images import ContentSource, read_index
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.content_cache import CachedContent, ContentCache
 
-# A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
-# host's job gets the real one.
-BUILD_PLATFORM = Platform("host", "any")
+BUILD_PLATFORM = bases.BUILD_PLATFORM
 _REGISTRY_TIMEOUT_S = 20.0
 _MOST_ROUNDS = 10
 # Official images have 8 to 10 platforms. Each config costs one counted pull of Docker Hub, once per digest.
