@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError, RegistryCode
 
 PUSH_REPOSITORY = "push"
+_BYTES = "application/octet-stream"
 # Failures after which another try, with a new upload where there was one, may succeed. `blob_unknown`: a layer existed
 # at its HEAD request and is gone when the manifest that names it is pushed, so the engine sends it again.
 RETRYABLE = frozenset(
@@ -54,14 +56,16 @@ class Grant:
     """The grant of one job.
 
     `push` is the repository it may write, under the virtual name `push`; `bases` are the references it may read, by
-    virtual name. `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest
-    once they are known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by
-    tag. `refusal` is the first final refusal, or else the last retryable failure where no request has succeeded since.
+    virtual name. `rewritten` are manifests and configs that no registry has, by digest, each with its media type.
+    `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest once they are
+    known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by tag. `refusal` is
+    the first final refusal, or else the last retryable failure where no request has succeeded since.
     """
 
     job: str
     push: Reference | None
     bases: Mapping[str, Reference]
+    rewritten: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     mount_from: Sequence[Reference] = ()
     secret: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(24)))
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
@@ -89,3 +93,12 @@ class Grant:
         """Clear a retryable failure: a request has succeeded since."""
         if self.refusal is not None and self.refusal.code in RETRYABLE:
             self.refusal = None
+
+
+def rewritten_content(images: Iterable[RewrittenImage]) -> dict[str, tuple[str, bytes]]:
+    """Return the manifests and configs of these images by digest, each with its media type."""
+    content: dict[str, tuple[str, bytes]] = {}
+    for image in images:
+        content[image.manifest.digest] = (image.manifest.media_type, image.manifest.raw)
+        content[image.config_digest] = (_BYTES, image.config)
+    return content

@@ -15,11 +15,17 @@ async def answer(request: BoardRequest, reply: Reply) -> None:
     """Answer one request to a base's repository. Raises RefusalError, or RegistryError where the registry refuses."""
     # Keyed by the whole reference: two bases may be in one repository.
     readable = request.grant.readable.setdefault(str(request.repository), {request.repository.digest})
+    rewritten = request.grant.rewritten.get(request.rest)
     if request.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base image is read-only")
-    if not is_digest(request.rest) or request.rest not in readable:
+    if rewritten is None and (not is_digest(request.rest) or request.rest not in readable):
         raise RefusalError(404, "MANIFEST_UNKNOWN", f"archloom: this job may only pull {request.repository.digest}")
-    if request.kind == "manifests":
+    if rewritten is not None:
+        media_type, raw = rewritten
+        if request.kind == "manifests":
+            readable |= named_by(Manifest(raw=raw, media_type=media_type, digest=request.rest))
+        await reply.small(200, {"Content-Type": media_type, "Docker-Content-Digest": request.rest}, raw)
+    elif request.kind == "manifests":
         manifest = await request.upstreams.get_manifest(request.repository, request.rest)
         readable |= named_by(manifest)
         headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}

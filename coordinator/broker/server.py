@@ -16,7 +16,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import PurePath
 from types import TracebackType
@@ -24,11 +24,12 @@ from typing import Self
 
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
-from coordinator.broker.grant import PUSH_REPOSITORY, RETRYABLE, Grant, RefusalError
+from coordinator.broker.grant import PUSH_REPOSITORY, RETRYABLE, Grant, RefusalError, rewritten_content
 from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
+from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, RegistryError
 
@@ -69,14 +70,18 @@ class Broker:
         *,
         push: Reference | None = None,
         bases: Mapping[str, Reference] | None = None,
+        rewritten: Iterable[RewrittenImage] = (),
         mount_from: Sequence[Reference] = (),
     ) -> Iterator[Grant]:
         """Yield a grant for this job, valid while the block runs.
 
-        `bases` are the images that the job may read by digest, by their repository names at the broker. Layers of the
-        bases in `mount_from`, by digest, are mounted into `push` where its registry has them.
+        `bases` are the images that the job may read by digest, by their repository names at the broker; `rewritten` are
+        further images with the layers of these bases. Layers of the bases in `mount_from`, by digest, are mounted into
+        `push` where its registry has them.
         """
-        grant = Grant(job=job, push=push, bases=bases or {}, mount_from=mount_from)
+        grant = Grant(
+            job=job, push=push, bases=bases or {}, rewritten=rewritten_content(rewritten), mount_from=mount_from
+        )
         self._grants[job] = grant
         try:
             yield grant

@@ -24,7 +24,8 @@ from coordinator.domain.image.descriptors import (
     read_descriptor,
     read_json,
 )
-from coordinator.domain.image.index import IndexImages, parse_index
+from coordinator.domain.image.index import IndexImages, parse_index, runs_on
+from coordinator.domain.image.platform_rewrite import RewrittenImage, rewrite_platform
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, LostError, UsageError
@@ -80,6 +81,17 @@ class Base:
                 code=Cause.BASE,
             )
         return image.digest
+
+    def rewritten(self, platform: Platform) -> RewrittenImage | None:
+        """Return the image for `platform` as an engine has to hold it where its config has another platform.
+
+        `None` where the config has this platform, or one that runs on it, or was not read. Raises UsageError as
+        `for_platform`.
+        """
+        image = self.read.get(self.for_platform(platform))
+        if image is None or runs_on(image.config.platform, platform):
+            return None
+        return rewrite_platform(image.manifest, image.raw_config, platform)
 
     def for_hosts(self) -> tuple[str, ...]:
         """Return the digests of all images that a host may get for `$BUILDPLATFORM`: those for Linux."""

@@ -54,6 +54,8 @@ async def bases_in(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable
 async def _image(ctx: AttemptContext, base: JobBase) -> BaseImage:
     registry = await ctx.run.registries.registry(base.reference.registry)
     image = await read_base(registry, base.reference.repository, base.reference.digest)
+    if base.rewritten:
+        image = image.with_config(base.rewritten.config)
     if image.is_zstd and not ctx.facts.loads_zstd:
         version = ctx.facts.engine.version if ctx.facts.engine else "there"
         raise LostError(

@@ -82,8 +82,9 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
 async def _pull(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[str], None]) -> None:
     client = await ctx.client()
     pulls = {base.broker_repository: base.reference for base in bases}
+    rewritten = [base.rewritten for base in bases if base.rewritten]
     async with ctx.run.farm.tunnel(ctx.host) as port:
-        with ctx.run.broker.grant(ctx.agent_job, bases=pulls) as grant:
+        with ctx.run.broker.grant(ctx.agent_job, bases=pulls, rewritten=rewritten) as grant:
             try:
                 await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell)
             except ArchloomError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from coordinator.domain.dockerfile.bases import BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
 from coordinator.domain.image.labels import own_labels
+from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.run.context import AttemptContext
@@ -20,8 +21,9 @@ _FORMAT = 1
 class JobBase:
     """One base of a job.
 
-    `engine_name` is its image name in the host's engine, `broker_repository` the repository it is pulled from at the
-    broker.
+    `reference` is the image in its registry, by digest; `rewritten` is the same image for `platform`, where its config
+    has another one: the engine then gets this. `engine_name` is its image name in the host's engine,
+    `broker_repository` the repository it is pulled from at the broker.
     """
 
     use: BaseUse
@@ -29,6 +31,12 @@ class JobBase:
     platform: Platform
     engine_name: str
     broker_repository: str
+    rewritten: RewrittenImage | None = None
+
+    @property
+    def digest(self) -> str:
+        """The digest that the engine pulls."""
+        return self.rewritten.manifest.digest if self.rewritten else self.reference.digest
 
 
 def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[JobBase, ...]:
@@ -40,12 +48,14 @@ def job_bases(inputs: Inputs, platform: Platform, native: Platform) -> tuple[Job
         if base is not None and use.position is not None:
             base_platform = native if use.platform == BUILD_PLATFORM else use.platform
             digest = base.for_platform(base_platform)
+            rewritten = base.rewritten(base_platform)
             bases.append(
                 JobBase(
                     use=use,
                     reference=base.reference.with_digest(digest),
                     platform=base_platform,
-                    engine_name=held_name(use.text, digest),
+                    engine_name=held_name(use.text, rewritten.manifest.digest if rewritten else digest),
+                    rewritten=rewritten,
                     # Unique per platform: a job removes this image name after its pull, and another job may be pulling
                     # into the same engine.
                     broker_repository=f"{platform.architecture}{platform.variant}base{len(bases)}",
@@ -81,7 +91,7 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
             {
                 "name": base.engine_name,
                 "repository": base.broker_repository,
-                "digest": base.reference.digest,
+                "digest": base.digest,
                 "platform": str(base.platform),
             }
             for base in pulled.values()

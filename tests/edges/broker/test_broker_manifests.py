@@ -8,9 +8,18 @@ from urllib.parse import parse_qsl
 import pytest
 
 from coordinator.broker.grant import RETRYABLE
-from coordinator.domain.image.descriptors import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, sha256
+from coordinator.domain.image.descriptors import (
+    DOCKER_MANIFEST,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Manifest,
+    sha256,
+)
+from coordinator.domain.image.platform_rewrite import rewrite_platform
+from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import Reference
-from tests.edges.broker.broker_bed import LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
+from tests.edges.broker.broker_bed import CONFIG, LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
 from tests.edges.registry.scripted_registry import error_reply
 from tests.edges.registry.scripted_server import Reply, scripted
 
@@ -152,6 +161,30 @@ async def test_two_bases_of_one_repository_are_two() -> None:
 
     assert [answer.status for answer in answers] == [200, 404, 404, 200]
     assert (answers[0].body, answers[3].body) == (MANIFEST, other)
+
+
+async def test_a_rewritten_base_is_read_with_the_layers_of_its_registry() -> None:
+    """Manifest and config come from here, for this job only; a layer that the original does not name stays hidden."""
+    original = Manifest(raw=MANIFEST, media_type=OCI_MANIFEST, digest=sha256(MANIFEST))
+    image = rewrite_platform(original, CONFIG, parse("linux/arm64"))
+    async with scripted(base()) as upstream, brokered() as bed:
+        bases = {"base0": Reference(upstream.host, "team/app", digest=sha256(MANIFEST))}
+        with bed.broker.grant("job1", bases=bases, rewritten=[image]) as grant:
+            async with bed.board(grant) as board:
+                head = await board.ask("HEAD", f"/v2/base0/manifests/{image.manifest.digest}")
+                manifest = await board.ask("GET", f"/v2/base0/manifests/{image.manifest.digest}")
+                config = await board.ask("GET", f"/v2/base0/blobs/{image.config_digest}")
+                layer = await board.ask("GET", f"/v2/base0/blobs/{sha256(LAYER)}")
+                other = await board.ask("GET", f"/v2/base0/blobs/{sha256(b'other')}")
+                written = await board.ask("PUT", f"/v2/base0/manifests/{image.manifest.digest}")
+        with bed.broker.grant("job2", bases=bases) as grant:
+            async with bed.board(grant) as board:
+                hidden = await board.ask("GET", f"/v2/base0/manifests/{image.manifest.digest}")
+
+    assert (head.status, head.headers["content-length"]) == (200, str(len(image.manifest.raw)))
+    assert (manifest.body, manifest.headers["content-type"]) == (image.manifest.raw, OCI_MANIFEST)
+    assert (config.body, layer.body) == (image.config, LAYER)
+    assert [answer.status for answer in (other, written, hidden)] == [404, 405, 404]
 
 
 async def test_a_base_that_came_wrong_is_refused() -> None:

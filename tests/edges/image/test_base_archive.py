@@ -106,3 +106,17 @@ async def test_layers_that_older_engines_cannot_load_are_known_before():
     for media_type, is_zstd in ((GZIPPED, False), (ZSTD, True)):
         source = Source(media_type)
         assert (await read_base(source, "base", source.manifest.digest)).is_zstd is is_zstd
+
+
+async def test_a_config_of_our_own_takes_the_registry_s_place():
+    """The layers are the registry's, and its config is not asked for."""
+    source = Source()
+    image = (await read_base(source, "base", source.manifest.digest)).with_config(b'{"os":"other"}')
+
+    archive = b"".join([piece async for piece in base_archive([("a:1", image)])])
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        listed = json.load(tar.extractfile("manifest.json"))
+        assert listed[0]["Config"] == sha256(b'{"os":"other"}').removeprefix("sha256:") + ".json"
+        assert tar.extractfile(listed[0]["Config"]).read() == b'{"os":"other"}'
+    assert source.asked == [layer.digest for layer in image.layers]

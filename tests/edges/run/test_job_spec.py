@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from coordinator.domain.dockerfile.base_config import read_base_config
 from coordinator.domain.dockerfile.bases import plan_bases
 from coordinator.domain.dockerfile.pinning import held_name
 from coordinator.domain.dockerfile.stages import parse
@@ -17,7 +18,7 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.image.references import parse as reference_of
 from coordinator.errors import LostError
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, ReadImage
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.steps.job_spec import job_bases, known_bases, spec
 from tests.edges.run.step_bed import BUILDING
@@ -79,6 +80,30 @@ def test_a_base_is_the_one_for_its_use():
     assert (tools.reference.digest, own.reference.digest) == (digest(ARM64), digest(ARMV7))
     assert own.engine_name == held_name("alpine:3.20", digest(ARMV7))
     assert (tools.broker_repository, own.broker_repository) == ("armv7base0", "armv7base1")
+
+
+def test_an_image_of_another_platform_is_rewritten_for_the_engine():
+    """The engine gets it for its use's platform and under a name of its own; the registry is asked for the original."""
+    raw = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
+    document = {"config": {"mediaType": "c", "digest": sha256(raw), "size": len(raw)}, "layers": []}
+    single = Manifest(raw=json.dumps(document).encode(), media_type=OCI_MANIFEST, digest=digest(AMD64))
+    image = ReadImage(manifest=single, raw_config=raw, config=read_base_config(raw, "x"))
+    base = Base(reference=reference_of("alpine:3.20"), manifest=single, read={single.digest: image})
+    found = replace(inputs(), bases={"alpine:3.20": base})
+
+    native, foreign = (job_bases(found, ARMV7, native=AMD64), job_bases(found, ARM64, native=ARM64))
+
+    (tools, own), (again, other) = native, foreign
+    assert tools.rewritten is None
+    assert tools.digest == tools.reference.digest == own.reference.digest == single.digest
+    assert [json.loads(one.rewritten.config)["architecture"] for one in (own, again, other)] == [
+        "arm",
+        "arm64",
+        "arm64",
+    ]
+    assert (again.digest, again.engine_name) == (other.digest, other.engine_name)
+    assert own.engine_name == held_name("alpine:3.20", own.rewritten.manifest.digest)
+    assert len({tools.engine_name, own.engine_name, other.engine_name}) == 3
 
 
 def test_the_spec_is_what_the_agent_reads(steps):
