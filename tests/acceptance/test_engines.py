@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.archloom import BEGUN, Home, context, eventually, follow, good
 from tests.acceptance.leftovers import nothing_is_left
 from tests.services.boards import Board
-from tests.services.images import base_image
+from tests.services.images import base_image, packed_file, push_image
 from tests.services.judges import pulled, ran, skopeo_inspect
 from tests.services.registry import Registry
 from tests.services.ssh_home import forwarded, ssh_home
@@ -124,6 +124,24 @@ def by_api(home: Home, app: App, tag: str, host: str) -> CompletedProcess[str]:
     """As a board without a command line builds."""
     (home.folder / "inventory.yaml").write_text(f"emulators: {{{host}: {{host: {host}, engine: api}}}}\n")
     return home.run("build", str(app()), "-t", tag, "--platform", "linux/amd64,linux/arm64")
+
+
+@pytest.mark.parametrize("host", ENGINES)
+def test_an_image_of_one_platform_is_a_source_there(listed, home, registry, tmp_path, host):
+    """A single amd64 manifest, copied from and built on for arm64, wherever the engine keeps its images."""
+    amd64 = {"os": "linux", "architecture": "amd64"}
+    for name in ("tool", "plain"):
+        push_image(registry, f"engines/{name}", amd64, packed_file(name, name.encode()), target="1")
+    at = f"{registry.address}/engines"
+    busybox = base_image(registry, "linux/arm64", repository="engines/arm64")
+    copies = f"COPY --from={at}/tool:1 /tool /\nFROM {busybox.reference}\nCOPY --from=plain / /\n"
+    text = f"FROM {at}/plain:1 AS plain\n{copies}"
+    folder, tag = context(tmp_path / "app", text), f"{at}/single-{host}:1"
+
+    good(home.run("build", str(folder), "-t", tag, "--platform", "linux/arm64"))
+
+    with pulled(tag, "linux/arm64"):
+        assert ran(tag, "linux/arm64", "cat", "/tool", "/plain") == "toolplain"
 
 
 def test_an_engine_that_would_lose_the_context_is_not_driven_by_its_api(listed, home, app, registry):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.archloom import context, good
 from tests.services.commands import run_limited
-from tests.services.images import base_image
+from tests.services.images import base_image, packed_file, push_image
 from tests.services.judges import pulled, ran, skopeo_inspect, skopeo_raw
 from tests.services.missing import program
 from tests.services.rootless_engine import rootless_engine
@@ -72,7 +72,10 @@ def test_a_board_that_forbids_forwarding_is_served_by_archives(registry, home, t
 def carried(registry, home, folder: Path, socket: Path) -> list[str]:
     """Builds on this engine, and what is told of the way; bases go in, images come out and share their layers."""
     base = base_image(registry, *TWO, repository="walled/base")
-    built = context(folder / "context", f"FROM {base.reference}\nCOPY hello /hello\n", {"hello": "hello"})
+    tool = {"os": "linux", "architecture": "amd64"}
+    push_image(registry, "walled/tool", tool, packed_file("tool", b"tool"), target="1")
+    text = f"FROM {base.reference}\nCOPY hello /hello\nCOPY --from={registry.address}/walled/tool:1 /tool /tool\n"
+    built = context(folder / "context", text, {"hello": "hello"})
     tag = f"{registry.address}/walled/{folder.name.lower()}:1"
     environment = {"DOCKER_HOST": f"unix://{socket}"}
 
@@ -84,4 +87,5 @@ def carried(registry, home, folder: Path, socket: Path) -> list[str]:
         assert skopeo_inspect(tag, platform)["Layers"][0] == child["layers"][0]["digest"]
         with pulled(tag, platform) as image:
             assert f"{image['Os']}/{image['Architecture']}" == platform
+            assert ran(tag, platform, "cat", "/tool") == "tool"
     return [line for line in done.stderr.splitlines() if "carried as archives" in line]
