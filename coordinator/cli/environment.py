@@ -40,11 +40,11 @@ def read_environment() -> Environment:
 
 def open_inventory(given: str | None, env: Environment) -> Inventory:
     """Return the inventory of `-i`, ARCHLOOM_INVENTORY or the default files; the built-in one where there is none."""
-    from coordinator.config.load import load
     from coordinator.config.locate import find
+    from coordinator.config.parsed_inventory import load_again
 
     path = find(given, env.environ, env.folder, env.home)
-    return builtin() if path is None else load(path)
+    return builtin() if path is None else load_again(path, env.state)
 
 
 def inventory_of(run: Run, given: str | None, env: Environment) -> Inventory:
