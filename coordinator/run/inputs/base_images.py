@@ -7,15 +7,15 @@ of a Dockerfile are planned again with the configs known so far, until no image 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.dockerfile import bases
 from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
-from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.dockerfile.bases import BaseUse, Configs
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
@@ -132,8 +132,6 @@ def base_digest(use: BaseUse, base: Base) -> str:
     return base.manifest.digest if use.platform == BUILD_PLATFORM else base.for_platform(use.platform)
 
 
-# The configs known so far, by image name and by the platform that the image was resolved for.
-Configs = Mapping[tuple[str, Platform], BaseConfig]
 Uses = Mapping[Platform, Sequence[BaseUse]]
 
 
@@ -163,6 +161,8 @@ async def resolve_bases(
     """Resolve the images that `plan` names for the configs known so far, until it names no new one; and `images`.
 
     Of `images` only the digest is needed (the frontend). Everything is asked for in parallel, each answer within 20 s.
+    The config of an image that no stage builds on is read too where it costs no counted pull: it tells an image of
+    another platform.
     What is named by digest is read once, then taken from `state`. `earlier` are the digests that an earlier
     coordinator resolved for the same run: the bases keep them, and a registry that does not answer is an error.
 
@@ -172,22 +172,30 @@ async def resolve_bases(
     reader = _Reader(registries, ContentCache(state), earlier)
     others = tuple(images)
     chain: list[str] = []
-    asked: set[tuple[str, Platform]] = set()
+    asked: set[_Wanted] = set()
     for round_ in range(_MOST_ROUNDS):
         uses = plan(reader.configs(asked))
-        wanted = {(use.text, use.platform) for platform_uses in uses.values() for use in platform_uses}
+        wanted = {_Wanted(use.text, use.platform, use.is_from) for found in uses.values() for use in found}
         new = wanted - asked
         if round_ and not new:
             configs = reader.configs(wanted)
             return ResolvedBases(uses=uses, bases=reader.bases, failures=reader.failures, configs=configs)
         await reader.read(new, others)
         asked |= wanted
-        chain += sorted({text for text, _ in new})[:1]
+        chain += sorted({image.text for image in new})[:1]
     raise UsageError(
         f"the ONBUILD instructions of base images name new images without end: {' → '.join(chain)}",
         hint="build from another base image",
         code=Cause.BASE,
     )
+
+
+class _Wanted(NamedTuple):
+    """An image, the platform that it is resolved for, and whether a stage builds on it."""
+
+    text: str
+    platform: Platform
+    is_from: bool
 
 
 class _Reader:
@@ -207,25 +215,28 @@ class _Reader:
             else:
                 self.bases[text] = found
 
-    async def read(self, wanted: Iterable[tuple[str, Platform]], others: Iterable[str]) -> None:
+    async def read(self, wanted: Collection[_Wanted], others: Iterable[str]) -> None:
         """Resolve these images and the others, and read the configs of these where that is possible."""
-        pairs = list(wanted)
-        await self._resolve((*(text for text, _ in pairs), *others))
-        images = {(text, digest) for text, platform in pairs for digest in self._digests(text, platform)}
+        await self._resolve((*(image.text for image in wanted), *others))
+        images = {(image.text, digest) for image in wanted for digest in self._digests(image)}
         await asyncio.gather(*(self._keep(text, digest) for text, digest in images))
 
-    def configs(self, asked: Iterable[tuple[str, Platform]]) -> dict[tuple[str, Platform], BaseConfig]:
-        found = {(text, on): self.bases[text].config(on) for text, on in asked if text in self.bases}
-        return {pair: config for pair, config in found.items() if config is not None}
+    def configs(self, asked: Iterable[_Wanted]) -> dict[tuple[str, Platform], BaseConfig]:
+        found = {(image.text, image.platform): self.bases.get(image.text) for image in asked}
+        configs = {key: base.config(key[1]) for key, base in found.items() if base is not None}
+        return {key: config for key, config in configs.items() if config is not None}
 
-    def _digests(self, text: str, platform: Platform) -> tuple[str, ...]:
-        base = self.bases.get(text)
+    def _digests(self, image: _Wanted) -> tuple[str, ...]:
+        """Return the digests of the images to read. Raises UsageError where the base has none for the platform."""
+        base = self.bases.get(image.text)
         if base is None:
             return ()
-        if platform != BUILD_PLATFORM:
-            return (base.for_platform(platform),)
-        digests = base.for_hosts()
-        return digests if len(digests) <= _MOST_BUILD_PLATFORMS else ()
+        on_hosts = image.platform == BUILD_PLATFORM
+        digests = base.for_hosts() if on_hosts else (base.for_platform(image.platform),)
+        # Docker Hub counts every GET of an image manifest as a pull; of a single image the manifest is here already.
+        counted = base.manifest.is_index and base.reference.registry == references.HUB
+        is_needed = image.is_from or not counted
+        return digests if is_needed and len(digests) <= _MOST_BUILD_PLATFORMS else ()
 
     async def _resolved(self, text: str) -> Base | str:
         """Return the base, or the reason why it cannot be resolved."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.dockerfile.bases import BaseUse, Configs
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Configs, ResolvedBases, base_digest, resolve_bases
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, ResolvedBases, base_digest, resolve_bases
 from tests.services.images import push_image, push_index
 from tests.services.registry import Registry
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.registry
 
 
 def use(text: str, platform: Platform = ARM64) -> BaseUse:
-    return BaseUse(text=text, platform=platform, line=1, position=0, written=text)
+    return BaseUse(text=text, platform=platform, line=1, position=0, written=text, is_from=True)
 
 
 def config(platform: Platform, **inner: object) -> dict[str, object]:
@@ -78,6 +79,38 @@ async def test_content_is_asked_for_once(own_registry, tmp_path):
     assert registry.asked("bases/once")[before + len(asked) :] == ["HEAD manifests/1"]
     assert again == first
     assert again.bases[text].for_platform(ARM64) == images[ARM64]
+
+
+class Mirror(Registries):
+    """Docker Hub, as a registry of the test has it."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        super().__init__({}, DockerCredentials({}, folder))
+        self.address = address
+
+    async def registry(self, host: str):
+        assert host == "docker.io"
+        return await super().registry(self.address)
+
+
+async def test_counted_pulls_are_spared(own_registry, tmp_path):
+    """On Docker Hub the image of a `COPY --from` is not read; that of a FROM is, and a single image is read anyway."""
+    registry = own_registry()
+    _, images = pushed(registry, "bases/hub")
+    push_image(registry, "bases/hub", config(AMD64), target="single")
+    begun = len(registry.asked("bases/hub"))
+    copied, single = (replace(use(f"bases/hub:{tag}"), is_from=False) for tag in ("1", "single"))
+
+    async with Mirror(registry.address, tmp_path) as registries:
+        first = await resolve_bases(lambda _: {ARM64: [copied, single]}, [], registries, state=tmp_path)
+        asked = registry.asked("bases/hub")[begun:]
+        again = await resolve_bases(lambda _: {ARM64: [copied, use(copied.text)]}, [], registries, state=tmp_path)
+
+    assert set(first.configs) == {(single.text, ARM64)}
+    assert sum(line.startswith("GET manifests") for line in asked) == 2
+    assert f"GET manifests/{images[ARM64]}" not in asked
+    assert set(again.configs) == {(copied.text, ARM64)}
+    assert f"GET manifests/{images[ARM64]}" in registry.asked("bases/hub")[begun:]
 
 
 async def test_a_tag_that_moved_is_noticed(own_registry, tmp_path):
