@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import Generator
+from io import FileIO
 
-from coordinator.context.tree import ContextManifest, changed, is_unchanged, open_unchanged
+from coordinator.context.disk_tree import DiskTree
+from coordinator.context.file_content import open_file, pieces
+from coordinator.context.read_errors import changed, unreadable
+from coordinator.context.tree import ContextManifest
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.domain.inputs.merkle_tree import context_objects
 
@@ -22,7 +27,7 @@ class ContextOffer:
 
     def __init__(self, manifest: ContextManifest) -> None:
         files = [entry for entry in manifest.entries if entry.kind is EntryKind.FILE]
-        self._place = manifest.root
+        self._tree = DiskTree(manifest.root)
         self._objects = context_objects(manifest.entries)
         self._files = {entry.digest: entry for entry in files}
         self.root = self._objects.root
@@ -42,22 +47,34 @@ class ContextOffer:
     def content(self, digest: str) -> Generator[bytes]:
         """Yield the content of a file in pieces of 256 KiB, each read on demand. It blocks, so call it in a thread.
 
-        Raises UsageError `context_changed` where the file has changed since the scan, at the latest after its last
-        piece; KeyError for a digest that the context does not have.
+        Only the bytes of the scan are read: a file may have grown since. Raises UsageError `context_changed` where they
+        have changed, at the latest after the last piece; KeyError for a digest that the context does not have.
         """
         entry = self._files[digest]
+        if not entry.size:
+            return
         sha256 = hashlib.sha256()
-        remaining = entry.size
-        with os.fdopen(open_unchanged(self._place, entry), "rb", buffering=0) as file:
-            while remaining:
-                piece = file.read(min(PIECE, remaining))
-                if not piece:
-                    raise changed(entry.path)
-                remaining -= len(piece)
-                sha256.update(piece)
-                yield piece
-            if not is_unchanged(file.fileno(), entry) or sha256.hexdigest() != digest:
-                raise changed(entry.path)
+        with self._opened(entry.path) as file:
+            try:
+                for piece in pieces(file.fileno(), entry.size, memoryview(bytearray(PIECE))):
+                    sha256.update(piece)
+                    yield bytes(piece)
+            except OSError as error:
+                raise unreadable(entry.path, error) from error
+        if sha256.hexdigest() != digest:
+            raise changed(entry.path)
+
+    def _opened(self, path: str) -> FileIO:
+        try:
+            descriptor = open_file(self._tree.on_disk(path))
+        except PermissionError as error:
+            raise unreadable(path, error) from error
+        except OSError as error:
+            raise changed(path) from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise changed(path)
+        return FileIO(descriptor)
 
 
 async def offer(manifest: ContextManifest) -> ContextOffer:

@@ -1,29 +1,36 @@
-"""Scan a folder on the coordinator as a build context: its entries that are sent, with the digest of every file."""
+"""Scan a folder on the coordinator as a build context: the entries that a build takes, with the digests of files."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import stat
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from os import stat_result
 from pathlib import Path
 
+from coordinator.context.disk_tree import DiskTree, joined, parents
+from coordinator.context.file_digests import FileDigests
+from coordinator.context.scan_progress import ScanProgress
+from coordinator.context.selection import Selection, select
+from coordinator.context.source_errors import check_sources
+from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, Verdict
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.errors import UsageError
 
-BUFFER = 1024 * 1024
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+EVERYTHING = ContextUse(everything="the whole context is taken")
+_NEUTRAL_MODE = 0o755
+_NO_CONTENT = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextManifest:
     """A context at the time of its scan. `entries` are sorted by path, so a folder comes before its content.
 
-    `skipped` are the paths of sockets, pipes and devices, which are not sent.
+    `skipped` are the paths of pipes and devices, which are not sent.
     """
 
     root: Path
@@ -36,159 +43,216 @@ class ContextManifest:
         return sum(entry.size for entry in self.entries)
 
 
-async def scan(root: Path, ignore: Matcher) -> ContextManifest:
-    """Return everything below `root` that is not ignored. Reads in a thread, with one buffer of 1 MiB.
+async def scan(
+    root: Path,
+    ignore: Matcher,
+    use: ContextUse = EVERYTHING,
+    *,
+    own: Collection[Path] = (),
+    digests: FileDigests | None = None,
+    dockerfile: str = "Dockerfile",
+    home: Path | None = None,
+    report: Callable[[str], None] | None = None,
+) -> ContextManifest:
+    """Return what `use` takes below `root` and `ignore` does not ignore. It works in a thread, with a buffer of 1 MiB.
 
-    Raises UsageError where the root is no folder, an entry cannot be read, or an entry changes during the scan.
+    Folders and files that no source can reach are not listed or read. Folders whose mode does not count have the mode
+    0755 and the time 0. `own` are the files and folders that archloom writes, which no context has. `digests` is for
+    all scans of a run. `dockerfile` is for messages; `report` gets lines for the user on the event loop: that
+    everything of a large folder or of `home` is taken, and how far the scan is.
+
+    Raises UsageError where the root is no folder, a required source does not exist or is no file, or an entry that is
+    taken cannot be read or is rewritten during the scan.
     """
     stop = threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def say(line: str) -> None:
+        if report is not None:
+            loop.call_soon_threadsafe(report, line)
+
+    progress = ScanProgress(root, use.everything, home, say)
+    tree = DiskTree(root, own)
+    one_scan = _Scan(tree, ignore, progress, stop)
     try:
-        return await asyncio.to_thread(_scan, root, ignore, stop)
+        return await asyncio.to_thread(one_scan.manifest, use, digests or FileDigests(), dockerfile)
     finally:
-        # A thread cannot be cancelled; it checks this event between two buffers.
+        # A thread cannot be cancelled; it checks this event between two entries and two buffers.
         stop.set()
 
 
-def entry_path(root: Path, path: str) -> bytes:
-    """Return the path of an entry on disk as bytes, independent of the locale."""
-    return os.path.join(os.fsencode(root), path.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - bytes
+@dataclass(frozen=True, slots=True)
+class _Visited:
+    """An entry on the way. `counts` tells of a folder whether it is taken itself, and not only something below it."""
+
+    path: str
+    status: stat_result
+    counts: bool
 
 
-def open_unchanged(root: Path, entry: ContextEntry) -> int:
-    """Open the file of this entry and return its descriptor. Raises UsageError where the file has changed."""
-    try:
-        descriptor = os.open(entry_path(root, entry.path), _OPEN_FLAGS)
-    except PermissionError as error:
-        raise unreadable(entry.path, error) from error
-    except OSError as error:
-        raise changed(entry.path) from error
-    if not is_unchanged(descriptor, entry):
-        os.close(descriptor)
-        raise changed(entry.path)
-    return descriptor
+class _Scan:
+    def __init__(self, tree: DiskTree, ignore: Matcher, progress: ScanProgress, stop: threading.Event) -> None:
+        self._tree = tree
+        self._ignore = ignore
+        self._progress = progress
+        self._stop = stop
 
-
-def is_unchanged(descriptor: int, entry: ContextEntry) -> bool:
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns)
-
-
-def changed(path: str) -> UsageError:
-    return UsageError(
-        f"{_shown(path)} changed while the context was read",
-        hint="run again when nothing writes there, or name it in .dockerignore",
-        code="context_changed",
-    )
-
-
-def unreadable(path: str, error: OSError) -> UsageError:
-    hint = f"make it readable (chmod u+r), or leave it out: echo '{_shown(path)}' >> .dockerignore"
-    return UsageError(f"cannot read {_shown(path)} in the context: {error.strerror}", hint=hint, code="context")
-
-
-def _shown(path: str) -> str:
-    return path if path.isprintable() else ascii(path)
-
-
-def _scan(root: Path, ignore: Matcher, stop: threading.Event) -> ContextManifest:
-    _check_root(root)
-    included: dict[str, ContextEntry] = {}
-    ignored_folders: dict[str, ContextEntry] = {}
-    skipped = []
-    for entry, path, ignored in _walk(root, ignore):
-        if stop.is_set():
-            break
-        if entry is None:
-            skipped.append(path)
-        else:
-            (ignored_folders if ignored else included)[path] = entry
-    # An ignored folder is sent where an entry below it is sent.
-    for path in list(included):
-        parent = path.rpartition("/")[0]
-        while parent in ignored_folders:
-            included[parent] = ignored_folders.pop(parent)
-            parent = parent.rpartition("/")[0]
-    buffer = memoryview(bytearray(BUFFER))
-    entries = tuple(_digested(root, included[path], buffer, stop) for path in sorted(included))
-    return ContextManifest(root=root, entries=entries, skipped=tuple(sorted(skipped)))
-
-
-def _check_root(root: Path) -> None:
-    try:
-        status = root.stat()
-    except OSError as error:
-        hint = "give the folder to build from, often '.'"
-        raise UsageError(f"there is no context folder {root}: {error.strerror}", hint=hint) from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise UsageError(
-            f"the context {root} is a file", hint="give the folder that holds it, and the Dockerfile with -f"
+    def manifest(self, use: ContextUse, digests: FileDigests, dockerfile: str) -> ContextManifest:
+        self._tree.check_root()
+        selection = select(self._tree, use, self._ignore)
+        taken = self._taken(selection)
+        skipped = {path for path, status in taken.items() if not _is_sent(status)}
+        sent = {path: status for path, status in taken.items() if path not in skipped}
+        check_sources(self._tree, selection, self._ignore, sent, skipped, dockerfile)
+        entries, statuses = self._entries(sent, selection, digests)
+        digests.save()
+        return ContextManifest(
+            root=self._tree.root, entries=_with_hard_links(entries, statuses), skipped=tuple(sorted(skipped))
         )
 
+    def _taken(self, selection: Selection) -> dict[str, stat_result]:
+        """Return what the selection takes and is not ignored, with the folders that lead there, by path."""
+        taken: dict[str, stat_result] = {}
+        folders: dict[str, stat_result] = {}
+        for visited in self._walk(selection):
+            self._proceed(0)
+            (taken if visited.counts else folders)[visited.path] = visited.status
+            self._progress.found(len(taken))
+        # A folder that leads to a taken entry is sent, also where it is ignored.
+        for path in list(taken):
+            for folder in parents(path):
+                if folder not in folders:
+                    break
+                taken[folder] = folders.pop(folder)
+        return taken
 
-def _walk(root: Path, ignore: Matcher) -> Iterator[tuple[ContextEntry | None, str, bool]]:
-    """Yield each entry without its digest, its path, and whether it is ignored. `None` replaces an unsendable entry.
+    def _walk(self, selection: Selection) -> Iterator[_Visited]:
+        """Yield each entry that the selection takes or that leads there, without the ignored ones.
 
-    An ignored folder is yielded only where an entry below it may be re-included; other ignored paths are not yielded.
-    """
-    folders: list[tuple[str, Verdict | None]] = [("", None)]
-    while folders:
-        folder, above = folders.pop()
-        for name, status in _listed(root, folder):
-            path = f"{folder}/{name}" if folder else name
-            verdict = ignore.verdict(path, above)
-            is_folder = stat.S_ISDIR(status.st_mode)
-            if verdict.ignored and not (is_folder and ignore.may_reinclude(path)):
-                continue
-            if is_folder:
-                folders.append((path, verdict))
-            yield _entry(root, path, status), path, verdict.ignored
+        An ignored folder is yielded where an entry below it may be re-included.
+        """
+        next_names = _next_names(selection.taken)
+        folders: list[tuple[str, Verdict | None, bool]] = [("", None, "" in selection.taken)]
+        while folders:
+            folder, above, below_taken = folders.pop()
+            names = next_names.get(folder, ())
+            for path, status in self._all(folder, above) if below_taken else self._leading(folder, names):
+                verdict = self._ignore.verdict(path, above)
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if verdict.ignored and not (is_folder and self._ignore.may_reinclude(path)):
+                    continue
+                is_taken = below_taken or path in selection.taken
+                if is_folder:
+                    folders.append((path, verdict, is_taken))
+                if is_folder or is_taken:
+                    yield _Visited(path, status, is_taken and not verdict.ignored)
 
+    def _leading(self, folder: str, names: Collection[str]) -> Iterator[tuple[str, stat_result]]:
+        for name in names:
+            path = joined(folder, name)
+            status = self._tree.status(path)
+            if status is not None:
+                yield path, status
 
-def _listed(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        with os.scandir(entry_path(root, folder)) as listing:
-            for item in listing:
-                yield item.name.decode("utf-8", "surrogateescape"), item.stat(follow_symlinks=False)
-    except PermissionError as error:
-        raise unreadable(folder or ".", error) from error
-    except OSError as error:
-        raise changed(folder or ".") from error
-
-
-def _entry(root: Path, path: str, status: os.stat_result) -> ContextEntry | None:
-    mode = stat.S_IMODE(status.st_mode)
-    if stat.S_ISDIR(status.st_mode):
-        return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=mode, mtime_ns=status.st_mtime_ns)
-    if stat.S_ISREG(status.st_mode):
-        return ContextEntry(path=path, kind=EntryKind.FILE, mode=mode, size=status.st_size, mtime_ns=status.st_mtime_ns)
-    if stat.S_ISLNK(status.st_mode):
+    def _all(self, folder: str, verdict: Verdict | None) -> Iterator[tuple[str, stat_result]]:
         try:
-            link = os.readlink(entry_path(root, path))  # noqa: PTH115 - bytes
-        except OSError as error:
-            raise changed(path) from error
-        target = link.decode("utf-8", "surrogateescape")
-        return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=status.st_mtime_ns, link=target)
-    return None
+            yield from self._tree.entries(folder)
+        except UsageError:
+            # As BuildKit's walk: an ignored folder that cannot be listed has nothing for the build.
+            if verdict is None or not verdict.ignored:
+                raise
+
+    def _entries(
+        self, sent: dict[str, stat_result], selection: Selection, digests: FileDigests
+    ) -> tuple[list[ContextEntry], list[stat_result]]:
+        """Return the entries sorted by path, with the status of each as it was read."""
+        entries: list[ContextEntry] = []
+        statuses: list[stat_result] = []
+        self._progress.reading(sum(status.st_size for status in sent.values() if stat.S_ISREG(status.st_mode)))
+        for path in sorted(sent):
+            self._proceed(0)
+            status = sent[path]
+            entry: ContextEntry | None
+            if stat.S_ISDIR(status.st_mode):
+                is_real = path in selection.real_modes or _is_below(path, selection.taken)
+                entry = _folder(path, status if is_real else None)
+            elif stat.S_ISLNK(status.st_mode):
+                entry = _link(path, status, self._tree.target(path))
+            else:
+                entry, status = self._file(path, status, digests)
+            if entry is not None:
+                entries.append(entry)
+                statuses.append(status)
+        return entries, statuses
+
+    def _file(self, path: str, status: stat_result, digests: FileDigests) -> tuple[ContextEntry | None, stat_result]:
+        # BuildKit clears the bit that makes a socket one: it becomes an empty file (tonistiigi/fsutil `stat.go`).
+        if stat.S_ISSOCK(status.st_mode):
+            return _regular(path, status, 0, _NO_CONTENT), status
+        reading = digests.read(self._tree.on_disk(path), status, path, self._proceed)
+        if reading is None:
+            return None, status
+        return _regular(path, reading.status, reading.status.st_size, reading.digest), reading.status
+
+    def _proceed(self, count: int) -> None:
+        """Count bytes of files. Raises InterruptedError after the scan was cancelled: nobody waits for it then."""
+        if self._stop.is_set():
+            raise InterruptedError
+        if count:
+            self._progress.read(count)
 
 
-def _digested(root: Path, entry: ContextEntry, buffer: memoryview, stop: threading.Event) -> ContextEntry:
-    if entry.kind is not EntryKind.FILE:
-        return entry
-    digest = hashlib.sha256()
-    size = 0
-    with os.fdopen(open_unchanged(root, entry), "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            if stop.is_set():
-                break
-            digest.update(buffer[:count])
-            size += count
-        if size != entry.size or not is_unchanged(file.fileno(), entry):
-            raise changed(entry.path)
+def _is_sent(status: stat_result) -> bool:
+    mode = status.st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode) or stat.S_ISSOCK(mode)
+
+
+def _is_below(path: str, taken: Collection[str]) -> bool:
+    return "" in taken or any(folder in taken for folder in parents(path))
+
+
+def _folder(path: str, status: stat_result | None) -> ContextEntry:
+    """Return the entry of a folder; without a status it is the same whatever the folder's mode and time are."""
+    if status is None:
+        return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=_NEUTRAL_MODE)
+    mode = stat.S_IMODE(status.st_mode)
+    return ContextEntry(path=path, kind=EntryKind.DIRECTORY, mode=mode, mtime_ns=status.st_mtime_ns)
+
+
+def _link(path: str, status: stat_result, target: str) -> ContextEntry:
+    return ContextEntry(path=path, kind=EntryKind.SYMLINK, mode=0o777, mtime_ns=status.st_mtime_ns, link=target)
+
+
+def _regular(path: str, status: stat_result, size: int, digest: str) -> ContextEntry:
     return ContextEntry(
-        path=entry.path,
-        kind=entry.kind,
-        mode=entry.mode,
+        path=path,
+        kind=EntryKind.FILE,
+        mode=stat.S_IMODE(status.st_mode),
         size=size,
-        mtime_ns=entry.mtime_ns,
-        digest=digest.hexdigest(),
+        mtime_ns=status.st_mtime_ns,
+        digest=digest,
     )
+
+
+def _with_hard_links(entries: list[ContextEntry], statuses: list[stat_result]) -> tuple[ContextEntry, ...]:
+    """Return the entries, sorted by path, with the first name of each file that has several names among them."""
+    names: dict[tuple[int, int], list[int]] = {}
+    for index, status in enumerate(statuses):
+        if entries[index].kind is EntryKind.FILE and status.st_nlink > 1:
+            names.setdefault((status.st_dev, status.st_ino), []).append(index)
+    for indexes in names.values():
+        if len(indexes) > 1:
+            first = entries[indexes[0]].path
+            for index in indexes:
+                entries[index] = replace(entries[index], hard_link=first)
+    return tuple(entries)
+
+
+def _next_names(taken: Collection[str]) -> dict[str, set[str]]:
+    """Return the names that lead from each folder to a taken path."""
+    names: dict[str, set[str]] = {}
+    for path in taken:
+        for below in (path, *parents(path)):
+            folder, _, name = below.rpartition("/")
+            names.setdefault(folder, set()).add(name)
+    return names

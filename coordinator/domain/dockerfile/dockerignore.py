@@ -39,6 +39,7 @@ class _Pattern:
     text: str
     exception: bool
     regex: re.Pattern[str]
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,20 @@ class Matcher:
             verdict = self.verdict("/".join(parts[:count]), verdict)
         return verdict is not None and verdict.ignored
 
+    def reason(self, path: str) -> str:
+        """Return file and line of the pattern that ignores this path, as `.dockerignore:3`; empty where none does."""
+        verdict = None
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            verdict = self.verdict("/".join(parts[:count]), verdict)
+        if verdict is None or not verdict.ignored:
+            return ""
+        return next(
+            pattern.where
+            for pattern, matched in zip(reversed(self.patterns), reversed(verdict.matched), strict=True)
+            if matched and not pattern.exception
+        )
+
     def may_reinclude(self, directory: str) -> bool:
         """Return whether an exception may match a path below this ignored folder."""
         exceptions = [_fixed_part(pattern.text) for pattern in self.patterns if pattern.exception]
@@ -90,6 +105,14 @@ def compile_ignore(text: str, path: str = ".dockerignore") -> Matcher:
     Raises UsageError, with the line, for a pattern that `docker build` rejects.
     """
     return Matcher(tuple(_compile(pattern, f"{path}:{line}") for line, pattern in _lines(text)))
+
+
+def compile_include(pattern: str) -> Matcher:
+    """Compile one pattern that includes: a path that it matches, and all below, has the verdict `ignored`.
+
+    A leading `!` is a character of the pattern. Raises UsageError for a pattern that BuildKit rejects.
+    """
+    return Matcher((_compile(f"\\{pattern}" if pattern.startswith("!") else pattern, pattern),))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -137,7 +160,7 @@ def _compile(text: str, where: str) -> _Pattern:
     if not _well_formed(pattern):
         raise _refused(where, text, "a '[' or '\\' is incomplete")
     try:
-        return _Pattern(pattern, exception, re.compile(_translate(pattern)))
+        return _Pattern(pattern, exception, re.compile(_translate(pattern)), where)
     except _SyntaxError as error:
         raise _refused(where, text, str(error)) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from coordinator.context.file_digests import BUFFER
 from coordinator.context.offer import ContextOffer, offer
-from coordinator.context.tree import BUFFER, ContextManifest, scan
+from coordinator.context.tree import ContextManifest, scan
+from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
@@ -87,14 +90,84 @@ async def test_ignored_folders_are_not_visited(tmp_path: Path):
 
 
 async def test_what_is_no_file_stays_home(tmp_path: Path):
-    """Sockets and pipes are skipped, and said to be."""
+    """Pipes are skipped, and said to be; a socket is an empty file, as in every image of BuildKit's."""
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.path.relpath(tmp_path / "sock"))
+        (tmp_path / "sock").chmod(0o700)
 
         manifest = await scan(tmp_path, ALL)
 
-    assert (manifest.entries, manifest.skipped) == ((), ("pipe", "sock"))
+    (entry,) = manifest.entries
+    assert (entry.path, entry.kind, entry.mode, entry.size) == ("sock", EntryKind.FILE, 0o700, 0)
+    assert content(manifest) == {"sock": b""}
+    assert manifest.skipped == ("pipe",)
+
+
+async def test_names_of_one_file(tmp_path: Path):
+    """Two taken names are a group, named after the first; what is not taken is no name, and a copy is none either."""
+    write(tmp_path, b="same", copy="same", lone="lone")
+    (tmp_path / "d").mkdir()
+    for path in ("a", "d/c"):
+        os.link(tmp_path / "b", tmp_path / path)
+    os.link(tmp_path / "lone", tmp_path / "ignored")
+
+    manifest = await scan(tmp_path, compile_ignore("ignored\na"))
+
+    groups = {entry.path: entry.hard_link for entry in manifest.entries}
+    assert groups == {"b": "b", "copy": "", "d": "", "d/c": "b", "lone": ""}
+    assert len({entry.digest for entry in manifest.entries if entry.size}) == 2
+    assert (await offer(manifest)).files == 4
+
+
+async def test_times_and_names_that_few_systems_have(tmp_path: Path):
+    """Before 1970, after 2554, and names in any bytes."""
+    times = (-1, -(2**33) * 10**9 + 7, 2**33 * 10**9 + 7)
+    for name, mtime in zip(ODD_NAMES, itertools.cycle(times)):
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb"):  # noqa: PTH118, PTH123 - bytes
+            pass
+        os.utime(os.path.join(os.fsencode(tmp_path), name), ns=(0, mtime))  # noqa: PTH118 - bytes
+
+    manifest = await scan(tmp_path, ALL)
+
+    found = {entry.path.encode("utf-8", "surrogateescape"): entry.mtime_ns for entry in manifest.entries}
+    assert set(found) == set(ODD_NAMES)
+    kept = [os.stat(os.path.join(os.fsencode(tmp_path), name)).st_mtime_ns for name in ODD_NAMES]  # noqa: PTH116, PTH118
+    assert [found[name] for name in ODD_NAMES] == kept
+
+
+async def test_own_files_are_in_no_context(tmp_path: Path):
+    """Neither read nor missed, also where the context is given through a link; a file with such a name elsewhere is."""
+    (tmp_path / "home/state/deep").mkdir(parents=True)
+    (tmp_path / "home/sub").mkdir()
+    for path in ("state/deep/archloom.db", "meta.json", "meta.json.old", "sub/meta.json"):
+        (tmp_path / "home" / path).write_text("x")
+    (tmp_path / "link").symlink_to("home")
+    own = [tmp_path / "home/state", tmp_path / "link/meta.json", tmp_path / "absent", Path("/elsewhere")]
+
+    for root in ("home", "link"):
+        manifest = await scan(tmp_path / root, ALL, own=own)
+
+        assert [entry.path for entry in manifest.entries] == ["meta.json.old", "sub", "sub/meta.json"]
+
+
+async def test_a_home_folder_is_said_to_be_taken(tmp_path: Path):
+    """With the reason; not where it is not all taken, or where it is no home."""
+    lines: list[str] = []
+
+    async def said(root: Path, use: ContextUse) -> list[str]:
+        lines.clear()
+        await scan(root, ALL, use, home=tmp_path / "home", report=lines.append)
+        await asyncio.sleep(0)
+        return list(lines)
+
+    (tmp_path / "home/project").mkdir(parents=True)
+    everything = ContextUse(everything="Dockerfile:3: COPY . .")
+    home = (tmp_path / "home").resolve()
+    assert await said(home, everything) == [f"taking everything of {home}, because Dockerfile:3: COPY . ."]
+    assert len(await said(tmp_path, everything)) == 1
+    assert await said(home / "project", everything) == []
+    assert await said(home, ContextUse()) == []
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "there is no context folder"), ("file", "is a file")])
@@ -150,7 +223,7 @@ async def test_an_offer_is_what_was_scanned(tmp_path: Path):
     [
         lambda path: path.write_text("longer than before"),
         lambda path: path.write_text("s"),
-        lambda path: os.utime(path, ns=(1, 1)),
+        lambda path: path.write_text("behind and more"),
         lambda path: path.unlink(),
         lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
         lambda path: (path.unlink(), os.mkfifo(path)),
@@ -180,18 +253,28 @@ async def test_a_file_that_changed_and_hides_it_is_not_sent(tmp_path: Path):
         content(manifest)
 
 
-async def test_a_file_that_changes_while_it_is_sent(tmp_path: Path):
-    """Growth and loss in the middle of a file are noticed too."""
-    for change in (4 * BUFFER, BUFFER + 1):
-        path = tmp_path / "big"
-        path.write_bytes(bytes(3 * BUFFER))
-        manifest = await scan(tmp_path, ALL)
-        with closing(ContextOffer(manifest).content(manifest.entries[0].digest)) as pieces:
-            next(pieces)
-            os.truncate(path, change)
+async def test_a_file_that_is_cut_while_it_is_sent(tmp_path: Path):
+    """Loss in the middle of a file is noticed."""
+    path = tmp_path / "big"
+    path.write_bytes(bytes(3 * BUFFER))
+    manifest = await scan(tmp_path, ALL)
+    with closing(ContextOffer(manifest).content(manifest.entries[0].digest)) as pieces:
+        next(pieces)
+        os.truncate(path, BUFFER + 1)
 
-            with pytest.raises(UsageError, match="big changed"):
-                _ = list(pieces)
+        with pytest.raises(UsageError, match="big changed"):
+            _ = list(pieces)
+
+
+async def test_a_file_that_grew_is_sent_as_it_was(tmp_path: Path):
+    """The log of this build: its first bytes are what was scanned. Another time of change alone is no change."""
+    write(tmp_path, log="one\n", touched="same")
+    manifest = await scan(tmp_path, ALL)
+    with (tmp_path / "log").open("a") as log:
+        log.write("two\n")
+    os.utime(tmp_path / "touched", ns=(1, 1))
+
+    assert content(manifest) == {"log": b"one\n", "touched": b"same"}
 
 
 async def test_a_scan_that_is_cancelled_ends(tmp_path: Path):

@@ -1,0 +1,94 @@
+"""Sources of a Dockerfile that no build can take: what they name is missing, ignored, or no file."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from collections.abc import Collection, Iterable
+
+from coordinator.context.disk_tree import DiskTree, joined, parent
+from coordinator.context.read_errors import shown
+from coordinator.context.selection import Selection, Way
+from coordinator.domain.dockerfile.context_sources import ContextSource
+from coordinator.domain.dockerfile.dockerignore import Matcher
+from coordinator.errors import UsageError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def check_sources(
+    tree: DiskTree, selection: Selection, ignore: Matcher, sent: Collection[str], skipped: Collection[str], name: str
+) -> None:
+    """Raise UsageError for the sources that must exist and do not, or that name a pipe or device.
+
+    `sent` are the paths of the manifest, `skipped` those of pipes and devices, `name` is the Dockerfile's.
+    """
+    problems: list[tuple[int, str, str]] = []
+    for source, ways in selection.ways.items():
+        unfit = next((way.path for way in ways if way.path in skipped), None)
+        if unfit is not None:
+            problems.append(_unfit(tree, source, unfit, name))
+        # No way at all: links in a circle. The engine has the words for those.
+        elif source.required and ways and not any(_is_sent(way, sent) for way in ways):
+            problems.append(_missing(tree, source, ways[0], ignore, sent, name))
+    if problems:
+        _, messages, hints = zip(*sorted(problems), strict=True)
+        raise UsageError("; ".join(dict.fromkeys(messages)), hint="\n".join(dict.fromkeys(hints)), code="context")
+
+
+def _is_sent(way: Way, sent: Collection[str]) -> bool:
+    return way.exists and all(path in sent for path in (*way.links, way.path) if path)
+
+
+def _unfit(tree: DiskTree, source: ContextSource, path: str, name: str) -> tuple[int, str, str]:
+    status = tree.status(path)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file") if status else "no file"
+    return (
+        source.line,
+        f'{name}:{source.line}: "/{shown(source.path)}" is {kind}, which engines copy differently or not at all',
+        f"copy a regular file: write what is read from {shown(path)} to one before the build",
+    )
+
+
+def _missing(
+    tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent: Collection[str], name: str
+) -> tuple[int, str, str]:
+    # BuildKit's words: failed to compute cache key: "/x": not found.
+    message = f'{name}:{source.line}: "/{shown(source.path)}": not found in the context {tree.root}'
+    return source.line, message, _hint(tree, source, way, ignore, sent)
+
+
+def _hint(tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent: Collection[str]) -> str:
+    for path in (*way.links, way.path):
+        if tree.is_own(path):
+            return f"{shown(path)} is a file of archloom's own, which is never part of a context"
+        reason = ignore.reason(path) if path and path not in sent and tree.status(path) else ""
+        if reason:
+            return f"{shown(path)} is excluded by {reason}"
+    # Where a link leads nowhere, the Dockerfile's spelling is not at fault.
+    if way.links:
+        return f"the symbolic link {shown(way.links[-1])} leads to {shown(way.path)}, which does not exist"
+    folder = parent(way.path)
+    while folder and tree.status(folder) is None:
+        folder = parent(folder)
+    wanted = way.path.removeprefix(f"{folder}/" if folder else "").split("/")[0]
+    names = [path.rpartition("/")[2] for path, _ in _listed(tree, folder)]
+    close = _closest(wanted, names)
+    if close:
+        rest = way.path[len(joined(folder, wanted)) :]
+        return f"did you mean {shown(joined(folder, close) + rest)}?"
+    return f"paths of {shown(source.text)} are relative to the context, the folder after 'build'"
+
+
+def _listed(tree: DiskTree, folder: str) -> Iterable[tuple[str, object]]:
+    try:
+        return list(tree.entries(folder))
+    except UsageError:
+        return ()
+
+
+def _closest(wanted: str, names: Collection[str]) -> str:
+    same = [name for name in names if name.casefold() == wanted.casefold()]
+    return next(iter(same or difflib.get_close_matches(wanted, names, n=1)), "")

@@ -1,0 +1,110 @@
+"""A source that no build can take is refused before a board is touched, with its line and what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from coordinator.context.tree import scan
+from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
+from coordinator.domain.dockerfile.dockerignore import compile_ignore
+from coordinator.errors import Exit, UsageError
+from tests.edges.context.test_selection import plant, source, use
+
+
+async def refused(root: Path, sources: ContextUse, ignore: str = "", own: tuple[Path, ...] = ()) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        await scan(root, compile_ignore(ignore), sources, own=own, dockerfile="docker/Dockerfile")
+    assert caught.value.exit_code is Exit.USAGE
+    return caught.value
+
+
+def required(*paths: str) -> ContextUse:
+    return use(*(source(path, required=True, line=line) for line, path in enumerate(paths, 3)))
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("src/mian.c", "did you mean src/main.c?"),
+        ("SRC/main.c", "did you mean src/main.c?"),
+        ("scr", "did you mean src?"),
+        ("src/main.c/x", "relative to the context"),
+        ("zzz", "paths of zzz are relative to the context"),
+        ("link/x", "the symbolic link link leads to nowhere/x, which does not exist"),
+        ("hidden", "hidden is excluded by .dockerignore:2"),
+        ("hidden/x", "hidden/x is excluded by .dockerignore:2"),
+        ("to-hidden", "hidden is excluded by .dockerignore:2"),
+        ("gone-link", "gone-link is excluded by .dockerignore:3"),
+        ("own", "own is a file of archloom's own"),
+    ],
+)
+async def test_what_is_missing_is_named(tmp_path: Path, path: str, hint: str):
+    """In BuildKit's words, with the likeliest cause."""
+    plant(tmp_path, "src/main.c", "link -> nowhere", "hidden/x", "to-hidden -> hidden", "gone-link -> src", "own")
+
+    error = await refused(tmp_path, required(path), "# rules\nhidden\ngone-link", (tmp_path / "own",))
+
+    assert error.message == f'docker/Dockerfile:3: "/{path}": not found in the context {tmp_path}'
+    assert hint in error.hint
+
+
+async def test_all_that_is_missing_is_named_at_once(tmp_path: Path):
+    """In the order of the lines."""
+    plant(tmp_path, "b")
+
+    error = await refused(tmp_path, required("a", "b", "c"))
+
+    assert error.message == (
+        f'docker/Dockerfile:3: "/a": not found in the context {tmp_path}; '
+        f'docker/Dockerfile:5: "/c": not found in the context {tmp_path}'
+    )
+
+
+async def test_what_need_not_exist_may_be_missing(tmp_path: Path):
+    """Not required, with wildcards, and links in a circle, for which the engine has words."""
+    plant(tmp_path, "a", "loop -> loop", "up -> .", "d/x")
+    go = source("no*", Wildcard.GO, required=False)
+
+    await scan(tmp_path, compile_ignore(""), use("zzz", go, source("loop", required=True), source("a", required=True)))
+    await scan(tmp_path, compile_ignore("d\n!d/x"), required("up", "d", "d/x"))
+
+
+async def test_a_missing_source_is_missing_where_everything_is_taken(tmp_path: Path):
+    """Another line takes the whole context."""
+    plant(tmp_path, "a")
+    sources = ContextUse(sources=required("a", "b").sources, everything="Dockerfile:2: COPY . .")
+
+    assert '4: "/b": not found' in (await refused(tmp_path, sources)).message
+
+
+@pytest.mark.parametrize("path", ["pipe", "link"])
+async def test_a_pipe_that_a_source_names_is_refused(tmp_path: Path, path: str):
+    """Its content is nowhere; below a copied folder it is only said to be left out."""
+    plant(tmp_path, "d/file", "link -> pipe")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "d/pipe")
+
+    error = await refused(tmp_path, use(path))
+
+    assert error.message.startswith(f'docker/Dockerfile:3: "/{path}" is a named pipe')
+    assert "copy a regular file" in error.hint
+    manifest = await scan(tmp_path, compile_ignore(""), use("d", source("p*", Wildcard.GO)))
+    assert manifest.skipped == ("d/pipe", "pipe")
+
+
+async def test_a_socket_that_a_source_names_is_an_empty_file(tmp_path: Path, unix_socket: str):
+    """As in every image of BuildKit's."""
+    manifest = await scan(tmp_path, compile_ignore(""), required(unix_socket))
+
+    assert [(entry.path, entry.size) for entry in manifest.entries] == [(unix_socket, 0)]
+
+
+@pytest.fixture
+def unix_socket(tmp_path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "sock"))
+    return "sock"
