@@ -32,11 +32,12 @@ class ApiBuild:
 
     def run(self) -> str:
         """Build the image. Return an empty string, or the engine's error message. Raises AgentError `engine`."""
-        name = context_tar.place_for(self._context, self._spec.dockerfile_path)
+        text = self._spec.dockerfile.encode("utf-8", "surrogateescape")
+        name = context_tar.place_for(self._context, self._spec.dockerfile_path, text)
         answer = self._stream.post(
             target("/build", query(self._spec, name)),
             {"Content-Type": "application/x-tar"},
-            lambda emit: context_tar.send(self._context, self._spec.dockerfile, name, emit),
+            lambda emit: context_tar.send(self._context, text, name, emit, self._log),
         )
         try:
             failure = self._read(answer)

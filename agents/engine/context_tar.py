@@ -1,26 +1,33 @@
-"""Sends a job's context as the tar stream that `POST /build` reads, with constant memory."""
+"""Sends a job's context as the tar stream that BuildKit reads. Keeps no more of it in memory than names of links."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from agents.base.closed_files import opened, walk
+
 _BUFFER_BYTES = 262144
+_SECOND = 1_000_000_000
+# moby's pkg/archive sets such times to the epoch: unixMinTime in
+# https://github.com/moby/moby/blob/v20.10.24/pkg/system/chtimes.go.
+_EARLY = "archloom: {} files or folders are older than 1970, and get the time 0: the context is sent as an archive\n"
 
 Send = Callable[[bytes], None]
 
 
-def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
-    """Emit the archive: the context, with the text `dockerfile` as its file `name`, which replaces an existing one.
+def send(context: Path, dockerfile: bytes, name: str, emit: Send, log: BinaryIO) -> None:
+    """Emit the archive: the context, with the text `dockerfile` as its file `name` unless the context has that file.
 
-    Entries are owned by root, as docker sends them, and sorted by name, so equal contexts give equal archives. Raises
-    OSError where the context cannot be read.
+    Entries are as `docker build` has them of the folder: owned by root, without extended attributes, with their modes,
+    times and hard links. They are sorted by name, so equal contexts give equal archives. A line in the log tells of
+    times before 1970, which engines do not take from an archive. Raises OSError where the context cannot be read.
     """
-    text = dockerfile.encode()
     with tarfile.open(
         fileobj=cast("BinaryIO", _Pieces(emit)),
         mode="w|",
@@ -35,24 +42,28 @@ def send(context: Path, dockerfile: str, name: str, emit: Send) -> None:
         root = tarfile.TarInfo(".")
         root.type, root.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(root)
-        for relative in entries(context):
-            if relative == name:
-                continue
-            _add(archive, context, relative)
-            # TarFile keeps every written member in memory.
-            archive.members.clear()  # type: ignore[attr-defined]
-        member = tarfile.TarInfo(name)
-        member.size, member.mode = len(text), 0o644
-        archive.addfile(member, BytesIO(text))
+        sender = _Sender(archive)
+        has_dockerfile = False
+        for path, relative, status in walk(context):
+            has_dockerfile = has_dockerfile or relative == os.fsencode(name)
+            sender.add(path, relative, status)
+        if not has_dockerfile:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(dockerfile), 0o644
+            archive.addfile(member, BytesIO(dockerfile))
+    if sender.early:
+        log.write(_EARLY.format(sender.early).encode())
 
 
-def place_for(context: Path, dockerfile_path: str) -> str:
-    """Return the effective Dockerfile's name in the archive: its own where the context has it, else an unused one.
+def place_for(context: Path, dockerfile_path: str, dockerfile: bytes) -> str:
+    """Return the name of the Dockerfile in the archive: its own where the context has it as it is, else an unused one.
 
-    BuildKit reads the Dockerfile from the archive, so the archive must contain it, and `COPY . .` copies it.
+    BuildKit reads the Dockerfile from the archive, and sources such as `COPY . .` take it from there. So a rewritten
+    Dockerfile never replaces the user's, and no build that takes files of any name is given one (`dockerfile_apart` in
+    `agents/README.md`).
     """
     own_name = os.path.normpath(dockerfile_path)
-    if own_name in entries(context):
+    if _has(context, own_name, dockerfile):
         return own_name
     name = ".archloom.Dockerfile"
     while os.path.lexists(context / name):
@@ -60,33 +71,67 @@ def place_for(context: Path, dockerfile_path: str) -> str:
     return name
 
 
-def entries(context: Path) -> Iterator[str]:
-    """Yield every path below the context, relative to it; a directory before its entries. Raises OSError."""
-    for parent, folders, files in os.walk(context, onerror=_raise):
-        folders.sort()
-        for name in sorted((*folders, *files)):
-            yield os.path.relpath(os.path.join(parent, name), context)  # noqa: PTH118 - names that are not UTF-8
+def _has(context: Path, name: str, content: bytes) -> bool:
+    """Whether the context has this file with this content, and not through a symbolic link."""
+    path = os.path.join(os.fsencode(context), os.fsencode(name))  # noqa: PTH118 - names that are not UTF-8
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(content):
+            return False
+        with opened(path) as file:
+            return file.read() == content
+    except OSError:
+        return False
 
 
-def _raise(error: OSError) -> None:
-    # os.walk skips a directory it cannot read, unless `onerror` raises.
-    raise error
+class _Sender:
+    """Adds the entries of one context to an archive. `early` counts times before 1970 that engines do not keep."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._first: dict[int, str] = {}
+        self.early = 0
+
+    def add(self, path: bytes, relative: bytes, status: os.stat_result) -> None:
+        member = tarfile.TarInfo(relative.decode("utf-8", "surrogateescape"))
+        member.mode = stat.S_IMODE(status.st_mode)
+        seconds, fraction = divmod(status.st_mtime_ns, _SECOND)
+        member.mtime = seconds
+        if seconds < 0 or fraction:
+            # tarfile writes a float, which is not exact and may have an exponent, which Go does not read.
+            member.pax_headers = {"mtime": _decimal(status.st_mtime_ns)}
+        self.early += seconds < 0 and not stat.S_ISLNK(status.st_mode)
+        if stat.S_ISDIR(status.st_mode):
+            member.type = tarfile.DIRTYPE
+            self._write(member)
+        elif stat.S_ISLNK(status.st_mode):
+            member.type = tarfile.SYMTYPE
+            member.linkname = os.readlink(path).decode("utf-8", "surrogateescape")  # noqa: PTH115 - bytes
+            self._write(member)
+        elif stat.S_ISREG(status.st_mode):
+            self._file(member, path, status)
+
+    def _file(self, member: tarfile.TarInfo, path: bytes, status: os.stat_result) -> None:
+        if status.st_nlink > 1:
+            first = self._first.setdefault(status.st_ino, member.name)
+            if first != member.name:
+                member.type, member.linkname = tarfile.LNKTYPE, first
+                self._write(member)
+                return
+        member.size = status.st_size
+        with opened(path) as file:
+            self._write(member, file)
+
+    def _write(self, member: tarfile.TarInfo, content: BinaryIO | None = None) -> None:
+        self._archive.addfile(member, content)
+        # TarFile keeps every written member in memory.
+        self._archive.members.clear()  # type: ignore[attr-defined]
 
 
-def _add(archive: tarfile.TarFile, context: Path, relative: str) -> None:
-    path = context / relative
-    member = archive.gettarinfo(path, relative)
-    # tarfile turns the second hard link to a file into a reference to the first: send the content instead.
-    if member.islnk():
-        member.type, member.linkname = tarfile.REGTYPE, ""
-        member.size = path.stat().st_size
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    if member.isreg():
-        with path.open("rb") as file:
-            archive.addfile(member, file)
-    else:
-        archive.addfile(member)
+def _decimal(nanoseconds: int) -> str:
+    """Return the time in seconds, exactly."""
+    sign, (seconds, fraction) = "-" if nanoseconds < 0 else "", divmod(abs(nanoseconds), _SECOND)
+    return f"{sign}{seconds}.{fraction:09}".rstrip("0").rstrip(".")
 
 
 class _Pieces:
