@@ -9,8 +9,11 @@ from typing import BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
+from agents.context import unreadable
 from agents.context.cache import Objects
 from agents.context.transfer import Received, Say, transfer
+from agents.job import closed_context
+from agents.job.closed_context import Access
 from agents.job.store import CONTEXT, mark_arrived, remove_tree
 
 _PARTIAL = "context.partial"
@@ -22,7 +25,7 @@ def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Recei
 
     A transfer that breaks leaves no partial context; objects received completely stay in the object store. Raises
     AgentError `started` where the job was already started with its context, `receiving` while another transfer of
-    this context runs, and what `transfer` raises.
+    this context runs, `unreadable` where the build could not read it, and what `transfer` raises.
     """
     with (folder / "context.lock").open("ab") as lock:
         try:
@@ -42,11 +45,15 @@ def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Rece
         if leftover.exists():
             remove_tree(leftover)
     partial.mkdir(mode=0o700)
+    access: list[Access | None] = []
     try:
-        received = transfer(stream, say, objects, partial)
+        received = transfer(
+            stream, say, objects, partial, lambda closed: access.append(unreadable.access(folder, closed))
+        )
     except BaseException:
         remove_tree(partial)
         raise
+    closed_context.write(folder, access[0])
     mark_arrived(folder)
     if context.exists():
         context.rename(old)

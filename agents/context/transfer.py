@@ -23,6 +23,8 @@ _MAX_FOLDER_BYTES = 16 << 20
 _ENTRIES_LIMIT = 1 << 63
 
 Say = Callable[[dict[str, object]], None]
+# Paths and modes of the entries that modes close to their owner.
+Admit = Callable[[list[tuple[bytes, int]]], None]
 
 
 class Received(NamedTuple):
@@ -33,27 +35,28 @@ class Received(NamedTuple):
     received: int
 
 
-def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path) -> Received:
+def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path, admit: Admit = lambda _: None) -> Received:
     """Create the offered context below `root`, an existing empty folder, with its modes and mtimes.
 
-    Raises AgentError `cut` where the stream ends early, `unreadable` or `disk` before the first file is requested,
-    `changed` where an object does not match its digest, and `bad_request` where the offer is malformed, a name leads
-    outside the context, or the disk cannot hold an entry. OSError where the disk fills up later.
+    `admit` gets the closed entries before the first file is requested, and raises what refuses them. Raises AgentError
+    `cut` where the stream ends early, `disk` before the first file is requested, `changed` where an object does not
+    match its digest, and `bad_request` where the offer is malformed, a name leads outside the context, or the disk
+    cannot hold an entry. OSError where the disk fills up later.
     """
     tree = Tree(root)
     try:
-        return _Transfer(Bodies(stream), say, objects, tree, root).run()
+        return _Transfer(Bodies(stream), say, objects, tree, admit).run()
     finally:
         tree.close()
 
 
 class _Transfer:
-    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree, root: Path) -> None:
+    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree, admit: Admit) -> None:
         self._bodies = bodies
         self._say = say
         self._objects = objects
         self._tree = tree
-        self._root = root
+        self._admit = admit
         self._announced = self._entries = self._bytes = self._received = 0
         # Digest to every place and file that needs it, where the host lacks it; digests that the context already has.
         self._lacking: dict[str, list[tuple[Place, File]]] = {}
@@ -66,8 +69,7 @@ class _Transfer:
         self._walk(digest(opening.get("root")))
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
-        if self._closed and unreadable.binds(self._root):
-            raise unreadable.refusal([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
+        self._admit([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
         if self._lacking:
             make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
             self._ask("files", self._lacking)

@@ -28,12 +28,17 @@ class Base(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """What a job builds. `dockerfile` is the text of the effective Dockerfile; other fields are as on the wire."""
+    """What a job builds. `dockerfile` is the text of the effective Dockerfile; other fields are as on the wire.
+
+    `dockerfile_apart`: a source of the build takes files of any name, so the effective Dockerfile must not be in the
+    context that the engine gets.
+    """
 
     platform: str
     engine: str
     dockerfile: str
     dockerfile_path: str
+    dockerfile_apart: bool
     stage: str
     build_args: dict[str, str]
     labels: dict[str, str]
@@ -55,6 +60,7 @@ def parse(data: object) -> Spec:
         engine=engine,
         dockerfile=field(fields, "dockerfile", str),
         dockerfile_path=field(fields, "dockerfile_path", str),
+        dockerfile_apart=field(fields, "dockerfile_apart", bool),
         stage=field(fields, "stage", str),
         build_args=_texts(fields, "build_args"),
         labels=_texts(fields, "labels"),

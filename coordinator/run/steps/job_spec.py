@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from coordinator.domain.dockerfile.bases import BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
+from coordinator.domain.dockerfile.spare_name import takes_spare_name
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.platforms import Platform
@@ -82,6 +83,7 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         "engine": ctx.builder.value,
         "dockerfile": pin(ctx.run.inputs.dockerfile, pinned),
         "dockerfile_path": ctx.run.inputs.dockerfile_path,
+        "dockerfile_apart": takes_spare_name(ctx.run.inputs.contexts[ctx.job.platform].use),
         "stage": target.stage,
         "build_args": dict(target.build_args),
         "labels": {**target.labels, **own_labels(ctx.job.build_id, ctx.attempt.mode)},

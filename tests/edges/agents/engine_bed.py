@@ -66,6 +66,7 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
             "engine": driver,
             "dockerfile": dockerfile,
             "dockerfile_path": "Dockerfile",
+            "dockerfile_apart": False,
             "stage": "",
             "build_args": {},
             "labels": {},

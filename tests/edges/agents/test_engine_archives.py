@@ -82,6 +82,7 @@ async def job(client: AgentClient, dockerfile: str, **fields: object) -> AsyncIt
         "engine": "api",
         "dockerfile": dockerfile,
         "dockerfile_path": "Dockerfile",
+        "dockerfile_apart": False,
         "stage": "",
         "build_args": {},
         "labels": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from agents.engine import engines, images
+from agents.job import closed_context
+from agents.job.closed_context import Access
 from tests.edges.agents.engine_bed import BUILD_CLIENTS, job, use_driver
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
@@ -73,6 +76,7 @@ def test_the_context_is_what_was_sent(driver, tmp_path):
     )
     with job(tmp_path, driver, dockerfile, build_args={"WORD": uuid.uuid4().hex}, no_cache=True) as made:
         (made.context / "busybox").chmod(0o755)
+        (made.context / "Dockerfile").write_text(dockerfile)
         (made.context / "Dockerfile").chmod(0o644)
         (made.context / ".dockerignore").write_text("*\n!busybox\n")
         (made.context / "empty").mkdir(mode=0o755)
@@ -91,6 +95,70 @@ def test_the_context_is_what_was_sent(driver, tmp_path):
         ("./odd ü", "600", "0"),
         ("./to", "777", "0"),
     ]
+
+
+@pytest.mark.parametrize("access", Access)
+def test_a_context_that_is_closed_to_the_login_is_what_was_sent(driver, access, tmp_path):
+    """In a user namespace, and as an archive with the Dockerfile in it."""
+    dockerfile = (
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY sub /sub\nARG WORD\n"
+        'RUN ["/bin/busybox", "sh", "-c", "cd /sub && /bin/busybox find . ! -type d -exec '
+        "/bin/busybox stat -c '<%n> %a %u %s %Y %h' {} +\"]\n"
+    )
+    with job(tmp_path, driver, dockerfile, build_args={"WORD": uuid.uuid4().hex}, no_cache=True) as made:
+        (made.context / "busybox").chmod(0o755)
+        sub = made.context / "sub"
+        sub.mkdir()
+        for name, mode, time in (("shadow", 0, 0.5), ("-n caf\u00e9\udcff", 0o4711, 1.75), ("link", 0o600, 2)):
+            (sub / name).write_bytes(b"content of 19 bytes")
+            os.utime(sub / name, (time, time))
+            (sub / name).chmod(mode)
+        (sub / "twin").hardlink_to(sub / "link")
+        sub.chmod(0o311)
+        closed_context.write(made.folder, access)
+
+        result = made.run()
+
+    assert result["state"] == "BUILT", made.log
+    assert sorted(re.findall(r"<(\./.*)> (\d+) (\d+) (\d+) (\d+) (\d+)", made.log)) == [
+        ("./-n caf\u00e9\ufffd", "4711", "0", "19", "1", "1"),
+        ("./link", "600", "0", "19", "2", "2"),
+        ("./shadow", "0", "0", "19", "0", "1"),
+        ("./twin", "600", "0", "19", "2", "2"),
+    ]
+
+
+def test_a_rewritten_dockerfile_never_takes_the_place_of_the_users(tmp_path):
+    """The file at its path is the user's, and times before 1970 are told of."""
+    dockerfile = 'FROM scratch\nCOPY busybox Dockerfile /\nRUN ["/busybox", "cat", "/Dockerfile"]\n'
+    with job(tmp_path, "api", dockerfile, no_cache=True) as made:
+        os.utime(made.context / "Dockerfile", (-1, -1))
+
+        result = made.run()
+
+    assert result["state"] == "BUILT", made.log
+    assert "FROM elsewhere" in made.log
+    assert "archloom: 1 files or folders are older than 1970" in made.log
+
+
+def test_a_dockerfile_that_is_as_the_context_has_it_is_sent_once(tmp_path):
+    """So what `COPY . .` takes is what `docker build` of the folder has, with the mode and time of the user's file."""
+    dockerfile = (
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY . /all\n"
+        'RUN ["/bin/busybox", "sh", "-c", '
+        "\"cd /all && /bin/busybox stat -c '<%n> %a %Y' $(/bin/busybox ls -A)\"]\n"
+    )
+    with job(tmp_path, "api", dockerfile, no_cache=True) as made:
+        (made.context / "busybox").chmod(0o755)
+        os.utime(made.context / "busybox", (5, 5))
+        (made.context / "Dockerfile").write_text(dockerfile)
+        (made.context / "Dockerfile").chmod(0o640)
+        os.utime(made.context / "Dockerfile", (7, 7))
+
+        result = made.run()
+
+    assert result["state"] == "BUILT", made.log
+    assert re.findall(r"<(.*)> (\d+) (\d+)", made.log) == [("Dockerfile", "640", "7"), ("busybox", "755", "5")]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
-"""What the agent's user could not open of a context is refused by name, before a byte of it is sent."""
+"""What the agent's user cannot open of a context is built all the same, or refused by name before it is sent."""
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +13,21 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from agents.base import user_namespace
+from agents.base.closed_files import opened, walk
 from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.receive import receive
 from agents.context.transfer import Received
+from agents.job import closed_context
+from agents.job.closed_context import Access
 from tests.edges.agents.transfer_bed import Scripted
+from tests.services.commands import run_limited
 from tests.services.missing import missing
 
 _NOBODY = 65534
+_LIBC = ctypes.CDLL(None)
+_PR_SET_DUMPABLE = 4
 
 
 @contextmanager
@@ -27,11 +37,14 @@ def ordinary_login() -> Iterator[None]:
         missing("root is needed, to be somebody else for a while")
     os.setegid(_NOBODY)
     os.seteuid(_NOBODY)
+    # A process that has changed its user may not write its own /proc, which a login's process may: proc(5).
+    _LIBC.prctl(_PR_SET_DUMPABLE, 1)
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(0)
+        _LIBC.prctl(_PR_SET_DUMPABLE, 1)
 
 
 @pytest.fixture
@@ -42,13 +55,29 @@ def home() -> Iterator[Path]:
         yield Path(made)
 
 
-def arrive(there: Scripted, home: Path, root: str, entries: int) -> Received:
+def arrive(
+    there: Scripted, home: Path, root: str, entries: int, engine: str = "docker", *, apart: bool = True
+) -> Received:
+    """A context for a job of this engine. `apart`: its Dockerfile must not be in an archive."""
+    wanted = {
+        "format": 1, "platform": "linux/amd64", "engine": engine, "dockerfile": "FROM scratch", "stage": "",
+        "dockerfile_path": "Dockerfile", "dockerfile_apart": apart, "build_args": {}, "labels": {}, "no_cache": False,
+        "image": "archloom/7f3a:amd64-1", "bases": [],
+    }  # fmt: skip
+    (home / "spec.json").write_text(json.dumps(wanted))
     there.offer(root, entries)
     objects = Objects(home / "state")
     try:
         return receive(home, there, there.say, objects)
     finally:
         objects.close()
+
+
+@pytest.fixture
+def foreign_group(home: Path) -> None:
+    """What is made at home belongs to a group that is not the login's: no namespace opens it."""
+    os.chown(home, _NOBODY, _NOBODY - 1)
+    home.chmod(0o2700)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +92,7 @@ def arrive(there: Scripted, home: Path, root: str, entries: int) -> Received:
         ("shadow", 0o000, 0o311, "'etc' (mode 0311), 'etc/shadow' (mode 0000) of the context"),
     ],
 )
+@pytest.mark.usefixtures("foreign_group")
 def test_what_would_be_closed_to_us_is_named_with_the_cure(
     home: Path, name: str, mode: int, folder_mode: int, said: str
 ):
@@ -76,12 +106,13 @@ def test_what_would_be_closed_to_us_is_named_with_the_cure(
 
     assert refused.value.code == "unreadable"
     assert said in refused.value.message
-    for cure in ("chmod u+r", ".dockerignore", "root"):
+    for cure in ("chmod u+r", ".dockerignore", "root", "namespaces"):
         assert cure in refused.value.message
     assert [asked["want"] for asked in there.asked] == ["folders", "folders"]
     assert (home / "context/etc" / name).read_bytes() == b"x"
 
 
+@pytest.mark.usefixtures("foreign_group")
 def test_what_the_host_has_already_is_refused_too(home: Path):
     """Contents that lie in the store are taken from there, and would be as closed."""
     there, again = Scripted(), Scripted()
@@ -91,6 +122,7 @@ def test_what_the_host_has_already_is_refused_too(home: Path):
             arrive(again, home, again.folder(again.file("key", b"x" * 99, 0o200)), 1)
 
 
+@pytest.mark.usefixtures("foreign_group")
 def test_many_are_counted(home: Path):
     """The first five are named."""
     there = Scripted()
@@ -107,3 +139,80 @@ def test_root_takes_everything(home: Path):
     arrive(there, home, there.folder(there.below("etc", there.file("shadow", b"x", 0), mode=0)), 2)
 
     assert (home / "context/etc/shadow").read_bytes() == b"x"
+    assert closed_context.read(home) is None
+
+
+def sent_closed(there: Scripted) -> str:
+    return there.folder(there.below("etc", there.file("shadow", b"secret", 0), mode=0o311))
+
+
+@pytest.mark.parametrize("engine", ["docker", "buildx"])
+def test_a_namespace_opens_what_is_closed(home: Path, engine: str):
+    """It is tried on this host, and leaves nothing. A program in it reads all, as the user it is outside."""
+    there = Scripted()
+
+    with ordinary_login():
+        arrive(there, home, sent_closed(there), 2, engine)
+        access = closed_context.read(home)
+        shadow = home / "context/etc/shadow"
+        command = f"cat {shadow}; stat -c ' %a %u' {shadow}; stat -c %a {shadow.parent}"
+        read = run_limited(["sh", "-c", command], preexec_fn=user_namespace.enter, capture_output=True)
+
+    assert access is Access.NAMESPACE
+    assert read.stdout.split() == [b"secret", b"0", b"0", b"311"], read.stderr
+    assert not list(home.glob(".closed*"))
+
+
+@pytest.mark.usefixtures("foreign_group")
+def test_without_a_namespace_it_is_an_archive_that_has_it(home: Path):
+    """Where the Dockerfile may be among the files of the context."""
+    there = Scripted()
+
+    with ordinary_login():
+        arrive(there, home, sent_closed(there), 2, apart=False)
+
+    assert closed_context.read(home) is Access.ARCHIVE
+
+
+def test_the_engine_api_needs_no_namespace(home: Path):
+    there = Scripted()
+
+    with ordinary_login():
+        arrive(there, home, sent_closed(there), 2, "api")
+
+    assert closed_context.read(home) is Access.ARCHIVE
+
+
+def test_an_open_context_after_a_closed_one_is_read_as_ever(home: Path):
+    """What was recorded is of the context that is there."""
+    there, again = Scripted(), Scripted()
+
+    with ordinary_login():
+        arrive(there, home, sent_closed(there), 2)
+        arrive(again, home, again.folder(again.file("shadow", b"secret", 0o644)), 1)
+
+    assert closed_context.read(home) is None
+
+
+def test_a_closed_tree_is_read_and_is_closed_again(home: Path):
+    """Every entry with the mode that it has, whether all of it is read or not."""
+    there = Scripted()
+
+    with ordinary_login():
+        arrive(
+            there, home, there.folder(there.below("etc", there.below("x", there.file("f", b"1", 0), mode=0), mode=0)), 3
+        )
+        found = {}
+        for path, relative, status in walk(home / "context"):
+            content = b""
+            if stat.S_ISREG(status.st_mode):
+                with opened(path) as file:
+                    content = file.read()
+            found[relative] = stat.S_IMODE(status.st_mode), content
+        for _, relative, _ in walk(home / "context"):
+            if relative == b"etc/x/f":
+                break
+
+    assert found == {b"etc": (0, b""), b"etc/x": (0, b""), b"etc/x/f": (0, b"1")}
+    paths = ("etc", "etc/x", "etc/x/f")
+    assert [stat.S_IMODE((home / "context" / path).stat().st_mode) for path in paths] == [0, 0, 0]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from coordinator.context.offer import ContextOffer
+from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.base_config import read_base_config
 from coordinator.domain.dockerfile.bases import plan_bases
+from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.pinning import held_name
 from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.hosts.facts import Builder
@@ -20,6 +24,7 @@ from coordinator.domain.image.references import parse as reference_of
 from coordinator.errors import LostError
 from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, ReadImage
 from coordinator.run.inputs.gather import Inputs
+from coordinator.run.inputs.taken_context import TakenContext
 from coordinator.run.steps.job_spec import job_bases, known_bases, spec
 from tests.edges.run.step_bed import BUILDING
 from tests.edges.store.store_bed import AMD64, ARM64
@@ -52,6 +57,12 @@ def index_of(*platforms: Platform) -> Manifest:
     return Manifest(raw=raw, media_type=OCI_INDEX, digest=sha256(raw))
 
 
+def _taken() -> TakenContext:
+    manifest = ContextManifest(root=Path("/context"), entries=())
+    use = ContextUse(everything="line 1: COPY . /")
+    return TakenContext(use=use, manifest=manifest, digest="", offer=ContextOffer(manifest))
+
+
 def inputs() -> Inputs:
     """Of a Dockerfile with one base that is known, for two platforms, and one that the engine has to resolve."""
     dockerfile = parse(TEXT)
@@ -63,7 +74,7 @@ def inputs() -> Inputs:
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path="sub/Dockerfile",
-        contexts={},
+        contexts={platform: _taken() for platform in (AMD64, ARM64, ARMV7)},
         uses=uses,
         bases={"alpine:3.20": base},
         unstable=(),
@@ -123,6 +134,7 @@ def test_the_spec_is_what_the_agent_reads(steps):
         "engine": "buildx",
         "dockerfile": TEXT.replace("alpine:3.20", held),
         "dockerfile_path": "sub/Dockerfile",
+        "dockerfile_apart": True,
         "stage": "final",
         "build_args": {"A": "1"},
         "labels": {"mine": "x", "archloom.build-id": "b" * 64, "archloom.mode": "native"},
