@@ -19,7 +19,8 @@ folder = pathlib.Path(sys.argv[1]) / "jobs" / "7f3a-amd64-1"
 folder.mkdir(parents=True)
 (folder / "spec.json").write_text(json.dumps({
     "format": 1, "platform": "linux/amd64", "engine": "api", "dockerfile": "FROM scratch",
-    "dockerfile_path": "Dockerfile", "dockerfile_apart": False, "stage": "", "build_args": {}, "labels": {}, "no_cache": False,
+    "dockerfile_path": "Dockerfile", "dockerfile_apart": False, "stage": "",
+    "build_args": {}, "labels": {}, "no_cache": False,
     "image": "archloom/7f3a:amd64-1",
     "bases": [{"name": "localhost:1/library/base:1-00", "repository": "base0", "digest": "sha256:" + "0" * 64,
                "platform": "linux/amd64"}]}))

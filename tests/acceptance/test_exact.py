@@ -1,0 +1,122 @@
+"""What is published has the contents that `docker build` of the folder has on that engine, by every builder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from agents.engine.docker_clis import find_cli
+from tests.acceptance.archloom import Home, context, good
+from tests.services.boards import Board
+from tests.services.commands import run_limited
+from tests.services.layer_entries import Entry, Image, published, saved
+from tests.services.missing import missing
+from tests.services.nasty_trees import grow
+from tests.services.registry import Registry
+from tests.services.ssh_home import ssh_home
+
+pytestmark = [pytest.mark.engine, pytest.mark.registry]
+
+NASTY = 'FROM scratch\nCOPY . /all\nCOPY deep /taken/\nCMD ["nothing"]\n'
+Ours = Callable[..., Image]
+
+
+@pytest.fixture
+def ours(home: Home, registry: Registry) -> Ours:
+    """Builds a folder on a board whose engine is driven so (`docker`, `buildx`, `api`), and returns what came of it."""
+
+    def build(board: Board, engine: str, folder: Path, *words: str) -> Image:
+        ssh_home(home.folder, board)
+        inventory = f"emulators: {{{board.name}: {{host: {board.name}, engine: {engine}}}}}\n"
+        (home.folder / "inventory.yaml").write_text(inventory)
+        tag = secrets.token_hex(8)
+        reference = f"{registry.address}/exact/{engine}:{tag}"
+        good(home.run("build", str(folder), "-t", reference, "--platform", "linux/amd64", "--no-cache", *words))
+        return published(registry, f"exact/{engine}", tag)
+
+    return build
+
+
+def theirs(board: Board, folder: Path, tmp_path: Path) -> Image:
+    """What `docker build` by root makes of the folder with the board's engine, which has never seen the folder."""
+    program = find_cli("docker", os.environ, "", "")
+    if program is None:
+        missing("every docker command line here is 23 or newer, and has no BuildKit of its own")
+    configuration = tmp_path / secrets.token_hex(4)
+    configuration.mkdir()
+    image = f"theirs:{configuration.name}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(configuration),
+        "DOCKER_CONFIG": str(configuration),
+        "DOCKER_BUILDKIT": "1",
+        "DOCKER_HOST": f"unix://{board.engine_socket}",
+    }
+    words = [program, "build", "--no-cache", "--quiet", "--platform", "linux/amd64", "--tag", image, str(folder)]
+    run_limited(words, check=True, capture_output=True, env=environment)
+    try:
+        return saved(board.engine_socket, image, tmp_path)
+    finally:
+        board.docker("rmi", image)
+
+
+def differences(right: Image, found: Image) -> list[str]:
+    """A line for each entry of each layer that is not the same in both."""
+    lines = []
+    for one, other in zip(right.layers, found.layers, strict=True):
+        ones, others = ({entry.name: entry for entry in layer} for layer in (one, other))
+        for name in sorted(ones.keys() | others.keys()):
+            if name not in ones or name not in others:
+                lines.append(f"{name[-60:]!a} only in {'ours' if name in others else 'theirs'}")
+            elif ones[name] != others[name]:
+                pairs = zip(Entry._fields, ones[name], others[name], strict=True)
+                lines.append(f"{name[-60:]!a}: {[(field, a, b) for field, a, b in pairs if a != b]}")
+    return lines
+
+
+def compare(board: Board, engine: str, folder: Path, tmp_path: Path, ours: Ours) -> None:
+    right, found = theirs(board, folder, tmp_path), ours(board, engine, folder)
+
+    wrong = differences(right, found)
+    assert not wrong, "\n".join(wrong)
+    assert [len(layer) for layer in found.layers] == [len(layer) for layer in right.layers]
+    assert found.config == right.config
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("engine", ["docker", "api"])
+def test_a_nasty_tree_is_the_same(farm: Mapping[str, Board], ours: Ours, tmp_path: Path, engine: str, seed: int):
+    """Docker 20.10 and an ordinary login, which cannot open some of it."""
+    grow(tmp_path / "tree", seed, NASTY, early=engine != "api", hard_links=False)
+
+    compare(farm["pi-b"], engine, tmp_path / "tree", tmp_path, ours)
+
+
+def closed(folder: Path) -> Path:
+    """A context of root's that an ordinary login can open only in part."""
+    made = context(folder, "FROM scratch\nCOPY rootfs /\n", {"rootfs/etc/shadow": b"root:*:19000:0:99:7"})
+    for mode in (0o311, 0o000):
+        below = made / f"rootfs/mode-{mode:o}"
+        below.mkdir()
+        (below / "file").write_text("x")
+        (below / "file").chmod(0o4711)
+        below.chmod(mode)
+    (made / "rootfs/etc/shadow").chmod(0)
+    return made
+
+
+@pytest.mark.parametrize("engine", ["docker", "api"])
+def test_what_the_login_cannot_open_is_in_the_image(farm: Mapping[str, Board], ours: Ours, tmp_path: Path, engine: str):
+    """A file of mode 0000, and folders that cannot be entered or listed."""
+    folder = closed(tmp_path / "closed")
+
+    compare(farm["pi-b"], engine, folder, tmp_path, ours)
+
+    [layer] = ours(farm["pi-b"], engine, folder).layers
+    [shadow] = [entry for entry in layer if entry.name == "etc/shadow"]
+    assert (shadow.mode, shadow.content) == (0, hashlib.sha256(b"root:*:19000:0:99:7").hexdigest())
