@@ -135,6 +135,25 @@ def base_digest(use: BaseUse, base: Base) -> str:
 Uses = Mapping[Platform, Sequence[BaseUse]]
 
 
+def foreign_bases(uses: Uses, bases: Mapping[str, Base]) -> tuple[str, ...]:
+    """Return a sentence for each image of another system or architecture that a stage builds on.
+
+    That is no error: BuildKit builds on it (and warns, InvalidBaseImagePlatform), and it may hold no programs. A stage
+    with that platform in its `FROM --platform` is not named.
+    """
+    found: dict[str, None] = {}
+    for use in (use for platform_uses in uses.values() for use in platform_uses if use.is_from):
+        base = bases.get(use.text)
+        config = base.config(use.platform) if base is not None and use.platform != BUILD_PLATFORM else None
+        own = config.platform if config is not None else use.platform
+        if own.os != "unknown" and (own.os, own.architecture) != (use.platform.os, use.platform.architecture):
+            found[
+                f"line {use.line}: base image {use.text} is {own}, and is built on for {use.platform}: its programs"
+                f" do not run there. If that is meant, write FROM --platform={own}"
+            ] = None
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedBases:
     """The bases of a run.

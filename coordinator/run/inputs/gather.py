@@ -18,7 +18,7 @@ from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, w
 from coordinator.domain.targets.target import Target
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, base_digest, resolve_bases
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, base_digest, foreign_bases, resolve_bases
 from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
 _NO_CACHE = "--no-cache was given"
@@ -58,6 +58,7 @@ class Inputs:
         skipped = sorted({path for context in self.contexts.values() for path in context.manifest.skipped})
         return (
             *(f"nothing is reused: {reason}" for reason in self.unstable),
+            *foreign_bases(self.uses, self.bases),
             *([f"left out, not files or folders: {', '.join(skipped)}"] if skipped else []),
         )
 

@@ -13,7 +13,7 @@ from coordinator.domain.dockerfile.bases import BaseUse, Configs
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, ResolvedBases, base_digest, resolve_bases
+from coordinator.run.inputs.base_images import BUILD_PLATFORM, ResolvedBases, base_digest, foreign_bases, resolve_bases
 from tests.services.images import push_image, push_index
 from tests.services.registry import Registry
 
@@ -163,6 +163,20 @@ async def test_one_image_is_the_base_of_every_platform(registry, tmp_path):
     assert found.configs[texts[0], ARM64].platform == AMD64
     assert found.configs[texts[1], ARM64].platform == Platform("unknown", "unknown")
     assert (texts[0], BUILD_PLATFORM) in found.configs
+
+
+async def test_a_base_of_another_platform_is_told(registry, tmp_path):
+    """Where a stage builds on it without saying so; not where it is copied from or names nothing."""
+    push_image(registry, "bases/foreign", config(AMD64), target="1")
+    push_image(registry, "bases/silent", {}, target="1")
+    text, silent = (f"{registry.address}/bases/{name}:1" for name in ("foreign", "silent"))
+    uses = [use(text), use(text, AMD64), use(text, BUILD_PLATFORM), use(silent), use("localhost:1/none")]
+
+    found = await resolved(tmp_path, *uses, replace(use(text, ARMV6), is_from=False))
+
+    (told,) = foreign_bases(found.uses, found.bases)
+    assert told.startswith(f"line 1: base image {text} is linux/amd64, and is built on for linux/arm64:")
+    assert told.endswith("write FROM --platform=linux/amd64")
 
 
 async def test_odd_indexes(registry, tmp_path):
