@@ -37,12 +37,21 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
 
 
 def wanted(
-    dockerfile: Dockerfile, platforms: Sequence[Platform], space: Mapping[Platform, int] = MappingProxyType({})
+    dockerfile: Dockerfile,
+    platforms: Sequence[Platform],
+    space: Mapping[Platform, int] = MappingProxyType({}),
+    copied_dockerfile: Mapping[Platform, str] = MappingProxyType({}),
 ) -> list[JobRequirements]:
-    """Return one job per platform. `space` is its minimum use of the engine's disk, in bytes, where that is known."""
+    """Return one job per platform. `space` and `copied_dockerfile` are as in JobRequirements, where they are known."""
     frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
     return [
-        JobRequirements(platform=platform, frontend=frontend, space=space.get(platform, 0)) for platform in platforms
+        JobRequirements(
+            platform=platform,
+            frontend=frontend,
+            space=space.get(platform, 0),
+            copied_dockerfile=copied_dockerfile.get(platform, ""),
+        )
+        for platform in platforms
     ]
 
 

@@ -1,22 +1,26 @@
-"""Whether a build's sources take a file of a name that nobody wrote, such as the name an agent gives a Dockerfile."""
+"""Whether a build's sources take a file of a name that nobody wrote: the one that an agent gives a Dockerfile."""
 
 from __future__ import annotations
 
-import re
+from coordinator.domain.dockerfile.context_sources import ContextSource, ContextUse, Wildcard
+from coordinator.domain.dockerfile.path_match import PatternError, matches
 
-from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
-
-# The agent's, at the root of the context: `place_for` in agents/engine/context_tar.py.
+# At the root of the context: `place_for` in agents/engine/context_tar.py.
 _NAME = ".archloom.Dockerfile"
-_SPECIAL = re.compile(r"[*?\\[]")
 
 
-def takes_spare_name(use: ContextUse) -> bool:
-    """Return whether a file of the agent's name at the root of the context would be in the build. True where unsure."""
+def taking_spare_name(use: ContextUse) -> str:
+    """Return the line that takes a file of the agent's name at the root of the context; empty where none does."""
     if use.everything:
+        return use.everything
+    return next((f"line {source.line}: {source.text}" for source in use.sources if _takes(source)), "")
+
+
+def _takes(source: ContextSource) -> bool:
+    """Return True where unsure."""
+    if source.wildcard is Wildcard.INCLUDE:
         return True
-    return any(
-        source.wildcard is Wildcard.INCLUDE or _NAME.startswith(_SPECIAL.split(source.path)[0])
-        for source in use.sources
-        if source.wildcard is not None
-    )
+    try:
+        return source.wildcard is Wildcard.GO and matches(source.path, _NAME)
+    except PatternError:
+        return True

@@ -23,11 +23,16 @@ class Frontend(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequirements:
-    """One job to place. `space` is the minimum its context and bases take on the engine's disk, in bytes."""
+    """One job to place. `space` is the minimum its context and bases take on the engine's disk, in bytes.
+
+    `copied_dockerfile` names the line that would copy the Dockerfile if it were among the files of the context, where
+    `docker build` copies none or the user's; else it is empty. The Engine API takes a Dockerfile from nowhere else.
+    """
 
     platform: Platform
     frontend: Frontend = Frontend.BUILTIN
     space: int = 0
+    copied_dockerfile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +214,18 @@ def _builder(wanted: JobRequirements, host: Host, facts: Facts) -> Builder | Rej
         )
     for option in able:
         # The Engine API needs a BuildKit session to fetch a frontend image, and only a command line opens a session.
-        if option is not Builder.API or wanted.frontend is Frontend.BUILTIN:
+        if option is not Builder.API or (wanted.frontend is Frontend.BUILTIN and not wanted.copied_dockerfile):
             return option
-    reason = "its engine is driven by the API, which cannot follow the Dockerfile's `# syntax` line"
+    if wanted.frontend is not Frontend.BUILTIN:
+        reason, cure = "cannot follow the Dockerfile's `# syntax` line", "remove the line"
+    else:
+        reason = f"adds archloom's Dockerfile to the files that are copied ({wanted.copied_dockerfile})"
+        cure = "copy files and folders by name"
     return Rejection(
-        host.name, RejectionReason.ENGINE, reason, "remove the line, or on that host: sudo apt install docker-buildx"
+        host.name,
+        RejectionReason.ENGINE,
+        f"its engine is driven by the API, which {reason}",
+        f"{cure}, or on that host: sudo apt install docker-buildx",
     )
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from coordinator.domain.dockerfile.bases import BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
-from coordinator.domain.dockerfile.spare_name import takes_spare_name
 from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.run.context import AttemptContext
 from coordinator.run.inputs.base_images import BUILD_PLATFORM
+from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 
 _FORMAT = 1
@@ -83,7 +83,7 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         "engine": ctx.builder.value,
         "dockerfile": pin(ctx.run.inputs.dockerfile, pinned),
         "dockerfile_path": ctx.run.inputs.dockerfile_path,
-        "dockerfile_apart": takes_spare_name(ctx.run.inputs.contexts[ctx.job.platform].use),
+        "dockerfile_apart": bool(copied_dockerfile(ctx.run.inputs, ctx.job.platform)),
         "stage": target.stage,
         "build_args": dict(target.build_args),
         "labels": {**target.labels, **own_labels(ctx.job.build_id, ctx.attempt.mode)},

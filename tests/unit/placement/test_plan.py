@@ -37,7 +37,12 @@ def outcome(case: Mapping[str, Any]) -> dict[str, Any]:
         hosts.append(host(name, kind, **words))
     frontend = Frontend(case.get("frontend", "builtin"))
     made = plan(
-        [JobRequirements(platform=parse(text), frontend=frontend) for text in case["wanted"]],
+        [
+            JobRequirements(
+                platform=parse(text), frontend=frontend, copied_dockerfile=case.get("copied_dockerfile", "")
+            )
+            for text in case["wanted"]
+        ],
         hosts,
         seen,
         emulate=Emulate(case.get("emulate", "auto")),
