@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agents.engine import archives, engines, pull, push
-from agents.probe import observe
 from agents.server import cli
-from agents.server.control import Operations
+
+if TYPE_CHECKING:
+    from agents.server.control import Operations
 
 
 def _job_command() -> tuple[str, ...]:
@@ -22,8 +23,13 @@ def _job_command() -> tuple[str, ...]:
     )
 
 
-def main() -> int:
-    operations = Operations(
+def _operations() -> Operations:
+    """Return the operations of the engine and the probe, which not every command needs."""
+    from agents.engine import archives, engines, pull, push
+    from agents.probe import observe
+    from agents.server.control import Operations
+
+    return Operations(
         observe=observe.observe,
         engine_id=engines.engine_id,
         pull=pull.pull,
@@ -34,7 +40,10 @@ def main() -> int:
         load=archives.load,
         job_command=_job_command(),
     )
-    return cli.run(sys.argv[1:], operations)
+
+
+def main() -> int:
+    return cli.run(sys.argv[1:], _operations)
 
 
 if __name__ == "__main__":

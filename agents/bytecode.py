@@ -10,7 +10,6 @@ import marshal
 import os
 import stat
 import sys
-from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 # PEP 552, unchecked hash-based .pyc: Python need not validate it, as the archive's name has the hash of its sources.
@@ -62,5 +61,7 @@ def _write(cache: Path, archive: Path) -> None:
 
 def _compiled(source: bytes, name: str) -> bytes:
     """Return the content of the .pyc file of this source (PEP 552)."""
+    from importlib.util import MAGIC_NUMBER, source_hash  # with `zipfile`, for the first start
+
     code = compile(source, name, "exec", dont_inherit=True)
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + marshal.dumps(code)

@@ -7,7 +7,9 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
+
+from agents.engine.known_clis import Answer, KnownClis
 
 # A command over SSH does not get the PATH of a login shell.
 _DEFAULT_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/snap/bin")
@@ -28,7 +30,8 @@ _BUILDX_API: tuple[tuple[_Number, _Number, _Number], ...] = (
     ((0, 32), (1, 44), ()),
 )
 
-_AskPlugin = Callable[[str, Mapping[str, str]], tuple[str, str]]
+# Returns None where the program did not answer.
+_AskPlugin = Callable[[str, Mapping[str, str]], Optional[tuple[str, str]]]
 
 
 class Cli(NamedTuple):
@@ -51,18 +54,21 @@ class Cli(NamedTuple):
         return not too_old and not too_new
 
 
-def installed(environ: Mapping[str, str]) -> list[Cli]:
-    """Return every docker command line on the PATH, then in the default folders. Makes no request to the engine."""
-    return list(_found(environ, _plugin))
+def installed(environ: Mapping[str, str], state: Path) -> list[Cli]:
+    """Return every docker command line on the PATH, then in the default folders. Makes no request to the engine.
+
+    A program that answered before is not asked again until its files change; the answers are in the folder `state`.
+    """
+    return list(_found(environ, state, _plugin))
 
 
-def find_cli(kind: str, environ: Mapping[str, str], least: str, most: str) -> str | None:
+def find_cli(kind: str, environ: Mapping[str, str], state: Path, least: str, most: str) -> str | None:
     """Return the path of the program for `buildx` (the plugin, run without docker) or `docker`; None without one.
 
-    `least` and `most` are the oldest and the newest API version that the engine accepts.
+    `least` and `most` are the oldest and the newest API version that the engine accepts; `state` as for `installed`.
     """
     # `docker build` before 23.0 needs no buildx, so skip `docker info`: to list the plugins docker runs each of them.
-    return choose(kind, _found(environ, _no_plugin if kind == "docker" else _plugin), least, most)
+    return choose(kind, _found(environ, state, _not_asked if kind == "docker" else _plugin), least, most)
 
 
 def choose(kind: str, clis: Iterable[Cli], least: str = "", most: str = "") -> str | None:
@@ -72,9 +78,10 @@ def choose(kind: str, clis: Iterable[Cli], least: str = "", most: str = "") -> s
     return next((cli.path for cli in clis if _BUILDKIT_SINCE <= _number(cli.version) < _BUILDX_SINCE), None)
 
 
-def _found(environ: Mapping[str, str], plugin: _AskPlugin) -> Iterator[Cli]:
+def _found(environ: Mapping[str, str], state: Path, plugin: _AskPlugin) -> Iterator[Cli]:
     # Lazy: on a small board each program takes a while to print its version.
-    clis = (_describe(path, environ, plugin) for path in _paths(environ))
+    known = KnownClis(state, environ)
+    clis = (_describe(path, environ, plugin, known) for path in _paths(environ))
     return (cli for cli in clis if cli is not None)
 
 
@@ -95,21 +102,33 @@ def _paths(environ: Mapping[str, str]) -> Iterator[str]:
             yield str(path)
 
 
-def _describe(path: str, environ: Mapping[str, str], plugin: _AskPlugin) -> Cli | None:
+def _describe(path: str, environ: Mapping[str, str], plugin: _AskPlugin, known: KnownClis) -> Cli | None:
+    answer = known.answer(path)
+    if answer is not None:
+        return Cli(path, *answer)
     # podman's `docker` command prints another text for --version.
     version = _VERSION.search(_ask(path, environ, "--version"))
-    return Cli(path, version[0].split()[-1], *plugin(path, environ)) if version is not None else None
+    if version is None:
+        return None
+    found = plugin(path, environ)
+    cli = Cli(path, version[0].split()[-1], *(found or ("", "")))
+    if found is not None:
+        known.keep(path, Answer(cli.version, cli.plugin, cli.buildx))
+    return cli
 
 
-def _plugin(path: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return path and version of its buildx; both empty without one."""
-    plugin, _, buildx = _ask(path, environ, "info", "--format", _PLUGIN).strip().partition("\t")
+def _plugin(path: str, environ: Mapping[str, str]) -> Optional[tuple[str, str]]:  # noqa: UP045 - Python 3.9
+    """Return path and version of its buildx; both empty without one, None where it printed nothing at all."""
+    answer = _ask(path, environ, "info", "--format", _PLUGIN)
+    if not answer:
+        return None
+    plugin, _, buildx = answer.strip().partition("\t")
     # docker also lists a plugin it cannot run, such as a broken link, but without a version.
     return plugin if buildx.strip() else "", buildx.strip()
 
 
-def _no_plugin(_path: str, _environ: Mapping[str, str]) -> tuple[str, str]:
-    return "", ""
+def _not_asked(_path: str, _environ: Mapping[str, str]) -> None:
+    return None
 
 
 def _ask(path: str, environ: Mapping[str, str], *arguments: str) -> str:

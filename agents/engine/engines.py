@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from agents.base.errors import AgentError
+from agents.base.state import open_state
 from agents.engine import failure_cause, images
 from agents.engine.build_api import ApiBuild
 from agents.engine.build_cli import CliBuild, environment
@@ -137,7 +138,8 @@ def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket)
     if spec.engine == "api":
         return ApiBuild(spec, folder, log, engine.path)
     version = engine.version()
-    program = find_cli(spec.engine, os.environ, version.get("MinAPIVersion", ""), version.get("ApiVersion", ""))
+    least, most = str(version.get("MinAPIVersion", "")), str(version.get("ApiVersion", ""))
+    program = find_cli(spec.engine, os.environ, open_state(os.environ), least, most)
     if program is None:
         needed = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
         raise AgentError("engine", f"{needed} is no longer on this host")

@@ -29,10 +29,10 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
     """Return the observation, within 20 s. An engine that does not answer in `engine_patience` seconds is `down`."""
     began = time.time()
     engine = _beside(lambda: probe_engine.engine(environ))
-    installed = _beside(lambda: docker_clis.installed(environ))
+    folder = state.open_state(environ)
+    installed = _beside(lambda: docker_clis.installed(environ, folder))
     machine = probe_machine.machine()
     runs = emulation.runs(environ)
-    folder = state.open_state(environ)
     engine_report = engine(engine_patience) or _hung(environ)
     return {
         "time": began,

@@ -1,16 +1,12 @@
-"""The control and bulk channels over stdin and stdout, from the first byte to the exit status."""
+"""The bulk channels over stdin and stdout, from the first byte to the exit status."""
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING
 
-from agents.base import process, state
 from agents.base.failures import explain
 from agents.context.cache import Objects
 from agents.context.cache_gc import budget, trim
@@ -18,45 +14,18 @@ from agents.context.receive import receive
 from agents.context.transfer import Received
 from agents.job import spec
 from agents.job.store import Jobs
-from agents.server.control import Operations, Save
-from agents.server.purge import find_places, purge_all
+from agents.server.pipes import Pipes, take_pipes
 from agents.wire import chunks, frames
+
+if TYPE_CHECKING:
+    from agents.server.control import Operations, Save
 
 _MAX_MARK_BYTES = 1024
 
 
-class Pipes(NamedTuple):
-    """Private copies of stdin and stdout. All other output goes to stderr; other readers of stdin get /dev/null."""
-
-    reader: BinaryIO
-    writer: BinaryIO
-    replies: frames.Replies
-
-
-def control(folder: Path, version: str, run: Callable[[Pipes], None]) -> None:
-    """Send the greeting, then call `run`, which returns when the channel ends. Does not return."""
-    pipes = _take_pipes()
-    pipes.replies.greet(
-        {
-            "protocol": frames.PROTOCOL,
-            "agent": version,
-            "python": platform.python_version(),
-            "pid": os.getpid(),
-            "parent": os.getppid(),
-            "parent_start": process.start_time(os.getppid()) or 0,
-            "machine_id": state.machine_id(),
-            "boot_id": state.boot_id(),
-            "state": str(folder),
-        }
-    )
-    run(pipes)
-    # Skip the interpreter's shutdown: threads still under way end at once, and the kernel closes their descriptors.
-    os._exit(0)
-
-
 def bulk(folder: Path, job: str) -> int:
     """Receive the job's context and answer `ok` or `error`. Return the exit status: 0 where the context is complete."""
-    pipes = _take_pipes()
+    pipes = take_pipes()
     try:
         received = _receive(Jobs(folder).folder(job), folder, pipes)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
@@ -72,7 +41,7 @@ def image_out(folder: Path, job: str, save: Save) -> int:
     An error is a line in place of the first line or of a piece. Returns the exit status: 0 where the archive is
     complete.
     """
-    pipes = _take_pipes()
+    pipes = take_pipes()
     try:
         save(
             spec.read(Jobs(folder).folder(job)),
@@ -93,7 +62,7 @@ def bases_in(folder: Path, job: str, operations: Operations) -> int:
 
     Returns the exit status: 0 where the engine holds every base.
     """
-    pipes = _take_pipes()
+    pipes = take_pipes()
     try:
         jobs = Jobs(folder)
         job_spec = spec.read(jobs.folder(job))
@@ -113,7 +82,9 @@ def purge(environment: Mapping[str, str]) -> int:
 
     stdin has the mark that ends the user's line in `authorized_keys`. Returns the exit status.
     """
-    pipes = _take_pipes()
+    from agents.server.purge import find_places, purge_all
+
+    pipes = take_pipes()
     try:
         places = find_places(environment)
         done = purge_all(places, pipes.reader.read(_MAX_MARK_BYTES).decode("ascii", "replace").strip())
@@ -133,12 +104,3 @@ def _receive(job: Path, folder: Path, pipes: Pipes) -> Received:
         with suppress(OSError):
             trim(objects.root, objects.added, budget(objects.root))
         objects.close()
-
-
-def _take_pipes() -> Pipes:
-    reader, writer = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return Pipes(reader, writer, frames.Replies(writer))

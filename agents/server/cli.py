@@ -5,48 +5,66 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.engine import engines
-from agents.server import channels, supervisor
-from agents.server.control import Operations, Server
-from agents.wire import frames
+
+if TYPE_CHECKING:
+    from agents.server.control import Operations
+    from agents.server.supervisor import Prepare
 
 _USAGE = "usage: archloom-agent serve | context JOB | image JOB | load JOB | purge | --version"
 
 
-def run(arguments: Sequence[str], operations: Operations, prepare: supervisor.Prepare = engines.prepare) -> int:
-    """Run one command and return the exit status.
+def run(arguments: Sequence[str], operations: Callable[[], Operations], prepare: Prepare | None = None) -> int:
+    """Run one command and return the exit status. Each command imports what it needs: a board starts several of them.
 
-    `job`, with the arguments that `start` builds, is the detached process, and not meant for users.
+    `operations` is called by the commands that need them. `job`, with the arguments that `start` builds, is the
+    detached process, and not meant for users.
     """
     words = list(arguments)
     try:
         if words == ["serve"]:
-            folder = state.open_state(os.environ)
-            channels.control(
-                folder, version(), lambda pipes: Server(folder, operations, pipes.replies).run(pipes.reader)
-            )
-        if len(words) == 2 and words[0] == "context":
-            return channels.bulk(state.open_state(os.environ), words[1])
-        if len(words) == 2 and words[0] == "image":
-            return channels.image_out(state.open_state(os.environ), words[1], operations.save)
-        if len(words) == 2 and words[0] == "load":
-            return channels.bases_in(state.open_state(os.environ), words[1], operations)
-        if words == ["purge"]:
-            return channels.purge(os.environ)
+            from agents.server.control_channel import serve
+
+            serve(state.open_state(os.environ), version(), operations())
         if len(words) == 5 and words[0] == "job":
+            from agents.server import supervisor
+
             return supervisor.main(words[1:], prepare)
         if words == ["--version"]:
+            from agents.wire import frames
+
             print(f"archloom-agent {version()}, protocol {frames.PROTOCOL}")  # noqa: T201 - asked for by a person
             return 0
+        status = _bulk(words, operations)
+        if status is not None:
+            return status
     except (AgentError, OSError) as error:
         print(f"archloom-agent: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(_USAGE, file=sys.stderr)  # noqa: T201
     return 2
+
+
+def _bulk(words: Sequence[str], operations: Callable[[], Operations]) -> int | None:
+    """Serve the bulk channel of this command and return the exit status; None where it is not one."""
+    from agents.server import channels
+
+    if words == ["purge"]:
+        return channels.purge(os.environ)
+    if len(words) != 2:
+        return None
+    command, job = words
+    if command == "context":
+        return channels.bulk(state.open_state(os.environ), job)
+    if command == "image":
+        return channels.image_out(state.open_state(os.environ), job, operations().save)
+    if command == "load":
+        return channels.bases_in(state.open_state(os.environ), job, operations())
+    return None
 
 
 def version() -> str:

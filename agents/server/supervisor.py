@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, Protocol
 from agents.base import process
 from agents.base.failures import explain
 from agents.base.slots import Slot
-from agents.engine import engines
 from agents.job import results, spec
 
 _HEARTBEAT_S = 2.0
@@ -45,8 +44,11 @@ def arguments(folder: Path, slot: Slot, ready: int) -> list[str]:
     return [str(folder), str(slot.number), str(slot.fd), str(ready)]
 
 
-def main(words: Sequence[str], prepare: Prepare = engines.prepare) -> int:
-    """Run the job's process with these `arguments`. Returns in the short-lived parent only."""
+def main(words: Sequence[str], prepare: Prepare | None = None) -> int:
+    """Run the job's process with these `arguments`. Returns in the short-lived parent only.
+
+    `prepare` is that of `agents.engine.engines`, unless it is given.
+    """
     folder, slot, held, ready = Path(words[0]), *(int(number) for number in words[1:4])
     if os.fork():
         return 0
@@ -136,8 +138,13 @@ def _beat(folder: Path) -> None:
         os.utime(folder / results.HEARTBEAT)
 
 
-def _run(folder: Path, prepare: Prepare, cancelling: _Cancelling) -> dict[str, Any]:
+def _run(folder: Path, prepare: Prepare | None, cancelling: _Cancelling) -> dict[str, Any]:
     began = time.monotonic()
+    if prepare is None:
+        # Imported once the job is announced: the host answers `start` meanwhile.
+        from agents.engine import engines
+
+        prepare = engines.prepare
     with (folder / results.LOG).open("ab", buffering=0) as log:
         try:
             result = cancelling.run_build(prepare(spec.read(folder), folder, log))

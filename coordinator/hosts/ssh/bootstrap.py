@@ -22,9 +22,9 @@ _log = logging.getLogger("archloom.ssh")
 # file, so a filesystem mounted noexec will do.
 _PLACES = (
     '"${XDG_CACHE_HOME:-${HOME:-/}/.cache}/archloom"',
-    "/var/tmp/archloom-$(id -u)",  # noqa: S108 - created with 0700, and used only where this user owns it
-    "/tmp/archloom-$(id -u)",  # noqa: S108
-    "/dev/shm/archloom-$(id -u)",  # noqa: S108
+    "/var/tmp/archloom-$u",  # noqa: S108 - created with 0700, and used only where this user owns it
+    "/tmp/archloom-$u",  # noqa: S108
+    "/dev/shm/archloom-$u",  # noqa: S108
 )
 # The script is passed to sh in single quotes, which any login shell leaves unchanged: it contains no single quote, no
 # newline, no backslash (fish) and no exclamation mark (csh). PATH is extended because it is often short in
@@ -35,8 +35,7 @@ _SCRIPT = (
     "for c in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do "
     "command -v $c >/dev/null 2>&1 && p=$c && break; done; "
     'if [ -z "$p" ]; then echo; echo "archloom-boot python"; exit 1; fi; '
-    "grep -qw aes /proc/cpuinfo && a=aes; "
-    "set -- {places}; "
+    "u=$(id -u); set -- {places}; "
     # Skip symbolic links: in a folder that another user created, one could point to any file of the login user.
     'for c in "$@"; do if [ -L "$c" ]; then continue; fi; [ -O "$c" ] || continue; '
     '[ -L "$c/$f" ] && continue; '
@@ -47,8 +46,11 @@ _SCRIPT = (
     'echo; echo "archloom-boot send"; head -c $n >"$t"; '
     'if [ -f "$t" ] && [ $(wc -c <"$t") -eq $n ] && mv -f "$t" "$c/$f"; then d=$c; else rm -f "$t"; fi; fi; fi; '
     'if [ -z "$d" ]; then echo; echo "archloom-boot place"; exit 1; fi; '
-    'touch -c "$d/$f" "$d/$f".*; echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
+    '{at_first}echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
 )
+# What a host is asked and told once, by the control channel: each is a program more, which takes a small board 10 ms.
+_AT_FIRST = 'grep -qw aes /proc/cpuinfo && a=aes; touch -c "$d/$f" "$d/$f".*; '
+_CONTROL = ("serve",)
 _MARK = b"archloom-boot "
 _MAX_NOISE_BYTES = 65536
 _WRITE_BYTES = 65536
@@ -75,13 +77,20 @@ def command_line(name: str, size: int, place: int, arguments: tuple[str, ...]) -
     for word in arguments:
         if not _ARGUMENT.match(word):
             raise ValueError(f"{word!r} cannot be an argument of the agent")
-    script = _SCRIPT.format(name=name, size=size, places=" ".join(_PLACES), place=place, arguments=" ".join(arguments))
+    script = _SCRIPT.format(
+        name=name,
+        size=size,
+        places=" ".join(_PLACES),
+        place=place,
+        at_first=_AT_FIRST if arguments == _CONTROL else "",
+        arguments=" ".join(arguments),
+    )
     return f"exec sh -c '{script}'"
 
 
 @dataclass(frozen=True, slots=True)
 class StartedAgent:
-    """A started agent. `has_aes`: whether the host's CPU has AES instructions."""
+    """A started agent. `has_aes`: whether the host's CPU has AES instructions, which only the control channel asks."""
 
     channel: SshChannel
     has_aes: bool

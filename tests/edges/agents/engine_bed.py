@@ -93,7 +93,7 @@ def use_driver(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         plugins.mkdir(parents=True)
         (plugins / "docker-buildx").symlink_to(fetched.stdout.strip())
         monkeypatch.setenv("DOCKER_CONFIG", str(plugins.parent))
-    if driver == "docker" and find_cli("docker", os.environ, "", "") is None:
+    if driver == "docker" and find_cli("docker", os.environ, tmp_path, "", "") is None:
         pytest.skip("every docker command line here is 23 or newer, and drives buildx")
 
 

@@ -173,4 +173,4 @@ def test_a_plugin_that_cannot_be_run_is_none(tmp_path, monkeypatch):
     (tmp_path / "cli-plugins" / "docker-buildx").symlink_to(tmp_path / "nowhere")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
-    assert str(tmp_path) not in "".join(cli.plugin for cli in installed(os.environ))
+    assert str(tmp_path) not in "".join(cli.plugin for cli in installed(os.environ, tmp_path))

@@ -165,4 +165,4 @@ if __name__ == "__main__":
         job_command=(sys.executable, __file__, "job"),
         shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
     )
-    sys.exit(cli.run(sys.argv[1:], parts, ScriptedBuild))
+    sys.exit(cli.run(sys.argv[1:], lambda: parts, ScriptedBuild))

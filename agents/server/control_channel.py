@@ -1,0 +1,33 @@
+"""The control channel over stdin and stdout, from the greeting to the exit status."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from agents.base import process, state
+from agents.server.control import Operations, Server
+from agents.server.pipes import take_pipes
+from agents.wire import frames
+
+
+def serve(folder: Path, version: str, operations: Operations) -> None:
+    """Send the greeting, then answer requests until the channel ends. Does not return."""
+    pipes = take_pipes()
+    pipes.replies.greet(
+        {
+            "protocol": frames.PROTOCOL,
+            "agent": version,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "parent": os.getppid(),
+            "parent_start": process.start_time(os.getppid()) or 0,
+            "machine_id": state.machine_id(),
+            "boot_id": state.boot_id(),
+            "state": str(folder),
+        }
+    )
+    Server(folder, operations, pipes.replies).run(pipes.reader)
+    # Skip the interpreter's shutdown: threads still under way end at once, and the kernel closes their descriptors.
+    os._exit(0)
