@@ -40,5 +40,5 @@ def command(
     env = read_environment()
     target = target_from(flags, env.environ)
     inventory = open_inventory(flags.inventory, env)
-    request = flags.request(target, fail_fast=fail_fast)
+    request = flags.request(target, fail_fast=fail_fast, outputs=options.files)
     return run_and_report(options, env, lambda watch: build(request, inventory, env, watch))

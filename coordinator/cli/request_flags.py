@@ -38,11 +38,11 @@ class Flags:
     emulate: str
     on: tuple[str, ...]
 
-    def request(self, target: Target, *, fail_fast: bool = False) -> BuildRequest:
+    def request(self, target: Target, *, fail_fast: bool = False, outputs: tuple[str, ...] = ()) -> BuildRequest:
         """Return the request to build this target on the hosts that these flags allow."""
         on, pinned = read_on(self.on)
         emulate = Emulate(self.emulate)
-        return BuildRequest(target=target, emulate=emulate, on=on, pinned=pinned, fail_fast=fail_fast)
+        return BuildRequest(target=target, emulate=emulate, on=on, pinned=pinned, fail_fast=fail_fast, outputs=outputs)
 
 
 def request_flags(command: F) -> F:

@@ -37,6 +37,11 @@ class OutputOptions:
     as_json: bool
     detach: bool
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The absolute paths of the result files."""
+        return tuple(str(path.absolute()) for path in (self.metadata_file, self.iidfile) if path)
+
     @classmethod
     def taken_from(cls, words: dict[str, Any]) -> OutputOptions:
         """Return the output options of these words, and remove them from the words."""

@@ -200,18 +200,11 @@ def _lines(mark: str, text: str | None) -> Iterator[str]:
 
 def _files(changes: Sequence[Change]) -> Iterator[str]:
     """Yield the files by the first instruction that uses them: from that instruction on, nothing is cached."""
-    by: dict[str | None, list[str]] = {}
+    by: dict[str, list[str]] = {}
     for change in changes:
-        first = None if change.copy_sources is None else next(iter(change.copy_sources), "")
-        by.setdefault(first, []).append(_file(change))
-    for first in sorted(by, key=lambda first: (first == "", first is None)):
-        files = _several(by[first])
-        if first:
-            yield f"{first} ← {files}"
-        elif first is None:
-            yield f"context ← {files}"
-        else:
-            yield f"no COPY or ADD uses {files}: add it to .dockerignore, so that it does not start a build"
+        # Without an instruction that names it, a file is taken through a link, through ONBUILD, or with everything.
+        by.setdefault(next(iter(change.copy_sources or ()), "context"), []).append(_file(change))
+    yield from (f"{first} ← {_several(files)}" for first, files in by.items())
 
 
 def _several(files: Sequence[str]) -> str:

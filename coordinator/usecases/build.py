@@ -23,7 +23,7 @@ from coordinator.farm.inventory_notice import report_inventory
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
-from coordinator.run.inputs.gather import Earlier, Inputs, gather, read_dockerfile
+from coordinator.run.inputs.gather import Earlier, Inputs, gather
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
 from coordinator.run.parallel import checked
@@ -118,11 +118,10 @@ async def prepare(
 
 
 async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | None) -> Inputs:
-    dockerfile = read_dockerfile(request.target)
     earlier = retry_of.earlier if retry_of else None
     inputs = await checked(
         session.registries.check_push(request.target.repositories),
-        gather(request.target, dockerfile, session.registries, session.env.state, earlier),
+        gather(request, session.registries, session.env, session.emit, earlier),
     )
     if retry_of:
         paths = changed_paths(session.env.state, retry_of.run, inputs)

@@ -13,7 +13,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.farm.candidates import with_platforms
 from coordinator.farm.inventory_notice import report_inventory
-from coordinator.run.inputs.gather import gather, read_dockerfile
+from coordinator.run.inputs.gather import gather
 from coordinator.run.inputs.taken_context import described
 from coordinator.run.plan_jobs import plan_jobs
 from coordinator.run.session import open_session
@@ -32,7 +32,7 @@ async def plan_build(request: BuildRequest, inventory: Inventory, env: Environme
         store = stack.enter_context(open_store_if_usable(env, emit))
         session = await stack.enter_async_context(open_session(inventory, env, store, emit))
         request = await with_platforms(request, inventory, session.probing, emit)
-        inputs = await gather(request.target, read_dockerfile(request.target), session.registries, env.state)
+        inputs = await gather(request, session.registries, env, emit)
         for notice in (*described(inputs.contexts), *inputs.notices):
             emit(Notice(notice))
         return await plan_jobs(request, inputs, request.target.platforms, session, least=ProbePriority.SPARE)

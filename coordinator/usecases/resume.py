@@ -23,7 +23,7 @@ from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, 
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
-from coordinator.run.inputs.gather import Earlier, Inputs, InputsGone, gather, read_dockerfile
+from coordinator.run.inputs.gather import Earlier, Inputs, InputsGone, gather
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths
 from coordinator.run.plan_jobs import choose_hosts
@@ -148,8 +148,7 @@ async def _gather_again(run: Run, request: BuildRequest, session: Session) -> In
     # Older versions of archloom did not store the inputs of a run.
     earlier = Earlier.from_json(run.inputs) if run.inputs else None
     try:
-        dockerfile = read_dockerfile(request.target)
-        inputs = await gather(request.target, dockerfile, session.registries, session.env.state, earlier)
+        inputs = await gather(request, session.registries, session.env, session.emit, earlier)
     except UsageError as error:
         return InputsGone(error.message)
     if all(inputs.build_ids[job.platform] == job.build_id for job in run.jobs):

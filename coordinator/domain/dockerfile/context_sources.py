@@ -10,6 +10,7 @@ is copied; tonistiigi/fsutil `copy/copy.go`, which resolves wildcards.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -36,6 +37,8 @@ _LABS_FLAGS = frozenset({"parents", "exclude"})
 _NOT_OF_THE_CONTEXT = ("cache", "secret", "ssh", "tmpfs")
 # With it, the scanner of `--sbom` reads the whole context.
 _SCAN_CONTEXT = "BUILDKIT_SBOM_SCAN_CONTEXT"
+_BUILD_PLATFORM = re.compile(r"BUILD(PLATFORM|OS|ARCH|VARIANT)")
+_FROM_BUILD_PLATFORM = re.compile(r"--platform=\$(BUILDPLATFORM\b|\{BUILDPLATFORM\})")
 
 
 class Wildcard(StrEnum):
@@ -112,6 +115,15 @@ def context_use(
         where = f"{dockerfile.path}:{unbounded.line}" if unbounded.line else dockerfile.path
         return ContextUse(everything=f"{where}: {unbounded.reason}")
     return ContextUse(sources=tuple(found for found in first if isinstance(found, ContextSource)))
+
+
+def names_build_platform(dockerfile: Dockerfile, configs: Configs) -> bool:
+    """Return whether a source may depend on the platform of the host that builds.
+
+    `FROM --platform=$BUILDPLATFORM` alone does not make it so: it chooses the variant of a base.
+    """
+    texts = (dockerfile.text, *(trigger for config in configs.values() for trigger in config.triggers))
+    return any(_BUILD_PLATFORM.search(_FROM_BUILD_PLATFORM.sub("", text)) for text in texts)
 
 
 def taken(

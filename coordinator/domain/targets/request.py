@@ -16,7 +16,8 @@ from coordinator.domain.targets.target import Emulate, Target
 class BuildRequest:
     """`on` are the hosts that the user named, empty for any; `pinned` are those named for one platform.
 
-    With `fail_fast`, one failed platform stops the others.
+    With `fail_fast`, one failed platform stops the others. `outputs` are the absolute paths of the files that archloom
+    writes for this request: they are never part of the context.
     """
 
     target: Target
@@ -24,6 +25,7 @@ class BuildRequest:
     on: tuple[str, ...] = ()
     pinned: Mapping[Platform, str] = field(default_factory=dict)
     fail_fast: bool = False
+    outputs: tuple[str, ...] = ()
 
     @property
     def selection(self) -> HostSelection:
@@ -46,6 +48,7 @@ class BuildRequest:
             "emulate": self.emulate.value,
             "on": list(self.selection.words),
             "fail_fast": self.fail_fast,
+            "outputs": list(self.outputs),
         }
 
 
@@ -67,6 +70,7 @@ def from_stored(data: Mapping[str, Any]) -> BuildRequest:
             volatile=tuple(data.get("volatile", ())),
         ),
         fail_fast=bool(data.get("fail_fast")),
+        outputs=tuple(data.get("outputs", ())),
         emulate=Emulate(data["emulate"]),
         on=on,
         pinned=pinned,

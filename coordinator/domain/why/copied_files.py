@@ -1,26 +1,21 @@
-"""Which instructions of a Dockerfile use which files of the context, and so run again when a file changes.
-
-Source: moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.go` (`dispatchCopy`), `convert_runmount.go`. Patterns
-follow Go's `filepath.Match`, with `**` as in `COPY --parents`.
-"""
+"""Which instructions of a Dockerfile use which files of the context, and so run again when a file changes."""
 
 from __future__ import annotations
 
-import posixpath
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 
-from coordinator.domain.dockerfile.bases import scoped_chains
-from coordinator.domain.dockerfile.instructions import Instruction, json_words
-from coordinator.domain.dockerfile.scopes import Scope, in_scope
-from coordinator.domain.dockerfile.stages import Dockerfile, Stage
+from coordinator.domain.dockerfile.bases import StageChain, scoped_chains
+from coordinator.domain.dockerfile.context_sources import ContextSource, Unbounded, Wildcard, taken
+from coordinator.domain.dockerfile.dockerignore import compile_include
+from coordinator.domain.dockerfile.instructions import Instruction
+from coordinator.domain.dockerfile.path_match import PatternError, matches, split_pattern
+from coordinator.domain.dockerfile.scopes import in_scope
+from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.image.platforms import Platform
+from coordinator.errors import UsageError
 
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[^/:\s]+:|<<", re.IGNORECASE)
 _MAX_CHARS = 60
-_MATCHES_NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +24,14 @@ class CopySource:
 
     text: str
     line: int
-    sources: tuple[str, ...]
+    sources: tuple[ContextSource | Unbounded, ...]
 
     def takes(self, path: str) -> bool:
-        """Return whether the instruction uses this path of the context. Files left out by `--exclude` count as used."""
-        return any(_pattern(source).match(f"{path}/") for source in self.sources)
+        """Return whether the instruction names this path of the context, or a folder above it.
+
+        Files left out by `--exclude` count as used; what a symbolic link leads to does not.
+        """
+        return any(isinstance(source, Unbounded) or _names(source, path) for source in self.sources)
 
 
 def copy_sources(
@@ -48,70 +46,37 @@ def copy_sources(
     chains = scoped_chains(
         dockerfile, stage=stage, platform=platform, build_platform=build_platform, build_args=build_args
     )
-    return tuple(taker for chain in chains for taker in _copy_sources(chain.stages, chain.scope))
+    return tuple(source for chain in chains for source in _copy_sources(chain))
 
 
-def _copy_sources(chain: Sequence[Stage], scope: Scope) -> Iterator[CopySource]:
-    """Yield the takers in the last stage of the chain."""
-    for instruction, readings in in_scope(chain, scope):
-        match instruction.keyword:
-            case "copy" | "add":
-                sources = tuple(
-                    dict.fromkeys(path for values in readings for path in _sources(instruction, scope, values))
-                )
-                text = f"{instruction.keyword.upper()} {instruction.arguments}"
-            case "run":
-                sources = tuple(_mounted(instruction))
-                text = f"RUN {instruction.arguments}"
-            case _:
-                continue
+def _copy_sources(chain: StageChain) -> Iterator[CopySource]:
+    for instruction, readings in in_scope(chain.stages, chain.scope):
+        sources = tuple(dict.fromkeys(taken(instruction, chain.scope, readings)))
         if sources:
-            yield CopySource(
-                text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…", instruction.line, sources
-            )
+            yield CopySource(_shown(instruction), instruction.line, sources)
 
 
-def _sources(instruction: Instruction, scope: Scope, values: Mapping[str, str]) -> Iterator[str]:
-    if any(flag.name == "from" for flag in instruction.flags):
-        return
-    for word in (json_words(instruction.arguments) or [word.text for word in instruction.words])[:-1]:
-        source = scope.expand(word, values).text
-        if not _REMOTE.match(source):
-            yield source
+def _shown(instruction: Instruction) -> str:
+    text = f"{instruction.keyword.upper()} {instruction.arguments}"
+    return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…"
 
 
-def _mounted(instruction: Instruction) -> Iterator[str]:
-    """Yield the paths of the context that bind mounts without `from` use."""
-    for flag in instruction.flags:
-        if flag.name == "mount":
-            settings = {
-                key.lower(): value for key, _, value in (option.partition("=") for option in flag.value.split(","))
-            }
-            if settings.get("type", "bind") == "bind" and "from" not in settings:
-                yield settings.get("source") or settings.get("src") or "."
-
-
-@cache
-def _pattern(source: str) -> re.Pattern[str]:
-    """Return a pattern for paths with a trailing `/`: it matches the source itself and every path below it."""
-    parts = posixpath.normpath(f"/{source}").strip("/").split("/")
+def _names(source: ContextSource, path: str) -> bool:
     try:
-        return re.compile("".join(_part(part) for part in parts if part))
-    except re.error:  # for example the class [z-a], which BuildKit rejects too
-        return _MATCHES_NOTHING
+        match source.wildcard:
+            case None:
+                return f"{path}/".startswith(f"{source.path}/")
+            case Wildcard.GO:
+                return _is_below_match(source.path, path)
+            case Wildcard.INCLUDE:
+                return compile_include(source.path).ignores(path)
+    except (PatternError, UsageError):  # BuildKit rejects the pattern too
+        return False
 
 
-def _part(part: str) -> str:
-    if part == "**":
-        return r"(?:[^/]+/)*"
-    return "".join(map(_translated, re.findall(r"\[\^?[^\]]+\]|\\.|.", part, re.DOTALL))) + "/"
-
-
-def _translated(piece: str) -> str:
-    if piece == "*":
-        return "[^/]*"
-    if piece == "?":
-        return "[^/]"
-    if len(piece) > 1 and piece[0] == "[":
-        return piece.replace("\\", "\\\\")
-    return re.escape(piece[-1])
+def _is_below_match(pattern: str, path: str) -> bool:
+    folder, wild = split_pattern(pattern)
+    names = path.removeprefix(f"{folder}/").split("/")
+    parts = wild.split("/")
+    is_in_folder = not folder or path.startswith(f"{folder}/")
+    return is_in_folder and len(names) >= len(parts) and all(map(matches, parts, names))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -10,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.dockerfile.bases import BaseUse, network_inputs, plan_bases
-from coordinator.domain.dockerfile.context_sources import ContextUse
+from coordinator.domain.dockerfile.bases import BaseUse, Configs, network_inputs, plan_bases
+from coordinator.domain.dockerfile.context_sources import ContextUse, context_use, names_build_platform
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, without_proxies
+from coordinator.domain.run.events import Emit
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, base_digest, foreign_bases, resolve_bases
@@ -23,7 +26,10 @@ from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
 _NO_CACHE = "--no-cache was given"
 _MAX_NAMED_PATHS = 3
-_EVERYTHING = ContextUse(everything="the whole context is taken")
+# Hosts that differ in everything that a Dockerfile can read of the platform that builds.
+_HOST_PLATFORMS = tuple(
+    map(platform_of, ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/riscv64"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,8 @@ class Inputs:
         if edited:
             changes.append(f"{self.dockerfile.path} has changed")
         if now.contexts != earlier.contexts and (others or not paths):
-            changes.append(f"{_listed(others)} of the context changed")
+            root = next(iter(self.contexts.values())).manifest.root
+            changes.append(f"{_listed(others)} of the context {root} changed")
         changes += [f"base {text} is no longer in its registry" for text in earlier.bases if text not in now.bases]
         return " and ".join(changes)
 
@@ -118,31 +125,33 @@ def read_dockerfile(target: Target) -> Dockerfile:
 
 
 async def gather(
-    target: Target, dockerfile: Dockerfile, registries: Registries, state: Path, earlier: Earlier | None = None
+    request: BuildRequest, registries: Registries, env: Environment, emit: Emit, earlier: Earlier | None = None
 ) -> Inputs:
     """Read and resolve the inputs of the builds. Raises UsageError for what the user has to correct.
 
-    `state` is the state folder, which keeps the manifests and configs of bases. `earlier` are the inputs gathered
-    before for this request: the bases then keep those digests, whatever their tags point to now, and a registry that
-    does not answer is an error.
+    `earlier` are the inputs gathered before for this request: the bases then keep those digests, whatever their tags
+    point to now, and a registry that does not answer is an error.
 
     A base that cannot be resolved is not an error: the engine may have it. It makes the build ids unstable, because
     the next build may resolve it to another image.
     """
-    contexts, resolved = await asyncio.gather(
-        take_contexts(target, dict.fromkeys(target.platforms, _EVERYTHING)),
-        resolve_bases(
-            lambda _: {platform: _uses(target, dockerfile, platform) for platform in target.platforms},
-            [dockerfile.syntax] if dockerfile.syntax else [],
-            registries,
-            state=state,
-            earlier=earlier.bases if earlier else None,
-        ),
+    target = request.target
+    dockerfile = read_dockerfile(target)
+    reading = _Reading(target, dockerfile)
+    resolved = await resolve_bases(
+        lambda configs: {platform: reading.bases(platform, configs) for platform in target.platforms},
+        [dockerfile.syntax] if dockerfile.syntax else [],
+        registries,
+        state=env.state,
+        earlier=earlier.bases if earlier else None,
     )
-    uses, bases = resolved.uses, resolved.bases
+    uses, bases, configs = resolved.uses, resolved.bases, resolved.configs
+    contexts = await take_contexts(
+        request, {platform: reading.context(platform, configs) for platform in target.platforms}, env, emit
+    )
     unstable = (
         *(f"{text} could not be resolved: {reason}" for text, reason in resolved.failures.items()),
-        *dict.fromkeys(reason for platform in target.platforms for reason in _network(target, dockerfile, platform)),
+        *dict.fromkeys(reason for platform in target.platforms for reason in reading.network(platform, configs)),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
     nonce = (earlier.nonce if earlier else secrets.token_hex(16)) if unstable else ""
@@ -161,24 +170,49 @@ async def gather(
     )
 
 
-def _uses(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[BaseUse, ...]:
-    return plan_bases(
-        dockerfile,
-        stage=target.stage,
-        platform=platform,
-        build_platform=BUILD_PLATFORM,
-        build_args=target.build_args,
-    )
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The Dockerfile as the target's builds read it, for each platform and with the configs of bases known so far."""
+
+    target: Target
+    dockerfile: Dockerfile
+
+    def bases(self, platform: Platform, configs: Configs) -> tuple[BaseUse, ...]:
+        return plan_bases(
+            self.dockerfile,
+            stage=self.target.stage,
+            platform=platform,
+            build_platform=BUILD_PLATFORM,
+            build_args=self.target.build_args,
+            configs=configs,
+        )
+
+    def network(self, platform: Platform, configs: Configs) -> tuple[str, ...]:
+        return network_inputs(
+            self.dockerfile,
+            stage=self.target.stage,
+            platform=platform,
+            build_platform=BUILD_PLATFORM,
+            build_args=self.target.build_args,
+            configs=configs,
+        )
+
+    def context(self, platform: Platform, configs: Configs) -> ContextUse:
+        on_hosts = names_build_platform(self.dockerfile, configs)
+        return context_use(
+            self.dockerfile,
+            stage=self.target.stage,
+            platform=platform,
+            build_platforms=_HOST_PLATFORMS if on_hosts else (BUILD_PLATFORM,),
+            build_args=self.target.build_args,
+            configs=_on_hosts(configs) if on_hosts else configs,
+        )
 
 
-def _network(target: Target, dockerfile: Dockerfile, platform: Platform) -> tuple[str, ...]:
-    return network_inputs(
-        dockerfile,
-        stage=target.stage,
-        platform=platform,
-        build_platform=BUILD_PLATFORM,
-        build_args=target.build_args,
-    )
+def _on_hosts(configs: Configs) -> Configs:
+    """Return the configs for each platform that BUILD_PLATFORM stands for."""
+    common = {text: config for (text, platform), config in configs.items() if platform == BUILD_PLATFORM}
+    return {**configs, **{(text, platform): common[text] for text in common for platform in _HOST_PLATFORMS}}
 
 
 def _build_id(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordinator.context.file_digests import FileDigests
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import EntryKind, context_digest
+from coordinator.domain.run.events import Emit, Notice
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
+
+_DIGESTS = "file-digests"
+# The state folder of the agent for jobs on this machine (agents/base/state.py), beside that of the coordinator.
+_AGENT_FOLDER = "archloom-agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +38,34 @@ class TakenContext:
     offer: ContextOffer = field(repr=False)
 
 
-async def take_contexts(target: Target, uses: Mapping[Platform, ContextUse]) -> dict[Platform, TakenContext]:
-    """Read what the builds take of the target's context, once for all platforms with the same use.
+async def take_contexts(
+    request: BuildRequest, uses: Mapping[Platform, ContextUse], env: Environment, emit: Emit
+) -> dict[Platform, TakenContext]:
+    """Read what the builds take of the target's context, each file once for all platforms.
 
     Raises UsageError for what the user has to correct.
     """
+    target = request.target
     ignore = _ignore(target)
-    taken = {use: await _take(Path(target.context), ignore, use) for use in dict.fromkeys(uses.values())}
+    own = [env.state, env.state.with_name(_AGENT_FOLDER), *map(Path, request.outputs)]
+    with closing(FileDigests(env.state / _DIGESTS)) as digests:
+
+        async def take(use: ContextUse) -> TakenContext:
+            manifest = await scan(
+                Path(target.context),
+                ignore,
+                use,
+                own=own,
+                digests=digests,
+                dockerfile=target.dockerfile,
+                home=env.home,
+                report=lambda line: emit(Notice(line)),
+            )
+            return TakenContext(
+                use=use, manifest=manifest, digest=context_digest(manifest.entries), offer=await offer(manifest)
+            )
+
+        taken = {use: await take(use) for use in dict.fromkeys(uses.values())}
     return {platform: taken[use] for platform, use in uses.items()}
 
 
@@ -54,13 +84,6 @@ def _amount(context: TakenContext) -> str:
     if context.use.everything:
         return f"takes all of the context, {amount}: {context.use.everything}"
     return f"takes {amount} of the context"
-
-
-async def _take(root: Path, ignore: Matcher, use: ContextUse) -> TakenContext:
-    manifest = await scan(root, ignore)
-    return TakenContext(
-        use=use, manifest=manifest, digest=context_digest(manifest.entries), offer=await offer(manifest)
-    )
 
 
 def _ignore(target: Target) -> Matcher:

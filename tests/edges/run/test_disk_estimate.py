@@ -12,11 +12,13 @@ from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
+from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.disk_estimate import spaces
-from coordinator.run.inputs.gather import gather, read_dockerfile
+from coordinator.run.inputs.gather import gather
 from tests.acceptance.archloom import context
+from tests.edges.run.environments import environment
 from tests.services.images import base_image
 from tests.services.judges import skopeo_raw
 
@@ -40,7 +42,7 @@ async def test_context_and_bases_are_counted(registry, tmp_path: Path):
         platforms=(AMD64, ARM64),
     )
     async with Registries({}, DockerCredentials({}, tmp_path)) as registries:
-        inputs = await gather(target, read_dockerfile(target), registries, tmp_path / "state")
+        inputs = await gather(BuildRequest(target=target), registries, environment(tmp_path / "home"), print)
         found = await spaces(inputs, (AMD64, ARM64), registries)
 
     size = (await scan(folder, compile_ignore("", ""))).size

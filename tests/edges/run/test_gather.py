@@ -14,7 +14,8 @@ from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.domain.targets.target import Target
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.gather import gather, read_dockerfile
+from coordinator.run.inputs.gather import gather
+from tests.edges.run.environments import environment
 
 ARM64 = parse("linux/arm64")
 CREATED = "org.opencontainers.image.created"
@@ -22,7 +23,7 @@ CREATED = "org.opencontainers.image.created"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG BUILD_DATE\nARG http_proxy\nCOPY Dockerfile /\n")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nARG BUILD_DATE\nARG http_proxy\nCOPY Dockerfile main* /\n")
     return tmp_path
 
 
@@ -39,7 +40,8 @@ def target(folder: Path, **more) -> Target:
 
 async def id_of(asked: Target) -> str:
     async with Registries({}, DockerCredentials({}, Path(asked.context))) as registries:
-        inputs = await gather(asked, read_dockerfile(asked), registries, Path(asked.context).parent / "state")
+        request = BuildRequest(target=asked)
+        inputs = await gather(request, registries, environment(Path(asked.context).with_name("home")), print)
     assert inputs.unstable == ()
     return inputs.build_ids[ARM64]
 

@@ -67,7 +67,7 @@ def test_files_stand_at_the_instruction_that_takes_them():
     assert told(BEFORE, now) == [
         "COPY src /src ← src/main.py, src/new.py (new), src/old.py (gone)",
         "COPY run.sh / ← run.sh (mode 644 → 755)",
-        "no COPY or ADD uses README.md: add it to .dockerignore, so that it does not start a build",
+        "context ← README.md",
     ]
 
 

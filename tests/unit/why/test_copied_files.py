@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,14 +87,16 @@ def test_an_argument_decides():
     """What was given on the command line stands before the default."""
     text = "FROM a\nARG SRC=src\nCOPY ${SRC} /\n"
 
-    assert [taker.sources for taker in takers_of(text)] == [("src",)]
-    assert [taker.sources for taker in takers_of(text, SRC="other")] == [("other",)]
+    assert [taker.takes("src/a") for taker in takers_of(text)] == [True]
+    assert [taker.takes("src/a") for taker in takers_of(text, SRC="other")] == [False]
 
 
-@pytest.mark.parametrize("source", [".", "./", "/", "", "..", "../..", "*", "**"])
+@pytest.mark.parametrize("source", [".", "./", "/", '""', "..", "../..", "*", "**"])
 def test_everything(source):
     """A context has nothing above it."""
-    assert CopySource("", 1, (source,)).takes("a/b")
+    (taker,) = takers_of(f"FROM a\nCOPY {source} /\n")
+
+    assert taker.takes("a/b")
 
 
 @pytest.mark.parametrize(
@@ -101,24 +105,22 @@ def test_everything(source):
         ("a?c", "abc", True),
         ("a?c", "a/c", False),
         ("a[0-9]", "a5/x", True),
-        ("a[^0-9]", "a5", False),
-        (r"a\*", "a*", True),
-        (r"a\*", "ab", False),
         ("a.c", "abc", False),
         ("[z-a]", "z", False),
-        ("a[", "a[", True),
         ("../a", "a", True),
     ],
 )
 def test_patterns(source, path, takes):
     """As Go's filepath.Match reads them."""
-    assert CopySource("", 1, (source,)).takes(path) is takes
+    (taker,) = takers_of(f"FROM a\nCOPY {json.dumps([source, '/'])}\n")
+
+    assert taker.takes(path) is takes
 
 
 @given(st.text(), st.text())
 def test_no_pattern_is_too_odd(source, path):
     """Whatever stands in a file."""
-    assert CopySource("", 1, (source,)).takes(path) in (True, False)
+    assert all(taker.takes(path) in (True, False) for taker in takers_of(f"FROM a\nCOPY {json.dumps([source, '/'])}\n"))
 
 
 def test_a_long_instruction_is_cut():

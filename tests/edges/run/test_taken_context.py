@@ -1,0 +1,151 @@
+"""What a build takes of its context is all that its build id and its transfer have of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.config.credentials import DockerCredentials
+from coordinator.domain.image.platforms import parse
+from coordinator.domain.image.references import parse as parse_reference
+from coordinator.domain.targets.request import BuildRequest, from_stored
+from coordinator.domain.targets.target import Target
+from coordinator.errors import UsageError
+from coordinator.publish.registry_pool import Registries
+from coordinator.run.inputs.gather import Inputs, gather
+from coordinator.run.inputs.taken_context import described
+from tests.edges.run.environments import environment
+
+AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
+
+
+class Farm:
+    """A folder to build, and the home of the user who builds it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.context = home / "app"
+        (self.context / "src").mkdir(parents=True)
+        (self.context / "src" / "main.py").write_text("1")
+        (self.context / "README.md").write_text("1")
+        self.dockerfile("FROM scratch\nCOPY src /src\n")
+
+    def dockerfile(self, text: str) -> None:
+        (self.context / "Dockerfile").write_text(text)
+
+    def request(self, **more: object) -> BuildRequest:
+        target = Target(
+            name="default",
+            context=str(self.context),
+            dockerfile=str(self.context / "Dockerfile"),
+            tags=(parse_reference("nas.lan:5000/app:1"),),
+            platforms=(AMD64, ARM64),
+        )
+        return BuildRequest(target=target, **more)
+
+    async def inputs(self, request: BuildRequest | None = None) -> Inputs:
+        async with Registries({}, DockerCredentials({}, self.home)) as registries:
+            return await gather(request or self.request(), registries, environment(self.home), print)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path)
+
+
+def paths(inputs: Inputs, platform=AMD64) -> list[str]:
+    return [entry.path for entry in inputs.contexts[platform].manifest.entries]
+
+
+async def test_only_what_is_copied_counts(farm):
+    """A README, a commit or a mode of the folder itself is no reason to build; a copied file is."""
+    before = await farm.inputs()
+    assert paths(before) == ["src", "src/main.py"]
+
+    (farm.context / "README.md").write_text("2")
+    (farm.context / ".git").mkdir()
+    (farm.context / ".git" / "HEAD").write_text("2")
+    (farm.context / "src").chmod(0o700)
+    assert (await farm.inputs()).build_ids == before.build_ids
+
+    (farm.context / "src" / "main.py").write_text("2")
+    after = await farm.inputs()
+    assert set(after.build_ids.values()).isdisjoint(before.build_ids.values())
+
+
+async def test_each_platform_has_what_it_takes(farm):
+    """A file for one platform is no reason to build another one, and is not sent there."""
+    farm.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH.conf /\n")
+    for name in ("amd64", "arm64"):
+        (farm.context / f"{name}.conf").write_text("1")
+    before = await farm.inputs()
+    assert [paths(before, AMD64), paths(before, ARM64)] == [["amd64.conf"], ["arm64.conf"]]
+
+    (farm.context / "arm64.conf").write_text("2")
+    after = await farm.inputs()
+
+    assert after.build_ids[AMD64] == before.build_ids[AMD64]
+    assert after.build_ids[ARM64] != before.build_ids[ARM64]
+
+
+async def test_platforms_that_take_the_same_share_it(farm):
+    """It is read and kept once."""
+    inputs = await farm.inputs()
+
+    assert inputs.contexts[AMD64] is inputs.contexts[ARM64]
+
+
+async def test_our_own_files_are_never_of_the_context(farm):
+    """The home is the context: not its state folder, the agent's, nor the file that the result is written to."""
+    farm.context = farm.home
+    farm.dockerfile("FROM scratch\nCOPY . /\n")
+    request = farm.request(outputs=(str(farm.home / "m.json"),))
+    before = await farm.inputs(request)
+
+    for path in ("state/archloom.db", "archloom-agent/jobs/x", "m.json"):
+        (farm.home / path).parent.mkdir(parents=True, exist_ok=True)
+        (farm.home / path).write_text("ours")
+    after = await farm.inputs(request)
+
+    assert after.build_ids == before.build_ids
+    assert "Dockerfile" in paths(after)
+    assert not {"state", "archloom-agent", "m.json"} & set(paths(after))
+    assert from_stored(request.to_json()) == request
+
+
+async def test_a_missing_source_is_told_with_its_line(farm):
+    """As BuildKit words it, before a host or a registry is asked."""
+    farm.dockerfile("FROM scratch\nCOPY src /\nCOPY srv /srv\n")
+
+    with pytest.raises(UsageError) as raised:
+        await farm.inputs()
+
+    assert '"/srv": not found' in raised.value.message
+    assert "Dockerfile:3" in raised.value.message
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "says"),
+    [
+        ("FROM scratch\nCOPY src /src\n", "linux/amd64, linux/arm64 takes 1 file, 0.0 MB of the context"),
+        ("FROM scratch\nCOPY . /\n", "linux/amd64, linux/arm64 takes all of the context, 3 files, 0.0 MB: {file}:2: "),
+        ("FROM scratch\nARG BUILDARCH\nCOPY $BUILDARCH* /\n", "takes all of the context, 3 files, 0.0 MB: {file}:3: "),
+        ("FROM localhost:1/x\nCOPY src /\n", "takes all of the context, 3 files, 0.0 MB: {file}:1: the configuration"),
+    ],
+)
+async def test_the_plan_says_what_is_taken(farm, dockerfile, says):
+    """And where it is everything, the line and the reason."""
+    farm.dockerfile(dockerfile)
+
+    (line,) = described((await farm.inputs()).contexts)
+
+    assert says.format(file=farm.context / "Dockerfile") in line
+
+
+async def test_a_base_for_the_build_platform_alone_takes_no_more(farm):
+    """Its variant is the host's; what is copied does not depend on it."""
+    farm.dockerfile("FROM --platform=$BUILDPLATFORM scratch AS b\nCOPY src /\nFROM scratch\nCOPY --from=b / /\n")
+
+    assert paths(await farm.inputs()) == ["src", "src/main.py"]
