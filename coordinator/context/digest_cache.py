@@ -38,6 +38,7 @@ class DigestCache:
     def __init__(self, path: Path | None, max_rows: int = _MAX_ROWS) -> None:
         self._path = path
         self._max_rows = max_rows
+        self._now = int(time.time())
         self._connection: sqlite3.Connection | None = None
         self._folders: dict[bytes, _Rows] = {}
         self._new: list[tuple[bytes, bytes, str, bytes, int]] = []
@@ -53,15 +54,14 @@ class DigestCache:
             found = rows.get(name)
             if found is None or found[0] != stamp:
                 return None
-            now = int(time.time())
-            if now - found[2] > _USED_EVERY_S:
-                self._used.append((now, folder, name))
+            if self._now - found[2] > _USED_EVERY_S:
+                self._used.append((self._now, folder, name))
             return found[1].hex()
 
     def put(self, folder: bytes, name: bytes, stamp: str, digest: str) -> None:
         """Store a digest; it is written by `save`."""
         with self._lock:
-            self._new.append((folder, name, stamp, bytes.fromhex(digest), int(time.time())))
+            self._new.append((folder, name, stamp, bytes.fromhex(digest), self._now))
 
     def save(self) -> None:
         """Write what is new. Where that fails, the next run hashes those files again."""

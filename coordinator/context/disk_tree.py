@@ -21,6 +21,7 @@ class DiskTree:
         self.root = root
         # Rules for own files compare real paths; a context is often given as '.' or through a link.
         self._real = os.path.realpath(os.fsencode(root))
+        self._below = self._real.rstrip(b"/") + b"/"
         self._own = frozenset(filter(None, (self._relative(path) for path in own)))
         self._statuses: dict[str, os.stat_result | None] = {}
 
@@ -38,11 +39,11 @@ class DiskTree:
 
     def on_disk(self, path: str) -> bytes:
         """Return the absolute path of an entry as bytes, independent of the locale."""
-        return os.path.join(self._real, encoded(path)) if path else self._real  # noqa: PTH118 - bytes
+        return self._below + encoded(path) if path else self._real
 
     def is_own(self, path: str) -> bool:
         """Return whether archloom itself writes this entry, or it is below one that archloom writes."""
-        return bool(self._own) and any(path == own or path.startswith(f"{own}/") for own in self._own)
+        return any(path == own or path.startswith(f"{own}/") for own in self._own)
 
     def status(self, path: str) -> os.stat_result | None:
         """Return the status of an entry as it was at the first call, None where it does not exist.
@@ -58,11 +59,12 @@ class DiskTree:
 
         Raises UsageError where the folder cannot be listed, and nothing where it is gone.
         """
+        prefix = f"{folder}/" if folder else ""
         try:
             with os.scandir(self.on_disk(folder)) as listing:
                 for item in listing:
-                    path = joined(folder, decoded(item.name))
-                    if not self.is_own(path):
+                    path = prefix + decoded(item.name)
+                    if not (self._own and self.is_own(path)):
                         try:
                             yield path, item.stat(follow_symlinks=False)
                         except FileNotFoundError:
@@ -91,8 +93,7 @@ class DiskTree:
 
     def _relative(self, path: Path) -> str:
         real = os.path.realpath(os.fsencode(path))
-        below = self._real.rstrip(b"/") + b"/"
-        return decoded(real[len(below) :]) if real.startswith(below) else ""
+        return decoded(real.removeprefix(self._below)) if real.startswith(self._below) else ""
 
 
 def encoded(path: str) -> bytes:

@@ -75,7 +75,8 @@ class FileDigests:
         self._cache.close()
 
     def _cached(self, path: bytes, status: os.stat_result) -> FileReading | None:
-        digest = self._cache.get(*os.path.split(path), _stamp(status))
+        folder, _, name = path.rpartition(b"/")
+        digest = self._cache.get(folder, name, _stamp(status))
         return None if digest is None else FileReading(status, digest)
 
     def _hashed(self, path: bytes, shown: str, proceed: Callable[[int], None]) -> FileReading | None:
@@ -97,7 +98,8 @@ class FileDigests:
                 continue
             newest = max(after.st_mtime_ns, after.st_ctime_ns)
             if _stamp(after) == _stamp(reading.status) and newest < begun - _RACY_NS:
-                self._cache.put(*os.path.split(path), _stamp(after), reading.digest)
+                folder, _, name = path.rpartition(b"/")
+                self._cache.put(folder, name, _stamp(after), reading.digest)
             return reading
         raise changed(shown)
 

@@ -23,6 +23,7 @@ from coordinator.errors import UsageError
 
 EVERYTHING = ContextUse(everything="the whole context is taken")
 _NEUTRAL_MODE = 0o755
+_ENTRIES_PER_CHECK = 256
 _NO_CONTENT = hashlib.sha256(b"").hexdigest()
 
 
@@ -114,10 +115,11 @@ class _Scan:
         """Return what the selection takes and is not ignored, with the folders that lead there, by path."""
         taken: dict[str, stat_result] = {}
         folders: dict[str, stat_result] = {}
-        for visited in self._walk(selection):
-            self._proceed(0)
+        for count, visited in enumerate(self._walk(selection)):
             (taken if visited.counts else folders)[visited.path] = visited.status
-            self._progress.found(len(taken))
+            if count % _ENTRIES_PER_CHECK == 0:
+                self._proceed(0)
+                self._progress.found(count)
         # A folder that leads to a taken entry is sent, also where it is ignored.
         for path in list(taken):
             for folder in parents(path):
@@ -170,7 +172,6 @@ class _Scan:
         statuses: list[stat_result] = []
         self._progress.reading(sum(status.st_size for status in sent.values() if stat.S_ISREG(status.st_mode)))
         for path in sorted(sent):
-            self._proceed(0)
             status = sent[path]
             entry: ContextEntry | None
             if stat.S_ISDIR(status.st_mode):
@@ -198,8 +199,7 @@ class _Scan:
         """Count bytes of files. Raises InterruptedError after the scan was cancelled: nobody waits for it then."""
         if self._stop.is_set():
             raise InterruptedError
-        if count:
-            self._progress.read(count)
+        self._progress.read(count)
 
 
 def _is_sent(status: stat_result) -> bool:
