@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.measure import compare, run
 from coordinator.domain.image.references import Reference
 from coordinator.domain.secrets import Credential, Secret
+from tests.services.commands import Child
 
 USER, PASSWORD, JOB = "bench", "bench password", "bench-1"
 
@@ -57,10 +58,9 @@ async def serve(registry: str, repositories: list[str]) -> None:
 @contextlib.contextmanager
 def brokered(registry: str, repositories: list[str]) -> Iterator[dict[str, Any]]:
     command = [sys.executable, __file__, "serve", registry, *repositories]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
+        yield json.loads(process.line())
         process.stdin.close()
 
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.measure import run
 from coordinator.context.offer import offer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
@@ -120,7 +120,7 @@ class Ours:
 def rsynced(context: Path, copy: Path) -> tuple[float, int]:
     begun = time.perf_counter()
     command = [*RSYNC, *SHELL, f"{context}/", f"here:{copy}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = run(command)
     seconds = time.perf_counter() - begun
     return seconds, sum(int(count.replace(",", "")) for count in re.findall(r"Total bytes \w+: ([\d,]+)", said))
 

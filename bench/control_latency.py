@@ -28,6 +28,7 @@ from tests.services.board_spec import BoardSpec
 RATES = (None, "100mbit", "10mbit")
 SECONDS = 12.0
 _EVERY_S = 0.05
+_PATIENCE_S = 60.0
 _UNDER_WAY = 300_000
 _PUSH = "import socket; s = socket.create_connection(('127.0.0.1', {port}))\nwhile True: s.sendall(bytes(65536))"
 
@@ -74,11 +75,11 @@ async def measure(at: Bench, make: Callable[[Host], SshTransport]) -> tuple[list
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        await counter.busy.wait()
+        await asyncio.wait_for(counter.busy.wait(), _PATIENCE_S)
         return await asked(client, counter)
     finally:
         pushing.terminate()
-        await pushing.wait()
+        await asyncio.wait_for(pushing.wait(), _PATIENCE_S)
         await tunnel.close()
         await client.close()
         await transport.close()

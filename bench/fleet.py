@@ -29,6 +29,7 @@ from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm
 from coordinator.farm.probe import Outcomes, Probing
 from coordinator.state.open_store import open_store_if_usable
+from tests.services.commands import Child
 from tests.services.fleet import Behaviour, Greeting, fleet
 from tests.services.fleet_agent import observed, probed
 
@@ -47,12 +48,11 @@ async def serve(count: int) -> None:
 @contextlib.contextmanager
 def served(count: int) -> Iterator[list[Host]]:
     command = [sys.executable, __file__, "serve", str(count)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        assert process.stdout is not None
         yield [
             Host(name=f"host{number}", kind=Kind.BOARD, address=Address(host, "pi", port), host_key=key)
-            for number, (host, port, key) in enumerate(json.loads(process.stdout.readline()))
+            for number, (host, port, key) in enumerate(json.loads(process.line()))
         ]
         process.stdin.close()
 

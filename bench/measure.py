@@ -1,4 +1,4 @@
-"""Figures that can be trusted on a noisy machine: two commands in turn, pair by pair, and the ratio of each pair."""
+"""Figures that can be trusted on a noisy machine: ways of doing the same in turn, and the ratios of each round."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tests.services.commands import Child, run_limited
+
+# No command of a measurement takes longer: a big context on one slow core takes minutes.
+LIMIT = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +55,39 @@ def compare(
     timed(ours)
     timed(theirs)
     pairs = [(timed(ours), timed(theirs)) for _ in range(runs)]
-    ratios = [one / other for one, other in pairs]
+    return compared([one for one, _ in pairs], [other for _, other in pairs])
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> Compared:
+    """Figures of the same rounds, in their order. A ratio to nothing is infinite."""
+    ratios = [one / other if other else float("inf") for one, other in zip(ours, theirs, strict=True)]
     return Compared(
-        statistics.median(one for one, _ in pairs),
-        statistics.median(other for _, other in pairs),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
+        statistics.median(ours), statistics.median(theirs), statistics.median(ratios), min(ratios), max(ratios)
     )
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """The command, quietly; its output is shown when it fails."""
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, limit: float = LIMIT) -> str:
+    """What the command prints. Its output is shown when it fails, or takes more than `limit` seconds."""
     whole = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, env=whole, capture_output=True, text=True, check=False)
+    try:
+        done = run_limited(command, env=whole, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as error:
+        raise SystemExit("\n".join([str(error), *error.__notes__])) from None
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}\nexit status {done.returncode}")
+    return str(done.stdout)
 
 
-def peak_memory(command: Sequence[str]) -> int:
+def peak_memory(command: Sequence[str], environment: Mapping[str, str] | None = None, limit: float = LIMIT) -> int:
     """Peak resident bytes of the command or of a process it waited for, whichever is the largest."""
     with tempfile.TemporaryFile() as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output)
+        child = Child(command, env={**os.environ, **(environment or {})}, stdout=output, stderr=output)
+        timer = threading.Timer(limit, child.end)
+        timer.start()
         _, status, usage = os.wait4(child.pid, 0)
+        timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             output.seek(0)
-            raise SystemExit(output.read().decode())
+            raise SystemExit(f"{output.read().decode()}\nexit status {child.returncode}")
     return usage.ru_maxrss * 1024

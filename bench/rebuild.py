@@ -9,7 +9,6 @@ of the native platform alone, once without and once with the push that says that
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -82,10 +81,10 @@ def make_context(folder: Path, base: str, files: int, size: int) -> None:
 
 def install_buildx(home: Path) -> None:
     """Debian's, as this user's plugin."""
-    fetched = subprocess.run([ROOT / "scripts" / "fetch-buildx"], capture_output=True, text=True, check=True)
+    fetched = run([str(ROOT / "scripts" / "fetch-buildx")])
     plugins = home / ".docker" / "cli-plugins"
     plugins.mkdir(parents=True)
-    (plugins / "docker-buildx").symlink_to(fetched.stdout.strip())
+    (plugins / "docker-buildx").symlink_to(fetched.strip())
 
 
 if __name__ == "__main__":

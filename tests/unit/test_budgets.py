@@ -67,11 +67,12 @@ def test_nothing_is_mocked() -> None:
     assert not found, f"use a fake that passes the same contract tests as the real thing: {found}"
 
 
-def test_no_test_waits_for_ever() -> None:
-    """A process that a test starts and waits for is a `Child`, which ends in time; every other wait says how long."""
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_nothing_waits_for_ever(folder: str) -> None:
+    """A process that a test or measurement starts is a `Child`, which ends in time; every other wait says how long."""
     found = [
         f"{path}:{number}: {words}"
-        for path, (_, tree) in _modules("tests")
+        for path, (_, tree) in _modules(folder)
         if path not in UNLIMITED
         for number, words in _endless(tree)
     ]
