@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,9 @@ from uuid import uuid4
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.broker_push import Known, login, noise
-from bench.farm_build import DOCKER
 from bench.lab import Bench, bench
 from bench.measure import compare
+from bench.ways import DOCKER
 from coordinator.broker.server import Broker
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.domain.image.references import Reference
@@ -31,6 +32,7 @@ from coordinator.hosts.ssh.transport import SshTransport
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
 from tests.services.board_spec import BoardSpec
+from tests.services.commands import Child
 
 CIPHERS = {"aes128-gcm@openssh.com": "AES in hardware", "chacha20-poly1305@openssh.com": "ChaCha20"}
 _IMAGE = "archloom-bench:1"
@@ -66,9 +68,8 @@ def forwarded(at: Bench, cipher: str) -> None:
     """The same with OpenSSH's client in the middle."""
     [where] = at.boards
     tunnel = [*at.ssh(where)[:-1], "-c", cipher, "-o", "ExitOnForwardFailure=yes", where.name, "echo open; cat"]
-    with subprocess.Popen(tunnel, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ssh:
-        assert ssh.stdout is not None
-        if ssh.stdout.readline() != "open\n":
+    with Child(tunnel, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ssh:
+        if ssh.line() != "open\n":
             raise SystemExit(f"{shlex.join(tunnel)} forwards nothing")
         push(at, f"{at.registry.address}/theirs/{uuid4().hex[:12]}:image")
         # The engine keeps its connections to the registry, and ssh does not end before they do.
@@ -82,7 +83,7 @@ def main(megabytes: int, pairs: int) -> None:
         at.boards[0].docker("import", str(layer), _IMAGE)
 
         def empty() -> None:
-            subprocess.run(["rm", "-rf", str(at.registry.storage / "docker")], check=True)
+            shutil.rmtree(at.registry.storage / "docker", ignore_errors=True)
 
         for cipher, name in CIPHERS.items():
             found = compare(
