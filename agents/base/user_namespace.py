@@ -7,28 +7,37 @@ are the ones of this login are opened: the kernel ignores modes where both have 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 _CLONE_NEWUSER = 0x10000000
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIAL_TIMEOUT_S = 60.0
 
 
-def enter() -> None:
-    """Move this process into a new namespace; as a `preexec_fn`, as a process with threads cannot. Raises OSError."""
-    user, group = os.geteuid(), os.getegid()
-    if _LIBC.unshare(_CLONE_NEWUSER):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    # Without `deny` the kernel refuses the group map of an ordinary user (user_namespaces(7)).
-    for name, text in (("uid_map", f"0 {user} 1"), ("setgroups", "deny"), ("gid_map", f"0 {group} 1")):
-        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, text.encode("ascii"))
-        os.close(fd)
+def entering() -> Callable[[], None]:
+    """Return what moves a process into a new namespace, as a `preexec_fn`. It raises OSError in that process.
+
+    A process with threads cannot enter one.
+    """
+    import ctypes  # an agent that has no use for it starts without
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter() -> None:
+        user, group = os.geteuid(), os.getegid()
+        if libc.unshare(_CLONE_NEWUSER):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        # Without `deny` the kernel refuses the group map of an ordinary user (user_namespaces(7)).
+        for name, text in (("uid_map", f"0 {user} 1"), ("setgroups", "deny"), ("gid_map", f"0 {group} 1")):
+            fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, text.encode("ascii"))
+            os.close(fd)
+
+    return enter
 
 
 def opens_closed(folder: Path) -> bool:
@@ -42,6 +51,7 @@ def opens_closed(folder: Path) -> bool:
         below.mkdir()
         (below / "file").touch(mode=0)
         below.chmod(0)
+        enter = entering()
 
         def open_there() -> None:
             enter()

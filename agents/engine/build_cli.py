@@ -47,7 +47,7 @@ class CliBuild:
             process = self._start_with_archive(words)
         else:
             words += [os.fsencode(self._folder / DOCKERFILE), os.fsencode(self._folder / CONTEXT)]
-            process = self._start(words, enter=user_namespace.enter if access is Access.NAMESPACE else None)
+            process = self._start(words, enter=user_namespace.entering() if access is Access.NAMESPACE else None)
         if process is None:
             return "cancelled"
         status = process.wait()

@@ -156,7 +156,7 @@ def test_a_namespace_opens_what_is_closed(home: Path, engine: str):
         access = closed_context.read(home)
         shadow = home / "context/etc/shadow"
         command = f"cat {shadow}; stat -c ' %a %u' {shadow}; stat -c %a {shadow.parent}"
-        read = run_limited(["sh", "-c", command], preexec_fn=user_namespace.enter, capture_output=True)
+        read = run_limited(["sh", "-c", command], preexec_fn=user_namespace.entering(), capture_output=True)
 
     assert access is Access.NAMESPACE
     assert read.stdout.split() == [b"secret", b"0", b"0", b"311"], read.stderr
