@@ -11,6 +11,7 @@ from coordinator.domain.placement.probe_deadline import ProbePriority
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.farm.candidates import candidates, plan_for, report_skipped_hosts, wanted
 from coordinator.run.inputs.disk_estimate import spaces
+from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.session import Session
 
@@ -28,7 +29,9 @@ async def plan_jobs(
     """
     # The hosts are probed while registries are asked for the sizes of the bases.
     session.probing.begin(wanted(inputs.dockerfile, list(platforms)), request.selection)
-    jobs = wanted(inputs.dockerfile, list(platforms), await spaces(inputs, list(platforms), session.registries))
+    space = await spaces(inputs, list(platforms), session.registries)
+    copied = {platform: copied_dockerfile(inputs, platform) for platform in platforms}
+    jobs = wanted(inputs.dockerfile, list(platforms), space, copied)
     facts = await session.probing.facts_for_planning(jobs, request.selection, least)
     return plan_for(request, session.inventory, facts, session.farm, jobs)
 

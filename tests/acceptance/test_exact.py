@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agents.engine.docker_clis import find_cli
 from tests.acceptance.archloom import Home, context, good
 from tests.services.boards import Board
 from tests.services.commands import run_limited
+from tests.services.images import base_image
 from tests.services.layer_entries import Entry, Image, published, saved
 from tests.services.missing import missing
 from tests.services.nasty_trees import grow
@@ -44,7 +46,7 @@ def ours(home: Home, registry: Registry) -> Ours:
 
 def theirs(board: Board, folder: Path, tmp_path: Path) -> Image:
     """What `docker build` by root makes of the folder with the board's engine, which has never seen the folder."""
-    program = find_cli("docker", os.environ, "", "")
+    program = find_cli("docker", os.environ, tmp_path, "", "")
     if program is None:
         missing("every docker command line here is 23 or newer, and has no BuildKit of its own")
     configuration = tmp_path / secrets.token_hex(4)
@@ -97,6 +99,24 @@ def test_a_nasty_tree_is_the_same(farm: Mapping[str, Board], ours: Ours, tmp_pat
     compare(farm["pi-b"], engine, tmp_path / "tree", tmp_path, ours)
 
 
+# What newer engines refuse, also of `docker build`: names that are not UTF-8.
+ENGINES = [("docker20", "docker"), ("docker20", "api"), ("stored", "buildx"), ("stored", "api"), ("graph", "buildx")]
+
+
+@pytest.mark.slow
+@pytest.mark.board_engines
+@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_nasty_trees_are_the_same_on_every_engine(
+    engines: Mapping[str, Board], ours: Ours, tmp_path: Path, name: str, engine: str, seed: int
+):
+    """More of them, and larger ones."""
+    options = {"not_utf8": name == "docker20", "early": engine != "api"}
+    grow(tmp_path / "tree", seed, NASTY, entries=300, hard_links=False, **options)
+
+    compare(engines[name], engine, tmp_path / "tree", tmp_path, ours)
+
+
 def closed(folder: Path) -> Path:
     """A context of root's that an ordinary login can open only in part."""
     made = context(folder, "FROM scratch\nCOPY rootfs /\n", {"rootfs/etc/shadow": b"root:*:19000:0:99:7"})
@@ -120,3 +140,28 @@ def test_what_the_login_cannot_open_is_in_the_image(farm: Mapping[str, Board], o
     [layer] = ours(farm["pi-b"], engine, folder).layers
     [shadow] = [entry for entry in layer if entry.name == "etc/shadow"]
     assert (shadow.mode, shadow.content) == (0, hashlib.sha256(b"root:*:19000:0:99:7").hexdigest())
+
+
+@pytest.mark.parametrize("ignored", ["", "Dockerfile\n"])
+def test_the_users_dockerfile_is_copied_or_none(
+    farm: Mapping[str, Board], ours: Ours, home: Home, registry: Registry, tmp_path: Path, ignored: str
+):
+    """Not the one with pinned bases. An engine that takes the Dockerfile from the context alone gets no such build."""
+    base = base_image(registry, "linux/amd64", repository="exact/base")
+    text = f"FROM {base.reference}\nCOPY . /ctx\n"
+    folder = context(tmp_path / "app", text, {"file": b"x", ".dockerignore": ignored})
+
+    *_, layer = ours(farm["pi-b"], "docker", folder).layers
+    (home.folder / "inventory.yaml").write_text("emulators: {pi-b: {host: pi-b, engine: api}}\n")
+    tag = f"{registry.address}/exact/refused:1"
+    done = home.run("build", str(folder), "-t", tag, "--platform", "linux/amd64")
+
+    own = {} if ignored else {"ctx/Dockerfile": hashlib.sha256(text.encode()).hexdigest()}
+    found = {entry.name: entry.content for entry in layer if entry.kind == tarfile.REGTYPE}
+    assert found == {
+        **own,
+        "ctx/file": hashlib.sha256(b"x").hexdigest(),
+        "ctx/.dockerignore": found["ctx/.dockerignore"],
+    }
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "adds archloom's Dockerfile to the files that are copied" in done.stdout + done.stderr
