@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from coordinator.domain.causes import Cause, rule
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Environment
-from coordinator.errors import LostError
+from coordinator.errors import ArchloomError, LostError
 from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from coordinator.domain.hosts.facts import Facts
 
 _CLOSE_TIMEOUT_S = 5.0
+# How long a tunnel that was opened ahead waits for its user.
+_AHEAD_S = 10.0
 # How long, and how often, to try to reconnect to a host.
 _RECONNECT_TIMEOUT_S, _RECONNECT_PAUSE_S = 30.0, 1.0
 # QEMU builds are mostly single-threaded; more builds at once only compete for the disk.
@@ -51,6 +53,7 @@ class Farm:
         self._transports: dict[str, Transport] = {}
         self._clients: dict[str, AgentClient] = {}
         self._tunnels: dict[str, _SharedTunnel] = {}
+        self._ahead: dict[str, asyncio.Task[None]] = {}
         self.facts: dict[str, Facts] = {}
 
     async def __aenter__(self) -> Self:
@@ -59,6 +62,9 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for task in self._ahead.values():
+            task.cancel()
+        await asyncio.gather(*self._ahead.values(), return_exceptions=True)
         closing = [asyncio.create_task(client.close()) for client in self._clients.values()]
         if closing:
             # For an unreachable host, close() would wait until the loss of the connection is detected.
@@ -98,6 +104,9 @@ class Farm:
         """Return the connected agent on this host; reconnect where the connection was lost. Raises LostError."""
         if name not in self._hosts:
             raise LostError(f"host '{name}' is no longer in the inventory", code=Cause.UNREACHABLE)
+        last = self._clients.get(name)
+        if last is not None and not last.lost:
+            return last
         async with self._locks[name]:
             last = self._clients.get(name)
             if last is not None and not last.lost:
@@ -131,6 +140,22 @@ class Farm:
                 if self._tunnels.get(name) is shared:
                     del self._tunnels[name]
                 await shared.tunnel.close()
+
+    def open_ahead(self, name: str) -> None:
+        """Open the tunnel of this host without waiting for it, and keep it open for 10 s: it is needed soon.
+
+        A login takes a small board up to a second. Where the tunnel cannot be opened, its next user gets the error.
+        Does nothing where the host's engine cannot reach a tunnel.
+        """
+        task = self._ahead.get(name)
+        facts = self.facts.get(name)
+        if facts is not None and facts.reaches_tunnel and (task is None or task.done()):
+            self._ahead[name] = asyncio.create_task(self._keep_tunnel(name))
+
+    async def _keep_tunnel(self, name: str) -> None:
+        with contextlib.suppress(ArchloomError, OSError):
+            async with self.tunnel(name):
+                await asyncio.sleep(_AHEAD_S)
 
     async def _shared_tunnel(self, name: str) -> _SharedTunnel:
         async with self._locks[name]:

@@ -97,6 +97,8 @@ async def prepare(
 
         chosen = await choose_hosts(request, inputs, to_build, session, needed=to_build)
         await stack.enter_async_context(session.farm.sweeping(lambda name: store.has_ended(run_of(name))))
+        for host in {hosts[0].host for hosts in chosen.by_platform.values() if hosts}:
+            session.farm.open_ahead(host)
     driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
     # Before the run is created: an interrupt during this write leaves no run in the store.
     await keep_inputs(env.state, run_id, inputs, chosen.rows, emit)

@@ -20,6 +20,8 @@ from coordinator.run.steps.phases import phase
 from coordinator.state.logs import kept_log, log_path
 
 _SLOT_POLL_S = 1.0
+# The title of BuildKit's last step.
+_EXPORT = "exporting to"
 
 
 async def build(ctx: AttemptContext) -> None:
@@ -93,7 +95,11 @@ class _LogReader:
                     return item
                 self.offset = item.offset
                 self.keep(item.text)
-                _emit_lines(self.ctx, self.log_steps.feed(item.text))
+                lines = self.log_steps.feed(item.text)
+                _emit_lines(self.ctx, lines)
+                if any(line.step.startswith(_EXPORT) for line in lines):
+                    # The image is pushed as soon as it is exported.
+                    self.ctx.run.farm.open_ahead(self.ctx.host)
         raise LostError(f"{self.ctx.host} closed the log before the job ended", code=Cause.CONNECTION)
 
 

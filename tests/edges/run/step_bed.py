@@ -84,6 +84,10 @@ class FakeFarm:
         self._client = client
         self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True, clock_offset=-3.0)}
         self.unreachable: Exception | None = None
+        self.opened_ahead: list[str] = []
+
+    def open_ahead(self, host: str) -> None:
+        self.opened_ahead.append(host)
 
     def facts_of(self, host: str) -> object:
         if host not in self.facts:

@@ -55,6 +55,17 @@ async def test_the_end_of_the_job_is_the_end_of_the_build(steps, end, state, cod
         assert (event.step, event.tail) == ("[1/1] RUN make", ("cc",))
 
 
+@pytest.mark.parametrize(("title", "opened"), [("exporting to image", ["pi5"]), ("[1/1] RUN echo exporting to", [])])
+async def test_the_tunnel_is_opened_while_the_image_is_exported(steps, title, opened):
+    """The login that it takes goes on beside the engine's last step."""
+    text = f"#8 {title}\n#8 exporting layers\n#8 DONE 0.7s\n"
+    steps.client.log = lambda _: [LogText(log=text, offset=len(text)), ended(EndState.BUILT, platform=AMD64)]
+
+    await build(steps.attempt(*BUILDING))
+
+    assert steps.farm.opened_ahead[:1] == opened
+
+
 async def test_the_log_is_kept_whole_and_told_without_decoration(steps):
     """Blank lines and digests under a title are for the file alone; the last line needs no line end."""
     steps.client.log = lambda _: [
