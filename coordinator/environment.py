@@ -11,7 +11,8 @@ from pathlib import Path
 class Environment:
     """The environment variables, the home folder and the working directory (`folder`) of this process.
 
-    `state` is archloom's state folder, `clock` returns epoch seconds, `holder` is `user@machine`.
+    `state` is archloom's state folder, `clock` returns epoch seconds, `holder` is `user@machine`. `began` is when the
+    user's command began, by `clock`: before anything was imported; None where that is unknown.
     """
 
     environ: dict[str, str]
@@ -20,3 +21,4 @@ class Environment:
     state: Path
     clock: Callable[[], float]
     holder: str
+    began: float | None = None

@@ -35,7 +35,22 @@ def read_environment() -> Environment:
         state=state_folder(environ, home),
         clock=time.time,
         holder=f"{user}@{socket.gethostname()}",
+        began=_process_began(),
     )
+
+
+def _process_began() -> float | None:
+    """Return when this process was started, in epoch seconds; None where the system does not tell.
+
+    Durations that the user reads begin at Enter, as those of `time` do.
+    """
+    try:
+        # proc(5): the fields after the program's name, which may hold spaces; the 22nd of all is the start time.
+        ticks = int(Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+    return time.time() - max(0.0, age)
 
 
 def open_inventory(given: str | None, env: Environment) -> Inventory:

@@ -165,7 +165,8 @@ async def _record(run: RunContext, began: float, result: RunResult | None) -> No
             with contextlib.suppress(asyncio.CancelledError):
                 await cancel_run(run)
     finally:
-        run.store.finish(run.run_id, exit_code)
+        # The time in the store, by which `archloom why` tells the run's duration.
+        finished_at = run.store.finish(run.run_id, exit_code)
         run.emit(
             RunEnded(
                 run=run.run_id,
@@ -173,7 +174,7 @@ async def _record(run: RunContext, began: float, result: RunResult | None) -> No
                 digest=result.digest if result else "",
                 tags=tuple(str(tag) for tag in run.request.target.tags),
                 platforms=result.modes if result and result.descriptor else {},
-                seconds=run.env.clock() - began,
+                seconds=max(0.0, finished_at - began),
                 message=result.message if result else "",
                 hint=result.hint if result else "",
             )

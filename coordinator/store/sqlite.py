@@ -94,13 +94,17 @@ class Store:
         driver: Driver,
         inputs: Mapping[str, object],
         inventory: str,
+        began: float | None = None,
     ) -> Run:
-        """Create a run with one pending job per platform, and the lease of `driver`, in one transaction."""
+        """Create a run with one pending job per platform, and the lease of `driver`, in one transaction.
+
+        `began` is when the user's command began, in epoch seconds; by default the run begins now.
+        """
         with self._db.change():
             self._db.do(
                 "insert_run",
                 id=run_id,
-                at=self._clock(),
+                at=self._clock() if began is None else began,
                 request=json.dumps(request),
                 inputs=json.dumps(inputs),
                 inventory=inventory,
@@ -281,12 +285,14 @@ class Store:
             self._db.do("set_tag_moved", run_id=run_id, reference=reference)
             self._tell(run_id, TagMoved(reference))
 
-    def finish(self, run_id: str, exit_code: int) -> None:
-        """End the run and its lease. Its target must have ended before."""
+    def finish(self, run_id: str, exit_code: int) -> float:
+        """End the run and its lease; return when it ended, in epoch seconds. Its target must have ended before."""
+        at = self._clock()
         with self._as_driver(run_id):
             self._leases.end(run_id)
-            self._db.do("finish_run", id=run_id, at=self._clock(), exit_code=exit_code)
+            self._db.do("finish_run", id=run_id, at=at, exit_code=exit_code)
             self._tell(run_id, RunEnded(exit_code))
+        return at
 
     def last_probes(self) -> dict[tuple[str, str], LastProbe]:
         """Return the last probe of each host, by name and address."""

@@ -70,7 +70,7 @@ async def prepare(
     What it opens is closed with `stack`. An error before `create_run` leaves no run in the store; after it, the run can
     be resumed.
     """
-    began = env.clock()
+    began = env.clock() if env.began is None else env.began
     check_names(request.selection.names, inventory.hosts)
     report_inventory(inventory, emit)
     store = stack.enter_context(open_history(env, emit))
@@ -109,6 +109,7 @@ async def prepare(
         driver=driver,
         inputs=inputs.to_json(),
         inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
+        began=began,
     )
     lease = await stack.enter_async_context(HeldLease(store, run.id))
     take_reused(store, run, reused)

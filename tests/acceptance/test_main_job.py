@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 
 import pytest
 
@@ -93,6 +94,22 @@ def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
     assert of_hosts - built == set(), "modules of other names"
     assert reused & of_hosts == set()
     assert reused & HEAVY == set()
+
+
+def test_the_durations_of_a_run_agree(registry, home, hello):
+    """`published in` and `why` count from the same beginning, which is the command's, to the same end."""
+    began = time.time()
+    words = ("-t", f"{registry.address}/main/timed:1", "--platform", "linux/amd64")
+    done = good(home.run("build", str(hello), *words))
+    wall = time.time() - began
+
+    created_at = json.loads(good(home.run("why", "--json")).stdout)["created_at"]
+    why = good(home.run("why")).stdout.splitlines()[0]
+
+    told = done.stderr.splitlines()[-1].rpartition(" in ")[2]
+    assert why.endswith(f" in {told}")
+    assert created_at == pytest.approx(began, abs=1.0)
+    assert float(told.removesuffix(" s")) <= wall + 0.1
 
 
 def test_a_plan_on_this_machine_imports_no_ssh(home, hello):

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
 
 from coordinator import __version__
+from coordinator.cli.environment import read_environment
 from coordinator.cli.failures import report_errors
 from coordinator.cli.main import COMMANDS, run
 from coordinator.cli.output import in_colour, print_error, print_message
@@ -21,6 +23,7 @@ from coordinator.errors import BuildFailedError, LostError, RegistryError, Usage
 from tests.services.commands import run_limited
 from tests.services.paths import ROOT
 
+IMPORTED_AT = time.time()
 HEAVY = ("click", "pydantic", "ruamel", "rich", "docker", "httpx2", "asyncssh", "paramiko", "sqlite3", "asyncio")
 
 
@@ -285,3 +288,11 @@ def test_a_folder_that_is_gone_is_said(tmp_path: Path):
         2,
         ["error: the current folder no longer exists", "hint: cd to a folder that does"],
     )
+
+
+def test_a_command_begins_when_its_process_was_started():
+    """The durations that a user reads have the beginning that `time archloom …` has: imports count."""
+    began = read_environment().began
+
+    assert began is not None
+    assert began < IMPORTED_AT < began + 3600
