@@ -18,7 +18,7 @@ from coordinator.store.folders import private_folder
 from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
-VERSION = 3
+VERSION = 4
 LOCK_TIMEOUT_S = 10.0
 
 

@@ -116,3 +116,15 @@ ON CONFLICT (host, address) DO UPDATE SET
 
 -- name: forget_hosts
 DELETE FROM facts WHERE max(coalesce(seen_at, 0), coalesce(silent_at, 0)) < :before;
+
+-- name: pins_of
+SELECT mode, digest, tag FROM pins WHERE repository = :repository AND build_id = :build_id AND platform = :platform;
+
+-- name: record_pin
+INSERT INTO pins (repository, build_id, platform, mode, digest, tag, used_at)
+VALUES (:repository, :build_id, :platform, :mode, :digest, :tag, :at)
+ON CONFLICT (repository, build_id, platform, mode) DO UPDATE SET
+    digest = excluded.digest, tag = excluded.tag, used_at = excluded.used_at;
+
+-- name: forget_pins
+DELETE FROM pins WHERE used_at < :before;

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, Platform, parse
+from coordinator.domain.inputs.pins import KnownChild
 from coordinator.domain.run import states
 from coordinator.domain.run.history import (
     AttemptChange,
@@ -46,6 +47,8 @@ from coordinator.store.processes import is_alive
 
 # The facts of a host that was not probed for this long are deleted.
 _FACTS_RETENTION_S = 90 * 86400.0
+# A child that was neither built nor reused for this long is forgotten: where no tag leads to it, it is built again.
+_PINS_RETENTION_S = 365 * 86400.0
 # The error for an ambiguous run id names this many runs, the newest.
 _MAX_RUNS_NAMED = 5
 
@@ -317,6 +320,26 @@ class Store:
         with self._db.change():
             values = {"host": host, "address": address, "at": self._clock()}
             self._db.do("record_silence", **values, message=message, hint=hint)
+
+    def known_children(self, repository: str, build_id: str, platform: Platform) -> tuple[KnownChild, ...]:
+        """Return the children of this build id that were verified in this repository (`registry/repository`)."""
+        found = self._db.all("pins_of", repository=repository, build_id=build_id, platform=str(platform))
+        return tuple(KnownChild(Mode(row["mode"]), row["digest"], row["tag"]) for row in found)
+
+    def record_child(self, repository: str, build_id: str, platform: Platform, child: KnownChild) -> None:
+        """Store a verified child in place of an earlier one of the same mode, also at each reuse: unused ones go."""
+        with self._db.change():
+            self._db.do("forget_pins", before=self._clock() - _PINS_RETENTION_S)
+            self._db.do(
+                "record_pin",
+                repository=repository,
+                build_id=build_id,
+                platform=str(platform),
+                mode=child.mode,
+                digest=child.digest,
+                tag=child.tag,
+                at=self._clock(),
+            )
 
     @contextlib.contextmanager
     def _as_driver(self, run_id: str) -> Iterator[None]:

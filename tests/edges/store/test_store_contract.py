@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode
+from coordinator.domain.inputs.pins import KnownChild
 from coordinator.domain.run.states import (
     AttemptEvent,
     AttemptState,
@@ -311,3 +312,21 @@ def test_hosts_that_nobody_has_asked_for_long_are_forgotten(bed, store):
     store.record_probe("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
 
     assert list(store.last_probes()) == [("pi4", "ssh://pi4")]
+
+
+def test_a_verified_child_is_remembered_for_a_year_since_its_last_use(bed, store):
+    """By repository, build id, platform and mode; a later one of the same mode takes its place."""
+    place = ("nas/app", "b" * 64, AMD64)
+    native, emulated = KnownChild(Mode.NATIVE, "sha256:1", "archloom-1"), KnownChild(Mode.EMULATED, "sha256:2")
+    for child in (replace(native, digest="sha256:0"), native, emulated):
+        store.record_child(*place, child)
+
+    assert sorted(store.known_children(*place), key=lambda child: child.mode.rank) == [native, emulated]
+    for other in (("nas/b", place[1], AMD64), (place[0], "c" * 64, AMD64), (*place[:2], ARM64)):
+        assert store.known_children(*other) == ()
+
+    bed.now += 300 * 86400.0
+    store.record_child(*place, native)
+    bed.now += 70 * 86400.0
+    store.record_child("nas/b", "c" * 64, AMD64, native)
+    assert store.known_children(*place) == (native,)

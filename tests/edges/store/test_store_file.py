@@ -24,7 +24,7 @@ from tests.edges.store.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned
 from tests.services.commands import Child
 from tests.services.paths import ROOT
 
-MADE = ("attempts", "events", "facts", "jobs", "leases", "runs", "tags")
+MADE = ("attempts", "events", "facts", "jobs", "leases", "pins", "runs", "tags")
 
 
 def opened(path: Path) -> Store:
