@@ -22,6 +22,7 @@ from coordinator.config.fields import (
     Name,
     Note,
     Pin,
+    Pins,
     Port,
     RegistryHost,
     State,
@@ -177,13 +178,14 @@ class Emulator(BaseModel):
 
 
 class Registry(BaseModel):
-    """How to reach one registry. Without an entry: https, and plain http only for loopback."""
+    """How to reach one registry, and how to pin images in it. Without an entry: https, plain http only for loopback."""
 
     model_config = _CONFIG
 
     http: Http = None
     ca: Ca = None
     via: Via = None
+    pins: Pins = None
 
     @model_validator(mode="before")
     @classmethod

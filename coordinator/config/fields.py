@@ -137,6 +137,15 @@ Via = Annotated[
     _schema("string", enum=list(_WAYS)),
     Field(description="tunnel: hosts reach it through archloom. direct: hosts reach it themselves. Default: tunnel."),
 ]
+Pins = Annotated[
+    str | None,
+    PlainValidator(partial(parsers.choice_with_off, words=list(inventory.Pins))),
+    _schema(["string", "boolean"], enum=[*inventory.Pins, False]),
+    Field(
+        description="How built images are found again. keep: a tag each. store: this machine's store, without tags. "
+        "off: never reused. Default: keep."
+    ),
+]
 Version = Annotated[
     int,
     PlainValidator(parsers.version),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.config.locate import label
 from coordinator.config.problems import Problem, found, refusal
-from coordinator.domain.hosts.inventory import Host, HostState, Inventory, Kind, RegistrySettings, Use, builtin
+from coordinator.domain.hosts.inventory import Host, HostState, Inventory, Kind, Pins, RegistrySettings, Use, builtin
 
 if TYPE_CHECKING:
     from coordinator.config.documents import Board, Defaults, Emulator, InventoryDocument
@@ -96,6 +96,7 @@ def _registries(document: InventoryDocument, path: Path) -> dict[str, RegistrySe
             http=settings.http or False,
             ca=str(_beside(path, settings.ca)) if settings.ca else "",
             via=settings.via or "tunnel",
+            pins=Pins(settings.pins or Pins.KEEP),
         )
         for host, settings in document.registries.items()
     }

@@ -103,6 +103,11 @@ def choice(value: object, words: Iterable[str], planned: dict[str, str] | None =
     raise ValueError(f"unknown value {found(value)}{did_you_mean(value, words)}")
 
 
+def choice_with_off(value: object, words: Iterable[str]) -> str:
+    """Return the value if it is one of these words, of which one is `off`: a false boolean in YAML 1.1."""
+    return choice("off" if value is False else value, words)
+
+
 def platform(value: object) -> Platform:
     try:
         return platforms.parse(text(value))

@@ -30,10 +30,13 @@ class Registries:
     ) -> None:
         await self._stack.aclose()
 
+    def settings(self, host: str) -> RegistrySettings:
+        return self._settings.get(host) or RegistrySettings(host=host)
+
     async def registry(self, host: str) -> Registry:
         if host not in self._open:
-            settings = self._settings.get(host) or RegistrySettings(host=host)
-            self._open[host] = await self._stack.enter_async_context(Registry(settings, self._credentials))
+            client = Registry(self.settings(host), self._credentials)
+            self._open[host] = await self._stack.enter_async_context(client)
         return self._open[host]
 
     async def check_push(self, repositories: Iterable[Reference]) -> None:

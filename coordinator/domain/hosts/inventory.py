@@ -26,6 +26,18 @@ class Use(StrEnum):
     RUN = "run"
 
 
+class Pins(StrEnum):
+    """How the children in a registry are found again and kept from its clean-up.
+
+    `keep`: by a tag each. `store`: by a row in the store of the coordinator that built them, without a tag. `off`: not
+    at all.
+    """
+
+    KEEP = "keep"
+    STORE = "store"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """The address of a host. An empty `host` is `local`: the coordinator's machine, through a child process.
@@ -76,12 +88,16 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrySettings:
-    """How to reach one registry. Plain HTTP is never assumed for a host that is not loopback."""
+    """How to reach one registry, and how to pin children in it.
+
+    Plain HTTP is never assumed for a host that is not loopback.
+    """
 
     host: str
     http: bool = False
     ca: str = ""
     via: str = "tunnel"
+    pins: Pins = Pins.KEEP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from coordinator.config import yaml_source
 from coordinator.config.documents import DIALECT, InventoryDocument, schema
 from coordinator.config.load import inventory, load
 from coordinator.config.locate import find
-from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind, RegistrySettings, Use, builtin
+from coordinator.domain.hosts.inventory import Address, Host, Inventory, Kind, Pins, RegistrySettings, Use, builtin
 from coordinator.domain.image.platforms import parse
 from coordinator.errors import UsageError
 from tests.services.paths import CASES, ROOT
@@ -132,7 +132,10 @@ def test_the_traps_of_yaml():
     assert (zero.jobs, zero.min_free, zero.keep_built, zero.note) == (2, 0.125, 5400.0, "22:00")
     assert found.host("no").address.host == "0x10"
     assert str(found.host("pi4").address) == "ssh://[fe80::1]"
-    assert list(found.registries) == ["docker.io", "localhost:5000"]
+    assert {name: entry.pins for name, entry in found.registries.items()} == {
+        "docker.io": Pins.OFF,
+        "localhost:5000": Pins.KEEP,
+    }
 
 
 @pytest.mark.parametrize(
