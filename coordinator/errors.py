@@ -75,7 +75,9 @@ class RegistryCode(StrEnum):
 
     BLOB_UNKNOWN = "blob_unknown"
     BROKEN = "broken"  # the connection broke while a body was read
+    CONFLICT = "conflict"  # a tag is not what was put there
     DENIED = "denied"
+    IMMUTABLE = "immutable"  # the repository does not let a tag move
     UNAUTHORIZED = "unauthorized"
     UNAVAILABLE = "unavailable"
     UNREACHABLE = "unreachable"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from random import SystemRandom
 from types import TracebackType
@@ -77,6 +77,21 @@ class Registry:
         opened = await self._transport.ask(self._open_upload(repository, f"push to {self.name}/{repository}"))
         await self._cancel_upload(repository, opened)
 
+    async def status(self, repository: str, path: str) -> tuple[int, Mapping[str, str]]:
+        """Return the status and the headers, with names in lower case, of a GET of this path below the repository.
+
+        Raises RegistryError for a status that is neither success nor 400 or 404.
+        """
+        request = Request(
+            doing=f"read {path.partition('?')[0]} of {self.name}/{repository}",
+            method="GET",
+            url=f"{self.endpoint.url}/v2/{repository}/{path}",
+            accepted=(200, 400, 404),
+            scopes=(_scope(repository, PULL),),
+        )
+        async with aclosing(await self._transport.retry(lambda: self._transport.open_once(request))) as response:
+            return response.status_code, {name.lower(): value for name, value in response.headers.items()}
+
     async def authorization(self, repository: str, actions: tuple[str, ...]) -> Authorization:
         """Return the authorization for a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
         await self.check_reachable()
@@ -124,26 +139,38 @@ class Registry:
 
         Raises RegistryError `mismatch` where `target` or the registry's answer is another digest.
         """
-        digest = sha256(raw)
-        name = self._named(repository, target)
-        if is_digest(target) and target != digest:
-            raise RegistryError(
-                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code=Cause.MISMATCH
-            )
-        request = Request(
-            doing=f"push the manifest {name}",
-            method="PUT",
-            url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
-            accepted=(200, 201, 202),
-            scopes=(_scope(repository, PUSH),),
-            headers={"Content-Type": media_type},
-            body=raw,
-        )
-        answer = await self._transport.ask(request)
-        stored = answer.headers.get("docker-content-digest", digest)
-        if stored != digest:
-            raise RegistryError(f"{name} was stored as {stored}, expected {digest}", code=Cause.MISMATCH)
-        return digest
+        answer = await self._transport.ask(self._manifest_put(repository, target, raw, media_type))
+        return self._stored_digest(repository, target, raw, answer)
+
+    async def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> str:
+        """Point the tag at this manifest where there is no such tag, and return the digest that it then has.
+
+        A tag that is there is never moved: the digest may be another one's. Registries have no compare-and-swap for
+        tags (distribution-spec#251), so the tag is read before every try and after the last one. A caller that must
+        keep the tag from a writer who read before and writes after this call calls it again later.
+        """
+
+        async def claim() -> str:
+            current = await self.head_manifest(repository, tag)
+            if current is not None:
+                return current.digest
+            refused: RegistryError | None = None
+            try:
+                request = self._manifest_put(repository, tag, manifest.raw, manifest.media_type)
+                self._stored_digest(repository, tag, manifest.raw, await self._transport.ask_once(request))
+            except RegistryError as error:
+                # Where tags are immutable and another program was faster, the refusal has many forms (400, 403, 409,
+                # 412), also for the same digest (ECR). What the tag says decides.
+                refused = error
+            current = await self.head_manifest(repository, tag)
+            if current is None:
+                raise refused or RegistryError(
+                    f"the registry does not have the tag {self._named(repository, tag)} that was put there",
+                    code=RegistryCode.CONFLICT,
+                )
+            return current.digest
+
+        return await self._transport.retry(claim)
 
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:
         """Return a small blob, whole and verified. Raises RegistryError `too_large` beyond `limit` bytes."""
@@ -263,6 +290,31 @@ class Registry:
             scopes=(_scope(repository, PULL),),
             headers={"Accept": ACCEPT},
         )
+
+    def _manifest_put(self, repository: str, target: str, raw: bytes, media_type: str) -> Request:
+        name, digest = self._named(repository, target), sha256(raw)
+        if is_digest(target) and target != digest:
+            raise RegistryError(
+                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code=Cause.MISMATCH
+            )
+        return Request(
+            doing=f"push the manifest {name}",
+            method="PUT",
+            url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
+            accepted=(200, 201, 202),
+            scopes=(_scope(repository, PUSH),),
+            headers={"Content-Type": media_type},
+            body=raw,
+        )
+
+    def _stored_digest(self, repository: str, target: str, raw: bytes, answer: Answer) -> str:
+        digest = sha256(raw)
+        stored = answer.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            raise RegistryError(
+                f"{self._named(repository, target)} was stored as {stored}, expected {digest}", code=Cause.MISMATCH
+            )
+        return digest
 
     def _open_upload(self, repository: str, doing: str) -> Request:
         return Request(

@@ -33,8 +33,8 @@ _CODE_BY_WORD = {
     "UNSUPPORTED": "unsupported",
 }
 _CODE_BY_STATUS = {
-    401: RegistryCode.UNAUTHORIZED, 403: RegistryCode.DENIED, 404: "not_found", 405: "unsupported", 409: "immutable",
-    412: "immutable", 413: "too_large",
+    401: RegistryCode.UNAUTHORIZED, 403: RegistryCode.DENIED, 404: "not_found", 405: "unsupported",
+    409: RegistryCode.IMMUTABLE, 412: RegistryCode.IMMUTABLE, 413: "too_large",
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def _inventory_hint(registry: str, settings: str) -> str:
 def _code(status: int, word: str) -> str:
     # ECR answers 400 with `ImageTagAlreadyExistsException`; other registries' error codes contain IMMUTABLE.
     if "IMMUTABLE" in word or "AlreadyExists" in word:
-        return "immutable"
+        return RegistryCode.IMMUTABLE
     if status in RETRYABLE_STATUSES:
         return RegistryCode.UNAVAILABLE
     return (
@@ -123,7 +123,7 @@ def _hint(code: str, status: int, registry: str) -> str:
             return f"the credentials do not allow this; as another user: {login_hint(registry)}"
         case "not_found":
             return f"it is missing, or these credentials may not see it: {login_hint(registry)}"
-        case "immutable":
+        case RegistryCode.IMMUTABLE:
             return "this repository does not let a tag move; publish under a new tag"
         case RegistryCode.UNAVAILABLE if status == 429:
             return f"a rate limit; wait, or log in for a higher limit: {login_hint(registry)}"
