@@ -21,11 +21,11 @@ from agents.job import store
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
 _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
-# The label of every build, and the prefix of held names: a registry that can never answer, so only archloom uses it.
-_LABEL = "archloom.build-id"
+# The prefix of held names: a registry that can never answer, so only archloom uses it.
 _BASES = "localhost:1/"
-# Names that archloom gives to built images. Their owner may have added others, in a registry on this board.
-_BUILT = re.compile(r"archloom/|127\.0\.0\.1:\d+/push[:@]")
+# Names that archloom gives to built images: `archloom/<run>:<platform>-<attempt>`, and the one it is pushed under.
+_BUILT = re.compile(r"archloom/[0-9a-f]+:[a-z0-9._-]+-\d+\Z|127\.0\.0\.1:\d+/push:[0-9a-f]+-[a-z0-9._-]+-\d+\Z")
+_PUSHED = re.compile(r"127\.0\.0\.1:\d+/push@sha256:")
 # The name a base is pulled under before it gets its held name. It stays where the pull or agent is killed in between.
 _PULLED = re.compile(r"127\.0\.0\.1:\d+/[a-z0-9]+base\d+@sha256:")
 
@@ -107,12 +107,15 @@ def _engine() -> EngineSocket | None:
 
 
 def _untag(engine: EngineSocket) -> list[str]:
-    """Remove the names archloom gave: those of held bases, and those of images with its label. Return the names."""
+    """Remove the names archloom gave to bases and built images. Return the names.
+
+    Users may have added names of their own to such an image: these stay, and the image with them.
+    """
     removed: list[str] = []
     for image in engine.call("GET", "/images/json") or []:
-        ours = _LABEL in (image.get("Labels") or {})
         names = [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]
-        removed += [name for name in names if _is_base(name) or (ours and _BUILT.match(name))]
+        built = any(_BUILT.match(name) for name in names)
+        removed += [name for name in names if _is_base(name) or _BUILT.match(name) or (built and _PUSHED.match(name))]
     for name in removed:
         images.untag(engine, name)
     return removed

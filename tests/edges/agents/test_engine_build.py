@@ -48,7 +48,7 @@ def test_a_platform_is_built_and_recorded_as_what_it_is(driver, platform, tmp_pa
     """Stages, args, labels and the target stage are as asked, steps run on the platform, its variant is kept."""
     architecture, variant, machine = MACHINES[platform]
     word = uuid.uuid4().hex
-    fields = {"stage": "wanted", "build_args": {"WORD": word}, "labels": {"archloom.mode": "native", "odd": "a = 'b'"}}
+    fields = {"stage": "wanted", "build_args": {"WORD": word}, "labels": {"mine": "x", "odd": "a = 'b'"}}
 
     with job(tmp_path, driver, STAGES, platform, **fields) as made:
         result = made.run()

@@ -38,12 +38,11 @@ def images(board: Board) -> set[str]:
     return set(board.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split())
 
 
-def make_image(board: Board, name: str, label: str = "") -> None:
+def make_image(board: Board, name: str) -> None:
     """An image of this name, as an engine holds many."""
-    change = ["--change", f"LABEL {label}=1"] if label else []
     empty = board.run("head -c 10240 /dev/zero >/tmp/empty.tar; echo /tmp/empty.tar").strip()
     root = Path(f"/proc/{board.pid}/root")
-    board.docker("import", *change, str(root / empty.lstrip("/")), name)
+    board.docker("import", str(root / empty.lstrip("/")), name)
 
 
 def test_a_sound_board_is_ready(home: Home, own_board: OwnBoard):
@@ -79,13 +78,16 @@ def test_a_purge_leaves_nothing_of_ours(home: Home, own_board: OwnBoard):
     board.run(f"cat >/tmp/job.py; su pi -c 'python3 /tmp/job.py {state}'", stdin=OLD_JOB)
     for name in ("archloom/7f3a:amd64-1", "localhost:1/library/base:1-00", "localhost:1/library/other:1-00"):
         make_image(board, name)
-    make_image(board, "archloom/0000:amd64-1", "archloom.build-id")
-    make_image(board, "archloom/theirs:1")
+    for name in ("archloom/0000:amd64-1", "127.0.0.1:40001/push:0000-amd64-1"):
+        make_image(board, name)
+    theirs = {"archloom/theirs:1", "archloom/theirs:amd64-1", "127.0.0.1:5000/push:latest"}
+    for name in theirs:
+        make_image(board, name)
     locks = board.run("docker info --format '/run/lock/archloom-{{.ID}}'").strip().replace(":", "-")
     board.run(f"su pi -c 'mkdir -p {locks}; touch {locks}/slot-0'")
     removed = good(home.run("boards", "remove", "pi5", "--purge"))
     assert "deleted 1 job" in removed.stderr
-    assert images(board) == {"archloom/theirs:1"}
+    assert images(board) == theirs
     assert board.run(f"ls -d {locks} {state} /home/pi/.cache/archloom 2>/dev/null || true") == ""
     left = board.run("find /home/pi /var/tmp /run/lock -name '*archloom*'")
     assert left == "", left
