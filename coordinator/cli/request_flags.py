@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +13,14 @@ import click
 from coordinator.cli.buildx_flags import foreign_flags
 from coordinator.domain.image import platforms, references
 from coordinator.domain.image.platforms import Platform
+from coordinator.domain.inputs.pins import is_pin
 from coordinator.domain.targets.host_selection import read_on
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Emulate, Target
 from coordinator.errors import UsageError
 
+# https://reproducible-builds.org/docs/source-date-epoch/
+_EPOCH = "SOURCE_DATE_EPOCH"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -104,7 +108,7 @@ def target_from(flags: Flags, environ: dict[str, str]) -> Target:
         stage=flags.target,
         build_args=_build_args(flags.build_arg, environ),
         labels=_labels(flags.label),
-        volatile=_volatile(flags),
+        volatile=_volatile(flags, environ),
         no_cache=flags.no_cache,
         pull=flags.pull,
     )
@@ -121,6 +125,8 @@ def _tag(text: str) -> references.Reference:
     reference = references.parse(text)
     if reference.digest:
         raise UsageError(f"'{text}' has a digest, which cannot be chosen", hint=f"-t {reference.with_tag('1.0')}")
+    if is_pin(reference.tag):
+        raise UsageError(f"'{text}' is the name of a pin, which archloom never moves", hint="publish under another tag")
     return reference.with_tag(reference.target)
 
 
@@ -168,7 +174,20 @@ def _build_args(words: tuple[str, ...], environ: dict[str, str]) -> dict[str, st
             build_args[key] = value
         elif key in environ:
             build_args[key] = environ[key]
+    if environ.get(_EPOCH) and _EPOCH not in build_args:
+        # As docker buildx does, where the variable is set and not empty.
+        build_args[_EPOCH] = _epoch(environ[_EPOCH])
     return build_args
+
+
+def _epoch(text: str) -> str:
+    # BuildKit parses a decimal 64-bit number; older ones only pass it to an ARG, and would take any text.
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise UsageError(
+            f"{_EPOCH} is '{text}' in the environment, expected whole seconds since 1970",
+            hint=f"unset {_EPOCH}, or for example: export {_EPOCH}=$(git log -1 --format=%ct)",
+        )
+    return text
 
 
 def _labels(words: tuple[str, ...]) -> dict[str, str]:
@@ -178,8 +197,9 @@ def _labels(words: tuple[str, ...]) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
-def _volatile(flags: Flags) -> tuple[str, ...]:
-    given = tuple(dict.fromkeys(word.partition("=")[0] for word in (*flags.build_arg, *flags.label)))
+def _volatile(flags: Flags, environ: Mapping[str, str]) -> tuple[str, ...]:
+    epoch = (_EPOCH,) if environ.get(_EPOCH) else ()
+    given = tuple(dict.fromkeys(word.partition("=")[0] for word in (*flags.build_arg, *flags.label, *epoch)))
     for name in flags.volatile:
         if name not in given:
             message = f"--volatile '{name}' is neither a --build-arg nor a --label of this build"
