@@ -7,7 +7,7 @@ are kept with it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coordinator.domain.causes import Cause
@@ -36,7 +36,6 @@ class CheckedImage:
     descriptor: Descriptor
     config_digest: str
     size: int
-    labels: Mapping[str, str] = field(default_factory=dict)
     attestations: tuple[Descriptor, ...] = ()
 
     @property
@@ -49,10 +48,8 @@ class CheckedImage:
         return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
 
 
-async def read_child(
-    source: BlobSource, repository: str, digest: str, wanted: Platform, labels: Mapping[str, str]
-) -> CheckedImage:
-    """Return the child below `digest`, verified to be one image for `wanted` that carries `labels`.
+async def read_child(source: BlobSource, repository: str, digest: str, wanted: Platform) -> CheckedImage:
+    """Return the child below `digest`, verified to be one image for `wanted`.
 
     Raises RegistryError: `mismatch` (with the found and the expected value), `malformed`, `schema1`, or the source's.
     """
@@ -69,14 +66,11 @@ async def read_child(
     config, blobs = _parts(manifest, name)
     document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     _check_platform(document, wanted, name)
-    image_labels = _labels(document, name)
-    _check_labels(image_labels, labels, name)
     return CheckedImage(
         platform=wanted,
         descriptor=manifest.descriptor,
         config_digest=config.digest,
         size=sum(blob.size for blob in blobs),
-        labels=image_labels,
         attestations=attestations,
     )
 
@@ -135,20 +129,3 @@ def _check_platform(config: Mapping[str, Any], wanted: Platform, name: str) -> N
     raise RegistryError(
         f"the platform of {name} is {found or 'missing'}, expected {wanted}", hint=hint, code=Cause.MISMATCH
     )
-
-
-def _labels(config: Mapping[str, Any], name: str) -> dict[str, str]:
-    inner = config.get("config") or {}
-    labels = inner.get("Labels") or {} if isinstance(inner, dict) else {}
-    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        raise malformed(f"the config of {name}", "its labels are not strings")
-    return labels
-
-
-def _check_labels(found: Mapping[str, str], expected: Mapping[str, str], name: str) -> None:
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise RegistryError(
-                f"{name} has the label {key}={found.get(key, '')}, expected {value}: it is another build's image",
-                code=Cause.MISMATCH,
-            )

@@ -3,21 +3,24 @@ tag back."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.domain.hosts.inventory import Pins
 from coordinator.domain.image.index import Index, assemble
 from coordinator.domain.image.references import Reference
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
+from coordinator.domain.inputs.pins import pin_tag
 from coordinator.domain.run.events import Emit, TagMoved
-from coordinator.domain.run.model import Run
+from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import TargetEvent, TargetState
 from coordinator.domain.targets.target import Target
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
+from coordinator.publish.pins import keep_pinned
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
-from coordinator.registry.tags import set_tag
 from coordinator.store.sqlite import Store
 
 
@@ -73,17 +76,28 @@ async def _fill(publication: Publication, run: Run, repository: Reference, index
         for child in _children(run):
             for digest in child.digests:
                 await copy_image(source, first.repository, digest, registry, repository.repository)
-            image = await source.get_manifest(first.repository, child.digests[0])
-            await set_tag(registry, repository.repository, child.pin, image)
+    if publication.registries.settings(repository.registry).pins is Pins.KEEP:
+        # In the first repository again: another coordinator may have read a pin before it was there, and written it
+        # after it was read back.
+        await asyncio.gather(*(_keep(registry, repository, job, first) for job in run.jobs))
     await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
+
+
+async def _keep(registry: Registry, repository: Reference, job: Job, first: Reference) -> None:
+    child = _child(job)
+    pin = (repository == first and child.pin) or pin_tag(job.build_id, job.platform, child.mode)
+    await keep_pinned(registry, repository.repository, child.digests[0], pin, child.child.attestations)
 
 
 def _children(run: Run) -> list[VerifiedChild]:
     """Return the children of all jobs. Raises LookupError for a job without one: the index must be complete."""
-    missing = [job for job in run.jobs if job.child is None]
-    if missing:
-        raise LookupError(f"no child for {missing[0].platform}")
-    return [from_stored(job.child) for job in run.jobs if job.child is not None]
+    return [_child(job) for job in run.jobs]
+
+
+def _child(job: Job) -> VerifiedChild:
+    if job.child is None:
+        raise LookupError(f"no child for {job.platform}")
+    return from_stored(job.child)
 
 
 async def _record_previous_digest(publication: Publication, tag: Reference) -> None:
@@ -102,7 +116,7 @@ def _conflict(publication: Publication, tag: Reference, expected: str, actual: s
     return RegistryError(
         f"{tag} {expected}, and the registry now says {actual or 'nothing'}: somebody else moves it",
         hint=f"inspect it with archloom image inspect {tag}, then build again",
-        code="conflict",
+        code=RegistryCode.CONFLICT,
     )
 
 

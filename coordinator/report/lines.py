@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import short
+from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.events import (
     Assigned,
     AttemptEnded,
@@ -62,7 +63,7 @@ def _lines(event: Event) -> list[str]:
 def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | AttemptEnded | Verified) -> list[str]:
     match event:
         case Reused():
-            return [f"{event.platform!s:<{_PLATFORM_WIDTH}} reused {short(event.digest)} (pin {event.pin})"]
+            return [f"{event.platform!s:<{_PLATFORM_WIDTH}} reused {short(event.digest)} ({shown_pin(event.pin)})"]
         case Waiting(platform, reason):
             return [f"{platform!s:<{_PLATFORM_WIDTH}} waits: {reason}"]
         case Skipped(platform, reason):

@@ -121,10 +121,12 @@ DELETE FROM facts WHERE max(coalesce(seen_at, 0), coalesce(silent_at, 0)) < :bef
 SELECT mode, digest, tag FROM pins WHERE repository = :repository AND build_id = :build_id AND platform = :platform;
 
 -- name: record_pin
+-- A use within a day of the last one changes nothing, so that its transaction needs no sync of the disk.
 INSERT INTO pins (repository, build_id, platform, mode, digest, tag, used_at)
 VALUES (:repository, :build_id, :platform, :mode, :digest, :tag, :at)
 ON CONFLICT (repository, build_id, platform, mode) DO UPDATE SET
-    digest = excluded.digest, tag = excluded.tag, used_at = excluded.used_at;
+    digest = excluded.digest, tag = excluded.tag, used_at = excluded.used_at
+WHERE pins.digest <> excluded.digest OR pins.tag <> excluded.tag OR pins.used_at < excluded.used_at - 86400;
 
 -- name: forget_pins
 DELETE FROM pins WHERE used_at < :before;

@@ -20,6 +20,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.farm.inventory_notice import report_inventory
+from coordinator.publish.pins import warn_of_untagged
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
@@ -82,10 +83,11 @@ async def prepare(
         request = await with_platforms(request, inventory, session.probing, emit)
     request.selection.check_platforms(request.target.platforms)
     inputs = await _gather(request, session, retry_of)
+    await warn_of_untagged(request.target.repositories, session.registries, emit)
     platforms = request.target.platforms
     # A new nonce gives new build ids, so the registry cannot have these children.
     may_be_reused = platforms if retry_of or not inputs.unstable else ()
-    reused = await find_reusable(request, inputs, may_be_reused, session.registries)
+    reused = await find_reusable(request, inputs, may_be_reused, session.registries, store)
     to_build = [
         platform
         for platform in platforms

@@ -130,7 +130,7 @@ async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resump
         _check_sent(run, unfinished, inputs_or_gone, session)
         return _Resumption(inputs_or_gone=inputs_or_gone, by_platform={}, builders={})
     pending = [job.platform for job in unfinished if job.state is JobState.PENDING]
-    reused = await find_reusable(request, inputs_or_gone, pending, session.registries)
+    reused = await find_reusable(request, inputs_or_gone, pending, session.registries, session.store)
     take_reused(session.store, run, reused)
     # A job that is on a host needs another one only if it is lost.
     chosen = await choose_hosts(

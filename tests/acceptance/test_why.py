@@ -47,7 +47,7 @@ def test_why_a_run_built_what_it_built(registry, home, tmp_path):
     assert all(named[name]["seconds"] is not None for name in ("context", "base", "build", "push", "verify"))
     assert told[reused]["changes"] == []
     (entry,) = told[reused]["platforms"]["linux/amd64"]["entries"]
-    assert "from pin archloom-" in entry["text"]
+    assert "(pin archloom-" in entry["text"]
     assert entry["text"].endswith(": no host was touched")
     text = good(home.run("why", second, "linux/amd64")).stdout
     assert "plan: local builds (native): " in text

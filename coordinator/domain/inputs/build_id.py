@@ -11,8 +11,10 @@ from enum import StrEnum
 from coordinator.domain.image.platforms import Platform
 
 # Incremented whenever the same inputs must give another id: the builder behaves differently, or a field means something
-# else. Images of format 1 may have empty files in place of files that the SSH user of a board could not open.
-_FORMAT = 2
+# else. Images of format 1 may have empty files in place of files that the SSH user of a board could not open. Up to
+# format 2 the whole context counted, and every image had labels of archloom; from 3 on only what instructions take of
+# the context counts, and the pin's name says which build an image is of.
+_FORMAT = 3
 # BuildKit passes these to RUN without an ARG, in upper or lower case, and excludes them from its cache keys.
 # https://docs.docker.com/reference/dockerfile/#predefined-args
 _PROXIES = frozenset({"ALL_PROXY", "FTP_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
@@ -87,11 +89,6 @@ def counted(values: Mapping[str, str], volatile: Collection[str]) -> dict[str, s
 def without_proxies(build_args: Mapping[str, str], declared: Collection[str]) -> dict[str, str]:
     """Return the build arguments without proxy settings, which affect a result only where an ARG declares them."""
     return {name: value for name, value in build_args.items() if name.upper() not in _PROXIES or name in declared}
-
-
-def pin_tag(build_id: str, platform: Platform) -> str:
-    """Return the immutable tag that keeps this build's child from garbage collection and lets it be found again."""
-    return f"archloom-{build_id[:16]}-{platform.slug}"
 
 
 def context_digest(entries: Iterable[ContextEntry]) -> str:

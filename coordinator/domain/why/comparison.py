@@ -138,6 +138,8 @@ def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str
         return f"{done}, since what it depends on has changed since run {before.id}"
     if earlier.state is not JobState.VERIFIED:
         return f"{done}, since run {before.id} did not finish it"
+    if earlier.child is not None and earlier.child.get("pin") == "":
+        return f"{done} again, since the registry keeps no pins, or no longer has the image of run {before.id}"
     return f"{done} again, since the registry did not have the image of run {before.id}, or not a matching one"
 
 

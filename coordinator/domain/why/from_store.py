@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordinator.domain.image.references import short
+from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.history import AttemptChange, HistoryEntry, JobChange, RunChange, RunEnded, TagMoved
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
@@ -105,9 +106,9 @@ def _ended(job: Job, at: float, change: JobEvent, state: JobState) -> Iterator[E
     digest = short(str((job.child or {}).get("digest", "")))
     match state:
         case JobState.VERIFIED if change is JobEvent.REUSE:
-            text = f"reused {digest} from pin {pin}: no host was touched"
+            text = f"reused {digest} ({shown_pin(pin)}): no host was touched"
         case JobState.VERIFIED:
-            text = f"verified {digest} (pin {pin})"
+            text = f"verified {digest} ({shown_pin(pin)})"
         case JobState.FAILED | JobState.LOST | JobState.CANCELLED | JobState.SKIPPED:
             text = state
         case _:

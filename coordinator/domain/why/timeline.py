@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import short
+from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import (
     PUSH_LOST,
@@ -159,7 +160,7 @@ class _TimelineBuilder:
             case Skipped(_, reason):
                 self._end(at, f"not built: {reason}")
             case Reused():
-                self._end(at, f"reused {short(event.digest)} from pin {event.pin}: no host was touched")
+                self._end(at, f"reused {short(event.digest)} ({shown_pin(event.pin)}): no host was touched")
 
     def _on_a_host(self, at: float, event: Assigned | Phase | PhaseEnded | StepLine | AttemptEnded | Verified) -> None:
         self._close_wait(at)
@@ -181,7 +182,7 @@ class _TimelineBuilder:
                 self._failed(at, event)
             case Verified():
                 self._close(at)
-                self._end(at, f"verified {short(event.digest)} in {event.seconds:.1f} s (pin {event.pin})")
+                self._end(at, f"verified {short(event.digest)} in {event.seconds:.1f} s ({shown_pin(event.pin)})")
 
     def _phase(self, at: float, name: str, text: str) -> None:
         phase = self.attempt.phases.get(name)

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from coordinator.domain.causes import Cause
-from coordinator.domain.image import labels
+from coordinator.domain.hosts.inventory import Pins
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.verified_child import VerifiedChild
-from coordinator.domain.inputs.build_id import pin_tag
+from coordinator.domain.inputs.pins import KnownChild, own_pin, pin_tag
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Emulate
-from coordinator.errors import RegistryError
-from coordinator.image.child import read_child
+from coordinator.publish.pins import good_child
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.run.inputs.gather import Inputs
 from coordinator.store.sqlite import Store
 
-_NOT_REUSABLE = frozenset({Cause.MISMATCH, Cause.MALFORMED, Cause.NOT_FOUND, Cause.SCHEMA1})
-
 
 async def find_reusable(
-    request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], registries: Registries
+    request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], registries: Registries, store: Store
 ) -> dict[Platform, VerifiedChild]:
-    """Return the children of these platforms that the target's first repository already has, verified."""
+    """Return the children of these platforms that the target's first repository already has, verified.
+
+    A pin's name is the proof of build id and mode, since a pin is never moved; a child of the best mode that
+    `--emulate` allows is taken. Where none passes the verification, the platform is built again.
+    """
     first = request.target.repositories[0]
+    pins = registries.settings(first.registry).pins
+    if pins is Pins.OFF:
+        return {}
     registry = await registries.registry(first.registry)
-    children = await asyncio.gather(
-        *(
-            reusable(registry, first.repository, platform, inputs.build_ids[platform], request.emulate)
-            for platform in platforms
-        )
-    )
+    modes = _accepted(request.emulate)
+
+    async def find(platform: Platform) -> VerifiedChild | None:
+        build_id = inputs.build_ids[platform]
+        tags = {mode: pin_tag(build_id, platform, mode) for mode in modes} if pins is Pins.KEEP else {}
+        pinned = await _pinned(registry, first.repository, tags)
+        # The store knows what has no tag, and what this coordinator pinned beside a tag of a bad child.
+        stored = [child for child in store.known_children(str(first), build_id, platform) if child.mode in modes]
+        candidates = [*pinned, *(_with_pin(child, pinned, tags) for child in stored)]
+        for candidate in sorted(candidates, key=lambda child: child.mode.rank):
+            child = await good_child(registry, first.repository, candidate.digest, platform)
+            if child is not None:
+                store.record_child(str(first), build_id, platform, candidate)
+                return VerifiedChild(
+                    child=child.child, config_digest=child.config_digest, pin=candidate.tag, mode=candidate.mode
+                )
+        return None
+
+    children = await asyncio.gather(*map(find, platforms))
     return {platform: child for platform, child in zip(platforms, children, strict=True) if child is not None}
 
 
@@ -46,29 +63,23 @@ def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]
             store.verify_job(job.id, child.to_json(), winner=None)
 
 
-async def reusable(
-    registry: Registry, repository: str, platform: Platform, build_id: str, emulate: Emulate
-) -> VerifiedChild | None:
-    """Return the pinned child of this build id, verified; None where it has to be built.
+async def _pinned(registry: Registry, repository: str, tags: Mapping[Mode, str]) -> list[KnownChild]:
+    """Return what these tags point to. All are asked for at once."""
+    found = await asyncio.gather(*(registry.head_manifest(repository, tag) for tag in tags.values()))
+    return [
+        KnownChild(mode, manifest.digest, tag)
+        for (mode, tag), manifest in zip(tags.items(), found, strict=True)
+        if manifest is not None
+    ]
 
-    The pin's tag and the image's labels must both name the build id, and the mode label must satisfy `--emulate`.
-    Neither is proof alone: images inherit labels through FROM, and tags can be moved by hand. Where a pin fails the
-    check, the platform is built again, and that build moves the pin.
-    """
-    pin = pin_tag(build_id, platform)
-    manifest = await registry.head_manifest(repository, pin)
-    if manifest is None:
-        return None
-    try:
-        child = await read_child(registry, repository, manifest.digest, platform, {labels.BUILD_ID: build_id})
-    except RegistryError as error:
-        if error.code in _NOT_REUSABLE:
-            return None
-        raise
-    mode = child.labels.get(labels.MODE, "")
-    if mode not in _accepted(emulate):
-        return None
-    return VerifiedChild(child=child.child, config_digest=child.config_digest, pin=pin, mode=Mode(mode))
+
+def _with_pin(stored: KnownChild, pinned: Collection[KnownChild], tags: Mapping[Mode, str]) -> KnownChild:
+    """Return the stored child with the pin that publishing gives it where that is missing or another child's by now."""
+    tag = tags.get(stored.mode, "")
+    if stored.tag not in ("", tag):
+        return stored
+    taken = any(child.tag == tag and child.digest != stored.digest for child in pinned)
+    return replace(stored, tag=own_pin(tag, stored.digest) if taken else tag)
 
 
 def _accepted(emulate: Emulate) -> tuple[Mode, ...]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from coordinator.domain.dockerfile.bases import BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
-from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
@@ -86,7 +85,7 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         "dockerfile_apart": bool(copied_dockerfile(ctx.run.inputs, ctx.job.platform)),
         "stage": target.stage,
         "build_args": dict(target.build_args),
-        "labels": {**target.labels, **own_labels(ctx.job.build_id, ctx.attempt.mode)},
+        "labels": dict(target.labels),
         "no_cache": target.no_cache,
         "image": f"archloom/{ctx.run.run_id}:{ctx.job.platform.slug}-{ctx.attempt.number}",
         "bases": [

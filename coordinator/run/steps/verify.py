@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from coordinator.domain.causes import Cause, Fault, rule
-from coordinator.domain.image.labels import own_labels
+from coordinator.domain.hosts.inventory import Pins
+from coordinator.domain.image.references import Reference
 from coordinator.domain.image.verified_child import VerifiedChild
-from coordinator.domain.inputs.build_id import pin_tag
-from coordinator.domain.run.events import Verified
+from coordinator.domain.inputs.pins import KnownChild, pin_tag
+from coordinator.domain.run.events import Notice, Verified
 from coordinator.errors import RegistryError
-from coordinator.image.child import read_child
-from coordinator.registry.tags import set_tag
+from coordinator.image.child import CheckedImage, read_child
+from coordinator.publish.pins import pin_or_adopt
+from coordinator.registry.client import Registry
 from coordinator.run.context import AttemptContext
 from coordinator.run.steps.attempt_end import failed, forget, lost
 from coordinator.run.steps.phases import phase
@@ -19,13 +21,9 @@ async def verify(ctx: AttemptContext) -> None:
     """Take the job of a PUSHED attempt to VERIFIED, or end the attempt. Idempotent: the pin keeps its manifest."""
     repository = ctx.run.request.target.repositories[0]
     registry = await ctx.run.registries.registry(repository.registry)
-    pin = pin_tag(ctx.job.build_id, ctx.job.platform)
-    labels = own_labels(ctx.job.build_id, ctx.attempt.mode)
     try:
         with phase(ctx, "verify"):
-            child = await read_child(registry, repository.repository, ctx.attempt.digest, ctx.job.platform, labels)
-            manifest = await registry.get_manifest(repository.repository, child.digest)
-            await set_tag(registry, repository.repository, pin, manifest)
+            child, pin = await _verified(ctx, registry, repository)
     except RegistryError as error:
         if rule(error.code).fault is Fault.BUILD:
             await failed(ctx, error.code, error.message)
@@ -45,3 +43,20 @@ async def verify(ctx: AttemptContext) -> None:
     ctx.run.store.verify_job(ctx.job.id, stored.to_json(), winner=ctx.attempt.id)
     ctx.run.emit(Verified(place=ctx.place, digest=child.digest, pin=pin, seconds=seconds))
     await forget(ctx)
+
+
+async def _verified(ctx: AttemptContext, registry: Registry, repository: Reference) -> tuple[CheckedImage, str]:
+    """Return the child to publish, and its pin where the registry keeps one."""
+    pushed = await read_child(registry, repository.repository, ctx.attempt.digest, ctx.job.platform)
+    child, pin = pushed, ""
+    pins = ctx.run.registries.settings(repository.registry).pins
+    if pins is Pins.OFF:
+        return child, pin
+    if pins is Pins.KEEP:
+        pin = pin_tag(ctx.job.build_id, ctx.job.platform, ctx.attempt.mode)
+        child, pin = await pin_or_adopt(registry, repository.repository, pushed, pin)
+    if child.digest != pushed.digest:
+        ctx.run.emit(Notice(f"{ctx.job.platform}: {child.digest} is published, which another run pinned meanwhile"))
+    known = KnownChild(ctx.attempt.mode, child.digest, pin)
+    ctx.run.store.record_child(str(repository), ctx.job.build_id, ctx.job.platform, known)
+    return child, pin

@@ -73,7 +73,7 @@ async def registries() -> AsyncIterator[Registries]:
 
 async def child_of(registry: Registry, repository: str, digest: str) -> CheckedImage:
     async with registries() as opened:
-        return await read_child(await opened.registry(registry.address), repository, digest, ARM64, {})
+        return await read_child(await opened.registry(registry.address), repository, digest, ARM64)
 
 
 def build_with_attestations(board: Board, name: str) -> None:

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import sha256
 from coordinator.domain.image.index import Child
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.verified_child import VerifiedChild
-from coordinator.domain.inputs.build_id import pin_tag
+from coordinator.domain.inputs.pins import pin_tag
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import states
 from coordinator.domain.run.job_names import agent_job
@@ -30,7 +31,6 @@ from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import DrivenElsewhereError, InterruptedRunError, LostError
 from coordinator.publish.publish import Publication, publish
-from coordinator.registry.tags import set_tag
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult, drive_to_end
 from coordinator.run.held_lease import HeldLease
@@ -106,7 +106,7 @@ class Coordinator:
         session = SimpleNamespace(
             env=SimpleNamespace(clock=store._clock, state=Path("nowhere")),
             store=store,
-            registries=SimpleNamespace(registry=self._registry),
+            registries=SimpleNamespace(registry=self._registry, settings=lambda host: RegistrySettings(host=host)),
             farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts),
             emit=[].append,
         )
@@ -275,8 +275,8 @@ class Coordinator:
     async def _verify(self, attempt_id: int) -> None:
         _, job, attempt = self.find(attempt_id)
         image = await self.registry.get_manifest("app", attempt.digest)
-        pin = pin_tag(job.build_id, job.platform)
-        await set_tag(self.registry, "app", pin, image)
+        pin = pin_tag(job.build_id, job.platform, attempt.mode)
+        assert await self.registry.claim_tag("app", pin, image) == image.digest
         child = Child(platform=job.platform, descriptor=descriptor(job.platform, image))
         stored = VerifiedChild(child=child, config_digest="", pin=pin, mode=attempt.mode, host=attempt.host)
         assert self.store.verify_job(job.id, stored.to_json(), winner=attempt_id)

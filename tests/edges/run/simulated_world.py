@@ -276,6 +276,13 @@ class SimulatedRegistry:
         assert found is not None
         return found
 
+    async def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> str:
+        if await self.head_manifest(repository, tag) is None:
+            await self.put_manifest(repository, tag, manifest.raw, manifest.media_type)
+        found = await self.head_manifest(repository, tag)
+        assert found is not None
+        return found.digest
+
     async def put_manifest(self, repository: str, reference: str, raw: bytes, media_type: str) -> None:
         assert repository == REPOSITORY.repository
         manifest = Manifest(raw=raw, media_type=media_type, digest=sha256(raw))

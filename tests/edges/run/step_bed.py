@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.broker.server import Broker
+from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import parse
 from coordinator.domain.run.events import Event, Phase
@@ -119,6 +120,7 @@ class FakeRegistry:
         self.manifests: dict[str, Manifest] = {}
         self.blobs: dict[str, bytes] = {}
         self.tagged: list[tuple[str, str]] = []
+        self.settings = RegistrySettings(host="nas.lan:5000")
 
     async def head_manifest(self, repository: str, target: str) -> Manifest | None:
         assert repository == "team/app"
@@ -133,6 +135,11 @@ class FakeRegistry:
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:  # noqa: ARG002
         assert repository == "team/app"
         return self.blobs[digest]
+
+    async def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> str:
+        if tag not in self.manifests:
+            await self.put_manifest(repository, tag, manifest.raw, manifest.media_type)
+        return self.manifests[tag].digest
 
     async def put_manifest(self, repository: str, target: str, raw: bytes, media_type: str) -> None:
         assert repository == "team/app"
@@ -203,7 +210,7 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
         session = SimpleNamespace(
             env=SimpleNamespace(clock=lambda: clock[0], state=state, holder="ann@desk"),
             store=store,
-            registries=SimpleNamespace(registry=the_registry),
+            registries=SimpleNamespace(registry=the_registry, settings=lambda _: registry.settings),
             broker=Broker(Upstream(Registries({}, Known()))),
             farm=farm,
             emit=events.append,

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.domain.image.descriptors import OCI_MANIFEST, Manifest, sha256
+from coordinator.domain.hosts.inventory import Pins
+from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, sha256
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.verified_child import from_stored
-from coordinator.domain.inputs.build_id import pin_tag
-from coordinator.domain.run.events import AttemptEnded, Verified
+from coordinator.domain.inputs.pins import KnownChild, attestation_pin, own_pin, pin_tag
+from coordinator.domain.run.events import AttemptEnded, Notice, Verified
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.errors import RegistryError
 from coordinator.run.context import AttemptContext
@@ -20,13 +21,12 @@ from tests.edges.run.step_bed import PUSHED, StepBed
 from tests.edges.store.store_bed import AMD64
 
 NAME = "7f3a-amd64-1"
-LABELS = {"archloom.build-id": "b" * 64, "archloom.mode": "native"}
-PIN = pin_tag("b" * 64, AMD64)
+PIN = pin_tag("b" * 64, AMD64, Mode.NATIVE)
 
 
-def image(bed: StepBed, architecture: str = "amd64", **labels: str) -> Manifest:
+def image(bed: StepBed, architecture: str = "amd64", created: str = "") -> Manifest:
     """An image in the registry, by its digest."""
-    config = json.dumps({"os": "linux", "architecture": architecture, "config": {"Labels": {**LABELS, **labels}}})
+    config = json.dumps({"os": "linux", "architecture": architecture, "created": created})
     kind = "application/vnd.oci.image.config.v1+json"
     entry = {"mediaType": kind, "digest": sha256(config.encode()), "size": len(config)}
     raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry, "layers": []}).encode()
@@ -69,13 +69,90 @@ async def test_a_pin_that_is_there_is_not_written_again(steps):
     assert (steps.job().state, steps.registry.tagged) == (JobState.VERIFIED, [])
 
 
-@pytest.mark.parametrize(
-    ("architecture", "labels"),
-    [("arm64", {}), ("amd64", {"archloom.build-id": "c" * 64}), ("amd64", {"archloom.mode": "emulated"})],
-)
-async def test_an_image_that_is_not_what_was_asked_for_fails(steps, architecture, labels):
-    """Of another platform, build or mode: the build's fault, and no pin."""
-    manifest = image(steps, architecture, **labels)
+def known(bed: StepBed) -> tuple[KnownChild, ...]:
+    return bed.store.known_children("nas.lan:5000/team/app", "b" * 64, AMD64)
+
+
+async def test_the_child_that_another_run_pinned_first_is_published(steps):
+    """Built from the same inputs, it is as good, and its pin is not moved."""
+    theirs, ours = image(steps, created="monday"), image(steps, created="tuesday")
+    steps.registry.manifests[PIN] = theirs
+
+    await verify(pushed(steps, ours.digest))
+
+    child = from_stored(steps.job().child)
+    assert (child.digests, child.pin, steps.registry.tagged) == ((theirs.digest,), PIN, [])
+    assert known(steps) == (KnownChild(Mode.NATIVE, theirs.digest, PIN),)
+    assert any(isinstance(event, Notice) and theirs.digest in event.text for event in steps.events)
+
+
+@pytest.mark.parametrize("fault", ["another platform", "no config"])
+async def test_a_pin_of_a_bad_child_is_left_and_ours_gets_its_own(steps, fault):
+    """The store remembers the other name: the plain one would not lead here."""
+    theirs, ours = image(steps, "arm64" if fault == "another platform" else "amd64", "monday"), image(steps)
+    steps.registry.manifests[PIN] = theirs
+    if fault == "no config":
+        (config,) = (digest for digest, raw in steps.registry.blobs.items() if b"monday" in raw)
+        steps.registry.blobs[config] = b"{"
+
+    await verify(pushed(steps, ours.digest))
+
+    beside = own_pin(PIN, ours.digest)
+    assert steps.registry.tagged == [(beside, ours.digest)]
+    assert from_stored(steps.job().child).pin == beside
+    assert known(steps) == (KnownChild(Mode.NATIVE, ours.digest, beside),)
+
+
+@pytest.mark.parametrize(("pins", "rows"), [(Pins.STORE, 1), (Pins.OFF, 0)])
+async def test_a_registry_whose_tags_are_left_alone_gets_none(steps, pins, rows):
+    """`store` remembers the child, `off` nothing."""
+    steps.registry.settings = replace(steps.registry.settings, pins=pins)
+    manifest = image(steps)
+
+    await verify(pushed(steps, manifest.digest))
+
+    assert steps.job().state is JobState.VERIFIED
+    assert steps.registry.tagged == []
+    assert from_stored(steps.job().child).pin == ""
+    assert known(steps) == (KnownChild(Mode.NATIVE, manifest.digest, ""),) * rows
+
+
+async def test_the_attestations_of_a_child_are_pinned_too(steps):
+    """Each under a name of its own: a registry's clean-up would take them from the index that lists them."""
+    manifest = image(steps)
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}).encode()
+    attestation = Manifest(raw=raw, media_type=OCI_MANIFEST, digest=sha256(raw))
+    steps.registry.manifests[attestation.digest] = attestation
+    index = attested_index(manifest, attestation)
+    steps.registry.manifests[index.digest] = index
+
+    await verify(pushed(steps, index.digest))
+
+    assert from_stored(steps.job().child).digests == (manifest.digest, attestation.digest)
+    assert steps.registry.tagged == [
+        (PIN, manifest.digest),
+        (attestation_pin(PIN, attestation.digest), attestation.digest),
+    ]
+
+
+def attested_index(image: Manifest, attestation: Manifest) -> Manifest:
+    """What an engine with containerd's store pushes."""
+    annotations = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.digest}
+    entries = [
+        {**image.descriptor.to_json(), "platform": {"os": "linux", "architecture": "amd64"}},
+        {
+            **attestation.descriptor.to_json(),
+            "platform": {"os": "unknown", "architecture": "unknown"},
+            "annotations": annotations,
+        },
+    ]
+    raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    return Manifest(raw=raw, media_type=OCI_INDEX, digest=sha256(raw))
+
+
+async def test_an_image_that_is_not_what_was_asked_for_fails(steps):
+    """Of another platform: the build's fault, and no pin."""
+    manifest = image(steps, "arm64")
 
     await verify(pushed(steps, manifest.digest))
 

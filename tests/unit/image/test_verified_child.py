@@ -6,7 +6,6 @@ import json
 
 from coordinator.domain.image.descriptors import OCI_MANIFEST, Descriptor
 from coordinator.domain.image.index import Child
-from coordinator.domain.image.labels import own_labels
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
 
@@ -49,8 +48,3 @@ def test_seconds_are_kept_to_the_millisecond():
 
 def test_the_digests_of_a_child_are_its_images_and_its_attestations():
     assert CHILD.digests == (IMAGE.digest, ATTESTATION.digest)
-
-
-def test_an_image_says_what_it_was_built_from_and_how():
-    """The label names are a format in registries: builds are found again by them."""
-    assert own_labels("1f", Mode.EMULATED) == {"archloom.build-id": "1f", "archloom.mode": "emulated"}
