@@ -77,7 +77,8 @@ class Base:
             available = ", ".join(map(str, images.platforms)) or "no image"
             raise UsageError(
                 f"base image {self.reference} has no {platform}",
-                hint=f"leave the platform out, or build from another base: this one has {available}",
+                hint=f"leave the platform out, or build from another base: this one has {available}."
+                " To copy files of one of these, name a stage: FROM --platform=… AS …, and COPY --from that",
                 code=Cause.BASE,
             )
         return image.digest
