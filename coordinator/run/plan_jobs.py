@@ -27,9 +27,7 @@ async def plan_jobs(
 
     It includes the platforms without a host: the caller decides whether that is an error.
     """
-    # The hosts are probed while registries are asked for the sizes of the bases.
-    session.probing.begin(wanted(inputs.dockerfile, list(platforms)), request.selection)
-    space = await spaces(inputs, list(platforms), session.registries)
+    space = spaces(inputs, list(platforms))
     copied = {platform: copied_dockerfile(inputs, platform) for platform in platforms}
     jobs = wanted(inputs.dockerfile, list(platforms), space, copied)
     facts = await session.probing.facts_for_planning(jobs, request.selection, least)

@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from coordinator.domain.image.descriptors import Manifest, read_descriptor, read_json
+from coordinator.domain.image.descriptors import read_descriptor, read_json
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError
-from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
 from coordinator.run.inputs.gather import Inputs
 
-_REGISTRY_TIMEOUT_S = 5.0
 
-
-async def spaces(inputs: Inputs, platforms: Sequence[Platform], registries: Registries) -> dict[Platform, int]:
-    """Return bytes by platform, a lower bound: a base whose registry does not answer in time counts as 0.
+def spaces(inputs: Inputs, platforms: Sequence[Platform]) -> dict[Platform, int]:
+    """Return bytes by platform, a lower bound: a base whose manifest was not read counts as 0.
 
     The estimate only avoids builds that would be lost for lack of disk space.
     """
-    base_sizes = await asyncio.gather(*(_of_bases(inputs, platform, registries) for platform in platforms))
-    return {
-        platform: inputs.contexts[platform].manifest.size + size
-        for platform, size in zip(platforms, base_sizes, strict=True)
-    }
+    return {platform: inputs.contexts[platform].manifest.size + _of_bases(inputs, platform) for platform in platforms}
 
 
-async def _of_bases(inputs: Inputs, platform: Platform, registries: Registries) -> int:
-    bases = {
-        (use.text, platform if use.platform == BUILD_PLATFORM else use.platform): inputs.bases[use.text]
-        for use in inputs.uses[platform]
-        if use.text in inputs.bases
-    }
-    sizes = await asyncio.gather(*(_of_base(base, which, registries) for (_, which), base in bases.items()))
+def _of_bases(inputs: Inputs, platform: Platform) -> int:
     # Bases may share layers, which an engine stores once.
-    return sum({digest: size for layers in sizes for digest, size in layers.items()}.values())
+    layers: dict[str, int] = {}
+    for base, image_platform in _bases(inputs, platform):
+        layers |= _layers(base, image_platform)
+    return sum(layers.values())
 
 
-async def _of_base(base: Base, platform: Platform, registries: Registries) -> Mapping[str, int]:
+def _bases(inputs: Inputs, platform: Platform) -> Iterator[tuple[Base, Platform]]:
+    for use in inputs.uses[platform]:
+        base = inputs.bases.get(use.text)
+        if base is not None:
+            yield base, platform if use.platform == BUILD_PLATFORM else use.platform
+
+
+def _layers(base: Base, platform: Platform) -> Mapping[str, int]:
     """Return the layer sizes in bytes, by digest."""
     try:
-        async with asyncio.timeout(_REGISTRY_TIMEOUT_S):
-            manifest = await _image(base, platform, registries)
-            return {} if manifest is None else _layers(manifest)
-    except (ArchloomError, TimeoutError):
+        image = base.read.get(base.for_platform(platform))
+        found = [] if image is None else read_json(image.manifest.raw, image.manifest.digest).get("layers")
+        layers = [read_descriptor(layer, str(base.reference)) for layer in found] if isinstance(found, list) else []
+    except ArchloomError:
         return {}
-
-
-async def _image(base: Base, platform: Platform, registries: Registries) -> Manifest | None:
-    if not base.manifest.is_index:
-        return base.manifest
-    # Docker Hub counts every fetched image manifest as a pull: the limited pulls are left to the builds.
-    if base.reference.registry == HUB:
-        return None
-    registry = await registries.registry(base.reference.registry)
-    return await registry.get_manifest(base.reference.repository, base.for_platform(platform))
-
-
-def _layers(manifest: Manifest) -> dict[str, int]:
-    layers = read_json(manifest.raw, manifest.digest).get("layers")
-    entries = layers if isinstance(layers, list) else []
-    return {layer.digest: layer.size for layer in (read_descriptor(entry, manifest.digest) for entry in entries)}
+    return {layer.digest: layer.size for layer in layers}

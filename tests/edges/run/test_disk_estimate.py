@@ -43,7 +43,7 @@ async def test_context_and_bases_are_counted(registry, tmp_path: Path):
     )
     async with Registries({}, DockerCredentials({}, tmp_path)) as registries:
         inputs = await gather(BuildRequest(target=target), registries, environment(tmp_path / "home"), print)
-        found = await spaces(inputs, (AMD64, ARM64), registries)
+    found = spaces(inputs, (AMD64, ARM64))
 
     size = (await scan(folder, compile_ignore("", ""))).size
     for entry in json.loads(skopeo_raw(base.reference))["manifests"]:
