@@ -12,6 +12,7 @@ Code = Literal[
     "build",
     "busy",
     "cancelled",
+    "case",
     "changed",
     "cut",
     "disk",

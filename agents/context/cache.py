@@ -1,6 +1,6 @@
 """The object store: folder objects and files of earlier contexts, kept so that they need not be sent again.
 
-A file in the store is a hard link to the file in the jobs' contexts. A transfer that has taken a file keeps it even
+A file in the store is a hard link to the file in the context folders. A transfer that has taken a file keeps it even
 if the store evicts it, so eviction need not know which transfers are running. Hard links share mode and mtime, so an
 object has the mode and mtime that the last job to take it needed.
 
@@ -22,13 +22,11 @@ from pathlib import Path
 
 from agents.base import state
 from agents.context.tree_objects import File
-from agents.context.writer import naming, new_file, settle
+from agents.context.writer import naming, new_file, pour, settle, write
 
 FOLDERS = "folders"
 _READ_BYTES = 262144
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Less than a block of the disk is never a hole.
-_HOLE_BYTES = 4096
 # link(2) on a file system without hard links, across file systems, or at a file's maximum number of links.
 _NO_LINK = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
@@ -84,20 +82,41 @@ class Objects:
         path = self._find(file)
         if path is None:
             return False
-        if alone or not _may_share(file):
-            return _copy(path, file, parent)
+        if alone or not may_share(file):
+            return _copy_of(path, file, parent)
         with self._locked():
             linked = _link(path, file, parent)
         if linked is not None:
             return linked
-        if not _copy(path, file, parent):
+        if not _copy_of(path, file, parent):
             return False
         self._put(path, file, parent, replace=True)
         return True
 
+    def retouch(self, file: File, parent: int) -> None:
+        """Give the file of this name and content in the folder with descriptor `parent` its new mode and mtime.
+
+        A fresh clone has new times for all files. So nothing is copied where no other folder has the file.
+        """
+        path = _path(self._this_boot, file.digest)
+        with self._locked():
+            status = os.stat(file.name, dir_fd=parent, follow_symlinks=False)
+            # The second of two links is the store's, or that of another folder where the store has evicted the file.
+            if status.st_nlink == 1 or (status.st_nlink == 2 and _is_inode(path, status)):
+                os.chmod(file.name, file.mode, dir_fd=parent)
+                os.utime(file.name, ns=(file.mtime, file.mtime), dir_fd=parent)
+                return
+        original = os.open(file.name, _OPEN_FLAGS, dir_fd=parent)
+        try:
+            os.unlink(file.name, dir_fd=parent)
+            _copy(original, file, parent)
+        finally:
+            os.close(original)
+        self._put(path, file, parent, replace=True)
+
     def keep(self, file: File, parent: int) -> None:
         """Add the complete and verified file in the folder with descriptor `parent` to the store."""
-        if _may_share(file):
+        if may_share(file):
             self._put(_path(self._this_boot, file.digest), file, parent, replace=False)
 
     def _put(self, path: Path, file: File, parent: int, *, replace: bool) -> None:
@@ -159,9 +178,16 @@ def _path(root: Path, digest: str) -> Path:
     return root / digest[:2] / digest[2:]
 
 
-def _may_share(file: File) -> bool:
-    """Whether the file's owner can read it with the mode it has in the context."""
+def may_share(file: File) -> bool:
+    """Whether the file's owner can read it with the mode it has in the context, so that the store may link it."""
     return bool(file.mode & 0o400)
+
+
+def _is_inode(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), status)
+    except FileNotFoundError:
+        return False
 
 
 def _link(path: Path, file: File, parent: int) -> bool | None:
@@ -194,7 +220,7 @@ def _link(path: Path, file: File, parent: int) -> bool | None:
     return False
 
 
-def _copy(path: Path, file: File, parent: int) -> bool:
+def _copy_of(path: Path, file: File, parent: int) -> bool:
     try:
         original = os.open(path, _OPEN_FLAGS)
     except FileNotFoundError:
@@ -202,15 +228,19 @@ def _copy(path: Path, file: File, parent: int) -> bool:
     try:
         if os.fstat(original).st_size != file.size:
             return False
-        copy = new_file(parent, file.name)
-        try:
-            pour(original, copy)
-            settle(copy, file)
-        finally:
-            os.close(copy)
+        _copy(original, file, parent)
     finally:
         os.close(original)
     return True
+
+
+def _copy(original: int, file: File, parent: int) -> None:
+    copy = new_file(parent, file.name)
+    try:
+        pour(original, copy)
+        settle(copy, file)
+    finally:
+        os.close(copy)
 
 
 def _is_whole(path: Path, file: File) -> bool:
@@ -224,28 +254,6 @@ def _is_whole(path: Path, file: File) -> bool:
             if not data:
                 return hasher.hexdigest() == file.digest
             hasher.update(data)
-
-
-def pour(original: int, copy: int) -> None:
-    """Write all of `original`, from its first byte, to the current offset of `copy`."""
-    offset = 0
-    while True:
-        data = os.pread(original, _READ_BYTES, offset)
-        if not data:
-            return
-        offset += len(data)
-        write(copy, data)
-
-
-def write(fd: int, data: bytes) -> None:
-    """Write all of the data at the end of a file, in as many write(2) calls as that takes. Zeros become a hole."""
-    # The first bytes nearly always tell: the rest is only looked at where they are zeros.
-    if len(data) >= _HOLE_BYTES and not any(data[:16]) and not data.strip(b"\0"):
-        os.ftruncate(fd, os.lseek(fd, len(data), os.SEEK_CUR))
-        return
-    unwritten = memoryview(data)
-    while unwritten:
-        unwritten = unwritten[os.write(fd, unwritten) :]
 
 
 @contextmanager

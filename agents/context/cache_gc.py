@@ -1,7 +1,7 @@
-"""Eviction from the object store: least recently used objects first, down to a budget.
+"""Keeps what the host has of contexts within a budget: the least recently used goes first.
 
-An object's change time (ctime) is when a job last took or released it. Contexts have hard links of their own: an
-evicted object stays in them, and only has to be sent again for the next job.
+An object's change time (ctime) is when a job last took or released it. Objects that a context folder has links to are
+not evicted: that would free nothing. Where they are too many, the folders go first (`agents/context/folder_gc.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,21 +21,23 @@ from agents.base.disk import room_below
 from agents.base.errors import AgentError
 from agents.base.locks import locked
 from agents.context.cache import FOLDERS
+from agents.context.folder_gc import drop_oldest, drop_unused, own_bytes
 
 _MAX_BYTES = 5_000_000_000
 _MAX_DISK_FRACTION = 0.1
 _UNUSED_S = 14 * 86400.0
 _UNDER_WAY_S = 3600.0
 _RECOUNT_S = 86400.0
-_BLOCK_BYTES = 4096
+# st_blocks counts these, whatever the block size: stat(2). A sparse file counts for what it holds.
+_BLOCK_BYTES = 512
 _LEDGER = "ledger.json"
 _MIB = 1 << 20
 
 
 class Budget(NamedTuple):
-    """What the store may keep: `bytes` in total.
+    """What may be kept of contexts: `bytes` in total.
 
-    An object is evicted anyway `unused` seconds after its last use; a file still being written, after `under_way`
+    A folder or an object goes anyway `unused` seconds after its last use; a file still being written, after `under_way`
     seconds.
     """
 
@@ -57,14 +59,24 @@ def budget(root: Path) -> Budget:
     return Budget(min(_MAX_BYTES, int(status.f_blocks * status.f_frsize * _MAX_DISK_FRACTION)))
 
 
-def make_room(root: Path, needed: int) -> None:
-    """Evict least recently used objects until `needed` bytes are free. Raises AgentError `disk` where too few are."""
+def make_room(root: Path, needed: int, give_way: Callable[[], None] = lambda: None) -> None:
+    """Delete what is least recently used until `needed` bytes are free. Raises AgentError `disk` where too few are.
+
+    Objects go first, then folders that no job has. `give_way` is called last, to delete what the caller needs least.
+    """
+    steps: tuple[Callable[[int], object], ...] = (
+        lambda _: None,
+        lambda missing: drop_oldest(root.parent, missing),
+        lambda _: give_way(),
+    )
     free = _free(root)
-    if free < needed:
-        # Evicting an object that is also linked in a job's context frees no space.
-        census = _Census(entry for entry in _objects(root) if entry.links == 1)
-        if census.bytes >= needed - free:
-            _throw_out(root, census.oldest(needed - free), 0, unshared=True)
+    for step in steps:
+        if free >= needed:
+            return
+        step(needed - free)
+        census = _Census(_objects(root))
+        if census.loose >= needed - _free(root):
+            _throw_out(root, census.oldest(needed - _free(root)), 0)
         free = _free(root)
     if free < needed:
         message = f"no space left below {root.parent} for {needed // _MIB} MiB of context: {free // _MIB} MiB free"
@@ -72,10 +84,10 @@ def make_room(root: Path, needed: int) -> None:
 
 
 def trim(root: Path, added: int, limit: Budget) -> None:
-    """Keep the store within its budget after `added` bytes were added. Return at once where another trim is running.
+    """Keep the store and the context folders within the budget after `added` bytes were added.
 
-    Objects are counted only where the budget may be exceeded, and once a day: examining each takes long on a small
-    board.
+    Returns at once where another trim is running. Objects are counted only where the budget may be exceeded, and once a
+    day: examining each takes long on a small board.
     """
     with (root / "trim.lock").open("ab") as lock:
         try:
@@ -88,11 +100,19 @@ def trim(root: Path, added: int, limit: Budget) -> None:
         if known is not None and known.bytes + added <= limit.bytes and 0 <= now - known.counted < _RECOUNT_S:
             _write_ledger(root, _Ledger(known.bytes + added, known.counted))
             return
-        census = _Census(_objects(root))
-        last = max(census.oldest(census.bytes - limit.bytes), int((now - limit.unused) * 1e9))
-        remaining = census.bytes - _throw_out(root, last, int((now - limit.under_way) * 1e9))
+        drop_unused(root.parent, now - limit.unused)
+        remaining = _evict(root, limit, now)
+        if remaining > limit.bytes and drop_oldest(root.parent, remaining - limit.bytes):
+            remaining = _evict(root, limit, now)
         _remove_boots(root)
         _write_ledger(root, _Ledger(remaining, now))
+
+
+def _evict(root: Path, limit: Budget, now: float) -> int:
+    census = _Census(_objects(root))
+    total = census.bytes + own_bytes(root.parent)
+    last = max(census.oldest(total - limit.bytes), int((now - limit.unused) * 1e9))
+    return total - _throw_out(root, last, int((now - limit.under_way) * 1e9))
 
 
 class _Ledger(NamedTuple):
@@ -114,17 +134,23 @@ def _write_ledger(root: Path, ledger: _Ledger) -> None:
 
 
 class _Census:
-    """Change times and sizes of objects, without paths to save memory: a store may have a hundred thousand objects."""
+    """Change times and sizes of objects, without paths to save memory: a store may have a hundred thousand objects.
+
+    `bytes` is the size of all, `loose` of those that no context folder has a link to.
+    """
 
     def __init__(self, objects: Iterator[_Object]) -> None:
         self._changed, self._sizes = array("q"), array("q")
+        self.bytes = 0
         for entry in objects:
-            self._changed.append(entry.changed)
-            self._sizes.append(entry.size)
-        self.bytes = sum(self._sizes)
+            self.bytes += entry.size
+            if entry.links == 1:
+                self._changed.append(entry.changed)
+                self._sizes.append(entry.size)
+        self.loose = sum(self._sizes)
 
     def oldest(self, excess: int) -> int:
-        """Return the change time (ns) of the newest object to evict to free `excess` bytes; 0 where none need go."""
+        """Return the change time (ns) of the newest loose object to evict to free `excess` bytes; 0 if none need go."""
         last = 0
         for index in sorted(range(len(self._changed)), key=self._changed.__getitem__):
             if excess <= 0:
@@ -134,15 +160,15 @@ class _Census:
         return last
 
 
-def _throw_out(root: Path, last: int, last_written: int, *, unshared: bool = False) -> int:
-    """Evict objects last changed at `last` or before; for files still being written, at `last_written` (both in ns).
+def _throw_out(root: Path, last: int, last_written: int) -> int:
+    """Evict loose objects last changed at `last` or before; files still being written, at `last_written` (both in ns).
 
-    `unshared`: skip objects that are also linked in a context. Returns the bytes evicted.
+    Returns the bytes evicted.
     """
     evicted = 0
     for entry in _objects(root):
         is_written = os.path.basename(entry.path).startswith(".")  # noqa: PTH119 - a Path for each of 100,000 is slow
-        if entry.changed <= (last_written if is_written else last) and not (unshared and entry.links > 1):
+        if entry.changed <= (last_written if is_written else last) and entry.links == 1:
             with suppress(FileNotFoundError), locked(root):
                 Path(entry.path).unlink()
                 evicted += entry.size
@@ -159,14 +185,14 @@ def _remove_boots(root: Path) -> None:
 
 
 def _objects(root: Path) -> Iterator[_Object]:
-    """Yield every object and every temporary file, of every boot, with its size rounded up to whole blocks."""
+    """Yield every object and every temporary file, of every boot, with the size that it takes on the disk."""
     for folder in root.glob("*/*/"):
         with suppress(FileNotFoundError), os.scandir(folder) as listing:
             for item in listing:
                 # Another transfer may remove it at the same time.
                 with suppress(FileNotFoundError):
                     status = item.stat(follow_symlinks=False)
-                    size = -(-status.st_size // _BLOCK_BYTES) * _BLOCK_BYTES
+                    size = status.st_blocks * _BLOCK_BYTES
                     yield _Object(item.path, status.st_ctime_ns, size, status.st_nlink)
 
 

@@ -1,63 +1,147 @@
-"""Receive a job's context from the bulk channel into the job's folder, completely or not at all."""
+"""Receive a job's context from the bulk channel into the folder that engines read, completely or not at all."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import io
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
+from agents.base.locks import locked
 from agents.context import unreadable
 from agents.context.cache import Objects
-from agents.context.transfer import Received, Say, transfer
+from agents.context.folders import ContextFolder, leased
+from agents.context.known_states import Facts
+from agents.context.patch import Patch
+from agents.context.transfer import EMPTY, Received, Say, transfer
+from agents.context.writer import Tree
 from agents.job import closed_context
 from agents.job.closed_context import Access
 from agents.job.store import CONTEXT, mark_arrived, remove_tree
 
-_PARTIAL = "context.partial"
-_OLD = "context.old"
+_NODE_ID = "node-id"
+_NODE_ID_BYTES = 32
+# Where docker before 23, and buildx, keep the client's id: below the configuration folder `docker` of a job.
+_NODE_ID_FILES = ("docker/.buildNodeID", "docker/buildx/.buildNodeID")
 
 
-def receive(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
-    """Receive the offered context and make it the job's context, in place of an earlier one.
+def receive(job: Path, key: str, stream: BinaryIO, say: Say, objects: Objects) -> Received:
+    """Receive the offered context into a folder of this key, and make it the job's context in place of an earlier one.
 
-    A transfer that breaks leaves no partial context; objects received completely stay in the object store. Raises
-    AgentError `started` where the job was already started with its context, `receiving` while another transfer of
-    this context runs, `unreadable` where the build could not read it, and what `transfer` raises.
+    A transfer that breaks leaves the folder as it was; objects received completely stay in the object store. Raises
+    AgentError `started` where the job was already started with its context, `receiving` while another transfer of this
+    context runs, `unreadable` where the build could not read it, and what `leased` and `transfer` raise.
     """
-    with (folder / "context.lock").open("ab") as lock:
+    with _alone(job), leased(objects.root.parent, key, job) as folder:
+        patch = Patch(Facts(coarse=folder.disk.coarse), folder.earlier, objects.folder, folds=folder.disk.folds)
+        access: list[Access | None] = []
+        received = transfer(
+            stream,
+            say,
+            objects,
+            folder.staging,
+            lambda closed: access.append(unreadable.access(job, closed)),
+            patch,
+            lambda: _give_way(job, folder, patch),
+        )
+        _withdraw(job)
+        _change(folder, patch, objects)
+        closed_context.write(job, access[0])
+        _hand_over(job, folder.path, _node_id(objects.root.parent))
+        folder.clean()
+    return received
+
+
+def receive_empty(job: Path, key: str, objects: Objects) -> None:
+    """Make an empty folder the job's context, without a transfer: for a build that takes nothing of its context."""
+    opening = json.dumps({"root": EMPTY, "entries": 0, "bytes": 0}).encode() + b"\n"
+    receive(job, key, io.BytesIO(opening), lambda _: None, objects)
+
+
+@contextmanager
+def _alone(job: Path) -> Iterator[None]:
+    with (job / "context.lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 raise
             raise AgentError("receiving", "another transfer of this context is under way") from error
-        if process.read(folder) is not None:
-            raise AgentError("started", f"job '{folder.name}' has already been started with its context")
-        return _replace(folder, stream, say, objects)
+        _refuse_started(job)
+        yield
 
 
-def _replace(folder: Path, stream: BinaryIO, say: Say, objects: Objects) -> Received:
-    partial, context, old = (folder / name for name in (_PARTIAL, CONTEXT, _OLD))
-    for leftover in (partial, old):
-        if leftover.exists():
-            remove_tree(leftover)
-    partial.mkdir(mode=0o700)
-    access: list[Access | None] = []
-    try:
-        received = transfer(
-            stream, say, objects, partial, lambda closed: access.append(unreadable.access(folder, closed))
-        )
-    except BaseException:
-        remove_tree(partial)
-        raise
-    closed_context.write(folder, access[0])
-    mark_arrived(folder)
-    if context.exists():
-        context.rename(old)
-    partial.rename(context)
-    if old.exists():
-        remove_tree(old)
-    return received
+def _refuse_started(job: Path) -> None:
+    if process.read(job) is not None:
+        raise AgentError("started", f"job '{job.name}' has already been started with its context")
+
+
+def _withdraw(job: Path) -> None:
+    """Take the context from the job while it changes. Under this lock no process of the job is started."""
+    with locked(job):
+        _refuse_started(job)
+        link = job / CONTEXT
+        if link.is_dir() and not link.is_symlink():
+            remove_tree(link)
+        link.unlink(missing_ok=True)
+
+
+def _give_way(job: Path, folder: ContextFolder, patch: Patch) -> None:
+    """Delete what the folder has and the offered context has not: the disk is too small for both."""
+    if folder.earlier is None:
+        return
+    _withdraw(job)
+    folder.distrust()
+    if patch.is_whole:
+        folder.path.rename(folder.trash / "whole")
+    else:
+        target = Tree(folder.path)
+        try:
+            patch.remove(target, folder.trash)
+        finally:
+            target.close()
+    folder.empty_trash()
+
+
+def _change(folder: ContextFolder, patch: Patch, objects: Objects) -> None:
+    with folder.changing(patch.tree, patch.groups, patch.facts) as path:
+        if patch.is_whole:
+            if path.is_dir():
+                path.rename(folder.trash / "whole")
+            folder.staging.rename(path)
+            return
+        staging, target = Tree(folder.staging), Tree(path)
+        try:
+            patch.apply(staging, target, folder.trash, objects.retouch)
+        finally:
+            target.close()
+            staging.close()
+
+
+def _hand_over(job: Path, folder: Path, node_id: str) -> None:
+    for name in _NODE_ID_FILES:
+        path = job / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(node_id, encoding="ascii")
+    mark_arrived(job)
+    # By its own path: BuildKit's key is the path as the client is given it, not where a link leads.
+    (job / CONTEXT).symlink_to(folder)
+
+
+def _node_id(state_folder: Path) -> str:
+    """Return the id by which engines know this user of this machine as one client, whatever the job."""
+    path = state_folder / _NODE_ID
+    with locked(state_folder, "node-id.lock"):
+        known = path.read_text(encoding="ascii") if path.exists() else ""
+        # A power cut may have left it empty. docker writes 32 random bytes in hex.
+        if len(known) != 2 * _NODE_ID_BYTES:
+            known = secrets.token_hex(_NODE_ID_BYTES)
+            path.write_text(known, encoding="ascii")
+    return known

@@ -11,16 +11,20 @@ from typing import BinaryIO, NamedTuple
 from agents.base.errors import AgentError
 from agents.base.fields import field
 from agents.context import unreadable
-from agents.context.cache import Objects, pour, write
+from agents.context.cache import Objects
 from agents.context.cache_gc import make_room
+from agents.context.known_states import Facts
 from agents.context.object_stream import Bodies
+from agents.context.patch import Patch
 from agents.context.tree_objects import Below, File, Folder, digest, number, parse, unsafe
-from agents.context.writer import Place, Tree, new_file, readable, settle
+from agents.context.writer import SPARSE_BYTES, Place, Tree, new_file, pour, readable, settle, write_sparse
 
 # A request is split into lines of 500 digests, because a line has at most 64 KiB.
 _DIGESTS_PER_LINE = 500
 _MAX_FOLDER_BYTES = 16 << 20
 _ENTRIES_LIMIT = 1 << 63
+# The object of a folder without entries, as the coordinator writes it.
+EMPTY = hashlib.sha256(b'{"entries":[]}').hexdigest()
 
 Say = Callable[[dict[str, object]], None]
 # Paths and modes of the entries that modes close to their owner.
@@ -35,28 +39,53 @@ class Received(NamedTuple):
     received: int
 
 
-def transfer(stream: BinaryIO, say: Say, objects: Objects, root: Path, admit: Admit = lambda _: None) -> Received:
-    """Create the offered context below `root`, an existing empty folder, with its modes and mtimes.
+def transfer(
+    stream: BinaryIO,
+    say: Say,
+    objects: Objects,
+    root: Path,
+    admit: Admit = lambda _: None,
+    patch: Patch | None = None,
+    give_way: Callable[[], None] = lambda: None,
+) -> Received:
+    """Create what the host lacks of the offered context below `root`, an existing empty folder.
 
-    `admit` gets the closed entries before the first file is requested, and raises what refuses them. Raises AgentError
-    `cut` where the stream ends early, `disk` before the first file is requested, `changed` where an object does not
-    match its digest, and `bad_request` where the offer is malformed, a name leads outside the context, or the disk
+    Without `patch`, that is all of it, with modes and mtimes. Otherwise it is what `patch` finds to be new; the caller
+    applies it, unless that is all. `admit` gets the closed entries before the first file is requested, and raises what
+    refuses them; `give_way` is called where the disk is too small. Raises AgentError `cut` where the stream ends early,
+    `case` or `disk` before the first file is requested, `changed` where an object does not match its digest, and
+    `bad_request` where the offer is malformed, a name leads outside the context, or the disk
     cannot hold an entry. OSError where the disk fills up later.
     """
+    patch = patch or Patch(Facts(coarse=False))
     tree = Tree(root)
     try:
-        return _Transfer(Bodies(stream), say, objects, tree, admit).run()
+        received = _Transfer(Bodies(stream), say, objects, tree, admit, patch, give_way).run()
+        if patch.is_whole:
+            tree.finish()
     finally:
         tree.close()
+    return received
 
 
 class _Transfer:
-    def __init__(self, bodies: Bodies, say: Say, objects: Objects, tree: Tree, admit: Admit) -> None:
+    def __init__(
+        self,
+        bodies: Bodies,
+        say: Say,
+        objects: Objects,
+        tree: Tree,
+        admit: Admit,
+        patch: Patch,
+        give_way: Callable[[], None],
+    ) -> None:
         self._bodies = bodies
         self._say = say
         self._objects = objects
         self._tree = tree
         self._admit = admit
+        self._patch = patch
+        self._give_way = give_way
         self._announced = self._entries = self._bytes = self._received = 0
         # Digest to every place and file that needs it, where the host lacks it; digests that the context already has.
         self._lacking: dict[str, list[tuple[Place, File]]] = {}
@@ -66,20 +95,30 @@ class _Transfer:
     def run(self) -> Received:
         opening = self._bodies.opening()
         self._announced = number(field(opening, "entries", int), 0, _ENTRIES_LIMIT)
-        self._walk(digest(opening.get("root")))
+        root = digest(opening.get("root"))
+        self._patch.begin(root)
+        # The folder of a context without entries needs no question.
+        if self._announced or root != EMPTY:
+            self._walk(root)
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
         self._admit([(b"/".join((*place, entry.name)), entry.mode) for place, entry in self._closed])
+        staged = self._patch.stage(self._tree)
+        self._made = self._patch.kept
+        for files in staged:
+            self._take(*files.members[0])
         if self._lacking:
-            make_room(self._objects.root, sum(file.size for places in self._lacking.values() for _, file in places))
+            needed = sum(file.size for places in self._lacking.values() for _, file in places)
+            make_room(self._objects.root, needed, self._give_way)
             self._ask("files", self._lacking)
             for content, places in self._lacking.items():
                 self._receive(content, places)
-        self._tree.finish()
+        for files in staged:
+            self._tree.join(files.members)
         return Received(self._entries, self._bytes, self._received)
 
     def _walk(self, root: str) -> None:
-        """Create every folder, and every file that the store has. The folders lacking at one level are one request."""
+        """Read every folder. The folders lacking at one level are one request."""
         level: list[tuple[str, Place]] = [(root, ())]
         while level:
             lacking: dict[str, list[Place]] = {}
@@ -107,14 +146,15 @@ class _Transfer:
         for part in folder.parts:
             yield part, place
         for below in folder.below:
-            yield below.digest, self._tree.add_folder(place, below)
+            self._patch.add(place, below)
+            yield below.digest, (*place, below.name)
         for link in folder.links:
-            self._tree.add_link(place, link)
+            self._patch.add(place, link)
         for file in folder.files:
-            self._take(file, place)
+            self._bytes += file.size
+            self._patch.add(place, file)
 
-    def _take(self, file: File, place: Place) -> None:
-        self._bytes += file.size
+    def _take(self, place: Place, file: File) -> None:
         known = self._lacking.get(file.digest)
         if known is not None:
             if known[0][1].size != file.size:
@@ -150,7 +190,8 @@ class _Transfer:
             for piece in self._bodies.body(file.size):
                 hasher.update(piece)
                 size += len(piece)
-                write(fd, piece)
+                for begin in range(0, len(piece), SPARSE_BYTES):
+                    write_sparse(fd, piece[begin : begin + SPARSE_BYTES])
             if size != file.size or hasher.hexdigest() != content:
                 name = b"/".join((*place, file.name))
                 raise AgentError("changed", f"{readable(name)!a} differs from the offer: it changed in the meantime")

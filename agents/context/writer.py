@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agents.context.tree_objects import Below, File, Link, unsafe
@@ -13,12 +13,15 @@ from agents.context.tree_objects import Below, File, Link, unsafe
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFIT = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
+# How much is compared with zeros at a time.
+SPARSE_BYTES = 262144
+_ZEROS = bytes(SPARSE_BYTES)
 # Names on the path from the context's root to a folder; empty for the root.
 Place = tuple[bytes, ...]
 
 
 class Tree:
-    """Creates every entry anew. An entry that exists, or a path through something that is not a folder, is refused."""
+    """One tree of folders. An entry that exists is refused, and a path through something that is not a folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.open(root, _DIRECTORY)
@@ -57,11 +60,37 @@ class Tree:
         self._folders.append((below, folder.mode, folder.mtime))
         return below
 
+    def mirror(self, place: Place) -> None:
+        """Create the folder at this place, and those on the way to it, where they are missing, with any mode."""
+        for length in range(len(place)):
+            with suppress(FileExistsError):
+                os.mkdir(place[length], 0o700, dir_fd=self.open(place[:length]))
+
+    def open_up(self, place: Place) -> None:
+        """Allow this user to change a folder that exists; `settle_later` sets its mode again."""
+        os.chmod(place[-1], 0o700, dir_fd=self.open(place[:-1]))
+
+    def settle_later(self, place: Place, folder: Below) -> None:
+        """Let `finish` set mode and mtime of a folder that exists."""
+        self._folders.append((place, folder.mode, folder.mtime))
+
     def add_link(self, place: Place, link: Link) -> None:
         parent = self.open(place)
         with naming(link.name):
             os.symlink(link.target, link.name, dir_fd=parent)
         os.utime(link.name, ns=(link.mtime, link.mtime), dir_fd=parent, follow_symlinks=False)
+
+    def join(self, members: Sequence[tuple[Place, File]]) -> None:
+        """Create every file but the first, which exists, as a hard link of the first."""
+        (first_place, first), *others = members
+        for place, file in others:
+            original = os.dup(self.open(first_place))
+            try:
+                parent = self.open(place)
+                with naming(file.name):
+                    os.link(first.name, file.name, src_dir_fd=original, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(original)
 
     def _walk(self, place: Place) -> int:
         fd = os.dup(self._root)
@@ -96,8 +125,35 @@ def new_file(parent: int, name: bytes) -> int:
         return os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
 
 
+def write(fd: int, data: bytes) -> None:
+    """Write all of the data, in as many write(2) calls as that takes."""
+    unwritten = memoryview(data)
+    while unwritten:
+        unwritten = unwritten[os.write(fd, unwritten) :]
+
+
+def write_sparse(fd: int, data: bytes) -> None:
+    """Write at most `SPARSE_BYTES`, or skip them where all are zero: `settle` then makes a hole of them."""
+    if data == _ZEROS[: len(data)]:
+        os.lseek(fd, len(data), os.SEEK_CUR)
+    else:
+        write(fd, data)
+
+
+def pour(original: int, copy: int) -> None:
+    """Write all of `original`, from its first byte, to the current offset of `copy`."""
+    offset = 0
+    while True:
+        data = os.pread(original, SPARSE_BYTES, offset)
+        if not data:
+            return
+        offset += len(data)
+        write_sparse(copy, data)
+
+
 def settle(fd: int, file: File) -> None:
-    """Set the file's mode and mtime, after the last byte was written."""
+    """Set the file's size, mode and mtime, after its last byte was written or skipped."""
+    os.ftruncate(fd, file.size)
     os.fchmod(fd, file.mode)
     os.utime(fd, ns=(file.mtime, file.mtime))
 

@@ -46,7 +46,9 @@ class CliBuild:
         if access is Access.ARCHIVE:
             process = self._start_with_archive(words)
         else:
-            words += [os.fsencode(self._folder / DOCKERFILE), os.fsencode(self._folder / CONTEXT)]
+            # BuildKit's incremental copy is keyed by the path as it is given, or by its last component.
+            context = os.path.realpath(self._folder / CONTEXT)
+            words += [os.fsencode(self._folder / DOCKERFILE), os.fsencode(context)]
             process = self._start(words, enter=user_namespace.entering() if access is Access.NAMESPACE else None)
         if process is None:
             return "cancelled"

@@ -14,6 +14,7 @@ FORMAT = 1
 FILE = "spec.json"
 ENGINES = ("buildx", "docker", "api")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_KEY = re.compile(r"[0-9a-f]{16,64}\Z")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?\Z")
 _IMAGE = re.compile(r"archloom/[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 
@@ -45,6 +46,8 @@ class Spec(NamedTuple):
     no_cache: bool
     image: str
     bases: tuple[Base, ...]
+    context_key: str
+    has_context: bool
 
 
 def parse(data: object) -> Spec:
@@ -67,6 +70,9 @@ def parse(data: object) -> Spec:
         no_cache=field(fields, "no_cache", bool),
         image=_matching(fields, "image", _IMAGE),
         bases=tuple(_base(entry) for entry in field(fields, "bases", list)),
+        # Jobs that an earlier version left on disk have neither; they are only listed and removed.
+        context_key=_matching(fields, "context_key", _KEY) if "context_key" in fields else "",
+        has_context=field(fields, "has_context", bool) if "has_context" in fields else True,
     )
 
 

@@ -98,7 +98,7 @@ def purge(environment: Mapping[str, str]) -> int:
 def _receive(job: Path, folder: Path, pipes: Pipes) -> Received:
     objects = Objects(folder)
     try:
-        return receive(job, pipes.reader, pipes.replies.greet, objects)
+        return receive(job, spec.read(job).context_key, pipes.reader, pipes.replies.greet, objects)
     finally:
         # A broken transfer has added objects too. A disk too full to write the ledger must not fail the transfer.
         with suppress(OSError):

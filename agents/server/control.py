@@ -13,9 +13,11 @@ from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
+from agents.context.cache import Objects
+from agents.context.receive import receive_empty
 from agents.job import cancel, spec
 from agents.job.follow import follow
-from agents.job.store import Discard, Jobs
+from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
 from agents.wire import frames
 
@@ -150,7 +152,16 @@ class Server:
         return self._operations.observe()
 
     def _create(self, fields: Fields, _emit: Emit) -> Fields:
-        self._jobs.create(field(fields, "job", str), fields.get("spec"))
+        job = field(fields, "job", str)
+        self._jobs.create(job, fields.get("spec"))
+        folder = self._jobs.folder(job)
+        wanted = spec.read(folder)
+        if not wanted.has_context and not has_arrived(folder):
+            objects = Objects(self._state)
+            try:
+                receive_empty(folder, wanted.context_key, objects)
+            finally:
+                objects.close()
         return {}
 
     def _lacking(self, fields: Fields, _emit: Emit) -> Fields:

@@ -40,6 +40,7 @@ class Cause(StrEnum):
     SCHEMA1 = "schema1"
     # The inputs.
     BASE = "base"
+    CASE = "case"
     CHANGED = "changed"
     UNREADABLE = "unreadable"
     ZSTD = "zstd"
@@ -100,6 +101,7 @@ RULES: Mapping[Cause, Rule] = {
     Cause.MALFORMED: _WRONG_IMAGE,
     Cause.SCHEMA1: _WRONG_IMAGE,
     Cause.BASE: Rule(retry=Retry.ANY_HOST_ONCE, fault=Fault.INPUTS),
+    Cause.CASE: Rule(hint="rename one of the two, or name it in .dockerignore, or build on another host with --on"),
     Cause.CHANGED: Rule(
         retry=Retry.NO_HOST,
         fault=Fault.INPUTS,

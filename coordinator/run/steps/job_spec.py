@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from coordinator.domain.dockerfile.bases import BaseUse
@@ -15,6 +16,7 @@ from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 
 _FORMAT = 1
+_KEY_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,4 +99,21 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
             }
             for base in pulled.values()
         ],
+        "context_key": _context_key(ctx),
+        "has_context": has_context(ctx),
     }
+
+
+def has_context(ctx: AttemptContext) -> bool:
+    """Whether the job takes anything of the context, so that there is something to send."""
+    return ctx.run.inputs.contexts[ctx.job.platform].offer.entries > 0
+
+
+def _context_key(ctx: AttemptContext) -> str:
+    """Return the key under which a host keeps the context's folder from build to build.
+
+    Equal keys of different contexts are safe, but slow: the host replaces one by the other.
+    """
+    env, target = ctx.run.env, ctx.run.request.target
+    parts = (env.holder, str(env.state), target.context, target.dockerfile, target.stage, str(ctx.job.platform))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_DIGITS]

@@ -12,7 +12,7 @@ from coordinator.run.context import AttemptContext
 from coordinator.run.parallel import in_parallel
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
-from coordinator.run.steps.job_spec import JobBase, job_bases, spec
+from coordinator.run.steps.job_spec import JobBase, has_context, job_bases, spec
 from coordinator.run.steps.phases import phase
 
 
@@ -34,8 +34,10 @@ async def _send(ctx: AttemptContext) -> None:
     client = await ctx.client()
     bases = job_bases(ctx.run.inputs, ctx.job.platform, ctx.facts.native)
     await client.create(ctx.agent_job, spec(ctx, bases))
+    transfers = [_context(ctx, client)] if has_context(ctx) else []
+    transfers += [_bases(ctx, bases)] if bases else []
     # In parallel: both transfers spend most of their time on round trips.
-    await in_parallel(_context(ctx, client), *([_bases(ctx, bases)] if bases else []))
+    await in_parallel(*transfers)
 
 
 async def _context(ctx: AttemptContext, client: AgentClient) -> None:

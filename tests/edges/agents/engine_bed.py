@@ -73,6 +73,8 @@ def job(tmp_path: Path, driver: str, dockerfile: str, platform: str = "linux/amd
             "no_cache": False,
             "image": f"archloom/{name}:test-1",
             "bases": [],
+            "context_key": "0" * 32,
+            "has_context": True,
             **fields,
         }
     )

@@ -215,7 +215,8 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path):
     """The store stays within its budget; jobs keep what they have."""
     there = Scripted()
     for job, name in enumerate(("old", "mid", "new", "old")):
-        old, _ = take(tmp_path, str(job), there.file(name, name.encode() * 1000), there=there)
+        tree, _ = take(tmp_path, str(job), there.file(name, name.encode() * 1000), there=there)
+        shutil.rmtree(tree)
         until_later(tmp_path)
 
     # Each file has a folder object, and each takes a block.
@@ -224,7 +225,30 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path):
     assert set(stored(tmp_path)) == {sha(b"old" * 1000), sha(b"new" * 1000)}
     trim(tmp_path / "state/objects", 1 << 40, Budget(0))
     assert stored(tmp_path) == {}
-    assert (old / "old").read_bytes() == b"old" * 1000
+
+
+def test_what_a_folder_has_is_not_evicted(tmp_path: Path):
+    """That would free nothing, and the next job would have to be sent it again."""
+    there = Scripted()
+    take(tmp_path, "1", there.file("a", b"a" * 1000), there=there)
+    trim(tmp_path / "state/objects", 1 << 40, Budget(0, unused=-1.0))
+    assert set(stored(tmp_path)) == {sha(b"a" * 1000)}
+
+
+def test_a_sparse_file_takes_what_it_holds(tmp_path: Path):
+    """Zeros become holes, in what arrives and in copies of it, and count for nothing."""
+    there = Scripted()
+    content = bytes(50 << 20) + b"end"
+    entries = [there.file("a", content), there.file("b", content)]
+    tree, _ = take(tmp_path, "1", *entries, there=there)
+
+    for name in "ab":
+        assert (tree / name).read_bytes() == content
+        assert (tree / name).stat().st_blocks * 512 < 1 << 20
+    trim(tmp_path / "state/objects", 1 << 40, Budget(2 << 20))
+    shutil.rmtree(tree)
+    trim(tmp_path / "state/objects", 1 << 40, Budget(2 << 20))
+    assert set(stored(tmp_path)) == {sha(content)}
 
 
 def test_what_nobody_uses_goes_after_a_while(tmp_path: Path):
@@ -233,6 +257,8 @@ def test_what_nobody_uses_goes_after_a_while(tmp_path: Path):
     take(tmp_path, "1", there.file("a"), there=there)
     restart(tmp_path)
     take(tmp_path, "2", there.file("b", b"b"), there=there)
+    for name in "12":
+        shutil.rmtree(tmp_path / name)
     objects = tmp_path / "state/objects"
     (objects / "folders/00").mkdir(exist_ok=True)
     (objects / "folders/00/.left").touch()

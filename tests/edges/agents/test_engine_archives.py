@@ -89,6 +89,8 @@ async def job(client: AgentClient, dockerfile: str, **fields: object) -> AsyncIt
         "no_cache": True,
         "image": f"archloom/{run}:amd64-1",
         "bases": [],
+        "context_key": "0" * 32,
+        "has_context": True,
         **fields,
     }
     name = f"{run}-amd64-1"

@@ -93,29 +93,39 @@ def test_a_name_is_one_name(tmp_path: Path, kind: str, name: object):
     assert list((tmp_path / "context").iterdir()) == []
 
 
-TWICE: list[Script] = [
-    lambda there: [there.file("a"), there.file("a", b"y")],
-    lambda there: [there.file("a"), there.file("a", b"x", 0o600)],
-    lambda there: [["link", "door", 0, ".."], there.file("door")],
-    lambda there: [["link", "door", 0, ".."], there.below("door", there.file("outside"))],
-    lambda there: [there.below("door", there.file("outside")), ["link", "door", 0, ".."]],
-    lambda there: [there.below("a", there.file("b")), there.below("a", there.file("b"))],
-    lambda _: [["link", "a", 0, "x"], ["link", "a", 0, "y"]],
-    lambda there: [there.below("a"), there.file("a")],
+TWICE: list[tuple[int, Script]] = [
+    (2, lambda there: [there.file("a"), there.file("a", b"y")]),
+    (2, lambda there: [there.file("a"), there.file("a", b"x", 0o600)]),
+    (2, lambda there: [["link", "door", 0, ".."], there.file("door")]),
+    (3, lambda there: [["link", "door", 0, ".."], there.below("door", there.file("outside"))]),
+    (3, lambda there: [there.below("door", there.file("outside")), ["link", "door", 0, ".."]]),
+    (4, lambda there: [there.below("a", there.file("b")), there.below("a", there.file("b"))]),
+    (2, lambda _: [["link", "a", 0, "x"], ["link", "a", 0, "y"]]),
+    (2, lambda there: [there.below("a"), there.file("a")]),
 ]
 
 
-@pytest.mark.parametrize("script", TWICE)
-def test_a_name_is_there_once(tmp_path: Path, script: Script):
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("count", "script"), TWICE)
+def test_a_name_is_there_once(tmp_path: Path, script: Script, count: int, *, known: bool):
     """Nothing is replaced, and nothing goes through a link of its name, wherever that points."""
     there = Scripted()
     entries = script(there)
     (tmp_path / "outside").write_bytes(b"untouched")
+    job = tmp_path / "jobs/a"
+    job.mkdir(parents=True)
+    objects = Objects(tmp_path)
+    if known:
+        there.offer(there.folder(*entries[:1]), count - 1 if count == 3 and entries[0][0] == "folder" else count // 2)
+        receive(job, "0" * 32, there, there.say, objects)
 
     # As many as there are, so that it is not the number which is refused.
-    refused = refuse(tmp_path, there.folder(*entries), str(entries).count("'a'") or 2, there)
+    there.offer(there.folder(*entries), count)
+    with pytest.raises(AgentError) as refused:
+        receive(job, "0" * 32, there, there.say, objects)
+    objects.close()
 
-    assert (refused.code, "twice" in refused.message) == ("bad_request", True)
+    assert (refused.value.code, "twice" in refused.value.message) == ("bad_request", True)
     assert (tmp_path / "outside").read_bytes() == b"untouched"
 
 
@@ -254,20 +264,20 @@ def test_a_cut_transfer_leaves_the_context_there_was(tmp_path_factory: pytest.Te
     """Wherever the stream ends nothing becomes of it, what had come is not sent again, and the next try succeeds."""
     job = tmp_path_factory.mktemp("job")
     objects = Objects(job.parent / f"{job.name}-state")
-    (job / "context").mkdir()
-    (job / "context/before").touch()
+    before = Scripted()
+    before.offer(before.folder(before.file("before")), 1)
+    receive(job, "0" * 32, before, before.say, objects)
     there, root = whole(cut)
     there.offer(root, 5)
 
     with pytest.raises(AgentError) as refused:
-        receive(job, there, there.say, objects)
+        receive(job, "0" * 32, there, there.say, objects)
 
     assert refused.value.code == "cut"
     assert [path.name for path in (job / "context").iterdir()] == ["before"]
-    assert sorted(path.name for path in job.iterdir()) == ["context", "context.lock"]
     again, root = whole()
     again.offer(root, 5)
-    received = receive(job, again, again.say, objects)
+    received = receive(job, "0" * 32, again, again.say, objects)
     objects.close()
     assert (received.entries, received.bytes) == (5, 1001)
     # Twice its own head, and once everything else but what was under way: at most the largest file.

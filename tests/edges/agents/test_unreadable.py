@@ -68,7 +68,7 @@ def arrive(
     there.offer(root, entries)
     objects = Objects(home / "state")
     try:
-        return receive(home, there, there.say, objects)
+        return receive(home, "0" * 32, there, there.say, objects)
     finally:
         objects.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,7 +129,11 @@ def test_the_spec_is_what_the_agent_reads(steps):
     bases = job_bases(inputs(), AMD64, native=AMD64)
     held = held_name("alpine:3.20", digest(AMD64))
 
-    assert json.loads(json.dumps(spec(ctx, bases))) == {
+    made = json.loads(json.dumps(spec(ctx, bases)))
+    key = made.pop("context_key")
+
+    assert re.fullmatch("[0-9a-f]{32}", key)
+    assert made == {
         "format": 1,
         "platform": "linux/amd64",
         "engine": "buildx",
@@ -148,7 +153,37 @@ def test_the_spec_is_what_the_agent_reads(steps):
                 "platform": "linux/amd64",
             }
         ],
+        "has_context": False,
     }
+
+
+def test_a_context_has_a_key_per_coordinator_target_and_platform(steps):
+    """What a host keeps under a key is of one folder, one Dockerfile and stage, one platform and one coordinator."""
+    target = steps.run.request.target
+    first = steps.attempt(*BUILDING)
+
+    def key(env=steps.run.env, platform=AMD64, **changes) -> object:
+        request = replace(steps.run.request, target=replace(target, **changes))
+        run = replace(
+            steps.run,
+            session=SimpleNamespace(**{**vars(steps.run.session), "env": env}),
+            request=request,
+            inputs_or_gone=inputs(),
+            builders={(platform, "pi5"): Builder.BUILDX},
+        )
+        return spec(replace(first, run=run, job=replace(first.job, platform=platform)), ())["context_key"]
+
+    keys = [
+        key(),
+        key(context="/elsewhere"),
+        key(dockerfile="/elsewhere/Dockerfile"),
+        key(stage="test"),
+        key(platform=ARM64),
+        key(env=SimpleNamespace(holder="bob@beast", state=steps.run.env.state)),
+        key(env=SimpleNamespace(holder=steps.run.env.holder, state=steps.run.env.state / "other")),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(build_args={"A": "1"}, labels={"L": "x"}, no_cache=True) == keys[0]
 
 
 def test_without_inputs_no_layer_is_known(steps):

@@ -1,0 +1,212 @@
+"""The folders that engines read contexts from: one per key, kept from job to job, under a name that can be trusted.
+
+The key stands for a target, a platform and a coordinator. BuildKit keeps a copy of each folder that it has read, and
+asks only for what changed: by the folder's path (docker) or its last component (buildx), and the client's node id. So
+all of these are stable, and the last component is unique. A folder gets a new name, its next *generation*, after a
+restart of the machine, and where BuildKit would be fooled (`agents/context/known_states.py`).
+
+One job has a folder at a time, from its transfer until it has ended. Another job of the same key that comes meanwhile
+gets a folder of its own, and does not wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.base import state
+from agents.base.errors import AgentError
+from agents.base.locks import locked
+from agents.context.known_states import Facts, KnownStates
+from agents.context.patch import Earlier
+from agents.job import results
+from agents.job.store import remove_tree
+
+ROOT = "contexts"
+LEASE, LOCK = "lease.json", "lock"
+_STATE, _KNOWN = "state.json", "known"
+_STAGING, _TRASH = "staging", "trash"
+_GENERATION_BYTES = 6
+# A time that no disk with coarse times keeps.
+_ODD_NS = 1_700_000_001_123_456_789
+
+
+class Disk(NamedTuple):
+    """What a disk does to names and times: `folds` case; `coarse`: does not keep nanoseconds."""
+
+    folds: bool
+    coarse: bool
+
+
+class ContextFolder:
+    """A folder that this process may change: it holds the lock, and the job has the lease."""
+
+    def __init__(self, place: Path, key: str) -> None:
+        self._place = place
+        self._key = key
+        self._state = _read(place / _STATE)
+        for name in (_STAGING, _TRASH):
+            _clear(place / name)
+        self.disk = _examine(place)
+        if self._state.get("boot") != state.boot_id() or not self.path.is_dir():
+            self._start_over()
+
+    @property
+    def path(self) -> Path:
+        """The folder that an engine reads."""
+        return self._place / str(self._state.get("name"))
+
+    @property
+    def staging(self) -> Path:
+        return self._place / _STAGING
+
+    @property
+    def trash(self) -> Path:
+        return self._place / _TRASH
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """What the folder holds; None where it holds nothing that can be relied on."""
+        return Earlier(self._state["tree"], self._state["groups"]) if self._state else None
+
+    @contextmanager
+    def changing(self, tree: str, groups: dict[str, str], facts: Facts) -> Iterator[Path]:
+        """Yield the folder, to be changed to `tree` in the block, or its path where there is none.
+
+        If the block or this process is interrupted, the folder is made anew next time.
+        """
+        known = KnownStates(self._place / _KNOWN)
+        name = self._state["name"] if self._state and known.admits(facts) else self._new_name()
+        folder = self.path if self._state else self._place / name
+        self.distrust()
+        if self._state and name == folder.name:
+            known.extend(facts)
+        else:
+            known.replace(facts)
+        yield folder
+        if name != folder.name:
+            folder.rename(self._place / name)
+        self._state = {"name": name, "tree": tree, "groups": groups, "boot": state.boot_id()}
+        _write(self._place / _STATE, self._state)
+
+    def distrust(self) -> None:
+        """Make the folder anew next time, unless `changing` ends well before."""
+        (self._place / _STATE).unlink(missing_ok=True)
+
+    def empty_trash(self) -> None:
+        _clear(self.trash)
+
+    def clean(self) -> None:
+        """Remove what `changing` removed from the folder."""
+        for name in (_STAGING, _TRASH):
+            with suppress(OSError):
+                remove_tree(self._place / name)
+
+    def _start_over(self) -> None:
+        """Forget a folder of an earlier boot, which a power cut may have damaged, or that was left half changed."""
+        self._state = {}
+        (self._place / _STATE).unlink(missing_ok=True)
+        for entry in list(self._place.iterdir()):
+            if entry.name.startswith(self._key):
+                entry.rename(self.trash / entry.name)
+
+    def _new_name(self) -> str:
+        # Never a name from before, also where a power cut has undone the record of it.
+        return f"{self._key}-{secrets.token_hex(_GENERATION_BYTES)}"
+
+
+@contextmanager
+def leased(state_folder: Path, key: str, job: Path) -> Iterator[ContextFolder]:
+    """Yield a folder of this key, locked for the block; the job in the folder `job` has it until that job has ended.
+
+    Raises AgentError `receiving` where an earlier transfer of this job still runs.
+    """
+    root = state_folder / ROOT
+    root.mkdir(mode=0o700, exist_ok=True)
+    with locked(root, LOCK):
+        place, lock = _lease(root / key, job)
+    try:
+        yield ContextFolder(place, key)
+    finally:
+        os.close(lock)
+
+
+def is_free(place: Path, jobs: Path) -> bool:
+    """Whether no job has the folder: the job that had it has ended, was forgotten, or ran before the last restart."""
+    lease = _read(place / LEASE)
+    if lease.get("boot") != state.boot_id():
+        return True
+    job = jobs / str(lease.get("job"))
+    return not job.is_dir() or results.ended(job) is not None
+
+
+def try_lock(place: Path) -> int | None:
+    """Lock the folder against transfers and removal; None where it is locked. The caller closes the descriptor."""
+    fd = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _lease(folder: Path, job: Path) -> tuple[Path, int]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    places = sorted(folder.iterdir(), key=lambda place: int(place.name))
+    own = [place for place in places if _read(place / LEASE) == _lease_of(job)]
+    for place in own or (place for place in places if is_free(place, job.parent)):
+        lock = try_lock(place)
+        if lock is not None:
+            _write(place / LEASE, _lease_of(job))
+            return place, lock
+    if own:
+        raise AgentError("receiving", "another transfer of this context is under way")
+    place = folder / str(int(places[-1].name) + 1 if places else 1)
+    place.mkdir(mode=0o700)
+    lock = try_lock(place)
+    if lock is None:
+        raise AgentError("internal", f"{place} was locked as it was made")
+    _write(place / LEASE, _lease_of(job))
+    return place, lock
+
+
+def _lease_of(job: Path) -> dict[str, str]:
+    return {"job": job.name, "boot": state.boot_id()}
+
+
+def _examine(place: Path) -> Disk:
+    """Find out what the disk does to names and times."""
+    probe = place / "Probe"
+    probe.touch()
+    try:
+        os.utime(probe, ns=(_ODD_NS, _ODD_NS))
+        return Disk((place / "pROBE").exists(), probe.stat().st_mtime_ns != _ODD_NS)
+    finally:
+        probe.unlink()
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        remove_tree(folder)
+    folder.mkdir(mode=0o700)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}  # not written yet, or cut by a power failure
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(content), encoding="ascii")
+    partial.replace(path)
