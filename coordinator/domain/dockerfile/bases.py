@@ -279,7 +279,8 @@ def _source(dockerfile: Dockerfile, stage: Stage, word: ImageWord) -> Stage | No
         source: Stage | None = dockerfile.stages[index]
     else:
         source = stage_named(dockerfile, word.written)
-    if source is not None and source.index >= stage.index:
+    # BuildKit looks for circles before it adds ONBUILD, so that one of an image may copy from the stage it stands in.
+    if source is not None and source.index >= stage.index + bool(word.onbuild_of):
         hint = "use a stage above this one"
         raise wrong(dockerfile.path, word.line, f"stage '{word.written}' is not above this one", hint)
     return source

@@ -60,6 +60,13 @@ def test_an_onbuild_of_an_image_names_stages():
     assert [use.text for use in planned(text, c=("COPY --from=1 x y",), b=("COPY --from=ONE x y",))] == ["a", "b", "c"]
 
 
+def test_an_onbuild_of_an_image_may_name_its_own_stage():
+    """BuildKit copies from what the stage has so far. A stage below is an error."""
+    assert [use.text for use in planned("FROM a", a=("COPY --from=0 x y",))] == ["a"]
+    with pytest.raises(UsageError, match="stage '1' is not above this one"):
+        planned("FROM a AS x\nFROM x", a=("COPY --from=1 x y",))
+
+
 def test_the_onbuild_of_a_stage_can_be_pinned():
     """It is in the file, once, for all the stages that build on it. The final image has no such ONBUILD."""
     text = (
