@@ -87,6 +87,7 @@ async def prepare(
     platforms = request.target.platforms
     # A new nonce gives new build ids, so the registry cannot have these children.
     may_be_reused = platforms if retry_of or not inputs.unstable else ()
+    _begin_probes(request, inputs, may_be_reused, session)
     reused = await find_reusable(request, inputs, may_be_reused, session.registries, store)
     to_build = [
         platform
@@ -140,6 +141,24 @@ async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | N
     for notice in inputs.notices:
         session.emit(Notice(notice))
     return inputs
+
+
+def _begin_probes(request: BuildRequest, inputs: Inputs, may_be_reused: Collection[Platform], session: Session) -> None:
+    """Begin to probe the hosts for the platforms that this machine has never seen built, while the registry is asked.
+
+    A build of unchanged inputs that this machine has published before touches no host.
+    """
+    first = str(request.target.repositories[0])
+    new = [
+        platform
+        for platform in request.target.platforms
+        if platform not in may_be_reused
+        or not session.store.known_children(first, inputs.build_ids[platform], platform)
+    ]
+    if new:
+        from coordinator.farm.candidates import wanted
+
+        session.probing.begin(wanted(inputs.dockerfile, new), request.selection)
 
 
 def _skip_others(store: Store, run: Run, platforms: Collection[Platform]) -> None:
