@@ -28,9 +28,8 @@ from coordinator.farm.farm import Farm
 
 # From the SSH banner to the answer; for the banner a host has its `connect_timeout`.
 _PROBE_TIMEOUT_S = 30.0
-# When to tell the user which hosts are waited for. Longer than the default `connect_timeout`: an unreachable host is
-# reported as such before.
-_NOTICE_AFTER_S = 6.0
+# When to tell the user which hosts are waited for, in seconds since the wait began.
+_NOTICES_AFTER_S = (3.0, 10.0, 20.0, 30.0)
 
 Outcomes = dict[str, Facts | Unreachable]
 
@@ -138,7 +137,9 @@ class Probing:
     async def _wait(self, needed: Callable[[Outcomes], Mapping[str, ProbePriority]]) -> None:
         """Wait until no host without an answer is worth waiting for (`probe_deadline`)."""
         time = asyncio.get_running_loop().time
-        began, enough, tell_at = time(), inf, time() + _NOTICE_AFTER_S
+        began, enough = time(), inf
+        notices = iter(_NOTICES_AFTER_S)
+        told_after = next(notices)
         while silent := {name: task for name, task in self._tasks.items() if not task.done()}:
             need = {name: priority for name, priority in needed(self._found()).items() if name in silent}
             most = max(need.values(), default=ProbePriority.NONE)
@@ -147,11 +148,11 @@ class Probing:
             until = probe_deadline(most, began, enough)
             if time() >= until:
                 return
-            if time() >= tell_at:
-                tell_at = inf
+            if time() >= began + told_after:
                 waited = [name for name, priority in need.items() if priority is most]
-                self._emit(Notice(f"waiting for {', '.join(waited)} to answer"))
-            soonest = min(until, tell_at)
+                self._emit(Notice(f"waiting for {', '.join(waited)} to answer, {told_after:.0f} s so far"))
+                told_after = next(notices, inf)
+            soonest = min(until, began + told_after)
             timeout = None if isinf(soonest) else max(0.0, soonest - time())
             await asyncio.wait(silent.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -14,9 +14,18 @@ from coordinator.registry.client import Registry
 
 
 class Registries:
-    """Clients by registry host. A registry that the inventory does not list has the default settings."""
+    """Clients by registry host. A registry that the inventory does not list has the default settings.
 
-    def __init__(self, settings: Mapping[str, RegistrySettings], credentials: CredentialSource) -> None:
+    `tell` gets a line for the user where a registry keeps a request waiting.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, RegistrySettings],
+        credentials: CredentialSource,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._tell = tell
         self._settings = settings
         self._credentials = credentials
         self._open: dict[str, Registry] = {}
@@ -35,7 +44,7 @@ class Registries:
 
     async def registry(self, host: str) -> Registry:
         if host not in self._open:
-            client = Registry(self.settings(host), self._credentials)
+            client = Registry(self.settings(host), self._credentials, tell=self._tell)
             self._open[host] = await self._stack.enter_async_context(client)
         return self._open[host]
 

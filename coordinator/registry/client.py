@@ -39,7 +39,7 @@ class Registry:
 
     Every method raises RegistryError with a `code`, or UsageError where the inventory or a credential helper is at
     fault. A request that fails because the registry is busy or the connection breaks gets five tries in all; `sleep`
-    and `random` determine the pauses.
+    and `random` determine the pauses. `tell` gets a line for the user where the registry keeps a request waiting.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Registry:
         random: Callable[[], float] = _RANDOM.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint: Endpoint = resolve(settings)
-        self._transport = Transport(self.endpoint, credentials, random=random, sleep=sleep, clock=clock)
+        self._transport = Transport(self.endpoint, credentials, random=random, sleep=sleep, clock=clock, tell=tell)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -31,6 +31,7 @@ from coordinator.registry.http_policy import (
     is_redirect,
 )
 from coordinator.registry.refusals import may_speak_https, no_registry, reads_while_written, refusal
+from coordinator.registry.silence import Silence
 
 if TYPE_CHECKING:
     import httpx2
@@ -75,7 +76,10 @@ class Answer:
 
 
 class Transport:
-    """A connection pool to one registry. `random` (0 to 1) and `sleep` determine the pauses between tries."""
+    """A connection pool to one registry. `random` (0 to 1) and `sleep` determine the pauses between tries.
+
+    `tell` gets a line for the user where the registry is silent for 3 s or a try has failed.
+    """
 
     def __init__(
         self,
@@ -85,8 +89,10 @@ class Transport:
         random: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint = endpoint
+        self._silence = Silence(endpoint.registry, tell)
         self.auth = Authenticator(endpoint, source, self._ask_for_token, clock)
         self._random = random
         self._sleep = sleep
@@ -149,7 +155,9 @@ class Transport:
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
                 if number == MAX_TRIES or (failure.error.code == RegistryCode.UNREACHABLE and not self._reached):
                     raise failure.error from failure
-                await self._sleep(self._pause(number, failure.after))
+                pause = self._pause(number, failure.after)
+                self._silence.pausing(failure.error.message, pause)
+                await self._sleep(pause)
         raise AssertionError("unreachable")
 
     async def open_once(self, request: Request) -> httpx2.Response:
@@ -235,7 +243,10 @@ class Transport:
         with translated(request.doing, url, self.endpoint):
             message = client.build_request(request.method, url, headers=dict(headers), content=body)
             began = time.monotonic()
-            response = await client.send(message, stream=True, follow_redirects=False)
+            # A large body takes its time: only an empty or a small one is answered at once.
+            silent = self._silence.watched(request.doing) if isinstance(body, bytes) else nullcontext()
+            with silent:
+                response = await client.send(message, stream=True, follow_redirects=False)
         status = response.status_code
         is_usual = status < _FIRST_ERROR_STATUS or status in _USUAL_ERROR_STATUSES
         seconds = time.monotonic() - began

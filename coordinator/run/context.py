@@ -34,7 +34,7 @@ class RunContext:
 
     Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `builders` holds the
     builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
-    this process; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that
+    this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that
     this process uploaded, by repository and diff id (the digest of the uncompressed layer).
     """
 
@@ -45,6 +45,7 @@ class RunContext:
     inputs_or_gone: Inputs | InputsGone
     builders: Mapping[tuple[Platform, str], Builder]
     push_losses: dict[int, int] = field(default_factory=dict)
+    push_percents: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.config.credentials import DockerCredentials
 from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.run.events import Emit
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.environment import Environment
 from coordinator.publish.registry_pool import Registries
 from coordinator.store.sqlite import Store
@@ -79,5 +79,5 @@ async def open_session(inventory: Inventory, env: Environment, store: Store, emi
     """Open a session. Connections are opened when first needed, and closed when the block ends."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(env.environ, env.home)
-        registries = await stack.enter_async_context(Registries(inventory.registries, credentials))
+        registries = await stack.enter_async_context(Registries(inventory.registries, credentials, lambda text: emit(Notice(text))))
         yield Session(inventory, env, store, emit, registries, stack)

@@ -15,6 +15,9 @@ from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
 
 _RETRY_PAUSE_S = 1.0
+_MOST_PERCENT = 90
+# How long a push may go on without a line.
+_LINE_S = 3.0
 
 
 async def push(ctx: AttemptContext) -> None:
@@ -54,18 +57,37 @@ async def _transfer(ctx: AttemptContext) -> str:
     archive = next_push_is_archive(losses) and not uses_archives(ctx)
     text = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
     with phase(ctx, "push", text):
-        return await image_out(ctx, _Progress(ctx, text), archive=archive)
+        digest = await image_out(ctx, _Progress(ctx), archive=archive)
+        if ctx.attempt.id in ctx.run.push_percents:
+            ctx.run.emit(Phase(ctx.place, "push", "100 %"))
+        return digest
 
 
 class _Progress:
-    """Emit progress in steps of 10 %, because an engine reports every few kilobytes."""
+    """Emit progress in steps of 10 %, because an engine reports every few kilobytes; and at least every 3 s.
 
-    def __init__(self, ctx: AttemptContext, last: str) -> None:
+    An engine counts a layer once it has begun with it: the total grows, and all that is known may be done long before
+    the push is. So the percentage never falls, also not when a lost push begins again, and 100 % is told only at the
+    end, where anything was.
+    """
+
+    def __init__(self, ctx: AttemptContext) -> None:
         self._ctx = ctx
-        self._last = last
+        self._told_at = ctx.run.env.clock()
 
     def __call__(self, done: int, total: int) -> None:
-        text = f"{10 * (10 * done // total)} %" if total else self._last
-        if text != self._last:
-            self._last = text
-            self._ctx.run.emit(Phase(self._ctx.place, "push", text))
+        if not total:
+            return
+        told = self._ctx.run.push_percents
+        percent = min(_MOST_PERCENT, 10 * (10 * done // total))
+        last = told.get(self._ctx.attempt.id, -1)
+        now = self._ctx.run.env.clock()
+        if percent > last:
+            text = f"{percent} %"
+        elif now - self._told_at >= _LINE_S:
+            text = f"{max(last, 0)} %, {done / 1e6:.1f} MB of {total / 1e6:.1f} MB so far"
+        else:
+            return
+        told[self._ctx.attempt.id] = max(percent, last)
+        self._told_at = now
+        self._ctx.run.emit(Phase(self._ctx.place, "push", text))

@@ -62,6 +62,31 @@ async def test_progress_is_told_in_steps_of_ten_percent(steps):
     assert steps.phases() == ["", "0 %", "10 %", "90 %", "100 %"]
 
 
+async def test_the_percentage_never_falls_and_is_whole_at_the_end(steps):
+    """A total that grows with each layer, and a second try of a lost push, which begins at nothing."""
+    steps.client.does["push"] = pushes(steps, (400, 1000), (1000, 1000), (1000, 5000), (4900, 5000))
+    ctx = steps.attempt(*BUILT)
+    ctx.run.push_percents[ctx.attempt.id] = 30
+
+    await push(ctx)
+
+    assert steps.phases() == ["", "40 %", "90 %", "100 %"]
+
+
+async def test_a_push_that_crawls_is_told_of_every_three_seconds(steps):
+    def go(secret: str, tell: Callable[[int, int], None]) -> None:
+        for done in (10_000_000, 12_000_000, 14_000_000):
+            tell(done, 1_000_000_000)
+            steps.clock[0] += 2.0
+        pushes(steps)(secret, tell)
+
+    steps.client.does["push"] = go
+
+    await push(steps.attempt(*BUILT))
+
+    assert steps.phases() == ["", "0 %", "0 %, 14.0 MB of 1000.0 MB so far", "100 %"]
+
+
 async def test_a_lost_push_returns_the_image_to_its_host(steps):
     """After a pause, and counted; nothing is deleted there."""
     steps.client.does["push"] = fails(LostError("it broke off", code="tunnel"))
