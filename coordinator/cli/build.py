@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from coordinator.cli.request_flags import Flags, request_flags, target_from
 from coordinator.cli.run_command import OutputOptions, result_flags, run_and_report
+from coordinator.domain.run.events import Preparing
+
+if TYPE_CHECKING:
+    from coordinator.report.watch import Watch
+    from coordinator.run.driver import RunResult
 
 
 @click.command(epilog="\b\nExample:\n  archloom build . -t nas.lan:5000/app:1.0 --platform linux/amd64,linux/arm64")
@@ -34,11 +40,17 @@ def command(
         return None
 
     from coordinator.cli.environment import open_inventory, read_environment
-    from coordinator.usecases.build import build
 
     flags = Flags(**words)
     env = read_environment()
     target = target_from(flags, env.environ)
     inventory = open_inventory(flags.inventory, env)
     request = flags.request(target, fail_fast=fail_fast, outputs=options.files)
-    return run_and_report(options, env, lambda watch: build(request, inventory, env, watch))
+
+    def work(watch: Watch) -> Coroutine[Any, Any, RunResult]:
+        watch(Preparing(f"reading {target.context} to build {', '.join(map(str, target.tags))}"))
+        from coordinator.usecases.build import build
+
+        return build(request, inventory, env, watch)
+
+    return run_and_report(options, env, work)

@@ -13,6 +13,7 @@ from coordinator.domain.run.events import (
     Phase,
     PhaseEnded,
     Place,
+    Preparing,
     Reused,
     RunEnded,
     RunStarted,
@@ -42,6 +43,8 @@ def _lines(event: Event) -> list[str]:
     match event:
         case Notice(text):
             return [f"note: {text}"]
+        case Preparing(text):
+            return [text]
         case RunStarted():
             count = len(event.platforms)
             many = "platform" if count == 1 else "platforms"

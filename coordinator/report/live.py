@@ -24,6 +24,7 @@ from coordinator.domain.run.events import (
     Phase,
     PhaseEnded,
     Place,
+    Preparing,
     Reused,
     RunEnded,
     RunStarted,
@@ -112,7 +113,7 @@ def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterato
 
 def _kept(event: Event) -> list[str]:
     match event:
-        case Notice() | RunStarted() | Skipped() | AttemptEnded() | TagMoved():
+        case Notice() | Preparing() | RunStarted() | Skipped() | AttemptEnded() | TagMoved():
             return lines(event)
         case _:
             return []
@@ -133,7 +134,7 @@ def _show(board: _Display, event: Event) -> None:
             row.step = step or row.step
         case Reused() | Skipped() | AttemptEnded() | Verified():
             _show_end(board, event)
-        case Notice() | PhaseEnded() | TagMoved() | RunEnded():
+        case Notice() | Preparing() | PhaseEnded() | TagMoved() | RunEnded():
             pass
 
 

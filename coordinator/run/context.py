@@ -34,8 +34,9 @@ class RunContext:
 
     Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `builders` holds the
     builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
-    this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that
-    this process uploaded, by repository and diff id (the digest of the uncompressed layer).
+    this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose
+    engine could not reach its tunnel; `layers` are the layer blobs that this process uploaded, by repository and diff
+    id (the digest of the uncompressed layer).
     """
 
     session: Session

@@ -79,5 +79,7 @@ async def open_session(inventory: Inventory, env: Environment, store: Store, emi
     """Open a session. Connections are opened when first needed, and closed when the block ends."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(env.environ, env.home)
-        registries = await stack.enter_async_context(Registries(inventory.registries, credentials, lambda text: emit(Notice(text))))
+        registries = await stack.enter_async_context(
+            Registries(inventory.registries, credentials, lambda text: emit(Notice(text)))
+        )
         yield Session(inventory, env, store, emit, registries, stack)

@@ -55,8 +55,8 @@ class Home:
             timeout=PATIENCE,
         )
 
-    def imported(self, *words: str, environment: Mapping[str, str] | None = None) -> set[str]:
-        """The modules that the command imports, at whatever point, until its end, which is a good one."""
+    def imported(self, *words: str, environment: Mapping[str, str] | None = None) -> list[str]:
+        """The modules that the command imports until its end, which is a good one, with the lines it prints between."""
         done = run_limited(
             [sys.executable, "-X", "importtime", "-m", "coordinator", *words],
             cwd=ROOT,
@@ -65,7 +65,7 @@ class Home:
             text=True,
             timeout=PATIENCE,
         )
-        return {line.rpartition("|")[2].strip() for line in good(done).stderr.splitlines() if "|" in line}
+        return [line.rpartition("|")[2].strip() for line in good(done).stderr.splitlines()]
 
     def start(self, *words: str) -> Child:
         """The command, under way, in a process group of its own as a terminal would have it."""

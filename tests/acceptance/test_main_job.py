@@ -79,9 +79,10 @@ def test_the_same_build_again_touches_no_host(registry, home, hello):
 def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
     """From Enter to the first line is mostly imports: what reaches hosts is not among them where none is reached."""
     words = ("build", str(hello), "-t", f"{registry.address}/main/lean:1", "--platform", "linux/amd64")
-    built = home.imported(*words)
+    built = set(home.imported(*words))
 
-    reused = home.imported(*words, environment={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    lines = home.imported(*words, environment={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    reused = set(lines)
 
     of_hosts = {
         "coordinator.broker.server",
@@ -94,6 +95,8 @@ def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
     assert of_hosts - built == set(), "modules of other names"
     assert reused & of_hosts == set()
     assert reused & HEAVY == set()
+    first = next(number for number, line in enumerate(lines) if line.startswith("reading "))
+    assert not {"coordinator.usecases.build", "coordinator.registry.client", "httpx2"} & set(lines[:first])
 
 
 def test_the_durations_of_a_run_agree(registry, home, hello):
@@ -114,7 +117,7 @@ def test_the_durations_of_a_run_agree(registry, home, hello):
 
 def test_a_plan_on_this_machine_imports_no_ssh(home, hello):
     """`local` needs no SSH."""
-    imported = home.imported("plan", str(hello), "-t", "localhost/plan:1", "--platform", "linux/amd64")
+    imported = set(home.imported("plan", str(hello), "-t", "localhost/plan:1", "--platform", "linux/amd64"))
 
     assert "coordinator.hosts.agent.client" in imported
     assert imported & HEAVY == set()

@@ -25,6 +25,13 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """What a command does before its run begins: the first line, shown while the rest of archloom is imported."""
+
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     """`resumed`: another coordinator had begun the run. Events for what it already has follow."""
@@ -78,6 +85,8 @@ class Phase:
 
 # Prefix of `Phase.text` where a push was lost; the reason follows.
 PUSH_LOST = "lost: "
+# Prefix of `Phase.text` while a context is sent; how far follows.
+SENT_SO_FAR = "sent "
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +155,7 @@ class RunEnded:
 
 Event: TypeAlias = (
     Notice
+    | Preparing
     | RunStarted
     | Reused
     | Waiting

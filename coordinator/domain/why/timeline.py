@@ -18,12 +18,14 @@ from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import (
     PUSH_LOST,
+    SENT_SO_FAR,
     Assigned,
     AttemptEnded,
     Event,
     Notice,
     Phase,
     PhaseEnded,
+    Preparing,
     Reused,
     RunEnded,
     RunStarted,
@@ -133,7 +135,7 @@ class _TimelineBuilder:
                 self._started(at)
             case RunEnded():
                 self._close(at)
-            case Notice() | TagMoved():
+            case Notice() | Preparing() | TagMoved():
                 pass
             case Waiting() | Skipped() | Reused():
                 if event.platform == self.platform:
@@ -199,7 +201,7 @@ class _TimelineBuilder:
             if phase.seconds is None:  # the driver died during this phase
                 self._cut_off(at, name, phase)
             self._open(at, name, text)
-        elif name == "context":
+        elif name == "context" and not text.startswith(SENT_SO_FAR):
             phase.text = f"{name}: {text}"
 
     def _cut_off(self, at: float, name: str, phase: _Draft) -> None:

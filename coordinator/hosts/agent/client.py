@@ -114,16 +114,23 @@ class AgentClient:
         await self._ask("create", job=job, spec=spec)
 
     async def send_context(
-        self, job: str, offer: Offer, tell: Callable[[MissingFiles], None], *, pack: bool = False
+        self,
+        job: str,
+        offer: Offer,
+        tell: Callable[[MissingFiles], None],
+        *,
+        pack: bool = False,
+        progress: Callable[[int], None] = lambda _: None,
     ) -> ContextReceived:
         """Send the objects of the job's context that the host lacks; `tell` receives how much that is.
 
         The context is replaced atomically; may be repeated until `start`. `pack`: compress files, which trades CPU
-        time for bytes.
+        time for bytes. `progress` receives how many bytes of files were sent, uncompressed.
         """
         channel = await self._transport.open_bulk(("context", job))
         try:
-            sender = ContextSender(Incoming(channel.reader, self._host), channel.writer, self._host, pack=pack)
+            incoming = Incoming(channel.reader, self._host)
+            sender = ContextSender(incoming, channel.writer, self._host, pack=pack, progress=progress)
             answer = await sender.send(offer, tell)
         finally:
             ending = await channel.close()

@@ -52,9 +52,16 @@ class MissingFiles:
 
 
 class ContextSender:
-    """The coordinator's side of one context transfer. `pack`: compress files, which trades CPU time for bytes."""
+    """The coordinator's side of one context transfer. `pack`: compress files, which trades CPU time for bytes.
 
-    def __init__(self, incoming: Incoming, writer: Writer, host: str, *, pack: bool) -> None:
+    `progress` receives how many bytes of files were sent, uncompressed.
+    """
+
+    def __init__(
+        self, incoming: Incoming, writer: Writer, host: str, *, pack: bool, progress: Callable[[int], None]
+    ) -> None:
+        self._progress = progress
+        self._sent = 0
         self._incoming = incoming
         self._writer = writer
         self._host = host
@@ -103,7 +110,12 @@ class ContextSender:
                 yield from _body(_PACKED, (zlib.compress(self._offered(offer.folder(digest), digest)),))
             else:
                 with closing(offer.content(digest)) as content:
-                    yield from _file(content, pack=self._pack)
+                    yield from _file(self._counted(content), pack=self._pack)
+
+    def _counted(self, content: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in content:
+            self._sent += len(piece)
+            yield piece
 
     def _offered(self, value: T | None, digest: str) -> T:
         if value is None:
@@ -117,6 +129,7 @@ class ContextSender:
             while (data := await _next(writes)) is not None:
                 if not await self._write(data):
                     return False
+                self._progress(self._sent)
         finally:
             writes.close()
         return True

@@ -78,9 +78,9 @@ class _Progress:
     def __call__(self, done: int, total: int) -> None:
         if not total:
             return
-        told = self._ctx.run.push_percents
+        percents = self._ctx.run.push_percents
         percent = min(_MOST_PERCENT, 10 * (10 * done // total))
-        last = told.get(self._ctx.attempt.id, -1)
+        last = percents.get(self._ctx.attempt.id, -1)
         now = self._ctx.run.env.clock()
         if percent > last:
             text = f"{percent} %"
@@ -88,6 +88,6 @@ class _Progress:
             text = f"{max(last, 0)} %, {done / 1e6:.1f} MB of {total / 1e6:.1f} MB so far"
         else:
             return
-        told[self._ctx.attempt.id] = max(percent, last)
+        percents[self._ctx.attempt.id] = max(percent, last)
         self._told_at = now
         self._ctx.run.emit(Phase(self._ctx.place, "push", text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.domain.causes import Cause
-from coordinator.domain.run.events import Phase
+from coordinator.domain.run.events import SENT_SO_FAR, Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
@@ -14,6 +14,9 @@ from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, has_context, job_bases, spec
 from coordinator.run.steps.phases import phase
+
+# How long a transfer may go on without a line.
+_LINE_S = 3.0
 
 
 async def send(ctx: AttemptContext) -> None:
@@ -43,12 +46,14 @@ async def _send(ctx: AttemptContext) -> None:
 async def _context(ctx: AttemptContext, client: AgentClient) -> None:
     # To the `local` host, compression costs more time than it saves.
     pack = not ctx.run.farm.hosts[ctx.host].address.is_local
+    progress = _ContextProgress(ctx)
     with phase(ctx, "context"):
         await client.send_context(
             ctx.agent_job,
             ctx.run.inputs.contexts[ctx.job.platform].offer,
-            lambda lacking: ctx.run.emit(Phase(ctx.place, "context", _amount(lacking))),
+            progress.begin,
             pack=pack,
+            progress=progress.sent,
         )
 
 
@@ -58,6 +63,28 @@ async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
             await bases_in(ctx, bases, lambda text: ctx.run.emit(Phase(ctx.place, "base", text)))
     except ArchloomError as error:
         raise _as_registry_error(error) from error
+
+
+class _ContextProgress:
+    """Emit how much of the context the host lacks, then every 3 s how far that is sent, and how quickly."""
+
+    def __init__(self, ctx: AttemptContext) -> None:
+        self._ctx = ctx
+        self._began = self._told_at = ctx.run.env.clock()
+        self._total = 0
+
+    def begin(self, lacking: MissingFiles) -> None:
+        self._total = lacking.bytes
+        self._began = self._told_at = self._ctx.run.env.clock()
+        self._ctx.run.emit(Phase(self._ctx.place, "context", _amount(lacking)))
+
+    def sent(self, done: int) -> None:
+        now = self._ctx.run.env.clock()
+        if self._total and now - self._told_at >= _LINE_S:
+            self._told_at = now
+            rate = done / (now - self._began) / 1e6
+            text = f"{SENT_SO_FAR}{100 * done // self._total} % of {self._total / 1e6:.1f} MB, {rate:.1f} MB/s"
+            self._ctx.run.emit(Phase(self._ctx.place, "context", text))
 
 
 def _amount(lacking: MissingFiles) -> str:

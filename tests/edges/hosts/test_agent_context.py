@@ -117,6 +117,20 @@ async def test_only_what_lacks_is_sent(tmp_path: Path):
     assert told == [MissingFiles(300, 300, 79000), 79000, MissingFiles(1, 300, 7), 7, MissingFiles(0, 300, 0), 0]
 
 
+async def test_how_far_a_context_is_sent_is_told_on_the_way(tmp_path: Path):
+    """In bytes of the files, also where they travel compressed; the last word is all of them."""
+    root, sent = tmp_path / "tree", []
+    root.mkdir()
+    for number in range(8):
+        (root / f"f{number}").write_bytes(bytes([number]) * 500_000)
+    async with agent() as client:
+        await job(client, "a-1")
+        await client.send_context("a-1", await offered(root), nothing, pack=True, progress=sent.append)
+
+    assert sent == sorted(sent)
+    assert sent[-1] == 8 * 500_000
+
+
 class Cut:
     """A bulk channel that breaks after so many bytes from here, as a connection does."""
 

@@ -21,6 +21,7 @@ from coordinator.domain.run.events import (
     Phase,
     PhaseEnded,
     Place,
+    Preparing,
     Reused,
     RunEnded,
     RunStarted,
@@ -50,6 +51,7 @@ ENDED = RunEnded(
 )
 EVENTS = [
     Notice("no inventory"),
+    Preparing("reading /src"),
     RunStarted(run="7f3a", tags=("nas/app:1",), platforms=(PLACE.platform,), log_folder="/x"),
     Reused(platform=PLACE.platform, digest=DIGEST, pin="archloom-1"),
     Waiting(PLACE.platform, "busy"),
@@ -67,7 +69,7 @@ EVENTS = [
 
 def test_every_line_of_a_build_says_platform_host_and_mode():
     """Whoever reads one line of the log knows where it comes from."""
-    for event in EVENTS[4:9]:
+    for event in EVENTS[5:10]:
         assert lines(event)[0].split()[:3] == ["linux/arm/v7", "beast", "emulated"]
 
 
@@ -93,7 +95,7 @@ def test_rawjson_is_one_object_per_event_with_the_place_spread_out():
     for event in EVENTS:
         assert json.loads(to_json_line(event, 1.5))["event"]
 
-    step = json.loads(to_json_line(EVENTS[6], 1790000000.12345))
+    step = json.loads(to_json_line(EVENTS[7], 1790000000.12345))
 
     assert step == {
         "event": "step_line",

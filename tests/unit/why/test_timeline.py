@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.events import (
     PUSH_LOST,
+    SENT_SO_FAR,
     Assigned,
     AttemptEnded,
     Event,
@@ -94,6 +95,17 @@ def test_a_lost_push_ends_its_phase_and_another_begins():
         (3, TimelineKind.ERROR, "push", None),
         (4, TimelineKind.PHASE, "push", 1.0),
     ]
+
+
+def test_how_far_a_context_was_sent_is_not_what_was_sent():
+    events = [
+        Phase(PI5, "context"),
+        Phase(PI5, "context", "2 of 3 files, 61.9 MB"),
+        Phase(PI5, "context", f"{SENT_SO_FAR}42 % of 61.9 MB, 2.1 MB/s"),
+        PhaseEnded(PI5, "context", 3.0),
+    ]
+
+    assert [one.text for one in timeline(enumerate(events), ARM64)] == ["context: 2 of 3 files, 61.9 MB"]
 
 
 def test_what_is_open_when_the_run_ends_ends_with_it():
