@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -49,8 +50,11 @@ def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int, bool]]:
     while at < size:
         try:
             begin = min(os.lseek(descriptor, at, os.SEEK_DATA), size)
-        except OSError:  # ENXIO: there is no data behind this position
-            begin = size
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # this file system does not tell
+                yield at, size, True
+                return
+            begin = size  # no data follows
         if at < begin:
             yield at, begin, False
         if begin == size:

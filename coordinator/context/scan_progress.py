@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from coordinator.context.read_errors import shown
 
 # A context with so many entries is seldom meant.
 MANY_ENTRIES = 100_000
@@ -14,18 +17,28 @@ _EVERY_S = 3.0
 class ScanProgress:
     """Counts for one scan. `say` gets a line at most every 3 s, and the reason why everything is taken at once.
 
-    `everything` is that reason, empty where the scan takes sources only; `home` is the user's home folder.
+    `everything` is that reason, empty where the scan takes sources only; `home` is the user's home folder. `clock`
+    returns seconds.
     """
 
-    def __init__(self, root: Path, everything: str, home: Path | None, say: Callable[[str], None]) -> None:
-        self._root = root.resolve()
+    def __init__(
+        self,
+        root: Path,
+        everything: str,
+        home: Path | None,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        real = Path(os.path.realpath(root))
+        self._root = shown(str(real))
         self._everything = everything
         self._say = say
-        self._next_s = time.monotonic() + _EVERY_S
+        self._clock = clock
+        self._next_s = clock() + _EVERY_S
         self._bytes = 0
         self._all_bytes = 0
         # Also a folder that has the home folder in it, such as "/".
-        if home is not None and home.resolve().is_relative_to(self._root):
+        if home is not None and Path(os.path.realpath(home)).is_relative_to(real):
             self._explain()
 
     def found(self, entries: int) -> None:
@@ -52,7 +65,7 @@ class ScanProgress:
             self._everything = ""
 
     def _is_due(self) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next_s:
             return False
         self._next_s = now + _EVERY_S

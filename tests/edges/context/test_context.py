@@ -16,11 +16,13 @@ import pytest
 
 from coordinator.context.file_digests import BUFFER
 from coordinator.context.offer import ContextOffer, offer
+from coordinator.context.scan_progress import MANY_ENTRIES, ScanProgress
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
+from tests.edges.context.test_selection import use
 
 ALL = compile_ignore("")
 ODD_NAMES = (b"new\nline", b"caf\xc3\xa9", b"not\xff\xfeutf8", b"-rf", b" ", b"back\\slash", b"l" * 255, b"'\"$`")
@@ -155,9 +157,9 @@ async def test_a_home_folder_is_said_to_be_taken(tmp_path: Path):
     """With the reason; not where it is not all taken, or where it is no home."""
     lines: list[str] = []
 
-    async def said(root: Path, use: ContextUse) -> list[str]:
+    async def said(root: Path, taken: ContextUse) -> list[str]:
         lines.clear()
-        await scan(root, ALL, use, home=tmp_path / "home", report=lines.append)
+        await scan(root, ALL, taken, home=tmp_path / "home", report=lines.append)
         await asyncio.sleep(0)
         return list(lines)
 
@@ -198,6 +200,48 @@ async def test_what_cannot_be_read_is_named(name: str):
 
     assert caught.value.message == f"cannot read {name} in the context: Permission denied"
     assert f"echo '{name}' >> .dockerignore" in caught.value.hint
+
+
+async def test_what_is_not_taken_need_not_be_readable():
+    """Neither beside a source, nor in an ignored folder of which something might be taken."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        write(root, secret="x", open="y")
+        for name in ("closed", "ignored"):
+            (root / name).mkdir()
+        for name in ("secret", "closed", "ignored"):
+            (root / name).chmod(0)
+        await asyncio.to_thread(int)
+        with unprivileged():
+            beside = await scan(root, ALL, use("open"))
+            ignored = await scan(root, compile_ignore("secret\nclosed\nignored\n!ignored/x"))
+
+    assert [entry.path for entry in beside.entries] == ["open"]
+    assert [entry.path for entry in ignored.entries] == ["open"]
+
+
+def test_a_long_scan_is_told(tmp_path: Path):
+    """A line every 3 s, and once the reason why so much is taken."""
+    lines: list[str] = []
+    now = iter(range(0, 100, 2))
+    progress = ScanProgress(tmp_path, "Dockerfile:3: COPY . .", None, lines.append, lambda: next(now))
+
+    progress.found(1000)
+    progress.found(2000)
+    progress.found(MANY_ENTRIES)
+    progress.found(MANY_ENTRIES + 1)
+    progress.reading(10_000_000)
+    for _ in range(4):
+        progress.read(1_000_000)
+
+    assert lines == [
+        f"reading the context {tmp_path}: 2000 entries found",
+        f"taking everything of {tmp_path}, because Dockerfile:3: COPY . .",
+        f"reading the context {tmp_path}: {MANY_ENTRIES + 1} entries found",
+        f"reading the context {tmp_path}: 2 of 10 MB",
+        f"reading the context {tmp_path}: 4 of 10 MB",
+    ]
 
 
 async def test_an_offer_is_what_was_scanned(tmp_path: Path):
