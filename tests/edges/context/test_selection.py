@@ -290,7 +290,8 @@ class Oracle:
                 skip = len(end.split("/")) if end else 0
                 shown = {way: "/".join((*prefix, *way[skip:])) for way in ways}
                 # Links in a folder that matches are not followed.
-                tops = [way for way in ways if not include.ignores(shown[way].rpartition("/")[0] or ".")]
+                above = {way: shown[way].rpartition("/")[0] for way in ways}
+                tops = [way for way in ways if not (above[way] and include.ignores(above[way]))]
                 literals += [way for way in tops if include.ignores(shown[way])]
         taken = set()
         for literal in literals:
