@@ -203,6 +203,18 @@ async def test_a_run_reads_a_file_once(tmp_path: Path):
     assert b"".join(ContextOffer(second).content(sha(b"one\n"))) == b"one\n"
 
 
+def test_all_names_of_a_file_have_one_reading(path: Path):
+    """Also where it changes between them."""
+    other = path.with_name("other")
+    os.link(path, other)
+    digests = FileDigests()
+
+    first = digests.read(os.fsencode(path), path.lstat(), "file", lambda _: None)
+    path.write_bytes(b"CONTENT")
+
+    assert digests.read(os.fsencode(other), other.lstat(), "other", lambda _: None) == first
+
+
 def interrupted(path: Path, change: Callable[[int], None]) -> str:
     """The digest of a file for which `change` is called after each piece, with the number of the piece."""
     numbers = iter(range(1000))

@@ -123,14 +123,8 @@ async def test_links_are_followed_in_sources_and_not_below(tmp_path: Path):
     plant(
         tmp_path,
         *("real/x", "real/sub/y", "link -> real", "abs -> /real/sub", "out -> ../../../real/x", "chain -> link/sub"),
-        *(
-            "dir/inner -> ../real",
-            "dir/file",
-            "loop -> loop",
-            "dangling -> nowhere",
-            "far/l -> /link/../far/t",
-            "far/t",
-        ),
+        *("dir/inner -> ../real", "dir/file", "loop -> loop", "dangling -> nowhere", "far/l -> /link/../far/t"),
+        *("far/t", "sub -> real/sub", "cleaned -> sub/../far/t", "walked -> sub/../x"),
     )
 
     assert await taken(tmp_path, "link/x") == ["link", "real", "real/x"]
@@ -140,7 +134,9 @@ async def test_links_are_followed_in_sources_and_not_below(tmp_path: Path):
     assert await taken(tmp_path, "dir") == ["dir", "dir/file", "dir/inner"]
     assert await taken(tmp_path, "loop", "dangling") == ["dangling", "loop"]
     assert await taken(tmp_path, "link/x", "link/sub") == ["link", "real", "real/sub", "real/sub/y", "real/x"]
-    # Cleaned, the target is far/t; walked, it is the folder above real.
+    # One reading of the target exists.
+    assert await taken(tmp_path, "cleaned") == ["cleaned", "far", "far/t", "sub"]
+    assert await taken(tmp_path, "walked") == ["real", "real/x", "sub", "walked"]
     assert await taken(tmp_path, "far/l") == ["far", "far/l", "far/t", "link"]
 
 
