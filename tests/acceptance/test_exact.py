@@ -142,6 +142,24 @@ def test_what_the_login_cannot_open_is_in_the_image(farm: Mapping[str, Board], o
     assert (shadow.mode, shadow.content) == (0, hashlib.sha256(b"root:*:19000:0:99:7").hexdigest())
 
 
+def test_without_a_namespace_the_context_is_an_archive(
+    own_board, ours: Ours, home: Home, registry: Registry, tmp_path: Path
+):
+    """Where entries get another group than the login's; a build that would take the Dockerfile is refused by name."""
+    board = own_board(name="setgid", user="pi")
+    board.run("mkdir -p /home/pi/.local && chown pi:games /home/pi/.local && chmod 2755 /home/pi/.local")
+    folder = closed(tmp_path / "closed")
+
+    compare(board, "docker", folder, tmp_path, ours)
+    base = base_image(registry, "linux/amd64", repository="exact/base")
+    (folder / "Dockerfile").write_text(f"FROM {base.reference}\nCOPY . /\n")
+    done = home.run("build", str(folder), "-t", f"{registry.address}/exact/refused:2", "--platform", "linux/amd64")
+
+    assert done.returncode == 5, done.stderr
+    assert "LOST (unreadable)" in done.stderr
+    assert "'rootfs/mode-0' (mode 0000)" in done.stderr
+
+
 @pytest.mark.parametrize("ignored", ["", "Dockerfile\n"])
 def test_the_users_dockerfile_is_copied_or_none(
     farm: Mapping[str, Board], ours: Ours, home: Home, registry: Registry, tmp_path: Path, ignored: str
