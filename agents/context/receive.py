@@ -54,6 +54,9 @@ def receive(job: Path, key: str, stream: BinaryIO, say: Say, objects: Objects) -
         _withdraw(job)
         _change(folder, patch, objects)
         closed_context.write(job, access[0])
+        if access[0] is Access.ARCHIVE:
+            # The build opens what is closed for as long as it reads it: one that is killed leaves other modes.
+            folder.distrust()
         _hand_over(job, folder.path, _node_id(objects.root.parent))
         folder.clean()
     return received

@@ -94,7 +94,7 @@ def compare(board: Board, engine: str, folder: Path, tmp_path: Path, ours: Ours)
 @pytest.mark.parametrize("engine", ["docker", "api"])
 def test_a_nasty_tree_is_the_same(farm: Mapping[str, Board], ours: Ours, tmp_path: Path, engine: str, seed: int):
     """Docker 20.10 and an ordinary login, which cannot open some of it."""
-    grow(tmp_path / "tree", seed, NASTY, early=engine != "api", hard_links=False)
+    grow(tmp_path / "tree", seed, NASTY, early=engine != "api")
 
     compare(farm["pi-b"], engine, tmp_path / "tree", tmp_path, ours)
 
@@ -112,7 +112,7 @@ def test_nasty_trees_are_the_same_on_every_engine(
 ):
     """More of them, and larger ones."""
     options = {"not_utf8": name == "docker20", "early": engine != "api"}
-    grow(tmp_path / "tree", seed, NASTY, entries=300, hard_links=False, **options)
+    grow(tmp_path / "tree", seed, NASTY, entries=300, **options)
 
     compare(engines[name], engine, tmp_path / "tree", tmp_path, ours)
 
@@ -183,3 +183,20 @@ def test_the_users_dockerfile_is_copied_or_none(
     }
     assert done.returncode == 3, done.stdout + done.stderr
     assert "adds archloom's Dockerfile to the files that are copied" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("engine", ["docker", "api"])
+def test_links_of_a_file_are_links_in_the_layer(farm: Mapping[str, Board], ours: Ours, tmp_path: Path, engine: str):
+    """One content under seven names, of which an instruction may take a part; a twin that is no link stays one."""
+    content = secrets.token_bytes(20 << 20)
+    text = "FROM scratch\nCOPY bin /bin\nCOPY bin/a other/z /\n"
+    folder = context(tmp_path / "app", text, {"bin/a": content})
+    (folder / "other").mkdir()
+    for name in ("bin/b", "bin/c", "bin/d", "bin/e", "other/y", "other/z"):
+        (folder / name).hardlink_to(folder / "bin/a")
+    (folder / "bin/twin").write_bytes(content)
+
+    compare(farm["pi-b"], engine, folder, tmp_path, ours)
+
+    first, _ = ours(farm["pi-b"], engine, folder).layers
+    assert [entry.kind for entry in first if entry.mtime is not None].count(tarfile.LNKTYPE) == 4

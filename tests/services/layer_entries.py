@@ -108,6 +108,4 @@ def _lasting(config: dict[str, Any]) -> dict[str, Any]:
     """Without times, and without digests of layers, which have times in them."""
     history = [{key: value for key, value in one.items() if key != "created"} for one in config.get("history", [])]
     kept = {key: value for key, value in config.items() if key not in {"created", "rootfs", "history"}}
-    labels = {key: value for key, value in (config["config"].get("Labels") or {}).items() if key[:9] != "archloom."}
-    inner = {key: value for key, value in config["config"].items() if key != "Labels"}
-    return {**kept, "config": {**inner, **({"Labels": labels} if labels else {})}, "history": history}
+    return {**kept, "history": history}

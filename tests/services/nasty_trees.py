@@ -25,7 +25,7 @@ _NAMES = (
         "b\\s",
     ),
     *("star*", "[class]", "q?", "${HOME}", "%41", "a:b", "caf\u00e9", "cafe\u0301", "\u65e5\u672c", "\U0001f600"),
-    *(".hidden", "..two", "...", "UPPER", "upper", "nul", "x.tar.gz", "Dockerfile.dockerignore", ".gitignore", _LONG),
+    *(".hidden", "..two", "...", "UPPER", "upper", "nul", "x.tar.gz", "app.dockerignore", ".gitignore", _LONG),
 )
 _NOT_UTF8 = (b"latin-\xe9", b"\xff\xfe", b"cut-\xe6\x97")
 _TARGETS = ("plain", "nowhere", ".", "..", "../../../../etc/passwd", "/etc/passwd", "/", "loop", "a\nb", "x" * 900)
@@ -44,7 +44,6 @@ def grow(
     entries: int = 60,
     not_utf8: bool = True,
     early: bool = True,
-    hard_links: bool = True,
 ) -> None:
     """Make the folder `root` with about so many entries; the same seed gives the same tree.
 
@@ -54,16 +53,15 @@ def grow(
     root.mkdir()
     (root / "Dockerfile").write_text(dockerfile)
     (root / ".dockerignore").write_text("plain\n**/q?\n!deep/q?\n")
-    _Grower(random.Random(seed), root, not_utf8=not_utf8, early=early, hard_links=hard_links).grow(entries)
+    _Grower(random.Random(seed), root, not_utf8=not_utf8, early=early).grow(entries)
 
 
 class _Grower:
-    def __init__(self, chance: random.Random, root: Path, *, not_utf8: bool, early: bool, hard_links: bool) -> None:
+    def __init__(self, chance: random.Random, root: Path, *, not_utf8: bool, early: bool) -> None:
         self._chance = chance
         self._root = root
         self._names = [*_NAMES, *(map(os.fsdecode, _NOT_UTF8) if not_utf8 else ())]
         self._times = (*_TIMES, *(_EARLY_TIMES if early else ()))
-        self._hard_links = hard_links
         self._folders = [root]
         self._files: list[Path] = []
         self._made: list[Path] = []
@@ -72,7 +70,7 @@ class _Grower:
         self._deep()
         makers: Sequence[Callable[[Path], None]] = (
             *(self._file, self._file, self._file, self._folder, self._folder, self._symlink, self._symlink),
-            *(self._hard_link if self._hard_links else self._file, self._sparse, self._large),
+            *(self._hard_link, self._sparse, self._large),
         )
         for _ in range(entries):
             path = self._chance.choice(self._folders) / self._chance.choice(self._names)

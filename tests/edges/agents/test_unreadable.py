@@ -216,3 +216,17 @@ def test_a_closed_tree_is_read_and_is_closed_again(home: Path):
     assert found == {b"etc": (0, b""), b"etc/x": (0, b""), b"etc/x/f": (0, b"1")}
     paths = ("etc", "etc/x", "etc/x/f")
     assert [stat.S_IMODE((home / "context" / path).stat().st_mode) for path in paths] == [0, 0, 0]
+
+
+def test_modes_that_a_killed_build_left_are_not_relied_on(home: Path):
+    """A build that sends an archive opens what is closed, and may have no time to close it."""
+    there, again = Scripted(), Scripted()
+
+    with ordinary_login():
+        arrive(there, home, sent_closed(there), 2, "api")
+        for path in ("etc", "etc/shadow"):
+            (home / "context" / path).chmod(0o700)
+        arrive(again, home, sent_closed(again), 2, "api")
+        (home / "context/etc").chmod(0o700)
+
+    assert stat.S_IMODE((home / "context/etc/shadow").stat().st_mode) == 0
