@@ -9,11 +9,13 @@ newest, a node a board; with the engine of sid alone, whose BuildKit pushes by i
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import resource
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -45,6 +47,8 @@ class Cost:
 
 
 def main(names: list[str], runs: int, engine: str) -> None:
+    # Two boards that build are a load of two by themselves: before them, it is that of others.
+    print(f"{time.strftime('%F %R')}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}", flush=True)
     with boards(engine) as at:
         base = base_image(at.registry, *_PLATFORMS)
         with tunnels(at):
