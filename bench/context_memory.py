@@ -55,8 +55,8 @@ def watched(core: Core) -> Iterator[dict[str, int]]:
     def watch() -> None:
         while not over.wait(0.02):
             for pid in core.processes():
-                with suppress(OSError, StopIteration):
-                    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                with suppress(OSError, StopIteration, IndexError):
+                    words = Path(f"/proc/{pid}/cmdline").read_text().strip("\0").split("\0")
                     name = words[next(at for at, word in enumerate(words) if word.endswith(".pyz")) + 1]
                     status = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()
                     found[name] = max(found.get(name, 0), int(status[0]) << 10 if status else 0)
