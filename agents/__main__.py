@@ -25,7 +25,7 @@ def _job_command() -> tuple[str, ...]:
 
 def _operations() -> Operations:
     """Return the operations of the engine and the probe, which not every command needs."""
-    from agents.engine import archives, engines, pull, push
+    from agents.engine import archives, build_cache, engines, pull, push
     from agents.probe import observe
     from agents.server.control import Operations
 
@@ -38,6 +38,7 @@ def _operations() -> Operations:
         lacking=archives.lacking,
         save=archives.save,
         load=archives.load,
+        prune=build_cache.prune,
         job_command=_job_command(),
     )
 

@@ -79,6 +79,7 @@ class Operations(NamedTuple):
     lacking: Callable[[spec.Spec], list[str]]
     save: Save
     load: Callable[[spec.Spec, Iterable[bytes]], Fields]
+    prune: Callable[[int], int]
     job_command: Sequence[str]
     shared_slots: Path = _SHARED_SLOTS
 
@@ -141,6 +142,7 @@ class Server:
             "cancel": self._cancel,
             "forget": self._forget,
             "jobs": self._list,
+            "prune": self._prune,
             "hang_up": self._hang_up,
         }
         operation = operations.get(request.op)
@@ -225,6 +227,15 @@ class Server:
 
     def _list(self, _fields: Fields, _emit: Emit) -> Fields:
         return {"jobs": self._jobs.entries()}
+
+    def _prune(self, fields: Fields, _emit: Emit) -> Fields:
+        budget = field(fields, "budget", int)
+        if budget < 1:
+            # To docker 0 is no limit, and everything goes.
+            raise AgentError("bad_request", f"budget is {budget}, expected 1 or more")
+        if any(entry["state"] == "BUILDING" for entry in self._jobs.entries()):
+            return {"freed": 0}
+        return {"freed": self._operations.prune(budget)}
 
     def _hang_up(self, fields: Fields, _emit: Emit) -> Fields:
         process.hang_up(field(fields, "pid", int), field(fields, "start", int))

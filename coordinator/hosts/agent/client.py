@@ -201,6 +201,10 @@ class AgentClient:
         """Delete everything of the job on the host. Idempotent; unknown jobs are no error."""
         await self._ask("forget", job=job)
 
+    async def prune(self, budget: int) -> int:
+        """Prune the engine's build cache to this many bytes, unless a job runs there. Return the bytes freed."""
+        return replies.read(self._host, await self._ask("prune", budget=budget), int, "freed")
+
     async def hang_up(self, earlier: Hello) -> None:
         """End the host's sshd process of an earlier connection whose loss the host has not noticed yet.
 

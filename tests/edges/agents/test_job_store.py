@@ -144,6 +144,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         lacking=list,
         save=push,
         load=push,
+        prune=int,
         job_command=(),
     )
     asks, answers = os.pipe(), os.pipe()

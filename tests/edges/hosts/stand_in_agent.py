@@ -52,6 +52,9 @@ class ScriptedBuild:
         if not self._stubborn:
             self._cancelled.set()
 
+    def drop_old_records(self) -> None:
+        pass
+
     def clean_up(self) -> None:
         if self._to_clean_up is not None:
             signal.alarm(60)  # nobody else ends it where the test fails before it opens the other end
@@ -162,6 +165,7 @@ if __name__ == "__main__":
         lacking=lacking,
         save=save,
         load=load,
+        prune=lambda budget: budget // 2,
         job_command=(sys.executable, __file__, "job"),
         shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
     )

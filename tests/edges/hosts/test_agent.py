@@ -99,6 +99,7 @@ async def test_requests_and_replies_are_the_golden_ones(tmp_path: Path):
         await client.forget(job)
         assert (await client.jobs())[0].since == 1763930000.25
         assert await client.lacking(job) == (SPEC["bases"][0]["name"],)
+        assert await client.prune(20_000_000_000) == 3_200_000_000
 
     assert kept.read_bytes() == REQUESTS
     assert told == ["base0: 3 of 5 layers", (1048576, 4194304)]

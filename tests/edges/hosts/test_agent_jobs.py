@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agents.job.cancel import cancel
-from coordinator.errors import LostError
+from coordinator.errors import ArchloomError, LostError
 from coordinator.hosts.agent.replies import EndState, HostBusyError
 from tests.edges.hosts.agent_bed import agent, begin, first_piece, follow, is_running, places, process_of, ready, send
 from tests.services.commands import run_limited
@@ -267,3 +267,14 @@ async def test_a_job_killed_on_a_full_disk_is_settled_all_the_same(tmp_path: Pat
             os.kill(process_of(folder), signal.SIGKILL)
             assert (await follow(client, "a-1"))[1].code == "vanished"
             assert json.loads((folder / "result.json").read_text())["code"] == "vanished"
+
+
+async def test_a_build_cache_is_pruned_when_no_job_runs():
+    """What a build under way is about to use stays. A budget of nothing is refused: to docker it is no limit."""
+    async with agent() as client:
+        assert await client.prune(1000) == 500
+        await begin(client, "a-1", ("wait", None))
+        assert await client.prune(1000) == 0
+        with pytest.raises(ArchloomError, match="budget is 0"):
+            await client.prune(0)
+        await client.forget("a-1")

@@ -47,6 +47,10 @@ class FakeClient:
     async def forget(self, name: str) -> None:
         self._do("forget", name)
 
+    async def prune(self, budget: int) -> int:
+        self._do("prune", str(budget))
+        return budget // 2
+
     async def cancel(self, name: str) -> None:
         self._do("cancel", name)
 
@@ -84,6 +88,7 @@ class FakeFarm:
     def __init__(self, client: FakeClient) -> None:
         self._client = client
         self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True, clock_offset=-3.0)}
+        self.hosts = {"pi5": SimpleNamespace(cache_budget=None)}
         self.unreachable: Exception | None = None
         self.opened_ahead: list[str] = []
 
