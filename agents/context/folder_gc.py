@@ -5,13 +5,15 @@ Only so is room made: a folder has hard links to the objects of its files, so ev
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from agents.base.locks import locked
-from agents.context.folders import LEASE, LOCK, ROOT, is_free, try_lock
+from agents.context.folders import LEASE, is_free, try_lock
+from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
 from agents.job.store import remove_tree
 
 # st_blocks counts these, whatever the block size: stat(2).
@@ -65,12 +67,19 @@ def _drop(state_folder: Path, place: Path) -> bool:
         if lock is None:
             return False
         try:
+            _keep_records(state_folder / ROOT, place)
             remove_tree(place)
         finally:
             os.close(lock)
         with suppress(OSError):  # another folder of this key is there
             place.parent.rmdir()
         return True
+
+
+def _keep_records(root: Path, place: Path) -> None:
+    """Leave the ids of the engine's records of the folder for the next build to remove."""
+    with suppress(OSError, ValueError, KeyError), (root / DROPPED).open("a", encoding="ascii") as file:
+        file.writelines(f"{number}\n" for number in json.loads((place / RECORDS).read_bytes())["ids"])
 
 
 def _files(place: Path) -> Iterator[os.stat_result]:

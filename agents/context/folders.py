@@ -26,10 +26,10 @@ from agents.base.locks import locked
 from agents.context.known_states import Facts, KnownStates
 from agents.context.patch import Earlier
 from agents.job import results
+from agents.job.context_places import LOCK, ROOT
 from agents.job.store import remove_tree
 
-ROOT = "contexts"
-LEASE, LOCK = "lease.json", "lock"
+LEASE = "lease.json"
 _STATE, _KNOWN = "state.json", "known"
 _STAGING, _TRASH = "staging", "trash"
 _GENERATION_BYTES = 6

@@ -10,15 +10,17 @@ from typing import Any, BinaryIO, Protocol
 
 from agents.base.errors import AgentError
 from agents.base.state import open_state
-from agents.engine import failure_cause, images
+from agents.engine import context_records, failure_cause, images
 from agents.engine.build_api import ApiBuild
 from agents.engine.build_cli import CliBuild, environment
 from agents.engine.docker_clis import find_cli
 from agents.engine.engine_api import EngineSocket, find_socket
 from agents.engine.engine_disk import folders
 from agents.engine.monitor import Evidence, Monitor
+from agents.job import results
 from agents.job.log_tail import tail
 from agents.job.spec import Spec
+from agents.job.store import CONTEXT
 
 # How long an engine may take to export an image after its client is gone, and how often the agent looks for it.
 _EXPORT_S, _POLL_S = 60.0, 0.5
@@ -64,6 +66,8 @@ class EngineBuild:
         self._build_client = client
         self._cancelled = False
         self._cut_short = False
+        self._context = Path(os.path.realpath(folder / CONTEXT))
+        self._copied: context_records.Copied | None = None
 
     def run(self) -> dict[str, Any]:
         """Return the result: BUILT, FAILED, LOST or CANCELLED. Raises AgentError `engine` where no engine answers."""
@@ -73,12 +77,13 @@ class EngineBuild:
         engine_folders = folders(self._engine.info())
         architecture = str(self._engine.version().get("Arch", ""))
         with Monitor(self._engine, [*engine_folders, str(self._folder)]) as witness:
-            lost = False
+            lost, began = False, time.time()
             try:
                 failure = self._build_client.run()
             except AgentError as error:
                 failure, lost = error.message, True
             if not failure:
+                self._copied = context_records.read_log(self._folder / results.LOG, began, time.time())
                 return self._built()
             if self._cancelled:
                 self._cut_short = True
@@ -91,6 +96,12 @@ class EngineBuild:
     def cancel(self) -> None:
         self._cancelled = True
         self._build_client.cancel()
+
+    def drop_old_records(self) -> None:
+        """Remove the engine's copies of what this context's folder was called before."""
+        if self._copied is not None:
+            with suppress(AgentError, OSError):  # the next build of this context tries again
+                context_records.settle(self._engine, self._context, self._copied)
 
     def clean_up(self) -> None:
         """Untag the image of a cancelled build: an engine in its last build step finishes it without the client.

@@ -27,13 +27,14 @@ class Build(Protocol):
 
     `run` returns a result as on the wire, without `seconds` and `log_size`, which the supervisor adds. `cancel` is
     called from another thread, at any time, also before `run`, and makes `run` return soon. `clean_up` is called last
-    for a cancelled build: in a process of its own, when the result is written and the job's folder may be gone. It may
-    take long.
+    for a cancelled build, `drop_old_records` for one that is built: in a process of its own, when the result is written
+    and the job's folder may be gone. Both may take long.
     """
 
     def run(self) -> dict[str, Any]: ...
     def cancel(self) -> None: ...
     def clean_up(self) -> None: ...
+    def drop_old_records(self) -> None: ...
 
 
 Prepare = Callable[[spec.Spec, Path, BinaryIO], Build]
@@ -63,6 +64,8 @@ def main(words: Sequence[str], prepare: Prepare | None = None) -> int:
     results.finish(folder, result)
     if result["state"] == "CANCELLED":
         _in_own_group(cancelling.clean_up, held)
+    if result["state"] == "BUILT":
+        _in_own_group(cancelling.drop_old_records, held)
     # This process leads the group: the signal ends it and everything it started.
     os.killpg(0, signal.SIGKILL)
     raise AssertionError
@@ -106,6 +109,11 @@ class _Cancelling:
         """Clean up after a cancelled build, once its result is written."""
         if self._build is not None:
             self._build.clean_up()
+
+    def drop_old_records(self) -> None:
+        """Remove what the build has replaced in the engine's build cache, once its result is written."""
+        if self._build is not None:
+            self._build.drop_old_records()
 
     def _wait(self, asked: int) -> None:
         os.read(asked, 1)
