@@ -99,6 +99,19 @@ def test_a_nasty_tree_is_the_same(farm: Mapping[str, Board], ours: Ours, tmp_pat
     compare(farm["pi-b"], engine, tmp_path / "tree", tmp_path, ours)
 
 
+@pytest.mark.parametrize("engine", ["docker", "api"])
+def test_the_locale_of_the_login_has_no_say(own_board, ours: Ours, tmp_path: Path, engine: str):
+    """Names in any bytes, and a build argument that its locale has no characters for."""
+    board = own_board(name="posix", user="pi", sshd=("SetEnv LC_ALL=POSIX PYTHONUTF8=0 PYTHONCOERCECLOCALE=0",))
+    grow(tmp_path / "tree", 3, "FROM scratch\nARG WORD\nCOPY . /all\nLABEL word=$WORD\n", early=False)
+
+    found = ours(board, engine, tmp_path / "tree", "--build-arg", "WORD=caf\u00e9")
+
+    wrong = differences(theirs(board, tmp_path / "tree", tmp_path), found)
+    assert not wrong, "\n".join(wrong)
+    assert found.config["config"]["Labels"]["word"] == "caf\u00e9"
+
+
 # What newer engines refuse, also of `docker build`: names that are not UTF-8.
 ENGINES = [("docker20", "docker"), ("docker20", "api"), ("stored", "buildx"), ("stored", "api"), ("graph", "buildx")]
 
