@@ -51,10 +51,13 @@ class EngineSocket:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._version: dict[str, Any] | None = None
 
     def version(self) -> dict[str, Any]:
-        """`GET /version`: Version, ApiVersion, MinAPIVersion, Os, Arch."""
-        return self._object("/version")
+        """`GET /version`: Version, ApiVersion, MinAPIVersion, Os, Arch. The engine is asked once."""
+        if self._version is None:
+            self._version = self._object("/version")
+        return self._version
 
     def info(self) -> dict[str, Any]:
         """`GET /info`: ID, DockerRootDir, Driver, SecurityOptions and more."""
