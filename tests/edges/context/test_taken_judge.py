@@ -49,7 +49,7 @@ AMD64 = platform_of("linux/amd64")
 _STEP = re.compile(r"^#(\d+) \[(?!internal\])[^\]]*\d+/\d+\] ((?:ONBUILD )?(?:COPY|ADD|RUN) .*)", re.MULTILINE)
 _CACHED = re.compile(r"^#(\d+) CACHED", re.MULTILINE)
 # One part is judged with every change.
-PARTS = 16
+PARTS = 32
 # On a busy machine 20.10 now and then misses its own cache for a folder. What is wrong is wrong each time.
 _TRIES = 2
 
@@ -100,7 +100,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, engine: Path) -> Iterator[Be
 @pytest.mark.engine
 @pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_buildkit_takes_what_we_take(bench: Bench, part: int):
-    """A sixteenth of the corpus at a time."""
+    """A part of the corpus at a time."""
     cases = list(enumerate(CASES))[part::PARTS]
     with ThreadPoolExecutor(4) as pool:
         complaints = [found for found in pool.map(lambda numbered: judged(bench, *numbered), cases) if found]
