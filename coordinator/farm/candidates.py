@@ -7,7 +7,6 @@ from dataclasses import replace
 from operator import attrgetter
 from types import MappingProxyType
 
-from coordinator.domain.dockerfile.stages import Dockerfile
 from coordinator.domain.hosts.facts import Facts
 from coordinator.domain.hosts.inventory import Inventory
 from coordinator.domain.image.platforms import Platform
@@ -37,13 +36,16 @@ def candidates(plan: Plan, needed: Collection[Platform]) -> Candidates:
 
 
 def wanted(
-    dockerfile: Dockerfile,
+    frontend_image: str,
     platforms: Sequence[Platform],
     space: Mapping[Platform, int] = MappingProxyType({}),
     copied_dockerfile: Mapping[Platform, str] = MappingProxyType({}),
 ) -> list[JobRequirements]:
-    """Return one job per platform. `space` and `copied_dockerfile` are as in JobRequirements, where they are known."""
-    frontend = Frontend.IMAGE if dockerfile.syntax else Frontend.BUILTIN
+    """Return one job per platform. `space` and `copied_dockerfile` are as in JobRequirements, where they are known.
+
+    `frontend_image` is empty for the engine's own frontend.
+    """
+    frontend = Frontend.IMAGE if frontend_image else Frontend.BUILTIN
     return [
         JobRequirements(
             platform=platform,

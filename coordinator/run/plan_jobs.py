@@ -29,7 +29,7 @@ async def plan_jobs(
     """
     space = spaces(inputs, list(platforms))
     copied = {platform: copied_dockerfile(inputs, platform) for platform in platforms}
-    jobs = wanted(inputs.dockerfile, list(platforms), space, copied)
+    jobs = wanted(inputs.frontend, list(platforms), space, copied)
     facts = await session.probing.facts_for_planning(jobs, request.selection, least)
     return plan_for(request, session.inventory, facts, session.farm, jobs)
 

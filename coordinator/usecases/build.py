@@ -158,7 +158,7 @@ def _begin_probes(request: BuildRequest, inputs: Inputs, may_be_reused: Collecti
     if new:
         from coordinator.farm.candidates import wanted
 
-        session.probing.begin(wanted(inputs.dockerfile, new), request.selection)
+        session.probing.begin(wanted(inputs.frontend, new), request.selection)
 
 
 def _skip_others(store: Store, run: Run, platforms: Collection[Platform]) -> None:

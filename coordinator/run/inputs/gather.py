@@ -12,6 +12,7 @@ from typing import Any
 from coordinator.domain.dockerfile.bases import BaseUse, Configs, network_inputs, plan_bases
 from coordinator.domain.dockerfile.context_sources import ContextUse, context_use, names_build_platform
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
+from coordinator.domain.dockerfile.syntax import effective_syntax
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, without_proxies
@@ -36,12 +37,14 @@ _HOST_PLATFORMS = tuple(
 class Inputs:
     """The inputs of a run. `bases` are by image name as in the Dockerfile, with build arguments expanded.
 
-    A base that could not be resolved is not in `bases`: the engine resolves it. `unstable` are the reasons why no child
-    may be reused; `nonce` then makes the build ids unique to this run.
+    `frontend` is the image that reads the Dockerfile, empty for the engine's own. A base that could not be resolved is
+    not in `bases`: the engine resolves it. `unstable` are the reasons why no child may be reused; `nonce` then makes
+    the build ids unique to this run.
     """
 
     dockerfile: Dockerfile
     dockerfile_path: str
+    frontend: str
     contexts: Mapping[Platform, TakenContext]
     uses: Mapping[Platform, Sequence[BaseUse]]
     bases: Mapping[str, Base]
@@ -138,9 +141,10 @@ async def gather(
     target = request.target
     dockerfile = read_dockerfile(target)
     reading = _Reading(target, dockerfile)
+    frontend = effective_syntax(dockerfile.text, target.build_args)
     resolved = await resolve_bases(
         lambda configs: {platform: reading.bases(platform, configs) for platform in target.platforms},
-        [dockerfile.syntax] if dockerfile.syntax else [],
+        [frontend.image] if frontend else [],
         registries,
         state=env.state,
         earlier=earlier.bases if earlier else None,
@@ -158,13 +162,22 @@ async def gather(
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path=_path_in_context(target),
+        frontend=frontend.image if frontend else "",
         contexts=contexts,
         uses=uses,
         bases=bases,
         unstable=unstable,
         nonce=nonce,
         build_ids={
-            platform: _build_id(target, dockerfile, contexts[platform], platform, uses[platform], bases, nonce)
+            platform: _build_id(
+                target,
+                dockerfile,
+                contexts[platform],
+                platform,
+                bases=[base_digest(use, bases[use.text]) for use in uses[platform] if use.text in bases],
+                frontend=bases[frontend.image].manifest.digest if frontend and frontend.image in bases else "",
+                nonce=nonce,
+            )
             for platform in target.platforms
         },
     )
@@ -220,11 +233,11 @@ def _build_id(
     dockerfile: Dockerfile,
     context: TakenContext,
     platform: Platform,
-    uses: Sequence[BaseUse],
-    bases: Mapping[str, Base],
+    *,
+    bases: Sequence[str],
+    frontend: str,
     nonce: str,
 ) -> str:
-    frontend = bases.get(dockerfile.syntax)
     return build_id(
         BuildInputs(
             context=context.digest,
@@ -233,8 +246,8 @@ def _build_id(
             platform=platform,
             build_args=counted(without_proxies(target.build_args, declared(dockerfile)), target.volatile),
             labels=counted(target.labels, target.volatile),
-            frontend=frontend.manifest.digest if frontend else "",
-            bases=tuple(base_digest(use, bases[use.text]) for use in uses if use.text in bases),
+            frontend=frontend,
+            bases=tuple(bases),
             nonce=nonce,
         )
     )

@@ -211,6 +211,7 @@ async def inputs_of(folder: Path) -> Inputs:
     return Inputs(
         dockerfile=parse("FROM scratch\n", "/app/Dockerfile"),
         dockerfile_path="Dockerfile",
+        frontend="",
         contexts={AMD64: taken},
         uses={AMD64: ()},
         bases={},

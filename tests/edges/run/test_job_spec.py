@@ -75,6 +75,7 @@ def inputs() -> Inputs:
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path="sub/Dockerfile",
+        frontend="",
         contexts={platform: _taken() for platform in (AMD64, ARM64, ARMV7)},
         uses=uses,
         bases={"alpine:3.20": base},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,18 @@ async def test_the_plan_says_what_is_taken(farm, dockerfile, says):
     (line,) = described((await farm.inputs()).contexts)
 
     assert says.format(file=farm.context / "Dockerfile") in line
+
+
+async def test_a_frontend_given_as_argument_counts(farm):
+    """It replaces that of the Dockerfile, and may be another one tomorrow: without its digest nothing is reused."""
+    request = farm.request()
+    target = replace(request.target, build_args={"BUILDKIT_SYNTAX": "localhost:1/docker/dockerfile:1"})
+
+    inputs = await farm.inputs(replace(request, target=target))
+
+    assert inputs.frontend == "localhost:1/docker/dockerfile:1"
+    assert "localhost:1/docker/dockerfile:1 could not be resolved" in inputs.unstable[0]
+    assert paths(inputs) == ["src", "src/main.py"]
 
 
 async def test_a_base_for_the_build_platform_alone_takes_no_more(farm):
