@@ -75,15 +75,13 @@ def described(contexts: Mapping[Platform, TakenContext]) -> list[str]:
     for platform, context in contexts.items():
         platforms.setdefault(context.use, []).append(str(platform))
     of_use = {context.use: context for context in contexts.values()}
-    return [f"{', '.join(names)} {_amount(of_use[use])}" for use, names in platforms.items()]
+    return [f"context for {', '.join(names)}: {_amount(of_use[use])}" for use, names in platforms.items()]
 
 
 def _amount(context: TakenContext) -> str:
     files = sum(entry.kind is EntryKind.FILE for entry in context.manifest.entries)
     amount = f"{files} {'file' if files == 1 else 'files'}, {context.manifest.size / 1e6:.1f} MB"
-    if context.use.everything:
-        return f"takes all of the context, {amount}: {context.use.everything}"
-    return f"takes {amount} of the context"
+    return f"everything, {amount}, because {context.use.everything}" if context.use.everything else amount
 
 
 def _ignore(target: Target) -> Matcher:

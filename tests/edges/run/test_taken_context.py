@@ -130,10 +130,13 @@ async def test_a_missing_source_is_told_with_its_line(farm):
 @pytest.mark.parametrize(
     ("dockerfile", "says"),
     [
-        ("FROM scratch\nCOPY src /src\n", "linux/amd64, linux/arm64 takes 1 file, 0.0 MB of the context"),
-        ("FROM scratch\nCOPY . /\n", "linux/amd64, linux/arm64 takes all of the context, 3 files, 0.0 MB: {file}:2: "),
-        ("FROM scratch\nARG BUILDARCH\nCOPY $BUILDARCH* /\n", "takes all of the context, 3 files, 0.0 MB: {file}:3: "),
-        ("FROM localhost:1/x\nCOPY src /\n", "takes all of the context, 3 files, 0.0 MB: {file}:1: the configuration"),
+        ("FROM scratch\nCOPY src /src\n", "context for linux/amd64, linux/arm64: 1 file, 0.0 MB"),
+        (
+            "FROM scratch\nCOPY . /\n",
+            "context for linux/amd64, linux/arm64: everything, 3 files, 0.0 MB, because {file}:2: ",
+        ),
+        ("FROM scratch\nARG BUILDARCH\nCOPY $BUILDARCH* /\n", "everything, 3 files, 0.0 MB, because {file}:3: "),
+        ("FROM localhost:1/x\nCOPY src /\n", "everything, 3 files, 0.0 MB, because {file}:1: the configuration"),
     ],
 )
 async def test_the_plan_says_what_is_taken(farm, dockerfile, says):
