@@ -45,7 +45,7 @@ def test_a_request_is_read_as_it_was_written(request):
 
 
 def test_the_keys_are_a_format_on_disk():
-    """A store keeps them for as long as its runs. Older requests have neither `volatile` nor `fail_fast`."""
+    """A store keeps them for as long as its runs. Older requests lack `volatile`, `fail_fast` and `outputs`."""
     stored = {
         "context": "/app",
         "dockerfile": "/app/Dockerfile",
@@ -60,8 +60,9 @@ def test_the_keys_are_a_format_on_disk():
         "emulate": "never",
         "on": ["pi4", "linux/arm64=pi5"],
         "fail_fast": False,
+        "outputs": [],
     }
-    old = {key: value for key, value in stored.items() if key not in ("volatile", "fail_fast")}
+    old = {key: value for key, value in stored.items() if key not in ("volatile", "fail_fast", "outputs")}
 
     assert from_stored(old).to_json() == stored
     assert from_stored(stored).selection == HostSelection(emulate=Emulate.NEVER, on=("pi4",), pinned={ARM64: "pi5"})
