@@ -31,7 +31,7 @@ def _operations() -> Operations:
 
     return Operations(
         observe=observe.observe,
-        engine_id=engines.engine_id,
+        engine=engines.local_facts,
         pull=pull.pull,
         push=push.push,
         discard=engines.discard,

@@ -15,9 +15,10 @@ from agents.engine.build_api import ApiBuild
 from agents.engine.build_cli import CliBuild, environment
 from agents.engine.docker_clis import find_cli
 from agents.engine.engine_api import EngineSocket, find_socket
-from agents.engine.engine_disk import folders
+from agents.engine.known_engine import facts_of
 from agents.engine.monitor import Evidence, Monitor
-from agents.job import results
+from agents.job import engine_facts, results
+from agents.job.engine_facts import EngineFacts
 from agents.job.log_tail import tail
 from agents.job.spec import Spec
 from agents.job.store import CONTEXT
@@ -38,15 +39,16 @@ def local_engine() -> EngineSocket:
     return EngineSocket(find_socket(os.environ))
 
 
-def engine_id() -> str:
-    """Return the engine's id, which is the same for all its users. Raises AgentError `engine`."""
-    return str(local_engine().info()["ID"])
+def local_facts() -> EngineFacts:
+    """Return what this process knows of the engine, which is asked where nobody has. Raises AgentError `engine`."""
+    return facts_of(local_engine())
 
 
 def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
     """Return the build of this spec in this job folder. Raises AgentError `engine` where its program is missing."""
     engine = local_engine()
-    return EngineBuild(spec, folder, engine, _build_client(spec, folder, log, engine))
+    facts = engine_facts.read(folder) or facts_of(engine)
+    return EngineBuild(spec, folder, engine, facts, _build_client(spec, folder, log, engine, facts))
 
 
 def discard(spec: Spec) -> None:
@@ -59,10 +61,13 @@ def discard(spec: Spec) -> None:
 class EngineBuild:
     """One build, from the check of its bases to its result. `cancel` may be called by any thread at any time."""
 
-    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, client: BuildClient) -> None:
+    def __init__(
+        self, spec: Spec, folder: Path, engine: EngineSocket, facts: EngineFacts, client: BuildClient
+    ) -> None:
         self._spec = spec
         self._folder = folder
         self._engine = engine
+        self._facts = facts
         self._build_client = client
         self._cancelled = False
         self._cut_short = False
@@ -74,9 +79,7 @@ class EngineBuild:
         missing = self._missing_base()
         if missing:
             return {"state": "LOST", "code": "base", "message": missing}
-        engine_folders = folders(self._engine.info())
-        architecture = str(self._engine.version().get("Arch", ""))
-        with Monitor(self._engine, [*engine_folders, str(self._folder)]) as witness:
+        with Monitor(self._engine, [*self._facts.folders, str(self._folder)]) as witness:
             lost, began = False, time.time()
             try:
                 failure = self._build_client.run()
@@ -90,7 +93,7 @@ class EngineBuild:
                 return {"state": "CANCELLED"}
             evidence = witness.evidence()
         # Where the client lost the outcome the result is LOST, even if the engine answers again by now.
-        fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died), architecture)
+        fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died))
         return (fault._replace(message=failure) if lost and fault.code == "engine" else fault)._asdict()
 
     def cancel(self) -> None:
@@ -130,8 +133,8 @@ class EngineBuild:
             "size": image["Size"],
         }
 
-    def _fault(self, failure: str, evidence: Evidence, architecture: str) -> failure_cause.Fault:
-        foreign = self._spec.platform.split("/")[1] != architecture
+    def _fault(self, failure: str, evidence: Evidence) -> failure_cause.Fault:
+        foreign = self._spec.platform.split("/")[1] != self._facts.architecture
         fault = failure_cause.classify_failure(failure, tail(self._folder), evidence, foreign=foreign)
         if fault.state == "FAILED":
             # A prune on the host may have removed the base between the first check and the build.
@@ -145,12 +148,10 @@ class EngineBuild:
         return f"the held base image {names[0]} is no longer there" if names else ""
 
 
-def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket) -> BuildClient:
+def _build_client(spec: Spec, folder: Path, log: BinaryIO, engine: EngineSocket, facts: EngineFacts) -> BuildClient:
     if spec.engine == "api":
         return ApiBuild(spec, folder, log, engine.path)
-    version = engine.version()
-    least, most = str(version.get("MinAPIVersion", "")), str(version.get("ApiVersion", ""))
-    program = find_cli(spec.engine, os.environ, open_state(os.environ), least, most)
+    program = find_cli(spec.engine, os.environ, open_state(os.environ), facts.least, facts.most)
     if program is None:
         needed = "a docker with a buildx that the engine takes" if spec.engine == "buildx" else "a docker older than 23"
         raise AgentError("engine", f"{needed} is no longer on this host")

@@ -11,7 +11,7 @@ from typing import Any
 from agents.base.errors import AgentError
 from agents.engine import docker_clis
 from agents.engine.engine_api import EngineSocket, find_socket
-from agents.engine.engine_disk import folders
+from agents.engine.known_engine import learn
 from agents.probe.machine import disk
 
 _DAEMON_PATHS = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin:/snap/bin"
@@ -25,19 +25,20 @@ def engine(environ: Mapping[str, str]) -> dict[str, Any]:
         path = find_socket(environ)
         api = EngineSocket(path)
         version, info = api.version(), api.info()
+        facts = learn(api, version, info)
     except AgentError as error:
         return no_answer(path, *_reason(error, environ))
-    root, *images = (_folder(path) for path in folders(info))
+    root, *images = (_folder(path) for path in facts.folders)
     return {
         "kind": _kind(version),
         "socket": path,
         "version": version.get("Version", ""),
-        "api": version.get("ApiVersion", ""),
-        "min_api": version.get("MinAPIVersion", ""),
+        "api": facts.most,
+        "min_api": facts.least,
         "os": version.get("Os", ""),
         # May differ from the kernel's: a 32-bit engine on a 64-bit kernel pulls and runs 32-bit images.
-        "arch": version.get("Arch", ""),
-        "id": info.get("ID", ""),
+        "arch": facts.architecture,
+        "id": facts.id,
         **root,
         "images": images[0] if images else None,
         "rootless": "name=rootless" in (info.get("SecurityOptions") or ()),

@@ -15,7 +15,8 @@ from agents.base.failures import explain
 from agents.base.fields import field
 from agents.context.cache import Objects
 from agents.context.receive import receive_empty
-from agents.job import cancel, spec
+from agents.job import cancel, engine_facts, spec
+from agents.job.engine_facts import EngineFacts
 from agents.job.follow import follow
 from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
@@ -72,7 +73,7 @@ class Operations(NamedTuple):
     """The functions that do the channels' work. `job_command` starts the detached process, without its arguments."""
 
     observe: Callable[[], Fields]
-    engine_id: Callable[[], str]
+    engine: Callable[[], EngineFacts]
     pull: Pull
     push: Push
     discard: Discard
@@ -185,10 +186,14 @@ class Server:
         if count < 1:
             raise AgentError("bad_request", f"slots is {count}, expected 1 or more")
 
-        def take_slot() -> slots.Slot:
-            return slots.take(self._operations.shared_slots, self._state, self._operations.engine_id(), count, holder)
+        folder = self._jobs.folder(field(fields, "job", str))
 
-        return start.start(self._jobs.folder(field(fields, "job", str)), self._operations.job_command, take_slot)
+        def take_slot() -> slots.Slot:
+            facts = self._operations.engine()
+            engine_facts.write(folder, facts)
+            return slots.take(self._operations.shared_slots, self._state, facts.id, count, holder)
+
+        return start.start(folder, self._operations.job_command, take_slot)
 
     def _follow(self, fields: Fields, emit: Emit) -> Fields:
         folder, offset = self._jobs.folder(field(fields, "job", str)), field(fields, "offset", int)

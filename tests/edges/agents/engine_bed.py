@@ -158,11 +158,15 @@ def _has_process(marker: str) -> bool:
 
 
 class Cut:
-    """A unix socket that leads to the engine until it is cut; afterwards it leads nowhere, or to the engine again."""
+    """A unix socket that leads to the engine until it is cut; afterwards it leads nowhere, or to the engine again.
+
+    `sent` has everything that clients sent.
+    """
 
     def __init__(self, path: Path, engine: Path) -> None:
         self.path = path
         self._engine = str(engine)
+        self.sent = bytearray()
         self._ends: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -202,8 +206,8 @@ class Cut:
             far.connect(self._engine)
             with self._lock:
                 self._ends += [near, far]
-                for pair in ((near, far), (far, near)):
-                    self._threads.append(threading.Thread(target=_pump, args=pair))
+                for ends in ((near, far, self.sent), (far, near, bytearray())):
+                    self._threads.append(threading.Thread(target=_pump, args=ends))
                     self._threads[-1].start()
 
 
@@ -221,9 +225,10 @@ def comes_back(path: Path, engine: Path, seconds: float) -> Iterator[None]:
             proxy.close()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, passed: bytearray) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
+            passed += data
             sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

@@ -91,7 +91,7 @@ def test_an_image_that_is_named_after_the_build_was_cancelled_goes_too(tmp_path,
         local = engines.local_engine()
         images.tag(local, made.spec.image, f"{made.spec.image}-held")
         images.untag(local, made.spec.image)
-        build = engines.EngineBuild(made.spec, made.folder, local, Exporting())
+        build = engines.EngineBuild(made.spec, made.folder, local, engines.local_facts(), Exporting())
         build.cancel()
         try:
             assert build.run() == {"state": "CANCELLED"}
@@ -109,7 +109,8 @@ def test_an_engine_that_does_not_answer_for_a_moment_is_looked_at_again(tmp_path
     with job(tmp_path, "api", "FROM scratch\nCOPY busybox /b\n") as made:
         assert made.run()["state"] == "BUILT"
         with cut_off(tmp_path / "cut.sock", engine, monkeypatch) as proxy:
-            build = engines.EngineBuild(made.spec, made.folder, engines.local_engine(), Exporting())
+            local = engines.local_engine()
+            build = engines.EngineBuild(made.spec, made.folder, local, engines.local_facts(), Exporting())
             build.cancel()
             assert build.run() == {"state": "CANCELLED"}
             proxy.stop()

@@ -16,6 +16,7 @@ from agents.base import process, state
 from agents.base.errors import AgentError
 from agents.job import results
 from agents.job.cancel import cancel
+from agents.job.engine_facts import EngineFacts
 from agents.job.spec import Spec
 from agents.job.store import Jobs
 from agents.server import control
@@ -137,7 +138,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
 
     parts = control.Operations(
         observe=dict,
-        engine_id=str,
+        engine=lambda: EngineFacts("", "", "", "", ()),
         pull=push,
         push=push,
         discard=discard,

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from agents.base.errors import AgentError
+from agents.job.engine_facts import EngineFacts
 from agents.job.spec import Spec
 from agents.server import cli
 from agents.server.control import Operations
@@ -158,7 +159,7 @@ def discard(spec: Spec) -> None:
 if __name__ == "__main__":
     parts = Operations(
         observe=observe,
-        engine_id=lambda: "ENGINE:1",
+        engine=lambda: EngineFacts("ENGINE:1", "arm", "1.12", "1.41", ("/",)),
         pull=pull,
         push=push,
         discard=discard,
