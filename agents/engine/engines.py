@@ -61,9 +61,7 @@ def discard(spec: Spec) -> None:
 class EngineBuild:
     """One build, from the check of its bases to its result. `cancel` may be called by any thread at any time."""
 
-    def __init__(
-        self, spec: Spec, folder: Path, engine: EngineSocket, facts: EngineFacts, client: BuildClient
-    ) -> None:
+    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, facts: EngineFacts, client: BuildClient) -> None:
         self._spec = spec
         self._folder = folder
         self._engine = engine

@@ -29,7 +29,7 @@ def run(arguments: Sequence[str], operations: Callable[[], Operations], prepare:
         if words == ["serve"]:
             from agents.server.control_channel import serve
 
-            serve(state.open_state(os.environ), version(), operations())
+            serve(state.open_state(os.environ), version(), operations(), prepare)
         if len(words) == 5 and words[0] == "job":
             from agents.server import supervisor
 

@@ -20,6 +20,7 @@ from agents.job.engine_facts import EngineFacts
 from agents.job.follow import follow
 from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
+from agents.server.fork_server import ForkServer
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
@@ -88,11 +89,14 @@ class Operations(NamedTuple):
 class Server:
     """Answers requests, each in its own thread."""
 
-    def __init__(self, state: Path, operations: Operations, replies: frames.Replies) -> None:
+    def __init__(
+        self, state: Path, operations: Operations, replies: frames.Replies, fork_server: ForkServer | None = None
+    ) -> None:
         self._state = state
         self._jobs = Jobs(state)
         self._operations = operations
         self._replies = replies
+        self._fork_server = fork_server
         self._stop = threading.Event()
         # Guards `_transfers`: the running pulls and pushes of each job. Notified when a job's last one has ended.
         self._transfers_changed = threading.Condition()
@@ -193,7 +197,7 @@ class Server:
             engine_facts.write(folder, facts)
             return slots.take(self._operations.shared_slots, self._state, facts.id, count, holder)
 
-        return start.start(folder, self._operations.job_command, take_slot)
+        return start.start(folder, self._fork_server, self._operations.job_command, take_slot)
 
     def _follow(self, fields: Fields, emit: Emit) -> Fields:
         folder, offset = self._jobs.folder(field(fields, "job", str)), field(fields, "offset", int)

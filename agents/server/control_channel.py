@@ -7,13 +7,19 @@ import platform
 from pathlib import Path
 
 from agents.base import process, state
+from agents.server import fork_server, supervisor
 from agents.server.control import Operations, Server
 from agents.server.pipes import take_pipes
+from agents.server.supervisor import Prepare
 from agents.wire import frames
 
 
-def serve(folder: Path, version: str, operations: Operations) -> None:
-    """Send the greeting, then answer requests until the channel ends. Does not return."""
+def serve(folder: Path, version: str, operations: Operations, prepare: Prepare | None) -> None:
+    """Send the greeting, then answer requests until the channel ends. Does not return.
+
+    `prepare` is what `supervisor.main` gets in the jobs' processes.
+    """
+    starter = fork_server.fork(lambda words: supervisor.main(words, prepare))
     pipes = take_pipes()
     pipes.replies.greet(
         {
@@ -28,6 +34,6 @@ def serve(folder: Path, version: str, operations: Operations) -> None:
             "state": str(folder),
         }
     )
-    Server(folder, operations, pipes.replies).run(pipes.reader)
+    Server(folder, operations, pipes.replies, starter).run(pipes.reader)
     # Skip the interpreter's shutdown: threads still under way end at once, and the kernel closes their descriptors.
     os._exit(0)

@@ -8,6 +8,7 @@ import select
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
@@ -17,15 +18,21 @@ from agents.job import results
 from agents.job.store import has_arrived
 from agents.server import supervisor
 
+if TYPE_CHECKING:
+    from agents.server.fork_server import ForkServer
+
 TRACE = "trace"
 # A Raspberry Pi Zero that swaps takes many seconds to start a Python interpreter.
 _REPORT_TIMEOUT_S = 60.0
 _MAX_REPORT_BYTES = 4096
 
 
-def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -> dict[str, object]:
-    """Run `command` for this folder, detached, unless the job was started before. Return its `{"pid", "slot"}`.
+def start(
+    folder: Path, fork_server: ForkServer | None, command: Sequence[str], take_slot: Callable[[], Slot]
+) -> dict[str, object]:
+    """Start the process of the job in this folder, unless it was started before. Return its `{"pid", "slot"}`.
 
+    `command` starts it where there is no fork server, or where that has died.
     `take_slot` is called only where there is a process to start. Both values are 0 where the job was cancelled before
     it ran. Raises AgentError `no_context` where the context has not arrived, and what `take_slot` and the process
     itself raise.
@@ -37,7 +44,7 @@ def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -
                 raise AgentError("no_context", f"the context of job '{folder.name}' has not arrived")
             slot = take_slot()
             try:
-                _launch(folder, command, slot)
+                _launch(folder, fork_server, command, slot)
             finally:
                 # The process has its own copy of the descriptor, and the lock lives as long as that copy.
                 os.close(slot.fd)
@@ -45,31 +52,38 @@ def start(folder: Path, command: Sequence[str], take_slot: Callable[[], Slot]) -
         return {"pid": known.pid, "slot": known.slot} if known else {"pid": 0, "slot": 0}
 
 
-def _launch(folder: Path, command: Sequence[str], slot: Slot) -> None:
+def _launch(folder: Path, fork_server: ForkServer | None, command: Sequence[str], slot: Slot) -> None:
+    child: subprocess.Popen[bytes] | None = None
     answer, ready = os.pipe()
     try:
         try:
             with (folder / TRACE).open("ab") as trace:
-                # A session of its own, and none of our stdin, stdout and stderr: an SSH channel stays open until the
-                # last copy of them is closed.
-                child = subprocess.Popen(
-                    [*command, *supervisor.arguments(folder, slot, ready)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=trace,
-                    pass_fds=(slot.fd, ready),
-                    start_new_session=True,
-                )
+                if fork_server is None or not fork_server.start(folder, slot, ready, trace.fileno()):
+                    child = _run(command, folder, slot, ready, trace)
         finally:
             os.close(ready)
         reply = _read(answer)
     finally:
         os.close(answer)
-    # The child exits as soon as it has forked the job's process; after a timeout it may be stuck.
-    if reply is None:
-        child.kill()
-    child.wait()
+    if child is not None:
+        # It exits as soon as it has forked the job's process; after a timeout it may be stuck.
+        if reply is None:
+            child.kill()
+        child.wait()
     _raise_failure(folder, reply)
+
+
+def _run(command: Sequence[str], folder: Path, slot: Slot, ready: int, trace: BinaryIO) -> subprocess.Popen[bytes]:
+    # A session of its own, and none of our stdin, stdout and stderr: an SSH channel stays open until the last copy of
+    # them is closed.
+    return subprocess.Popen(
+        [*command, *supervisor.arguments(folder, slot, ready)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=trace,
+        pass_fds=(slot.fd, ready),
+        start_new_session=True,
+    )
 
 
 def _read(answer: int) -> bytes | None:

@@ -278,3 +278,48 @@ async def test_a_build_cache_is_pruned_when_no_job_runs():
         with pytest.raises(ArchloomError, match="budget is 0"):
             await client.prune(0)
         await client.forget("a-1")
+
+
+async def test_a_jobs_process_is_forked_and_has_nothing_of_the_channel():
+    """No program is started for it; stdin, stdout and stderr of the channel, and the fork server's socket, stay out."""
+    async with agent() as client:
+        folder = await begin(client, "a-1", ("wait", None))
+        job = process_of(folder)
+        assert command(job) == command(client.hello.pid)
+        open_files = {int(path.name): str(path.readlink()) for path in Path(f"/proc/{job}/fd").iterdir()}
+        assert [open_files[fd] for fd in range(3)] == [os.devnull, os.devnull, str(folder / "trace")]
+        assert [name for name in open_files.values() if name.startswith("socket:")] == []
+        shared = {str(path.readlink()) for path in Path(f"/proc/{client.hello.pid}/fd").iterdir()}
+        assert {name for name in open_files.values() if name.startswith("pipe:")} & shared == set()
+        assert os.getsid(job) == job
+
+
+async def test_without_its_fork_server_an_agent_starts_a_program():
+    """Whatever has killed the fork server: a job that comes later runs as one before."""
+    async with agent() as client:
+        await begin(client, "a-1")
+        assert (await follow(client, "a-1"))[1].state is EndState.BUILT
+        for child in children(client.hello.pid):
+            os.kill(child, signal.SIGKILL)
+            await asyncio.to_thread(until_gone, child)
+        folder = await begin(client, "b-1", ("wait", None))
+        assert b"job" in command(process_of(folder))
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, None])
+async def test_the_fork_server_ends_with_its_agent(end: signal.Signals | None):
+    async with agent() as client:
+        children_before = children(client.hello.pid)
+        assert len(children_before) == 1
+        if end is not None:
+            os.kill(client.hello.pid, end)
+    for child in children_before:
+        await asyncio.to_thread(until_gone, child)
+
+
+def command(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
