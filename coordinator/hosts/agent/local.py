@@ -25,7 +25,7 @@ def local(environment: Mapping[str, str], host: str) -> LocalTransport:
 
     `host` is the host's name in the inventory.
     """
-    return LocalTransport((sys.executable, str(bundle(environment))), host)
+    return LocalTransport((sys.executable, "-S", str(bundle(environment))), host)
 
 
 class LocalTransport:

@@ -28,7 +28,8 @@ _PLACES = (
 )
 # The script is passed to sh in single quotes, which any login shell leaves unchanged: it contains no single quote, no
 # newline, no backslash (fish) and no exclamation mark (csh). PATH is extended because it is often short in
-# non-interactive shells.
+# non-interactive shells. `-S`: the agent uses the standard library only, and what packages add to each start of Python
+# (.pth files, sitecustomize) may be slow, or broken.
 _SCRIPT = (
     "PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/snap/bin; export PATH; "
     "f={name}; n={size}; d=; a=; p=; "
@@ -46,7 +47,7 @@ _SCRIPT = (
     'echo; echo "archloom-boot send"; head -c $n >"$t"; '
     'if [ -f "$t" ] && [ $(wc -c <"$t") -eq $n ] && mv -f "$t" "$c/$f"; then d=$c; else rm -f "$t"; fi; fi; fi; '
     'if [ -z "$d" ]; then echo; echo "archloom-boot place"; exit 1; fi; '
-    '{at_first}echo; echo "archloom-boot here $a"; exec $p "$d/$f" {arguments}'
+    '{at_first}echo; echo "archloom-boot here $a"; exec $p -S "$d/$f" {arguments}'
 )
 # What a host is asked and told once, by the control channel: each is a program more, which takes a small board 10 ms.
 _AT_FIRST = 'grep -qw aes /proc/cpuinfo && a=aes; touch -c "$d/$f" "$d/$f".*; '

@@ -135,6 +135,20 @@ async def test_the_agent_starts_where_a_board_has_its_ways(own_board: OwnBoard, 
         await client.close()
 
 
+async def test_packages_of_a_boards_python_are_not_loaded(own_board: OwnBoard, user: Path):
+    """The agent needs none, and what they add to the start of Python may be slow, or broken."""
+    board = own_board(engine=False)
+    ssh_home(user, board)
+    async with agent(host(board), user) as client:
+        version = ".".join(client.hello.python.split(".")[:2])
+    packages = board.home / f".local/lib/python{version}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "usercustomize.py").write_text("import os\nos._exit(7)\n")
+
+    async with agent(host(board), user) as client:
+        assert (await client.probe())["uname"]["system"] == "Linux"
+
+
 async def test_a_board_behind_another_is_reached(own_board: OwnBoard, user: Path):
     """ProxyJump of ~/.ssh/config; both keys are checked; when it ends, nobody is logged in on either."""
     grant = own_board(name="door", engine=False)
