@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+# Counts, bytes and process ids. A host that sends another number, such as 10**400, costs its own job and not the run.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 # Made at first use: building one takes up to 1 ms.
 _ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 # pydantic's types of errors whose words name Python's types, and what JSON calls them.
@@ -44,9 +46,9 @@ class Hello(BaseModel, strict=True, frozen=True):
 
     agent: str
     python: str
-    pid: int
-    parent: int
-    parent_start: int
+    pid: Count
+    parent: Count
+    parent_start: Count
     machine_id: str
     boot_id: str
     state: str
@@ -73,50 +75,50 @@ class LogText(BaseModel, strict=True, frozen=True):
     """A piece of the log, and the byte offset of the next piece."""
 
     text: str = Field(alias="log")
-    offset: int
+    offset: Count
 
 
 class ContextReceived(BaseModel, strict=True, frozen=True):
     """A complete context on the host: its entries, the bytes of its files, and how many of these bytes were sent."""
 
-    entries: int
-    bytes: int
-    received: int
+    entries: Count
+    bytes: Count
+    received: Count
 
 
 class BasesHeld(BaseModel, strict=True, frozen=True):
     """How many bases were pulled, and how many the host held already (`kept`)."""
 
-    pulled: int
-    kept: int
+    pulled: Count
+    kept: Count
 
 
 class HeldImage(BaseModel, strict=True, frozen=True):
     """The image that a job built: its id in the engine, and the approximate bytes of its archive."""
 
     image_id: str
-    size: int
+    size: Count
 
 
 class BasesLoaded(BaseModel, strict=True, frozen=True):
     """How many bases were loaded from an archive, and how many the host held already (`kept`)."""
 
-    loaded: int
-    kept: int
+    loaded: Count
+    kept: Count
 
 
 class Started(BaseModel, strict=True, frozen=True):
     """The job's detached process and its slot; both 0 where the job was cancelled before it ran."""
 
-    pid: int
-    slot: int
+    pid: Count
+    slot: Count
 
 
 class Pushed(BaseModel, strict=True, frozen=True):
     """The agent's claim about its push; what the broker received is authoritative."""
 
     digest: str
-    size: int
+    size: Count
 
 
 class JobEntry(BaseModel, strict=True, frozen=True):
@@ -134,7 +136,7 @@ class JobEntry(BaseModel, strict=True, frozen=True):
 class _Result(BaseModel, strict=True, frozen=True):
     state: EndState = Field(strict=False)
     seconds: float
-    log_size: int
+    log_size: Count
 
 
 class _Error(BaseModel, strict=True, frozen=True):
@@ -200,8 +202,8 @@ def failure(host: str, fields: object) -> ArchloomError:
 def read(host: str, value: object, kind: type[T], *path: str) -> T:
     """Return what `path`, names of members one in the other, leads to in `value`, as `kind`.
 
-    `kind` is a model or a type of JSON values, such as `int` or `list[str]`. Raises LostError `protocol`, which names
-    the first member that is absent or of another type.
+    `kind` is a model or a type of JSON values, such as `list[str]`; `int` is a Count. Raises LostError `protocol`,
+    which names the first member that is absent or of another type.
     """
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -222,7 +224,7 @@ def unexpected(host: str, what: str) -> LostError:
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
     if kind not in _ADAPTERS:
-        strict: Any = Annotated[kind, Strict()]
+        strict: Any = Annotated[Count if kind is int else kind, Strict()]
         _ADAPTERS[kind] = TypeAdapter(strict)
     return _ADAPTERS[kind]
 

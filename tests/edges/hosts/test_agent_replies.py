@@ -165,7 +165,9 @@ def test_an_answer_has_exactly_its_types(kind: type[BaseModel], data: st.DataObj
     for name in data.draw(st.sets(st.sampled_from([*types]), max_size=1), label="absent"):
         del members[name]
     fits = {
-        name: name in members and type(members[name]) in ((int, float) if of is float else (of,))
+        name: name in members
+        and type(members[name]) in ((int, float) if of is float else (of,))
+        and (of is not int or 0 <= members[name] < 2**63)
         for name, of in types.items()
     }
     fields = data.draw(st.dictionaries(TEXTS, VALUES, max_size=2)) | members
@@ -199,6 +201,9 @@ FIRST_JOB = {"job": "a-1", "state": "BUILDING", "since": 1.5}
         (LogText, {"log": "x"}, (), "'offset' is missing"),
         (LogText, {"event": []}, ("event",), "'event' is [], expected an object"),
         (int, {"id": 1.0}, ("id",), "'id' is 1.0, expected a valid integer"),
+        (int, {"freed": HUGE}, ("freed",), f"'freed' is {str(HUGE)[:80]}, expected less than {2**63}"),
+        (int, {"freed": -1}, ("freed",), "'freed' is -1, expected greater than or equal to 0"),
+        (Pushed, {"digest": "x", "size": HUGE}, (), f"'size' is {str(HUGE)[:80]}, expected less than {2**63}"),
         (bool, {"more": 1}, ("more",), "'more' is 1, expected a valid boolean"),
         (int, {"progress": {"done": "1"}}, ("progress", "done"), "'progress.done' is '1', expected a valid integer"),
         (int, {"progress": 5}, ("progress", "done"), "'progress.done' is None, expected a valid integer"),
