@@ -16,6 +16,7 @@ from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, DrivenElsewhereError, Exit, InterruptedRunError, RegistryError
 from coordinator.publish.publish import index_of
+from coordinator.run.cache_budgets import keep_cache_budgets
 from coordinator.run.context import RunContext
 from coordinator.run.dispatch import dispatcher
 from coordinator.run.loop import Dispatch, drive
@@ -77,6 +78,9 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
         await _record(run, prepared.began, None)
         raise
     await _record(run, prepared.began, result)
+    # The run has ended: Ctrl-C only cuts this short.
+    with contextlib.suppress(asyncio.CancelledError):
+        await keep_cache_budgets(run)
     return result
 
 

@@ -7,15 +7,13 @@ import contextlib
 
 from coordinator.domain.causes import rule
 from coordinator.domain.run.build_log import StepReader
-from coordinator.domain.run.events import AttemptEnded, Notice
+from coordinator.domain.run.events import AttemptEnded
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext
 
 _FORGET_TIMEOUT_S = 20.0
-# An engine on an SD card takes long to delete; what it has not deleted goes after the next job.
-_PRUNE_TIMEOUT_S = 20.0
 
 
 async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
@@ -33,20 +31,11 @@ async def cancelled(ctx: AttemptContext) -> None:
 
 
 async def forget(ctx: AttemptContext) -> None:
-    """Delete everything of the attempt on its host. If the host does not answer, the next run on it sweeps it.
-
-    Then keep the build cache of its engine within the budget that the inventory sets for it, if it sets one.
-    """
+    """Delete everything of the attempt on its host. If the host does not answer, the next run on it sweeps it."""
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_FORGET_TIMEOUT_S):
             client = await ctx.client()
             await client.forget(ctx.agent_job)
-        budget = ctx.run.farm.hosts[ctx.host].cache_budget
-        if budget is not None:
-            async with asyncio.timeout(_PRUNE_TIMEOUT_S):
-                freed = await client.prune(budget)
-            if freed:
-                ctx.run.emit(Notice(f"host '{ctx.host}': {freed / 1e6:,.0f} MB of build cache removed (cache_budget)"))
 
 
 async def _end(

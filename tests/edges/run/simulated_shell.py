@@ -107,7 +107,7 @@ class Coordinator:
             env=SimpleNamespace(clock=store._clock, state=Path("nowhere")),
             store=store,
             registries=SimpleNamespace(registry=self._registry, settings=lambda host: RegistrySettings(host=host)),
-            farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts),
+            farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts, hosts={}),
             emit=[].append,
         )
         self.run = RunContext(

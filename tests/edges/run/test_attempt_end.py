@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.run.build_log import StepReader
-from coordinator.domain.run.events import AttemptEnded, Notice
+from coordinator.domain.run.events import AttemptEnded
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetState
 from coordinator.errors import LostError
 from coordinator.run.steps.attempt_end import cancelled, failed, forget, lost
@@ -40,23 +40,6 @@ async def test_a_failed_build_is_stored_told_and_deleted_on_its_host(steps):
         again=False,
     )
     assert steps.client.asked == [("forget", NAME)]
-
-
-async def test_a_host_with_a_cache_budget_is_kept_within_it(steps):
-    """Once the job is gone, and never without one; what went is told, and an error is nobody's."""
-    steps.farm.hosts["pi5"].cache_budget = 4_000_000
-    ctx = steps.attempt(*BUILDING)
-    await forget(ctx)
-    assert steps.client.asked == [("forget", NAME), ("prune", "4000000")]
-    assert [event.text for event in steps.events if isinstance(event, Notice)] == [
-        "host 'pi5': 2 MB of build cache removed (cache_budget)"
-    ]
-
-    def refuse(*_: object) -> None:
-        raise LostError("no", code="engine")
-
-    steps.client.does["prune"] = refuse
-    await forget(ctx)
 
 
 @pytest.mark.parametrize(
