@@ -37,6 +37,14 @@ class Staged(NamedTuple):
     members: list[tuple[Place, File]]
 
 
+class _Member(NamedTuple):
+    """One name of a file that has several, and what the folder had under this name."""
+
+    place: Place
+    file: File
+    earlier: Entry | None
+
+
 class Patch:
     """Collects, entry by entry of the offered context, what differs from `earlier`; without one, everything does.
 
@@ -64,8 +72,8 @@ class Patch:
         self._settled: set[Place] = set()
         self._new: list[tuple[Place, File]] = []
         self._links: list[tuple[Place, Link]] = []
-        self._members: dict[bytes, list[tuple[Place, File, bool]]] = {}
-        self._removed: list[tuple[Place, bytes]] = []
+        self._members: dict[bytes, list[_Member]] = {}
+        self._removed: list[tuple[Place, Entry]] = []
         self._opened: set[Place] = set()
         self._retouched: list[tuple[Place, File]] = []
         self._moved: list[tuple[Place, bytes]] = []
@@ -91,7 +99,7 @@ class Patch:
         if isinstance(entry, Below):
             self._add_folder(place, entry, earlier)
         elif isinstance(entry, File) and entry.hard_link:
-            self._members.setdefault(entry.hard_link, []).append((place, entry, earlier is not None))
+            self._members.setdefault(entry.hard_link, []).append(_Member(place, entry, earlier))
         elif earlier == entry:
             if isinstance(entry, File):
                 self.kept.add(bytes.fromhex(entry.digest))
@@ -127,16 +135,19 @@ class Patch:
     def remove(self, target: Tree, trash: Path) -> None:
         """Move what is not offered any more to the folder `trash`. The target is then neither the one nor the other."""
         for place, before in self._before.items():
-            self._removed += [(place, name) for name in before or ()]
             if before:
+                self._removed += [(place, entry) for entry in before.values()]
                 before.clear()
         changed = {place for place, before in self._before.items() if before is not None}
         changed.update(place for place, _ in self._removed)
         self._opened |= {place[:length] for place in changed for length in range(1, len(place) + 1)}
         for place in sorted(self._opened, key=len):
             target.open_up(place)
-        for place, name in self._removed:
-            os.rename(name, trash / secrets.token_hex(8), src_dir_fd=target.open(place))
+        for place, entry in self._removed:
+            if isinstance(entry, Below):
+                # To move a folder into another one, its user must be allowed to write to it: rename(2), EACCES.
+                target.open_up((*place, entry.name))
+            os.rename(entry.name, trash / secrets.token_hex(8), src_dir_fd=target.open(place))
         self._removed.clear()
 
     def apply(self, staging: Tree, target: Tree, trash: Path, retouch: Callable[[File, int], None]) -> None:
@@ -165,18 +176,18 @@ class Patch:
             return
         self._replace(place, entry.name, earlier)
 
-    def _add_group(self, name: bytes, members: list[tuple[Place, File, bool]], staged: list[Staged]) -> None:
-        file = members[0][1]
-        if any(other._replace(name=file.name) != file for _, other, _ in members):
+    def _add_group(self, name: bytes, members: list[_Member], staged: list[Staged]) -> None:
+        file = members[0].file
+        if any(member.file._replace(name=file.name) != file for member in members):
             raise unsafe(readable(name), "is one file under several names, which differ in content, mode or time")
         own = self.groups[readable(name)] = _fingerprint(members)
         known = self._earlier.groups.get(readable(name)) if self._earlier is not None else None
-        if known == own and all(is_there for _, _, is_there in members):
+        if known == own and all(member.earlier is not None for member in members):
             self.kept.add(bytes.fromhex(file.digest))
             return
-        for place, member, is_there in members:
-            self._replace(place, member.name, member if is_there else None)
-        staged.append(Staged([(place, member) for place, member, _ in members]))
+        for member in members:
+            self._replace(member.place, member.file.name, member.earlier)
+        staged.append(Staged([(member.place, member.file) for member in members]))
 
     def _compare(self, place: Place, digest: str, earlier: str) -> bool:
         """Begin to compare the folder at this place; False where what it held is no longer known."""
@@ -205,7 +216,7 @@ class Patch:
         # In a folder that is new as a whole, the entry is staged inside of it.
         if place in self._before:
             if earlier is not None:
-                self._removed.append((place, name))
+                self._removed.append((place, earlier))
             self._moved.append((place, name))
 
 
@@ -219,8 +230,8 @@ def _is_same_content(file: File, earlier: Entry | None) -> bool:
     )
 
 
-def _fingerprint(members: list[tuple[Place, File, bool]]) -> str:
-    lines = sorted(repr((place, tuple(file))) for place, file, _ in members)
+def _fingerprint(members: list[_Member]) -> str:
+    lines = sorted(repr((member.place, tuple(member.file))) for member in members)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agents.base import process, state
@@ -19,10 +21,16 @@ from agents.context.folders import leased
 from agents.context.receive import receive_empty
 from agents.context.transfer import EMPTY
 from tests.edges.agents.folders_bed import KEY, Host, Script, below, end, file, pair
+from tests.edges.agents.login_bed import home_of_nobody, ordinary_login
 from tests.edges.agents.transfer_bed import MTIME, Scripted, arrive, seen, sha
 
 # A tree by name: a folder (mode and entries), a file (content, mode, mtime, hard link) or a link (target).
 Node = tuple
+SPEC = {
+    "format": 1, "platform": "linux/amd64", "engine": "docker", "dockerfile": "FROM scratch", "stage": "",
+    "dockerfile_path": "Dockerfile", "dockerfile_apart": True, "build_args": {}, "labels": {}, "no_cache": False,
+    "image": "archloom/7f3a:amd64-1", "bases": [], "context_key": KEY, "has_context": True,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -91,16 +99,18 @@ def groups(tree: dict[str, Node], where: str = "") -> dict[str, set[str]]:
     return found
 
 
-@given(st.lists(TREES, min_size=2, max_size=4))
-def test_a_folder_that_is_changed_is_as_one_made_anew(tmp_path_factory: pytest.TempPathFactory, trees):
-    """Whatever came before, also where the store has lost what the folder was made of; links are links, no others."""
-    tmp_path = tmp_path_factory.mktemp("host")
-    host = Host(tmp_path)
+def send_all(tmp_path: Path, trees: list[dict[str, Node]], login: Callable[[], AbstractContextManager[None]]) -> None:
+    """One context after the other to this login; each is compared with one made anew."""
+    host = Host(tmp_path / "host")
     for number, tree in enumerate(trees):
-        there, job = Scripted(), host.job()
+        there = Scripted()
         entries, count = offered(there, tree)
-        folder = host.send(job, there, there.folder(*entries), count)
-        end(job)
+        with login():
+            job = host.job()
+            # The closed ones are read in a user namespace: as an archive, the folder would be made anew each time.
+            (job / "spec.json").write_text(json.dumps(SPEC))
+            folder = host.send(job, there, there.folder(*entries), count)
+            end(job)
 
         expected = tmp_path / f"expected-{number}"
         arrive(there, there.folder(*entries), count, tmp_path / f"state-{number}", expected)
@@ -108,9 +118,25 @@ def test_a_folder_that_is_changed_is_as_one_made_anew(tmp_path_factory: pytest.T
         assert seen(folder) == seen(expected)
         assert linked(folder) == {frozenset(names) for names in groups(tree).values() if len(names) > 1}
         if number == 1:
-            shutil.rmtree(tmp_path / "objects/folders")
-    assert len(list(tmp_path.glob(f"contexts/{KEY}/*"))) == 1
-    assert not list(tmp_path.glob(f"contexts/{KEY}/1/staging/*"))
+            shutil.rmtree(host.state / "objects/folders")
+    assert len(list(host.state.glob(f"contexts/{KEY}/*"))) == 1
+    assert not list(host.state.glob(f"contexts/{KEY}/1/staging/*"))
+
+
+@given(st.lists(TREES, min_size=2, max_size=4))
+def test_a_folder_that_is_changed_is_as_one_made_anew(tmp_path_factory: pytest.TempPathFactory, trees):
+    """Whatever came before, also where the store has lost what the folder was made of; links are links, no others."""
+    send_all(tmp_path_factory.mktemp("host"), trees, nullcontext)
+
+
+@given(st.lists(TREES, min_size=2, max_size=4))
+@settings(max_examples=25)
+@example([{"a": ("folder", 0o555, {"b": ("folder", 0o311, {})})}, {"a": ("folder", 0o555, {})}])
+@example([{"a": ("folder", 0o311, {"b": ("link", "a", 7)})}, {"a": ("file", b"", 0o644, 7, "one")}])
+def test_modes_do_not_keep_a_login_from_changing_its_folder(trees):
+    """Root may do anything; any other user must be allowed to write to a folder that it moves."""
+    with home_of_nobody() as home:
+        send_all(home, trees, ordinary_login)
 
 
 FOOLED = [

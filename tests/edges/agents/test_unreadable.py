@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,38 +18,15 @@ from agents.context.receive import receive
 from agents.context.transfer import Received
 from agents.job import closed_context
 from agents.job.closed_context import Access
+from tests.edges.agents.login_bed import NOBODY, home_of_nobody, ordinary_login
 from tests.edges.agents.transfer_bed import Scripted
 from tests.services.commands import run_limited
-from tests.services.missing import missing
-
-_NOBODY = 65534
-_LIBC = ctypes.CDLL(None)
-_PR_SET_DUMPABLE = 4
-
-
-@contextmanager
-def ordinary_login() -> Iterator[None]:
-    """This process without root's right to open everything."""
-    if os.geteuid():
-        missing("root is needed, to be somebody else for a while")
-    os.setegid(_NOBODY)
-    os.seteuid(_NOBODY)
-    # A process that has changed its user may not write its own /proc, which a login's process may: proc(5).
-    _LIBC.prctl(_PR_SET_DUMPABLE, 1)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        _LIBC.prctl(_PR_SET_DUMPABLE, 1)
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder of nobody's: pytest's own are root's alone."""
-    with TemporaryDirectory() as made:
-        os.chown(made, _NOBODY, _NOBODY)
-        yield Path(made)
+    with home_of_nobody() as made:
+        yield made
 
 
 def arrive(
@@ -76,7 +50,7 @@ def arrive(
 @pytest.fixture
 def foreign_group(home: Path) -> None:
     """What is made at home belongs to a group that is not the login's: no namespace opens it."""
-    os.chown(home, _NOBODY, _NOBODY - 1)
+    os.chown(home, NOBODY, NOBODY - 1)
     home.chmod(0o2700)
 
 
