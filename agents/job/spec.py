@@ -13,6 +13,8 @@ from agents.base.fields import field, mapping
 FORMAT = 1
 FILE = "spec.json"
 ENGINES = ("buildx", "docker", "api")
+# Fields that format 1 did not have from the beginning.
+_ADDED = ("dockerfile_apart", "context_key", "has_context")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _KEY = re.compile(r"[0-9a-f]{16,64}\Z")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?\Z")
@@ -50,8 +52,19 @@ class Spec(NamedTuple):
     has_context: bool
 
 
+def parse_new(data: object) -> Spec:
+    """Parse the spec of a job that is to be created, with every field. Raises AgentError `bad_request`."""
+    for name in _ADDED:
+        if name not in mapping(data, "spec"):
+            raise AgentError("bad_request", f"spec has no {name}")
+    return parse(data)
+
+
 def parse(data: object) -> Spec:
-    """Parse a JSON value as a spec. Raises AgentError `bad_request` that names the first wrong field."""
+    """Parse the spec of a job on disk, which an earlier version may have left. Such a job is only listed and removed.
+
+    Raises AgentError `bad_request` that names the first wrong field.
+    """
     fields = mapping(data, "spec")
     if fields.get("format") != FORMAT:
         raise AgentError("bad_request", f"spec.format is {fields.get('format')!r}, this agent reads {FORMAT}")
@@ -63,14 +76,13 @@ def parse(data: object) -> Spec:
         engine=engine,
         dockerfile=field(fields, "dockerfile", str),
         dockerfile_path=field(fields, "dockerfile_path", str),
-        dockerfile_apart=field(fields, "dockerfile_apart", bool),
+        dockerfile_apart=field(fields, "dockerfile_apart", bool) if "dockerfile_apart" in fields else True,
         stage=field(fields, "stage", str),
         build_args=_texts(fields, "build_args"),
         labels=_texts(fields, "labels"),
         no_cache=field(fields, "no_cache", bool),
         image=_matching(fields, "image", _IMAGE),
         bases=tuple(_base(entry) for entry in field(fields, "bases", list)),
-        # Jobs that an earlier version left on disk have neither; they are only listed and removed.
         context_key=_matching(fields, "context_key", _KEY) if "context_key" in fields else "",
         has_context=field(fields, "has_context", bool) if "has_context" in fields else True,
     )

@@ -41,7 +41,7 @@ class Jobs:
         Raises AgentError `spec_differs` where the job exists with another spec, `bad_request` where name or spec is
         invalid.
         """
-        spec.parse(wanted)
+        spec.parse_new(wanted)
         path = self._path(job)
         with locked(self._root, ".lock"):
             if path.is_dir():

@@ -107,6 +107,33 @@ def test_forget_keeps_bases_that_another_job_counts_on(jobs: Jobs):
     assert dropped == [("archloom/7f3a:armv7-1", 0), ("archloom/b:1", 1)]
 
 
+ADDED = ("dockerfile_apart", "context_key", "has_context")
+
+
+def test_jobs_of_an_earlier_agent_are_forgotten_with_all_they_hold(jobs: Jobs):
+    """Their specs lack fields that format 1 did not have from the beginning. What they share goes with the last."""
+    dropped: list[tuple[str, int]] = []
+    for job, image in (("a-1", "archloom/a:1"), ("b-1", "archloom/b:1")):
+        jobs.create(job, SPEC)
+        old = {name: value for name, value in SPEC.items() if name not in ADDED}
+        (jobs.folder(job) / "spec.json").write_text(json.dumps({**old, "image": image}))
+
+    for job in ("a-1", "b-1"):
+        jobs.forget(job, lambda spec: dropped.append((spec.image, len(spec.bases))))
+
+    assert dropped == [("archloom/a:1", 0), ("archloom/b:1", 1)]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_new_job_has_every_field_of_a_spec(jobs: Jobs, name: str):
+    """Without a key its context would have no folder of its own."""
+    with pytest.raises(AgentError) as refused:
+        jobs.create("a-1", {key: value for key, value in SPEC.items() if key != name})
+
+    assert (refused.value.code, name in refused.value.message) == ("bad_request", True)
+    assert jobs.entries() == []
+
+
 def test_a_forget_that_could_not_discard_can_be_repeated(jobs: Jobs):
     """While the engine is away the job stays known, so that its image can still be found."""
 
