@@ -11,12 +11,15 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agents.base.slots import Slot
 from agents.server import supervisor
 
 _MAX_REQUEST_BYTES = 65536
+# Reported in place of the process that could not be forked.
+NOT_FORKED = b"not forked"
 
 # `supervisor.main`, which returns in the short-lived parent of the job's process only.
 Main = Callable[[Sequence[str]], int]
@@ -31,7 +34,8 @@ class ForkServer:
     def start(self, folder: Path, slot: Slot, ready: int, trace: int) -> bool:
         """Start the process of the job in this folder. Return False where the fork server is gone.
 
-        The process gets copies of three descriptors: the slot's, `ready` to report to, and `trace` as its stderr.
+        The process gets copies of three descriptors: the slot's, `ready` to report to, and `trace` as its stderr. Where
+        it could not be forked, `ready` gets `NOT_FORKED`.
         Any number of threads may call this.
         """
         try:
@@ -73,14 +77,25 @@ def _serve(requests: socket.socket, main: Main) -> None:
         data, fds, _, _ = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 3)
         if not data:
             return
-        child = os.fork()
-        if not child:
+        child = _fork(fds[1])
+        if child == 0:
             requests.close()
             _start(main, data, fds)
         for fd in fds:
             os.close(fd)
-        # It ends as soon as it has forked the job's process.
-        os.waitpid(child, 0)
+        if child is not None:
+            # It ends as soon as it has forked the job's process.
+            os.waitpid(child, 0)
+
+
+def _fork(ready: int) -> int | None:
+    """Fork, as os.fork does. Report to `ready` and return None where memory or processes are too few for that."""
+    try:
+        return os.fork()
+    except OSError:
+        with suppress(OSError):  # who asked has gone
+            os.write(ready, NOT_FORKED)
+        return None
 
 
 def _start(main: Main, request: bytes, fds: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ import select
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from agents.base import process
 from agents.base.errors import AgentError
@@ -17,9 +17,7 @@ from agents.base.slots import Slot
 from agents.job import results
 from agents.job.store import has_arrived
 from agents.server import supervisor
-
-if TYPE_CHECKING:
-    from agents.server.fork_server import ForkServer
+from agents.server.fork_server import NOT_FORKED, ForkServer
 
 TRACE = "trace"
 # A Raspberry Pi Zero that swaps takes many seconds to start a Python interpreter.
@@ -32,7 +30,7 @@ def start(
 ) -> dict[str, object]:
     """Start the process of the job in this folder, unless it was started before. Return its `{"pid", "slot"}`.
 
-    `command` starts it where there is no fork server, or where that has died.
+    `command` starts it where there is no fork server, or where that has died or cannot fork.
     `take_slot` is called only where there is a process to start. Both values are 0 where the job was cancelled before
     it ran. Raises AgentError `no_context` where the context has not arrived, and what `take_slot` and the process
     itself raise.
@@ -70,7 +68,10 @@ def _launch(folder: Path, fork_server: ForkServer | None, command: Sequence[str]
         if reply is None:
             child.kill()
         child.wait()
-    _raise_failure(folder, reply)
+    if reply == NOT_FORKED:
+        _launch(folder, None, command, slot)
+    else:
+        _raise_failure(folder, reply)
 
 
 def _run(command: Sequence[str], folder: Path, slot: Slot, ready: int, trace: BinaryIO) -> subprocess.Popen[bytes]:
