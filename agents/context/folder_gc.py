@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +19,13 @@ from agents.job.store import remove_tree
 
 # st_blocks counts these, whatever the block size: stat(2).
 _BLOCK_BYTES = 512
+# How the names of folders begin that are being removed.
+_GONE = ".gone-"
 
 
 def drop_unused(state_folder: Path, before: float) -> None:
     """Remove the folders that were last given to a job before this time, in epoch seconds."""
+    _sweep(state_folder)
     for used, place in _oldest_first(state_folder):
         if used < before:
             _drop(state_folder, place)
@@ -29,7 +33,7 @@ def drop_unused(state_folder: Path, before: float) -> None:
 
 def drop_oldest(state_folder: Path, wanted: int) -> bool:
     """Remove least recently used folders until they had `wanted` bytes in files. Return whether any was removed."""
-    dropped = False
+    dropped = _sweep(state_folder)
     for _, place in _oldest_first(state_folder):
         if wanted <= 0:
             break
@@ -56,24 +60,43 @@ def _oldest_first(state_folder: Path) -> list[tuple[float, Path]]:
 
 
 def _places(state_folder: Path) -> list[Path]:
-    return [path for path in (state_folder / ROOT).glob("*/*") if path.is_dir()]
+    # What is being removed begins with a dot.
+    return [path for path in (state_folder / ROOT).glob("[!.]*/*") if path.is_dir()]
 
 
 def _drop(state_folder: Path, place: Path) -> bool:
-    with locked(state_folder / ROOT, LOCK):
+    root = state_folder / ROOT
+    gone = root / f"{_GONE}{secrets.token_hex(8)}"
+    with locked(root, LOCK):
         if not is_free(place, state_folder / "jobs"):
             return False
         lock = try_lock(place)
         if lock is None:
             return False
         try:
-            _keep_records(state_folder / ROOT, place)
-            remove_tree(place)
+            _keep_records(root, place)
+            place.rename(gone)
         finally:
             os.close(lock)
         with suppress(OSError):  # another folder of this key is there
             place.parent.rmdir()
-        return True
+    # Without the lock, which every transfer and build of this user needs: to remove many files takes long.
+    _remove(gone)
+    return True
+
+
+def _sweep(state_folder: Path) -> bool:
+    """Remove what a process that died has left of folders. Return whether there was any."""
+    left = list((state_folder / ROOT).glob(f"{_GONE}*"))
+    for gone in left:
+        _remove(gone)
+    return bool(left)
+
+
+def _remove(gone: Path) -> None:
+    while gone.exists():
+        with suppress(FileNotFoundError):  # another process sweeps it at the same time
+            remove_tree(gone)
 
 
 def _keep_records(root: Path, place: Path) -> None:

@@ -99,6 +99,19 @@ def test_folders_that_no_job_has_go_when_unused(host: Host):
     assert (held.is_dir(), free.parent.parent.exists()) == (True, False)
 
 
+def test_a_folder_is_removed_without_the_lock_of_all(host: Host):
+    """It is put aside first, so a removal that takes long or is killed is in nobody's way; the next one ends it."""
+    host.build(file())
+
+    assert die_at("unlink", 1, lambda: trim(store_of(host), 1 << 60, Budget(1 << 60, unused=-1.0)))
+
+    contexts = host.state / "contexts"
+    assert [path.name[:6] for path in contexts.iterdir() if path.is_dir()] == [".gone-"]
+    new = host.build(file())
+    trim(store_of(host), 1 << 60, Budget(1 << 60))
+    assert [path.name for path in contexts.iterdir() if path.is_dir()] == [new.parent.parent.name]
+
+
 def test_folders_make_way_for_the_budget(host: Host):
     """The least recently used goes first, with what only it has: copies of equal files."""
     old = host.build(pair("", "", b"A" * 100_000), 2)
@@ -151,7 +164,7 @@ def test_names_that_differ_in_case_share_a_disk_only_where_it_keeps_them_apart(t
         objects, tree = Objects(tmp_path / f"{disk}-state"), tmp_path / disk
         tree.mkdir()
         try:
-            transfer(there, there.say, objects, tree, Patch(Facts(coarse=False), folds=folds))
+            transfer(there, there.say, objects, tree, patch=Patch(Facts(coarse=False), folds=folds))
         finally:
             objects.close()
         return tree
