@@ -113,7 +113,7 @@ class FileDigests:
         sha256 = hashlib.sha256()
         count = 0
         try:
-            for piece in pieces(descriptor, before.st_size, self._buffer):
+            for piece in pieces(descriptor, before.st_size, self._buffer, self._clock):
                 proceed(len(piece))
                 sha256.update(piece)
                 count += len(piece)
