@@ -38,11 +38,13 @@ class Selection:
     """What a build takes, before `.dockerignore`.
 
     Each of `taken` is a path with all that is below it; "" is the whole context. Of the folders at or above these paths
-    only the modes of `real_modes` count. `ways` has each source without wildcards.
+    only the modes of `real_modes` count. `ways` has each source without wildcards. `links_to_root` tells whether a link
+    leads a source to the root, or to wildcards that are matched there.
     """
 
     taken: frozenset[str]
     real_modes: frozenset[str]
+    links_to_root: bool
     ways: Mapping[ContextSource, tuple[Way, ...]] = field(repr=False)
 
 
@@ -59,7 +61,10 @@ def select(tree: DiskTree, use: ContextUse, ignore: Matcher) -> Selection:
         if not use.everything or source.wildcard is None:
             selector.add(source)
     return Selection(
-        taken=frozenset(selector.taken), real_modes=frozenset(selector.real_modes), ways=dict(selector.ways)
+        taken=frozenset(selector.taken),
+        real_modes=frozenset(selector.real_modes),
+        links_to_root=selector.links_to_root,
+        ways=dict(selector.ways),
     )
 
 
@@ -80,6 +85,7 @@ class _Selector:
         self._ignore = ignore
         self.taken: set[str] = set()
         self.real_modes: set[str] = set()
+        self.links_to_root = False
         self.ways: dict[ContextSource, tuple[Way, ...]] = {}
 
     def add(self, source: ContextSource) -> None:
@@ -125,6 +131,7 @@ class _Selector:
     def _add_below(self, source: ContextSource, prefix: str, match: Callable[[str], bool]) -> None:
         """Add each entry below the prefix whose path from there matches, with all that is below the entry."""
         for way in list(self._follow(_literal(prefix))):
+            self._note_root(way.path, way.links)
             folders = [way.path] if way.exists else []
             while folders:
                 for path, status in self._listed(folders.pop()):
@@ -146,10 +153,14 @@ class _Selector:
         if not way.exists:
             return
         self.taken.add(way.path)
+        self._note_root(way.path, way.links)
         if source.own_mode:
             self.real_modes.add(way.path)
         if source.parents:
             self.real_modes.update(folder for path in (way.path, *way.links) for folder in parents(path))
+
+    def _note_root(self, path: str, links: tuple[str, ...]) -> None:
+        self.links_to_root = self.links_to_root or (not path and bool(links))
 
     def _follow(self, parts: _Parts) -> Iterator[Way]:
         """Yield the ways that these components lead. Links are taken as they are met, also where they lead nowhere."""
@@ -165,6 +176,7 @@ class _Selector:
                 continue
             first, rest = rest[0], rest[1:]
             if first.wild:
+                self._note_root(current, links)
                 pending += [(current, (_Part(name), *rest), links) for name in self._matching(current, first.text)]
                 continue
             if first.text == "..":

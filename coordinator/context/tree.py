@@ -31,12 +31,14 @@ _NO_CONTENT = hashlib.sha256(b"").hexdigest()
 class ContextManifest:
     """A context at the time of its scan. `entries` are sorted by path, so a folder comes before its content.
 
-    `skipped` are the paths of pipes and devices, which are not sent.
+    `skipped` are the paths of pipes and devices, which are not sent. `links_to_root` is as in `Selection`: the build
+    may then take a file that is added at the root.
     """
 
     root: Path
     entries: tuple[ContextEntry, ...] = field(repr=False)
     skipped: tuple[str, ...] = ()
+    links_to_root: bool = False
 
     @property
     def size(self) -> int:
@@ -108,7 +110,10 @@ class _Scan:
         entries, statuses = self._entries(sent, selection, digests)
         digests.save()
         return ContextManifest(
-            root=self._tree.root, entries=_with_hard_links(entries, statuses), skipped=tuple(sorted(skipped))
+            root=self._tree.root,
+            entries=_with_hard_links(entries, statuses),
+            skipped=tuple(sorted(skipped)),
+            links_to_root=selection.links_to_root,
         )
 
     def _taken(self, selection: Selection) -> dict[str, stat_result]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 
-from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.spare_name import taking_spare_name
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
+from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.run.inputs.gather import Inputs
+
+_TAKING_LINK = "a link leads a source to the context's root"
 
 
 def copied_dockerfile(inputs: Inputs, platform: Platform) -> str:
@@ -18,19 +18,8 @@ def copied_dockerfile(inputs: Inputs, platform: Platform) -> str:
     It may hold it where no source takes it, and where it is the user's, with no base pinned, that the sources take.
     """
     context = inputs.contexts[platform]
-    taking = taking_spare_name(context.use) or _taking_link(context.manifest)
+    taking = taking_spare_name(context.use) or (_TAKING_LINK if context.manifest.links_to_root else "")
     return "" if taking and _is_in_context(inputs, platform) else taking
-
-
-def _taking_link(manifest: ContextManifest) -> str:
-    """Return the name of a symbolic link to the context's root: a source that is one takes everything."""
-    links = (entry for entry in manifest.entries if entry.kind is EntryKind.SYMLINK)
-    return next((f"the link {entry.path}" for entry in links if _leads_to_root(entry)), "")
-
-
-def _leads_to_root(link: ContextEntry) -> bool:
-    # As in BuildKit, no link leads out of the context: its root is `/`, and `..` there is `/`.
-    return posixpath.normpath(posixpath.join("/", posixpath.dirname(link.path), link.link)).strip("/") == ""
 
 
 def _is_in_context(inputs: Inputs, platform: Platform) -> bool:

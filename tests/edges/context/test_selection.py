@@ -63,6 +63,31 @@ async def test_only_sources_are_taken(tmp_path: Path):
     assert await taken(tmp_path, "missing", "b/c", "a/x/y", "\0", "l" * 300) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "wildcard", "links"),
+    [
+        *(("sub/link", None, (f"sub/link -> {target}",)) for target in ("..", "/", "../../..", "../sub/..")),
+        ("d/x", None, ("d/x -> y/..", "d/y -> ../top", "top/")),
+        ("sub/link/*.json", Wildcard.GO, ("sub/link -> ..",)),
+        ("sub/link/[^a]*", Wildcard.GO, ("sub/link -> ..",)),
+        ("sub/*", Wildcard.GO, ("sub/link -> ..",)),
+    ],
+)
+async def test_links_to_the_root(tmp_path: Path, path: str, wildcard: Wildcard | None, links: tuple[str, ...]):
+    """A file that is added at the root would be in the image."""
+    plant(tmp_path, "a", *links)
+
+    assert (await scan(tmp_path, ALL, use(source(path, wildcard)))).links_to_root
+
+
+@pytest.mark.parametrize("path", ["sub", "sub/other", "*"])
+async def test_other_links(tmp_path: Path, path: str):
+    """A link that is copied as a link, one that leads elsewhere, and the root without a link."""
+    plant(tmp_path, "a", "sub/link -> ..", "sub/other -> ../a")
+
+    assert not (await scan(tmp_path, ALL, use(source(path, Wildcard.GO if path == "*" else None)))).links_to_root
+
+
 async def test_what_no_source_reaches_is_not_even_listed(tmp_path: Path):
     """Times of access tell: nothing has read the folder or the file."""
     plant(tmp_path, "src/main.c", "big/image", "src2/x")
