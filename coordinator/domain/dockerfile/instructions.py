@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.domain.dockerfile.syntax import detect_syntax
 from coordinator.errors import UsageError
@@ -21,6 +21,8 @@ _WORD = re.compile(r"[^\t\v\f\r ]+")
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _DIRECTIVES = ("syntax", "escape", "check")
 _HEREDOC = re.compile(r"\d*<<(-?)([^<]+)\Z")
+# BuildKit `frontend/dockerfile/instructions/parse.go` (`parseOnBuild`).
+NO_TRIGGERS = ("onbuild", "from", "maintainer")
 _WITH_HEREDOC = ("run", "copy", "add")
 # A word of a shell line, which may contain quoted blanks. An unclosed quote matches as `unclosed`, not as a word.
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+|(?P<unclosed>['"])|\\\Z""")
@@ -78,7 +80,8 @@ def wrong(path: str, line: int, message: str, hint: str) -> UsageError:
 def read(text: str, path: str) -> Source:
     """Parse a Dockerfile's text into instructions. `path` is for messages.
 
-    Raises UsageError for a repeated or invalid directive and for an unterminated heredoc.
+    Raises UsageError for a repeated or invalid directive, for an unterminated heredoc, and for an instruction that
+    ONBUILD may not hold.
     """
     lines = _Lines(text)
     directives = _directives(lines, path)
@@ -165,7 +168,7 @@ def _instructions(lines: _Lines, escape: str, path: str) -> Iterator[Instruction
             parts.append(following)
         logical = _stripped(_joined(parts))
         if logical.text:
-            instruction = _instruction(logical, line)
+            instruction = _with_trigger(logical, line, path)
             _skip_heredocs(lines, instruction, logical.text, path)
             yield instruction
 
@@ -192,20 +195,31 @@ def _stripped(word: Word) -> Word:
     return _part(word, start, max(start, len(word.text.rstrip())))
 
 
-def _instruction(logical: Word, line: int) -> Instruction:
+def _with_trigger(logical: Word, line: int, path: str) -> Instruction:
+    instruction, rest = _instruction(logical, line)
+    if instruction.keyword != "onbuild" or not rest.text:
+        return instruction
+    trigger, _ = _instruction(rest, line)
+    if trigger.keyword in NO_TRIGGERS:
+        hint = "write an instruction that a stage may have after FROM"
+        raise wrong(path, line, f"ONBUILD may not hold {trigger.keyword.upper()}", hint)
+    return replace(instruction, trigger=trigger)
+
+
+def _instruction(logical: Word, line: int) -> tuple[Instruction, Word]:
+    """Return the instruction without its trigger, and the text of its arguments."""
     keyword = _WORD.match(logical.text)
     end = keyword.end() if keyword else 0
     flags, at = _flags(logical, end)
     rest = _stripped(_part(logical, at, len(logical.text)))
-    name = logical.text[:end].lower()
-    return Instruction(
-        keyword=name,
+    instruction = Instruction(
+        keyword=logical.text[:end].lower(),
         line=line,
         flags=tuple(flags),
         words=tuple(_part(rest, *match.span()) for match in _WORD.finditer(rest.text)),
         arguments=rest.text,
-        trigger=_instruction(rest, line) if name == "onbuild" and rest.text else None,
     )
+    return instruction, rest
 
 
 def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:

@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from coordinator.domain.dockerfile.base_config import BaseConfig
-from coordinator.domain.dockerfile.instructions import Flag, Instruction, Word, read, wrong
+from coordinator.domain.dockerfile.instructions import NO_TRIGGERS, Flag, Instruction, Word, read, wrong
 from coordinator.domain.dockerfile.stages import ImageWord, Stage, image_words
 from coordinator.errors import UsageError
-
-_FORBIDDEN = ("onbuild", "from", "maintainer")
 
 
 def with_triggers(stage: Stage, triggers: Sequence[Instruction]) -> Stage:
@@ -52,7 +50,7 @@ def _image_trigger(image: str, text: str, line: int, path: str) -> Instruction:
         found = read(text, path).instructions
     except UsageError as error:
         raise wrong(path, line, f"ONBUILD of {image} cannot be read: {text}", hint) from error
-    if len(found) != 1 or found[0].keyword in _FORBIDDEN:
+    if len(found) != 1 or found[0].keyword in NO_TRIGGERS:
         raise wrong(path, line, f"ONBUILD of {image} holds no instruction that may follow it: {text}", hint)
     trigger = found[0]
     return replace(

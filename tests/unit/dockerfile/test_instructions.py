@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.domain.dockerfile.instructions import read
+from coordinator.errors import UsageError
 
 
 def words(text: str) -> list[list[str]]:
@@ -89,6 +90,17 @@ def test_several_heredocs_follow_each_other():
 def test_the_frontend(text: str, syntax: str):
     """`# syntax` counts among the directives at the top, and below a first line `#!`."""
     assert read(text, "Dockerfile").syntax == syntax
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    ["ONBUILD RUN x", "onbuild", "FROM a", "MAINTAINER me", pytest.param("ONBUILD " * 5000 + "RUN x", id="many")],
+)
+def test_what_onbuild_may_not_hold(trigger: str):
+    """However often the word is repeated."""
+    keyword = trigger.split(maxsplit=1)[0].upper()
+    with pytest.raises(UsageError, match=f"^Dockerfile:2: ONBUILD may not hold {keyword}$"):
+        read(f"FROM a\nONBUILD {trigger}\n", "Dockerfile")
 
 
 def test_words_know_where_they_are():
