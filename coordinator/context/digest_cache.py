@@ -22,7 +22,7 @@ _SCHEMA = """
 _PUT = "INSERT OR REPLACE INTO digests (folder, name, stamp, digest, used) VALUES (?, ?, ?, ?, ?)"
 _USE = "UPDATE digests SET used = ? WHERE folder = ? AND name = ?"
 _FOLDER = "SELECT name, stamp, digest, used FROM digests WHERE folder = ?"
-_LEAST_USED = "DELETE FROM digests WHERE used <= (SELECT used FROM digests ORDER BY used DESC LIMIT 1 OFFSET ?)"
+_TRIM = "DELETE FROM digests WHERE (folder, name) IN (SELECT folder, name FROM digests ORDER BY used LIMIT ?)"
 
 # A file's stamp, digest and last use, by name.
 _Rows = dict[bytes, tuple[str, bytes, int]]
@@ -124,4 +124,5 @@ class DigestCache:
     def _trim(self, connection: sqlite3.Connection) -> None:
         (count,) = connection.execute("SELECT count(*) FROM digests").fetchone()
         if count > self._max_rows:
-            connection.execute(_LEAST_USED, [self._max_rows * 3 // 4])
+            # By number, not by time: all rows of a run have the same.
+            connection.execute(_TRIM, [count - self._max_rows])

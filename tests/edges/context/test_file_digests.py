@@ -147,11 +147,21 @@ def test_a_cache_has_a_limit(tmp_path: Path):
         cache.put(b"/new", b"file", "s", "01" * 32)
         cache.save()
 
-    assert len(rows(tmp_path / "digests.db")) == 75
+    assert len(rows(tmp_path / "digests.db")) == 100
     with closing(DigestCache(tmp_path / "digests.db")) as later:
         assert later.get(b"/new", b"file", "s") == "01" * 32
         assert later.get(b"/old", b"0", "s") is None
         assert later.get(b"/old", b"99", "s") == "00" * 32
+
+
+def test_a_run_above_the_limit_stays_cached(tmp_path: Path):
+    """As far as the limit goes, though all its rows were used at the same time."""
+    with closing(DigestCache(tmp_path / "digests.db", max_rows=20)) as cache:
+        for number in range(21):
+            cache.put(b"/", b"%d" % number, "s", "00" * 32)
+        cache.save()
+
+    assert len(rows(tmp_path / "digests.db")) == 20
 
 
 WRITER = """
