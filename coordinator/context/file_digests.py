@@ -49,8 +49,9 @@ class FileDigests:
         """Return the reading of a regular file at the absolute `path`; None where it is gone.
 
         `status` is from `lstat`, `shown` is the path for messages. `proceed` is called with the number of bytes of each
-        piece; it may raise to end the reading. A file that grows counts as it was when it was opened. Raises UsageError
-        where the file cannot be read, or changes otherwise in three readings.
+        piece; it may raise to end the reading. A file that grows in two readings is as it was when the second began:
+        its bytes of the first are then the same. Raises UsageError where the file cannot be read, or changes otherwise
+        in three readings.
         """
         # All names of a file have the same content, and the same reading of it.
         key = (status.st_dev, status.st_ino) if status.st_nlink > 1 else path
@@ -80,6 +81,8 @@ class FileDigests:
         return None if digest is None else FileReading(status, digest)
 
     def _hashed(self, path: bytes, shown: str, proceed: Callable[[int], None]) -> FileReading | None:
+        # What was written behind the end; another content of a greater size looks the same until it is read once more.
+        grown: FileReading | None = None
         for _ in range(_TRIES):
             begun = self._clock()
             try:
@@ -91,10 +94,13 @@ class FileDigests:
             except OSError as error:
                 raise changed(shown) from error
             try:
-                reading, after = self._read(descriptor, shown, proceed)
+                reading, after, is_same = self._read(descriptor, grown, shown, proceed)
             finally:
                 os.close(descriptor)
             if reading is None:
+                continue
+            if after.st_size > reading.status.st_size and not is_same:
+                grown = reading
                 continue
             newest = max(after.st_mtime_ns, after.st_ctime_ns)
             if _stamp(after) == _stamp(reading.status) and newest < begun - _RACY_NS:
@@ -104,17 +110,26 @@ class FileDigests:
         raise changed(shown)
 
     def _read(
-        self, descriptor: int, shown: str, proceed: Callable[[int], None]
-    ) -> tuple[FileReading | None, os.stat_result]:
-        """Return the reading, None where it cannot be of one content, and the status after it."""
+        self, descriptor: int, grown: FileReading | None, shown: str, proceed: Callable[[int], None]
+    ) -> tuple[FileReading | None, os.stat_result, bool]:
+        """Return the reading, None where it cannot be of one content, and the status after it.
+
+        The third value tells whether the content begins with that of the reading `grown`.
+        """
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise changed(shown)
         sha256 = hashlib.sha256()
         count = 0
+        begins_with = ""
+        mark = grown.status.st_size if grown else -1
         try:
             for piece in pieces(descriptor, before.st_size, self._buffer, self._clock):
                 proceed(len(piece))
+                if count <= mark < count + len(piece):
+                    start = sha256.copy()
+                    start.update(piece[: mark - count])
+                    begins_with = start.hexdigest()
                 sha256.update(piece)
                 count += len(piece)
         except OSError as error:
@@ -125,7 +140,9 @@ class FileDigests:
             or (after.st_size, after.st_mtime_ns, after.st_ctime_ns)
             == (before.st_size, before.st_mtime_ns, before.st_ctime_ns)
         )
-        return (FileReading(before, sha256.hexdigest()) if whole else None), after
+        digest = sha256.hexdigest()
+        is_same = grown is not None and grown.digest == (digest if count == mark else begins_with)
+        return (FileReading(before, digest) if whole else None), after, is_same
 
 
 def _stamp(status: os.stat_result) -> str:

@@ -235,16 +235,39 @@ def interrupted(path: Path, change: Callable[[int], None], ahead_ns: int = 0) ->
     return reading.digest
 
 
-def test_a_file_that_grows_while_it_is_read(tmp_path: Path):
-    """It counts as it was when it was opened."""
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path, times: int):
+    """It counts as it was when a second reading began; a file that grows all the time is no error."""
     path = tmp_path / "log"
     path.write_bytes(bytes(3 * BUFFER))
 
-    def grow(_: int) -> None:
-        with path.open("ab") as file:
-            file.write(b"more")
+    def grow(number: int) -> None:
+        if number < times:
+            with path.open("ab") as file:
+                file.write(b"more")
 
-    assert interrupted(path, grow) == sha(bytes(3 * BUFFER))
+    assert interrupted(path, grow) == sha(bytes(3 * BUFFER) + b"more" * min(times, 3))
+
+
+def test_a_file_that_is_rewritten_longer_has_not_grown(tmp_path: Path):
+    """Its first bytes alone are neither the old content nor the new one."""
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 2 * BUFFER)
+    other = b"b" * 3 * BUFFER
+
+    assert interrupted(path, lambda number: path.write_bytes(other) and None if number == 0 else None) == sha(other)
+
+
+def test_a_file_that_is_rewritten_longer_all_the_time_is_refused(tmp_path: Path):
+    """No two readings begin with the same bytes."""
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * BUFFER)
+
+    def rewrite(number: int) -> None:
+        path.write_bytes(bytes([number % 256]) * (number + 2) * BUFFER)
+
+    with pytest.raises(UsageError, match="file changed while the context was read"):
+        interrupted(path, rewrite)
 
 
 def test_a_file_that_is_rewritten_once_is_read_again(tmp_path: Path):
