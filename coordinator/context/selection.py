@@ -57,9 +57,7 @@ def select(tree: DiskTree, use: ContextUse, ignore: Matcher) -> Selection:
     if use.everything:
         selector.taken.add("")
     for source in use.sources:
-        # Where everything is taken, a literal source tells what must exist, and a pattern nothing.
-        if not use.everything or source.wildcard is None:
-            selector.add(source)
+        selector.add(source)
     return Selection(
         taken=frozenset(selector.taken),
         real_modes=frozenset(selector.real_modes),

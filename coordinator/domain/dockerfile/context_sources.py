@@ -73,7 +73,10 @@ class ContextSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextUse:
-    """What a build takes of its context: `sources`, or all of it where `everything` names the line and the reason."""
+    """What a build takes of its context: `sources`, or all of it where `everything` names the line and the reason.
+
+    With `everything`, `sources` are the literal ones that must exist.
+    """
 
     sources: tuple[ContextSource, ...] = ()
     everything: str = ""
@@ -113,7 +116,12 @@ def context_use(
         unbounded = Unbounded(line, "what is taken depends on the platform of the host that builds")
     if unbounded is not None:
         where = f"{dockerfile.path}:{unbounded.line}" if unbounded.line else dockerfile.path
-        return ContextUse(everything=f"{where}: {unbounded.reason}")
+        required = (
+            found
+            for found in first
+            if isinstance(found, ContextSource) and found.required and all(found in use for use in uses)
+        )
+        return ContextUse(sources=tuple(required), everything=f"{where}: {unbounded.reason}")
     return ContextUse(sources=tuple(found for found in first if isinstance(found, ContextSource)))
 
 
@@ -177,7 +185,10 @@ def _of_chain(chain: StageChain, syntax: Syntax | None) -> Iterator[ContextSourc
     if chain.platform.os == "windows":
         yield Unbounded(chain.stages[0].line, "sources are not read as Windows reads them")
     for instruction, readings in in_scope(chain.stages, chain.scope):
-        yield from taken(instruction, chain.scope, readings, syntax)
+        for found in taken(instruction, chain.scope, readings, syntax):
+            # A base that is not known may set the variables of a source; Windows may read its path otherwise.
+            sure = chain.is_known and chain.platform.os != "windows"
+            yield found if sure or isinstance(found, Unbounded) else replace(found, required=False)
 
 
 def _copied(

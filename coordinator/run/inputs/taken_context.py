@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coordinator.context.file_digests import FileDigests
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.tree import ContextManifest, scan
-from coordinator.domain.dockerfile.context_sources import ContextUse
+from coordinator.domain.dockerfile.context_sources import ContextSource, ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.inputs.build_id import EntryKind, context_digest
@@ -65,8 +65,20 @@ async def take_contexts(
                 use=use, manifest=manifest, digest=context_digest(manifest.entries), offer=await offer(manifest)
             )
 
-        taken = {use: await take(use) for use in dict.fromkeys(uses.values())}
-    return {platform: taken[use] for platform, use in uses.items()}
+        of_platforms = _of_everything(uses)
+        taken = {use: await take(use) for use in dict.fromkeys(of_platforms.values())}
+    return {platform: taken[use] for platform, use in of_platforms.items()}
+
+
+def _of_everything(uses: Mapping[Platform, ContextUse]) -> dict[Platform, ContextUse]:
+    """Return the uses, where those that take everything for one reason are the same: all their sources must exist."""
+    sources: dict[str, dict[ContextSource, None]] = {}
+    for use in uses.values():
+        sources.setdefault(use.everything, {}).update(dict.fromkeys(use.sources))
+    return {
+        platform: replace(use, sources=tuple(sources[use.everything])) if use.everything else use
+        for platform, use in uses.items()
+    }
 
 
 def described(contexts: Mapping[Platform, TakenContext]) -> list[str]:

@@ -165,3 +165,15 @@ async def test_a_base_for_the_build_platform_alone_takes_no_more(farm):
     farm.dockerfile("FROM --platform=$BUILDPLATFORM scratch AS b\nCOPY src /\nFROM scratch\nCOPY --from=b / /\n")
 
     assert paths(await farm.inputs()) == ["src", "src/main.py"]
+
+
+async def test_a_missing_source_is_told_where_everything_is_taken(farm: Farm):
+    """Also of one platform alone."""
+    farm.dockerfile("FROM scratch\nARG TARGETARCH\nCOPY . .\nCOPY src/$TARGETARCH /x\n")
+    (farm.context / "src/amd64").touch()
+
+    with pytest.raises(UsageError, match='Dockerfile:4: "/src/arm64": not found'):
+        await farm.inputs()
+    (farm.context / "src/arm64").touch()
+    found = (await farm.inputs()).contexts
+    assert found[AMD64] is found[ARM64]

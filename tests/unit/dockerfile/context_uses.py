@@ -42,5 +42,5 @@ def of(lines: str, **options) -> list[str]:
 
 def everything(lines: str, **options) -> str:
     found = use(f"FROM scratch\n{lines}\n", **options)
-    assert not (found.everything and found.sources)
+    assert not found.everything or all(source.required for source in found.sources)
     return found.everything

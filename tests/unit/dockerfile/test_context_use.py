@@ -73,6 +73,18 @@ def test_a_base_of_the_host_is_known_for_every_host():
     assert [source.path for source in found.sources] == ["x"]
 
 
+def test_what_must_exist_is_told_of_everything():
+    """Literal sources of COPY and ADD, where the configuration of the base cannot change their variables."""
+    lines = "COPY . .\nARG A=a\nCOPY $A b* $UNSET/c /x/\nRUN --mount=source=d x"
+
+    assert [found.path for found in use(f"FROM scratch\n{lines}").sources] == ["a"]
+    assert use(f"FROM unknown\n{lines}").sources == ()
+    assert use(f"# syntax=x/y\nFROM scratch\n{lines}").sources == ()
+    assert use(f"FROM scratch\nARG BUILDARCH\n{lines}\nCOPY $BUILDARCH /", hosts=(AMD64, ARM64)).sources == tuple(
+        found for found in use("FROM scratch\n\nCOPY . .\nARG A=a\nCOPY $A /x/").sources if found.path == "a"
+    )
+
+
 def test_onbuild_of_an_image_takes_files():
     config = BaseConfig(
         platform=ARM64,
