@@ -41,6 +41,11 @@ class ScanProgress:
         if home is not None and Path(os.path.realpath(home)).is_relative_to(real):
             self._explain()
 
+    def matched(self, entries: int) -> None:
+        """Count the entries that wildcards were matched against so far."""
+        if self._is_due():
+            self._say(f"reading the context {self._root}: {entries} entries matched against wildcards")
+
     def found(self, entries: int) -> None:
         """Count the entries found so far."""
         if entries >= MANY_ENTRIES:

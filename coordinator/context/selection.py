@@ -21,6 +21,7 @@ from coordinator.errors import UsageError
 
 # As BuildKit, which then gives up (containerd/continuity `fs/path.go`).
 _MAX_LINKS = 255
+ENTRIES_PER_CHECK = 256
 _INCLUDE_WILDCARDS = frozenset("*[]?^\\")
 
 
@@ -48,12 +49,15 @@ class Selection:
     ways: Mapping[ContextSource, tuple[Way, ...]] = field(repr=False)
 
 
-def select(tree: DiskTree, use: ContextUse, ignore: Matcher) -> Selection:
+def select(
+    tree: DiskTree, use: ContextUse, ignore: Matcher, listed: Callable[[int], None] = lambda _: None
+) -> Selection:
     """Return what `use` takes of the tree. It lists only folders in which wildcards are matched.
 
+    `listed` is called every 256 entries with their number; it may raise to end the selection.
     Raises UsageError where such a folder cannot be listed, or a folder on the way cannot be entered.
     """
-    selector = _Selector(tree, ignore)
+    selector = _Selector(tree, ignore, listed)
     if use.everything:
         selector.taken.add("")
     for source in use.sources:
@@ -78,9 +82,11 @@ _Parts = tuple[_Part, ...]
 
 
 class _Selector:
-    def __init__(self, tree: DiskTree, ignore: Matcher) -> None:
+    def __init__(self, tree: DiskTree, ignore: Matcher, listed: Callable[[int], None]) -> None:
         self._tree = tree
         self._ignore = ignore
+        self._tell = listed
+        self._count = 0
         self.taken: set[str] = set()
         self.real_modes: set[str] = set()
         self.links_to_root = False
@@ -145,7 +151,11 @@ class _Selector:
     def _listed(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
         status = self._tree.status(folder) if folder else None
         if status is None or stat.S_ISDIR(status.st_mode):
-            yield from self._tree.entries(folder)
+            for entry in self._tree.entries(folder):
+                self._count += 1
+                if self._count % ENTRIES_PER_CHECK == 0:
+                    self._tell(self._count)
+                yield entry
 
     def _take(self, way: Way, source: ContextSource) -> None:
         if not way.exists:

@@ -14,7 +14,7 @@ from pathlib import Path
 from coordinator.context.disk_tree import DiskTree, joined, parents
 from coordinator.context.file_digests import FileDigests
 from coordinator.context.scan_progress import ScanProgress
-from coordinator.context.selection import Selection, select
+from coordinator.context.selection import ENTRIES_PER_CHECK, Selection, select
 from coordinator.context.source_errors import check_sources
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, Verdict
@@ -23,7 +23,6 @@ from coordinator.errors import UsageError
 
 EVERYTHING = ContextUse(everything="the whole context is taken")
 _NEUTRAL_MODE = 0o755
-_ENTRIES_PER_CHECK = 256
 _NO_CONTENT = hashlib.sha256(b"").hexdigest()
 
 
@@ -102,7 +101,7 @@ class _Scan:
 
     def manifest(self, use: ContextUse, digests: FileDigests, dockerfile: str) -> ContextManifest:
         self._tree.check_root()
-        selection = select(self._tree, use, self._ignore)
+        selection = select(self._tree, use, self._ignore, self._listed)
         taken = self._taken(selection)
         skipped = {path for path, status in taken.items() if not _is_sent(status)}
         sent = {path: status for path, status in taken.items() if path not in skipped}
@@ -122,8 +121,8 @@ class _Scan:
         folders: dict[str, stat_result] = {}
         for count, visited in enumerate(self._walk(selection)):
             (taken if visited.counts else folders)[visited.path] = visited.status
-            if count % _ENTRIES_PER_CHECK == 0:
-                self._proceed(0)
+            if count % ENTRIES_PER_CHECK == 0:
+                self._check_stop()
                 self._progress.found(count)
         # A folder that leads to a taken entry is sent, also where it is ignored.
         for path in list(taken):
@@ -201,10 +200,19 @@ class _Scan:
         return _regular(path, reading.status, reading.status.st_size, reading.digest), reading.status
 
     def _proceed(self, count: int) -> None:
-        """Count bytes of files. Raises InterruptedError after the scan was cancelled: nobody waits for it then."""
+        """Count bytes of files."""
+        self._check_stop()
+        self._progress.read(count)
+
+    def _listed(self, count: int) -> None:
+        """Count entries that wildcards were matched against."""
+        self._check_stop()
+        self._progress.matched(count)
+
+    def _check_stop(self) -> None:
+        """Raise InterruptedError after the scan was cancelled: nobody waits for it then."""
         if self._stop.is_set():
             raise InterruptedError
-        self._progress.read(count)
 
 
 def _is_sent(status: stat_result) -> bool:

@@ -14,15 +14,17 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from coordinator.context.disk_tree import DiskTree
 from coordinator.context.file_digests import BUFFER
 from coordinator.context.offer import ContextOffer, offer
 from coordinator.context.scan_progress import MANY_ENTRIES, ScanProgress
+from coordinator.context.selection import select
 from coordinator.context.tree import ContextManifest, scan
-from coordinator.domain.dockerfile.context_sources import ContextUse
+from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
 from coordinator.errors import UsageError
-from tests.edges.context.test_selection import use
+from tests.edges.context.test_selection import source, use
 
 ALL = compile_ignore("")
 ODD_NAMES = (b"new\nline", b"caf\xc3\xa9", b"not\xff\xfeutf8", b"-rf", b" ", b"back\\slash", b"l" * 255, b"'\"$`")
@@ -227,6 +229,8 @@ def test_a_long_scan_is_told(tmp_path: Path):
     now = iter(range(0, 100, 2))
     progress = ScanProgress(tmp_path, "Dockerfile:3: COPY . .", None, lines.append, lambda: next(now))
 
+    progress.matched(1000)
+    progress.matched(2000)
     progress.found(1000)
     progress.found(2000)
     progress.found(MANY_ENTRIES)
@@ -236,6 +240,7 @@ def test_a_long_scan_is_told(tmp_path: Path):
         progress.read(1_000_000)
 
     assert lines == [
+        f"reading the context {tmp_path}: 2000 entries matched against wildcards",
         f"reading the context {tmp_path}: 2000 entries found",
         f"taking everything of {tmp_path}, because Dockerfile:3: COPY . .",
         f"reading the context {tmp_path}: {MANY_ENTRIES + 1} entries found",
@@ -333,6 +338,22 @@ async def test_a_scan_that_is_cancelled_ends(tmp_path: Path):
         await task
     # Waits for the thread, which would otherwise read 200 GB.
     await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 30)
+
+
+def test_a_selection_can_be_ended(tmp_path: Path):
+    """Between two entries that wildcards are matched against."""
+    for number in range(600):
+        (tmp_path / str(number)).touch()
+    counts: list[int] = []
+
+    def end(count: int) -> None:
+        counts.append(count)
+        if count > 256:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        select(DiskTree(tmp_path), use(source("**/x", Wildcard.INCLUDE)), ALL, end)
+    assert counts == [256, 512]
 
 
 async def test_a_file_can_be_left(tmp_path: Path):
