@@ -56,7 +56,7 @@ class ContextOffer:
         sha256 = hashlib.sha256()
         with self._opened(entry.path) as file:
             try:
-                for piece in pieces(file.fileno(), entry.size, memoryview(bytearray(PIECE))):
+                for piece in pieces(file.fileno(), entry.size, memoryview(bytearray(min(PIECE, entry.size)))):
                     sha256.update(piece)
                     yield bytes(piece)
             except OSError as error:

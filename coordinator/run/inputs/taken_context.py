@@ -21,8 +21,6 @@ from coordinator.environment import Environment
 from coordinator.errors import UsageError
 
 _DIGESTS = "file-digests"
-# The state folder of the agent for jobs on this machine (agents/base/state.py), beside that of the coordinator.
-_AGENT_FOLDER = "archloom-agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ async def take_contexts(
     """
     target = request.target
     ignore = _ignore(target)
-    own = [env.state, env.state.with_name(_AGENT_FOLDER), *map(Path, request.outputs)]
+    own = [env.state, _agent_state(env), *map(Path, request.outputs)]
     with closing(FileDigests(env.state / _DIGESTS)) as digests:
 
         async def take(use: ContextUse) -> TakenContext:
@@ -94,6 +92,12 @@ def _amount(context: TakenContext) -> str:
     files = sum(entry.kind is EntryKind.FILE for entry in context.manifest.entries)
     amount = f"{files} {'file' if files == 1 else 'files'}, {context.manifest.size / 1e6:.1f} MB"
     return f"everything, {amount}, because {context.use.everything}" if context.use.everything else amount
+
+
+def _agent_state(env: Environment) -> Path:
+    """Return the state folder of the agent for jobs on this machine, as agents/base/state.py chooses it."""
+    home = env.environ.get("XDG_STATE_HOME", "")
+    return (Path(home) if home.startswith("/") else env.home / ".local" / "state") / "archloom-agent"
 
 
 def _ignore(target: Target) -> Matcher:

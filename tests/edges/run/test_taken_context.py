@@ -101,17 +101,18 @@ async def test_our_own_files_are_never_of_the_context(farm):
     """The home is the context: not its state folder, the agent's, nor the file that the result is written to."""
     farm.context = farm.home
     farm.dockerfile("FROM scratch\nCOPY . /\n")
+    (farm.home / ".local/state").mkdir(parents=True)
     request = farm.request(outputs=(str(farm.home / "m.json"),))
     before = await farm.inputs(request)
 
-    for path in ("state/archloom.db", "archloom-agent/jobs/x", "m.json"):
+    for path in ("state/archloom.db", ".local/state/archloom-agent/jobs/x", "m.json"):
         (farm.home / path).parent.mkdir(parents=True, exist_ok=True)
         (farm.home / path).write_text("ours")
     after = await farm.inputs(request)
 
     assert after.build_ids == before.build_ids
     assert "Dockerfile" in paths(after)
-    assert not {"state", "archloom-agent", "m.json"} & set(paths(after))
+    assert not {"state", ".local/state/archloom-agent", "m.json"} & set(paths(after))
     assert from_stored(request.to_json()) == request
 
 
@@ -177,3 +178,25 @@ async def test_a_missing_source_is_told_where_everything_is_taken(farm: Farm):
     (farm.context / "src/arm64").touch()
     found = (await farm.inputs()).contexts
     assert found[AMD64] is found[ARM64]
+
+
+@pytest.mark.parametrize(("variable", "folder"), [("", ".local/state"), ("relative", ".local/state"), ("/", "xdg")])
+async def test_the_state_of_an_agent_here_is_not_taken(farm: Farm, variable: str, folder: str):
+    """Where the agent has it, wherever the coordinator's own is."""
+    state = farm.home / folder / "archloom-agent"
+    state.mkdir(parents=True)
+    (state / "jobs").touch()
+    (farm.home / "Dockerfile").write_text("FROM scratch\nCOPY . .\n")
+    environ = {"XDG_STATE_HOME": str(farm.home / "xdg") if variable == "/" else variable}
+    env = replace(environment(farm.home), environ=environ, state=farm.home / "elsewhere/archloom")
+    context = str(farm.home)
+    request = farm.request()
+    request = replace(
+        request, target=replace(request.target, context=context, dockerfile=str(farm.home / "Dockerfile"))
+    )
+
+    async with Registries({}, DockerCredentials({}, farm.home)) as registries:
+        found = await gather(request, registries, env, print)
+
+    assert "app/README.md" in paths(found)
+    assert not [path for path in paths(found) if "archloom-agent" in path]
