@@ -8,8 +8,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ import pytest
 from coordinator.domain.hosts.inventory import Address, Host, Kind
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
-from coordinator.hosts.agent.client import AgentClient, connect
-from coordinator.hosts.ssh.login_limiter import LoginLimiter
-from coordinator.hosts.ssh.transport import SshTransport, ssh
+from coordinator.hosts.agent.client import connect
+from coordinator.hosts.ssh.transport import SshTransport
+from tests.edges.hosts.ssh_bed import agent, host, refusal, transport
 from tests.services.board_lab import run
 from tests.services.boards import Board
 from tests.services.paths import CASES
@@ -40,36 +39,6 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return home
-
-
-def host(board: Board, **fields: object) -> Host:
-    return Host(name=board.name, kind=Kind.BOARD, address=Address(host=board.name), **fields)
-
-
-@asynccontextmanager
-async def transport(entry: Host, user: Path) -> AsyncIterator[SshTransport]:
-    way = ssh(entry, {"HOME": str(user)}, LoginLimiter())
-    try:
-        yield way
-    finally:
-        await way.close()
-
-
-@asynccontextmanager
-async def agent(entry: Host, user: Path) -> AsyncIterator[AgentClient]:
-    async with transport(entry, user) as way:
-        client = await connect(way)
-        try:
-            yield client
-        finally:
-            await client.close()
-
-
-async def refusal(entry: Host, user: Path) -> LostError:
-    with pytest.raises(LostError) as refused:
-        async with agent(entry, user):
-            pass
-    return refused.value
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
