@@ -32,11 +32,15 @@ from coordinator.errors import UsageError
 # The configurations of base images by name, with variables expanded, and the platform they were resolved for.
 Configs = Mapping[tuple[str, Platform], BaseConfig]
 
+# Why a base image's configuration is not in Configs, where that leaves its ONBUILD unknown; by the same keys.
+Unread = Mapping[tuple[str, Platform], str]
+
 # A placeholder for BUILDPLATFORM, the platform of the host that builds: the build id must not depend on it, and the
 # host's job gets the real one.
 BUILD_PLATFORM = Platform("host", "any")
 
 _UNKNOWN: Configs = MappingProxyType({})
+_NONE_UNREAD: Unread = MappingProxyType({})
 _SCRATCH = "scratch"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
 _INDEX = re.compile(r"[+-]?\d+\Z")
@@ -131,18 +135,21 @@ def network_inputs(
     build_platform: Platform,
     build_args: Mapping[str, str],
     configs: Configs = _UNKNOWN,
+    unread: Unread = _NONE_UNREAD,
 ) -> tuple[str, ...]:
     """Return the reasons, a sentence each, why equal inputs may give another result, in the stages that `stage` needs.
 
-    These are unpinned sources of `ADD`, which are URLs without `--checksum` and Git repositories without a commit, and
-    images that only the ONBUILD of another image names.
+    These are unpinned sources of `ADD`, which are URLs without `--checksum` and Git repositories without a commit;
+    images that only the ONBUILD of another image names; and bases in `unread`, whose ONBUILD may hold either.
     """
     plan = _plan(dockerfile, stage, platform, build_platform, build_args, configs)
-    reasons = [
-        (line, reason)
-        for chain in _chains(plan, build_args)
-        for line, reason in network_reasons(chain.stages, chain.scope)
-    ]
+    chains = tuple(_chains(plan, build_args))
+    reasons = [(line, reason) for chain in chains for line, reason in network_reasons(chain.stages, chain.scope)]
+    reasons += dict.fromkeys(
+        (chain.stages[0].line, f"the configuration of {chain.base} is not known: {unread[chain.base, chain.platform]}")
+        for chain in chains
+        if not chain.is_known and (chain.base, chain.platform) in unread
+    )
     reasons += [
         (use.line, f"ONBUILD of {use.onbuild_of} names {use.text}: it cannot be pinned, nothing is reused")
         for use in dict.fromkeys(_uses(plan, platform))

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from coordinator.domain.causes import Cause
 from coordinator.domain.dockerfile import bases
 from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
-from coordinator.domain.dockerfile.bases import BaseUse, Configs
+from coordinator.domain.dockerfile.bases import BaseUse, Configs, Unread
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
@@ -94,6 +94,10 @@ class Base:
             return None
         return rewrite_platform(image.manifest, image.raw_config, platform)
 
+    def digests(self, platform: Platform) -> tuple[str, ...]:
+        """Return the digests of the images that may be used for `platform`. Raises UsageError as `for_platform`."""
+        return self.for_hosts() if platform == BUILD_PLATFORM else (self.for_platform(platform),)
+
     def for_hosts(self) -> tuple[str, ...]:
         """Return the digests of all images that a host may get for `$BUILDPLATFORM`: those for Linux."""
         if not self.manifest.is_index:
@@ -111,7 +115,7 @@ class Base:
         if platform != BUILD_PLATFORM:
             image = self.read.get(self.for_platform(platform))
             return image.config if image else None
-        digests = self.for_hosts()
+        digests = self.digests(platform)
         configs = [self.read[digest].config for digest in digests if digest in self.read]
         first = configs[0] if configs else None
         if first is None or len(configs) < len(digests):
@@ -161,13 +165,15 @@ class ResolvedBases:
 
     `uses` are by target platform, `bases` by image name as in the Dockerfile, with build arguments expanded. A base
     that could not be resolved is not in `bases` but in `failures`, with the reason. A config that could not be read,
-    or that differs between the platforms that BUILD_PLATFORM stands for, is not in `configs`.
+    or that differs between the platforms that BUILD_PLATFORM stands for, is not in `configs`; it is in `unread`, with
+    the reason, where a stage builds on it and its ONBUILD is not known.
     """
 
     uses: Uses
     bases: Mapping[str, Base]
     failures: Mapping[str, str]
     configs: Configs
+    unread: Unread
 
 
 async def resolve_bases(
@@ -198,8 +204,13 @@ async def resolve_bases(
         wanted = {_Wanted(use.text, use.platform, use.is_from) for found in uses.values() for use in found}
         new = wanted - asked
         if round_ and not new:
-            configs = reader.configs(wanted)
-            return ResolvedBases(uses=uses, bases=reader.bases, failures=reader.failures, configs=configs)
+            return ResolvedBases(
+                uses=uses,
+                bases=reader.bases,
+                failures=reader.failures,
+                configs=reader.configs(wanted),
+                unread=reader.unread(wanted),
+            )
         await reader.read(new, others)
         asked |= wanted
         chain += sorted({image.text for image in new})[:1]
@@ -226,6 +237,7 @@ class _Reader:
         self.bases: dict[str, Base] = {}
         self.failures: dict[str, str] = {}
         self._read: dict[str, dict[str, ReadImage]] = {}
+        self._unread: dict[tuple[str, str], str] = {}
 
     async def _resolve(self, texts: Iterable[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self.bases and text not in self.failures]
@@ -246,13 +258,31 @@ class _Reader:
         configs = {key: base.config(key[1]) for key, base in found.items() if base is not None}
         return {key: config for key, config in configs.items() if config is not None}
 
+    def unread(self, wanted: Iterable[_Wanted]) -> dict[tuple[str, Platform], str]:
+        """Return why the ONBUILD of resolved images that a stage builds on is not known. `read` must have had them."""
+        bases = {(image.text, image.platform): self.bases.get(image.text) for image in wanted if image.is_from}
+        reasons = {key: self._why_unread(*key, base) for key, base in bases.items() if base is not None}
+        return {key: reason for key, reason in reasons.items() if reason}
+
+    def _why_unread(self, text: str, platform: Platform, base: Base) -> str:
+        if base.config(platform) is not None:
+            return ""
+        digests = base.digests(platform)
+        if len(digests) > _MOST_BUILD_PLATFORMS:
+            return f"it has {len(digests)} images for Linux, and at most {_MOST_BUILD_PLATFORMS} are read"
+        lacking = [digest for digest in digests if digest not in base.read]
+        if lacking:
+            return self._unread[text, lacking[0]]
+        # Variables alone may differ: of golang they do, and the host's job reads its own.
+        triggers = {base.read[digest].config.triggers for digest in digests}
+        return "it has ONBUILD, and its images for Linux differ" if any(triggers) else ""
+
     def _digests(self, image: _Wanted) -> tuple[str, ...]:
         """Return the digests of the images to read. Raises UsageError where the base has none for the platform."""
         base = self.bases.get(image.text)
         if base is None:
             return ()
-        on_hosts = image.platform == BUILD_PLATFORM
-        digests = base.for_hosts() if on_hosts else (base.for_platform(image.platform),)
+        digests = base.digests(image.platform)
         # Docker Hub counts every GET of an image manifest as a pull; of a single image the manifest is here already.
         counted = base.manifest.is_index and base.reference.registry == references.HUB
         is_needed = image.is_from or not counted
@@ -287,6 +317,8 @@ class _Reader:
         image = await self._answer(reference.registry, self._image(reference, digest))
         if isinstance(image, ReadImage):
             self._read[text][digest] = image
+        else:
+            self._unread[text, digest] = image
 
     async def _image(self, reference: Reference, digest: str) -> ReadImage:
         source = CachedContent(await self._registries.registry(reference.registry), self._cache)

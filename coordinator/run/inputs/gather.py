@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.dockerfile.bases import BaseUse, Configs, network_inputs, plan_bases
+from coordinator.domain.dockerfile.bases import BaseUse, Configs, Unread, network_inputs, plan_bases
 from coordinator.domain.dockerfile.context_sources import ContextUse, context_use, names_build_platform
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.dockerfile.syntax import effective_syntax
@@ -155,10 +155,13 @@ async def gather(
     )
     unstable = (
         *(f"{text} could not be resolved: {reason}" for text, reason in resolved.failures.items()),
-        *dict.fromkeys(reason for platform in target.platforms for reason in reading.network(platform, configs)),
+        *dict.fromkeys(
+            reason for platform in target.platforms for reason in reading.network(platform, configs, resolved.unread)
+        ),
         *((_NO_CACHE,) if target.no_cache else ()),
     )
-    nonce = (earlier.nonce if earlier else secrets.token_hex(16)) if unstable else ""
+    # What could not be read when the run began may be readable by now: its build ids stay those it began with.
+    nonce = earlier.nonce if earlier else (secrets.token_hex(16) if unstable else "")
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path=_path_in_context(target),
@@ -200,7 +203,7 @@ class _Reading:
             configs=configs,
         )
 
-    def network(self, platform: Platform, configs: Configs) -> tuple[str, ...]:
+    def network(self, platform: Platform, configs: Configs, unread: Unread) -> tuple[str, ...]:
         return network_inputs(
             self.dockerfile,
             stage=self.target.stage,
@@ -208,6 +211,7 @@ class _Reading:
             build_platform=BUILD_PLATFORM,
             build_args=self.target.build_args,
             configs=configs,
+            unread=unread,
         )
 
     def context(self, platform: Platform, configs: Configs) -> ContextUse:

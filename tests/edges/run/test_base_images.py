@@ -151,6 +151,38 @@ async def test_the_placeholder_has_what_all_images_agree_on(registry, tmp_path):
     assert found.configs[f"{registry.address}/bases/differs:linux", BUILD_PLATFORM].environment["A"] == "linux/arm64"
 
 
+async def test_an_onbuild_that_is_not_known_is_told(registry, tmp_path):
+    """Variables that differ between hosts are no reason: those of golang do."""
+    texts = {}
+    for name, of_amd64, of_arm64 in [
+        ("variables", {"Env": ["A=1"]}, {"Env": ["A=2"]}),
+        ("triggers", {}, {"OnBuild": ["ADD https://example.org/a /"]}),
+        ("odd", {}, {"Env": "no list"}),
+    ]:
+        entries = [
+            listed(push_image(registry, f"bases/unknown-{name}", config(one, **inner)), one)
+            for one, inner in ((AMD64, of_amd64), (ARM64, of_arm64))
+        ]
+        push_index(registry, f"bases/unknown-{name}", "1", *entries)
+        texts[name] = f"{registry.address}/bases/unknown-{name}:1"
+    cpus = [Platform("linux", f"cpu{number}") for number in range(13)]
+    many = [listed(push_image(registry, "bases/unknown-many", config(cpu)), cpu) for cpu in cpus]
+    push_index(registry, "bases/unknown-many", "1", *many)
+    texts["many"] = f"{registry.address}/bases/unknown-many:1"
+    copied = replace(use(texts["odd"]), is_from=False)
+
+    found = await resolved(
+        tmp_path, *(use(text, BUILD_PLATFORM) for text in texts.values()), use(texts["odd"], AMD64), copied
+    )
+
+    told = {text: reason for (text, platform), reason in found.unread.items() if platform == BUILD_PLATFORM}
+    assert len(told) == len(found.unread)
+    assert told.pop(texts["triggers"]) == "it has ONBUILD, and its images for Linux differ"
+    assert told.pop(texts["many"]) == "it has 13 images for Linux, and at most 12 are read"
+    assert "its Env is not a list of strings" in told.pop(texts["odd"])
+    assert told == {}
+
+
 async def test_one_image_is_the_base_of_every_platform(registry, tmp_path):
     """A single manifest, for another platform or for none: BuildKit takes it, and its config says what it is."""
     single = push_image(registry, "bases/single", config(AMD64), target="1")
@@ -217,6 +249,7 @@ async def test_what_cannot_be_resolved_is_left_to_the_engine(registry, tmp_path)
     assert set(found.bases) == {unread}
     assert found.bases[unread].for_platform(ARM64) == odd["digest"]
     assert found.configs == {}
+    assert set(found.unread) == {(unread, ARM64)}
     assert "does not exist" in found.failures[absent]
     assert "localhost:1" in found.failures["localhost:1/none"]
 

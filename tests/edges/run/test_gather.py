@@ -14,8 +14,9 @@ from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.domain.targets.target import Target
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.gather import gather
+from coordinator.run.inputs.gather import Earlier, gather
 from tests.edges.run.environments import environment
+from tests.services.images import push_image
 
 ARM64 = parse("linux/arm64")
 CREATED = "org.opencontainers.image.created"
@@ -74,6 +75,24 @@ async def test_a_proxy_counts_only_where_an_arg_asks_for_it(folder):
 
     assert await id_of(target(folder, build_args={"HTTPS_PROXY": "http://a:1"})) == without
     assert await id_of(target(folder, build_args={"http_proxy": "http://a:1"})) != without
+
+
+@pytest.mark.registry
+async def test_a_base_whose_config_is_unread_makes_every_build_unique(registry, folder):
+    """Its ONBUILD may fetch anything. A run that is taken up keeps its ids, whatever can be read by then."""
+    push_image(registry, "bases/gather", {"architecture": "arm64", "os": "linux", "config": {"Env": ""}}, target="1")
+    (folder / "Dockerfile").write_text(f"FROM {registry.address}/bases/gather:1\n")
+    request, env = BuildRequest(target=target(folder)), environment(folder.with_name("home"))
+
+    async with Registries({}, DockerCredentials({}, folder)) as registries:
+        one, other = [await gather(request, registries, env, print) for _ in range(2)]
+        (folder / "Dockerfile").write_text("FROM scratch\n")
+        taken_up = await gather(request, registries, env, print, Earlier.from_json(one.to_json()))
+
+    (reason,) = one.unstable
+    assert "Dockerfile:1: the configuration of" in reason
+    assert one.build_ids != other.build_ids
+    assert (taken_up.unstable, taken_up.nonce) == ((), one.nonce)
 
 
 def test_the_request_keeps_the_names_and_the_build_its_values(folder):

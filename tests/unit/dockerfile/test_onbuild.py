@@ -51,6 +51,17 @@ def test_an_image_that_only_an_onbuild_names_cannot_be_pinned():
     assert pinned == "FROM scratch\nFROM held/golang\nCOPY --from=held/other a /\n"
 
 
+def test_an_onbuild_that_nobody_could_read_may_fetch_anything():
+    """Said once per FROM, of needed stages, and only of the bases that the caller names."""
+    text = "FROM a AS unused\nFROM a AS one\nFROM one AS two\nFROM b\nCOPY --from=one x y\nCOPY --from=two x y\n"
+
+    told = network_inputs(**asked(text), unread={("a", ARM64): "it is malformed", ("c", ARM64): "no"})
+
+    assert told == ("Dockerfile:2: the configuration of a is not known: it is malformed",)
+    assert network_inputs(**asked(text, a=()), unread={("a", ARM64): "it is malformed"}) == ()
+    assert network_inputs(**asked(text)) == ()
+
+
 def test_an_onbuild_of_an_image_names_stages():
     """By name and number, with what they build on, to a fixpoint."""
     text = "FROM a AS one\nFROM b AS two\nFROM c\n"
