@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
-# When to tell, in seconds since the request.
+# When to tell, in seconds since the registry's last answer.
 _TOLD_AFTER_S = (3.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -16,27 +16,44 @@ class Silence:
     def __init__(self, registry: str, tell: Callable[[str], None]) -> None:
         self._registry = registry
         self._tell = tell
-        self._waiting = 0
-        self._timers: list[asyncio.TimerHandle] = []
+        # What the open requests do, the oldest first.
+        self._open: dict[object, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
     def watched(self, doing: str) -> Iterator[None]:
-        """Tell while the block, one request, has no answer: after 3 s, and now and then after that."""
-        if not self._waiting:
-            loop = asyncio.get_running_loop()
-            self._timers = [loop.call_later(seconds, self._silent, doing, seconds) for seconds in _TOLD_AFTER_S]
-        self._waiting += 1
+        """Tell while the block, one request, has no answer: after 3 s without any answer, and now and then after that.
+
+        An error that leaves the block is no answer.
+        """
+        request = object()
+        self._open[request] = doing
+        if self._timer is None:
+            self._wait(0)
+        is_answered = False
         try:
             yield
+            is_answered = True
         finally:
-            self._waiting -= 1
-            if not self._waiting:
-                for timer in self._timers:
-                    timer.cancel()
+            del self._open[request]
+            if is_answered or not self._open:
+                self._wait(0)
 
     def pausing(self, message: str, seconds: float) -> None:
         """Tell of a failed try before the pause until the next one."""
         self._tell(f"registry {self._registry}: {message}; trying again in {max(1.0, seconds):.0f} s")
 
-    def _silent(self, doing: str, seconds: float) -> None:
-        self._tell(f"registry {self._registry} has not answered for {seconds:.0f} s: {doing}")
+    def _wait(self, lines: int) -> None:
+        """Wait for the next line, after so many `lines` of the same silence; end where no request is open."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._open and lines < len(_TOLD_AFTER_S):
+            before = _TOLD_AFTER_S[lines - 1] if lines else 0.0
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_TOLD_AFTER_S[lines] - before, self._silent, lines)
+
+    def _silent(self, lines: int) -> None:
+        doing = next(iter(self._open.values()))
+        self._tell(f"registry {self._registry} has not answered for {_TOLD_AFTER_S[lines]:.0f} s: {doing}")
+        self._wait(lines + 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError
 from coordinator.registry.client import Registry
+from coordinator.registry.silence import Silence
 
 
 class NoCredentials:
@@ -69,3 +71,73 @@ async def test_a_try_that_failed_is_told_of_before_the_pause(lines):
     assert len(pauses) == len(lines) == 2
     assert all(line.startswith(f"registry {name}: ") for line in lines)
     assert [line.rpartition("; ")[2] for line in lines] == ["trying again in 1 s", "trying again in 1 s"]
+
+
+class SetClock(asyncio.SelectorEventLoop):
+    """A loop whose time only the test moves on."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> None:
+        """Let this time pass, a tenth of a second after the other."""
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            self.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.fixture
+def clock():
+    loop = SetClock()
+    yield loop
+    loop.close()
+
+
+def opened(clock: SetClock, silence: Silence, doing: str) -> ExitStack:
+    async def begin() -> None:
+        request.enter_context(silence.watched(doing))
+
+    request = ExitStack()
+    clock.run_until_complete(begin())
+    return request
+
+
+def answered(clock: SetClock, request: ExitStack) -> None:
+    async def end() -> None:
+        request.close()
+
+    clock.run_until_complete(end())
+
+
+def test_a_registry_that_answers_is_not_silent(lines, clock):
+    """Requests of a quarter of a second that overlap, so that one is always open."""
+    silence = Silence("nas", lines.append)
+    request = opened(clock, silence, "0")
+    for number in range(1, 34):
+        clock.passes(0.2)
+        following = opened(clock, silence, str(number))
+        answered(clock, request)
+        request = following
+    assert lines == []
+
+    clock.passes(3.1)
+
+    assert lines == ["registry nas has not answered for 3 s: 33"]
+
+
+def test_a_silence_counts_from_the_last_answer(lines, clock):
+    """The oldest open request is named, and each line comes once; nothing is told when none is open."""
+    silence = Silence("nas", lines.append)
+    stuck, other = (opened(clock, silence, doing) for doing in ("stuck", "other"))
+    clock.passes(2)
+    answered(clock, other)
+    clock.passes(2)
+    assert lines == []
+
+    clock.passes(200)
+    answered(clock, stuck)
+    clock.passes(200)
+
+    assert lines == [f"registry nas has not answered for {seconds} s: stuck" for seconds in (3, 10, 30, 60, 120)]
