@@ -15,20 +15,21 @@ async def in_parallel(*works: Coroutine[object, object, T]) -> list[T]:
     Raises the first error once the other coroutines are cancelled and done.
     """
     tasks = [asyncio.create_task(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await _ended(*tasks)
+    return [task.result() for task in tasks]
 
 
 async def checked(check: Coroutine[object, object, None], work: Coroutine[object, object, T]) -> T:
     """Return the result of `work` once `check`, which runs in parallel, has passed. The first error ends both."""
-    results: list[T] = []
+    checking, working = asyncio.create_task(check), asyncio.create_task(work)
+    await _ended(checking, working)
+    return working.result()
 
-    async def working() -> None:
-        results.append(await work)
 
-    await in_parallel(check, working())
-    return results[0]
+async def _ended(*tasks: asyncio.Task[T] | asyncio.Task[None]) -> None:
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,6 @@ proof of what its image is (`docs/decisions/pins.md`)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from coordinator.domain.causes import Cause
@@ -15,6 +14,7 @@ from coordinator.domain.inputs.pins import attestation_pin, own_pin
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.image.child import CheckedImage, read_child
+from coordinator.parallel import in_parallel
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
 from coordinator.registry.garbage_collection import deletes_untagged_children
@@ -103,4 +103,4 @@ async def _pin_attestations(registry: Registry, repository: str, pin: str, attes
         manifest = await registry.get_manifest(repository, digest)
         await registry.claim_tag(repository, attestation_pin(pin, digest), manifest)
 
-    await asyncio.gather(*(keep(entry.digest) for entry in attestations))
+    await in_parallel(*(keep(entry.digest) for entry in attestations))

@@ -3,7 +3,6 @@ tag back."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import TargetEvent, TargetState
 from coordinator.domain.targets.target import Target
 from coordinator.errors import RegistryCode, RegistryError
+from coordinator.parallel import in_parallel
 from coordinator.publish.pins import keep_pinned
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
@@ -79,7 +79,7 @@ async def _fill(publication: Publication, run: Run, repository: Reference, index
     if publication.registries.settings(repository.registry).pins is Pins.KEEP:
         # In the first repository again: another coordinator may have read a pin before it was there, and written it
         # after it was read back.
-        await asyncio.gather(*(_keep(registry, repository, job, first) for job in run.jobs))
+        await in_parallel(*(_keep(registry, repository, job, first) for job in run.jobs))
     await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
 
 

@@ -20,6 +20,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
 from coordinator.farm.inventory_notice import report_inventory
+from coordinator.parallel import checked
 from coordinator.publish.pins import warn_of_untagged
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
@@ -27,7 +28,6 @@ from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Earlier, Inputs, gather
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
-from coordinator.run.parallel import checked
 from coordinator.run.session import Session, open_session
 from coordinator.run.signals import run_in_foreground
 from coordinator.state.open_store import open_history

@@ -130,6 +130,19 @@ def test_no_code_is_compared_with_a_string():
     assert not found, f"compare it with a constant: {found}"
 
 
+def test_work_on_registries_ends_with_its_first_error():
+    """A bare `asyncio.gather` leaves the others running, while the clients close."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        if path.startswith(("coordinator/publish/", "coordinator/run/inputs/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.gather"
+    ]
+
+    assert not found, f"use coordinator.parallel.in_parallel: {found}"
+
+
 @pytest.mark.parametrize(
     "code", ["def f() -> int | LostError: ...", "x: OSError | str", "def f(x: str | Exception): ..."]
 )

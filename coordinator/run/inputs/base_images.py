@@ -30,6 +30,7 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, LostError, UsageError
 from coordinator.image.index_images import ContentSource, read_index
+from coordinator.parallel import in_parallel
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.content_cache import CachedContent, ContentCache
 
@@ -241,7 +242,7 @@ class _Reader:
 
     async def _resolve(self, texts: Iterable[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self.bases and text not in self.failures]
-        for text, found in zip(new, await asyncio.gather(*map(self._resolved, new)), strict=True):
+        for text, found in zip(new, await in_parallel(*map(self._resolved, new)), strict=True):
             if isinstance(found, str):
                 self.failures[text] = found
             else:
@@ -251,7 +252,7 @@ class _Reader:
         """Resolve these images and the others, and read the configs of these where that is possible."""
         await self._resolve((*(image.text for image in wanted), *others))
         images = {(image.text, digest) for image in wanted for digest in self._digests(image)}
-        await asyncio.gather(*(self._keep(text, digest) for text, digest in images))
+        await in_parallel(*(self._keep(text, digest) for text, digest in images))
 
     def configs(self, asked: Iterable[_Wanted]) -> dict[tuple[str, Platform], BaseConfig]:
         found = {(image.text, image.platform): self.bases.get(image.text) for image in asked}

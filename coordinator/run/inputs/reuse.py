@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from coordinator.domain.inputs.pins import KnownChild, own_pin, pin_tag
 from coordinator.domain.run.model import Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Emulate
+from coordinator.parallel import in_parallel
 from coordinator.publish.pins import good_child
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
@@ -51,7 +51,7 @@ async def find_reusable(
                 )
         return None
 
-    children = await asyncio.gather(*map(find, platforms))
+    children = await in_parallel(*map(find, platforms))
     return {platform: child for platform, child in zip(platforms, children, strict=True) if child is not None}
 
 
@@ -65,7 +65,7 @@ def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]
 
 async def _pinned(registry: Registry, repository: str, tags: Mapping[Mode, str]) -> list[KnownChild]:
     """Return what these tags point to. All are asked for at once."""
-    found = await asyncio.gather(*(registry.head_manifest(repository, tag) for tag in tags.values()))
+    found = await in_parallel(*(registry.head_manifest(repository, tag) for tag in tags.values()))
     return [
         KnownChild(mode, manifest.digest, tag)
         for (mode, tag), manifest in zip(tags.items(), found, strict=True)

@@ -8,8 +8,8 @@ from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import MissingFiles
+from coordinator.parallel import in_parallel
 from coordinator.run.context import AttemptContext
-from coordinator.run.parallel import in_parallel
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, has_context, job_bases, spec
