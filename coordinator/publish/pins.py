@@ -1,5 +1,5 @@
 """Pin children in a registry. A pin is never moved to another digest: without labels in the images, its name is the
-proof of what its image is (`docs/decisions/pins.md`)."""
+proof of what its image is (`docs/decisions/0011-pins.md`)."""
 
 from __future__ import annotations
 

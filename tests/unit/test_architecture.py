@@ -49,6 +49,12 @@ def test_the_dispatch_imports_every_step_of_the_way_back():
     assert set(steps) <= imports(first) | imports("coordinator/run/steps/of_attempt.py")
 
 
+def test_every_decision_that_the_code_names_is_there():
+    for path in (ROOT / "coordinator").rglob("*.py"):
+        for name in re.findall(r"docs/decisions/[\w.-]+\.md", path.read_text("utf-8")):
+            assert (ROOT / name).is_file(), f"{path}: {name}"
+
+
 def test_every_file_that_the_page_names_is_there():
     for name in re.findall(r"`((?:coordinator|agents)/[\w/]+\.py)`", PAGE):
         assert (ROOT / name).is_file(), name

@@ -1,7 +1,7 @@
 """The names of pins: tags that keep a child from garbage collection and let it be found again by its build id.
 
 Nothing of archloom is inside an image, so a pin's name is the proof of what its image is. A pin is therefore never
-moved to another digest (`docs/decisions/pins.md`).
+moved to another digest (`docs/decisions/0011-pins.md`).
 """
 
 from __future__ import annotations
