@@ -9,6 +9,7 @@ import click
 
 from coordinator.cli.environment import read_environment, run_and_platform, run_named
 from coordinator.cli.output import print_data, print_json, print_message
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM
 from coordinator.domain.image import platforms
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
@@ -16,7 +17,6 @@ from coordinator.domain.why.comparison import Sources, compare
 from coordinator.environment import Environment
 from coordinator.report.record import RecordReader
 from coordinator.report.why import comparison_json, comparison_text
-from coordinator.run.inputs.base_images import BUILD_PLATFORM
 from coordinator.run.inputs.snapshot import built_from
 from coordinator.state.logs import log_folder
 from coordinator.state.open_store import open_store

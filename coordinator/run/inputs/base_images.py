@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coordinator.domain.causes import Cause
-from coordinator.domain.dockerfile import bases
 from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
-from coordinator.domain.dockerfile.bases import BaseUse, Configs, Unread
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs, Unread
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
@@ -24,7 +23,7 @@ from coordinator.domain.image.descriptors import (
     read_descriptor,
     read_json,
 )
-from coordinator.domain.image.index import IndexImages, parse_index, runs_on
+from coordinator.domain.image.index import IndexImages, runs_on
 from coordinator.domain.image.platform_rewrite import RewrittenImage, rewrite_platform
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
@@ -34,7 +33,6 @@ from coordinator.parallel import in_parallel
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.content_cache import CachedContent, ContentCache
 
-BUILD_PLATFORM = bases.BUILD_PLATFORM
 _REGISTRY_TIMEOUT_S = 20.0
 _MOST_ROUNDS = 10
 # Official images have 8 to 10 platforms. Each config costs one counted pull of Docker Hub, once per digest.
@@ -56,13 +54,12 @@ class ReadImage:
 class Base:
     """A base image as the registry had it when the run began. `manifest` is an index, or a single image manifest.
 
-    `images` are the images of the index; without them, its entries count as they are. `read` are the images that were
-    read, by digest.
+    `images` are the images of the index, none for a single image. `read` are the images that were read, by digest.
     """
 
     reference: Reference
     manifest: Manifest
-    images: IndexImages | None = None
+    images: IndexImages
     read: Mapping[str, ReadImage] = field(default_factory=dict)
 
     def for_platform(self, platform: Platform) -> str:
@@ -72,10 +69,9 @@ class Base:
         """
         if not self.manifest.is_index:
             return self.manifest.digest
-        images = self._images()
-        image = images.resolve(platform)
+        image = self.images.resolve(platform)
         if image is None:
-            available = ", ".join(map(str, images.platforms)) or "no image"
+            available = ", ".join(map(str, self.images.platforms)) or "no image"
             raise UsageError(
                 f"base image {self.reference} has no {platform}",
                 hint=f"leave the platform out, or build from another base: this one has {available}."
@@ -103,8 +99,7 @@ class Base:
         """Return the digests of all images that a host may get for `$BUILDPLATFORM`: those for Linux."""
         if not self.manifest.is_index:
             return (self.manifest.digest,)
-        images = self._images()
-        found = (image for image in (*images.listed, *images.unlisted) if image.platform)
+        found = (image for image in (*self.images.listed, *self.images.unlisted) if image.platform)
         return tuple(dict.fromkeys(image.digest for image in found if image.platform and image.platform.os == "linux"))
 
     def config(self, platform: Platform) -> BaseConfig | None:
@@ -124,12 +119,6 @@ class Base:
         if any((other.environment, other.triggers) != (first.environment, first.triggers) for other in configs):
             return None
         return BaseConfig(platform=BUILD_PLATFORM, environment=first.environment, triggers=first.triggers)
-
-    def _images(self) -> IndexImages:
-        if self.images is not None:
-            return self.images
-        entries = parse_index(self.manifest.raw, str(self.reference))
-        return IndexImages(listed=tuple(entry for entry in entries if entry.platform))
 
 
 def base_digest(use: BaseUse, base: Base) -> str:
@@ -309,7 +298,8 @@ class _Reader:
             manifest = await registry.get_manifest(reference.repository, target)
         else:
             manifest = await source.get_manifest(reference.repository, descriptor.digest)
-        images = await read_index(source, reference.repository, manifest) if manifest.is_index else None
+        single = IndexImages(listed=())
+        images = await read_index(source, reference.repository, manifest) if manifest.is_index else single
         read = self._read.setdefault(text, {})
         return Base(reference=reference, manifest=manifest, images=images, read=read)
 

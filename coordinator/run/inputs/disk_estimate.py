@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM
 from coordinator.domain.image.descriptors import read_descriptor, read_json
 from coordinator.domain.image.platforms import Platform
 from coordinator.errors import ArchloomError
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
+from coordinator.run.inputs.base_images import Base
 from coordinator.run.inputs.gather import Inputs
 
 

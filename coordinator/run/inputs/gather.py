@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.dockerfile.bases import BaseUse, Configs, Unread, network_inputs, plan_bases
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs, Unread, network_inputs, plan_bases
 from coordinator.domain.dockerfile.context_sources import ContextUse, context_use, names_build_platform
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.dockerfile.syntax import effective_syntax
@@ -22,7 +22,7 @@ from coordinator.domain.targets.target import Target
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, base_digest, foreign_bases, resolve_bases
+from coordinator.run.inputs.base_images import Base, base_digest, foreign_bases, resolve_bases
 from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
 _NO_CACHE = "--no-cache was given"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from coordinator.domain.dockerfile.bases import BaseUse
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.run.context import AttemptContext
-from coordinator.run.inputs.base_images import BUILD_PLATFORM
 from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.dockerfile.bases import BaseUse, Configs
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs
 from coordinator.domain.image.platforms import Platform, parse
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, ResolvedBases, base_digest, foreign_bases, resolve_bases
+from coordinator.run.inputs.base_images import ResolvedBases, base_digest, foreign_bases, resolve_bases
 from tests.services.images import push_image, push_index
 from tests.services.registry import Registry
 

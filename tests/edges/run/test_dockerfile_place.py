@@ -10,12 +10,13 @@ import pytest
 from coordinator.context.offer import ContextOffer
 from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.base_config import BaseConfig
-from coordinator.domain.dockerfile.bases import plan_bases
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, plan_bases
 from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.image.descriptors import OCI_MANIFEST, Manifest
+from coordinator.domain.image.index import IndexImages
 from coordinator.domain.image.references import parse as reference_of
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base
+from coordinator.run.inputs.base_images import Base
 from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.taken_context import TakenContext
@@ -37,7 +38,9 @@ def inputs(text: str, *, ignored: bool = False, to_root: bool = False) -> Inputs
     )
     manifest = ContextManifest(root=Path("/context"), entries=() if ignored else (own,), links_to_root=to_root)
     base = Base(
-        reference=reference_of("alpine"), manifest=Manifest(raw=b"{}", media_type=OCI_MANIFEST, digest="sha256:0")
+        reference=reference_of("alpine"),
+        manifest=Manifest(raw=b"{}", media_type=OCI_MANIFEST, digest="sha256:0"),
+        images=IndexImages(listed=()),
     )
     return Inputs(
         dockerfile=dockerfile,

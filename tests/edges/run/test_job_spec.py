@@ -13,17 +13,18 @@ import pytest
 from coordinator.context.offer import ContextOffer
 from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.base_config import read_base_config
-from coordinator.domain.dockerfile.bases import plan_bases
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, plan_bases
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.pinning import held_name
 from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, sha256
+from coordinator.domain.image.index import IndexImages, parse_index
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.image.references import parse as reference_of
 from coordinator.errors import LostError
-from coordinator.run.inputs.base_images import BUILD_PLATFORM, Base, ReadImage
+from coordinator.run.inputs.base_images import Base, ReadImage
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.taken_context import TakenContext
 from coordinator.run.steps.job_spec import job_bases, known_bases, spec
@@ -71,7 +72,9 @@ def inputs() -> Inputs:
         platform: plan_bases(dockerfile, stage="", platform=platform, build_platform=BUILD_PLATFORM, build_args={})
         for platform in (AMD64, ARM64, ARMV7)
     }
-    base = Base(reference=reference_of("alpine:3.20"), manifest=index_of(AMD64, ARM64, ARMV7))
+    index = index_of(AMD64, ARM64, ARMV7)
+    images = IndexImages(listed=parse_index(index.raw, "alpine"))
+    base = Base(reference=reference_of("alpine:3.20"), manifest=index, images=images)
     return Inputs(
         dockerfile=dockerfile,
         dockerfile_path="sub/Dockerfile",
@@ -101,7 +104,12 @@ def test_an_image_of_another_platform_is_rewritten_for_the_engine():
     document = {"config": {"mediaType": "c", "digest": sha256(raw), "size": len(raw)}, "layers": []}
     single = Manifest(raw=json.dumps(document).encode(), media_type=OCI_MANIFEST, digest=digest(AMD64))
     image = ReadImage(manifest=single, raw_config=raw, config=read_base_config(raw, "x"))
-    base = Base(reference=reference_of("alpine:3.20"), manifest=single, read={single.digest: image})
+    base = Base(
+        reference=reference_of("alpine:3.20"),
+        manifest=single,
+        images=IndexImages(listed=()),
+        read={single.digest: image},
+    )
     found = replace(inputs(), bases={"alpine:3.20": base})
 
     native, foreign = (job_bases(found, ARMV7, native=AMD64), job_bases(found, ARM64, native=ARM64))
