@@ -222,14 +222,8 @@ class _Reading:
             platform=platform,
             build_platforms=_HOST_PLATFORMS if on_hosts else (BUILD_PLATFORM,),
             build_args=self.target.build_args,
-            configs=_on_hosts(configs) if on_hosts else configs,
+            configs=configs,
         )
-
-
-def _on_hosts(configs: Configs) -> Configs:
-    """Return the configs for each platform that BUILD_PLATFORM stands for."""
-    common = {text: config for (text, platform), config in configs.items() if platform == BUILD_PLATFORM}
-    return {**configs, **{(text, platform): common[text] for text in common for platform in _HOST_PLATFORMS}}
 
 
 def _build_id(

@@ -85,6 +85,22 @@ def test_what_must_exist_is_told_of_everything():
     )
 
 
+def test_a_base_that_is_known_for_the_target_alone_is_not_known():
+    """One of the hosts has the target's platform, and the others have an image that nobody read."""
+    text = "FROM --platform=$BUILDPLATFORM image AS tools\nFROM image\nCOPY a-$BUILDARCH /\nCOPY --from=tools / /"
+
+    found = context_use(
+        parse(text),
+        stage="",
+        platform=ARM64,
+        build_platforms=(ARM64, AMD64),
+        build_args={},
+        configs={("image", ARM64): PLAIN},
+    )
+
+    assert found.everything.startswith("Dockerfile:1: the configuration of image is not known")
+
+
 def test_onbuild_of_an_image_takes_files():
     config = BaseConfig(
         platform=ARM64,
