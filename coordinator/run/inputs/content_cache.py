@@ -26,12 +26,13 @@ _MEDIA_TYPES = (*INDEXES, *MANIFESTS, "")
 class ContentCache:
     """Files `<hex of the digest>`: the media type, a line feed, the bytes. A file with other bytes is ignored.
 
-    Beyond 2000 files or 32 MiB the least recently written ones are deleted. A disk that fails or is full only costs
-    requests.
+    The first `put` deletes the least recently written ones beyond 2000 files or 32 MiB: once per run, as it looks at
+    every file. A disk that fails or is full only costs requests.
     """
 
     def __init__(self, state: Path) -> None:
         self._folder = state / _FOLDER
+        self._has_room = False
 
     def get(self, digest: str) -> Manifest | None:
         """Return the content of this digest, `None` where it is not here. The media type of a config is empty."""
@@ -54,7 +55,9 @@ class ContentCache:
                 new.replace(self._path(content.digest))
             finally:
                 new.unlink(missing_ok=True)
-            self._make_room()
+            if not self._has_room:
+                self._has_room = True
+                self._make_room()
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest.removeprefix("sha256:")

@@ -57,7 +57,7 @@ def test_a_disk_that_refuses_costs_no_build(tmp_path):
 
 
 def test_the_folder_is_bounded_and_private(tmp_path):
-    """The oldest files go, also what interrupted writes left."""
+    """The oldest files go, also what interrupted writes left; one run looks for them once."""
     cache = ContentCache(tmp_path)
     big = [content(bytes([number]) * (12 * 2**20)) for number in range(3)]
     cache.put(big[0])
@@ -68,6 +68,9 @@ def test_the_folder_is_bounded_and_private(tmp_path):
 
     for kept in big[1:]:
         cache.put(kept)
+    assert left.exists()
+    cache = ContentCache(tmp_path)
+    cache.put(content(b"small"))
 
     assert [cache.get(kept.digest) is not None for kept in big] == [False, True, True]
     assert not left.exists()
