@@ -61,13 +61,29 @@ def settle(engine: EngineSocket, context: Path, copied: Copied) -> None:
 
 
 def _remove_dropped(engine: EngineSocket, root: Path) -> None:
+    path = root / DROPPED
     with locked(root, LOCK):
-        path = root / DROPPED
-        dropped = path.read_text(encoding="ascii").split() if path.exists() else []
-        path.unlink(missing_ok=True)
+        dropped = _listed(path)
+    if not dropped:
+        return
     for number in dropped:
         with suppress(AgentError):
             prune_engine(engine, {"filters": json.dumps({"id": {number: True}})})
+    left = {record.get("ID") for record in _records(engine.call("GET", "/system/df", {"type": "build-cache"}))}
+    with locked(root, LOCK):
+        # The list may have grown meanwhile.
+        kept = [number for number in _listed(path) if number in left or number not in dropped]
+        partial = path.with_name(f".{DROPPED}")
+        partial.write_text("".join(f"{number}\n" for number in kept), encoding="ascii")
+        partial.replace(path)
+
+
+def _listed(path: Path) -> list[str]:
+    return path.read_text(encoding="ascii").split() if path.exists() else []
+
+
+def _records(usage: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON
+    return (usage.get("BuildCache") or []) if isinstance(usage, dict) else []
 
 
 def _drop(root: Path, known: Mapping[str, Any]) -> None:
@@ -77,10 +93,9 @@ def _drop(root: Path, known: Mapping[str, Any]) -> None:
 
 def _appeared(usage: Any, copied: Copied) -> list[str]:  # noqa: ANN401 - JSON
     """Return the ids of the build's own records; none where another build made such records at the same time."""
-    records = usage.get("BuildCache") or [] if isinstance(usage, dict) else []
     found: list[str] = []
     for kind, times in copied.times.items():
-        made = [record["ID"] for record in records if _is_made(record, kind, copied)]
+        made = [record["ID"] for record in _records(usage) if _is_made(record, kind, copied)]
         if len(made) != times:
             return []
         found += made
