@@ -57,7 +57,8 @@ class Cli(NamedTuple):
 def installed(environ: Mapping[str, str], state: Path) -> list[Cli]:
     """Return every docker command line on the PATH, then in the default folders. Makes no request to the engine.
 
-    A program that answered before is not asked again until its files change; the answers are in the folder `state`.
+    A program that answered before is not asked again until its files change, except for a buildx that it did not have;
+    the answers are in the folder `state`.
     """
     return list(_found(environ, state, _plugin))
 
@@ -104,17 +105,19 @@ def _paths(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _describe(path: str, environ: Mapping[str, str], plugin: _AskPlugin, known: KnownClis) -> Cli | None:
     answer = known.answer(path)
-    if answer is not None:
-        return Cli(path, *answer)
-    # podman's `docker` command prints another text for --version.
-    version = _VERSION.search(_ask(path, environ, "--version"))
-    if version is None:
-        return None
-    found = plugin(path, environ)
-    cli = Cli(path, version[0].split()[-1], *(found or ("", "")))
-    if found is not None:
-        known.keep(path, Answer(cli.version, cli.plugin, cli.buildx))
-    return cli
+    if answer is None:
+        # podman's `docker` command prints another text for --version.
+        version = _VERSION.search(_ask(path, environ, "--version"))
+        if version is None:
+            return None
+        answer = Answer(version[0].split()[-1], "", "")
+        known.keep(path, answer)
+    # That there is no buildx is not kept: one may come in ways that change none of the files.
+    found = None if answer.plugin else plugin(path, environ)
+    if found is not None and found[0]:
+        answer = Answer(answer.version, *found)
+        known.keep(path, answer)
+    return Cli(path, *answer)
 
 
 def _plugin(path: str, environ: Mapping[str, str]) -> Optional[tuple[str, str]]:  # noqa: UP045 - Python 3.9

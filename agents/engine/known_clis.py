@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE = "clis.json"
-_FORMAT = 1
+_FORMAT = 2
 # Where docker looks for plugins, besides the user's configuration:
 # https://github.com/docker/cli/blob/master/cli-plugins/manager/manager_unix.go
 _PLUGIN_FOLDERS = (
@@ -27,7 +27,7 @@ _ELF = b"\x7fELF"
 
 
 class Answer(NamedTuple):
-    """The version of a docker command line; path and version of its buildx, empty without one."""
+    """The version of a docker command line; path and version of its buildx, empty where none is known."""
 
     version: str
     plugin: str
@@ -74,7 +74,7 @@ class KnownClis:
         return clis
 
     def _files(self, path: str, plugin: str) -> list[list[Any]] | None:
-        """Return name, size and time of change of all files that the answer depends on; None where they are not all."""
+        """Return the `_state` of all files that the answer depends on; None where they are not all."""
         real = os.path.realpath(path)
         with open(real, "rb") as program:  # noqa: PTH123
             is_program = program.read(len(_ELF)) == _ELF
@@ -96,8 +96,9 @@ def _names_plugin_folders(settings: Path) -> bool:
 
 
 def _state(path: str) -> list[Any]:
+    """Return path, inode, size and time of the last change, be it of content or mode, which no program can set back."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
-        return [path, 0, 0]
-    return [path, status.st_size, status.st_mtime_ns]
+        return [path, 0, 0, 0]
+    return [path, status.st_ino, status.st_size, status.st_ctime_ns]

@@ -14,7 +14,10 @@ from agents.engine.known_clis import FILE, Answer, KnownClis
 from tests.services.missing import program
 
 ANSWER = Answer("28.5.1", "", "")
-DAMAGE = [b"", b"{", b"[]", b'{"format": 1, "clis": []}', b'{"format": 9, "clis": {}}', b"\xff"]
+PLUGIN = """#!/bin/sh
+echo '{"SchemaVersion": "0.1.0", "Vendor": "Docker Inc.", "Version": "v0.29.1", "ShortDescription": "Build"}'
+"""
+DAMAGE = [b"", b"{", b"[]", b'{"format": 2, "clis": []}', b'{"format": 9, "clis": {}}', b"\xff"]
 
 
 @pytest.fixture
@@ -62,6 +65,40 @@ def test_a_replaced_plugin_is_asked_again(known, docker, tmp_path):
     plugin.write_bytes(b"22")
 
     assert known.answer(docker) is None
+
+
+@pytest.mark.parametrize("change", ["mode", "replaced"])
+def test_a_change_that_keeps_size_and_time_is_one(known, docker, tmp_path, change):
+    """Packages come with the times of their build."""
+    known.keep(docker, ANSWER)
+    before = Path(docker).stat()
+    if change == "mode":
+        Path(docker).chmod(0o700)
+    else:
+        shutil.copy2(docker, tmp_path / "new")
+        (tmp_path / "new").replace(docker)
+    os.utime(docker, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert known.answer(docker) is None
+
+
+@pytest.mark.engine
+def test_a_buildx_that_comes_later_is_found(tmp_path):
+    """Whether it is made executable, or what its link leads to appears: neither changes the folder."""
+    plugins, target = tmp_path / "config/cli-plugins", tmp_path / "target"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(target)
+    environ = {**os.environ, "DOCKER_CONFIG": str(tmp_path / "config")}
+    first = installed(environ, tmp_path)
+    target.write_text(PLUGIN)
+    target.chmod(0o755)
+
+    second = installed(environ, tmp_path)
+
+    assert [cli.path for cli in second] == [cli.path for cli in first]
+    assert str(plugins / "docker-buildx") not in {cli.plugin for cli in first}
+    assert str(plugins / "docker-buildx") in {cli.plugin for cli in second}
+    assert installed(environ, tmp_path) == second
 
 
 def test_it_is_asked_again_where_plugins_may_have_come(known, docker, tmp_path):
