@@ -7,7 +7,6 @@ not evicted: that would free nothing. Where they are too many, the folders go fi
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from array import array
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from agents.base import state
 from agents.base.disk import room_below
 from agents.base.errors import AgentError
+from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
 from agents.context.cache import FOLDERS
 from agents.context.folder_gc import drop_oldest, drop_unused, own_bytes
@@ -124,13 +124,13 @@ class _Ledger(NamedTuple):
 
 def _read_ledger(root: Path) -> _Ledger | None:
     try:
-        return _Ledger(*json.loads((root / _LEDGER).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None  # never counted, or truncated by a power cut
+        return _Ledger(**read_object(root / _LEDGER))
+    except TypeError:
+        return None  # never counted
 
 
 def _write_ledger(root: Path, ledger: _Ledger) -> None:
-    (root / _LEDGER).write_text(json.dumps(ledger), encoding="ascii")
+    write_object(root / _LEDGER, ledger._asdict())
 
 
 class _Census:

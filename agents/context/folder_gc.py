@@ -5,13 +5,13 @@ Only so is room made: a folder has hard links to the objects of its files, so ev
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from agents.base.json_file import read_object
 from agents.base.locks import locked
 from agents.context.folders import LEASE, is_free, try_lock
 from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
@@ -101,8 +101,8 @@ def _remove(gone: Path) -> None:
 
 def _keep_records(root: Path, place: Path) -> None:
     """Leave the ids of the engine's records of the folder for the next build to remove."""
-    with suppress(OSError, ValueError, KeyError), (root / DROPPED).open("a", encoding="ascii") as file:
-        file.writelines(f"{number}\n" for number in json.loads((place / RECORDS).read_bytes())["ids"])
+    with suppress(OSError), (root / DROPPED).open("a", encoding="ascii") as file:
+        file.writelines(f"{number}\n" for number in read_object(place / RECORDS).get("ids", ()))
 
 
 def _files(place: Path) -> Iterator[os.stat_result]:

@@ -12,16 +12,16 @@ gets a folder of its own, and does not wait.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agents.base import state
 from agents.base.errors import AgentError
+from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
 from agents.context.known_states import Facts, KnownStates
 from agents.context.patch import Earlier
@@ -50,7 +50,7 @@ class ContextFolder:
     def __init__(self, place: Path, key: str) -> None:
         self._place = place
         self._key = key
-        self._state = _read(place / _STATE)
+        self._state = read_object(place / _STATE)
         for name in (_STAGING, _TRASH):
             _clear(place / name)
         self.disk = _examine(place)
@@ -93,7 +93,7 @@ class ContextFolder:
         if name != folder.name:
             folder.rename(self._place / name)
         self._state = {"name": name, "tree": tree, "groups": groups, "boot": state.boot_id()}
-        _write(self._place / _STATE, self._state)
+        write_object(self._place / _STATE, self._state)
 
     def distrust(self) -> None:
         """Make the folder anew next time, unless `changing` ends well before."""
@@ -139,7 +139,7 @@ def leased(state_folder: Path, key: str, job: Path) -> Iterator[ContextFolder]:
 
 def is_free(place: Path, jobs: Path) -> bool:
     """Whether no job has the folder: the job that had it has ended, was forgotten, or ran before the last restart."""
-    lease = _read(place / LEASE)
+    lease = read_object(place / LEASE)
     if lease.get("boot") != state.boot_id():
         return True
     job = jobs / str(lease.get("job"))
@@ -160,11 +160,11 @@ def try_lock(place: Path) -> int | None:
 def _lease(folder: Path, job: Path) -> tuple[Path, int]:
     folder.mkdir(mode=0o700, exist_ok=True)
     places = sorted(folder.iterdir(), key=lambda place: int(place.name))
-    own = [place for place in places if _read(place / LEASE) == _lease_of(job)]
+    own = [place for place in places if read_object(place / LEASE) == _lease_of(job)]
     for place in own or (place for place in places if is_free(place, job.parent)):
         lock = try_lock(place)
         if lock is not None:
-            _write(place / LEASE, _lease_of(job))
+            write_object(place / LEASE, _lease_of(job))
             return place, lock
     if own:
         raise AgentError("receiving", "another transfer of this context is under way")
@@ -173,7 +173,7 @@ def _lease(folder: Path, job: Path) -> tuple[Path, int]:
     lock = try_lock(place)
     if lock is None:
         raise AgentError("internal", f"{place} was locked as it was made")
-    _write(place / LEASE, _lease_of(job))
+    write_object(place / LEASE, _lease_of(job))
     return place, lock
 
 
@@ -196,17 +196,3 @@ def _clear(folder: Path) -> None:
     if folder.exists():
         remove_tree(folder)
     folder.mkdir(mode=0o700)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}  # not written yet, or cut by a power failure
-    return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(content), encoding="ascii")
-    partial.replace(path)

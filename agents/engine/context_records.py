@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.base.errors import AgentError
+from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
 from agents.engine.build_cache import prune_engine
 from agents.engine.engine_api import EngineSocket
@@ -50,13 +51,13 @@ def settle(engine: EngineSocket, context: Path, copied: Copied) -> None:
     root = place.parent.parent
     if root.name != ROOT:
         return
-    known = _read(place / RECORDS)
+    known = read_object(place / RECORDS)
     if known.get("name") != context.name:
         # Asked once per name: an engine may take long to measure its images and volumes for this answer.
         own = _appeared(engine.call("GET", "/system/df", {"type": "build-cache"}), copied)
         with locked(root, LOCK):
             _drop(root, known)
-            (place / RECORDS).write_text(json.dumps({"name": context.name, "ids": own}), encoding="ascii")
+            write_object(place / RECORDS, {"name": context.name, "ids": own})
     _remove_dropped(engine, root)
 
 
@@ -118,11 +119,3 @@ def _time(text: str) -> float:
     # Python before 3.11 reads neither Z nor nanoseconds.
     moment = datetime.fromisoformat(match[1] + ("+00:00" if match[2] == "Z" else match[2]))
     return moment.astimezone(timezone.utc).timestamp()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}  # none yet, or cut by a power failure
-    return content if isinstance(content, dict) else {}

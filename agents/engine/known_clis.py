@@ -6,12 +6,13 @@ lists is run once more.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from agents.base.json_file import read_object, write_object
 
 FILE = "clis.json"
 _FORMAT = 2
@@ -43,7 +44,7 @@ class KnownClis:
 
     def answer(self, path: str) -> Answer | None:
         """Return what this program answered; None where it was not asked, or may answer otherwise by now."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, KeyError, TypeError):
             known = self._read()[path]
             answer = Answer(*(str(known[name]) for name in Answer._fields))
             if known["files"] == self._files(path, answer.plugin):
@@ -52,26 +53,17 @@ class KnownClis:
 
     def keep(self, path: str, answer: Answer) -> None:
         """Keep what this program answered, unless that may change without a change of its files."""
-        partial = self._file.with_name(f".{FILE}.{os.getpid()}")
         with suppress(OSError):
             files = self._files(path, answer.plugin)
             if files is None:
                 return
-            known = {**self._known(), path: {**answer._asdict(), "files": files}}
-            partial.write_text(json.dumps({"format": _FORMAT, "clis": known}), encoding="utf-8")
-            partial.replace(self._file)
-
-    def _known(self) -> dict[str, Any]:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return dict(self._read())
-        return {}
+            known = {**self._read(), path: {**answer._asdict(), "files": files}}
+            write_object(self._file, {"format": _FORMAT, "clis": known})
 
     def _read(self) -> dict[str, Any]:
-        document = json.loads(self._file.read_text(encoding="utf-8"))
-        clis = document["clis"] if document["format"] == _FORMAT else {}
-        if not isinstance(clis, dict):
-            raise TypeError(clis)
-        return clis
+        document = read_object(self._file)
+        clis = document.get("clis") if document.get("format") == _FORMAT else None
+        return clis if isinstance(clis, dict) else {}
 
     def _files(self, path: str, plugin: str) -> list[list[Any]] | None:
         """Return the `_state` of all files that the answer depends on; None where they are not all."""

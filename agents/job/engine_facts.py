@@ -5,10 +5,10 @@ An engine starts programs to answer `GET /info` and `GET /version` (Docker 20.10
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from agents.base.json_file import read_object, write_object
 
 FILE = "engine.json"
 
@@ -25,12 +25,10 @@ class EngineFacts(NamedTuple):
 
 def write(folder: Path, facts: EngineFacts) -> None:
     """Write the facts into the job's folder, before its process is started. They need not survive a power cut."""
-    (folder / FILE).write_text(json.dumps(facts._asdict()), encoding="utf-8")
+    write_object(folder / FILE, facts._asdict())
 
 
 def read(folder: Path) -> EngineFacts | None:
     """Return the facts in the job's folder; None without such a file."""
-    with suppress(FileNotFoundError):
-        fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return EngineFacts(**{**fields, "folders": tuple(fields["folders"])})
-    return None
+    fields = read_object(folder / FILE)
+    return EngineFacts(**{**fields, "folders": tuple(fields["folders"])}) if fields else None

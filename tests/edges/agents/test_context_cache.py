@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -290,10 +291,10 @@ def test_the_store_is_not_counted_at_every_transfer(tmp_path: Path):
     assert not stray.exists()
 
     stray.write_bytes(b"x" * 2000)
-    (objects / "ledger.json").write_text(f"[0, {time.time() - 90000}]")
+    (objects / "ledger.json").write_text(json.dumps({"bytes": 0, "counted": time.time() - 90000}))
     trim(objects, 0, Budget(1000))
     assert not stray.exists()
-    (objects / "ledger.json").write_text("[0,")
+    (objects / "ledger.json").write_text('{"bytes":')
     trim(objects, 0, Budget(1000))
 
 
