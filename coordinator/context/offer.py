@@ -80,3 +80,19 @@ class ContextOffer:
 async def offer(manifest: ContextManifest) -> ContextOffer:
     """Return the offer of this context, created in a thread: about 1 s for 100 000 entries."""
     return await asyncio.to_thread(ContextOffer, manifest)
+
+
+class LazyOffer:
+    """The offer of a context, created at the first `get`: a build that is reused needs none."""
+
+    def __init__(self, manifest: ContextManifest) -> None:
+        self._manifest = manifest
+        self._offer: ContextOffer | None = None
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> ContextOffer:
+        """Return the offer, the same one for all hosts."""
+        async with self._lock:
+            if self._offer is None:
+                self._offer = await offer(self._manifest)
+            return self._offer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coordinator.context.file_digests import FileDigests
-from coordinator.context.offer import ContextOffer, offer
+from coordinator.context.offer import LazyOffer
 from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextSource, ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, compile_ignore
@@ -33,7 +33,7 @@ class TakenContext:
     use: ContextUse
     manifest: ContextManifest = field(repr=False)
     digest: str
-    offer: ContextOffer = field(repr=False)
+    offer: LazyOffer = field(repr=False)
 
 
 async def take_contexts(
@@ -60,7 +60,7 @@ async def take_contexts(
                 report=lambda line: emit(Notice(line)),
             )
             return TakenContext(
-                use=use, manifest=manifest, digest=context_digest(manifest.entries), offer=await offer(manifest)
+                use=use, manifest=manifest, digest=context_digest(manifest.entries), offer=LazyOffer(manifest)
             )
 
         of_platforms = _of_everything(uses)

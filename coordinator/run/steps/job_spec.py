@@ -105,7 +105,7 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
 
 def has_context(ctx: AttemptContext) -> bool:
     """Whether the job takes anything of the context, so that there is something to send."""
-    return ctx.run.inputs.contexts[ctx.job.platform].offer.entries > 0
+    return bool(ctx.run.inputs.contexts[ctx.job.platform].manifest.entries)
 
 
 def _context_key(ctx: AttemptContext) -> str:

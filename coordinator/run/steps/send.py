@@ -50,7 +50,7 @@ async def _context(ctx: AttemptContext, client: AgentClient) -> None:
     with phase(ctx, "context"):
         await client.send_context(
             ctx.agent_job,
-            ctx.run.inputs.contexts[ctx.job.platform].offer,
+            await ctx.run.inputs.contexts[ctx.job.platform].offer.get(),
             progress.begin,
             pack=pack,
             progress=progress.sent,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.context.offer import offer
+from coordinator.context.offer import LazyOffer
 from coordinator.context.tree import scan
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
@@ -207,7 +207,7 @@ def test_what_is_not_there(bed, words, says):
 
 async def inputs_of(folder: Path) -> Inputs:
     manifest = await scan(folder, compile_ignore("", ""))
-    taken = TakenContext(use=ContextUse(), manifest=manifest, digest="x", offer=await offer(manifest))
+    taken = TakenContext(use=ContextUse(), manifest=manifest, digest="x", offer=LazyOffer(manifest))
     return Inputs(
         dockerfile=parse("FROM scratch\n", "/app/Dockerfile"),
         dockerfile_path="Dockerfile",

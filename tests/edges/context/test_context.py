@@ -16,7 +16,7 @@ import pytest
 
 from coordinator.context.disk_tree import DiskTree
 from coordinator.context.file_digests import BUFFER
-from coordinator.context.offer import ContextOffer, offer
+from coordinator.context.offer import ContextOffer, LazyOffer, offer
 from coordinator.context.scan_progress import MANY_ENTRIES, ScanProgress
 from coordinator.context.selection import select
 from coordinator.context.tree import ContextManifest, scan
@@ -265,6 +265,17 @@ async def test_an_offer_is_what_was_scanned(tmp_path: Path):
     assert (offered.folder(same), offered.file_size(offered.root)) == (None, None)
     with pytest.raises(KeyError):
         next(offered.content(offered.root))
+
+
+async def test_an_offer_is_created_once(tmp_path: Path):
+    """All hosts share it."""
+    write(tmp_path, a="a")
+    lazy = LazyOffer(await scan(tmp_path, ALL))
+
+    first, second = await asyncio.gather(lazy.get(), lazy.get())
+
+    assert first is second
+    assert first.files == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.context.offer import ContextOffer
+from coordinator.context.offer import LazyOffer
 from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.base_config import BaseConfig
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, plan_bases
@@ -51,7 +51,7 @@ def inputs(text: str, *, ignored: bool = False, to_root: bool = False) -> Inputs
                 use=use(text, platform=AMD64, configs={"alpine": BaseConfig(platform=AMD64)}),
                 manifest=manifest,
                 digest="",
-                offer=ContextOffer(manifest),
+                offer=LazyOffer(manifest),
             )
         },
         uses={AMD64: plan_bases(dockerfile, stage="", platform=AMD64, build_platform=BUILD_PLATFORM, build_args={})},

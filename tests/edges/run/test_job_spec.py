@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.context.offer import ContextOffer
+from coordinator.context.offer import LazyOffer
 from coordinator.context.tree import ContextManifest
 from coordinator.domain.dockerfile.base_config import read_base_config
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, plan_bases
@@ -62,7 +62,7 @@ def index_of(*platforms: Platform) -> Manifest:
 def _taken() -> TakenContext:
     manifest = ContextManifest(root=Path("/context"), entries=())
     use = ContextUse(everything="line 1: COPY . /")
-    return TakenContext(use=use, manifest=manifest, digest="", offer=ContextOffer(manifest))
+    return TakenContext(use=use, manifest=manifest, digest="", offer=LazyOffer(manifest))
 
 
 def inputs() -> Inputs:
