@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from coordinator.domain.dockerfile.syntax import detect_syntax
 from coordinator.errors import UsageError
 
 _WORD = re.compile(r"[^\t\v\f\r ]+")
@@ -65,9 +64,8 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A parsed file. `syntax` is the frontend image of a `# syntax=` directive, empty without one."""
+    """A parsed file. `escape` is its escape character."""
 
-    syntax: str
     escape: str
     instructions: tuple[Instruction, ...]
 
@@ -87,7 +85,6 @@ def read(text: str, path: str) -> Source:
     directives = _directives(lines, path)
     escape = directives.get("escape", "\\")
     return Source(
-        syntax=syntax.image if (syntax := detect_syntax(text)) else "",
         escape=escape,
         instructions=tuple(_instructions(lines, escape, path)),
     )

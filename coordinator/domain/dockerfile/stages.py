@@ -74,11 +74,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
-    """A parsed Dockerfile. `text` is the unchanged file, `path` is for messages, `syntax` names the frontend image."""
+    """A parsed Dockerfile. `text` is the unchanged file, `path` is for messages."""
 
     text: str = field(repr=False)
     path: str
-    syntax: str
     escape: str
     arguments: tuple[Argument, ...]
     stages: tuple[Stage, ...]
@@ -111,7 +110,6 @@ def parse(text: str, path: str = "Dockerfile") -> Dockerfile:
     return Dockerfile(
         text=text,
         path=path,
-        syntax=source.syntax,
         escape=source.escape,
         arguments=tuple(arguments),
         stages=tuple(_stage(path, index, group) for index, group in enumerate(groups)),

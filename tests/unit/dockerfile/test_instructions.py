@@ -76,23 +76,6 @@ def test_several_heredocs_follow_each_other():
 
 
 @pytest.mark.parametrize(
-    ("text", "syntax"),
-    [
-        ("# syntax=docker/dockerfile:1\nFROM a", "docker/dockerfile:1"),
-        ("\ufeff#syntax = x/y with words\r\nFROM a", "x/y"),
-        ("#!/usr/bin/env x\n# syntax=x/y\n", "x/y"),
-        ("# escape=`\n# SYNTAX=x/y\n", "x/y"),
-        ("# hello\n# syntax=x/y\n", ""),
-        ("\n# syntax=x/y\n", ""),
-        ("FROM a\n# syntax=x/y\n", ""),
-    ],
-)
-def test_the_frontend(text: str, syntax: str):
-    """`# syntax` counts among the directives at the top, and below a first line `#!`."""
-    assert read(text, "Dockerfile").syntax == syntax
-
-
-@pytest.mark.parametrize(
     "trigger",
     ["ONBUILD RUN x", "onbuild", "FROM a", "MAINTAINER me", pytest.param("ONBUILD " * 5000 + "RUN x", id="many")],
 )

@@ -13,6 +13,7 @@ from coordinator.domain.dockerfile.syntax import Syntax, detect_syntax, effectiv
         ("# syntax=a/b:1\nFROM a", "a/b:1", 1),
         ("#syntax = a/b:1 more words\nFROM a", "a/b:1", 1),
         ("# check=skip=all\n# Syntax=a/b\r\nFROM a", "a/b", 2),
+        ("# escape=`\n# SYNTAX=a/b\nFROM a", "a/b", 2),
         ("#!/usr/bin/x\n# syntax=a/b\nFROM a", "a/b", 2),
         ("\ufeff# syntax=a/b\nFROM a", "a/b", 1),
         ("\ufeff#!/x\n// syntax=a/b\n", "a/b", 2),
