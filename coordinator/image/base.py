@@ -12,24 +12,20 @@ from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
     Descriptor,
-    Manifest,
     malformed,
     read_descriptor,
     read_json,
     sha256,
 )
 from coordinator.errors import RegistryCode, RegistryError
+from coordinator.image.index_images import ContentSource
 from coordinator.image.tar import END, header, padding
 
 _TRIES = 3
 
 
-class LayerSource(Protocol):
-    """The methods of a registry that reading an image needs. Content has the requested digest."""
-
-    async def get_manifest(self, repository: str, target: str) -> Manifest: ...
-
-    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
+class LayerSource(ContentSource, Protocol):
+    """The methods of a registry that reading an image with its layers needs. Content has the requested digest."""
 
     def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
         """Yield a blob in chunks.
@@ -66,15 +62,21 @@ class BaseImage:
         return any("zstd" in layer.media_type for layer in self.layers)
 
 
-async def read_base(source: LayerSource, repository: str, digest: str) -> BaseImage:
-    """Return the image of this manifest. Raises RegistryError: `malformed`, or the source's."""
+async def read_base(
+    source: LayerSource, repository: str, digest: str, content: ContentSource | None = None
+) -> BaseImage:
+    """Return the image of this manifest. Raises RegistryError: `malformed`, or the source's.
+
+    Manifest and config are read from `content`, which is `source` unless given.
+    """
+    content = content or source
     name = f"{repository}@{digest}"
-    manifest = await source.get_manifest(repository, digest)
+    manifest = await content.get_manifest(repository, digest)
     if manifest.is_index:
         raise malformed(name, "it is an index of indexes")
     document = read_json(manifest.raw, name)
     config, layers = read_descriptor(document.get("config"), name), document.get("layers") or []
-    rootfs = read_json(await source.get_blob(repository, config.digest, MAX_MANIFEST_BYTES), name).get("rootfs")
+    rootfs = read_json(await content.get_blob(repository, config.digest, MAX_MANIFEST_BYTES), name).get("rootfs")
     diff_ids = rootfs.get("diff_ids") or [] if isinstance(rootfs, dict) else []
     if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
         raise malformed(name, "its config and its manifest have different layers")

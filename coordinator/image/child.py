@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
 from coordinator.domain.image.index import Child, parse_index
 from coordinator.domain.image.platforms import Platform, normalise
 from coordinator.errors import RegistryError
+from coordinator.image.index_images import ContentSource
 
 _CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 _MAX_CONFIG_BYTES = 4 * 1024 * 1024
-
-
-class BlobSource(Protocol):
-    """The methods of a registry that reading a child needs. Content has the requested digest."""
-
-    async def get_manifest(self, repository: str, target: str) -> Manifest: ...
-
-    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +41,7 @@ class CheckedImage:
         return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
 
 
-async def read_child(source: BlobSource, repository: str, digest: str, wanted: Platform) -> CheckedImage:
+async def read_child(source: ContentSource, repository: str, digest: str, wanted: Platform) -> CheckedImage:
     """Return the child below `digest`, verified to be one image for `wanted`.
 
     Raises RegistryError: `mismatch` (with the found and the expected value), `malformed`, `schema1`, or the source's.
@@ -75,7 +68,7 @@ async def read_child(source: BlobSource, repository: str, digest: str, wanted: P
     )
 
 
-async def read_platform(source: BlobSource, repository: str, manifest: Manifest) -> Platform:
+async def read_platform(source: ContentSource, repository: str, manifest: Manifest) -> Platform:
     """Return the platform in an image's own config. Raises RegistryError `mismatch` where it has none."""
     name = f"{repository}@{manifest.digest}"
     config, _ = _parts(manifest, name)

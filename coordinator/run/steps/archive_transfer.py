@@ -11,6 +11,7 @@ from coordinator.hosts.agent.replies import HeldImage
 from coordinator.image.archive_import import import_archive
 from coordinator.image.base import BaseImage, base_archive, read_base
 from coordinator.run.context import AttemptContext
+from coordinator.run.inputs.content_cache import CachedContent, ContentCache
 from coordinator.run.steps.job_spec import JobBase, known_bases
 from coordinator.run.steps.registry_destination import RegistryDestination
 from coordinator.store.folders import private_folder
@@ -53,7 +54,9 @@ async def bases_in(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable
 
 async def _image(ctx: AttemptContext, base: JobBase) -> BaseImage:
     registry = await ctx.run.registries.registry(base.reference.registry)
-    image = await read_base(registry, base.reference.repository, base.reference.digest)
+    # The inputs have read most of it: Docker Hub counts every GET of a manifest as a pull.
+    content = CachedContent(registry, ContentCache(ctx.run.env.state))
+    image = await read_base(registry, base.reference.repository, base.reference.digest, content)
     if base.rewritten:
         image = image.with_config(base.rewritten.config)
     if image.is_zstd and not ctx.facts.loads_zstd:

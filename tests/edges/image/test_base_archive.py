@@ -13,6 +13,7 @@ import pytest
 from coordinator.domain.image.descriptors import OCI_MANIFEST, Manifest, read_manifest
 from coordinator.errors import RegistryError
 from coordinator.image.base import base_archive, read_base
+from coordinator.run.inputs.content_cache import CachedContent, ContentCache
 from tests.edges.image.archive_bed import CONFIG_TYPE, GZIPPED, config, dump, layer, sha256
 
 ONE, TWO = layer(a=b"a" * 5000), layer(b=b"b")
@@ -120,3 +121,21 @@ async def test_a_config_of_our_own_takes_the_registry_s_place():
         assert listed[0]["Config"] == sha256(b'{"os":"other"}').removeprefix("sha256:") + ".json"
         assert tar.extractfile(listed[0]["Config"]).read() == b'{"os":"other"}'
     assert source.asked == [layer.digest for layer in image.layers]
+
+
+async def test_what_is_kept_is_not_asked_for_again(tmp_path):
+    """Docker Hub counts every GET of a manifest as a pull; only the layers are streamed from it."""
+
+    class Kept(Source):
+        async def get_manifest(self, repository: str, target: str) -> Manifest:
+            raise AssertionError(f"asked for {repository}@{target}")
+
+        get_blob = get_manifest
+
+    source, cache = Source(), ContentCache(tmp_path)
+    first = await read_base(source, "base", source.manifest.digest, CachedContent(source, cache))
+
+    kept = Kept()
+    again = await read_base(kept, "base", kept.manifest.digest, CachedContent(kept, cache))
+
+    assert (again.source, again.layers, again.diff_ids) == (kept, first.layers, first.diff_ids)
