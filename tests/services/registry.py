@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
+import secrets
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from urllib.error import HTTPError
 from urllib.parse import unquote
+from urllib.request import urlopen
 
 from tests.services.commands import Child, run_limited
 from tests.services.missing import program
@@ -38,6 +43,7 @@ class Registry:
 
     def asked(self, repository: str) -> list[str]:
         """The requests for the repository so far: method and the path below it."""
+        self._wait_for_log()
         found: list[str] = []
         for line in self.log.read_text("utf-8").splitlines():
             entry = json.loads(line) if line.startswith("{") else {}
@@ -46,8 +52,19 @@ class Registry:
                 found.append(f"{entry['http.request.method']} {path.removeprefix(f'/v2/{repository}/')}")
         return found
 
+    def _wait_for_log(self) -> None:
+        """Wait until a request of this call is in the log: the registry writes a line after its answer."""
+        mark = secrets.token_hex(8)
+        with contextlib.suppress(HTTPError), urlopen(f"{self.url}/v2/?{mark}", timeout=10):
+            pass
+        deadline = time.monotonic() + 10
+        while mark not in self.log.read_text("utf-8"):
+            assert time.monotonic() < deadline, "the registry writes no log"
+            time.sleep(0.002)
+
     def uploads(self, repository: str) -> Counter[str]:
         """How often each blob was uploaded to the repository, to its end. One that was mounted was not."""
+        self._wait_for_log()
         found: Counter[str] = Counter()
         for line in self.log.read_text("utf-8").splitlines():
             entry = json.loads(line) if line.startswith("{") else {}
