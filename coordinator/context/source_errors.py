@@ -79,7 +79,7 @@ def _hint(tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent
     if close:
         rest = way.path[len(joined(folder, wanted)) :]
         return f"did you mean {shown(joined(folder, close) + rest)}?"
-    return f"paths of {shown(source.text)} are relative to the context, the folder after 'build'"
+    return f"{shown(source.text)} is looked up in the context, {tree.root}"
 
 
 def _listed(tree: DiskTree, folder: str) -> Iterable[tuple[str, object]]:

@@ -193,7 +193,8 @@ def _hint(missing: Sequence[Placement]) -> str:
         if rejection.hint
     )
     platforms = ", ".join(str(placement.platform) for placement in missing)
-    return "\n".join((*lines, f"or add a host for {platforms} to the inventory, or leave it out of --platform"))
+    otherwise = f"add a host for {platforms} to the inventory, or leave it out of --platform"
+    return "\n".join((*lines, f"or {otherwise}" if lines else otherwise))
 
 
 def _placement_json(placement: Placement) -> dict[str, object]:

@@ -184,8 +184,14 @@ def _shown(entry: ContextEntry | None, other: ContextEntry | None) -> str | None
         if entry.mode != other.mode:
             return f"mode {entry.mode:o}"
         if entry.digest == other.digest and entry.hard_link != other.hard_link:
-            return f"hard link of {entry.hard_link}" if entry.hard_link else "no hard link"
+            return _link_shown(entry)
     return entry.digest if entry.kind is EntryKind.FILE else entry.kind.value
+
+
+def _link_shown(entry: ContextEntry) -> str:
+    if entry.hard_link in ("", entry.path):
+        return "has hard links" if entry.hard_link else "no hard link"
+    return f"hard link of {entry.hard_link}"
 
 
 def _mapping(data: Mapping[str, object], key: str) -> Mapping[str, str]:

@@ -68,7 +68,7 @@ class Inputs:
         return (
             *(f"nothing is reused: {reason}" for reason in self.unstable),
             *foreign_bases(self.uses, self.bases),
-            *([f"left out, not files or folders: {', '.join(skipped)}"] if skipped else []),
+            *([f"left out, not files or folders: {_listed(skipped)}"] if skipped else []),
         )
 
     def changed_since(self, earlier: Earlier, paths: Sequence[str]) -> str:

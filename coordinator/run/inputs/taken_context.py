@@ -20,6 +20,7 @@ from coordinator.domain.targets.target import Target
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 
+_KILOBYTES_BELOW = 100_000
 _DIGESTS = "file-digests"
 
 
@@ -90,7 +91,9 @@ def described(contexts: Mapping[Platform, TakenContext]) -> list[str]:
 
 def _amount(context: TakenContext) -> str:
     files = sum(entry.kind is EntryKind.FILE for entry in context.manifest.entries)
-    amount = f"{files} {'file' if files == 1 else 'files'}, {context.manifest.size / 1e6:.1f} MB"
+    size = context.manifest.size
+    shown = f"{size / 1e6:.1f} MB" if size >= _KILOBYTES_BELOW else f"{size / 1e3:.1f} kB"
+    amount = f"{files} {'file' if files == 1 else 'files'}, {shown}"
     return f"everything, {amount}, because {context.use.everything}" if context.use.everything else amount
 
 

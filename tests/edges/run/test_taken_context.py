@@ -131,13 +131,13 @@ async def test_a_missing_source_is_told_with_its_line(farm):
 @pytest.mark.parametrize(
     ("dockerfile", "says"),
     [
-        ("FROM scratch\nCOPY src /src\n", "context for linux/amd64, linux/arm64: 1 file, 0.0 MB"),
+        ("FROM scratch\nCOPY src /src\n", "context for linux/amd64, linux/arm64: 1 file, 0.0 kB"),
         (
             "FROM scratch\nCOPY . /\n",
-            "context for linux/amd64, linux/arm64: everything, 3 files, 0.0 MB, because {file}:2: ",
+            "context for linux/amd64, linux/arm64: everything, 3 files, 0.0 kB, because {file}:2: ",
         ),
-        ("FROM scratch\nARG BUILDARCH\nCOPY $BUILDARCH* /\n", "everything, 3 files, 0.0 MB, because {file}:3: "),
-        ("FROM localhost:1/x\nCOPY src /\n", "everything, 3 files, 0.0 MB, because {file}:1: the configuration"),
+        ("FROM scratch\nARG BUILDARCH\nCOPY $BUILDARCH* /\n", "everything, 3 files, 0.0 kB, because {file}:3: "),
+        ("FROM localhost:1/x\nCOPY src /\n", "everything, 3 files, 0.0 kB, because {file}:1: the configuration"),
     ],
 )
 async def test_the_plan_says_what_is_taken(farm, dockerfile, says):

@@ -76,7 +76,7 @@ def test_a_file_that_became_a_hard_link():
     context = tuple(replace(entry, hard_link="run.sh") if entry.path == "run.sh" else entry for entry in CONTEXT)
     now = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context))), contexts=C2)
 
-    assert told(BEFORE, now) == ["COPY run.sh / ← run.sh (no hard link → hard link of run.sh)"]
+    assert told(BEFORE, now) == ["COPY run.sh / ← run.sh (no hard link → has hard links)"]
 
 
 def test_many_files_are_counted():
