@@ -12,6 +12,7 @@ from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
     Descriptor,
+    Manifest,
     malformed,
     read_descriptor,
     read_json,
@@ -24,8 +25,12 @@ from coordinator.image.tar import END, header, padding
 _TRIES = 3
 
 
-class LayerSource(ContentSource, Protocol):
+class LayerSource(Protocol):
     """The methods of a registry that reading an image with its layers needs. Content has the requested digest."""
+
+    async def get_manifest(self, repository: str, target: str) -> Manifest: ...
+
+    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
 
     def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
         """Yield a blob in chunks.
