@@ -23,7 +23,7 @@ from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
 
 _KINDS = ("context", "dockerfile")
 _LOG_BYTES = 65536
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 
 
 class Copied(NamedTuple):
@@ -107,15 +107,16 @@ def _is_made(record: dict[str, Any], kind: str, copied: Copied) -> bool:
     return (
         record.get("Type") == "source.local"
         and record.get("Description") == f"local source for {kind}"
-        and copied.began - 1 <= _time(str(record.get("CreatedAt"))) <= copied.ended
+        # To the fraction of a second: the build before may have ended in this very second.
+        and copied.began <= _time(str(record.get("CreatedAt"))) <= copied.ended
     )
 
 
 def _time(text: str) -> float:
-    """Return the time in epoch seconds, without fractions; 0 where it cannot be read."""
+    """Return the time in epoch seconds; 0 where it cannot be read."""
     match = _TIME.match(text)
     if match is None:
         return 0.0
     # Python before 3.11 reads neither Z nor nanoseconds.
-    moment = datetime.fromisoformat(match[1] + ("+00:00" if match[2] == "Z" else match[2]))
-    return moment.astimezone(timezone.utc).timestamp()
+    moment = datetime.fromisoformat(match[1] + ("+00:00" if match[3] == "Z" else match[3]))
+    return moment.astimezone(timezone.utc).timestamp() + float(match[2] or 0)
