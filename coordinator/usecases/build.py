@@ -19,7 +19,6 @@ from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, UsageError
-from coordinator.farm.inventory_notice import report_inventory
 from coordinator.parallel import checked
 from coordinator.publish.pins import warn_of_untagged
 from coordinator.run.context import RunContext
@@ -34,6 +33,7 @@ from coordinator.state.open_store import open_history
 from coordinator.state.retention import make_room
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
+from coordinator.usecases.inventory_notice import report_inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.farm.candidates import with_platforms
-from coordinator.farm.inventory_notice import report_inventory
 from coordinator.run.inputs.gather import gather
 from coordinator.run.inputs.taken_context import described
 from coordinator.run.plan_jobs import plan_jobs
 from coordinator.run.session import open_session
 from coordinator.state.open_store import open_store_if_usable
+from coordinator.usecases.inventory_notice import report_inventory
 
 
 async def plan_build(request: BuildRequest, inventory: Inventory, env: Environment, emit: Emit) -> Plan:
