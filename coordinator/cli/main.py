@@ -48,7 +48,13 @@ def main() -> None:
     # time of a short command.
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)
     _open_closed_streams()
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        # As it exits, Python searches everything for garbage and frees it piece by piece, although the process ends:
+        # after a build 0.15 s of CPU. It leaves out what is frozen.
+        gc.freeze()
+    sys.exit(code)
 
 
 def _open_closed_streams() -> None:

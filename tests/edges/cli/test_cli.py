@@ -72,6 +72,27 @@ def test_a_command_is_loaded_when_it_is_asked_for(capsys):
     assert "Usage: archloom inventory" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("words", "status"), [(["--version"], 0), (["--no-such-option"], 2)])
+def test_nothing_is_freed_before_the_process_ends(words, status):
+    """At its end Python is spared the search for garbage: it took as long as the start of a short command."""
+    code = f"""
+import sys
+from coordinator.cli.main import main
+
+class Garbage:
+    def __del__(self):
+        print("freed")
+
+garbage = Garbage()
+garbage.itself = garbage
+del garbage
+sys.argv = ["archloom", *{words!r}]
+main()
+"""
+    ended = python(code)
+    assert (ended.returncode, "freed" in ended.stdout) == (status, False)
+
+
 def test_version(capsys):
     """`--version` prints the one version there is."""
     assert run(["--version"]) == 0
