@@ -27,7 +27,8 @@ COMMANDS = {
     "why": "Explain what a run did, how long it took, and what had changed.",
     "inventory": "Check the inventory, or print its JSON schema.",
 }
-_NEW_OBJECTS_BEFORE_COLLECTION = 50_000
+# More than a build of unchanged inputs makes.
+_NEW_OBJECTS_BEFORE_COLLECTION = 100_000
 _HELP = """Usage: archloom [OPTIONS] COMMAND [ARGS]...
 
   Build one image on real machines of every architecture, and publish it as
