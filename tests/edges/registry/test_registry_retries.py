@@ -180,6 +180,24 @@ async def test_ca(tmp_path: Path) -> None:
     assert "{ca: /path/to/ca.pem}" in refused.value.hint
 
 
+async def test_plain_http_loads_no_certificates(tmp_path, monkeypatch) -> None:
+    """To load the system's takes 25 ms. A redirect to https loads and checks them."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    async with client(after_ping(manifest_reply())) as (registry, _, _):
+        assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
+
+    context = self_signed(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    async with scripted(lambda _: manifest_reply(), tls=context) as storage:
+        elsewhere = Reply(307, headers={"Location": f"https://127.0.0.1:{storage.port}/blob"})
+        async with client(after_ping(elsewhere)) as (registry, _, _):
+            with pytest.raises(RegistryError, match="is not trusted"):
+                await registry.get_manifest("app", DIGEST)
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        async with client(after_ping(elsewhere)) as (registry, _, _):
+            assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
+
+
 def self_signed(folder: Path) -> ssl.SSLContext:
     """A server's context for 127.0.0.1; its certificate is `cert.pem` in the folder."""
     from datetime import UTC, datetime, timedelta
