@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,7 +37,8 @@ class RunContext:
     builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
     this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose
     engine could not reach its tunnel; `layers` are the layer blobs that this process uploaded, by repository and diff
-    id (the digest of the uncompressed layer).
+    id (the digest of the uncompressed layer); `forgetting` are the deletions on hosts that go on while the
+    run does; its process waits for them.
     """
 
     session: Session
@@ -49,6 +51,7 @@ class RunContext:
     push_percents: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
+    forgetting: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def env(self) -> Environment:

@@ -80,6 +80,7 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
     await _record(run, prepared.began, result)
     # The run has ended: Ctrl-C only cuts this short.
     with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*run.forgetting)
         await keep_cache_budgets(run)
     return result
 

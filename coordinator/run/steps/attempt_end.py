@@ -38,6 +38,11 @@ async def forget(ctx: AttemptContext) -> None:
             await client.forget(ctx.agent_job)
 
 
+def begin_to_forget(ctx: AttemptContext) -> None:
+    """Forget the attempt while the run goes on: its result is safe in the registry, and the tags need not wait."""
+    ctx.run.forgetting.append(asyncio.create_task(forget(ctx)))
+
+
 async def _end(
     ctx: AttemptContext,
     event: AttemptEvent,

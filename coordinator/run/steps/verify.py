@@ -13,7 +13,7 @@ from coordinator.image.child import CheckedImage, read_child
 from coordinator.publish.pins import pin_or_adopt
 from coordinator.registry.client import Registry
 from coordinator.run.context import AttemptContext
-from coordinator.run.steps.attempt_end import failed, forget, lost
+from coordinator.run.steps.attempt_end import begin_to_forget, failed, lost
 from coordinator.run.steps.phases import phase
 
 
@@ -42,7 +42,7 @@ async def verify(ctx: AttemptContext) -> None:
     )
     ctx.run.store.verify_job(ctx.job.id, stored.to_json(), winner=ctx.attempt.id)
     ctx.run.emit(Verified(place=ctx.place, digest=child.digest, pin=pin, seconds=seconds))
-    await forget(ctx)
+    begin_to_forget(ctx)
 
 
 async def _verified(ctx: AttemptContext, registry: Registry, repository: Reference) -> tuple[CheckedImage, str]:

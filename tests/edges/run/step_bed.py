@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -43,8 +44,12 @@ class FakeClient:
         self.asked: list[tuple[str, str]] = []
         self.does: dict[str, Callable[..., None]] = {}
         self.log: Callable[[int], list[object]] = lambda _: []
+        # Closed by a test whose host is slow to forget.
+        self.may_forget = asyncio.Event()
+        self.may_forget.set()
 
     async def forget(self, name: str) -> None:
+        await self.may_forget.wait()
         self._do("forget", name)
 
     async def prune(self, budget: int) -> int:

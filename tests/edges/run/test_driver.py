@@ -1,0 +1,45 @@
+"""The end of a run: what goes on while its tags are moved, and what its process waits for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.domain.run.events import RunEnded
+from coordinator.domain.run.next_actions import Publish, Verify
+from coordinator.domain.run.states import JobState, TargetEvent
+from coordinator.errors import Exit
+from coordinator.publish.publish import index_of
+from coordinator.run.driver import PreparedRun, drive_to_end
+from coordinator.run.steps.verify import verify
+from tests.edges.run.step_bed import PUSHED
+from tests.edges.run.test_verify_step import image
+
+
+async def test_the_tags_do_not_wait_for_a_host_that_is_slow_to_forget(steps):
+    """The run ends with the publication; its process waits until the hosts hold nothing of it any more."""
+    run, published = steps.run, asyncio.Event()
+    for number, architecture in enumerate(("amd64", "arm64")):
+        attempt = steps.attempt(*PUSHED[:-1], job=number).attempt
+        steps.store.move_attempt(attempt.id, PUSHED[-1], digest=image(steps, architecture).digest)
+    steps.client.may_forget.clear()
+
+    async def dispatch(action: object) -> None:
+        match action:
+            case Verify(attempt_id):
+                await verify(run.attempt(attempt_id))
+            case Publish():
+                index = index_of(steps.store.run(run.run_id))
+                for event in (TargetEvent.INDEX, TargetEvent.TAG, TargetEvent.PUBLISH):
+                    steps.store.move_target(run.run_id, event, digest=index.digest)
+                published.set()
+
+    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, candidates={}, began=0.0), dispatch))
+    async with asyncio.timeout(10):
+        await published.wait()
+    assert (driving.done(), steps.client.asked) == (False, [])
+
+    steps.client.may_forget.set()
+    result = await driving
+    assert (result.exit_code, [job.state for job in result.run.jobs]) == (Exit.DONE, [JobState.VERIFIED] * 2)
+    assert sorted(steps.client.asked) == [("forget", "7f3a-amd64-1"), ("forget", "7f3a-arm64-1")]
+    assert isinstance(steps.events[-1], RunEnded)
