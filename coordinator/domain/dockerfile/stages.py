@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.expansion import split_quoted
-from coordinator.domain.dockerfile.instructions import Flag, Instruction, read, wrong
+from coordinator.domain.dockerfile.instructions import Flag, Instruction, json_words, read, wrong
 from coordinator.domain.dockerfile.mounts import MountError
 from coordinator.errors import UsageError
 
@@ -21,6 +21,9 @@ _KEYWORDS = (
     "from", "run", "copy", "add", "arg", "env", "workdir", "user", "label", "expose", "volume", "cmd", "entrypoint",
     "healthcheck", "shell", "stopsignal", "onbuild", "maintainer",
 )  # fmt: skip
+# BuildKit `frontend/dockerfile/instructions/parse.go`: instructions that need one argument, and that need any.
+_WITH_ONE = ("workdir", "user", "stopsignal", "maintainer")
+_WITH_ANY = ("env", "label", "arg", "expose", "volume", "shell", "healthcheck", "onbuild")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*\Z")
 
 
@@ -96,6 +99,7 @@ def parse(text: str, path: str = "Dockerfile") -> Dockerfile:
         keyword = instruction.keyword
         if keyword not in _KEYWORDS:
             raise _unknown(path, instruction)
+        _check_count(path, instruction)
         if keyword == "from":
             groups.append([instruction])
         elif groups:
@@ -208,6 +212,28 @@ def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
         sources=tuple(word for instruction in rest for word in image_words(instruction)),
         instructions=tuple(rest),
     )
+
+
+def _check_count(path: str, instruction: Instruction) -> None:
+    """Raise UsageError, in BuildKit's words, for an instruction that lacks arguments.
+
+    That of an ONBUILD is read only where an image is built on.
+    """
+    words = json_words(instruction.arguments)
+    count = len(instruction.words if words is None else words)
+    keyword = instruction.keyword.upper()
+    if instruction.keyword in ("copy", "add") and count < 2:
+        raise wrong(
+            path,
+            instruction.line,
+            f"{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
+            if count
+            else f"{keyword} requires at least two arguments, but none was provided",
+            f"write {keyword} SOURCE… DESTINATION",
+        )
+    if instruction.keyword in (*_WITH_ONE, *_WITH_ANY) and not count:
+        needed = "exactly one argument" if instruction.keyword in _WITH_ONE else "at least one argument"
+        raise wrong(path, instruction.line, f"{keyword} requires {needed}", f"give it, or remove {keyword}")
 
 
 def _unknown(path: str, instruction: Instruction) -> UsageError:
