@@ -186,9 +186,12 @@ def _of_chain(chain: StageChain, syntax: Syntax | None) -> Iterator[ContextSourc
         yield Unbounded(chain.stages[0].line, "sources are not read as Windows reads them")
     for instruction, readings in in_scope(chain.stages, chain.scope):
         for found in taken(instruction, chain.scope, readings, syntax):
-            # A base that is not known may set the variables of a source; Windows may read its path otherwise.
-            sure = chain.is_known and chain.platform.os != "windows"
-            yield found if sure or isinstance(found, Unbounded) else replace(found, required=False)
+            if isinstance(found, ContextSource):
+                # A base that is not known may set the variables of a source; Windows may read its path otherwise.
+                is_sure = (chain.is_known or "$" not in found.text) and chain.platform.os != "windows"
+                yield replace(found, required=found.required and is_sure)
+            else:
+                yield found
 
 
 def _copied(
@@ -293,8 +296,8 @@ def _mounted(
 ) -> Iterator[ContextSource | Unbounded]:
     """Yield the sources of bind mounts, which know no wildcards, as written and with variables expanded.
 
-    Frontends up to 1.4 do not expand variables in mounts. A source that is missing fails the step, but only where the
-    step is not cached, so none is required.
+    Frontends up to 1.4 do not expand variables in mounts, so that only a mount without variables is required. BuildKit
+    reads its source also where the step is in the cache: it is part of the cache key.
     """
     del syntax
     for flag in instruction.flags:
@@ -309,8 +312,9 @@ def _mounted(
             yield Unbounded(instruction.line, f"--mount={flag.value} cannot be read: {error}")
             continue
         if kind not in _NOT_OF_THE_CONTEXT and not settings.get("from"):
+            sure = "$" not in flag.value
             for path in dict.fromkeys(paths):
-                yield _source(instruction, f"--mount={flag.value}", path, own_mode=True)
+                yield _source(instruction, f"--mount={flag.value}", path, own_mode=True, required=sure)
 
 
 def cleaned(text: str) -> str:
