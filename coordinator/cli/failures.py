@@ -43,12 +43,12 @@ def _shown(action: Callable[[], int]) -> int:
 
 def unknown(word: str, kind: str, known: Sequence[str], path: str) -> UsageError:
     """Return the error for an unknown word, with the closest known word. `path` is the command before the word."""
-    from difflib import get_close_matches
+    from coordinator.domain.closest import closest
 
     # Compared without dashes, which would make all options similar.
     names = {name.lstrip("-"): name for name in known if len(name) > len("-x")}
-    close = get_close_matches(word.lstrip("-"), names, n=1)
-    hint = f"did you mean {names[close[0]]}?" if close else f"{path} --help"
+    close = closest(word.lstrip("-"), names)
+    hint = f"did you mean {names[close]}?" if close else f"{path} --help"
     return UsageError(f"no such {kind}: {word}", hint=hint, code="usage")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from coordinator.domain.closest import closest
 
 # Keys not supported yet, and what to do until then.
 _PLANNED = {
@@ -58,6 +59,5 @@ def did_you_mean(word: str, known: Iterable[str], elsewhere: dict[str, str] | No
     known = list(known)
     suggestion = (elsewhere or {}).get(word.lower().replace("-", "_"))
     if suggestion not in known:
-        close = get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-        suggestion = close[0] if close else None
+        suggestion = closest(word, known)
     return f" — did you mean {suggestion}?" if suggestion else f" — expected one of {', '.join(known)}"

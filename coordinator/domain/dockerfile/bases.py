@@ -15,9 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 
+from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile.base_config import BaseConfig
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
 from coordinator.domain.dockerfile.instructions import wrong
@@ -365,6 +365,6 @@ def _empty(dockerfile: Dockerfile, line: int, message: str, word: str, values: M
 def _value_hint(dockerfile: Dockerfile, name: str, values: Mapping[str, str]) -> str:
     if any(argument.name == name for argument in dockerfile.arguments):
         return f"--build-arg {name}=…, or a default: ARG {name}=…"
-    close = get_close_matches(name, list(values), n=1, cutoff=0.8)
-    meant = f"did you mean ${close[0]}? else " if close else ""
+    close = closest(name, values)
+    meant = f"did you mean ${close}? else " if close else ""
     return f"{meant}declare it before the first FROM (ARG {name}=…), then --build-arg {name}=… changes it"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 
+from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.expansion import split_quoted
 from coordinator.domain.dockerfile.instructions import Flag, Instruction, json_words, read, wrong
@@ -146,15 +146,20 @@ def find_stage(dockerfile: Dockerfile, name: str) -> Stage:
     if named is not None:
         return named
     names = [stage.name for stage in dockerfile.stages if stage.name]
-    close = get_close_matches(name.lower(), names, n=1)
+    close = closest(name, names)
     listed = f"its stages are {', '.join(names)}" if names else "none of its stages has a name: FROM image AS name"
-    hint = f"did you mean {close[0]}? {listed}" if close else listed
+    hint = f"did you mean {close}? {listed}" if close else listed
     raise UsageError(f"{dockerfile.path} has no stage '{name}'", hint=hint, code="stage")
 
 
 def stage_named(dockerfile: Dockerfile, name: str) -> Stage | None:
     """Return the stage of this name, in any case; the last one where several have it, `None` where no stage has it."""
     return next((stage for stage in reversed(dockerfile.stages) if stage.name and stage.name == name.lower()), None)
+
+
+def is_stage_name(word: str) -> bool:
+    """Return whether a stage can have this name, in any case."""
+    return _STAGE_NAME.match(word.lower()) is not None
 
 
 def image_words(instruction: Instruction) -> Iterator[ImageWord]:
@@ -197,7 +202,7 @@ def _stage(path: str, index: int, group: list[Instruction]) -> Stage:
         hint = "write FROM [--platform=P] image [AS name], and a comment on its own line"
         raise wrong(path, start.line, f"FROM does not accept '{start.arguments}'", hint)
     name = words[2].text.lower() if len(words) == 3 else ""
-    if name and not _STAGE_NAME.match(name):
+    if name and not is_stage_name(name):
         hint = "begin with a letter, then use letters, digits, '-', '_' and '.'"
         raise wrong(path, start.line, f"'{words[2].text}' cannot name a stage", hint)
     unknown = [flag.name for flag in start.flags if flag.name != "platform"]
@@ -237,6 +242,6 @@ def _check_count(path: str, instruction: Instruction) -> None:
 
 
 def _unknown(path: str, instruction: Instruction) -> UsageError:
-    close = get_close_matches(instruction.keyword, _KEYWORDS, n=1)
-    hint = f"did you mean {close[0].upper()}?" if close else f"use one of {', '.join(_KEYWORDS).upper()}"
+    close = closest(instruction.keyword, _KEYWORDS)
+    hint = f"did you mean {close.upper()}?" if close else f"use one of {', '.join(_KEYWORDS).upper()}"
     return wrong(path, instruction.line, f"unknown instruction '{instruction.keyword.upper()}'", hint)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 
+from coordinator.domain.closest import closest
 from coordinator.errors import UsageError
 
 _ARCH_ALIASES = {"aarch64": "arm64", "x86_64": "amd64", "x86-64": "amd64"}
@@ -30,7 +30,8 @@ _VARIANTS = {"arm": ("v5", "v6", "v7", "v8"), "arm64": ("v8", "v9"), "amd64": ("
 _SUGGESTIONS = {
     "arm64v8": "linux/arm64", "arm32v5": "linux/arm/v5", "arm32v6": "linux/arm/v6", "arm32v7": "linux/arm/v7",
     "armv5": "linux/arm/v5", "armv6": "linux/arm/v6", "armv6l": "linux/arm/v6", "armv7": "linux/arm/v7",
-    "armv7l": "linux/arm/v7", "armv8": "linux/arm64", "x64": "linux/amd64", "x86": "linux/386", "i686": "linux/386",
+    "armv7l": "linux/arm/v7", "armv8": "linux/arm64", "arm64/v8": "linux/arm64",
+    "x64": "linux/amd64", "x86": "linux/386", "i686": "linux/386",
     "x86_64": "linux/amd64", "aarch64": "linux/arm64", "armhf": "linux/arm/v7", "armel": "linux/arm/v6",
     "ppc64el": "linux/ppc64le", "arm": "linux/arm/v7",
 }  # fmt: skip
@@ -130,8 +131,8 @@ def _unknown(text: str) -> UsageError:
     bare = word.removeprefix("linux/")
     suggestion = _SUGGESTIONS.get(word) or _SUGGESTIONS.get(bare)
     if suggestion is None:
-        close = get_close_matches(bare, (*_KNOWN_ARCHITECTURES, "arm/v5", "arm/v6", "arm/v7"), n=1, cutoff=0.7)
-        suggestion = f"linux/{close[0]}" if close else None
+        close = closest(bare, (*_KNOWN_ARCHITECTURES, "arm/v5", "arm/v6", "arm/v7"))
+        suggestion = f"linux/{close}" if close else None
     hint = (
         f"did you mean {suggestion}?"
         if suggestion

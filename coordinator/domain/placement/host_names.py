@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coordinator.domain.closest import closest
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import UsageError
 
@@ -13,8 +14,6 @@ def check_names(names: Sequence[str], hosts: Sequence[Host], where: str = " in -
     known = [host.name for host in hosts]
     for name in names:
         if name not in known:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
+            close = closest(name, known)
+            hint = f"did you mean {close}?" if close else f"the inventory has {', '.join(known) or 'no hosts'}"
             raise UsageError(f"unknown host '{name}'{where}", hint=hint, code="host")
