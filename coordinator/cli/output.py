@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
+from coordinator.domain.visible import visible_text
 from coordinator.errors import ArchloomError, UsageError
-from coordinator.report.visible import visible_text
 
 _RED, _BOLD, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from coordinator.context.read_errors import shown
+from coordinator.domain.visible import visible_name
 
 # A context with so many entries is seldom meant.
 MANY_ENTRIES = 100_000
@@ -30,7 +30,7 @@ class ScanProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         real = Path(os.path.realpath(root))
-        self._root = shown(str(real))
+        self._root = visible_name(str(real))
         self._everything = everything
         self._say = say
         self._clock = clock

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import stat
 from collections.abc import Collection, Iterable
 
 from coordinator.context.disk_tree import DiskTree, joined, parent
-from coordinator.context.read_errors import shown
+from coordinator.context.file_kinds import kind_of
 from coordinator.context.selection import Selection, Way
+from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile.context_sources import ContextSource
 from coordinator.domain.dockerfile.dockerignore import Matcher
+from coordinator.domain.visible import visible_name
 from coordinator.errors import UsageError
-
-_KINDS = {
-    stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
 
 
 def check_sources(
@@ -30,56 +26,70 @@ def check_sources(
         unfit = next((way.path for way in ways if way.path in skipped), None)
         if unfit is not None:
             problems.append(_unfit(tree, source, unfit, name))
-        # No way at all: links in a circle. The engine has the words for those.
-        elif source.required and ways and not any(_is_sent(way, sent) for way in ways):
+        elif source.required and not ways:
+            problems.append(_circular(source, name))
+        elif source.required and not any(_is_sent(way, sent) for way in ways):
             problems.append(_missing(tree, source, ways[0], ignore, sent, name))
     if problems:
         _, messages, hints = zip(*sorted(problems), strict=True)
-        raise UsageError("; ".join(dict.fromkeys(messages)), hint="\n".join(dict.fromkeys(hints)), code="context")
+        raise UsageError("\n".join(dict.fromkeys(messages)), hint="\n".join(dict.fromkeys(hints)), code="context")
 
 
 def _is_sent(way: Way, sent: Collection[str]) -> bool:
     return way.exists and all(path in sent for path in (*way.links, way.path) if path)
 
 
+def _place(source: ContextSource, name: str) -> str:
+    return f'{name}:{source.line}: "/{visible_name(source.path)}"'
+
+
 def _unfit(tree: DiskTree, source: ContextSource, path: str, name: str) -> tuple[int, str, str]:
     status = tree.status(path)
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file") if status else "no file"
+    kind = kind_of(status.st_mode) if status else "no file"
+    message = f"{_place(source, name)} is {kind}, which engines copy differently or not at all"
     return (
         source.line,
-        f'{name}:{source.line}: "/{shown(source.path)}" is {kind}, which engines copy differently or not at all',
-        f"copy a regular file: write what is read from {shown(path)} to one before the build",
+        message,
+        f"copy a regular file: write what is read from {visible_name(path)} to one before the build",
     )
+
+
+def _circular(source: ContextSource, name: str) -> tuple[int, str, str]:
+    # BuildKit's words: failed to compute cache key: too many links.
+    hint = f"the symbolic links of {visible_name(source.path)} lead in a circle: ls -l shows where each of them leads"
+    return source.line, f"{_place(source, name)}: too many links", hint
 
 
 def _missing(
     tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent: Collection[str], name: str
 ) -> tuple[int, str, str]:
     # BuildKit's words: failed to compute cache key: "/x": not found.
-    message = f'{name}:{source.line}: "/{shown(source.path)}": not found in the context {tree.root}'
+    message = f"{_place(source, name)}: not found in the context {visible_name(str(tree.root))}"
     return source.line, message, _hint(tree, source, way, ignore, sent)
 
 
 def _hint(tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent: Collection[str]) -> str:
     for path in (*way.links, way.path):
         if tree.is_own(path):
-            return f"{shown(path)} is a file of archloom's own, which is never part of a context"
+            return f"{visible_name(path)} is a file of archloom's own, which is never part of a context"
         reason = ignore.reason(path) if path and path not in sent and tree.status(path) else ""
         if reason:
-            return f"{shown(path)} is excluded by {reason}"
+            return f"{visible_name(path)} is excluded by {reason}"
     # Where a link leads nowhere, the Dockerfile's spelling is not at fault.
     if way.links:
-        return f"the symbolic link {shown(way.links[-1])} leads to {shown(way.path)}, which does not exist"
+        return (
+            f"the symbolic link {visible_name(way.links[-1])} leads to {visible_name(way.path)}, which does not exist"
+        )
     folder = parent(way.path)
     while folder and tree.status(folder) is None:
         folder = parent(folder)
     wanted = way.path.removeprefix(f"{folder}/" if folder else "").split("/")[0]
     names = [path.rpartition("/")[2] for path, _ in _listed(tree, folder)]
-    close = _closest(wanted, names)
+    close = closest(wanted, names)
     if close:
         rest = way.path[len(joined(folder, wanted)) :]
-        return f"did you mean {shown(joined(folder, close) + rest)}?"
-    return f"{shown(source.text)} is looked up in the context, {tree.root}"
+        return f"did you mean {visible_name(joined(folder, close) + rest)}?"
+    return f"{visible_name(source.text)} is looked up in the context, {visible_name(str(tree.root))}"
 
 
 def _listed(tree: DiskTree, folder: str) -> Iterable[tuple[str, object]]:
@@ -87,8 +97,3 @@ def _listed(tree: DiskTree, folder: str) -> Iterable[tuple[str, object]]:
         return list(tree.entries(folder))
     except UsageError:
         return ()
-
-
-def _closest(wanted: str, names: Collection[str]) -> str:
-    same = [name for name in names if name.casefold() == wanted.casefold()]
-    return next(iter(same or difflib.get_close_matches(wanted, names, n=1)), "")

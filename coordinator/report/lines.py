@@ -23,7 +23,7 @@ from coordinator.domain.run.events import (
     Verified,
     Waiting,
 )
-from coordinator.report.visible import visible
+from coordinator.domain.visible import visible
 
 _PLATFORM_WIDTH = len("linux/arm64/v9")
 _MODE_WIDTH = len("emulated")

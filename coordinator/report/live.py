@@ -34,8 +34,8 @@ from coordinator.domain.run.events import (
     Verified,
     Waiting,
 )
+from coordinator.domain.visible import visible
 from coordinator.report.lines import lines, why_ended
-from coordinator.report.visible import visible
 
 _FRAMES_PER_S = 8
 _STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "skipped": "yellow"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from coordinator.report.visible import visible
+from coordinator.domain.visible import visible
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

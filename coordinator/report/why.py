@@ -11,10 +11,10 @@ from typing import NamedTuple
 from coordinator.domain.image.references import short
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
+from coordinator.domain.visible import visible
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.comparison import JobComparison, RunComparison
 from coordinator.domain.why.timeline import Entry, TimelineKind
-from coordinator.report.visible import visible
 
 _MAX_FILES = 8
 _MAX_LINES = 10

@@ -17,6 +17,7 @@ from coordinator.domain.inputs.build_id import EntryKind, context_digest
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
+from coordinator.domain.visible import visible_name
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 
@@ -56,7 +57,7 @@ async def take_contexts(
                 use,
                 own=own,
                 digests=digests,
-                dockerfile=target.dockerfile,
+                dockerfile=visible_name(target.dockerfile),
                 home=env.home,
                 report=lambda line: emit(Notice(line)),
             )

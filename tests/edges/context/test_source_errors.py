@@ -34,6 +34,7 @@ def required(*paths: str) -> ContextUse:
         ("scr", "did you mean src?"),
         ("src/main.c/x", "src/main.c/x is looked up in the context, "),
         ("zzz", "zzz is looked up in the context, "),
+        ("requirements.txt", "requirements.txt is looked up in the context, "),
         ("link/x", "the symbolic link link leads to nowhere/x, which does not exist"),
         ("hidden", "hidden is excluded by .dockerignore:2"),
         ("hidden/x", "hidden/x is excluded by .dockerignore:2"),
@@ -44,7 +45,16 @@ def required(*paths: str) -> ContextUse:
 )
 async def test_what_is_missing_is_named(tmp_path: Path, path: str, hint: str):
     """In BuildKit's words, with the likeliest cause."""
-    plant(tmp_path, "src/main.c", "link -> nowhere", "hidden/x", "to-hidden -> hidden", "gone-link -> src", "own")
+    plant(
+        tmp_path,
+        "src/main.c",
+        "link -> nowhere",
+        "hidden/x",
+        "to-hidden -> hidden",
+        "gone-link -> src",
+        "own",
+        "environment.txt",
+    )
 
     error = await refused(tmp_path, required(path), "# rules\nhidden\ngone-link", (tmp_path / "own",))
 
@@ -59,18 +69,39 @@ async def test_all_that_is_missing_is_named_at_once(tmp_path: Path):
     error = await refused(tmp_path, required("a", "b", "c"))
 
     assert error.message == (
-        f'docker/Dockerfile:3: "/a": not found in the context {tmp_path}; '
+        f'docker/Dockerfile:3: "/a": not found in the context {tmp_path}\n'
         f'docker/Dockerfile:5: "/c": not found in the context {tmp_path}'
     )
 
 
 async def test_what_need_not_exist_may_be_missing(tmp_path: Path):
-    """Not required, with wildcards, and links in a circle, for which the engine has words."""
+    """Not required, and with wildcards."""
     plant(tmp_path, "a", "loop -> loop", "up -> .", "d/x")
     go = source("no*", Wildcard.GO, required=False)
 
-    await scan(tmp_path, compile_ignore(""), use("zzz", go, source("loop", required=True), source("a", required=True)))
+    await scan(tmp_path, compile_ignore(""), use("zzz", "loop", go, source("a", required=True)))
     await scan(tmp_path, compile_ignore("d\n!d/x"), required("up", "d", "d/x"))
+
+
+@pytest.mark.parametrize("path", ["loop", "loop/x", "one", "absolute"])
+async def test_links_in_a_circle_are_named(tmp_path: Path, path: str):
+    """In BuildKit's words."""
+    plant(tmp_path, "loop -> loop", "one -> two", "two -> one", "absolute -> /absolute/x")
+
+    error = await refused(tmp_path, required(path))
+
+    assert error.message == f'docker/Dockerfile:3: "/{path}": too many links'
+    assert f"the symbolic links of {path} lead in a circle" in error.hint
+
+
+async def test_a_name_is_shown_on_one_line(tmp_path: Path):
+    """With its bytes, and nothing that a terminal obeys."""
+    (tmp_path / os.fsdecode(b"m\xe9n\x1b[31mu")).touch()
+
+    error = await refused(tmp_path, required("m\udce9n\x1b[31mv\n"))
+
+    assert error.message == rf'docker/Dockerfile:3: "/m\xe9n\x1b[31mv\n": not found in the context {tmp_path}'
+    assert error.hint == r"did you mean m\xe9n\x1b[31mu?"
 
 
 async def test_a_missing_source_is_missing_where_everything_is_taken(tmp_path: Path):

@@ -1,0 +1,26 @@
+"""Text and names of others reach a terminal as text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.domain.visible import visible, visible_name, visible_text
+
+
+def test_a_name_keeps_all_that_it_has():
+    """A colour is a part of a name, and so is a byte that is not UTF-8; of a line a colour is none."""
+    name = "caf\udce9\x1b[31m\t\n"
+
+    assert visible_name(name) == r"caf\xe9\x1b[31m\t\n"
+    assert visible(name) == "caf\\xe9\t\\n"
+    assert visible_text("a\nb\x07") == "a\nb\\x07"
+
+
+@given(st.binary(max_size=20))
+def test_every_name_can_be_shown(name: bytes):
+    """On one line, in UTF-8, whatever its bytes are."""
+    shown = visible_name(name.decode("utf-8", "surrogateescape"))
+
+    assert shown.isprintable()
+    assert shown.encode("utf-8").decode("utf-8") == shown
