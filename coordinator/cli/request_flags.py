@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,14 +156,26 @@ def _dockerfile(text: str | None, context: Path) -> Path:
     # As `docker build`: -f is relative to the current folder, the default is in the context.
     path = Path(text).absolute() if text else context / "Dockerfile"
     try:
-        is_file = path.is_file()
+        mode = path.stat().st_mode
     except PermissionError as error:
         raise UsageError(f"cannot read {path}: permission denied", hint=f"check: ls -ld {path.parent}") from error
-    if not is_file:
-        lower = context / "dockerfile"
-        hint = f"-f {lower}" if not text and lower.is_file() else "give it with -f FILE"
-        raise UsageError(f"there is no Dockerfile at {path}", hint=hint)
+    except OSError as error:
+        raise _no_dockerfile(path, error, "" if text else "dockerfile") from error
+    if not stat.S_ISREG(mode):
+        from coordinator.context.file_kinds import kind_of
+
+        raise UsageError(f"the Dockerfile {path} is {kind_of(mode)}", hint="give a regular file with -f FILE")
     return path
+
+
+def _no_dockerfile(path: Path, error: OSError, other: str) -> UsageError:
+    """Return the error for a Dockerfile that does not exist. `other` is the name of a file that may be meant."""
+    if path.is_symlink():
+        leads = "in a circle" if error.errno == errno.ELOOP else f"to {path.readlink()}, which does not exist"
+        return UsageError(f"the Dockerfile {path} is a symbolic link that leads {leads}", hint=f"check: ls -l {path}")
+    lower = path.with_name(other) if other else None
+    hint = f"-f {lower}" if lower and lower.is_file() else "give it with -f FILE"
+    return UsageError(f"there is no Dockerfile at {path}", hint=hint)
 
 
 def _build_args(words: tuple[str, ...], environ: dict[str, str]) -> dict[str, str]:
@@ -176,18 +190,21 @@ def _build_args(words: tuple[str, ...], environ: dict[str, str]) -> dict[str, st
             build_args[key] = environ[key]
     if environ.get(_EPOCH) and _EPOCH not in build_args:
         # As docker buildx does, where the variable is set and not empty.
-        build_args[_EPOCH] = _epoch(environ[_EPOCH])
+        build_args[_EPOCH] = environ[_EPOCH]
+    is_given = any(word.startswith(f"{_EPOCH}=") for word in words)
+    _check_epoch(build_args.get(_EPOCH, ""), "--build-arg" if is_given else "the environment")
     return build_args
 
 
-def _epoch(text: str) -> str:
+def _check_epoch(text: str, origin: str) -> None:
+    """Raise UsageError for a date that BuildKit does not read; an empty one is none to it."""
     # BuildKit parses a decimal 64-bit number; older ones only pass it to an ARG, and would take any text.
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise UsageError(
-            f"{_EPOCH} is '{text}' in the environment, expected whole seconds since 1970",
-            hint=f"unset {_EPOCH}, or for example: export {_EPOCH}=$(git log -1 --format=%ct)",
-        )
-    return text
+    if text and not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        now = "$(git log -1 --format=%ct)"
+        hint = f"for example: --build-arg {_EPOCH}={now}"
+        if origin != "--build-arg":
+            hint = f"unset {_EPOCH}, or for example: export {_EPOCH}={now}"
+        raise UsageError(f"{_EPOCH} is '{text}' in {origin}, expected whole seconds since 1970", hint=hint)
 
 
 def _labels(words: tuple[str, ...]) -> dict[str, str]:
@@ -208,10 +225,9 @@ def _volatile(flags: Flags, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _meant(name: str, given: tuple[str, ...]) -> str:
-    from difflib import get_close_matches
+    from coordinator.domain.closest import closest
 
     if not given:
         return f"give its value too: --build-arg {name or 'NAME'}=…"
-    near = {value.lower(): value for value in given}
-    close = get_close_matches(name.partition("=")[0].lower(), near, n=1)
-    return f"did you mean {near[close[0]]}?" if close else f"use one of: {', '.join(given)}"
+    close = closest(name.partition("=")[0], given)
+    return f"did you mean {close}?" if close else f"use one of: {', '.join(given)}"

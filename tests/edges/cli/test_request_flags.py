@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -52,6 +53,11 @@ def test_a_source_date_that_is_no_number_is_refused(text):
         target(**{EPOCH: text})
 
     assert f"unset {EPOCH}" in refused.value.hint
+    with pytest.raises(UsageError, match=f"{EPOCH} is '{text}' in the environment"):
+        target("--build-arg", EPOCH, **{EPOCH: text})
+    with pytest.raises(UsageError, match=f"{EPOCH} is '{text}' in --build-arg") as refused:
+        target("--build-arg", f"{EPOCH}={text}")
+    assert f"--build-arg {EPOCH}=" in refused.value.hint
 
 
 def test_the_source_date_may_be_volatile():
@@ -59,6 +65,28 @@ def test_the_source_date_may_be_volatile():
     assert target("--volatile", EPOCH, **{EPOCH: "5"}).volatile == (EPOCH,)
     with pytest.raises(UsageError, match="neither a --build-arg nor a --label"):
         target("--volatile", EPOCH)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Path.mkdir, "is a folder"),
+        (os.mkfifo, "is a named pipe"),
+        (lambda path: path.symlink_to("gone"), "is a symbolic link that leads to gone, which does not exist"),
+        (lambda path: path.symlink_to(path.name), "is a symbolic link that leads in a circle"),
+        (lambda _: None, "there is no Dockerfile at "),
+        (lambda path: path.with_name("file").touch(), "there is no Dockerfile at "),
+    ],
+)
+def test_a_dockerfile_that_is_no_file_is_named(tmp_path: Path, make, message):
+    """What stands there instead is said, and never waited for: nobody may write to a pipe."""
+    (tmp_path / "Dockerfile").unlink()
+    make(tmp_path / "Dockerfile")
+
+    with pytest.raises(UsageError, match=message) as refused:
+        target()
+
+    assert str(tmp_path / "Dockerfile") in refused.value.message
 
 
 @pytest.mark.parametrize("tag", [f"archloom-{'0' * 64}-arm64-n", "archloom-0123456789abcdef-arm64"])
