@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from coordinator.domain.causes import Cause
+from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile.base_config import BaseConfig, read_base_config
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs, Unread
+from coordinator.domain.dockerfile.stages import Dockerfile, is_stage_name
 from coordinator.domain.image import references
 from coordinator.domain.image.descriptors import (
     MAX_MANIFEST_BYTES,
@@ -147,6 +149,21 @@ def foreign_bases(uses: Uses, bases: Mapping[str, Base]) -> tuple[str, ...]:
                 f" do not run there. If that is meant, write FROM --platform={own}"
             ] = None
     return tuple(found)
+
+
+def unresolved(text: str, reason: str, dockerfile: Dockerfile, uses: Uses) -> str:
+    """Return the sentence for an image that could not be resolved: also that a stage may have been meant."""
+    use = next((use for platform_uses in uses.values() for use in platform_uses if use.text == text), None)
+    stage = closest(text, (stage.name for stage in dockerfile.stages if stage.name)) if use else ""
+    meant = f". Did you mean the stage {stage}?" if stage else ""
+    if use is None or use.is_from or not is_stage_name(text):
+        return f"{text} could not be resolved: {reason}{meant}"
+    reference = references.parse(text)
+    name = f"{reference.name}:{reference.target}"
+    return (
+        f"{dockerfile.path}:{use.line}: no stage is named {text}, so it is the image {name},"
+        f" which could not be resolved: {reason}{meant}"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,11 @@ from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, w
 from coordinator.domain.run.events import Emit
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
+from coordinator.domain.visible import visible_name
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import Base, base_digest, foreign_bases, resolve_bases
+from coordinator.run.inputs.base_images import Base, base_digest, foreign_bases, resolve_bases, unresolved
 from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
 _NO_CACHE = "--no-cache was given"
@@ -124,7 +125,7 @@ def read_dockerfile(target: Target) -> Dockerfile:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint="give another one with -f FILE") from error
-    return parse(text, str(path))
+    return parse(text, visible_name(str(path)))
 
 
 async def gather(
@@ -154,7 +155,7 @@ async def gather(
         request, {platform: reading.context(platform, configs) for platform in target.platforms}, env, emit
     )
     unstable = (
-        *(f"{text} could not be resolved: {reason}" for text, reason in resolved.failures.items()),
+        *(unresolved(text, reason, dockerfile, uses) for text, reason in resolved.failures.items()),
         *dict.fromkeys(
             reason for platform in target.platforms for reason in reading.network(platform, configs, resolved.unread)
         ),
@@ -252,7 +253,7 @@ def _build_id(
 
 
 def _listed(paths: Sequence[str]) -> str:
-    named = ", ".join(paths[:_MAX_NAMED_PATHS]) or "files"
+    named = ", ".join(map(visible_name, paths[:_MAX_NAMED_PATHS])) or "files"
     more = len(paths) - _MAX_NAMED_PATHS
     return f"{named} and {more} more" if more > 0 else named
 

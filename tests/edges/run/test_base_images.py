@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 
 from coordinator.config.credentials import DockerCredentials
-from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs
+from coordinator.domain.dockerfile import stages
+from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs, plan_bases
 from coordinator.domain.image.platforms import Platform, parse
+from coordinator.domain.image.references import HUB
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.base_images import ResolvedBases, base_digest, foreign_bases, resolve_bases
+from coordinator.run.inputs.base_images import ResolvedBases, base_digest, foreign_bases, resolve_bases, unresolved
 from tests.services.images import push_image, push_index
 from tests.services.registry import Registry
 
 AMD64, ARM64, ARMV6 = parse("linux/amd64"), parse("linux/arm64"), parse("linux/arm/v6")
+
+UNRESOLVED = ", which could not be resolved: gone"
+MEANT = ". Did you mean the stage build?"
 
 pytestmark = pytest.mark.registry
 
@@ -209,6 +214,30 @@ async def test_a_base_of_another_platform_is_told(registry, tmp_path):
     (told,) = foreign_bases(found.uses, found.bases)
     assert told.startswith(f"line 1: base image {text} is linux/amd64, and is built on for linux/arm64:")
     assert told.endswith("write FROM --platform=linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "COPY --from=zz a b",
+            f"Dockerfile:4: no stage is named zz, so it is the image {HUB}/library/zz:latest{UNRESOLVED}",
+        ),
+        (
+            "RUN --mount=from=biuld,target=/x y",
+            f"Dockerfile:4: no stage is named biuld, so it is the image {HUB}/library/biuld:latest{UNRESOLVED}{MEANT}",
+        ),
+        ("COPY --from=nas.lan:5000/zz a b", "nas.lan:5000/zz could not be resolved: gone"),
+        ("FROM biuld", f"biuld could not be resolved: gone{MEANT}"),
+        ("FROM debian", "debian could not be resolved: gone"),
+    ],
+)
+def test_an_image_that_may_be_meant_for_a_stage_is_said_to_be_an_image(line, told):
+    """With the full name that the engine will ask for, and the stage whose name is near."""
+    dockerfile = stages.parse(f"FROM scratch AS build\nRUN x\nFROM scratch\n{line}\n")
+    uses = plan_bases(dockerfile, stage="", platform=ARM64, build_platform=AMD64, build_args={})
+
+    assert unresolved(uses[0].text, "gone", dockerfile, {ARM64: uses}) == told
 
 
 async def test_odd_indexes(registry, tmp_path):
