@@ -111,7 +111,7 @@ class Farm:
             last = self._clients.get(name)
             if last is not None and not last.lost:
                 return last
-            client = self._clients[name] = await connect(self._transport(name))
+            client = self._clients[name] = await connect(await self._transport(name))
             if last is not None:
                 # The host may not have noticed the loss yet: its sshd process of the old connection still holds a push.
                 await client.hang_up(last.hello)
@@ -163,7 +163,8 @@ class Farm:
             if shared is None or shared.tunnel.lost:
                 if self._broker is None:
                     raise ValueError("this farm has no broker")
-                shared = self._tunnels[name] = _SharedTunnel(await self._transport(name).listen(self._broker))
+                transport = await self._transport(name)
+                shared = self._tunnels[name] = _SharedTunnel(await transport.listen(self._broker))
             shared.users += 1
             return shared
 
@@ -195,19 +196,26 @@ class Farm:
                 if isinstance(outcome, Exception):
                     raise outcome
 
-    def _transport(self, name: str) -> Transport:
+    async def _transport(self, name: str) -> Transport:
         if name not in self._transports:
-            self._transports[name] = self._new_transport(self._hosts[name])
+            self._transports[name] = await self._new_transport(self._hosts[name])
         return self._transports[name]
 
-    def _new_transport(self, host: Host) -> Transport:
+    async def _new_transport(self, host: Host) -> Transport:
         if host.address.is_local:
             from coordinator.hosts.agent.local import local
 
             return local(self._env.environ, host.name)
-        from coordinator.hosts.ssh.transport import ssh  # asyncssh is slow to import
-
+        # asyncssh takes 0.1 s to import, and half of it waits for gcc, ld and ldconfig, of which it asks where liboqs
+        # is. Registries are asked meanwhile.
+        ssh = await asyncio.to_thread(_import_ssh)
         return ssh(host, self._env.environ, self._limiter)
+
+
+def _import_ssh() -> Callable[[Host, Mapping[str, str], LoginLimiter], Transport]:
+    from coordinator.hosts.ssh.transport import ssh
+
+    return ssh
 
 
 def slots_of(host: Host, facts: Facts) -> int:
