@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ def machine_id() -> str:
             continue
         if _ID.match(text):
             return text
-    return "host-" + re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+    return "host-" + re.sub(r"[^A-Za-z0-9.-]", "-", os.uname().nodename)
 
 
 def boot_id() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def opens_closed(folder: Path) -> bool:
     Versions and settings do not tell: namespaces can be off or restricted (AppArmor), a chroot has none, the disk may
     be another machine's, and new entries may get another group than the login's.
     """
+    import tempfile  # as `ctypes`
+
     with tempfile.TemporaryDirectory(prefix=".closed", dir=folder) as made:
         below = Path(made, "folder")
         below.mkdir()

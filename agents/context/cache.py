@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -260,13 +259,14 @@ def _is_whole(path: Path, file: File) -> bool:
 def _replacing(path: Path) -> Iterator[int]:
     """Yield the descriptor of a temporary file, which replaces `path` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    partial = path.with_name(f".{os.urandom(8).hex()}")
+    fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
             yield fd
         finally:
             os.close(fd)
-        Path(name).replace(path)
+        partial.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise

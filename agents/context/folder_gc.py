@@ -6,7 +6,6 @@ Only so is room made: a folder has hard links to the objects of its files, so ev
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +65,7 @@ def _places(state_folder: Path) -> list[Path]:
 
 def _drop(state_folder: Path, place: Path) -> bool:
     root = state_folder / ROOT
-    gone = root / f"{_GONE}{secrets.token_hex(8)}"
+    gone = root / f"{_GONE}{os.urandom(8).hex()}"
     with locked(root, LOCK):
         if not is_free(place, state_folder / "jobs"):
             return False

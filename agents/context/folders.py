@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -118,7 +117,7 @@ class ContextFolder:
 
     def _new_name(self) -> str:
         # Never a name from before, also where a power cut has undone the record of it.
-        return f"{self._key}-{secrets.token_hex(_GENERATION_BYTES)}"
+        return f"{self._key}-{os.urandom(_GENERATION_BYTES).hex()}"
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -147,7 +146,7 @@ class Patch:
             if isinstance(entry, Below):
                 # To move a folder into another one, its user must be allowed to write to it: rename(2), EACCES.
                 target.open_up((*place, entry.name))
-            os.rename(entry.name, trash / secrets.token_hex(8), src_dir_fd=target.open(place))
+            os.rename(entry.name, trash / os.urandom(8).hex(), src_dir_fd=target.open(place))
         self._removed.clear()
 
     def apply(self, staging: Tree, target: Tree, trash: Path, retouch: Callable[[File, int], None]) -> None:

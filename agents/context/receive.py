@@ -6,7 +6,7 @@ import errno
 import fcntl
 import io
 import json
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +145,6 @@ def _node_id(state_folder: Path) -> str:
         known = path.read_text(encoding="ascii") if path.exists() else ""
         # A power cut may have left it empty. docker writes 32 random bytes in hex.
         if len(known) != 2 * _NODE_ID_BYTES:
-            known = secrets.token_hex(_NODE_ID_BYTES)
+            known = os.urandom(_NODE_ID_BYTES).hex()
             path.write_text(known, encoding="ascii")
     return known

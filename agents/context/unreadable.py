@@ -8,11 +8,10 @@ a way to read such a context, or refuses it before its files are sent.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.base import login, user_namespace
+from agents.base import login
 from agents.base.errors import AgentError
 from agents.context.tree_objects import Below, File
 from agents.job import spec
@@ -35,6 +34,8 @@ def access(job: Path, closed: Sequence[tuple[bytes, int]]) -> Access | None:
     """
     if not closed or not _binds(job):
         return None
+    from agents.base import user_namespace  # few contexts need it, and it imports subprocess
+
     wanted = spec.read(job)
     if wanted.engine == "api":
         return Access.ARCHIVE
@@ -47,6 +48,8 @@ def access(job: Path, closed: Sequence[tuple[bytes, int]]) -> Access | None:
 
 def _binds(folder: Path) -> bool:
     """Whether modes keep this user from its own files on the disk of `folder`. As a rule they do not restrict root."""
+    import tempfile  # an agent that has no use for it starts without
+
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         os.fchmod(file.fileno(), 0)
         try:

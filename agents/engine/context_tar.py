@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from agents.base.closed_files import opened, walk
+
+if TYPE_CHECKING:
+    import tarfile
 
 _BUFFER_BYTES = 262144
 _SECOND = 1_000_000_000
 # moby's pkg/archive sets such times to the epoch: unixMinTime in
 # https://github.com/moby/moby/blob/v20.10.24/pkg/system/chtimes.go.
 _EARLY = "archloom: {} files or folders are older than 1970, and get the time 0: the context is sent as an archive\n"
+
+# Values of `typeflag` (POSIX.1-2017, pax, "ustar Interchange Format").
+_HARD_LINK, _SYMBOLIC_LINK, _FOLDER = b"1", b"2", b"5"
 
 Send = Callable[[bytes], None]
 
@@ -28,6 +33,8 @@ def send(context: Path, dockerfile: bytes, name: str, emit: Send, log: BinaryIO)
     times and hard links. They are sorted by name, so equal contexts give equal archives. A line in the log tells of
     times before 1970, which engines do not take from an archive. Raises OSError where the context cannot be read.
     """
+    import tarfile  # few builds need it, and it imports shutil
+
     with tarfile.open(
         fileobj=cast("BinaryIO", _Pieces(emit)),
         mode="w|",
@@ -93,7 +100,7 @@ class _Sender:
         self.early = 0
 
     def add(self, path: bytes, relative: bytes, status: os.stat_result) -> None:
-        member = tarfile.TarInfo(relative.decode("utf-8", "surrogateescape"))
+        member = self._archive.tarinfo(relative.decode("utf-8", "surrogateescape"))
         member.mode = stat.S_IMODE(status.st_mode)
         seconds, fraction = divmod(status.st_mtime_ns, _SECOND)
         member.mtime = seconds
@@ -102,10 +109,10 @@ class _Sender:
             member.pax_headers = {"mtime": _decimal(status.st_mtime_ns)}
         self.early += seconds < 0 and not stat.S_ISLNK(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
-            member.type = tarfile.DIRTYPE
+            member.type = _FOLDER
             self._write(member)
         elif stat.S_ISLNK(status.st_mode):
-            member.type = tarfile.SYMTYPE
+            member.type = _SYMBOLIC_LINK
             member.linkname = os.readlink(path).decode("utf-8", "surrogateescape")  # noqa: PTH115 - bytes
             self._write(member)
         elif stat.S_ISREG(status.st_mode):
@@ -115,7 +122,7 @@ class _Sender:
         if status.st_nlink > 1:
             first = self._first.setdefault(status.st_ino, member.name)
             if first != member.name:
-                member.type, member.linkname = tarfile.LNKTYPE, first
+                member.type, member.linkname = _HARD_LINK, first
                 self._write(member)
                 return
         member.size = status.st_size

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -106,6 +105,8 @@ def _placed(program: bytes, folder: str) -> Iterator[tuple[str, tuple[int, ...]]
         finally:
             os.close(memory)
         return
+    import tempfile  # a host that runs programs in memory starts without
+
     with tempfile.TemporaryDirectory(prefix="archloom-probe-", dir=folder) as made:
         path = Path(made, "program")
         path.write_bytes(program)

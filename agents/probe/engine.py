@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,8 @@ def _kind(version: Mapping[str, Any]) -> str:
 
 
 def _reason(error: AgentError, environ: Mapping[str, str]) -> tuple[str, str]:
+    import shutil  # an agent whose engine answers starts without
+
     reason = str(error.detail.get("reason", ""))
     places = os.pathsep.join((environ.get("PATH", ""), _DAEMON_PATHS))
     if reason == "absent" and shutil.which("dockerd", path=places) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from pathlib import Path
 
 from agents.base import process, state
@@ -25,7 +25,7 @@ def serve(folder: Path, version: str, operations: Operations, prepare: Prepare |
         {
             "protocol": frames.PROTOCOL,
             "agent": version,
-            "python": platform.python_version(),
+            "python": ".".join(map(str, sys.version_info[:3])),
             "pid": os.getpid(),
             "parent": os.getppid(),
             "parent_start": process.start_time(os.getppid()) or 0,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -109,6 +108,9 @@ def _start(main: Main, request: bytes, fds: Sequence[int]) -> None:
         number, _, folder = os.fsdecode(request).partition(" ")
         status = main(supervisor.arguments(Path(folder), Slot(int(number), slot), ready))
     except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
+        # Imported here: it needs a seventh of the time in which this agent starts.
+        import traceback
+
         traceback.print_exc()
     finally:
         os._exit(status)
