@@ -205,7 +205,7 @@ class Body:
             raise WireError(f"no data for {self._idle_timeout:.0f} s") from error
         except OSError as error:
             # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
-            raise WireError(f"the connection broke: {error}") from error
+            raise WireError(f"the connection broke: {error.strerror or error}") from error
 
     def _take(self, piece: bytes) -> int:
         """Consume the body's part of these bytes, and return its length."""

@@ -24,8 +24,8 @@ from coordinator.broker.http1 import (
 )
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.faults import CONNECT_TIMEOUT_S, connection_reason
 
-_CONNECT_TIMEOUT_S = 10.0
 _MAX_IDLE_PER_ADDRESS = 8
 
 
@@ -130,11 +130,11 @@ class Connections:
         if idle and not fresh:
             return idle.pop()
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, limit=PIECE)
         except (OSError, TimeoutError) as error:
             raise RegistryError(
-                f"cannot reach {address.host}:{address.port}: {error}", code=RegistryCode.UNREACHABLE
+                f"cannot reach {address.host}:{address.port}: {connection_reason(error)}", code=RegistryCode.UNREACHABLE
             ) from error
         return _Connection(address, Source(reader), writer)
 

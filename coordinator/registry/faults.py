@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NoReturn
 
+from coordinator.connect_errors import system_error
 from coordinator.domain.causes import Cause
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.endpoint import Endpoint
@@ -80,18 +81,20 @@ def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: E
             raise speaks_http(endpoint.registry) from error
     address = endpoint.url if own else url.partition("?")[0]
     unreachable = RegistryError(
-        f"cannot {doing}: {_reason(causes)} ({address})",
+        f"cannot {doing}: {connection_reason(error)} ({address})",
         hint="is the address right, and is the registry running?",
         code=RegistryCode.UNREACHABLE,
     )
     raise RetryableFailure(unreachable) from error
 
 
-def _reason(causes: list[BaseException]) -> str:
+def connection_reason(error: BaseException) -> str:
+    """Return why a connection could not be made, in plain words."""
+    causes = list(_causes(error))
     for cause in causes:
-        match cause:
-            case ssl.SSLCertVerificationError():
-                return f"its certificate is not trusted: {cause.verify_message}"
+        match system_error(cause):
+            case ssl.SSLCertVerificationError(verify_message=words):
+                return f"its certificate is not trusted: {words}"
             case ssl.SSLError():
                 return "the server does not speak TLS"
             case socket.gaierror():
@@ -100,8 +103,8 @@ def _reason(causes: list[BaseException]) -> str:
                 return "connection refused"
             case TimeoutError():
                 return f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
-            case OSError() if cause.strerror:
-                return cause.strerror.lower()
+            case OSError(strerror=str(words)) if words:
+                return words.lower()
             case _:
                 continue
     return str(causes[0]) or "no connection"
@@ -111,4 +114,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     while current is not None:
         yield current
+        if isinstance(current, BaseExceptionGroup):
+            for inner in current.exceptions:
+                yield from _causes(inner)
         current = current.__cause__ or current.__context__

@@ -6,6 +6,7 @@ import socket
 
 import asyncssh
 
+from coordinator.connect_errors import system_error
 from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
@@ -53,8 +54,9 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
 
 
 def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> LostError:
+    failure = system_error(error)
     ping = f"is it switched on and plugged in? try: ping -c 1 {route.host}"
-    match error:
+    match failure:
         case TimeoutError():
             message, hint = f"no SSH answer from {where(route)} in {host.connect_timeout:g} s", ping
         case socket.gaierror():
@@ -64,7 +66,7 @@ def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> Lo
             message = f"nothing listens on {where(route)}"
             hint = "on the host: sudo systemctl enable --now ssh; or correct port: in the inventory"
         case _:
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = getattr(failure, "strerror", None) or str(failure)
             message, hint = f"{where(route)} cannot be reached: {reason}", ping
     return LostError(f"{subject}{message}", hint=hint, code=Cause.UNREACHABLE)
 

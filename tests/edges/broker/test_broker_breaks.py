@@ -189,6 +189,21 @@ async def test_a_silence_is_not_tried_again() -> None:
     assert requests == 2
 
 
+async def test_a_registry_that_is_down_is_told_in_plain_words() -> None:
+    """The text reaches the user through the engine."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        endpoint = resolve(RegistrySettings(host=address))
+        connections = Connections()
+        with pytest.raises(RegistryError) as down:
+            async with connections.request(endpoint, "HEAD", f"{endpoint.url}/v2/", {"Host": "x"}):
+                pass
+        await connections.close()
+
+    assert down.value.message == f"cannot reach {address}: connection refused"
+
+
 class Defective(Upstream):
     """An upstream with a mistake in it."""
 
