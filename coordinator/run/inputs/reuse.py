@@ -38,17 +38,18 @@ async def find_reusable(
     async def find(platform: Platform) -> VerifiedChild | None:
         build_id = inputs.build_ids[platform]
         tags = {mode: pin_tag(build_id, platform, mode) for mode in modes} if pins is Pins.KEEP else {}
-        pinned = await _pinned(registry, first.repository, tags)
         # The store knows what has no tag, and what this coordinator pinned beside a tag of a bad child.
         stored = [child for child in store.known_children(str(first), build_id, platform) if child.mode in modes]
-        candidates = [*pinned, *(_with_pin(child, pinned, tags) for child in stored)]
-        for candidate in sorted(candidates, key=lambda child: child.mode.rank):
-            child = await good_child(registry, first.repository, candidate.digest, platform)
-            if child is not None:
-                store.record_child(str(first), build_id, platform, candidate)
-                return VerifiedChild(
-                    child=child.child, config_digest=child.config_digest, pin=candidate.tag, mode=candidate.mode
-                )
+        for asked in _in_turn(modes, stored):
+            pinned = await _pinned(registry, first.repository, {mode: tags[mode] for mode in asked if mode in tags})
+            known = (_with_pin(child, pinned, tags) for child in stored if child.mode in asked)
+            for candidate in sorted([*pinned, *known], key=lambda child: child.mode.rank):
+                child = await good_child(registry, first.repository, candidate.digest, platform)
+                if child is not None:
+                    store.record_child(str(first), build_id, platform, candidate)
+                    return VerifiedChild(
+                        child=child.child, config_digest=child.config_digest, pin=candidate.tag, mode=candidate.mode
+                    )
         return None
 
     children = await in_parallel(*map(find, platforms))
@@ -61,6 +62,15 @@ def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]
         child = reused.get(job.platform)
         if child is not None:
             store.verify_job(job.id, child.to_json(), winner=None)
+
+
+def _in_turn(modes: Collection[Mode], stored: Collection[KnownChild]) -> list[list[Mode]]:
+    """Return the modes to ask for first, and those to ask for where none of the first has a good child.
+
+    Nothing worse than the best child that the store knows is taken where that child is still good.
+    """
+    best = min((child.mode.rank for child in stored), default=len(Mode))
+    return [[mode for mode in modes if mode.rank <= best], [mode for mode in modes if mode.rank > best]]
 
 
 async def _pinned(registry: Registry, repository: str, tags: Mapping[Mode, str]) -> list[KnownChild]:

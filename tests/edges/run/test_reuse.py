@@ -162,6 +162,28 @@ async def test_nothing_is_reused_where_pins_are_off(bed):
     assert await bed.found() is None
 
 
+async def test_no_pin_of_a_worse_mode_is_asked_for(bed):
+    """Where the store knows a child that is still good; where it is not, all are asked for."""
+    digest = bed.image("a")
+    pin = await bed.pin(digest, Mode.COMPAT)
+    emulated = bed.image("good")
+    worse = await bed.pin(emulated, Mode.EMULATED)
+    bed.remember(KnownChild(Mode.COMPAT, digest, pin))
+
+    await bed.found()
+
+    asked = [line.rpartition("/")[2] for line in bed.service.asked(bed.repository) if line.startswith("HEAD")]
+    assert pin in asked
+    assert worse not in asked
+
+    await bed.pin(bed.image("x", "linux/arm64"), Mode.COMPAT)
+    bed.store.record_child(str(bed.reference), IDS[AMD64], AMD64, KnownChild(Mode.COMPAT, "sha256:" + "0" * 64))
+    child = await bed.found()
+
+    assert child is not None
+    assert (child.mode, child.digests[0]) == (Mode.EMULATED, emulated)
+
+
 async def test_what_is_reused_is_remembered(bed):
     """So that a registry that is set to `pins: store` later goes on from there."""
     digest = bed.image("a")
