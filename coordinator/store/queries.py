@@ -6,8 +6,10 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
+# Not by importlib.resources, whose import takes longer than all reading.
+_FOLDER = Path(__file__).parent
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -16,10 +18,9 @@ def schema(after: int, version: int) -> Iterator[str]:
 
     Single statements, because `executescript` would commit the surrounding transaction.
     """
-    folder = files(__package__).joinpath("schema")
     for step in range(after + 1, version + 1):
         statement = ""
-        for line in folder.joinpath(f"{step}.sql").read_text("utf-8").splitlines(keepends=True):
+        for line in (_FOLDER / "schema" / f"{step}.sql").read_text("utf-8").splitlines(keepends=True):
             statement += line
             if sqlite3.complete_statement(statement):
                 yield statement
@@ -29,5 +30,5 @@ def schema(after: int, version: int) -> Iterator[str]:
 @cache
 def queries() -> dict[str, str]:
     """Return every query of `queries.sql` by name."""
-    parts = _NAME.split(files(__package__).joinpath("queries.sql").read_text("utf-8"))
+    parts = _NAME.split((_FOLDER / "queries.sql").read_text("utf-8"))
     return dict(zip(parts[1::2], parts[2::2], strict=True))
