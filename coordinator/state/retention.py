@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -62,20 +63,24 @@ def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
 def _folders(state: Path) -> Iterator[tuple[str, int, float]]:
     """Yield the run id, the size in bytes and the last write time (epoch seconds) of each run folder."""
     try:
-        folders = [path for path in runs_folder(state).iterdir() if path.is_dir()]
+        with os.scandir(runs_folder(state)) as entries:
+            folders = [entry for entry in entries if entry.is_dir()]
     except OSError:
         return
     for folder in folders:
         yield folder.name, *_measure(folder)
 
 
-def _measure(folder: Path) -> tuple[int, float]:
+def _measure(folder: os.PathLike[str]) -> tuple[int, float]:
     """Return the size of the folder's files in bytes, and the latest modification time."""
     size, at = 0, 0.0
     try:
-        for path in (folder, *folder.iterdir()):
-            status = path.lstat()
-            size, at = size + status.st_size, max(at, status.st_mtime)
+        status = os.lstat(folder)
+        size, at = status.st_size, status.st_mtime
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                size, at = size + status.st_size, max(at, status.st_mtime)
     except OSError:
         pass  # another process deletes the folder at this moment
     return size, at
