@@ -79,7 +79,7 @@ def make_room(root: Path, needed: int, give_way: Callable[[], None] = lambda: No
             _throw_out(root, census.oldest(needed - _free(root)), 0)
         free = _free(root)
     if free < needed:
-        message = f"no space left below {root.parent} for {needed // _MIB} MiB of context: {free // _MIB} MiB free"
+        message = f"too little space below {root.parent} for {needed // _MIB} MiB of context: {free // _MIB} MiB free"
         raise AgentError("disk", message, free=free)
 
 

@@ -58,7 +58,7 @@ def _full(evidence: Evidence) -> str:
         return ""
     if not least.inodes:
         return f"no file names (inodes) left below {least.folder}"
-    return f"no space left below {least.folder}: {least.bytes >> 20} MiB free"
+    return f"too little space below {least.folder}: {least.bytes >> 20} MiB free"
 
 
 def is_full(room: Room) -> bool:

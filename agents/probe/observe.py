@@ -43,6 +43,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
         "binfmt": emulation.binfmt(),
         "runs": runs,
         "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),
+        "state_root": str(folder),
         "state_free": probe_machine.disk(Path(folder))[0],
     }
 

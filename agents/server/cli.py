@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agents.base import state
 from agents.base.errors import AgentError
+from agents.base.failures import full, is_full
 
 if TYPE_CHECKING:
     from agents.server.control import Operations
@@ -43,7 +44,8 @@ def run(arguments: Sequence[str], operations: Callable[[], Operations], prepare:
         if status is not None:
             return status
     except (AgentError, OSError) as error:
-        print(f"archloom-agent: {error}", file=sys.stderr)  # noqa: T201
+        shown = full(state.folders(os.environ)[0]) if isinstance(error, OSError) and is_full(error) else error
+        print(f"archloom-agent: {shown}", file=sys.stderr)  # noqa: T201
         return 1
     print(_USAGE, file=sys.stderr)  # noqa: T201
     return 2

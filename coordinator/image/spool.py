@@ -114,7 +114,7 @@ def _translated(folder: Path) -> Iterator[None]:
             raise
         free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         raise LostError(
-            f"no space left below {folder} on this machine for a layer in transfer: {free // 1024**2} MiB free",
-            hint="free space there, or set XDG_STATE_HOME to a folder on a larger disk",
+            f"too little space below {folder} on this machine for a layer in transfer: {free // 1024**2} MiB free",
+            hint=f"make room: df -h {folder}; or set XDG_STATE_HOME to a folder on a larger disk",
             code="spool",
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ LOSABLE = frozenset({"readonly", "disk", "locked"})
 # (`future`) and a folder that other machines write too (`shared`) are not among them: these the user has to solve.
 DISPENSABLE = LOSABLE | {"corrupt"}
 _OTHER_FOLDER = "give another state folder with XDG_STATE_HOME"
+# SQLite maps its index of the journal in pieces of 32 KiB (https://www.sqlite.org/walformat.html).
+_LEAST_ROOM_BYTES = 65536
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -69,8 +72,13 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
     """Return the error of SQLite as an ArchloomError with a hint."""
     name = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
     match name.split("_")[1] if name.startswith("SQLITE_") else "":
-        case "FULL" | "IOERR":
-            return _full(path, error)
+        case "FULL":
+            return _full(path, str(error))
+        case "IOERR" if _has_no_room(path):
+            return _full(path, str(error))
+        case "IOERR":
+            message = f"the disk with {path} is full or failing ({error})"
+            return LostError(message, hint=_room_hint(path), code="disk")
         case "BUSY" | "LOCKED":
             hint = f"try again when it is done; to find it: fuser -v {_quoted(path)}"
             return LostError(f"{path} is locked by another program", hint=hint, code="locked")
@@ -84,16 +92,29 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
 
 def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
     if error.errno in _DISK_FULL:
-        return _full(path, error.strerror)
+        return _full(path, error.strerror or "")
     hint, folder = _OTHER_FOLDER, path.parent if path else ""
     if isinstance(error, PermissionError):
         hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_OTHER_FOLDER}'
     return UsageError(f"cannot use the state folder {folder}: {error.strerror}", hint=hint, code="readonly")
 
 
-def _full(path: Path | None, why: object) -> LostError:
-    hint = "make room" if path is None else f"make room: df -h {_quoted(path.parent)}"
-    return LostError(f"the disk with {path} is full or failing ({why})", hint=hint, code="disk")
+def _full(path: Path | None, why: str) -> LostError:
+    place = path.parent if path else "the system's folder for temporary files"
+    return LostError(f"too little space below {place} ({why.lower()})", hint=_room_hint(path), code="disk")
+
+
+def _has_no_room(path: Path | None) -> bool:
+    """Return whether the disk of the file is full: SQLite has an I/O error of it where a shared mapping cannot grow."""
+    try:
+        status = os.statvfs(path.parent if path else "/")
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < _LEAST_ROOM_BYTES
+
+
+def _room_hint(path: Path | None) -> str:
+    return "make room" if path is None else f"make room: df -h {_quoted(path.parent)}"
 
 
 def _put_away(path: Path | None) -> str:

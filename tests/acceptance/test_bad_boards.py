@@ -57,7 +57,7 @@ def test_every_kind_of_bad_board_is_a_line_that_helps(
         "rekeyed": "has CHANGED",
         "bare": "no Python 3",
         "outsider": "may not use",
-        "full": "disk free|no space left",
+        "full": "disk free|too little space below",
         "late": "behind ours",
         "twin": "same machine",
         "nowhere": "does not resolve",

@@ -120,7 +120,7 @@ def test_a_disk_of_images_that_fills_is_the_hosts_fault(own_board, home, app, re
     assert shown["engine"]["images"] == "/var/lib/containerd"
     assert shown["disk_total"] < 170 << 20
     assert done.returncode == 5, done.stderr
-    assert re.search(r"LOST \(disk\) at .*: no space left below /var/lib/containerd: ", done.stderr), done.stderr
+    assert re.search(r"LOST \(disk\) at .*: too little space below /var/lib/containerd: ", done.stderr), done.stderr
 
 
 def test_pushes_that_break_end_in_an_archive(own_board, home, app, registry):

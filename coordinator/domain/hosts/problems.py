@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -127,11 +128,19 @@ def disks(observation: Reading) -> list[Reading]:
 
 
 def _of_disk(observation: Reading) -> list[Problem]:
-    places = [(disk.text("root"), disk.number("free")) for disk in disks(observation)]
-    for place, free in (*places, ("the agent's folder", observation.number("state_free"))):
-        if place and free is not None and free < _FULL_DISK_BYTES:
-            message = f"no space left below {place}: {free / 1024**2:.0f} MiB free"
-            return [Problem("disk", message, "docker system df shows what uses it", Severity.BLOCKING)]
+    state = observation.text("state_root") or "the agent's folder"
+    places = [
+        *(
+            (disk.text("root"), disk.number("free"), "docker system df shows what uses it")
+            for disk in disks(observation)
+        ),
+        (state, observation.number("state_free"), f"make room there: df -h {shlex.quote(state)}"),
+    ]
+    for place, free, hint in places:
+        if free is not None and free < _FULL_DISK_BYTES:
+            needed = _FULL_DISK_BYTES // 1024**2
+            message = f"too little space below {place}: {free / 1024**2:.0f} MiB free, a build needs {needed} or more"
+            return [Problem("disk", message, hint, Severity.BLOCKING)]
     return []
 
 

@@ -107,7 +107,7 @@ async def test_starting_again_starts_nothing():
     [
         (("fail", "exit code: 2"), EndState.FAILED, "build", "exit code: 2"),
         (("fail", "long " * 2000), EndState.FAILED, "build", "long long"),
-        (("fill", None), EndState.LOST, "disk", "no space left below"),
+        (("fill", None), EndState.LOST, "disk", "too little space below"),
         (("refuse", "emulator"), EndState.LOST, "emulator", "the engine said no"),
         (("break", "division"), EndState.LOST, "internal", "ZeroDivisionError: division"),
     ],
@@ -233,12 +233,21 @@ async def test_a_full_disk_is_told_apart(tmp_path: Path):
     with small_disk(tmp_path / "state"):
         async with agent() as client:
             folder = await ready(client, "a-1")
-            with pytest.raises(LostError, match=r"no space left below .*: 0 MiB free") as full:
+            with pytest.raises(LostError, match=r"too little space below .*: 0 MiB free") as full:
                 await send(client, "a-1", file=bytes(2 << 20))
             assert full.value.code == "disk"
             assert "prune" in full.value.hint
             await send(client, "a-1", file=bytes(700_000))
             assert (folder / "context/file").stat().st_size == 700_000
+
+
+async def test_an_agent_that_cannot_start_for_want_of_space_names_its_folder(tmp_path: Path):
+    """Not the system's words alone, which do not say where."""
+    with small_disk(tmp_path / "state"):
+        fill(tmp_path / "state/fill")
+        with pytest.raises(LostError, match=f"does not start: .*too little space below {tmp_path / 'state'}/.*: 0 MiB"):
+            async with agent():
+                pass
 
 
 async def test_a_job_on_a_full_disk_still_ends_with_a_result(tmp_path: Path):

@@ -273,7 +273,7 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
         missing("the right to mount a small file system")
     try:
         for made in (docker(noise), oci(noise).members):
-            with pytest.raises(LostError, match=f"no space left below {folder} on this machine") as lost:
+            with pytest.raises(LostError, match=f"too little space below {folder} on this machine") as lost:
                 await import_archive(
                     chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
                 )

@@ -95,7 +95,7 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
         before = store.run("7f3a")
         begins()
         for _ in range(2):
-            with pytest.raises(LostError, match="is full or failing") as caught:
+            with pytest.raises(LostError, match="too little space below") as caught:
                 create(store, "another")
         assert caught.value.hint == f"make room: df -h {path.parent}"
         with pytest.raises(LostError):

@@ -38,7 +38,7 @@ def test_a_full_disk_is_the_hosts():
     """Less than 16 MiB or no inode at any moment of the build: the disk, with what was left and where."""
     nearly = Room("/var/lib/docker", (16 << 20) - 1, 1000)
 
-    assert fault(least=nearly) == ("LOST", "disk", "no space left below /var/lib/docker: 15 MiB free")
+    assert fault(least=nearly) == ("LOST", "disk", "too little space below /var/lib/docker: 15 MiB free")
     assert fault(least=nearly._replace(bytes=16 << 20))[0] == "FAILED"
     assert fault(least=Room("/x", 1 << 40, 0)) == ("LOST", "disk", "no file names (inodes) left below /x")
     assert fault(least=None)[0] == "FAILED"

@@ -289,6 +289,17 @@ def test_a_full_disk_blocks():
     assert codes(read(seen))["disk"] is Severity.BLOCKING
 
 
+@pytest.mark.parametrize("root", ["/home/pi/.local/state/archloom-agent/0a", ""])
+def test_a_full_disk_of_the_agent_is_told_by_its_folder(root):
+    """With what is free and what is needed, and not with the engine's command; an older agent does not name it."""
+    found = read({**observation("pi4"), "state_free": 6 << 20, "state_root": root})
+
+    place = root or "the agent's folder"
+    assert found.blocking is not None
+    assert found.blocking.message == f"too little space below {place}: 6 MiB free, a build needs 100 or more"
+    assert found.blocking.hint.startswith("make room there: df -h")
+
+
 def test_asking_a_host_without_an_engine_for_its_platform_is_an_error():
     """It has none, and is never given a job."""
     with pytest.raises(ValueError, match="no engine"):
