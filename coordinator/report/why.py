@@ -11,7 +11,7 @@ from typing import NamedTuple
 from coordinator.domain.image.references import short
 from coordinator.domain.run.model import Run
 from coordinator.domain.run.status import Status
-from coordinator.domain.visible import visible
+from coordinator.domain.visible import visible, visible_name
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.comparison import JobComparison, RunComparison
 from coordinator.domain.why.timeline import Entry, TimelineKind
@@ -213,15 +213,16 @@ def _several(files: Sequence[str]) -> str:
 
 
 def _file(change: Change) -> str:
+    name = visible_name(change.what)
     if change.before is None:
-        return f"{change.what} (new)"
+        return f"{name} (new)"
     if change.now is None:
-        return f"{change.what} (gone)"
+        return f"{name} (gone)"
     if "hard link" in change.now:
-        return f"{change.what} ({change.before} → {change.now})"
+        return f"{name} ({change.before} → {change.now})"
     if change.now.startswith("mode "):
-        return f"{change.what} ({change.before} → {change.now.removeprefix('mode ')})"
-    return change.what
+        return f"{name} ({change.before} → {change.now.removeprefix('mode ')})"
+    return name
 
 
 def _change_json(change: Change) -> dict[str, object]:

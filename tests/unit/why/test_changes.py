@@ -71,6 +71,14 @@ def test_files_stand_at_the_instruction_that_takes_them():
     ]
 
 
+def test_names_are_shown_whole():
+    """A colour in a name is a part of it, and a byte that is not UTF-8 is shown as one."""
+    context = (*CONTEXT, file("src/caf\udce9\x1b[31m"))
+    now = with_inputs(replace(BEFORE, kept=replace(KEPT, contexts=on_both(context))), contexts=C2)
+
+    assert told(BEFORE, now) == [r"COPY src /src ← src/caf\xe9\x1b[31m (new)"]
+
+
 def test_a_file_that_became_a_hard_link():
     """Its content is the same, and the image is not."""
     context = tuple(replace(entry, hard_link="run.sh") if entry.path == "run.sh" else entry for entry in CONTEXT)
