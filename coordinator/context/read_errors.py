@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.visible import visible_name
 from coordinator.errors import UsageError
 
@@ -10,7 +11,7 @@ def changed(path: str) -> UsageError:
     """Return the error for an entry that something writes to while it is read."""
     return UsageError(
         f"{visible_name(path)} changed while the context was read",
-        hint="run again when nothing writes there, or name it in .dockerignore",
+        hint=rule(Cause.CHANGED).hint,
         code="context_changed",
     )
 

@@ -105,7 +105,7 @@ RULES: Mapping[Cause, Rule] = {
     Cause.CHANGED: Rule(
         retry=Retry.NO_HOST,
         fault=Fault.INPUTS,
-        hint="run again when nothing writes there, or name it in .dockerignore",
+        hint="run again when nothing writes to it; if the image does not need it, name it in .dockerignore",
     ),
     Cause.UNREADABLE: Rule(fault=Fault.INPUTS),
     Cause.ZSTD: Rule(fault=Fault.INPUTS),
