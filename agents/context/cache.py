@@ -66,6 +66,14 @@ class Objects:
             return None
         return data
 
+    def use_folder(self, digest: str) -> bool:
+        """Mark the folder object as used, without reading it; return whether the store has it."""
+        try:
+            os.utime(_path(self.root / FOLDERS, digest))
+        except FileNotFoundError:
+            return False
+        return True
+
     def keep_folder(self, digest: str, data: bytes) -> None:
         path = _path(self.root / FOLDERS, digest)
         with _replacing(path) as fd:
@@ -91,6 +99,10 @@ class Objects:
             return False
         self._put(path, file, parent, replace=True)
         return True
+
+    def has(self, file: File) -> bool:
+        """Whether the store has the file; one of an earlier boot is verified."""
+        return self._find(file) is not None
 
     def retouch(self, file: File, parent: int) -> None:
         """Give the file of this name and content in the folder with descriptor `parent` its new mode and mtime.

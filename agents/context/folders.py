@@ -22,8 +22,9 @@ from agents.base import state
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
-from agents.context.known_states import Facts, KnownStates
-from agents.context.patch import Earlier
+from agents.context.known_states import KnownStates
+from agents.context.patch import Earlier, Patch
+from agents.context.subtrees import Summary
 from agents.job import results
 from agents.job.context_places import LOCK, ROOT
 from agents.job.store import remove_tree
@@ -72,26 +73,35 @@ class ContextFolder:
     @property
     def earlier(self) -> Earlier | None:
         """What the folder holds; None where it holds nothing that can be relied on."""
-        return Earlier(self._state["tree"], self._state["groups"]) if self._state else None
+        if not self._state:
+            return None
+        objects = {digest: Summary(*fields) for digest, fields in self._state.get("objects", {}).items()}
+        return Earlier(self._state["tree"], self._state["groups"], objects)
 
     @contextmanager
-    def changing(self, tree: str, groups: dict[str, str], facts: Facts) -> Iterator[Path]:
-        """Yield the folder, to be changed to `tree` in the block, or its path where there is none.
+    def changing(self, patch: Patch) -> Iterator[Path]:
+        """Yield the folder, to be changed as the patch says in the block, or its path where there is none.
 
-        If the block or this process is interrupted, the folder is made anew next time.
+        If the block or this process is interrupted, the folder is made anew next time. Raises what `all_facts` raises.
         """
         known = KnownStates(self._place / _KNOWN)
-        name = self._state["name"] if self._state and known.admits(facts) else self._new_name()
+        name = self._state["name"] if self._state and known.admits(patch.facts) else self._new_name()
         folder = self.path if self._state else self._place / name
         self.distrust()
         if self._state and name == folder.name:
-            known.extend(facts)
+            known.extend(patch.facts)
         else:
-            known.replace(facts)
+            known.replace(patch.all_facts())
         yield folder
         if name != folder.name:
             folder.rename(self._place / name)
-        self._state = {"name": name, "tree": tree, "groups": groups, "boot": state.boot_id()}
+        self._state = {
+            "name": name,
+            "tree": patch.tree,
+            "groups": patch.groups,
+            "objects": patch.objects,
+            "boot": state.boot_id(),
+        }
         write_object(self._place / _STATE, self._state)
 
     def distrust(self) -> None:

@@ -32,6 +32,8 @@ class Facts:
     """The facts of one state of a folder, 16 bytes each. `coarse`: its disk does not keep nanoseconds of times."""
 
     def __init__(self, *, coarse: bool) -> None:
+        # The number of facts that are known already, and were not added.
+        self.left_out = 0
         self._coarse = coarse
         self._numbers = array("Q")
 
@@ -78,7 +80,7 @@ class KnownStates:
 
     def admits(self, facts: Facts) -> bool:
         """Whether the engine can be shown a state with these facts under the same name."""
-        count = 0
+        count = facts.left_out
         for key, value in facts.pairs():
             count += 1
             if self._known.get(key, value) != value:

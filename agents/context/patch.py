@@ -15,6 +15,7 @@ from typing import NamedTuple, Union
 
 from agents.base.errors import AgentError
 from agents.context.known_states import Facts
+from agents.context.subtrees import Subtree, Summary
 from agents.context.tree_objects import Below, File, Folder, Link, parse, unsafe
 from agents.context.writer import Place, Tree, readable
 
@@ -24,10 +25,14 @@ Recall = Callable[[str], "bytes | None"]
 
 
 class Earlier(NamedTuple):
-    """What a context folder holds: the digest of its folder object, and a digest per group of hard links."""
+    """What a context folder holds: the digest of its folder object, and a digest per group of hard links.
+
+    `objects` are its folder objects, by digest; those of folders that an earlier agent wrote are missing.
+    """
 
     tree: str
     groups: Mapping[str, str]
+    objects: Mapping[str, Summary] = {}
 
 
 class Staged(NamedTuple):
@@ -57,8 +62,11 @@ class Patch:
         # The digest of the offered context, and a digest per group of hard links in it.
         self.tree = ""
         self.groups: dict[str, str] = {}
-        # Digests of contents that the folder keeps as they are.
+        # The folder objects of the offered context, by digest.
+        self.objects: dict[str, Summary] = {}
+        # Digests of contents that the folder keeps as they are, without those below folders that are left out.
         self.kept: set[bytes] = set()
+        self._left_out: list[tuple[Place, str]] = []
         self._earlier = earlier
         self._recall = recall
         self._folds = folds
@@ -111,6 +119,37 @@ class Patch:
                 self._links.append((place, entry))
             else:
                 self._new.append((place, entry))
+
+    def is_unchanged(self, place: Place) -> bool:
+        """Whether this folder, which was added, is as it was, with everything below it."""
+        return place in self._before and self._before[place] is None
+
+    @property
+    def recorded(self) -> Mapping[str, Summary]:
+        """What is on record of the folder objects of the earlier context."""
+        return self._earlier.objects if self._earlier is not None else {}
+
+    def leave_out(self, place: Place, root: str, below: Subtree) -> None:
+        """Add nothing of an unchanged folder: what it holds, and its facts, are known."""
+        self.objects.update((digest, self.recorded[digest]) for digest in below.objects)
+        self.facts.left_out += below.facts
+        self._left_out.append((place, root))
+
+    def all_facts(self) -> Facts:
+        """Return the facts of the whole context. Raises AgentError `internal` where the store has lost an object."""
+        while self._left_out:
+            place, digest = self._left_out.pop()
+            data = self._recall(digest)
+            if data is None:
+                raise AgentError("internal", f"the folder object {digest} is no longer in the store")
+            folder = parse(data)
+            self._left_out += [(place, part) for part in folder.parts]
+            self._left_out += [((*place, below.name), below.digest) for below in folder.below]
+            entries: list[Entry] = [*folder.below, *folder.links, *folder.files]
+            for entry in entries:
+                self.facts.add(place, entry)
+        self.facts.left_out = 0
+        return self.facts
 
     @property
     def is_whole(self) -> bool:

@@ -114,7 +114,7 @@ def _give_way(job: Path, folder: ContextFolder, patch: Patch) -> None:
 
 
 def _change(folder: ContextFolder, patch: Patch, objects: Objects) -> None:
-    with folder.changing(patch.tree, patch.groups, patch.facts) as path:
+    with folder.changing(patch) as path:
         if patch.is_whole:
             if path.is_dir():
                 path.rename(folder.trash / "whole")

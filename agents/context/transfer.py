@@ -16,6 +16,7 @@ from agents.context.cache_gc import make_room
 from agents.context.known_states import Facts
 from agents.context.object_stream import Bodies
 from agents.context.patch import Patch
+from agents.context.subtrees import subtree, summary
 from agents.context.tree_objects import Below, File, Folder, digest, number, parse, unsafe
 from agents.context.writer import SPARSE_BYTES, Place, Tree, new_file, pour, readable, settle, write_sparse
 
@@ -91,6 +92,9 @@ class _Transfer:
         self._lacking: dict[str, list[tuple[Place, File]]] = {}
         self._made: set[bytes] = set()
         self._closed: list[tuple[Place, File | Below]] = []
+        # Folder objects that were left out, and whether the contents of files in one of them cannot be known.
+        self._unread: list[str] = []
+        self._is_blind = False
 
     def run(self) -> Received:
         opening = self._bodies.opening()
@@ -98,7 +102,7 @@ class _Transfer:
         root = digest(opening.get("root"))
         self._patch.begin(root)
         # The folder of a context without entries needs no question.
-        if self._announced or root != EMPTY:
+        if (self._announced or root != EMPTY) and not self._leaves_out(root, ()):
             self._walk(root)
         if self._entries != self._announced:
             raise AgentError("bad_request", f"the context has {self._entries} entries, not {self._announced}")
@@ -128,15 +132,30 @@ class _Transfer:
                 if data is None:
                     lacking.setdefault(folder_digest, []).append(place)
                 else:
-                    level.extend(self._add(parse(data), place))
+                    level.extend(self._add(folder_digest, parse(data), place))
             if lacking:
                 self._ask("folders", lacking)
             for folder_digest, places in lacking.items():
                 folder = self._receive_folder(folder_digest)
                 for place in places:
-                    level.extend(self._add(folder, place))
+                    level.extend(self._add(folder_digest, folder, place))
 
-    def _add(self, folder: Folder, place: Place) -> Iterator[tuple[str, Place]]:
+    def _leaves_out(self, root: str, place: Place) -> bool:
+        """Leave out an unchanged folder, with all below it, if what it holds is on record; return whether it was."""
+        if not self._patch.is_unchanged(place):
+            return False
+        below = subtree(self._patch.recorded, root, self._announced - self._entries)
+        # The store must have its objects: a later transfer compares with them. An object that is gone is asked for.
+        if below is None or not all(map(self._objects.use_folder, below.objects)):
+            return False
+        self._patch.leave_out(place, root, below)
+        self._unread += below.objects
+        self._entries += below.entries
+        self._bytes += below.bytes
+        return True
+
+    def _add(self, folder_digest: str, folder: Folder, place: Place) -> Iterator[tuple[str, Place]]:
+        self._patch.objects[folder_digest] = summary(folder)
         self._entries += len(folder.files) + len(folder.links) + len(folder.below)
         if self._entries > self._announced:
             # A few folder objects, each referenced many times, can expand to any number of folders.
@@ -147,7 +166,8 @@ class _Transfer:
             yield part, place
         for below in folder.below:
             self._patch.add(place, below)
-            yield below.digest, (*place, below.name)
+            if not self._leaves_out(below.digest, (*place, below.name)):
+                yield below.digest, (*place, below.name)
         for link in folder.links:
             self._patch.add(place, link)
         for file in folder.files:
@@ -162,10 +182,21 @@ class _Transfer:
             known.append((place, file))
             return
         content = bytes.fromhex(file.digest)
-        if self._objects.take(file, self._tree.open(place), alone=content in self._made):
+        # Asked first: only a file that the store has can become a hard link of one that is left out.
+        if self._objects.has(file) and self._objects.take(file, self._tree.open(place), alone=self._is_made(content)):
             self._made.add(content)
         else:
             self._lacking[file.digest] = [(place, file)]
+
+    def _is_made(self, content: bytes) -> bool:
+        """Whether the context already has this content under another name, as far as that can be known."""
+        while self._unread:
+            data = self._objects.folder(self._unread.pop())
+            if data is None:
+                self._is_blind = True
+            else:
+                self._made.update(bytes.fromhex(file.digest) for file in parse(data).files)
+        return self._is_blind or content in self._made
 
     def _ask(self, kind: str, wanted: Iterable[str]) -> None:
         digests = list(wanted)
