@@ -16,7 +16,7 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import TargetEvent, TargetState
 from coordinator.domain.targets.target import Target
 from coordinator.errors import RegistryCode, RegistryError
-from coordinator.parallel import in_parallel
+from coordinator.parallel import checked, in_parallel
 from coordinator.publish.pins import keep_pinned
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.client import Registry
@@ -80,11 +80,26 @@ async def _fill(publication: Publication, run: Run, repository: Reference, index
         for child in _children(run):
             for digest in child.digests:
                 await copy_image(source, first.repository, digest, registry, repository.repository)
+    is_there = await checked(
+        _keep_all(publication, run, repository, registry), _has_index(registry, repository, run, index)
+    )
+    if not is_there:
+        await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
+
+
+async def _has_index(registry: Registry, repository: Reference, run: Run, index: Index) -> bool:
+    """Return whether the index is there already, as after a build of the same inputs. It is asked for only then."""
+    if not all(job.reused for job in run.jobs):
+        return False
+    return await registry.head_manifest(repository.repository, index.digest) is not None
+
+
+async def _keep_all(publication: Publication, run: Run, repository: Reference, registry: Registry) -> None:
     if publication.registries.settings(repository.registry).pins is Pins.KEEP:
         # In the first repository again: another coordinator may have read a pin before it was there, and written it
         # after it was read back.
+        first = publication.target.repositories[0]
         await in_parallel(*(_keep(registry, repository, job, first) for job in run.jobs))
-    await registry.put_manifest(repository.repository, index.digest, index.raw, index.media_type)
 
 
 async def _keep(registry: Registry, repository: Reference, job: Job, first: Reference) -> None:
@@ -130,8 +145,8 @@ async def _move(publication: Publication, tag: Reference, index: Index) -> None:
         # Check the lease again: another coordinator may have taken the run over during the HEAD request.
         publication.check_lease()
         await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
-    after = await _digest(registry, tag)
-    if after != index.digest:
-        raise _conflict(publication, tag, f"was set to {index.digest}", after)
+        after = await _digest(registry, tag)
+        if after != index.digest:
+            raise _conflict(publication, tag, f"was set to {index.digest}", after)
     store.tag_moved(run_id, str(tag))
     publication.emit(TagMoved(reference=str(tag), digest=index.digest, previous=previous))

@@ -108,6 +108,27 @@ async def test_a_tag_that_says_what_was_put_there_is_moved(store, base):
     assert skopeo_inspect(str(tag), "linux/amd64")["Architecture"] == "amd64"
 
 
+async def test_what_is_published_already_is_not_written_again(store, base, registry):
+    """The index and the tag are asked for."""
+    tag = parse_reference(base.reference)
+    async with Registries({}, Known()) as registries:
+        await publish(publication(store, tag, registries, []))
+        written = [line for line in registry.asked(tag.repository) if not line.startswith(("GET", "HEAD"))]
+        run = store.run("7f3a")
+        driver = Driver(token="u", holder="ada@here", pid=1, started="", boot_id="")
+        store.create_run("8a4b", {}, {AMD64: "x"}, driver=driver, inputs={}, inventory="")
+        store.verify_job(store.run("8a4b").jobs[0].id, run.jobs[0].child, winner=None)
+        store.move_target("8a4b", TargetEvent.COMPLETE)
+        events: list[object] = []
+        await publish(replace(publication(store, tag, registries, events), run_id="8a4b", check_lease=lambda: None))
+
+    assert written
+    assert [line for line in registry.asked(tag.repository) if not line.startswith(("GET", "HEAD"))] == written
+    assert store.run("8a4b").target_state is TargetState.PUBLISHED
+    digest = index_of(run).digest
+    assert events == [TagMoved(reference=str(tag), digest=digest, previous=digest)]
+
+
 async def test_a_tag_that_somebody_moves_as_it_is_put_is_a_conflict(store, base, registry):
     """Read back, it says something else: the run does not claim it."""
     tag = parse_reference(base.reference)
