@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -178,7 +178,7 @@ class Patch:
                 before.clear()
         changed = {place for place, before in self._before.items() if before is not None}
         changed.update(place for place, _ in self._removed)
-        self._opened |= {place[:length] for place in changed for length in range(1, len(place) + 1)}
+        self._opened |= self._upwards(changed)
         for place in sorted(self._opened, key=len):
             target.open_up(place)
         for place, entry in self._removed:
@@ -195,9 +195,18 @@ class Patch:
             os.rename(name, name, src_dir_fd=staging.open(place), dst_dir_fd=target.open(place))
         for place, file in self._retouched:
             retouch(file, target.open(place))
-        for place in self._settled | self._opened:
+        # An earlier mode may keep this user from opening a folder that gets another one.
+        closed = self._upwards(place for place in self._settled if place in self._before) - self._opened
+        for place in sorted(closed, key=len):
+            target.open_up(place)
+        for place in self._settled | self._opened | closed:
             target.settle_later(place, self._folders[place])
         target.finish()
+
+    @staticmethod
+    def _upwards(places: Iterable[Place]) -> set[Place]:
+        """Return these folders and those above them, without the root."""
+        return {place[:length] for place in places for length in range(1, len(place) + 1)}
 
     def _refuse_folded(self, place: Place, name: bytes) -> None:
         folded = unicodedata.normalize("NFD", readable(name)).casefold()

@@ -133,6 +133,10 @@ def test_a_folder_that_is_changed_is_as_one_made_anew(tmp_path_factory: pytest.T
 @settings(max_examples=25)
 @example([{"a": ("folder", 0o555, {"b": ("folder", 0o311, {})})}, {"a": ("folder", 0o555, {})}])
 @example([{"a": ("folder", 0o311, {"b": ("link", "a", 7)})}, {"a": ("file", b"", 0o644, 7, "one")}])
+@example([{"a": ("folder", 0o311, {})}, {"a": ("folder", 0o755, {})}])
+@example(
+    [{"a": ("folder", 0o311, {"b": ("folder", 0o311, {})})}, {"a": ("folder", 0o311, {"b": ("folder", 0o755, {})})}]
+)
 def test_modes_do_not_keep_a_login_from_changing_its_folder(trees):
     """Root may do anything; any other user must be allowed to write to a folder that it moves."""
     with home_of_nobody() as home:
