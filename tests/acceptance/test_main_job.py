@@ -81,7 +81,9 @@ def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
     words = ("build", str(hello), "-t", f"{registry.address}/main/lean:1", "--platform", "linux/amd64")
     built = set(home.imported(*words))
 
-    lines = home.imported(*words, environment={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    # What the inventory says is kept from the second run on.
+    for _ in range(2):
+        lines = home.imported(*words, environment={"DOCKER_HOST": "unix:///nonexistent.sock"})
     reused = set(lines)
 
     of_hosts = {
@@ -94,7 +96,9 @@ def test_the_same_build_again_imports_nothing_of_hosts(registry, home, hello):
     }
     assert of_hosts - built == set(), "modules of other names"
     assert reused & of_hosts == set()
-    assert reused & HEAVY == set()
+    assert reused & (HEAVY | {"pydantic", "ruamel"}) == set()
+    # 492 in Python 3.11, the lines of the build and what an editable installation imports included.
+    assert len(reused) <= 520
     first = next(number for number, line in enumerate(lines) if line.startswith("reading "))
     assert not {"coordinator.usecases.build", "coordinator.registry.client", "httpx2"} & set(lines[:first])
 
