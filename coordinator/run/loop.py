@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.schedule import Candidate, assign, unassignable
+from coordinator.domain.placement.schedule import Candidate, assign, turns, unassignable
 from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.next_actions import (
@@ -44,11 +44,16 @@ async def drive(
     """
     in_progress: dict[Action, asyncio.Task[None]] = {}
     reported: set[int] = set()
+    reported_turns: set[int] = set()
     try:
         while True:
             run = _commit_decisions(store.run(run_id), store, candidates, slots, emit)
             _report_waiting(run, reported, emit)
+            waiting = turns(run, slots, [action.attempt_id for action in in_progress if isinstance(action, Build)])
+            _report_turns(run, waiting, reported_turns, emit)
             for action in next_actions(run):
+                if isinstance(action, Build) and action.attempt_id in waiting:
+                    continue
                 if isinstance(action, StepAction) and action not in in_progress:
                     to_cancel = _pop_steps_to_cancel(action, in_progress)
                     in_progress[action] = asyncio.ensure_future(_run_step(action, dispatch, to_cancel))
@@ -142,3 +147,11 @@ def _report_waiting(run: Run, reported: set[int], emit: Emit) -> None:
         if isinstance(action, Assign) and action.job_id not in reported:
             reported.add(action.job_id)
             emit(Waiting(run.job(action.job_id).platform, "every host that can build it is busy with this run"))
+
+
+def _report_turns(run: Run, waiting: Mapping[int, Sequence[Job]], reported: set[int], emit: Emit) -> None:
+    for job in run.jobs:
+        if job.attempt and job.attempt.id in waiting and job.attempt.id not in reported:
+            reported.add(job.attempt.id)
+            first = ", ".join(str(one.platform) for one in waiting[job.attempt.id])
+            emit(Waiting(job.platform, f"{job.attempt.host} builds {first} first"))

@@ -1,13 +1,13 @@
-"""Which pending jobs get a host now."""
+"""Which pending jobs get a host now, and which of the jobs on a host may build."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.image.platforms import Mode, Platform
-from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptState, JobState
 
@@ -37,21 +37,50 @@ def assign(
     waits for its best mode rather than take a free host of a worse mode. It returns to a host that lost it only when
     there is no other host, and not at all when that host would lose it again. Jobs with the fewest hosts of their best
     mode choose first; among equal hosts the least busy host wins, then the host that the fewest jobs could take.
+
+    A job that one host alone can take gets it while the jobs there build: its context is sent, and it waits for a slot.
+    One job of a host is so far ahead.
     """
-    busy = Counter(attempt.host for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT)
+    on_hosts = [attempt for job in run.jobs for attempt in job.attempts if attempt.state in _HOLDS_A_SLOT]
+    busy = Counter(attempt.host for attempt in on_hosts)
+    # What is sent ahead must not slow down what is sent to build at once.
+    sending = {attempt.host for attempt in on_hosts if attempt.state is not AttemptState.BUILDING}
     pending = [job for job in run.jobs if job.state is JobState.PENDING]
     assignments: list[Assignment] = []
     able = {job.id: _preferred(job, candidates) for job in pending}
     demanded = demand(able.values())
     for job in sorted(pending, key=lambda job: (len(able[job.id]), job.id)):
         free = [candidate for candidate in able[job.id] if busy[candidate.host] < slots.get(candidate.host, 0)]
+        if not free and len(able[job.id]) == 1:
+            only = able[job.id][0].host
+            free = able[job.id] if only not in sending and 0 < busy[only] == slots.get(only) else []
         if free:
             chosen = min(
                 free, key=lambda candidate: (busy[candidate.host] / slots[candidate.host], demanded[candidate.host])
             )
             busy[chosen.host] += 1
+            sending.add(chosen.host)
             assignments.append(Assignment(job.id, chosen))
     return tuple(assignments)
+
+
+def turns(run: Run, slots: Mapping[str, int], started: Collection[int]) -> dict[int, tuple[Job, ...]]:
+    """Return the attempts that are sent and have to wait to build, by id, with the jobs that build on their host first.
+
+    `started` are the ids of the attempts that build already; then the earliest attempts get the slots of a host. A host
+    without an entry in `slots` makes none wait.
+    """
+    sent: dict[str, list[tuple[Attempt, Job]]] = {}
+    for job in run.jobs:
+        if job.attempt and job.attempt.state is AttemptState.BUILDING:
+            sent.setdefault(job.attempt.host, []).append((job.attempt, job))
+    waiting: dict[int, tuple[Job, ...]] = {}
+    for host, there in sent.items():
+        there.sort(key=lambda each: (each[0].id not in started, each[0].id))
+        count = slots.get(host, len(there))
+        first = tuple(job for _, job in there[:count])
+        waiting.update((attempt.id, first) for attempt, _ in there[count:])
+    return waiting
 
 
 def demand(able: Iterable[Sequence[Candidate]]) -> Counter[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.run.events import Skipped
+from coordinator.domain.run.events import Skipped, Waiting
 from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.run.loop import drive
@@ -148,7 +148,7 @@ class Stopping(World):
 
 async def test_fail_fast_stops_the_others(tmp_path):
     """The work on an attempt is over before its host is told, and the run before that is done; who waits is skipped."""
-    able = {**ABLE, ARMV7: [Candidate("beast", Mode.EMULATED)]}
+    able = {**ABLE, ARMV7: [Candidate("beast", Mode.EMULATED), Candidate("full", Mode.EMULATED)]}
     events: list = []
     with Store(tmp_path / "archloom.db", lambda: 1.0) as store:
         build_ids = {AMD64: "a", ARM64: "b", ARMV7: "c"}
@@ -156,13 +156,46 @@ async def test_fail_fast_stops_the_others(tmp_path):
         store.create_run("r", {"fail_fast": True}, build_ids, driver=driver, inputs={}, inventory="")
         world = Stopping(store)
 
-        run = await drive("r", store, world, able, {"beast": 2}, events.append)
+        run = await drive("r", store, world, able, {"beast": 2, "full": 0}, events.append)
 
     assert [job.state for job in run.jobs] == [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED]
     assert run.target_state is TargetState.INCOMPLETE
     assert world.done == ["build linux/amd64", "left alone", "cancelled"]
     assert world.cleared == [2]
     assert events[-1] == Skipped(ARMV7, "linux/amd64 failed (--fail-fast)")
+
+
+class InTurn(World):
+    """The first build ends only when another job waits for its turn."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.events: list = []
+        self.building = 0
+
+    async def __call__(self, action) -> None:
+        if isinstance(action, Build):
+            self.building += 1
+            assert self.building == 1
+            async with asyncio.timeout(5):
+                while action.attempt_id == 1 and TURN not in self.events:
+                    await asyncio.sleep(0)
+        await super().__call__(action)
+        self.building -= isinstance(action, Build)
+
+
+TURN = Waiting(ARM64, "beast builds linux/amd64 first")
+
+
+async def test_a_context_is_sent_while_the_host_builds_another(store):
+    """One slot: the second job is sent at once, and builds when the first has."""
+    world = InTurn(store)
+
+    run = await run_in(world, world.events)
+
+    assert run.target_state is TargetState.PUBLISHED
+    assert world.done == ["build linux/amd64", "build linux/arm64"]
+    assert world.events.count(TURN) == 1
 
 
 @pytest.mark.parametrize("crash_at", range(1, 14))

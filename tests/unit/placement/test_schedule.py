@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.schedule import Assignment, Candidate, assign, best_hosts, demand, unassignable
+from coordinator.domain.placement.schedule import Assignment, Candidate, assign, best_hosts, demand, turns, unassignable
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
@@ -32,10 +32,29 @@ def job(
 
 def test_a_job_waits_for_a_native_host_rather_than_be_emulated():
     """The better mode is worth waiting for, even when the emulator is idle."""
-    able = {PLATFORMS[1]: [Candidate("pi5", Mode.NATIVE), Candidate("beast", Mode.EMULATED)]}
-    busy = job(0, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE)
+    able = {PLATFORMS[2]: [Candidate("pi5", Mode.NATIVE), Candidate("beast", Mode.EMULATED)]}
+    busy = [job(n, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE) for n in range(2)]
 
-    assert assign(run_of(busy, job(1)), able, {"pi5": 1, "beast": 4}) == ()
+    assert assign(run_of(*busy, job(2)), able, {"pi5": 1, "beast": 4}) == ()
+
+
+def test_the_next_job_of_a_busy_host_is_sent_ahead_where_no_other_host_can_take_it():
+    one, two = [Candidate("pi5", Mode.NATIVE)], [Candidate("pi5", Mode.NATIVE), Candidate("pi4", Mode.NATIVE)]
+    busy = [job(n, (name, AttemptState.BUILDING), state=JobState.ACTIVE) for n, name in enumerate(("pi5", "pi4"))]
+    run = run_of(*busy, job(2), job(3))
+
+    assert assign(run, {PLATFORMS[2]: one, PLATFORMS[3]: one}, {"pi5": 1, "pi4": 1}) == (Assignment(2, one[0]),)
+    assert assign(run, {PLATFORMS[2]: two, PLATFORMS[3]: two}, {"pi5": 1, "pi4": 1}) == ()
+
+
+def test_the_jobs_of_a_host_build_in_turn():
+    """By attempt, but first come those that build already; and a host whose slots are unknown makes none wait."""
+    sent = [job(n, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE) for n in range(3)]
+    run = run_of(*sent)
+
+    assert turns(run, {"pi5": 1}, ()) == {10: (sent[0],), 20: (sent[0],)}
+    assert turns(run, {"pi5": 1}, (20,)) == {0: (sent[2],), 10: (sent[2],)}
+    assert turns(run, {"pi5": 3}, ()) == turns(run, {}, ()) == {}
 
 
 def test_a_built_image_holds_no_slot():
@@ -114,8 +133,8 @@ def test_a_job_nobody_can_take_is_hopeless():
 
 
 @given(st.data())
-def test_no_host_is_given_more_than_its_slots(data):
-    """Whatever the inventory, a host never has more of our jobs than slots, and only jobs it can do."""
+def test_no_host_is_given_more_than_its_slots_and_one(data):
+    """Whatever the inventory, a host has at most one of our jobs more than slots, and only jobs it can do."""
     candidate = st.builds(Candidate, st.sampled_from(HOSTS), st.sampled_from(list(Mode)))
     able = {p: data.draw(st.lists(candidate, max_size=3)) for p in PLATFORMS}
     slots = {host: data.draw(st.integers(0, 2)) for host in HOSTS}
@@ -124,7 +143,10 @@ def test_no_host_is_given_more_than_its_slots(data):
     chosen = assign(run, able, slots)
 
     assert all(one.candidate in able[PLATFORMS[one.job_id]] for one in chosen)
-    assert all(count <= slots[host] for host, count in Counter(one.candidate.host for one in chosen).items())
+    assert all(
+        count <= slots[host] + (slots[host] > 0)
+        for host, count in Counter(one.candidate.host for one in chosen).items()
+    )
     assert chosen == assign(run, able, slots)
 
 
