@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +55,23 @@ def read(folder: Path) -> Process | None:
 def is_alive(process: Process) -> bool:
     """Whether exactly this process still runs. A zombie counts as dead: in a container it may never be reaped."""
     return process.boot_id == state.boot_id() and start_time(process.pid) == process.start_time
+
+
+def await_end(process: Process, seconds: float) -> None:
+    """Return when this process ends, or after `seconds`."""
+    try:
+        # Linux 5.3 (pidfd_open(2)); before it, only the time counts.
+        end = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):
+        time.sleep(seconds)
+        return
+    try:
+        if is_alive(process):
+            select.select([end], [], [], seconds)
+    finally:
+        os.close(end)
 
 
 def end_group(process: Process) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agents.base import process
 from agents.job import results
 
 _POLL_S = 0.1
@@ -28,8 +29,13 @@ def follow(folder: Path, offset: int, tell: Tell, stop: threading.Event) -> dict
         offset = _tell_all(folder / results.LOG, offset, result, tell)
         if result is not None:
             return result
-        if stop.wait(_POLL_S):
+        if stop.is_set():
             return None
+        job = process.read(folder)
+        if job is None:
+            stop.wait(_POLL_S)
+        else:
+            process.await_end(job, _POLL_S)
 
 
 def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell) -> int:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -234,6 +235,24 @@ def test_a_process_is_known_by_more_than_its_pid(title: str):
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert not process.is_alive(one)
+
+
+def test_the_end_of_a_process_is_seen_at_once():
+    """Not at the next poll; and a process that lives on is waited for no longer than asked."""
+    with sleeping("job") as child:
+        one = known(child)
+        process.await_end(one, 0.0)
+        assert process.is_alive(one)
+
+        began = time.monotonic()
+        killer = threading.Timer(0.1, child.kill)
+        killer.start()
+        process.await_end(one, PATIENCE)
+
+        assert not process.is_alive(one)
+        assert time.monotonic() - began < PATIENCE
+        process.await_end(one, PATIENCE)
+        killer.join(PATIENCE)
 
 
 def test_a_number_that_is_somebody_elses_now_is_left_alone(jobs: Jobs):
