@@ -11,7 +11,7 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from agents.base.disk import room_below
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
-from agents.context.cache import FOLDERS
+from agents.context.cache import FOLDERS, Objects
 from agents.context.folder_gc import drop_oldest, drop_unused, own_bytes
 
 _MAX_BYTES = 5_000_000_000
@@ -51,6 +51,19 @@ class _Object(NamedTuple):
     changed: int
     size: int
     links: int
+
+
+@contextmanager
+def opened(state_folder: Path) -> Iterator[Objects]:
+    """Yield the object store for a transfer, and afterwards keep it within the budget."""
+    objects = Objects(state_folder)
+    try:
+        yield objects
+    finally:
+        # A broken transfer has added objects too. A disk too full to write the ledger must not fail the transfer.
+        with suppress(OSError):
+            trim(objects.root, objects.added, budget(objects.root))
+        objects.close()
 
 
 def budget(root: Path) -> Budget:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.base.failures import explain
-from agents.context.cache import Objects
-from agents.context.cache_gc import budget, trim
+from agents.context.cache_gc import opened
 from agents.context.receive import receive
-from agents.context.transfer import Received
 from agents.job import spec
 from agents.job.store import Jobs
-from agents.server.pipes import Pipes, take_pipes
+from agents.server.pipes import take_pipes
 from agents.wire import chunks, frames
 
 if TYPE_CHECKING:
@@ -27,7 +24,9 @@ def bulk(folder: Path, job: str) -> int:
     """Receive the job's context and answer `ok` or `error`. Return the exit status: 0 where the context is complete."""
     pipes = take_pipes()
     try:
-        received = _receive(Jobs(folder).folder(job), folder, pipes)
+        place = Jobs(folder).folder(job)
+        with opened(folder) as objects:
+            received = receive(place, spec.read(place).context_key, pipes.reader, pipes.replies.greet, objects)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, folder)))
         return 1
@@ -93,14 +92,3 @@ def purge(environment: Mapping[str, str]) -> int:
         return 1
     pipes.replies.greet({"ok": done})
     return 0
-
-
-def _receive(job: Path, folder: Path, pipes: Pipes) -> Received:
-    objects = Objects(folder)
-    try:
-        return receive(job, spec.read(job).context_key, pipes.reader, pipes.replies.greet, objects)
-    finally:
-        # A broken transfer has added objects too. A disk too full to write the ledger must not fail the transfer.
-        with suppress(OSError):
-            trim(objects.root, objects.added, budget(objects.root))
-        objects.close()

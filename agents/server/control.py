@@ -13,7 +13,8 @@ from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
-from agents.context.cache import Objects
+from agents.context.cache_gc import opened
+from agents.context.enclosed import receive_enclosed
 from agents.context.receive import receive_empty
 from agents.job import cancel, engine_facts, spec
 from agents.job.engine_facts import EngineFacts
@@ -30,6 +31,7 @@ _CANCEL_TIMEOUT_S = 5.0
 # job may take 15 s, and before that `forget` waits for the job's pulls and pushes to end.
 _FINISH_TIMEOUTS_S = {
     "create": 20.0,
+    "context": 5.0,
     "start": 20.0,
     "cancel": 20.0,
     "forget": 20.0,
@@ -139,6 +141,7 @@ class Server:
         operations: dict[str, Callable[[Fields, Emit], Fields]] = {
             "probe": self._probe,
             "create": self._create,
+            "context": self._context,
             "lacking": self._lacking,
             "pull": self._pull,
             "start": self._start,
@@ -164,12 +167,14 @@ class Server:
         folder = self._jobs.folder(job)
         wanted = spec.read(folder)
         if not wanted.has_context and not has_arrived(folder):
-            objects = Objects(self._state)
-            try:
+            with opened(self._state) as objects:
                 receive_empty(folder, wanted.context_key, objects)
-            finally:
-                objects.close()
         return {}
+
+    def _context(self, fields: Fields, emit: Emit) -> Fields:
+        folder = self._jobs.folder(field(fields, "job", str))
+        with opened(self._state) as objects:
+            return receive_enclosed(folder, spec.read(folder).context_key, fields, emit, objects)._asdict()
 
     def _lacking(self, fields: Fields, _emit: Emit) -> Fields:
         return {"bases": self._operations.lacking(spec.read(self._jobs.folder(field(fields, "job", str))))}

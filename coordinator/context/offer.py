@@ -13,10 +13,13 @@ from coordinator.context.disk_tree import DiskTree
 from coordinator.context.file_content import open_file, pieces
 from coordinator.context.read_errors import changed, unreadable
 from coordinator.context.tree import ContextManifest
-from coordinator.domain.inputs.build_id import EntryKind
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.domain.inputs.merkle_tree import context_objects
 
 PIECE = 262144
+# What one request may hold, files and folder objects together. More is quicker where only what a host lacks is sent.
+_ENCLOSED_BYTES = 65536
+_READ, _READ_AND_ENTER = 0o400, 0o500
 
 
 class ContextOffer:
@@ -30,6 +33,7 @@ class ContextOffer:
         self._tree = DiskTree(manifest.root)
         self._objects = context_objects(manifest.entries)
         self._files = {entry.digest: entry for entry in files}
+        self._closed = any(_is_closed(entry) for entry in manifest.entries)
         self.root = self._objects.root
         self.entries = len(manifest.entries)
         self.files = len(files)
@@ -64,6 +68,17 @@ class ContextOffer:
         if sha256.hexdigest() != digest:
             raise changed(entry.path)
 
+    def enclosed(self) -> dict[str, bytes] | None:
+        """Return every object by digest, where one request can hold them; it blocks, and raises as `content` does.
+
+        None for a larger context, and for one with entries that a mode closes to their owner: how a host builds with
+        these is found out by a process of its own.
+        """
+        folders = self._objects.folders
+        if self._closed or self.size + sum(map(len, folders.values())) > _ENCLOSED_BYTES:
+            return None
+        return {**folders, **{digest: b"".join(self.content(digest)) for digest in self._files}}
+
     def _opened(self, path: str) -> FileIO:
         try:
             descriptor = open_file(self._tree.on_disk(path))
@@ -75,6 +90,11 @@ class ContextOffer:
             os.close(descriptor)
             raise changed(path)
         return FileIO(descriptor)
+
+
+def _is_closed(entry: ContextEntry) -> bool:
+    needed = {EntryKind.FILE: _READ, EntryKind.DIRECTORY: _READ_AND_ENTER, EntryKind.SYMLINK: 0}[entry.kind]
+    return entry.mode & needed != needed
 
 
 async def offer(manifest: ContextManifest) -> ContextOffer:

@@ -153,5 +153,5 @@ def _report_turns(run: Run, waiting: Mapping[int, Sequence[Job]], reported: set[
     for job in run.jobs:
         if job.attempt and job.attempt.id in waiting and job.attempt.id not in reported:
             reported.add(job.attempt.id)
-            first = ", ".join(str(one.platform) for one in waiting[job.attempt.id])
+            first = ", ".join(str(builder.platform) for builder in waiting[job.attempt.id])
             emit(Waiting(job.platform, f"{job.attempt.host} builds {first} first"))

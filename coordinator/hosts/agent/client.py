@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -137,6 +139,28 @@ class AgentClient:
         if answer is None:
             raise self._gone(ending)
         return replies.read(self._host, self._outcome(answer), ContextReceived)
+
+    async def send_enclosed(
+        self, job: str, offer: Offer, objects: Mapping[str, bytes], tell: Callable[[MissingFiles], None]
+    ) -> ContextReceived:
+        """Send the job's context, of which `objects` are all, in one request; otherwise as `send_context`.
+
+        That needs no process on the host, which takes a small board half a second to start.
+        """
+        lacking = MissingFiles(0, offer.files, 0)
+
+        def asked(question: Mapping[str, Any]) -> None:
+            nonlocal lacking
+            if question.get("want") == "files":
+                digests = replies.read(self._host, question, list[str], "digests")
+                size = sum(offer.file_size(digest) or 0 for digest in digests)
+                lacking = MissingFiles(lacking.files + len(digests), offer.files, lacking.bytes + size)
+
+        packed = {digest: b64encode(zlib.compress(data)).decode("ascii") for digest, data in objects.items()}
+        opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
+        received = await self._ask("context", asked, job=job, **opening, objects=packed)
+        tell(lacking)
+        return replies.read(self._host, received, ContextReceived)
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
         """Pull the job's bases into the engine through the tunnel at `port` on the host."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import SENT_SO_FAR, Phase
 from coordinator.domain.run.states import AttemptEvent, AttemptState
@@ -44,17 +46,16 @@ async def _send(ctx: AttemptContext) -> None:
 
 
 async def _context(ctx: AttemptContext, client: AgentClient) -> None:
-    # To the `local` host, compression costs more time than it saves.
-    pack = not ctx.run.farm.hosts[ctx.host].address.is_local
     progress = _ContextProgress(ctx)
     with phase(ctx, "context"):
-        await client.send_context(
-            ctx.agent_job,
-            await ctx.run.inputs.contexts[ctx.job.platform].offer.get(),
-            progress.begin,
-            pack=pack,
-            progress=progress.sent,
-        )
+        offer = await ctx.run.inputs.contexts[ctx.job.platform].offer.get()
+        objects = await asyncio.to_thread(offer.enclosed)
+        if objects is not None:
+            await client.send_enclosed(ctx.agent_job, offer, objects, progress.begin)
+            return
+        # To the `local` host, compression costs more time than it saves.
+        pack = not ctx.run.farm.hosts[ctx.host].address.is_local
+        await client.send_context(ctx.agent_job, offer, progress.begin, pack=pack, progress=progress.sent)
 
 
 async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:

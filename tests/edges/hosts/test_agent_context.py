@@ -56,7 +56,7 @@ def nothing(_: MissingFiles) -> None:
     pass
 
 
-def random_tree(root: Path, seed: int) -> None:
+def random_tree(root: Path, seed: int, sizes: tuple[int, ...] = (0, 1, 100, 65536, 300_000)) -> None:
     """Files of many sizes, modes and times, links, empty and closed folders, odd names, the same content twice."""
     choose = random.Random(seed)
     folders = [root]
@@ -72,7 +72,7 @@ def random_tree(root: Path, seed: int) -> None:
             case 1:
                 path.symlink_to(os.fsdecode(choose.choice(ODD_NAMES)))
             case _:
-                size = choose.choice([0, 1, 100, 65536, 300_000])
+                size = choose.choice(sizes)
                 path.write_bytes(choose.choice([bytes(size), choose.randbytes(size)]))
                 path.chmod(choose.choice([0o644, 0o755, 0o600, 0o4711, 0o400]))
         os.utime(path, ns=(0, choose.choice([-1, 7, 1763930000_123456789])), follow_symlinks=False)
