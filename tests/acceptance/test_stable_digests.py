@@ -187,7 +187,8 @@ def test_the_source_date_counts_and_reaches_the_build(registry, build, app, tmp_
 def test_a_newer_engine_makes_the_same_image_and_dates_it(engines, home, registry, host, tmp_path):
     """Docker 28.5: the config, or with containerd's store the whole manifest, is the one of `docker build`.
 
-    Only with containerd's store does BuildKit write the source date into an image.
+    Only with containerd's store does BuildKit write the source date into an image. With that store its cache knows a
+    base by the digest that names it, so this `docker build` names it as we do: by the digest of its platform's image.
     """
     board = engines[host]
     ssh_home(home.folder, *engines.values())
@@ -201,7 +202,7 @@ def test_a_newer_engine_makes_the_same_image_and_dates_it(engines, home, registr
     built = json.loads(done.stdout)["archloom"]["platforms"][AMD64]
 
     with forwarded(home.folder, board, registry.address) as port:
-        own = f"FROM 127.0.0.1:{port}/{base.reference.partition('/')[2]}\n{steps}"
+        own = f"FROM 127.0.0.1:{port}/stable/newer@{base.children[AMD64]}\n{steps}"
         board.run("mkdir -p /tmp/judge; printf 1 >/tmp/judge/data; cat >/tmp/judge/Dockerfile", stdin=own)
         words = f"--provenance=false --platform {AMD64} --build-arg SOURCE_DATE_EPOCH=1700000000 -t judge:1"
         board.run(f"docker build {words} /tmp/judge")
