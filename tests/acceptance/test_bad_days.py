@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.acceptance.archloom import BEGUN, context, eventually, follow, good
+from tests.acceptance.conftest import FOUR
 from tests.services.commands import run_limited
 from tests.services.images import base_image
 from tests.services.judges import pulled, ran, skopeo_raw
@@ -73,8 +74,8 @@ def test_the_old_tag_survives_a_failed_run_and_the_registry_s_garbage_collection
 
 @pytest.mark.usefixtures("emulation", "nothing_left")
 def test_fail_fast_stops_the_others_and_leaves_nothing(registry, home, tmp_path):
-    """Exit 4 without waiting: what builds is cancelled on its host, what waits is skipped, and both are told why."""
-    base = base_image(registry, "linux/amd64", "linux/arm64", "linux/arm/v7", repository="main/base7")
+    """Exit 4 without waiting: what builds, or is sent to build next, is cancelled; what waits is skipped; with why."""
+    base = base_image(registry, *FOUR, repository="main/base7")
     seconds = str(secrets.randbelow(10**9) + 10**8)
     folder = context(
         tmp_path / "fast",
@@ -84,17 +85,18 @@ def test_fail_fast_stops_the_others_and_leaves_nothing(registry, home, tmp_path)
     inventory = tmp_path / "inventory.yaml"
     inventory.write_text("emulators: {here: {host: local, jobs: 2}}\n")
     tag = f"{registry.address}/main/fast:1"
-    words = ("--platform", "linux/amd64,linux/arm64,linux/arm/v7", "-i", str(inventory))
+    words = ("--platform", ",".join(FOUR), "-i", str(inventory))
 
     done = home.run("build", str(folder), "-t", tag, *words, "--fail-fast")
 
     assert done.returncode == 4, done.stderr
     said = done.stderr.splitlines()
     assert "linux/arm64    here emulated CANCELLED: linux/amd64 failed (--fail-fast)" in said
-    assert "linux/arm/v7   SKIPPED: linux/amd64 failed (--fail-fast)" in said
+    assert "linux/arm/v7   here emulated CANCELLED: linux/amd64 failed (--fail-fast)" in said
+    assert "linux/arm/v6   SKIPPED: linux/amd64 failed (--fail-fast)" in said
     assert said[-2] == (
-        "error: 3 of 3 platforms not built: linux/amd64 failed; linux/arm64 cancelled, linux/arm/v7 skipped "
-        f"because of linux/amd64 (--fail-fast); {tag} not touched"
+        "error: 4 of 4 platforms not built: linux/amd64 failed; linux/arm64 cancelled, linux/arm/v7 cancelled, "
+        f"linux/arm/v6 skipped because of linux/amd64 (--fail-fast); {tag} not touched"
     )
     assert run_limited(["pgrep", "-f", f"sleep {seconds}"], capture_output=True).stdout == b""
     assert not list((home.folder / ".local/state/archloom-agent").glob("*/jobs/[a-z0-9]*"))
