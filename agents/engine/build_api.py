@@ -32,7 +32,7 @@ class ApiBuild:
 
     def run(self) -> str:
         """Build the image. Return an empty string, or the engine's error message. Raises AgentError `engine`."""
-        text = self._spec.dockerfile.encode("utf-8", "surrogateescape")
+        text = self._spec.dockerfile_bytes
         name = context_tar.place_for(self._context, self._spec.dockerfile_path, text)
         answer = self._stream.post(
             target("/build", query(self._spec, name)),

@@ -83,7 +83,7 @@ class CliBuild:
 
     def _start_with_archive(self, words: Sequence[bytes]) -> subprocess.Popen[bytes] | None:
         """Start this program, and send it the context, with the Dockerfile, as an archive."""
-        context, text = self._folder / CONTEXT, text_of(self._spec)
+        context, text = self._folder / CONTEXT, self._spec.dockerfile_bytes
         name = context_tar.place_for(context, self._spec.dockerfile_path, text)
         process = self._start([*words, name.encode("utf-8", "surrogateescape"), b"-"], stdin=subprocess.PIPE)
         if process is None or process.stdin is None:
@@ -124,11 +124,6 @@ def arguments(spec: Spec) -> list[str]:
     return words
 
 
-def text_of(spec: Spec) -> bytes:
-    """Return the effective Dockerfile as it is written: it may hold bytes that are not UTF-8."""
-    return spec.dockerfile.encode("utf-8", "surrogateescape")
-
-
 def environment(folder: Path, socket: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the program's environment, without the user's docker configuration, credentials or chosen builder."""
     return {
@@ -144,7 +139,7 @@ def environment(folder: Path, socket: str, environ: Mapping[str, str]) -> dict[s
 def prepare_folder(spec: Spec, folder: Path) -> None:
     """Write the files the program reads beside the context: configuration folder, Dockerfile, ignore file."""
     (folder / _CONFIG).mkdir(mode=0o700, exist_ok=True)
-    (folder / DOCKERFILE).write_bytes(text_of(spec))
+    (folder / DOCKERFILE).write_bytes(spec.dockerfile_bytes)
     # BuildKit reads `<Dockerfile>.dockerignore` in place of the context's ignore file, which was applied before the
     # context was sent: applied again it could only drop files that belong there. An empty file is like none:
     # https://github.com/moby/buildkit/blob/master/frontend/dockerui/config.go, dockerIgnorePatterns.

@@ -51,6 +51,11 @@ class Spec(NamedTuple):
     context_key: str
     has_context: bool
 
+    @property
+    def dockerfile_bytes(self) -> bytes:
+        """The effective Dockerfile as it is written: it may hold bytes that are not UTF-8."""
+        return self.dockerfile.encode("utf-8", "surrogateescape")
+
 
 def parse_new(data: object) -> Spec:
     """Parse the spec of a job that is to be created, with every field. Raises AgentError `bad_request`."""
