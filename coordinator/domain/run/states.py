@@ -4,9 +4,10 @@ Rule 1: every state and every transition is in this file.
 Rule 2: this file does not know what the actions do, only which transitions are allowed.
 
 Theory of operation. A *job* is one target for one platform; an *attempt* is one try of a job on one host. A PENDING job
-gets an attempt when a host has a free slot; the end of the attempt decides the state of the job; the ends of the jobs
-decide the state of the target. A state is committed before the action it allows begins. A coordinator that restarts
-after a crash therefore finds exactly the actions that may be under way, and every one of them is safe to repeat.
+gets an attempt when a host has a free slot, or will have one for it; the end of the attempt decides the state of the
+job; the ends of the jobs decide the state of the target. A state is committed before the action it allows begins. A
+coordinator that restarts after a crash therefore finds exactly the actions that may be under way, and every one of them
+is safe to repeat.
 
 A lost push returns the attempt to BUILT, never to a rebuild: the host still holds the image. FAILED means a fault of
 the Dockerfile, or a result that differs from the request; LOST means a fault of a host, a network, an engine, a disk,
