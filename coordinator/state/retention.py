@@ -1,10 +1,9 @@
-"""The run folders on the coordinator: their sizes, and the deletion of the oldest ones beyond the budget."""
+"""The run folders on the coordinator: the deletion of the oldest ones beyond the budget."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from coordinator.config.env_vars import log_budget
@@ -12,7 +11,8 @@ from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.run.log_budget import RunFolder, over_budget
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
-from coordinator.state.logs import log_folder, runs_folder
+from coordinator.state.folder_sizes import all_measured, folder_sizes, measure
+from coordinator.state.logs import log_folder
 from coordinator.store.sqlite import Store
 
 
@@ -25,8 +25,8 @@ def make_room(env: Environment, store: Store, emit: Emit) -> None:
     if store.path is None:
         # A store in memory does not know which runs have ended.
         return
-    folders = list(_folders(env.state))
-    if sum(size for _, size, _ in folders) <= budget:
+    folders = folder_sizes(env.state, store.has_ended)
+    if sum(folder.size for folder in folders) <= budget:
         return
     kept = [RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in folders]
     drop_folders(env.state, over_budget(kept, budget, env.clock()), emit)
@@ -34,13 +34,13 @@ def make_room(env: Environment, store: Store, emit: Emit) -> None:
 
 def stray_folders(state: Path, store: Store, now: float) -> tuple[str, ...]:
     """Return the folders that belong to no run of the store and were not written to for a day."""
-    kept = (RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in _folders(state))
+    kept = (RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in all_measured(state))
     return tuple(log.run for log in kept if log.ended is None and log.may_go(now))
 
 
 def measure_folders(state: Path, runs: Iterable[str]) -> int:
     """Return the size of these runs' folders, in bytes."""
-    return sum(_measure(log_folder(state, run))[0] for run in runs)
+    return sum(measure(log_folder(state, run)).size for run in runs)
 
 
 def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
@@ -48,7 +48,7 @@ def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
     freed = 0
     for run in runs:
         folder = log_folder(state, run)
-        size, _ = _measure(folder)
+        size = measure(folder).size
         try:
             shutil.rmtree(folder)
         except FileNotFoundError:
@@ -58,32 +58,6 @@ def drop_folders(state: Path, runs: Iterable[str], emit: Emit) -> int:
             continue
         freed += size
     return freed
-
-
-def _folders(state: Path) -> Iterator[tuple[str, int, float]]:
-    """Yield the run id, the size in bytes and the last write time (epoch seconds) of each run folder."""
-    try:
-        with os.scandir(runs_folder(state)) as entries:
-            folders = [entry for entry in entries if entry.is_dir()]
-    except OSError:
-        return
-    for folder in folders:
-        yield folder.name, *_measure(folder)
-
-
-def _measure(folder: os.PathLike[str]) -> tuple[int, float]:
-    """Return the size of the folder's files in bytes, and the latest modification time."""
-    size, at = 0, 0.0
-    try:
-        status = os.lstat(folder)
-        size, at = status.st_size, status.st_mtime
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                size, at = size + status.st_size, max(at, status.st_mtime)
-    except OSError:
-        pass  # another process deletes the folder at this moment
-    return size, at
 
 
 def _ended(store: Store, run: str) -> bool | None:
