@@ -82,7 +82,7 @@ class Plan:
         if not missing:
             return None
         lost = any(rejection.passes for placement in missing for rejection in placement.rejections)
-        message = "; ".join(f"no host for {placement.platform}: {_said(placement)}" for placement in missing)
+        message = "\n".join(f"no host for {placement.platform}: {_said(placement)}" for placement in missing)
         return (LostError if lost else NoHostError)(message, hint=_hint(missing), code="no_host")
 
     def to_json(self) -> dict[str, object]:

@@ -124,7 +124,8 @@ def test_a_plan_complains_exactly_when_a_platform_has_no_host(farm, platforms):
         assert not missing
     else:
         assert missing
-        assert all(f"no host for {platform}:" in error.message for platform in missing)
+        lines = error.message.splitlines()
+        assert [line.partition(": ")[0] for line in lines] == [f"no host for {platform}" for platform in missing]
 
 
 def test_equal_boards_share_the_work():
