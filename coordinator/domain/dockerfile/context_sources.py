@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
+from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, Configs, StageChain, scoped_chains
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
@@ -209,7 +210,9 @@ def _copied(
     if syntax is not None and syntax.is_labs:
         odd |= names & _LABS_FLAGS
     if odd:
-        yield Unbounded(instruction.line, f"what {keyword} --{min(odd)} takes is not known")
+        near = closest(min(odd), _FLAGS[instruction.keyword])
+        meant = f" (did you mean --{near}?)" if near and near not in odd else ""
+        yield Unbounded(instruction.line, f"what {keyword} --{min(odd)} takes is not known{meant}")
         return
     find = _with_parents if _is_set(instruction.flags, "parents") else _plain
     for word in local:

@@ -83,6 +83,9 @@ def test_flags():
     assert of("COPY --link --chown=1:1 --chmod=755 --exclude=b/* a /") == ["a"]
     assert of("ADD --keep-git-dir --unpack=false --checksum=sha256:x --link a /") == ["a"]
     assert everything("COPY --into=x a /") == "Dockerfile:2: what COPY --into takes is not known"
+    assert everything("COPY --frmo=x a /") == (
+        "Dockerfile:2: what COPY --frmo takes is not known (did you mean --from?)"
+    )
     assert everything("ADD --parents a /") == "Dockerfile:2: what ADD --parents takes is not known"
     for flag in ("parents", "exclude=x"):
         labs = use(f"# syntax=docker/dockerfile:1.7-labs\nFROM scratch\nCOPY --{flag} a /")
