@@ -107,11 +107,32 @@ def in_turn(
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for _ in range(runs + 1):
         for way, build in ways.items():
-            scenario.change(context)
-            if scenario.cold:
-                forget(at, ways)
-            costs[way].append(cost(at, lambda build=build: build(context)))  # type: ignore[misc]
+            costs[way].append(attempted(at, scenario, context, ways, way, build))
     return {way: found[1:] for way, found in costs.items()}
+
+
+def attempted(
+    at: Bench,
+    scenario: Scenario,
+    context: Path,
+    ways: Mapping[str, object],
+    way: str,
+    build: Callable[[Path], None],
+) -> Cost:
+    """The cost of the first build that succeeds. Those that fail are told, and those of archloom end it all.
+
+    The shell's fail now and then: distribution 2.8 refuses an image whose layer another board pushes at the same time.
+    """
+    while True:
+        scenario.change(context)
+        if scenario.cold:
+            forget(at, ways)
+        try:
+            return cost(at, lambda: build(context))
+        except SystemExit as error:
+            if way == "archloom":
+                raise
+            print(f"  {way} failed, and is tried again: {str(error).splitlines()[-2:]}", flush=True)
 
 
 def cost(at: Bench, build: Callable[[], None]) -> Cost:
