@@ -31,6 +31,7 @@ T = TypeVar("T")
 PULL = ("pull",)
 PUSH = ("pull", "push")
 _RANDOM = SystemRandom()
+_CANCEL_TIMEOUT_S = 2.0
 _CANCEL_STATUSES = (200, 202, 204, 404, 405)
 
 
@@ -54,6 +55,7 @@ class Registry:
     ) -> None:
         self.endpoint: Endpoint = resolve(settings)
         self._transport = Transport(self.endpoint, credentials, random=random, sleep=sleep, clock=clock, tell=tell)
+        self._cancelling: list[asyncio.Task[None]] = []
 
     @property
     def name(self) -> str:
@@ -67,6 +69,11 @@ class Registry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._cancelling:
+            _, late = await asyncio.wait(self._cancelling, timeout=_CANCEL_TIMEOUT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._cancelling, return_exceptions=True)
         await self._transport.__aexit__(kind, error, trace)
 
     async def check_reachable(self) -> None:
@@ -76,7 +83,8 @@ class Registry:
     async def check_push(self, repository: str) -> None:
         """Check that the credentials may push: open an upload and cancel it."""
         opened = await self._transport.ask(self._open_upload(repository, f"push to {self.name}/{repository}"))
-        await self._cancel_upload(repository, opened)
+        # Nobody waits for this answer before the end of `async with`.
+        self._cancelling.append(asyncio.create_task(self._cancel_upload(repository, opened)))
 
     async def status(self, repository: str, path: str) -> tuple[int, Mapping[str, str]]:
         """Return the status and the headers, with names in lower case, of a GET of this path below the repository.

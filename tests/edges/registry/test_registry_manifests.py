@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -149,6 +150,27 @@ async def test_check_push() -> None:
         with pytest.raises(RegistryError, match=r"cannot push to .*app: requested access is denied") as refused:
             await registry.check_push("app")
     assert refused.value.code == "denied"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_check_push_does_not_wait_for_the_end_of_its_upload(*, answers: bool) -> None:
+    """The registry gets it all the same; one that never answers holds nothing up for long."""
+    checked = asyncio.Event()
+
+    async def script(asked: HostSelection) -> Reply:
+        if asked.method == "DELETE":
+            await checked.wait()
+        return Reply(202, headers={"Location": "/v2/app/blobs/uploads/9"}) if asked.method == "POST" else PING
+
+    async with asyncio.timeout(10), client(script) as (registry, server, _):
+        await registry.check_push("app")
+        if answers:
+            checked.set()
+        else:
+            await registry.__aexit__(None, None, None)
+            checked.set()
+
+    assert server.lines()[-1] == "DELETE /v2/app/blobs/uploads/9"
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
