@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
@@ -135,6 +137,18 @@ def test_ids_are_what_they_were():
 def test_a_context_is_its_names_modes_and_contents(other: ContextEntry):
     """Path, kind, mode, content, target and hard link count."""
     assert context_digest([ENTRY]) != context_digest([other])
+
+
+@given(path=st.text(), mode=st.integers(0, 0o7777), link=st.text(), hard_link=st.text())
+@example(path='\udcff\n"\\/\x7fé', mode=0, link="\ud800", hard_link="\u2028\t")
+def test_a_context_is_hashed_as_json(path: str, mode: int, link: str, hard_link: str):
+    """A list per entry, in ASCII and without spaces, whatever the names."""
+    entry = replace(ENTRY, path=path, mode=mode, link=link, hard_link=hard_link)
+    more = [hard_link] if hard_link else []
+    listed = [path, "file", mode, ENTRY.digest, link, *more]
+
+    line = json.dumps(listed, separators=(",", ":"), ensure_ascii=True) + "\n"
+    assert context_digest([entry]) == hashlib.sha256(line.encode("ascii")).hexdigest()
 
 
 def test_a_context_is_not_its_times_or_its_order():
