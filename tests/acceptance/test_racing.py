@@ -72,7 +72,7 @@ def test_one_that_wakes_up_replaced_drops_out(registry, home, farm, tmp_path):
     refused = home.run("resume", run["run"])
     taken = eventually(lambda: (done := home.run("resume", run["run"])).returncode != 7 and done)
     finished = digest_of(tag)
-    (folder / "more").write_text("another one\n")
+    (folder / "Dockerfile").write_text(f"FROM {base.reference}\nRUN echo another >/made\n")
     good(home.run(*words))
     newer = digest_of(tag)
     os.kill(pid, signal.SIGCONT)
