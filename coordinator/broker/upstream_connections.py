@@ -23,7 +23,7 @@ from coordinator.broker.http1 import (
     read_response,
 )
 from coordinator.errors import RegistryCode, RegistryError
-from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.endpoint import Endpoint, system_tls
 from coordinator.registry.faults import CONNECT_TIMEOUT_S, connection_reason
 
 _MAX_IDLE_PER_ADDRESS = 8
@@ -231,7 +231,7 @@ def _address(endpoint: Endpoint, url: str) -> _Address:
     if endpoint.owns(url):
         return _Address(host, endpoint.port, endpoint.tls)
     secure = parts.scheme == "https"
-    tls = (endpoint.tls or ssl.create_default_context()) if secure else None
+    tls = (endpoint.tls or system_tls()) if secure else None
     return _Address(host, parts.port or (443 if secure else 80), tls)
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from coordinator import __version__
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
-from coordinator.registry.endpoint import Endpoint, is_loopback
+from coordinator.registry.endpoint import Endpoint, is_loopback, system_tls
 from coordinator.registry.faults import CONNECT_TIMEOUT_S, RetryableFailure, retry_after, translated
 from coordinator.registry.http_policy import (
     MAX_REDIRECTS,
@@ -233,12 +233,9 @@ class Transport:
 
         import httpx2
 
-        if scheme == "http":
-            # It trusts no certificate, and needs none. To load the system's takes 25 ms.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        else:
-            # An http registry may redirect to https on another host.
-            context = self.endpoint.tls or httpx2.create_ssl_context()
+        # Over http no certificate is needed, and none is trusted. An http registry may redirect to https elsewhere.
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if scheme == "http" else None
+        context = plain or self.endpoint.tls or system_tls()
         return httpx2.AsyncClient(
             verify=context,
             # This enables only proxies from the environment: the client uses no netrc, and TLS is configured above.

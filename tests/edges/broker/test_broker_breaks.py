@@ -20,8 +20,9 @@ from coordinator.domain.image.references import Reference
 from coordinator.errors import RegistryError
 from coordinator.publish.registry_pool import Registries
 from coordinator.publish.upstream import Upstream
-from coordinator.registry.endpoint import Endpoint, resolve
+from coordinator.registry.endpoint import Endpoint, resolve, system_tls
 from tests.edges.broker.broker_bed import LAYER, Bed, Board, Connected, Known, brokered, listening, read_head, refused
+from tests.edges.registry.scripted_server import self_signed
 
 
 @asynccontextmanager
@@ -187,6 +188,34 @@ async def test_a_silence_is_not_tried_again() -> None:
         await connections.close()
 
     assert requests == 2
+
+
+async def test_a_redirect_to_https_keeps_its_connection(tmp_path, monkeypatch) -> None:
+    """A registry without TLS may keep its blobs behind it: not each of them costs a handshake and the certificates."""
+    greeted = 0
+
+    async def storage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        for _ in range(2):
+            await read_head(reader, writer)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+        await reader.read()
+
+    server = await asyncio.start_server(storage, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    system_tls.cache_clear()
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/blob"
+        connections = Connections()
+        for _ in range(2):
+            endpoint = resolve(RegistrySettings(host="127.0.0.1:5000"))
+            async with connections.request(endpoint, "HEAD", url, {"Host": "x"}) as exchange:
+                assert exchange.answer.status == 200
+        await connections.close()
+    system_tls.cache_clear()
+
+    assert greeted == 1
 
 
 async def test_a_registry_that_is_down_is_told_in_plain_words() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
+from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pytest
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.client import Registry
+from coordinator.registry.endpoint import resolve, system_tls
 from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
-from tests.edges.registry.scripted_server import HostSelection, Reply, scripted
+from tests.edges.registry.scripted_server import HostSelection, Reply, scripted, self_signed
 
 
 async def test_retries() -> None:
@@ -180,52 +181,46 @@ async def test_ca(tmp_path: Path) -> None:
     assert "{ca: /path/to/ca.pem}" in refused.value.hint
 
 
+@pytest.fixture
+def reloaded() -> Iterator[None]:
+    """The system's certificates are those of this test."""
+    system_tls.cache_clear()
+    yield
+    system_tls.cache_clear()
+
+
+@pytest.mark.usefixtures("reloaded")
 async def test_plain_http_loads_no_certificates(tmp_path, monkeypatch) -> None:
-    """To load the system's takes 25 ms. A redirect to https loads and checks them."""
+    """To load the system's takes 25 ms."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     async with client(after_ping(manifest_reply())) as (registry, _, _):
         assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
 
+
+@pytest.mark.usefixtures("reloaded")
+async def test_a_redirect_to_https_is_checked(tmp_path, monkeypatch) -> None:
+    """From a plain http registry too, by the system's certificates; these are loaded once."""
     context = self_signed(tmp_path)
-    monkeypatch.delenv("SSL_CERT_FILE")
     async with scripted(lambda _: manifest_reply(), tls=context) as storage:
         elsewhere = Reply(307, headers={"Location": f"https://127.0.0.1:{storage.port}/blob"})
         async with client(after_ping(elsewhere)) as (registry, _, _):
             with pytest.raises(RegistryError, match="is not trusted"):
                 await registry.get_manifest("app", DIGEST)
-            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        system_tls.cache_clear()
+        async with client(after_ping(elsewhere)) as (registry, _, _):
+            assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
         async with client(after_ping(elsewhere)) as (registry, _, _):
             assert (await registry.get_manifest("app", DIGEST)).digest == DIGEST
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    """A server's context for 127.0.0.1; its certificate is `cert.pem` in the folder."""
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import ip_address
+def test_registries_share_the_system_s_certificates(tmp_path) -> None:
+    """But for what one of them is trusted by besides."""
+    self_signed(tmp_path)
+    public = [resolve(RegistrySettings(host=host)).tls for host in ("docker.io", "ghcr.io")]
+    own = resolve(RegistrySettings(host="nas.lan", ca=str(tmp_path / "cert.pem"))).tls
 
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
+    assert public[0] is public[1] is system_tls()
+    assert own is not None
+    assert own.cert_store_stats()["x509"] == system_tls().cert_store_stats()["x509"] + 1
