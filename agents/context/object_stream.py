@@ -1,4 +1,7 @@
-"""The coordinator's side of the bulk channel: one line of JSON, then the bodies of the objects the agent asked for."""
+"""Read what the coordinator sends of a context: one line of JSON, then the bodies of the objects the agent asked for.
+
+The stream is that of the bulk channel, or made of one request of the control channel.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Receive a job's context from the bulk channel into the folder that engines read, completely or not at all."""
+"""Receive a job's context into the folder that engines read, completely or not at all.
+
+It comes on the bulk channel, or, with every object, in one request of the control channel.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Publish a target: copy the children to every repository, write the index by digest, move the tags last, and read each
-tag back."""
+"""Publish a target: copy the children to every repository, write the index by digest, move the tags last. A tag that
+was moved is read back."""
 
 from __future__ import annotations
 
