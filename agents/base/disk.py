@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+_MIB = 1 << 20
+# st_blocks counts these, whatever the block size: stat(2).
+_BLOCK_BYTES = 512
+
 
 class Room(NamedTuple):
     """Bytes and inodes that the owner of `folder` can still use."""
@@ -38,6 +42,20 @@ def room_below(folder: str) -> Room | None:
     # File systems that allocate inodes on demand, such as Btrfs, report 0 of 0.
     inodes = status.f_ffree if status.f_files else 1
     return Room(folder, free * status.f_frsize, inodes)
+
+
+def shortage_text(room: Room, needed: int = 0) -> str:
+    """Return the message that there is too little room, and how much was needed where that is known, in bytes."""
+    if not room.inodes:
+        return f"no file names (inodes) left below {room.folder}"
+    # Not "no space left": what was written in vain is gone by now, and a quota may be used up before the disk is.
+    text = f"too little space below {room.folder}: {room.bytes // _MIB} MiB free"
+    return f"{text}, {needed // _MIB} MiB needed" if needed else text
+
+
+def bytes_on_disk(status: os.stat_result) -> int:
+    """Return what a file takes of the disk: a sparse one takes what it holds."""
+    return status.st_blocks * _BLOCK_BYTES
 
 
 def space_order(room: Room) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agents.base import state
-from agents.base.disk import room_below
+from agents.base.disk import Room, bytes_on_disk, room_below, shortage_text
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
@@ -28,10 +28,7 @@ _MAX_DISK_FRACTION = 0.1
 _UNUSED_S = 14 * 86400.0
 _UNDER_WAY_S = 3600.0
 _RECOUNT_S = 86400.0
-# st_blocks counts these, whatever the block size: stat(2). A sparse file counts for what it holds.
-_BLOCK_BYTES = 512
 _LEDGER = "ledger.json"
-_MIB = 1 << 20
 
 
 class Budget(NamedTuple):
@@ -92,8 +89,8 @@ def make_room(root: Path, needed: int, give_way: Callable[[], None] = lambda: No
             _throw_out(root, census.oldest(needed - _free(root)), 0)
         free = _free(root)
     if free < needed:
-        message = f"too little space below {root.parent} for {needed // _MIB} MiB of context: {free // _MIB} MiB free"
-        raise AgentError("disk", message, free=free)
+        room = _room(root)._replace(folder=str(root.parent), bytes=free)
+        raise AgentError("disk", shortage_text(room, needed), free=free)
 
 
 def trim(root: Path, added: int, limit: Budget) -> None:
@@ -205,10 +202,13 @@ def _objects(root: Path) -> Iterator[_Object]:
                 # Another transfer may remove it at the same time.
                 with suppress(FileNotFoundError):
                     status = item.stat(follow_symlinks=False)
-                    size = status.st_blocks * _BLOCK_BYTES
+                    size = bytes_on_disk(status)
                     yield _Object(item.path, status.st_ctime_ns, size, status.st_nlink)
 
 
 def _free(root: Path) -> int:
-    room = room_below(str(root))
-    return room.bytes if room is not None else 0
+    return _room(root).bytes
+
+
+def _room(root: Path) -> Room:
+    return room_below(str(root)) or Room(str(root), 0, 1)

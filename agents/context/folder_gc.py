@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from agents.base.disk import bytes_on_disk
 from agents.base.json_file import read_object
 from agents.base.locks import locked
 from agents.context.folders import LEASE, is_free, try_lock
 from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
 from agents.job.store import remove_tree
 
-# st_blocks counts these, whatever the block size: stat(2).
-_BLOCK_BYTES = 512
 # How the names of folders begin that are being removed.
 _GONE = ".gone-"
 
@@ -36,7 +35,7 @@ def drop_oldest(state_folder: Path, wanted: int) -> bool:
     for _, place in _oldest_first(state_folder):
         if wanted <= 0:
             break
-        size = sum(status.st_blocks * _BLOCK_BYTES for status in _files(place))
+        size = sum(map(bytes_on_disk, _files(place)))
         if _drop(state_folder, place):
             dropped = True
             wanted -= size
@@ -46,7 +45,7 @@ def drop_oldest(state_folder: Path, wanted: int) -> bool:
 def own_bytes(state_folder: Path) -> int:
     """Return the bytes of files that only one folder has, and the object store does not."""
     files = (status for place in _places(state_folder) for status in _files(place))
-    return sum(status.st_blocks * _BLOCK_BYTES for status in files if status.st_nlink == 1)
+    return sum(bytes_on_disk(status) for status in files if status.st_nlink == 1)
 
 
 def _oldest_first(state_folder: Path) -> list[tuple[float, Path]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agents.context.tree_objects import Below, File, Link
-from agents.context.writer import Place
+from agents.context.writer import Place, write
 
 # Facts of paths that are long gone are dropped with the folder's name, once they outnumber those of the context.
 _SPARE_FACTS = 20_000
@@ -114,8 +114,6 @@ def _append(path: Path, data: bytes) -> None:
     try:
         # A record that an earlier writer left in part would shift all that follow.
         os.ftruncate(fd, os.fstat(fd).st_size // 16 * 16)
-        unwritten = memoryview(data)
-        while unwritten:
-            unwritten = unwritten[os.write(fd, unwritten) :]
+        write(fd, data)
     finally:
         os.close(fd)

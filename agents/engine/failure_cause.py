@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from agents.base.disk import Room
+from agents.base.disk import Room, shortage_text
 from agents.base.errors import Code
 from agents.engine.monitor import Evidence
 
@@ -54,11 +54,7 @@ def classify_failure(said: str, log: str, evidence: Evidence, *, foreign: bool) 
 
 def _full(evidence: Evidence) -> str:
     least = evidence.least
-    if least is None or not is_full(least):
-        return ""
-    if not least.inodes:
-        return f"no file names (inodes) left below {least.folder}"
-    return f"too little space below {least.folder}: {least.bytes >> 20} MiB free"
+    return shortage_text(least) if least is not None and is_full(least) else ""
 
 
 def is_full(room: Room) -> bool:

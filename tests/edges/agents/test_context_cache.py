@@ -305,7 +305,7 @@ def test_room_is_made_before_a_transfer(tmp_path: Path):
     objects = tmp_path / "state/objects"
 
     make_room(objects, 1)
-    with pytest.raises(AgentError, match=r"too little space below .* MiB of context: .* MiB free") as full:
+    with pytest.raises(AgentError, match=r"too little space below .*: \d+ MiB free, \d+ MiB needed") as full:
         make_room(objects, 1 << 60)
 
     assert (full.value.code, len(stored(tmp_path))) == ("disk", 1)
