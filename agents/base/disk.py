@@ -44,6 +44,24 @@ def room_below(folder: str) -> Room | None:
     return Room(folder, free * status.f_frsize, inodes)
 
 
+def room_for(folder: str) -> Room | None:
+    """Return the room for a folder that need not exist: that of the nearest one above it. None where it is unknown."""
+    place = folder
+    while True:
+        try:
+            os.lstat(place)
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            above = os.path.dirname(place)  # noqa: PTH120 - as in `room_below`
+            if above == place:
+                return None
+            place = above
+        except OSError:
+            return None
+    room = room_below(place)
+    return room._replace(folder=folder) if room is not None else None
+
+
 def shortage_text(room: Room, needed: int = 0) -> str:
     """Return the message that there is too little room, and how much was needed where that is known, in bytes."""
     if not room.inodes:

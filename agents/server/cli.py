@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.base.failures import full, is_full
+from agents.base.failures import full_disk, means_full_disk
 
 if TYPE_CHECKING:
     from agents.server.control import Operations
@@ -44,7 +44,9 @@ def run(arguments: Sequence[str], operations: Callable[[], Operations], prepare:
         if status is not None:
             return status
     except (AgentError, OSError) as error:
-        shown = full(state.folders(os.environ)[0]) if isinstance(error, OSError) and is_full(error) else error
+        shown: Exception = error
+        if isinstance(error, OSError) and means_full_disk(error):
+            shown = full_disk(error, state.folders(os.environ)[0])
         print(f"archloom-agent: {shown}", file=sys.stderr)  # noqa: T201
         return 1
     print(_USAGE, file=sys.stderr)  # noqa: T201
