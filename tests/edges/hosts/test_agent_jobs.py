@@ -62,11 +62,13 @@ async def test_what_a_job_runs_does_not_hold_its_slot(tmp_path: Path):
     async with agent() as client:
         folder = await begin(client, "a-1", ("spawn", str(note)), ("log", "spawned\n"), ("wait", None))
         await first_piece(client, "a-1")
-        child = int(note.read_text())
-        job = os.pidfd_open(process_of(folder))
-        os.kill(process_of(folder), signal.SIGKILL)
-        await asyncio.to_thread(wait_for_end, job)
-        assert is_running(child)
+    # An agent that still followed the job would find it dead at once.
+    child = int(note.read_text())
+    job = os.pidfd_open(process_of(folder))
+    os.kill(process_of(folder), signal.SIGKILL)
+    await asyncio.to_thread(wait_for_end, job)
+    assert is_running(child)
+    async with agent() as client:
         await begin(client, "b-1")
         assert (await follow(client, "a-1"))[1].code == "vanished"
         await asyncio.to_thread(until_gone, child)
