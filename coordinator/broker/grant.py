@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.domain.image.platform_rewrite import RewrittenImage
@@ -58,9 +58,8 @@ class Grant:
     `push` is the repository it may write, under the virtual name `push`; `bases` are the references it may read, by
     virtual name. `rewritten` are manifests and configs that no registry has, by digest, each with its media type.
     `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest once they are
-    known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by tag; `on_pushed`
-    is called with its digest once the board has the answer. `refusal` is the first final refusal, or else the last
-    retryable failure where no request has succeeded since.
+    known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by tag. `refusal` is
+    the first final refusal, or else the last retryable failure where no request has succeeded since.
     """
 
     job: str
@@ -71,7 +70,6 @@ class Grant:
     secret: Secret = field(default_factory=lambda: Secret(secrets.token_urlsafe(24)))
     manifests: dict[str, PushedManifest] = field(default_factory=dict)
     pushed: PushedManifest | None = None
-    on_pushed: Callable[[str], None] = lambda _: None
     refusal: ArchloomError | None = None
     uploads: dict[str, Upload] = field(default_factory=dict)
     readable: dict[str, set[str]] = field(default_factory=dict)

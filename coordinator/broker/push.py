@@ -117,8 +117,6 @@ async def _put_manifest(request: BoardRequest, reply: Reply) -> None:
     await reply.small(
         201, {"Location": f"{_PUSH_PATH}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
     )
-    if not by_digest:
-        request.grant.on_pushed(pushed.digest)
 
 
 async def _show_manifest(request: BoardRequest, reply: Reply) -> None:

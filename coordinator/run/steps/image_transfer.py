@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -16,7 +14,6 @@ from coordinator.run.steps.job_spec import JobBase, known_bases
 from coordinator.run.steps.push_errors import reason
 
 T = TypeVar("T")
-_END_TIMEOUT_S = 20.0
 
 
 async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None], *, archive: bool = False) -> str:
@@ -65,54 +62,16 @@ def uses_archives(ctx: AttemptContext) -> bool:
 
 
 async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
-    """Push through the broker; return the digest of the manifest that the broker received, as soon as it has.
-
-    The registry has the image then. What is left of the push, its names on the host, goes on beside the run.
-    """
-    pushed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    pushing = asyncio.create_task(_push_until_answered(ctx, tell, pushed))
-    try:
-        await asyncio.wait((pushing, pushed), return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
-        raise
-    if pushing.done():
-        return pushing.result()
-    ctx.run.forgetting.append(asyncio.create_task(_ended(pushing)))
-    return pushed.result()
-
-
-async def _ended(pushing: asyncio.Task[str]) -> None:
-    """Wait 20 s for the end of a push whose image is in the registry, then cancel it; no error of it matters."""
-    with contextlib.suppress(ArchloomError, TimeoutError):
-        async with asyncio.timeout(_END_TIMEOUT_S):
-            await pushing
-
-
-async def _push_until_answered(
-    ctx: AttemptContext, tell: Callable[[int, int], None], pushed: asyncio.Future[str]
-) -> str:
-    """Push, and wait for the host's answer; return the digest, with which `pushed` is completed before."""
-
-    def saw(digest: str) -> None:
-        if not pushed.done():
-            pushed.set_result(digest)
-
-    def progress(done: int, total: int) -> None:
-        if not pushed.done():
-            tell(done, total)
-
+    """Push through the broker; return the digest of the manifest that the broker received."""
     client = await ctx.run.farm.reconnect(ctx.host)
     mount_from = [base.reference for base in known_bases(ctx)]
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(
             ctx.agent_job, push=ctx.run.request.target.repositories[0], mount_from=mount_from
         ) as grant:
-            grant.on_pushed = saw
             try:
                 # The tag is unique per job: concurrent pushes of one engine otherwise use the same image name.
-                await client.push(ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), progress)
+                await client.push(ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell)
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:

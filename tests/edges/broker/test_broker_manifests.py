@@ -34,13 +34,11 @@ async def test_a_manifest_goes_up_by_digest_whatever_it_is_called() -> None:
         }
     ).encode()
     async with pushing(Script()) as (board, upstream):
-        told: list[str] = []
-        board.grant.on_pushed = told.append
         child = await board.ask("PUT", f"/v2/push/manifests/{sha256(MANIFEST)}", MANIFEST, content_type=OCI_MANIFEST)
-        assert (board.grant.pushed, told) == (None, [])
+        assert board.grant.pushed is None
         put = await board.ask("PUT", "/v2/push/manifests/image", index, content_type=OCI_INDEX)
 
-    assert (child.status, put.status, told) == (201, 201, [sha256(index)])
+    assert (child.status, put.status) == (201, 201)
     assert put.headers["docker-content-digest"] == sha256(index)
     assert [(one.path, one.body) for one in of(upstream, "PUT")] == [
         (f"{REPOSITORY}/manifests/{sha256(MANIFEST)}", MANIFEST),

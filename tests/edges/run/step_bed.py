@@ -47,10 +47,6 @@ class FakeClient:
         # Closed by a test whose host is slow to forget.
         self.may_forget = asyncio.Event()
         self.may_forget.set()
-        # Closed by a test whose host goes on after its image is in the registry.
-        self.may_end_push = asyncio.Event()
-        self.may_end_push.set()
-        self.ends_push: Callable[[], None] = lambda: None
 
     async def forget(self, name: str) -> None:
         await self.may_forget.wait()
@@ -68,8 +64,6 @@ class FakeClient:
     ) -> None:
         assert (port, repository, tag) == (4711, "push", name)
         self._do("push", name, secret, tell)
-        await self.may_end_push.wait()
-        self.ends_push()
 
     async def start(self, name: str, *, holder: str, slots: int) -> None:
         assert (holder, slots) == (f"ann@desk {name}", 2)

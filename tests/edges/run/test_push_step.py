@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from time import monotonic
 
@@ -39,44 +38,6 @@ def fails(error: Exception) -> Callable[..., None]:
         raise error
 
     return go
-
-
-@pytest.mark.parametrize("error", [None, LostError("it broke off", code="connection")])
-async def test_a_push_is_over_when_the_registry_has_the_image(steps, error):
-    """The host goes on to remove the names of the push; what it says then changes nothing."""
-
-    def go(secret: str, tell: Callable[[int, int], None]) -> None:
-        pushes(steps)(secret, tell)
-        steps.run.broker._grants[NAME].on_pushed(DIGEST)
-        asyncio.get_running_loop().call_soon(tell, 1, 2)
-
-    def end() -> None:
-        if error is not None:
-            raise error
-
-    steps.client.does["push"], steps.client.ends_push = go, end
-    steps.client.may_end_push.clear()
-
-    await push(steps.attempt(*BUILT))
-    assert (steps.ended().state, steps.ended().digest) == (AttemptState.PUSHED, DIGEST)
-    assert [*steps.run.broker._grants] == [NAME]
-
-    steps.client.may_end_push.set()
-    await asyncio.gather(*steps.run.forgetting)
-    assert (steps.run.broker._grants, steps.phases()) == ({}, [""])
-
-
-async def test_a_push_that_is_cancelled_leaves_no_grant(steps):
-    """It ends with its step."""
-    steps.client.may_end_push.clear()
-    pushing = asyncio.create_task(push(steps.attempt(*BUILT)))
-    while not steps.client.asked:
-        await asyncio.sleep(0)
-
-    pushing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await pushing
-    assert (steps.run.broker._grants, steps.run.forgetting) == ({}, [])
 
 
 @pytest.mark.parametrize("before", [BUILT, (*BUILT, AttemptEvent.PUSH)])
