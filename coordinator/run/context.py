@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
 from coordinator.errors import LostError
 from coordinator.publish.registry_pool import Registries
+from coordinator.run.deletions import Deletions
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Inputs, InputsGone
 from coordinator.run.session import Session
@@ -37,8 +37,7 @@ class RunContext:
     builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
     this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose
     engine could not reach its tunnel; `layers` are the layer blobs that this process uploaded, by repository and diff
-    id (the digest of the uncompressed layer); `forgetting` are the deletions on hosts that go on while the
-    run does; its process waits for them.
+    id (the digest of the uncompressed layer); `deletions` are those of verified jobs on their hosts.
     """
 
     session: Session
@@ -51,7 +50,7 @@ class RunContext:
     push_percents: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
-    forgetting: list[asyncio.Task[None]] = field(default_factory=list)
+    deletions: Deletions = field(default_factory=Deletions)
 
     @property
     def env(self) -> Environment:

@@ -70,19 +70,20 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
     """
     run = prepared.context
     _emit_started(prepared)
-    try:
-        result = await _drive(prepared, dispatch or dispatcher(run))
-    except DrivenElsewhereError:
-        raise
-    except BaseException:
-        await _record(run, prepared.began, None)
-        raise
-    await _record(run, prepared.began, result)
-    # The run has ended: Ctrl-C only cuts this short.
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*run.forgetting)
-        await keep_cache_budgets(run)
-    return result
+    async with run.deletions:
+        try:
+            result = await _drive(prepared, dispatch or dispatcher(run))
+        except DrivenElsewhereError:
+            raise
+        except BaseException:
+            await _record(run, prepared.began, None)
+            raise
+        await _record(run, prepared.began, result)
+        # The run has ended: Ctrl-C only cuts this short.
+        with contextlib.suppress(asyncio.CancelledError):
+            await run.deletions.finish(run.emit)
+            await keep_cache_budgets(run)
+        return result
 
 
 async def end_cancelled(prepared: PreparedRun) -> None:

@@ -40,7 +40,7 @@ async def forget(ctx: AttemptContext) -> None:
 
 def begin_to_forget(ctx: AttemptContext) -> None:
     """Forget the attempt while the run goes on: its result is safe in the registry, and the tags need not wait."""
-    ctx.run.forgetting.append(asyncio.create_task(forget(ctx)))
+    ctx.run.deletions.begin(ctx.host, forget(ctx))
 
 
 async def _end(

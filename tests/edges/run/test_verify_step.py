@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 
@@ -57,7 +56,7 @@ async def test_a_verified_job_has_its_child_a_pin_and_nothing_on_its_host(steps)
     event = steps.events[-1]
     assert isinstance(event, Verified)
     assert (event.digest, event.pin, event.seconds) == (manifest.digest, PIN, 5.0)
-    await asyncio.gather(*steps.run.forgetting)
+    await steps.run.deletions.finish(steps.events.append)
     assert steps.client.asked == [("forget", NAME)]
 
 
