@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from coordinator.domain.causes import Cause
-from coordinator.domain.run.events import SENT_SO_FAR, Phase
-from coordinator.domain.run.states import AttemptEvent, AttemptState
+from coordinator.domain.run.events import SENT_SO_FAR, Phase, Waiting
+from coordinator.domain.run.states import AttemptEvent, AttemptState, ended
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import MissingFiles
@@ -19,6 +20,7 @@ from coordinator.run.steps.phases import phase
 
 # How long a transfer may go on without a line.
 _LINE_S = 3.0
+_POLL_S = 1.0
 
 
 async def send(ctx: AttemptContext) -> None:
@@ -26,13 +28,38 @@ async def send(ctx: AttemptContext) -> None:
     if ctx.attempt.state is AttemptState.ASSIGNED:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SEND)
     try:
-        await _send(ctx)
+        await with_room(ctx, lambda: _send(ctx))
     except RegistryError as error:
         await lost(ctx, Cause.REGISTRY, error.message)
     except LostError as error:
         await lost(ctx, error.code or Cause.CONNECTION, error.message)
     else:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SENT)
+
+
+async def with_room(ctx: AttemptContext, transfer: Callable[[], Awaitable[None]]) -> None:
+    """Do the transfer. Where the disk has no room for it beside this run's earlier jobs there, repeat it after these.
+
+    Raises what `transfer` raises.
+    """
+    try:
+        await transfer()
+    except LostError as error:
+        if error.code != Cause.DISK or not _earlier(ctx):
+            raise
+        ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} has no room for it beside what it builds"))
+        while _earlier(ctx):
+            await asyncio.sleep(_POLL_S)
+        await transfer()
+
+
+def _earlier(ctx: AttemptContext) -> bool:
+    """Whether this run has an attempt on the host that began before this one, and has something there."""
+    return any(
+        job.attempt.host == ctx.host and job.attempt.id < ctx.attempt.id
+        for job in ctx.run.store.run(ctx.run.run_id).jobs
+        if job.attempt and not ended(job.attempt.state) and not ended(job.state)
+    )
 
 
 async def _send(ctx: AttemptContext) -> None:
