@@ -14,32 +14,30 @@ from agents.base.errors import AgentError
 from agents.base.fields import field
 from agents.context.cache import Objects
 from agents.context.receive import receive
-from agents.context.transfer import Received, Say
+from agents.context.transfer import Received
 from agents.wire import chunks
 
 _OPENING = ("root", "entries", "bytes")
 
 
-def receive_enclosed(job: Path, key: str, fields: dict[str, Any], say: Say, objects: Objects) -> Received:
+def receive_enclosed(job: Path, key: str, fields: dict[str, Any], objects: Objects) -> Received:
     """Receive the offered context as `receive` does. `fields` are those of the request: the offer, and `objects`.
 
-    `say` gets the questions, which the objects in the request answer. Raises AgentError `bad_request` for an object
-    that is asked for and not in the request, and what `receive` raises.
+    Raises AgentError `bad_request` for an object that the host lacks and the request has not, and what `receive`
+    raises.
     """
-    enclosed = _Enclosed(fields, say)
-    return receive(job, key, enclosed.stream, enclosed.answer, objects)
+    enclosed = _Enclosed(fields)
+    return receive(job, key, enclosed.stream, enclosed.say, objects)
 
 
 class _Enclosed:
-    """The coordinator's side of a transfer: `answer` appends to `stream` what a question asks for."""
+    """The coordinator's side of a transfer: `say` gets a question, and appends to `stream` what that asks for."""
 
-    def __init__(self, fields: dict[str, Any], say: Say) -> None:
+    def __init__(self, fields: dict[str, Any]) -> None:
         self._objects = field(fields, "objects", dict)
-        self._say = say
         self.stream = io.BytesIO(json.dumps({name: fields.get(name) for name in _OPENING}).encode() + b"\n")
 
-    def answer(self, question: dict[str, object]) -> None:
-        self._say(question)
+    def say(self, question: dict[str, object]) -> None:
         for digest in field(question, "digests", list):
             with self._appending():
                 self.stream.write(b"z")

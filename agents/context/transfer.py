@@ -33,10 +33,11 @@ Admit = Callable[[list[tuple[bytes, int]]], None]
 
 
 class Received(NamedTuple):
-    """A context that arrived: its entries, the bytes of all its files, and how many of these bytes were sent."""
+    """A context that arrived: its entries, the bytes of all its files, and the files and bytes that were sent."""
 
     entries: int
     bytes: int
+    files: int
     received: int
 
 
@@ -119,7 +120,7 @@ class _Transfer:
                 self._receive(content, places)
         for files in staged:
             self._tree.join(files.members)
-        return Received(self._entries, self._bytes, self._received)
+        return Received(self._entries, self._bytes, len(self._lacking), self._received)
 
     def _walk(self, root: str) -> None:
         """Read every folder. The folders lacking at one level are one request."""

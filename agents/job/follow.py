@@ -17,9 +17,12 @@ _MAX_CHUNK_BYTES = 65536
 Tell = Callable[[str, int], None]
 
 
-def follow(folder: Path, offset: int, tell: Tell, stop: threading.Event) -> dict[str, Any] | None:
+def follow(
+    folder: Path, offset: int, tell: Tell, stop: threading.Event, poll: float = _POLL_S
+) -> dict[str, Any] | None:
     """Call `tell(text, next_offset)` for the log from `offset` on. Return the job's result, or None once `stop` is set.
 
+    The log and `stop` are looked at every `poll` seconds, the end of the job is seen at once.
     Texts are at most 64 KiB of log and end at a line's end, except inside a longer line and at the end of the log.
     Bytes that are not UTF-8 become U+FFFD; offsets count the bytes of the file.
     """
@@ -33,9 +36,9 @@ def follow(folder: Path, offset: int, tell: Tell, stop: threading.Event) -> dict
             return None
         job = process.read(folder)
         if job is None:
-            stop.wait(_POLL_S)
+            stop.wait(poll)
         else:
-            process.await_end(job, _POLL_S)
+            process.await_end(job, poll)
 
 
 def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell) -> int:

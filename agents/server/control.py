@@ -171,10 +171,10 @@ class Server:
                 receive_empty(folder, wanted.context_key, objects)
         return {}
 
-    def _context(self, fields: Fields, emit: Emit) -> Fields:
+    def _context(self, fields: Fields, _emit: Emit) -> Fields:
         folder = self._jobs.folder(field(fields, "job", str))
         with opened(self._state) as objects:
-            return receive_enclosed(folder, spec.read(folder).context_key, fields, emit, objects)._asdict()
+            return receive_enclosed(folder, spec.read(folder).context_key, fields, objects)._asdict()
 
     def _lacking(self, fields: Fields, _emit: Emit) -> Fields:
         return {"bases": self._operations.lacking(spec.read(self._jobs.folder(field(fields, "job", str))))}

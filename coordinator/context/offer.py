@@ -33,7 +33,7 @@ class ContextOffer:
         self._tree = DiskTree(manifest.root)
         self._objects = context_objects(manifest.entries)
         self._files = {entry.digest: entry for entry in files}
-        self._closed = any(_is_closed(entry) for entry in manifest.entries)
+        self._entries = manifest.entries
         self.root = self._objects.root
         self.entries = len(manifest.entries)
         self.files = len(files)
@@ -75,7 +75,7 @@ class ContextOffer:
         these is found out by a process of its own.
         """
         folders = self._objects.folders
-        if self._closed or self.size + sum(map(len, folders.values())) > _ENCLOSED_BYTES:
+        if self.size + sum(map(len, folders.values())) > _ENCLOSED_BYTES or any(map(is_closed, self._entries)):
             return None
         return {**folders, **{digest: b"".join(self.content(digest)) for digest in self._files}}
 
@@ -92,8 +92,11 @@ class ContextOffer:
         return FileIO(descriptor)
 
 
-def _is_closed(entry: ContextEntry) -> bool:
-    needed = {EntryKind.FILE: _READ, EntryKind.DIRECTORY: _READ_AND_ENTER, EntryKind.SYMLINK: 0}[entry.kind]
+def is_closed(entry: ContextEntry) -> bool:
+    """Whether the mode keeps the owner from opening the entry, as `is_closed` of the agent's `unreadable` decides."""
+    if entry.kind is EntryKind.SYMLINK:
+        return False
+    needed = _READ_AND_ENTER if entry.kind is EntryKind.DIRECTORY else _READ
     return entry.mode & needed != needed
 
 

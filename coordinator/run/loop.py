@@ -150,6 +150,8 @@ def _report_waiting(run: Run, reported: set[int], emit: Emit) -> None:
 
 
 def _report_turns(run: Run, waiting: Mapping[int, Sequence[Job]], reported: set[int], emit: Emit) -> None:
+    if run.stopped_by is not None:
+        return
     for job in run.jobs:
         if job.attempt and job.attempt.id in waiting and job.attempt.id not in reported:
             reported.add(job.attempt.id)

@@ -147,20 +147,14 @@ class AgentClient:
 
         That needs no process on the host, which takes a small board half a second to start.
         """
-        lacking = MissingFiles(0, offer.files, 0)
-
-        def asked(question: Mapping[str, Any]) -> None:
-            nonlocal lacking
-            if question.get("want") == "files":
-                digests = replies.read(self._host, question, list[str], "digests")
-                size = sum(offer.file_size(digest) or 0 for digest in digests)
-                lacking = MissingFiles(lacking.files + len(digests), offer.files, lacking.bytes + size)
-
         packed = {digest: b64encode(zlib.compress(data)).decode("ascii") for digest, data in objects.items()}
         opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
-        received = await self._ask("context", asked, job=job, **opening, objects=packed)
-        tell(lacking)
-        return replies.read(self._host, received, ContextReceived)
+        answer = await self._ask("context", job=job, **opening, objects=packed)
+        received = replies.read(self._host, answer, ContextReceived)
+        if received.files > offer.files or received.received > offer.size:
+            raise replies.unexpected(self._host, "it received more than it was sent")
+        tell(MissingFiles(received.files, offer.files, received.received))
+        return received
 
     async def pull(self, job: str, port: int, secret: str, progress: Callable[[str], None]) -> BasesHeld:
         """Pull the job's bases into the engine through the tunnel at `port` on the host."""

@@ -79,10 +79,11 @@ class LogText(BaseModel, strict=True, frozen=True):
 
 
 class ContextReceived(BaseModel, strict=True, frozen=True):
-    """A complete context on the host: its entries, the bytes of its files, and how many of these bytes were sent."""
+    """A complete context on the host: its entries, the bytes of its files, and how many files and bytes were sent."""
 
     entries: Count
     bytes: Count
+    files: Count
     received: Count
 
 

@@ -48,7 +48,7 @@ async def with_room(ctx: AttemptContext, transfer: Callable[[], Awaitable[None]]
         if error.code != Cause.DISK or not _earlier(ctx):
             raise
         ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} has no room for it beside what it builds"))
-        while _earlier(ctx):
+        while _earlier(ctx):  # noqa: ASYNC110 - the store tells nobody of a change
             await asyncio.sleep(_POLL_S)
         await transfer()
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.base import process, state
 from agents.job.follow import follow
+from tests.services.commands import Child
+
+PATIENCE = 60.0
 
 LOGS = st.one_of(
     st.binary(max_size=200),
@@ -62,3 +67,24 @@ def test_what_is_written_after_the_end_is_not_told():
         with Path(folder, "log").open("ab") as log:
             log.write(b"stray\n")
         assert told(folder, 0) == [("line\n", 5)]
+
+
+def test_the_end_of_a_job_is_told_at_once(tmp_path: Path):
+    """Not with the next look at its log."""
+    (tmp_path / "log").write_bytes(b"begun\n")
+    (tmp_path / "spec.json").write_text("{}")
+    with Child(["sleep", "600"]) as child:
+        status = Path(f"/proc/{child.pid}/stat").read_text()
+        start = int(status.rpartition(")")[2].split()[19])
+        process.write(tmp_path, process.Process(child.pid, start, state.boot_id(), 0))
+        began, seen = time.monotonic(), []
+
+        def tell(text: str, _offset: int) -> None:
+            seen.append(text)
+            child.kill()
+
+        result = follow(tmp_path, 0, tell, threading.Event(), poll=PATIENCE)
+
+    assert result is not None
+    assert (result["code"], seen) == ("vanished", ["begun\n"])
+    assert time.monotonic() - began < PATIENCE

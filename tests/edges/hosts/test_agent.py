@@ -57,7 +57,7 @@ async def test_a_job_from_its_context_to_its_push(tmp_path: Path, python: str):
     async with agent(python, STAND_IN) as client:
         assert await client.probe() == {"cores": 4}
         await client.create(job, {**SPEC, "dockerfile": '[["log", "#1 hello\\n#1 DONE"]]'})
-        assert await send(client, job, a=b"123", b=b"4567") == ContextReceived(entries=2, bytes=7, received=7)
+        assert await send(client, job, a=b"123", b=b"4567") == ContextReceived(entries=2, bytes=7, files=2, received=7)
         assert await client.pull(job, 40001, "s", told.append) == BasesHeld(pulled=1, kept=0)
         begun = await client.start(job, "test", 1)
         async with aclosing(client.follow(job, 3)) as pieces:

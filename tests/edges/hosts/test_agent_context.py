@@ -300,7 +300,7 @@ async def test_the_golden_transfer_is_had(tmp_path: Path):
     async with agent("sh", "-c", script, "sh") as client:
         received = await client.send_context("a-1", await offered(root), nothing)
 
-    assert received == ContextReceived(entries=4, bytes=10, received=10)
+    assert received == ContextReceived(entries=4, bytes=10, files=2, received=10)
     line, _, bodies = (tmp_path / "kept").read_bytes().partition(b"\n")
     assert line == opening
     came = Bodies(io.BytesIO(bodies))

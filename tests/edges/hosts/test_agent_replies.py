@@ -40,7 +40,7 @@ MEMBERS: dict[type[BaseModel], dict[str, type]] = {
     Hello: dict.fromkeys(("agent", "python", "machine_id", "boot_id", "state"), str)
     | dict.fromkeys(("pid", "parent", "parent_start"), int),
     LogText: {"log": str, "offset": int},
-    ContextReceived: {"entries": int, "bytes": int, "received": int},
+    ContextReceived: {"entries": int, "bytes": int, "files": int, "received": int},
     BasesHeld: {"pulled": int, "kept": int},
     BasesLoaded: {"loaded": int, "kept": int},
     HeldImage: {"image_id": str, "size": int},

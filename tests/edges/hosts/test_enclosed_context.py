@@ -9,6 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agents.context import unreadable
+from agents.context.tree_objects import Below, File
+from coordinator.context.offer import is_closed
+from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
 from coordinator.errors import ArchloomError
 from coordinator.hosts.agent.context import MissingFiles
 from tests.edges.agents.transfer_bed import seen
@@ -74,6 +78,14 @@ async def test_an_object_that_is_missing_or_another_is_refused(tmp_path: Path):
                 await client.send_enclosed("a-1", offer, wrong, nothing)
             assert caught.value.code == code
             assert not (folder / "context").exists()
+
+
+def test_both_sides_agree_which_entries_are_closed():
+    for mode in range(0o10000):
+        file = File(name=b"f", mode=mode, mtime=0, size=0, digest="0" * 64)
+        below = Below(name=b"d", mode=mode, mtime=0, digest="0" * 64)
+        for there, kind in ((file, EntryKind.FILE), (below, EntryKind.DIRECTORY)):
+            assert unreadable.is_closed(there) == is_closed(ContextEntry(path="x", kind=kind, mode=mode))
 
 
 async def test_a_large_context_and_a_closed_one_go_over_a_channel_of_their_own(tmp_path: Path):
