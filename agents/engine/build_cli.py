@@ -133,6 +133,8 @@ def environment(folder: Path, socket: str, environ: Mapping[str, str]) -> dict[s
         "DOCKER_CONFIG": str(folder / _CONFIG),
         "DOCKER_BUILDKIT": "1",
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        # For provenance, which is off, buildx runs git in the context: docker/buildx, build/git.go.
+        "BUILDX_GIT_INFO": "0",
     }
 
 

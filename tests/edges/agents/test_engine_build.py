@@ -219,3 +219,19 @@ def test_a_program_never_sees_the_users_configuration(tmp_path, monkeypatch):
         assert "bm86bm8=" not in "".join(
             path.read_text("utf-8", "replace") for path in made.folder.rglob("*") if path.suffix == ".json"
         )
+
+
+def test_no_git_is_run_in_a_context(tmp_path, monkeypatch):
+    """Its `.git` is files like others; what git would find there is in no image."""
+    use_driver("buildx", tmp_path, monkeypatch)
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin" / "git"
+    git.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    with job(tmp_path, "buildx", "FROM scratch\nCOPY . /all\n") as made:
+        (made.context / ".git").mkdir()
+        assert made.run()["state"] == "BUILT", made.log
+        assert "WARNING" not in made.log
+
+    assert not (tmp_path / "ran").exists()
