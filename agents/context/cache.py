@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -80,16 +80,17 @@ class Objects:
             write(fd, data)
         self.added += len(data)
 
-    def take(self, file: File, parent: int, *, alone: bool) -> bool:
+    def take(self, file: File, parent: int, alone: Callable[[], bool]) -> bool:
         """Create the file in the folder with descriptor `parent` from the store. Return False where the store lacks it.
 
-        `alone`: create a copy, because the context already has this content under another name. Two links to one file
-        would be a hard link in the image, and a build that writes to one name would change both.
+        `alone` returns whether to create a copy, because the context already has this content under another name. Two
+        links to one file would be a hard link in the image, and a build that writes to one name would change both. It
+        may have to read the folders that were left out, so it is called only for a file that the store has.
         """
         path = self._find(file)
         if path is None:
             return False
-        if alone or not may_share(file):
+        if not may_share(file) or alone():
             return _copy_of(path, file, parent)
         with self._locked():
             linked = _link(path, file, parent)
@@ -99,10 +100,6 @@ class Objects:
             return False
         self._put(path, file, parent, replace=True)
         return True
-
-    def has(self, file: File) -> bool:
-        """Whether the store has the file; one of an earlier boot is verified."""
-        return self._find(file) is not None
 
     def retouch(self, file: File, parent: int) -> None:
         """Give the file of this name and content in the folder with descriptor `parent` its new mode and mtime.

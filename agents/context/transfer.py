@@ -183,8 +183,7 @@ class _Transfer:
             known.append((place, file))
             return
         content = bytes.fromhex(file.digest)
-        # Asked first: only a file that the store has can become a hard link of one that is left out.
-        if self._objects.has(file) and self._objects.take(file, self._tree.open(place), alone=self._is_made(content)):
+        if self._objects.take(file, self._tree.open(place), lambda: self._is_made(content)):
             self._made.add(content)
         else:
             self._lacking[file.digest] = [(place, file)]

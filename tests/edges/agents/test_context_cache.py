@@ -17,6 +17,7 @@ from agents.base import state
 from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.cache_gc import Budget, budget, make_room, trim
+from agents.context.tree_objects import File
 from tests.edges.agents.transfer_bed import MTIME, Scripted, arrive, seen, sha
 from tests.services.missing import missing
 
@@ -48,6 +49,28 @@ def test_a_second_job_asks_for_nothing(tmp_path: Path):
     assert (len(asked), again) == (4, [])
     assert seen(first) == seen(second)
     assert all((first / name).samefile(second / name) for name in "abc")
+
+
+def test_the_context_is_searched_for_a_twin_only_where_the_store_has_the_file(tmp_path: Path):
+    """The search may read all folders that were left out, and a file that is sent needs none."""
+    there, searched = Scripted(), []
+    folder, _ = take(tmp_path, "1", there.file("a", b"a"), there=there)
+    known = File(b"b", 0o644, MTIME, 1, sha(b"a"))
+    objects, parent = Objects(tmp_path / "state"), os.open(folder, os.O_RDONLY)
+
+    def alone() -> bool:
+        searched.append(known.name)
+        return True
+
+    try:
+        assert not objects.take(known._replace(digest=sha(b"new")), parent, alone)
+        assert not searched
+        assert objects.take(known, parent, alone)
+    finally:
+        os.close(parent)
+        objects.close()
+    assert searched == [b"b"]
+    assert not (folder / "a").samefile(folder / "b")
 
 
 def test_only_what_is_new_is_asked_for(tmp_path: Path):
