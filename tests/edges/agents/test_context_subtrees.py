@@ -8,11 +8,13 @@ from array import array
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.base.errors import AgentError
 from agents.context.known_states import Facts, KnownStates
 from agents.context.subtrees import summary
-from agents.context.tree_objects import parse
+from agents.context.tree_objects import Below, File, Folder, Link, parse
 from tests.edges.agents.folders_bed import Host, Script
 from tests.edges.agents.transfer_bed import MTIME, Scripted
 
@@ -97,6 +99,22 @@ def test_hard_links_in_an_unchanged_folder_stay_on_record(host: Host):
     folder = host.build(tree(second, group="d/e/a"), count(second) + 1)
 
     assert [*json.loads((folder.parent / "state.json").read_bytes())["groups"]] == ["d/e/a"]
+
+
+FILES = st.builds(File, st.binary(), st.just(0o644), st.integers(), st.just(1), st.just("a" * 64), st.binary())
+LINKS = st.builds(Link, st.binary(), st.integers(), st.binary())
+FOLDERS = st.builds(Below, st.binary(), st.just(0o755), st.integers(), st.just("a" * 64))
+
+
+@given(st.lists(FILES), st.lists(LINKS), st.lists(FOLDERS))
+def test_a_summary_counts_the_facts_that_its_entries_have(files: list[File], links: list[Link], below: list[Below]):
+    """Else the facts that are left out count wrong, and a folder gets another name too early or too late."""
+    facts = Facts(coarse=False)
+    entries: list[File | Link | Below] = [*files, *links, *below]
+    for entry in entries:
+        facts.add((), entry)
+
+    assert summary(Folder(files, links, below, [])).facts == len(list(facts.pairs()))
 
 
 def test_facts_that_are_left_out_count(tmp_path: Path):
