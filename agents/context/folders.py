@@ -85,13 +85,16 @@ class ContextFolder:
         If the block or this process is interrupted, the folder is made anew next time. Raises what `all_facts` raises.
         """
         known = KnownStates(self._place / _KNOWN)
-        name = self._state["name"] if self._state and known.admits(patch.facts) else self._new_name()
+        keeps_name = bool(self._state) and known.admits(patch.facts)
+        name = self._state["name"] if keeps_name else self._new_name()
         folder = self.path if self._state else self._place / name
+        # Before the first change: a transfer that an object is missing for leaves the folder as it was.
+        facts = patch.facts if keeps_name else patch.all_facts()
         self.distrust()
-        if self._state and name == folder.name:
-            known.extend(patch.facts)
+        if keeps_name:
+            known.extend(facts)
         else:
-            known.replace(patch.all_facts())
+            known.replace(facts)
         yield folder
         if name != folder.name:
             folder.rename(self._place / name)

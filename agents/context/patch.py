@@ -136,18 +136,26 @@ class Patch:
         self._left_out.append((place, root))
 
     def all_facts(self) -> Facts:
-        """Return the facts of the whole context. Raises AgentError `internal` where the store has lost an object."""
+        """Return the facts of the whole context.
+
+        Raises AgentError `no_context` where the store has lost an object or found it damaged: the next attempt asks for
+        each of these.
+        """
+        lost = ""
         while self._left_out:
             place, digest = self._left_out.pop()
             data = self._recall(digest)
             if data is None:
-                raise AgentError("internal", f"the folder object {digest} is no longer in the store")
+                lost = digest
+                continue
             folder = parse(data)
             self._left_out += [(place, part) for part in folder.parts]
             self._left_out += [((*place, below.name), below.digest) for below in folder.below]
             entries: list[Entry] = [*folder.below, *folder.links, *folder.files]
             for entry in entries:
                 self.facts.add(place, entry)
+        if lost:
+            raise AgentError("no_context", f"the folder object {lost} is no longer in the store")
         self.facts.left_out = 0
         return self.facts
 

@@ -15,6 +15,7 @@ from agents.base.errors import AgentError
 from agents.context.known_states import Facts, KnownStates
 from agents.context.subtrees import summary
 from agents.context.tree_objects import Below, File, Folder, Link, parse
+from coordinator.domain.causes import RULES, Cause, Retry
 from tests.edges.agents.folders_bed import Host, Script
 from tests.edges.agents.transfer_bed import MTIME, Scripted
 
@@ -90,6 +91,32 @@ def test_a_new_name_knows_what_an_unchanged_folder_holds(host: Host):
         host.build(tree(second, inner=b"BBBB"), count(second)),
     ]
     assert len(set(names)) == 3
+
+
+def test_objects_that_are_damaged_are_asked_for_in_the_next_attempt(host: Host):
+    """The folder stays as it was, and the host may try again: it has dropped all of them by then."""
+
+    def script(content: bytes) -> Script:
+        return lambda there: [
+            there.below("d", there.file("a", b"AAAA")),
+            there.below("e", there.file("b", b"BBBB")),
+            there.file("f", content),
+        ]
+
+    folder = host.build(script(b"1111"), 5)
+    damaged = [object_of(host, [Scripted().file(*file)]) for file in (("a", b"AAAA"), ("b", b"BBBB"))]
+    for path in damaged:
+        path.write_bytes(b"damaged")
+
+    with pytest.raises(AgentError, match="no longer in the store") as lost:
+        host.build(script(b"2222"), 5)
+    assert RULES[Cause(lost.value.code)].retry is Retry.ANY_HOST
+    assert (folder / "f").read_bytes() == b"1111"
+    assert (folder.parent / "state.json").exists()
+
+    latest = host.build(script(b"2222"), 5)
+    assert [(latest / name).read_bytes() for name in ("d/a", "e/b", "f")] == [b"AAAA", b"BBBB", b"2222"]
+    assert all(path.read_bytes() != b"damaged" for path in damaged)
 
 
 def test_hard_links_in_an_unchanged_folder_stay_on_record(host: Host):
