@@ -20,7 +20,7 @@ from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, Configs, StageChain, scoped_chains
 from coordinator.domain.dockerfile.expansion import Expanded, ExpansionError, expand
-from coordinator.domain.dockerfile.instructions import Flag, Instruction, is_heredoc, json_words
+from coordinator.domain.dockerfile.instructions import Flag, Instruction, is_heredoc, word_readings
 from coordinator.domain.dockerfile.mounts import MountError
 from coordinator.domain.dockerfile.path_match import PatternError, crosses_folders, has_wildcards, split_pattern
 from coordinator.domain.dockerfile.remote_sources import is_remote
@@ -199,13 +199,16 @@ def _copied(
     instruction: Instruction, scope: Scope, values: Mapping[str, str], syntax: Syntax | None
 ) -> Iterator[ContextSource | Unbounded]:
     names = {flag.name for flag in instruction.flags}
-    words = json_words(instruction.arguments) or [word.text for word in instruction.words]
+    words, *others = word_readings(instruction)
     local = [word for word in words[:-1] if not is_heredoc(word)]
     if instruction.keyword == "copy" and any(flag.name == "from" and flag.value for flag in instruction.flags):
         return
+    keyword = instruction.keyword.upper()
+    if others:
+        yield Unbounded(instruction.line, f"what {keyword} takes is not known: text follows its JSON list")
+        return
     if not local:
         return
-    keyword = instruction.keyword.upper()
     odd = names - _FLAGS[instruction.keyword]
     if syntax is not None and syntax.is_labs:
         odd |= names & _LABS_FLAGS

@@ -17,12 +17,16 @@ from dataclasses import dataclass, replace
 from coordinator.errors import UsageError
 
 _WORD = re.compile(r"[^\t\v\f\r ]+")
+# White space in Go (`unicode.IsSpace`), which has no U+001C to U+001F, as `str.strip` and `str.isspace` do.
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _DIRECTIVES = ("syntax", "escape", "check")
 _HEREDOC = re.compile(r"\d*<<(-?)([^<]+)\Z")
 # BuildKit `frontend/dockerfile/instructions/parse.go` (`parseOnBuild`).
 NO_TRIGGERS = ("onbuild", "from", "maintainer")
 _WITH_HEREDOC = ("run", "copy", "add")
+# BuildKit `frontend/dockerfile/parser/parser.go` (`dispatch`). That of HEALTHCHECK follows its type.
+_WITH_JSON = ("add", "cmd", "copy", "entrypoint", "run", "shell", "volume")
 # A word of a shell line, which may contain quoted blanks. An unclosed quote matches as `unclosed`, not as a word.
 _SHELL_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+|(?P<unclosed>['"])|\\\Z""")
 _QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)""")
@@ -95,15 +99,30 @@ def is_heredoc(word: str) -> bool:
     return _HEREDOC.match(word) is not None
 
 
-def json_words(arguments: str) -> list[str] | None:
-    """Return the strings of the JSON form, `None` where the arguments are not in that form."""
-    if not arguments.lstrip().startswith("["):
-        return None
+def word_readings(instruction: Instruction) -> tuple[list[str], ...]:
+    """Return the instruction's words, those of its JSON form where it is in that.
+
+    There are two readings where text follows the JSON list: BuildKit before 0.15 drops that text, later ones read no
+    JSON (https://github.com/moby/buildkit/pull/5107).
+    """
+    words = [word.text for word in instruction.words]
+    listed, following = _json_list(instruction)
+    if listed is None:
+        return (words,)
+    return (listed, words) if following else (listed,)
+
+
+def _json_list(instruction: Instruction) -> tuple[list[str] | None, str]:
+    """Return the strings of the JSON form, and the text after it; `None` where there is no list of strings."""
+    text = instruction.arguments
+    if instruction.keyword not in _WITH_JSON or not text.startswith("["):
+        return None, text
     try:
-        words = json.loads(arguments)
-    except ValueError:
-        return None
-    return words if all(isinstance(word, str) for word in words) else None
+        words, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        # Lists in lists are no JSON form either, however deep they are.
+        return None, text
+    return (words if all(isinstance(word, str) for word in words) else None), text[end:]
 
 
 class _Lines:
@@ -152,7 +171,7 @@ def _instructions(lines: _Lines, escape: str, path: str) -> Iterator[Instruction
     continued = re.compile(rf"(?<!{re.escape(escape)}){re.escape(escape)}[ \t]*\Z")
     while lines.peek() is not None:
         first = lines.take()
-        first = _part(first, len(first.text) - len(first.text.lstrip()), len(first.text))
+        first = _part(first, len(first.text) - len(first.text.lstrip(_SPACE)), len(first.text))
         line = lines.number
         if not first.text or first.text.startswith("#"):
             continue
@@ -173,7 +192,7 @@ def _instructions(lines: _Lines, escape: str, path: str) -> Iterator[Instruction
 def _continuation(lines: _Lines) -> Word | None:
     while lines.peek() is not None:
         line = lines.take()
-        bare = line.text.strip()
+        bare = line.text.strip(_SPACE)
         if bare and not bare.startswith("#"):
             return line
     return None
@@ -188,8 +207,8 @@ def _part(word: Word, start: int, end: int) -> Word:
 
 
 def _stripped(word: Word) -> Word:
-    start = len(word.text) - len(word.text.lstrip())
-    return _part(word, start, max(start, len(word.text.rstrip())))
+    start = len(word.text) - len(word.text.lstrip(_SPACE))
+    return _part(word, start, max(start, len(word.text.rstrip(_SPACE))))
 
 
 def _with_trigger(logical: Word, line: int, path: str) -> Instruction:
@@ -224,7 +243,7 @@ def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:
     text = logical.text
     flags: list[Flag] = []
     while True:
-        while at < len(text) and text[at].isspace():
+        while at < len(text) and text[at] in _SPACE:
             at += 1
         if not text.startswith("--", at):
             return flags, at
@@ -242,7 +261,7 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
     The escape character is always `\\` in flags, whatever the directive.
     """
     value, quote = "", ""
-    while at < len(text) and (quote or not text[at].isspace()):
+    while at < len(text) and (quote or text[at] not in _SPACE):
         char = text[at]
         if char == "\\":
             at += 1
@@ -259,7 +278,8 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
 
 def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
     inner = instruction.trigger or instruction
-    if inner.keyword not in _WITH_HEREDOC or json_words(inner.arguments) is not None:
+    listed, following = _json_list(inner)
+    if inner.keyword not in _WITH_HEREDOC or (listed is not None and not following):
         return
     for name, tabs in _heredocs(logical):
         while (line := lines.peek()) is not None:

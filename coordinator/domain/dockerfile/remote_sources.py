@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from coordinator.domain.dockerfile.instructions import Instruction, json_words
+from coordinator.domain.dockerfile.instructions import Instruction, word_readings
 from coordinator.domain.dockerfile.scopes import Scope, in_scope
 from coordinator.domain.dockerfile.stages import Stage
 
@@ -35,8 +35,7 @@ def network_reasons(chain: Sequence[Stage], scope: Scope) -> Iterator[tuple[int,
 def _unpinned(instruction: Instruction, scope: Scope, values: Mapping[str, str]) -> Iterator[str]:
     written = next((flag.value for flag in reversed(instruction.flags) if flag.name == "checksum"), "")
     checksum = scope.expand(written, values)
-    words = json_words(instruction.arguments) or [word.text for word in instruction.words]
-    for word in words[:-1]:
+    for word in (word for words in word_readings(instruction) for word in words[:-1]):
         expanded = scope.expand(word, values)
         source = expanded.text
         if _GIT.match(source) or _SCP.match(source):

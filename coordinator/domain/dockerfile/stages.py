@@ -13,7 +13,7 @@ from enum import StrEnum
 from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile import mounts
 from coordinator.domain.dockerfile.expansion import split_quoted
-from coordinator.domain.dockerfile.instructions import Flag, Instruction, json_words, read, wrong
+from coordinator.domain.dockerfile.instructions import Flag, Instruction, read, word_readings, wrong
 from coordinator.domain.dockerfile.mounts import MountError
 from coordinator.errors import UsageError
 
@@ -224,8 +224,7 @@ def _check_count(path: str, instruction: Instruction) -> None:
 
     That of an ONBUILD is read only where an image is built on.
     """
-    words = json_words(instruction.arguments)
-    count = len(instruction.words if words is None else words)
+    count = max(map(len, word_readings(instruction)))
     keyword = instruction.keyword.upper()
     if instruction.keyword in ("copy", "add") and count < 2:
         raise wrong(

@@ -18,6 +18,14 @@ TAKEN = (
     "# Escape=`\n# syntax\nFROM scr`\natch\r\nCOPY f /a\r\n",
     "ARG A=scr B=${A}atch\nARG C\nFROM --platform=$BUILDPLATFORM ${C:-$B}\nCOPY f /a\n",
     'ARG N=one\nFROM scratch AS one\nCOPY f /a\nFROM "$N" AS two\nFROM two\nCOPY f /b\n',
+    # What only some instructions read as JSON.
+    "FROM scratch\nCOPY f /a\nWORKDIR []\nUSER []\nMAINTAINER []\nARG []\nENV [ ]\nLABEL [ ]\nONBUILD []\n",
+    'FROM scratch\nCOPY f /a\nworkdir [ ]\nUSER ["a"]\nONBUILD VOLUME []\nONBUILD COPY a\nCMD []\nENTRYPOINT [ ]\n',
+    'FROM scratch\nCOPY [ "f" , "/a"]\nVOLUME ["/v"]\nVOLUME [[]\nSHELL ["s"]\nHEALTHCHECK CMD ["x"]\n',
+    "FROM scratch\nCOPY f /a\nVOLUME " + "[" * 30_000 + "\n",
+    'FROM scratch\nCOPY ["f","/a"]#why\nADD ["f","/a"] why\nVOLUME ["/v"] #\n',
+    # What is a blank in Python, and none in Go.
+    "FROM scratch\nCOPY f \x1c\nUSER \x1f\nVOLUME \x1d\nARG \x1e\n",
 )
 REFUSED = (
     "# nothing\n",
@@ -33,6 +41,12 @@ REFUSED = (
     "FROM scratch\nCOPY --from=4 /f /a\n",
     "FROM scratch\nCOPY f \\\\\n /a\n",
     "#!/x\n# escape=`\nFROM scr`\natch\nCOPY f /a\n",
+    "FROM scratch\nCOPY []\n",
+    "FROM scratch\nCOPY f /a\nVOLUME [ ]\n",
+    "FROM scratch\nCOPY f /a\nSHELL []\n",
+    "FROM scratch\nCOPY f /a\nUSER \xa0\n",
+    "FROM scratch\nCOPY f /a\n\x1cUSER a\n",
+    "FROM scratch\nCOPY f /a\nONBUILD\n",
 )
 
 

@@ -119,6 +119,18 @@ def test_what_cannot_be_built_is_refused(text: str, message: str, hint: str):
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("line", ["WORKDIR []", "USER [ ]", "LABEL [ ]", "ONBUILD []", "VOLUME [] /w", "USER \x1c"])
+def test_what_is_no_json_form_is_an_argument(line: str):
+    """BuildKit reads JSON where the instruction has that form and nothing follows; U+001C is no blank to it."""
+    assert texts(f"FROM a\n{line}") == ["a"]
+
+
+@pytest.mark.parametrize("keyword", ["COPY", "VOLUME"])
+def test_lists_in_lists_are_words(keyword: str):
+    """However deep."""
+    assert texts(f"FROM a\n{keyword} x {'[' * 90_000}") == texts(f"FROM a\n{keyword} {'[' * 90_000} x") == ["a"]
+
+
 def test_a_stage_that_is_not_there():
     """A wrong `--target` names the stages there are."""
     with pytest.raises(UsageError) as caught:
@@ -184,6 +196,7 @@ def test_variables_of_a_stage_decide_what_add_fetches():
         ("ARG SUM\nADD --checksum=$SUM https://x/y /", {"SUM": DIGEST}, ""),
         (f"ARG SUM={DIGEST}\nADD --checksum=${{SUM}} https://x/y /", {}, ""),
         (f"ADD --checksum={DIGEST} https://x/y /", {}, ""),
+        ('ADD ["https://x/y", "/"] # why', {}, "ADD https://x/y has no --checksum"),
         ("ADD --checksum=sha256:1 https://x/y /", {}, "ADD https://x/y has no digest in --checksum=sha256:1"),
         (
             f"ADD --checksum={DIGEST.upper()} https://x/y /",

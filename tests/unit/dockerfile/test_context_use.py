@@ -50,6 +50,15 @@ def test_where_builders_disagree_about_a_variable_both_are_taken():
     assert not any(source.required for source in found.sources)
 
 
+def test_text_after_a_json_list_has_two_readings():
+    """BuildKit before 0.15 drops it; later ones read no JSON, so that nothing is known of what is taken."""
+    text = 'FROM scratch\nCOPY ["a", "/"] # why'
+
+    assert use(text).everything == "Dockerfile:2: what COPY takes is not known: text follows its JSON list"
+    assert use('FROM scratch\nFROM scratch\nCOPY --from=0 ["a", "/"] x').everything == ""
+    assert paths('FROM scratch\nCOPY ["a", "/"]') == ["a"]
+
+
 def test_the_configuration_of_every_base_must_be_known():
     """Its ONBUILD may take anything. An image that is only copied from has no such effect."""
     text = "FROM image AS one\nFROM scratch\nCOPY a /\nCOPY --from=one / /\nCOPY --from=other / /"
