@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -57,19 +58,25 @@ def is_alive(process: Process) -> bool:
     return process.boot_id == state.boot_id() and start_time(process.pid) == process.start_time
 
 
-def await_end(process: Process, seconds: float) -> None:
-    """Return when this process ends, or after `seconds`."""
+def await_end(process: Process, seconds: float, is_over: Callable[[], bool] = lambda: False, poll: float = 0.1) -> None:
+    """Return when this process ends, after `seconds`, or when `is_over`, which is asked every `poll` seconds."""
+    until = time.monotonic() + seconds
     try:
         # Linux 5.3 (pidfd_open(2)); before it, only the time counts.
         end = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return
     except (AttributeError, OSError):
-        time.sleep(seconds)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, poll))
+            if is_over():
+                return
         return
     try:
         if is_alive(process):
-            select.select([end], [], [], seconds)
+            while (left := until - time.monotonic()) > 0:
+                if select.select([end], [], [], min(left, poll))[0] or is_over():
+                    return
     finally:
         os.close(end)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from agents.base import process
 from agents.job import results
 
 _POLL_S = 0.1
+# How often the result is looked for while the log does not grow and the process lives.
+_LOOK_S = 1.0
 _MAX_CHUNK_BYTES = 65536
 
 Tell = Callable[[str, int], None]
@@ -26,10 +30,11 @@ def follow(
     Texts are at most 64 KiB of log and end at a line's end, except inside a longer line and at the end of the log.
     Bytes that are not UTF-8 become U+FFFD; offsets count the bytes of the file.
     """
+    log = folder / results.LOG
     while True:
         # Read the result before the log: once the job has ended, the log is complete.
         result = results.ended(folder)
-        offset = _tell_all(folder / results.LOG, offset, result, tell)
+        offset = _tell_all(log, offset, result, tell)
         if result is not None:
             return result
         if stop.is_set():
@@ -38,7 +43,7 @@ def follow(
         if job is None:
             stop.wait(poll)
         else:
-            process.await_end(job, poll)
+            process.await_end(job, max(poll, _LOOK_S), partial(_has_news, log, offset, stop), poll)
 
 
 def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell) -> int:
@@ -54,6 +59,14 @@ def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell
                 return offset
             offset += used
             tell(text, offset)
+
+
+def _has_news(log: Path, offset: int, stop: threading.Event) -> bool:
+    try:
+        size = os.stat(log).st_size  # noqa: PTH116 - ten times a second, on a board that builds
+    except FileNotFoundError:
+        size = 0
+    return stop.is_set() or size != offset
 
 
 def _cut(chunk: bytes, *, last: bool) -> tuple[str, int]:

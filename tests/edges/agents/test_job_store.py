@@ -255,6 +255,15 @@ def test_the_end_of_a_process_is_seen_at_once():
         killer.join(PATIENCE)
 
 
+def test_a_wait_for_a_process_ends_early_where_its_caller_wants_that():
+    """Asked every 0.1 s: a caller that wants it to end at once, such as for half a line of a log, does not spin."""
+    with sleeping("job") as child:
+        answers, began = [False, False, True], time.monotonic()
+        process.await_end(known(child), PATIENCE, lambda: answers.pop(0))
+        assert answers == []
+        assert time.monotonic() - began >= 0.25
+
+
 def test_a_number_that_is_somebody_elses_now_is_left_alone(jobs: Jobs):
     """A job whose pid was given to another process is dead, and that process lives on."""
     jobs.create("a-1", SPEC)
