@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from agents.base import process, state
 from agents.base.errors import AgentError
@@ -127,19 +128,23 @@ def remove_tree(path: Path) -> None:
     # Without shutil, whose import takes the agent longer than most of its requests.
     path.chmod(0o700)
     emptied = [path]
-    for parent, folders, files in os.walk(path):
+    for parent, folders, files in os.walk(path, onerror=_fail):
+        # os.walk counts links to folders as folders, and would list what was one of them.
+        links = {name for name in folders if Path(parent, name).is_symlink()}
+        folders[:] = [name for name in folders if name not in links]
         for name in folders:
             folder = Path(parent, name)
-            if folder.is_symlink():
-                folder.unlink()
-            else:
-                folder.chmod(0o700)
-                emptied.append(folder)
-        for name in files:
+            folder.chmod(0o700)
+            emptied.append(folder)
+        for name in (*files, *links):
             os.unlink(os.path.join(parent, name))  # noqa: PTH108, PTH118 - a context may have 100 000 of them
     # A folder comes after the folder that it is in.
     for folder in reversed(emptied):
         folder.rmdir()
+
+
+def _fail(error: OSError) -> NoReturn:
+    raise error
 
 
 def _readable_spec(path: Path) -> spec.Spec | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -85,6 +87,20 @@ def test_a_tree_that_is_a_link_is_unlinked(tmp_path: Path):
     assert not (tmp_path / "tree").is_symlink()
     assert victim.stat().st_mode & 0o777 == 0o755
     assert (victim / "inner").is_dir()
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path):
+    """Not the folder above it, which is not empty then."""
+    (tmp_path / "tree/inner").mkdir(parents=True)
+    (tmp_path / "tree/inner/file").touch()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="tree") as failed:
+            store.remove_tree(tmp_path / "tree")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert failed.value.errno == errno.EMFILE
 
 
 @pytest.mark.parametrize("mark", ["", "mine", "archloom:", "archloom:a b"])
