@@ -56,7 +56,7 @@ def transfer(
     applies it, unless that is all. `admit` gets the closed entries before the first file is requested, and raises what
     refuses them; `give_way` is called where the disk is too small. Raises AgentError `cut` where the stream ends early,
     `case` or `disk` before the first file is requested, `changed` where an object does not match its digest, and
-    `bad_request` where the offer is malformed, a name leads outside the context, or the disk
+    `bad_request` where the offer is malformed, a name leads outside the context, a path is too long, or the disk
     cannot hold an entry. OSError where the disk fills up later.
     """
     patch = patch or Patch(Facts(coarse=False))
@@ -161,6 +161,7 @@ class _Transfer:
         if self._entries > self._announced:
             # A few folder objects, each referenced many times, can expand to any number of folders.
             raise AgentError("bad_request", f"the context has more than the {self._announced} announced entries")
+        self._refuse_long(place, folder)
         self._closed += [(place, below) for below in folder.below if unreadable.is_closed(below)]
         self._closed += [(place, file) for file in folder.files if unreadable.is_closed(file)]
         for part in folder.parts:
@@ -174,6 +175,14 @@ class _Transfer:
         for file in folder.files:
             self._bytes += file.size
             self._patch.add(place, file)
+
+    def _refuse_long(self, place: Place, folder: Folder) -> None:
+        """Raise AgentError `bad_request` where a path is too long for the tree to be read and removed by path."""
+        room = self._tree.path_bytes - sum(len(name) + 1 for name in place)
+        for entries in (folder.files, folder.links, folder.below):
+            for entry in entries:
+                if len(entry.name) > room:
+                    raise unsafe(readable(entry.name), f"has a path of more than {self._tree.path_bytes} bytes")
 
     def _take(self, place: Place, file: File) -> None:
         known = self._lacking.get(file.digest)

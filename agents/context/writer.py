@@ -16,6 +16,8 @@ _UNFIT = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 # How much is compared with zeros at a time.
 SPARSE_BYTES = 262144
 _ZEROS = bytes(SPARSE_BYTES)
+# Linux takes paths of up to 4095 bytes (PATH_MAX). A tree is renamed before it is removed, to a name of up to 255.
+_PATH_BYTES = 4095 - 256
 # Names on the path from the context's root to a folder; empty for the root.
 Place = tuple[bytes, ...]
 
@@ -24,6 +26,8 @@ class Tree:
     """One tree of folders. An entry that exists is refused, and a path through something that is not a folder."""
 
     def __init__(self, root: Path) -> None:
+        # The longest path below the root that the programs which read and remove the tree can use.
+        self.path_bytes = _PATH_BYTES - len(os.fsencode(root)) - 1
         self._root = os.open(root, _DIRECTORY)
         # Entries come folder by folder, so the last opened folder is kept open.
         self._last: tuple[Place, int] = ((), os.dup(self._root))

@@ -15,10 +15,11 @@ import pytest
 from agents.base.errors import AgentError
 from agents.context.cache import Objects
 from agents.context.cache_gc import Budget, trim
+from agents.context.folder_gc import drop_unused
 from agents.context.known_states import Facts
 from agents.context.patch import Patch
 from agents.context.transfer import transfer
-from tests.edges.agents.folders_bed import Host, Script, file, pair
+from tests.edges.agents.folders_bed import Host, Script, end, file, pair
 from tests.edges.agents.transfer_bed import MTIME, Scripted, arrive, seen
 from tests.services.commands import run_limited
 from tests.services.missing import program
@@ -97,6 +98,42 @@ def test_folders_that_no_job_has_go_when_unused(host: Host):
     trim(store_of(host), 1 << 60, Budget(1 << 60, unused=-1.0))
 
     assert (held.is_dir(), free.parent.parent.exists()) == (True, False)
+
+
+def nested(levels: int, entry: Callable[[Scripted], list[object]]) -> Script:
+    """Folders in one another, 250 bytes of path each, and this entry in the last one."""
+
+    def script(there: Scripted) -> list[list[object]]:
+        inner = entry(there)
+        for _ in range(levels):
+            inner = there.below("d" * 249, inner)
+        return [inner]
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("levels", "entry"),
+    [
+        (20, lambda there: there.file("f")),
+        (15, lambda there: there.file("f" * 255)),
+        (15, lambda _: ["link", "l" * 255, MTIME, "x"]),
+        (15, lambda there: there.below("d" * 255)),
+    ],
+)
+def test_a_path_that_is_too_long_to_be_removed_is_refused(host: Host, levels: int, entry):
+    """Folders are written by descriptor, so an offer may nest them deeper than any system call takes a path."""
+    there, job = Scripted(), host.job()
+    root = there.folder(*nested(levels, entry)(there))
+    with pytest.raises(AgentError, match="path") as refused:
+        host.send(job, there, root, levels + 1)
+    assert refused.value.code == "bad_request"
+    end(job)
+
+    host.build(nested(14, lambda there: there.file("f")), 15)
+    assert host.build(file()).exists()
+    drop_unused(host.state, time.time() + 60)
+    assert not list((host.state / "contexts").glob("*/*"))
 
 
 def test_a_folder_is_removed_without_the_lock_of_all(host: Host):
