@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -24,6 +25,19 @@ def visible_name(name: str) -> str:
     A byte that is not UTF-8, in the name a surrogate (`surrogateescape`), is `\xff`.
     """
     return "".join(map(_escaped, name))
+
+
+def file_word(path: object) -> str:
+    """Return the path of a file or folder as a word of a command to paste, with the home folder's `~` as it is.
+
+    A name that a terminal cannot show is the placeholder FILE: escaped, it would name another file.
+    """
+    name = str(path)
+    if not name.isprintable():
+        return "FILE"
+    if name.startswith("~/"):
+        return "~/" + (shlex.quote(name[2:]) if name[2:] else "")
+    return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
 
 def _escaped(char: str) -> str:

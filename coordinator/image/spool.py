@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
+from coordinator.domain.full_disk import room_hint, too_little_space
 from coordinator.errors import LostError
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ def _translated(folder: Path) -> Iterator[None]:
             raise
         free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         raise LostError(
-            f"too little space below {folder} on this machine for a layer in transfer: {free // 1024**2} MiB free",
-            hint=f"make room: df -h {folder}; or set XDG_STATE_HOME to a folder on a larger disk",
+            f"{too_little_space(f'{folder} on this machine', free, error.strerror or '')}, for a layer in transfer",
+            hint=f"{room_hint(folder)}; or set XDG_STATE_HOME to a folder on a larger disk",
             code="spool",
         ) from error

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from coordinator.domain.full_disk import room_hint, too_little_space
+from coordinator.domain.visible import file_word
 from coordinator.errors import ArchloomError, LostError, UsageError
 
 # The codes of errors with which a file cannot be changed, but can be read.
@@ -80,7 +81,7 @@ def explained(path: Path | None, error: sqlite3.Error) -> ArchloomError:
             message = f"the disk with {path} is full or failing ({error})"
             return LostError(message, hint=_room_hint(path), code="disk")
         case "BUSY" | "LOCKED":
-            hint = f"try again when it is done; to find it: fuser -v {_quoted(path)}"
+            hint = f"try again when it is done; to find it: fuser -v {file_word(path)}"
             return LostError(f"{path} is locked by another program", hint=hint, code="locked")
         case "READONLY" | "CANTOPEN" | "PERM":
             return UsageError(f"cannot write {path}: {error}", hint=_OTHER_FOLDER, code="readonly")
@@ -95,35 +96,36 @@ def _of_folder(path: Path | None, error: OSError) -> ArchloomError:
         return _full(path, error.strerror or "")
     hint, folder = _OTHER_FOLDER, path.parent if path else ""
     if isinstance(error, PermissionError):
-        hint = f'make it yours: sudo chown -R "$USER" {_quoted(folder)}; or {_OTHER_FOLDER}'
+        hint = f'make it yours: sudo chown -R "$USER" {file_word(folder)}; or {_OTHER_FOLDER}'
     return UsageError(f"cannot use the state folder {folder}: {error.strerror}", hint=hint, code="readonly")
 
 
 def _full(path: Path | None, why: str) -> LostError:
     place = path.parent if path else "the system's folder for temporary files"
-    return LostError(f"too little space below {place} ({why.lower()})", hint=_room_hint(path), code="disk")
+    return LostError(too_little_space(place, _free(path), why), hint=_room_hint(path), code="disk")
 
 
 def _has_no_room(path: Path | None) -> bool:
     """Return whether the disk of the file is full: SQLite has an I/O error of it where a shared mapping cannot grow."""
+    free = _free(path)
+    return free is not None and free < _LEAST_ROOM_BYTES
+
+
+def _free(path: Path | None) -> int | None:
     try:
         status = os.statvfs(path.parent if path else "/")
     except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < _LEAST_ROOM_BYTES
+        return None
+    return status.f_bavail * status.f_frsize
 
 
 def _room_hint(path: Path | None) -> str:
-    return "make room" if path is None else f"make room: df -h {_quoted(path.parent)}"
+    return "make room" if path is None else room_hint(path.parent)
 
 
 def _put_away(path: Path | None) -> str:
     """Return the hint to move the file away with its journal: SQLite would apply the journal to a new file."""
     if path is None:
         return ""
-    folder = _quoted(path.parent / "bad")
-    return f"put it away, and a new history starts: mkdir -p {folder} && mv {_quoted(path)}* {folder}"
-
-
-def _quoted(path: object) -> str:
-    return shlex.quote(str(path))
+    folder = file_word(path.parent / "bad")
+    return f"put it away, and a new history starts: mkdir -p {folder} && mv {file_word(path)}* {folder}"

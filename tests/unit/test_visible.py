@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.domain.visible import visible, visible_name, visible_text
+from coordinator.domain.visible import file_word, visible, visible_name, visible_text
 
 
 def test_a_name_keeps_all_that_it_has():
@@ -24,3 +25,21 @@ def test_every_name_can_be_shown(name: bytes):
 
     assert shown.isprintable()
     assert shown.encode("utf-8").decode("utf-8") == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("/srv/state", "/srv/state"),
+        ("it's; $(x) `y`", """'it'"'"'s; $(x) `y`'"""),
+        ("-rf", "./-rf"),
+        ("~/my keys/id", "~/'my keys/id'"),
+        ("~/", "~/"),
+        ("two\nlines", "FILE"),
+        ("red\x1b[31m", "FILE"),
+        ("\udce9", "FILE"),
+    ],
+)
+def test_a_file_in_a_command_is_one_word(name: str, word: str):
+    """Whatever its name; one that cannot be shown is a placeholder."""
+    assert file_word(name) == word

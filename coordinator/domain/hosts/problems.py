@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
+from coordinator.domain.full_disk import room_hint, too_little_space
 from coordinator.domain.hosts.probe_reply import Reading
 
 GIB = 1024**3
@@ -128,18 +128,20 @@ def disks(observation: Reading) -> list[Reading]:
 
 
 def _of_disk(observation: Reading) -> list[Problem]:
-    state = observation.text("state_root") or "the agent's folder"
+    # An observation that an older agent made does not name it.
+    state = observation.text("state_root")
+    state_hint = room_hint(state, " there") if state else "make room there, on the disk with the login user's home"
     places = [
         *(
             (disk.text("root"), disk.number("free"), "docker system df shows what uses it")
             for disk in disks(observation)
         ),
-        (state, observation.number("state_free"), f"make room there: df -h {shlex.quote(state)}"),
+        (state or "the agent's folder", observation.number("state_free"), state_hint),
     ]
     for place, free, hint in places:
         if free is not None and free < _FULL_DISK_BYTES:
             needed = _FULL_DISK_BYTES // 1024**2
-            message = f"too little space below {place}: {free / 1024**2:.0f} MiB free, a build needs {needed} or more"
+            message = f"{too_little_space(place, free)}, a build needs {needed} or more"
             return [Problem("disk", message, hint, Severity.BLOCKING)]
     return []
 

@@ -265,7 +265,7 @@ async def test_names_that_do_not_fit_into_a_header():
 
 async def test_a_full_disk_here_is_told_as_one(tmp_path):
     """The layer that does not fit is the error, with the room there is and the way out; nothing is left of it."""
-    folder = tmp_path / "small"
+    folder = tmp_path / "small disk"
     noise = layer(a=random.Random(1).randbytes(2 << 20))
     folder.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
@@ -278,7 +278,7 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
                     chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
                 )
             assert lost.value.code == "spool"
-            assert "XDG_STATE_HOME" in lost.value.hint
+            assert lost.value.hint.startswith(f"make room: df -h '{folder}'; or set XDG_STATE_HOME ")
             assert list(folder.iterdir()) == []
     finally:
         run_limited(["umount", "--lazy", folder], check=True)
