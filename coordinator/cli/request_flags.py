@@ -19,6 +19,7 @@ from coordinator.domain.inputs.pins import is_pin
 from coordinator.domain.targets.host_selection import read_on
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Emulate, Target
+from coordinator.domain.visible import file_word
 from coordinator.errors import UsageError
 
 # https://reproducible-builds.org/docs/source-date-epoch/
@@ -158,7 +159,9 @@ def _dockerfile(text: str | None, context: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except PermissionError as error:
-        raise UsageError(f"cannot read {path}: permission denied", hint=f"check: ls -ld {path.parent}") from error
+        raise UsageError(
+            f"cannot read {path}: permission denied", hint=f"check: ls -ld {file_word(path.parent)}"
+        ) from error
     except OSError as error:
         raise _no_dockerfile(path, error, "" if text else "dockerfile") from error
     if not stat.S_ISREG(mode):
@@ -172,9 +175,11 @@ def _no_dockerfile(path: Path, error: OSError, other: str) -> UsageError:
     """Return the error for a Dockerfile that does not exist. `other` is the name of a file that may be meant."""
     if path.is_symlink():
         leads = "in a circle" if error.errno == errno.ELOOP else f"to {path.readlink()}, which does not exist"
-        return UsageError(f"the Dockerfile {path} is a symbolic link that leads {leads}", hint=f"check: ls -l {path}")
+        return UsageError(
+            f"the Dockerfile {path} is a symbolic link that leads {leads}", hint=f"check: ls -l {file_word(path)}"
+        )
     lower = path.with_name(other) if other else None
-    hint = f"-f {lower}" if lower and lower.is_file() else "give it with -f FILE"
+    hint = f"-f {file_word(lower)}" if lower and lower.is_file() else "give it with -f FILE"
     return UsageError(f"there is no Dockerfile at {path}", hint=hint)
 
 

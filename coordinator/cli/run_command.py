@@ -15,6 +15,7 @@ import click
 
 from coordinator.cli.diagnostics import is_shown
 from coordinator.cli.output import print_data, print_json
+from coordinator.domain.visible import file_word
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.report.record import recorded
@@ -118,7 +119,9 @@ def _check_writable(path: Path | None) -> None:
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", hint="name a file in it")
     if not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+        raise UsageError(
+            f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {file_word(path.parent)}"
+        )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"cannot write {path}: permission denied", hint="name a file you may write")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from coordinator.domain.visible import file_word
 from coordinator.errors import UsageError
 
 _BLOCK_BYTES = 2**20
@@ -37,4 +38,6 @@ class Tail:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise UsageError(f"cannot read {self.path}: {error.strerror}", hint=f"ls -l {self.path}") from error
+            raise UsageError(
+                f"cannot read {self.path}: {error.strerror}", hint=f"ls -l {file_word(self.path)}"
+            ) from error

@@ -127,5 +127,6 @@ def _put_away(path: Path | None) -> str:
     """Return the hint to move the file away with its journal: SQLite would apply the journal to a new file."""
     if path is None:
         return ""
-    folder = file_word(path.parent / "bad")
-    return f"put it away, and a new history starts: mkdir -p {folder} && mv {file_word(path)}* {folder}"
+    folder = path.parent / "bad"
+    move = f"mkdir -p {file_word(folder)} && mv {file_word(path)}* {file_word(folder)}"
+    return f"put it away, and a new history starts: {move}"

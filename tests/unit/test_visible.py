@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.visible import file_word, visible, visible_name, visible_text
+from tests.services.paths import ROOT
 
 
 def test_a_name_keeps_all_that_it_has():
@@ -43,3 +46,16 @@ def test_every_name_can_be_shown(name: bytes):
 def test_a_file_in_a_command_is_one_word(name: str, word: str):
     """Whatever its name; one that cannot be shown is a placeholder."""
     assert file_word(name) == word
+
+
+def test_every_file_in_a_command_is_a_word():
+    """In the hints of all modules."""
+    commands = r"(ls -ld?|chmod [a-z+]+|mkdir -p|df -h|du -sh|fuser -v|mv|ssh-add|ansible-vault view|echo) "
+    quoted = r"(?!\{(file_word|shlex\.quote)\()\{"
+    found = [
+        f"{path.name}: {match[0]}"
+        for path in (ROOT / "coordinator").rglob("*.py")
+        for match in re.finditer(commands + quoted, path.read_text())
+    ]
+
+    assert found == []

@@ -14,6 +14,7 @@ from coordinator.config.imports.ansible_groups import Groups, Variables
 from coordinator.config.imports.files import word
 from coordinator.config.imports.found import Found, Machine, SshLine, several, ssh_config_notes
 from coordinator.domain.hosts.inventory import Address
+from coordinator.domain.visible import file_word
 from coordinator.errors import UsageError
 
 _LIST = "ansible-inventory -i {} --list | archloom boards import ansible -"
@@ -51,12 +52,14 @@ def read(path: Path, home: Path) -> Found:
     """Return the hosts of this inventory. Raises UsageError for a folder, a script, or an unknown format."""
     label = files.shown(path, home)
     if path.is_dir():
-        raise UsageError(f"{label} is a folder", hint=f"let Ansible read it: {_LIST.format(label)}", code="import")
+        raise UsageError(
+            f"{label} is a folder", hint=f"let Ansible read it: {_LIST.format(file_word(label))}", code="import"
+        )
     parsed = parse(files.text(path, label, _NO_HINT), label)
     beside = [name for name in ("group_vars", "host_vars") if (path.parent / name).is_dir()]
     if not beside:
         return parsed
-    note = f"{' and '.join(beside)} beside {label} are not read; to import them: {_LIST.format(label)}"
+    note = f"{' and '.join(beside)} beside {label} are not read; to import them: {_LIST.format(file_word(label))}"
     return Found(parsed.source, parsed.machines, (note, *parsed.notes))
 
 
@@ -72,16 +75,16 @@ def parse(text: str, label: str) -> Found:
 def _groups(text: str, label: str) -> Groups:
     if text.startswith("#!"):
         raise UsageError(
-            f"{label} is a script, not a list of hosts", hint=f"run it: {_LIST.format(label)}", code="import"
+            f"{label} is a script, not a list of hosts", hint=f"run it: {_LIST.format(file_word(label))}", code="import"
         )
     if text.startswith("$ANSIBLE_VAULT;"):
-        hint = f"ansible-vault view {label} | archloom boards import ansible -"
+        hint = f"ansible-vault view {file_word(label)} | archloom boards import ansible -"
         raise UsageError(f"{label} is encrypted by ansible-vault", hint=hint, code="import")
     if not _is_tree(text, label):
         return ansible_ini.read(text, label, _NO_HINT)
     document = _tree(text, label)
     if "plugin" in document:
-        hint = f"let Ansible run the plugin: {_LIST.format(label)}"
+        hint = f"let Ansible run the plugin: {_LIST.format(file_word(label))}"
         raise UsageError(
             f"{label} configures the plugin {word(document['plugin'])}, it lists no hosts", hint=hint, code="import"
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from coordinator.domain.visible import file_word
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.route import PORT, Route
 
@@ -122,7 +123,9 @@ def read_known_hosts(route: Route) -> KnownHosts:
             continue
         except OSError as error:
             message = f"cannot read {path}: {error.strerror}"
-            raise LostError(message, hint=f"make it readable: chmod u+r {path}", code="known_hosts") from error
+            raise LostError(
+                message, hint=f"make it readable: chmod u+r {file_word(path)}", code="known_hosts"
+            ) from error
         entries += _entries(text)
     return KnownHosts(route, tuple(entries))
 

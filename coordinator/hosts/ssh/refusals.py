@@ -9,6 +9,7 @@ import asyncssh
 from coordinator.connect_errors import system_error
 from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
+from coordinator.domain.visible import file_word
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
 from coordinator.hosts.ssh.route import Route
@@ -80,7 +81,7 @@ def _denied(subject: str, route: Route) -> LostError:
     if locked := keys.locked(route):
         name = locked[0]
         message = f"{subject}{login} refused the login: the key {name} has a passphrase, and no ssh-agent holds it"
-        return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {name}', code="denied")
+        return LostError(message, hint=f'eval "$(ssh-agent)"; ssh-add {file_word(name)}', code="denied")
     if not (shown := keys.shown(route)):
         message = f"{subject}there is no SSH key to log in as {login}: neither in ~/.ssh nor in an ssh-agent"
         return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(route)}", code="denied")

@@ -17,7 +17,7 @@ from coordinator.domain.inputs.build_id import EntryKind, context_digest
 from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
-from coordinator.domain.visible import visible_name
+from coordinator.domain.visible import file_word, visible_name
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 
@@ -111,6 +111,8 @@ def _ignore(target: Target) -> Matcher:
             try:
                 text = path.read_text("utf-8-sig", errors="surrogateescape")
             except OSError as error:
-                raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {path}") from error
+                raise UsageError(
+                    f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {file_word(path)}"
+                ) from error
             return compile_ignore(text, str(path))
     return compile_ignore("", "")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.domain.visible import file_word
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError
 from coordinator.hosts.enrol.connect import (
@@ -119,7 +120,7 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
         file = short(keys.locked[0])
         raise LostError(
             f"the key {file} has a passphrase, and no ssh-agent holds it",
-            hint=f'ssh-add {file}\nwhere no agent runs, before that: eval "$(ssh-agent)"',
+            hint=f'ssh-add {file_word(file)}\nwhere no agent runs, before that: eval "$(ssh-agent)"',
             code="passphrase",
         )
     if not _BY_PASSWORD.intersection(login.allowed):

@@ -23,6 +23,7 @@ from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
+from coordinator.domain.visible import visible_name
 from coordinator.errors import UsageError
 from tests.edges.context.test_selection import source, use
 
@@ -185,23 +186,36 @@ async def test_a_context_is_a_folder(tmp_path: Path, name: str, message: str):
     assert "folder" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["secret", "closed"])
-async def test_what_cannot_be_read_is_named(name: str):
-    """A file or folder without permission ends the scan with its path and the line for .dockerignore."""
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("secret", "echo secret >> .dockerignore"),
+        ("closed", "echo closed >> .dockerignore"),
+        ("it's $(rm x)", """echo 'it'"'"'s $(rm x)' >> .dockerignore"""),
+        *(
+            (odd, "name it in .dockerignore")
+            for odd in ("two\nlines", "\udce9", "-n", "#1", "!a", " a", "a ", "[a]", "a\\b")
+        ),
+    ],
+)
+async def test_what_cannot_be_read_is_named(name: str, remedy: str):
+    """A file or folder without permission ends the scan with its path and the line for .dockerignore.
+
+    There is a command where a name in quotes is that line.
+    """
     # Not below pytest's folder, which nobody but its owner may enter.
     with TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)
-        write(root, secret="x")
-        (root / "closed").mkdir()
+        (root / name).mkdir() if name == "closed" else (root / name).write_text("x")
         (root / name).chmod(0)
         # A first thread loads modules, which may lie where only root reads.
         await asyncio.to_thread(int)
         with unprivileged(), pytest.raises(UsageError) as caught:
             await scan(root, ALL)
 
-    assert caught.value.message == f"cannot read {name} in the context: Permission denied"
-    assert f"echo '{name}' >> .dockerignore" in caught.value.hint
+    assert caught.value.message == f"cannot read {visible_name(name)} in the context: Permission denied"
+    assert caught.value.hint == f"make it readable (chmod u+r), or leave it out: {remedy}"
 
 
 async def test_what_is_not_taken_need_not_be_readable():
