@@ -1,4 +1,7 @@
-"""The sizes of the run folders. That of an ended run no longer changes: it is measured once, and kept in a file."""
+"""The sizes of the run folders. That of an ended run no longer changes: it is measured once, and kept in a file.
+
+What is added to a folder or deleted from it changes the folder's own time, so that it is measured again.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from coordinator.state.logs import runs_folder
 # A line of the file has the run, its size and its time. Lines of deleted folders go when there are more than of others.
 _FILE = "run-sizes"
 _SPARE_LINES = 100
+# The driver's record of a run's end is written after the end is in the store.
+_QUIET_S = 60.0
 
 
 class FolderSize(NamedTuple):
@@ -23,16 +28,19 @@ class FolderSize(NamedTuple):
     at: float
 
 
-def folder_sizes(state: Path, has_ended: Callable[[str], bool]) -> list[FolderSize]:
-    """Return the size of each run's folder, measured anew where the run had not ended at the last call."""
+def folder_sizes(state: Path, has_ended: Callable[[str], bool], now: float) -> list[FolderSize]:
+    """Return the size of each run's folder, measured anew where the run had not long ended at the last call."""
     path = state / _FILE
-    kept, lines = _read(path)
-    found = [kept.get(entry.name) or measure(entry) for entry in _folders(state)]
-    new = [folder for folder in found if folder.run not in kept and has_ended(folder.run)]
+    stored, lines = _read(path)
+    entries = _folders(state)
+    kept = {entry.name: stored[entry.name] for entry in entries if _is_unchanged(entry, stored.get(entry.name))}
+    # Before they are measured: what a run writes until it ends must be in its size.
+    ended = {entry.name for entry in entries if entry.name not in kept and has_ended(entry.name)}
+    found = [kept.get(entry.name) or measure(entry) for entry in entries]
+    new = [folder for folder in found if folder.run in ended and now - folder.at > _QUIET_S]
     with contextlib.suppress(OSError):
         if lines + len(new) > 2 * len(found) + _SPARE_LINES:
-            ended = [kept[folder.run] for folder in found if folder.run in kept]
-            _write(path.with_name(f".{_FILE}.{os.getpid()}"), [*ended, *new]).replace(path)
+            _write(path.with_name(f".{_FILE}.{os.getpid()}"), [*kept.values(), *new]).replace(path)
         elif new:
             _write(path, new)
     return found
@@ -56,6 +64,13 @@ def measure(folder: os.PathLike[str]) -> FolderSize:
     except OSError:
         pass  # another process deletes the folder at this moment
     return FolderSize(os.path.basename(folder), size, at)  # noqa: PTH119 - a Path costs more than all the rest
+
+
+def _is_unchanged(entry: os.DirEntry[str], stored: FolderSize | None) -> bool:
+    try:
+        return stored is not None and entry.stat(follow_symlinks=False).st_mtime <= stored.at
+    except OSError:
+        return False
 
 
 def _folders(state: Path) -> list[os.DirEntry[str]]:

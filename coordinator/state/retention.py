@@ -25,7 +25,7 @@ def make_room(env: Environment, store: Store, emit: Emit) -> None:
     if store.path is None:
         # A store in memory does not know which runs have ended.
         return
-    folders = folder_sizes(env.state, store.has_ended)
+    folders = folder_sizes(env.state, store.has_ended, env.clock())
     if sum(folder.size for folder in folders) <= budget:
         return
     kept = [RunFolder(run=run, size=size, at=at, ended=_ended(store, run)) for run, size, at in folders]
