@@ -37,7 +37,8 @@ class Database:
         self._queries = queries()
         # The queries of the current transaction, to be repeated in memory; None outside of a transaction.
         self._done: list[tuple[str, dict[str, object]]] | None = None
-        self._changing = False
+        # In a transaction of `change`, and whether a `change` in its block failed.
+        self._changing = self._failed = False
         with translated(path):
             if path is not None:
                 if kind := shared_fs.shared_by_machines(path):
@@ -67,17 +68,24 @@ class Database:
     def change(self) -> Iterator[None]:
         """Run the block in a write transaction: commit it at the end, roll it back where the block raises.
 
-        In the block of another `change`, it is a part of that.
+        In the block of another `change`, it is a part of that: where it raises, nothing of either is committed, and
+        the other raises RuntimeError if its block goes on.
         """
         if self._changing:
-            yield
+            try:
+                yield
+            except BaseException:
+                self._failed = True
+                raise
             return
         with translated(self._path), self._transaction("BEGIN IMMEDIATE"):
-            self._changing = True
+            self._changing, self._failed = True, False
             try:
                 yield
             finally:
                 self._changing = False
+            if self._failed:
+                raise RuntimeError("a change that is a part of this one failed")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
