@@ -18,6 +18,8 @@ _PHASES = {
     AttemptState.PUSHING: "push",
     AttemptState.PUSHED: "verify",
 }
+# A job may be sent before the host has a slot for it, and the store has no time of its turn.
+_TEXTS = {"build": "build, with the wait for its turn"}
 _BAD_EVENTS = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
 
 
@@ -89,7 +91,9 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
 def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:
     name = _PHASES.get(state, "")
     if name:
-        yield Entry(at=since, kind=TimelineKind.PHASE, name=name, text=name, seconds=max(0.0, at - since))
+        yield Entry(
+            at=since, kind=TimelineKind.PHASE, name=name, text=_TEXTS.get(name, name), seconds=max(0.0, at - since)
+        )
 
 
 def _badly(change: AttemptEvent, after: AttemptState, event: StoredEvent) -> Iterator[Entry]:

@@ -89,6 +89,18 @@ def test_a_job_has_its_attempts_their_phases_and_its_end_in_order():
     ]
 
 
+def test_a_build_includes_the_wait_for_its_turn():
+    """A job may be sent ahead; the store does not say when its host began to build it."""
+    texts = {one.name: one.text for one in job_timeline(JOB, EVENTS) if one.kind is TimelineKind.PHASE}
+
+    assert texts == {
+        "send": "send",
+        "build": "build, with the wait for its turn",
+        "push": "push",
+        "verify": "verify",
+    }
+
+
 def test_what_was_lost_is_named_with_its_cause():
     """The attempt by the state that it ended in, a push by what happened to it; the reason only where there is one."""
     errors = [one.text for one in job_timeline(JOB, EVENTS) if one.kind is TimelineKind.ERROR]
