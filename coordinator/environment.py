@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+# The file that gets the diagnostics, see coordinator/cli/diagnostics.py.
+LOG_FILE = "ARCHLOOM_LOG"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -22,3 +25,9 @@ class Environment:
     clock: Callable[[], float]
     holder: str
     began: float | None = None
+
+    @property
+    def log_files(self) -> tuple[str, ...]:
+        """The absolute path of the file that ARCHLOOM_LOG names; empty without one."""
+        name = self.environ.get(LOG_FILE, "")
+        return (str(self.folder / name),) if name else ()

@@ -45,7 +45,7 @@ def command(
     env = read_environment()
     target = target_from(flags, env.environ)
     inventory = open_inventory(flags.inventory, env)
-    request = flags.request(target, fail_fast=fail_fast, outputs=options.files)
+    request = flags.request(target, fail_fast=fail_fast, outputs=(*options.files, *env.log_files))
 
     def work(watch: Watch) -> Coroutine[Any, Any, RunResult]:
         watch(Preparing(f"reading {target.context} to build {', '.join(map(str, target.tags))}"))

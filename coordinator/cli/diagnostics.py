@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from coordinator.cli.output import print_message
+from coordinator.environment import LOG_FILE
 from coordinator.errors import UsageError
 
-LOG_FILE = "ARCHLOOM_LOG"
 _FLAGS = {"-v": 1, "--verbose": 1, "-vv": 2, "-vvv": 3}
 _ROOT = "archloom"
 

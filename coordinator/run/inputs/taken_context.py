@@ -47,7 +47,7 @@ async def take_contexts(
     """
     target = request.target
     ignore = _ignore(target)
-    own = [env.state, _agent_state(env), *map(Path, request.outputs)]
+    own = [env.state, _agent_state(env), *map(Path, (*request.outputs, *env.log_files))]
     with closing(FileDigests(env.state / _DIGESTS)) as digests:
 
         async def take(use: ContextUse) -> TakenContext:

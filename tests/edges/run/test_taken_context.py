@@ -12,6 +12,7 @@ from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.domain.targets.target import Target
+from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.gather import Inputs, gather
@@ -45,9 +46,9 @@ class Farm:
         )
         return BuildRequest(target=target, **more)
 
-    async def inputs(self, request: BuildRequest | None = None) -> Inputs:
+    async def inputs(self, request: BuildRequest | None = None, env: Environment | None = None) -> Inputs:
         async with Registries({}, DockerCredentials({}, self.home)) as registries:
-            return await gather(request or self.request(), registries, environment(self.home), print)
+            return await gather(request or self.request(), registries, env or environment(self.home), print)
 
 
 @pytest.fixture
@@ -114,6 +115,20 @@ async def test_our_own_files_are_never_of_the_context(farm):
     assert "Dockerfile" in paths(after)
     assert not {"state", ".local/state/archloom-agent", "m.json"} & set(paths(after))
     assert from_stored(request.to_json()) == request
+
+
+@pytest.mark.parametrize("name", ["app/debug.log", "{home}/app/debug.log"])
+async def test_the_log_of_diagnostics_is_never_of_the_context(farm, name):
+    """It grows with every command: it would be in the image, and nothing would be reused."""
+    farm.dockerfile("FROM scratch\nCOPY . /\n")
+    env = replace(environment(farm.home), environ={"ARCHLOOM_LOG": name.format(home=farm.home)})
+    before = await farm.inputs(env=env)
+    (farm.context / "debug.log").write_text("ours")
+
+    assert (await farm.inputs(env=env)).build_ids == before.build_ids
+    # A resume has the request of the run, and may have another environment.
+    stored = farm.request(outputs=env.log_files)
+    assert (await farm.inputs(stored)).build_ids == before.build_ids
 
 
 async def test_a_missing_source_is_told_with_its_line(farm):
