@@ -38,12 +38,15 @@ class Way:
 class Selection:
     """What a build takes, before `.dockerignore`.
 
-    Each of `taken` is a path with all that is below it; "" is the whole context. Of the folders at or above these paths
-    only the modes of `real_modes` count. `ways` has each source without wildcards. `links_to_root` tells whether a link
-    leads a source to the root, or to wildcards that are matched there.
+    Each of `taken` is a path with all that is below it; "" is the whole context. `searched` are folders in which
+    wildcards are matched: each counts by itself, since the builder of Docker 20.10 fails where it is missing, also if
+    nothing matches. Of the folders at or above these paths only the modes of `real_modes` count. `ways` has each source
+    without wildcards. `links_to_root` tells whether a link leads a source to the root, or to wildcards that are matched
+    there.
     """
 
     taken: frozenset[str]
+    searched: frozenset[str]
     real_modes: frozenset[str]
     links_to_root: bool
     ways: Mapping[ContextSource, tuple[Way, ...]] = field(repr=False)
@@ -64,6 +67,7 @@ def select(
         selector.add(source)
     return Selection(
         taken=frozenset(selector.taken),
+        searched=frozenset(selector.searched),
         real_modes=frozenset(selector.real_modes),
         links_to_root=selector.links_to_root,
         ways=dict(selector.ways),
@@ -88,6 +92,7 @@ class _Selector:
         self._tell = listed
         self._count = 0
         self.taken: set[str] = set()
+        self.searched: set[str] = set()
         self.real_modes: set[str] = set()
         self.links_to_root = False
         self.ways: dict[ContextSource, tuple[Way, ...]] = {}
@@ -105,6 +110,7 @@ class _Selector:
 
     def _add_go_pattern(self, source: ContextSource) -> None:
         prefix, pattern = split_pattern(source.path)
+        self._add_searched(prefix)
         try:
             if crosses_folders(pattern):
                 self._add_below(source, prefix, lambda path: matches(pattern, path))
@@ -116,6 +122,7 @@ class _Selector:
         names = source.path.split("/")
         at = next((at for at, name in enumerate(names) if not _INCLUDE_WILDCARDS.isdisjoint(name)), len(names))
         prefix = "/".join(names[:at])
+        self._add_searched(prefix)
         try:
             matcher = compile_include(source.path)
         except UsageError:
@@ -127,6 +134,12 @@ class _Selector:
             self._add_parts(source, (*_literal(prefix), *_wild("/".join(names[at:]))))
         except PatternError:
             self._add_parts(source, _literal(prefix))
+
+    def _add_searched(self, prefix: str) -> None:
+        for way in self._follow(_literal(prefix)):
+            status = self._tree.status(way.path) if way.path and way.exists else None
+            if status is not None:
+                (self.searched if stat.S_ISDIR(status.st_mode) else self.taken).add(way.path)
 
     def _add_parts(self, source: ContextSource, parts: _Parts) -> None:
         for way in self._follow(parts):

@@ -137,7 +137,7 @@ class _Scan:
 
         An ignored folder is yielded where an entry below it may be re-included.
         """
-        next_names = _next_names(selection.taken)
+        next_names = _next_names(selection.taken | selection.searched)
         folders: list[tuple[str, Verdict | None, bool]] = [("", None, "" in selection.taken)]
         while folders:
             folder, above, below_taken = folders.pop()
@@ -151,7 +151,8 @@ class _Scan:
                 if is_folder:
                     folders.append((path, verdict, is_taken))
                 if is_folder or is_taken:
-                    yield _Visited(path, status, is_taken and not verdict.ignored)
+                    counts = is_taken or path in selection.searched
+                    yield _Visited(path, status, counts and not verdict.ignored)
 
     def _leading(self, folder: str, names: Collection[str]) -> Iterator[tuple[str, stat_result]]:
         for name in names:

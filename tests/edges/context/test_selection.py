@@ -324,12 +324,20 @@ class Oracle:
         self.around.clear()
         yield from self.ends(names)
 
+    def searched(self, one: ContextSource) -> set[str]:
+        """The folder before the wildcards, with the links on the way there."""
+        prefix = tuple(itertools.takewhile(NAMES.__contains__, one.path.split("/")))
+        found = list(self._all_ends(prefix)) if one.wildcard is not None and prefix else []
+        return set().union(*(met | {end} - {"?"} for met, end in found))
+
     def sent(self, sources: Sequence[ContextSource], ignore: Matcher) -> list[str]:
         tops = set().union(*(self.tops(one) for one in sources))
+        alone = set().union(*(self.searched(one) for one in sources))
         taken = {
             path
             for path in self.entries
-            if any(not top or path == top or path.startswith(f"{top}/") for top in tops) and not ignore.ignores(path)
+            if path in alone or any(not top or path == top or path.startswith(f"{top}/") for top in tops)
+            if not ignore.ignores(path)
         }
         return sorted(taken | {above for path in taken for above in map(str, Path(path).parents) if above != "."})
 
