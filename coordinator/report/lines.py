@@ -101,4 +101,5 @@ def _ended(event: AttemptEnded) -> list[str]:
     head = f"{prefix(event.place)}{event.state.upper()}{code}{at}{why_ended(event)}{again}"
     if not event.tail:
         return [head]
-    return [head, f"  last {len(event.tail)} lines:", *(f"  | {line}" for line in event.tail)]
+    count = len(event.tail)
+    return [head, "  last line:" if count == 1 else f"  last {count} lines:", *(f"  | {line}" for line in event.tail)]

@@ -8,6 +8,7 @@ import os
 import pty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TextIO
 
 import pytest
@@ -81,6 +82,10 @@ def test_a_failure_shows_its_step_and_last_lines():
         "| cc: no",
         "| make: 2",
     ]
+
+
+def test_a_failure_with_one_line_has_a_last_line():
+    assert lines(replace(FAILED, tail=("cc: no",)))[1:] == ["  last line:", "  | cc: no"]
 
 
 def test_the_last_line_of_a_good_run_tells_it_all():
