@@ -22,6 +22,13 @@ _STEP_LINE = re.compile(r"#(\d+) (.*)", re.DOTALL)
 _POSITION = re.compile(r"\[(?:[^\]]* )?(\d+)/(\d+)\]")
 _DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s\Z")
 _OUTPUT = re.compile(r"\d+\.\d+ ?")
+# What clients put before the error of a failed build.
+_ERROR_PREFIXES = re.compile(
+    r"(?:#\d+ )?(?:ERROR: |failed to (?:build|solve)(?: with frontend [\w.]+)?: "
+    r"|rpc error: code = Unknown desc = |failed to create LLB definition: )*"
+)
+# The line above and below the last output of the failing step, which clients repeat at the end of the log.
+_FRAME = "------"
 # Docker 20.10 prints a step's digest under its title.
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
@@ -70,6 +77,7 @@ class StepReader:
         self._steps: dict[int, _Step] = {}
         self._failing: _Step | None = None
         self._last: deque[str] = deque(maxlen=TAIL_LINES)
+        self._in_frame = False
 
     def feed(self, text: str) -> list[LogLine]:
         """Return the lines that this chunk completes. Chunk boundaries do not change the lines."""
@@ -86,15 +94,21 @@ class StepReader:
         """The title of the first step that ended with an error; empty where none did."""
         return self._failing.title if self._failing else ""
 
-    @property
-    def tail(self) -> tuple[str, ...]:
-        """The last output lines of the failing step; of the whole log where no step failed or it printed nothing."""
-        return tuple((self._failing.tail if self._failing else None) or self._last)
+    def tail(self, message: str) -> tuple[str, ...]:
+        """Return the last lines of the failing step's program; where no step failed, the last lines of the log.
+
+        `message` is the error of the build, which is shown beside them: no line only repeats it.
+        """
+        if self._failing:
+            return tuple(self._failing.tail)
+        return tuple(line for line in self._last if not _repeats(line, message))
 
     def _read(self, line: str) -> LogLine:
-        if line.strip():
-            self._last.append(line)
         match = _STEP_LINE.match(line)
+        is_edge = line == _FRAME
+        self._in_frame = match is None and self._in_frame != is_edge
+        if line.strip() and not self._in_frame and not is_edge:
+            self._last.append(line)
         if match is None:
             return LogLine(text=line, kind=LineKind.OTHER)
         number, text = int(match[1]), match[2]
@@ -122,8 +136,15 @@ class StepReader:
         if text == "..." or _DIGEST.match(text):
             return LogLine(text=line, kind=LineKind.OTHER, number=number)
         output = _OUTPUT.match(text)
-        step.tail.append(text[output.end() :] if output else text)
+        # A line without a time is transfer progress, which says nothing of the failure.
+        if output:
+            step.tail.append(text[output.end() :])
         return LogLine(text=line, kind=LineKind.OUTPUT, number=number)
+
+
+def _repeats(line: str, message: str) -> bool:
+    error = _ERROR_PREFIXES.sub("", line, count=1)
+    return bool(error) and (error == message or message.endswith(f": {error}"))
 
 
 def _about(line: str, kind: LineKind, number: int, step: _Step, seconds: float | None = None) -> LogLine:

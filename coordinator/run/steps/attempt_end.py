@@ -74,7 +74,7 @@ def record_end(
             code=code,
             message=message,
             step=steps.failing_step if steps else "",
-            tail=steps.tail if steps else (),
+            tail=steps.tail(message) if steps else (),
             again=again and ctx.run.store.run(ctx.run.run_id).stopped_by is None,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,9 +114,9 @@ def test_the_failing_step_is_told_with_its_own_last_words():
     old, new = read(DOCKER_20), read(BUILDX)
 
     assert old.failing_step == '[b 2/2] RUN ["/bin/busybox","sh","-c","exit 3"]'
-    assert old.tail == ("a1", "DONE 9.9s")
+    assert old.tail("exit code: 3") == ("a1", "DONE 9.9s")
     assert new.failing_step == "[2/4] RUN make"
-    assert new.tail == ("cc -c a.c", "a.c:1: error: no", "")
+    assert new.tail("exit code: 2") == ("cc -c a.c", "a.c:1: error: no", "")
 
 
 def test_the_first_error_is_the_one_that_counts():
@@ -130,7 +131,7 @@ def test_a_step_that_begins_again_begins_with_no_output():
     for end in ("DONE 0.2s", "CANCELED"):
         reader = read(f"#1 [1/1] RUN x\n#1 0.1 old\n#1 {end}\n#1 [1/1] RUN x\n#1 0.1 new\n#1 ERROR: no\n")
 
-        assert reader.tail == ("new",)
+        assert reader.tail("no") == ("new",)
 
 
 def test_a_line_outside_any_step_belongs_to_none():
@@ -152,7 +153,9 @@ def test_twenty_lines_are_kept():
     """However much a step wrote, the last twenty are what is told."""
     output = "".join(f"#1 0.1 line {number}\n" for number in range(50))
 
-    assert read(f"#1 [1/1] RUN x\n{output}#1 ERROR: no\n").tail == tuple(f"line {number}" for number in range(30, 50))
+    assert read(f"#1 [1/1] RUN x\n{output}#1 ERROR: no\n").tail("no") == tuple(
+        f"line {number}" for number in range(30, 50)
+    )
 
 
 def test_without_a_failing_step_the_last_lines_of_the_log_are_told():
@@ -162,7 +165,39 @@ def test_without_a_failing_step_the_last_lines_of_the_log_are_told():
     )
 
     assert reader.failing_step == ""
-    assert reader.tail[-1] == "ERROR: unknown instruction: RUNN"
+    assert reader.tail("it was lost")[-1] == "ERROR: unknown instruction: RUNN"
+
+
+NO_FILE = 'failed to compute cache key: "/nope": not found'
+NO_IMAGE = "nas.lan:5000/nope:1: not found"
+NO_WORD = "dockerfile parse error line 2: unknown instruction: RUNN"
+
+
+@pytest.mark.parametrize(
+    ("log", "message", "tail"),
+    [
+        (f"#5 [1/1] COPY nope /\n#5 ERROR: {NO_FILE}\n------\n > [1/1] COPY nope /:\n------\n{NO_FILE}\n", NO_FILE, ()),
+        (
+            f"#4 FROM nas.lan:5000/nope:1\n#4 resolve nas.lan:5000/nope:1 0.0s done\n#4 ERROR: {NO_IMAGE}\n",
+            NO_IMAGE,
+            (),
+        ),
+        (
+            "#1 [internal] load build definition\n#1 DONE 0.0s\n"
+            f"failed to solve with frontend dockerfile.v0: failed to create LLB definition: {NO_WORD}\n",
+            NO_WORD,
+            ("#1 [internal] load build definition", "#1 DONE 0.0s"),
+        ),
+        (
+            "#5 [1/1] RUN make\n#5 0.1 cc\n------\n > [1/1] RUN make:\n0.1 cc\n------\nERROR: failed to solve: EOF\n",
+            "the engine stopped during the build: EOF",
+            ("#5 [1/1] RUN make", "#5 0.1 cc"),
+        ),
+    ],
+)
+def test_the_last_lines_do_not_repeat_the_error(log, message, tail):
+    """It is shown above them: only what it does not say is shown below, and no transfer that succeeded."""
+    assert read(log).tail(message) == tail
 
 
 def test_a_program_that_imitates_the_builder_fools_nobody():
@@ -190,7 +225,7 @@ def test_how_the_log_is_cut_makes_no_difference(log, cuts):
     lines = [line for at, to in pairwise(places) for line in reader.feed(log[at:to])]
 
     assert lines == whole.feed(log)
-    assert (reader.failing_step, reader.tail) == (whole.failing_step, whole.tail)
+    assert (reader.failing_step, reader.tail("")) == (whole.failing_step, whole.tail(""))
 
 
 LINE = st.sampled_from(["#1 DONE 1s", "#1 a", "#2 CACHED", "#2 ...", "# 1", "#", "#9999", "#1 ERROR: x", "------"])
