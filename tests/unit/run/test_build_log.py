@@ -183,10 +183,9 @@ NO_WORD = "dockerfile parse error line 2: unknown instruction: RUNN"
             (),
         ),
         (
-            "#1 [internal] load build definition\n#1 DONE 0.0s\n"
-            f"failed to solve with frontend dockerfile.v0: failed to create LLB definition: {NO_WORD}\n",
+            f"#1 [internal] load\n#1 DONE 0.0s\nfailed to solve: failed to create LLB definition: {NO_WORD}\n",
             NO_WORD,
-            ("#1 [internal] load build definition", "#1 DONE 0.0s"),
+            ("#1 [internal] load", "#1 DONE 0.0s"),
         ),
         (
             "#5 [1/1] RUN make\n#5 0.1 cc\n------\n > [1/1] RUN make:\n0.1 cc\n------\nERROR: failed to solve: EOF\n",
