@@ -150,6 +150,9 @@ def _result_of(run: RunContext, error: ArchloomError) -> RunResult:
         message = f"{message}; {_tags(run)} not touched"
     if stored.target_state in _PUBLISHING:
         hint = f"{hint}\nwhat was built is kept; to publish it: archloom retry {stored.id}".lstrip()
+    elif isinstance(error, InterruptedRunError):
+        # A cancelled run has ended, so that it cannot be resumed.
+        hint = f"{hint}\nto build it after all: archloom retry {stored.id}".lstrip()
     return RunResult(run=stored, exit_code=error.exit_code, message=message, hint=hint, code=error.code)
 
 
