@@ -77,8 +77,10 @@ def _hint(tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent
             return f"{visible_name(path)} is excluded by {reason}"
     # Where a link leads nowhere, the Dockerfile's spelling is not at fault.
     if way.links:
+        link = way.links[-1]
         return (
-            f"the symbolic link {visible_name(way.links[-1])} leads to {visible_name(way.path)}, which does not exist"
+            f"links are followed inside the context only: {visible_name(link)} -> {visible_name(tree.target(link))} "
+            f"leads to {visible_name(way.path)} in the context, which does not exist"
         )
     folder = parent(way.path)
     while folder and tree.status(folder) is None:
@@ -89,7 +91,7 @@ def _hint(tree: DiskTree, source: ContextSource, way: Way, ignore: Matcher, sent
     if close:
         rest = way.path[len(joined(folder, wanted)) :]
         return f"did you mean {visible_name(joined(folder, close) + rest)}?"
-    return f"{visible_name(source.text)} is looked up in the context, {visible_name(str(tree.root))}"
+    return f"{visible_name(source.path)} is looked up in the context, {visible_name(str(tree.root))}"
 
 
 def _listed(tree: DiskTree, folder: str) -> Iterable[tuple[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def required(*paths: str) -> ContextUse:
         ("src/main.c/x", "src/main.c/x is looked up in the context, "),
         ("zzz", "zzz is looked up in the context, "),
         ("requirements.txt", "requirements.txt is looked up in the context, "),
-        ("link/x", "the symbolic link link leads to nowhere/x, which does not exist"),
+        ("link/x", "inside the context only: link -> nowhere leads to nowhere/x in the context, which does not exist"),
+        ("abs", "inside the context only: abs -> /zz/x leads to zz/x in the context, which does not exist"),
         ("hidden", "hidden is excluded by .dockerignore:2"),
         ("hidden/x", "hidden/x is excluded by .dockerignore:2"),
         ("to-hidden", "hidden is excluded by .dockerignore:2"),
@@ -49,6 +51,7 @@ async def test_what_is_missing_is_named(tmp_path: Path, path: str, hint: str):
         tmp_path,
         "src/main.c",
         "link -> nowhere",
+        "abs -> /zz/x",
         "hidden/x",
         "to-hidden -> hidden",
         "gone-link -> src",
@@ -60,6 +63,15 @@ async def test_what_is_missing_is_named(tmp_path: Path, path: str, hint: str):
 
     assert error.message == f'docker/Dockerfile:3: "/{path}": not found in the context {tmp_path}'
     assert hint in error.hint
+
+
+@pytest.mark.parametrize("text", ["--mount=type=bind,source=xyz,target=/m", "x$S", "./xyz"])
+async def test_the_path_is_named_that_is_looked_up(tmp_path: Path, text: str):
+    """Not the instruction, nor a variable whose value is not seen."""
+    plant(tmp_path, "a")
+    missing = replace(source("xyz", required=True), text=text)
+
+    assert (await refused(tmp_path, use(missing))).hint == f"xyz is looked up in the context, {tmp_path}"
 
 
 async def test_all_that_is_missing_is_named_at_once(tmp_path: Path):
