@@ -14,4 +14,4 @@ def too_little_space(place: object, free: float | None, reason: str = "") -> str
 
 def room_hint(folder: object, there: str = "") -> str:
     """Return the hint to make room on the disk of this folder; `there` says on which machine."""
-    return f"make room{there}: df -h {file_word(folder)}"
+    return f"make room{there}: df -h {file_word(folder)} shows the disk"

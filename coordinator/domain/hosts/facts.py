@@ -153,8 +153,12 @@ class Facts:
         }
 
 
-def read_facts(host: str, observation: Mapping[str, object], *, now: float, round_trip: float) -> Facts:
+def read_facts(
+    host: str, observation: Mapping[str, object], *, now: float, round_trip: float, is_local: bool = False
+) -> Facts:
     """Return the facts in an agent's observation, which arrived at `now` after `round_trip` seconds.
+
+    `is_local`: the host is the coordinator's own machine.
 
     The host's clock was read at some moment within the round trip: the middle is assumed, and half the round trip is
     the uncertainty. Fields that are absent or of another type are unknown.
@@ -184,7 +188,7 @@ def read_facts(host: str, observation: Mapping[str, object], *, now: float, roun
         problems=(
             *problems.of_engine(reading),
             *problems.of_clock(offset, round_trip / 2),
-            *problems.of_machine(reading),
+            *problems.of_machine(reading, is_local=is_local),
             *_of_builders(reading, engine),
             *platform_problems,
         ),

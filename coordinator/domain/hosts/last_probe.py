@@ -66,7 +66,13 @@ def recall(host: Host, last_probe: LastProbe | None) -> CachedFacts:
         return CachedFacts(last_probe=last_probe)
     from coordinator.domain.hosts.facts import read_facts
 
-    facts = read_facts(host.name, last_probe.observation, now=last_probe.seen_at, round_trip=last_probe.round_trip)
+    facts = read_facts(
+        host.name,
+        last_probe.observation,
+        now=last_probe.seen_at,
+        round_trip=last_probe.round_trip,
+        is_local=host.address.is_local,
+    )
     return CachedFacts(last_probe=last_probe, facts=facts)
 
 

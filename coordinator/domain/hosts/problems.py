@@ -92,8 +92,8 @@ def of_clock(offset: float | None, uncertainty: float) -> list[Problem]:
     return [Problem("clock", message, hint, Severity.BLOCKING if blocking else Severity.WARNING)]
 
 
-def of_machine(observation: Reading) -> list[Problem]:
-    """Return the problems of memory, disk, power supply and slots."""
+def of_machine(observation: Reading, *, is_local: bool) -> list[Problem]:
+    """Return the problems of memory, disk, power supply and slots. `is_local`: it is the coordinator's own machine."""
     problems: list[Problem] = []
     total = observation.at("memory").whole("total")
     if 0 < total < SMALL_MEMORY:
@@ -104,7 +104,7 @@ def of_machine(observation: Reading) -> list[Problem]:
         message = "the kernel cannot limit memory: a build that uses too much of it can crash the host"
         hint = "on a Raspberry Pi: add cgroup_enable=memory to /boot/firmware/cmdline.txt, then reboot"
         problems.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
-    problems += _of_disk(observation)
+    problems += _of_disk(observation, is_local=is_local)
     problems += _of_power(observation.whole("throttled"))
     if observation.flag("shared_slots") is False:
         message = (
@@ -127,10 +127,12 @@ def disks(observation: Reading) -> list[Reading]:
     return [part for part in (engine, engine.at("images")) if part.text("root") and part.number("free") is not None]
 
 
-def _of_disk(observation: Reading) -> list[Problem]:
+def _of_disk(observation: Reading, *, is_local: bool) -> list[Problem]:
     # An observation that an older agent made does not name it.
     state = observation.text("state_root")
     state_hint = room_hint(state, " there") if state else "make room there, on the disk with the login user's home"
+    if is_local:
+        state_hint += "; or set XDG_STATE_HOME to a folder on a larger disk"
     places = [
         *(
             (disk.text("root"), disk.number("free"), "docker system df shows what uses it")

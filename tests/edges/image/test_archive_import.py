@@ -278,7 +278,7 @@ async def test_a_full_disk_here_is_told_as_one(tmp_path):
                     chopped(tar(made)), MemorySink(), folder, image_id="", wanted=ARM64, what="the archive"
                 )
             assert lost.value.code == "spool"
-            assert lost.value.hint.startswith(f"make room: df -h '{folder}'; or set XDG_STATE_HOME ")
+            assert lost.value.hint.startswith(f"make room: df -h '{folder}' shows the disk; or set XDG_STATE_HOME ")
             assert list(folder.iterdir()) == []
     finally:
         run_limited(["umount", "--lazy", folder], check=True)

@@ -97,7 +97,7 @@ def test_a_full_disk_loses_nothing_that_was_written(path):
         for _ in range(2):
             with pytest.raises(LostError, match="too little space below") as caught:
                 create(store, "another")
-        assert caught.value.hint == f"make room: df -h {path.parent}"
+        assert caught.value.hint == f"make room: df -h {path.parent} shows the disk"
         with pytest.raises(LostError):
             store.finish("7f3a", 4)
         assert store.runs() == (before,)

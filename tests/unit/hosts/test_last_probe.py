@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.domain.durations import ago
+from coordinator.domain.hosts.inventory import Address
 from coordinator.domain.hosts.last_probe import LastProbe, recall
 from tests.unit.placement.farms import found, host, observation
 
@@ -15,6 +18,17 @@ SEEN = LastProbe(observation=observation("pi4"), seen_at=1763930000.2, round_tri
 def test_facts_are_what_they_were_however_old():
     """The clock is judged by the moment of the probe, not by now."""
     assert recall(PI4, SEEN).facts == found("pi4", "pi4")
+
+
+@pytest.mark.parametrize(("address", "named"), [(Address(), True), (Address(host="pi4.lan"), False)])
+def test_a_full_disk_of_this_machine_names_the_variable_that_moves_the_folder(address, named):
+    """For another host it would have to be set in the logins there."""
+    seen = replace(SEEN, observation={**observation("pi4"), "state_free": 4 << 20})
+    facts = recall(replace(PI4, address=address), seen).facts
+
+    assert facts is not None
+    assert facts.blocking is not None
+    assert ("; or set XDG_STATE_HOME to a folder on a larger disk" in facts.blocking.hint) is named
 
 
 @pytest.mark.parametrize(("age", "fresh"), [(0, True), (299, True), (300, False), (-1, False)])
