@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from coordinator.errors import UsageError
 
 _WORD = re.compile(r"[^\t\v\f\r ]+")
-# White space in Go (`unicode.IsSpace`), which has no U+001C to U+001F, as `str.strip` and `str.isspace` do.
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+# White space in Go (`unicode.IsSpace`), which has no U+001C to U+001F, as `str.strip` and `str.isspace` do. Flags are
+# read byte by byte, so that no other character is a blank there.
+_ASCII_SPACE = "\t\n\v\f\r "
+_SPACE = _ASCII_SPACE + "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _DIRECTIVES = ("syntax", "escape", "check")
 _HEREDOC = re.compile(r"\d*<<(-?)([^<]+)\Z")
@@ -243,7 +245,7 @@ def _flags(logical: Word, at: int) -> tuple[list[Flag], int]:
     text = logical.text
     flags: list[Flag] = []
     while True:
-        while at < len(text) and text[at] in _SPACE:
+        while at < len(text) and text[at] in _ASCII_SPACE:
             at += 1
         if not text.startswith("--", at):
             return flags, at
@@ -261,7 +263,7 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
     The escape character is always `\\` in flags, whatever the directive.
     """
     value, quote = "", ""
-    while at < len(text) and (quote or text[at] not in _SPACE):
+    while at < len(text) and (quote or text[at] not in _ASCII_SPACE):
         char = text[at]
         if char == "\\":
             at += 1

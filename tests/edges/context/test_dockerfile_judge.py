@@ -26,6 +26,8 @@ TAKEN = (
     'FROM scratch\nCOPY ["f","/a"]#why\nADD ["f","/a"] why\nVOLUME ["/v"] #\n',
     # What is a blank in Python, and none in Go.
     "FROM scratch\nCOPY f \x1c\nUSER \x1f\nVOLUME \x1d\nARG \x1e\n",
+    # What is a blank, and none before a flag.
+    "FROM scratch\nCOPY f /a\nARG \u3000--chown=1\nUSER \x85--x\n",
 )
 REFUSED = (
     "# nothing\n",

@@ -119,7 +119,9 @@ def test_what_cannot_be_built_is_refused(text: str, message: str, hint: str):
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize("line", ["WORKDIR []", "USER [ ]", "LABEL [ ]", "ONBUILD []", "VOLUME [] /w", "USER \x1c"])
+@pytest.mark.parametrize(
+    "line", ["WORKDIR []", "USER [ ]", "LABEL [ ]", "ONBUILD []", "VOLUME [] /w", "USER \x1c", "ARG \u3000--x"]
+)
 def test_what_is_no_json_form_is_an_argument(line: str):
     """BuildKit reads JSON where the instruction has that form and nothing follows; U+001C is no blank to it."""
     assert texts(f"FROM a\n{line}") == ["a"]
