@@ -70,6 +70,10 @@ class RejectionReason(StrEnum):
     DISK = "disk"
 
 
+# Less would be shown as 0.0 GiB.
+_LEAST_SHOWN_BYTES = GIB // 20
+# A share of the disk that is enough for an engine to go on working.
+_SMALL_MIN_FREE = 0.05
 _TEMPORARY = frozenset(
     {RejectionReason.UNREACHABLE, RejectionReason.UNUSABLE, RejectionReason.BLOCKED, RejectionReason.DISK}
 )
@@ -236,7 +240,9 @@ def _by_free_space(wanted: JobRequirements, host: Host, facts: Facts) -> Rejecti
         return Rejection(host.name, RejectionReason.MEMORY, reason, hint)
     reserved = host.min_free * facts.disk_total
     if facts.disk_total and facts.disk_free - wanted.space < reserved:
-        needed = f" and {wanted.space / GIB:.1f} GiB for this build" if wanted.space else ""
+        needed = f" and {wanted.space / GIB:.1f} GiB for this build" if wanted.space >= _LEAST_SHOWN_BYTES else ""
+        if reserved > (least := _SMALL_MIN_FREE * facts.disk_total) and facts.disk_free - wanted.space >= least:
+            hint += f"; or write min_free: {_SMALL_MIN_FREE:.0%} for {host.name} there"
         reason = f"{facts.disk_free / GIB:.1f} GiB of disk free, {reserved / GIB:.1f} GiB stay free by min_free{needed}"
         return Rejection(host.name, RejectionReason.DISK, reason, f"on that host: docker system prune; or {hint}")
     return None

@@ -83,7 +83,8 @@ class Plan:
             return None
         lost = any(rejection.passes for placement in missing for rejection in placement.rejections)
         message = "\n".join(f"no host for {placement.platform}: {_said(placement)}" for placement in missing)
-        return (LostError if lost else NoHostError)(message, hint=_hint(missing), code="no_host")
+        hint = _hint(missing, is_all=len(missing) == len(self.placements))
+        return (LostError if lost else NoHostError)(message, hint=hint, code="no_host")
 
     def to_json(self) -> dict[str, object]:
         """Return the plan for `--json`: per platform the host that builds (null for none), other choices, rejected."""
@@ -185,7 +186,7 @@ def _said(placement: Placement) -> str:
     )
 
 
-def _hint(missing: Sequence[Placement]) -> str:
+def _hint(missing: Sequence[Placement], *, is_all: bool) -> str:
     lines = dict.fromkeys(
         f"{rejection.host}: {rejection.hint}"
         for placement in missing
@@ -193,7 +194,9 @@ def _hint(missing: Sequence[Placement]) -> str:
         if rejection.hint
     )
     platforms = ", ".join(str(placement.platform) for placement in missing)
-    otherwise = f"add a host for {platforms} to the inventory, or leave it out of --platform"
+    otherwise = f"add a host for {platforms} to the inventory"
+    if not is_all:
+        otherwise += f", or leave {'it' if len(missing) == 1 else 'them'} out of --platform"
     return "\n".join((*lines, f"or {otherwise}" if lines else otherwise))
 
 

@@ -188,6 +188,41 @@ def test_a_context_larger_than_the_room_is_not_sent():
     assert plan(wanted, hosts, seen, on=("pi4",)).no_host_error() is None
 
 
+@pytest.mark.parametrize(
+    ("min_free", "space", "said", "remedy"),
+    [
+        (0.8, 0, "178.8 GiB stay free by min_free", True),
+        (0.8, 1 << 20, "178.8 GiB stay free by min_free", True),
+        (0.8, 1 << 30, "178.8 GiB stay free by min_free and 1.0 GiB for this build", True),
+        (0.0, 200 << 30, "0.0 GiB stay free by min_free and 200.0 GiB for this build", False),
+    ],
+)
+def test_a_disk_with_too_little_room_names_the_setting_where_it_helps(min_free, space, said, remedy):
+    """And what the build needs where that is more than nothing."""
+    board, wanted = host("pi4", min_free=min_free), [JobRequirements(platform=ARM64, space=space)]
+    error = plan(wanted, [board], {"pi4": found("pi4", "pi4")}).no_host_error()
+
+    assert error is not None
+    assert error.message.endswith(f"GiB of disk free, {said}")
+    assert ("; or write min_free: 5% for pi4 there" in error.hint) is remedy
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ((ARM64,), "inventory"),
+        ((ARMV7, ARM64), "inventory, or leave it out of --platform"),
+        ((ARMV7, ARM64, parse("linux/riscv64")), "inventory, or leave them out of --platform"),
+    ],
+)
+def test_a_platform_is_left_out_only_where_another_remains(wanted, hint):
+    board = plan([JobRequirements(platform=platform) for platform in wanted], [host("a")], {"a": found("a", "pi2")})
+    error = board.no_host_error()
+
+    assert error is not None
+    assert error.hint.endswith(f" to the {hint}")
+
+
 def test_a_host_that_could_never_build_it_ends_with_another_error_than_one_that_is_off():
     """Exit 3 says to change the inventory, exit 5 to try again."""
     wanted = [JobRequirements(platform=ARM64)]
