@@ -24,6 +24,8 @@ class DiskTree:
         self._below = self._real.rstrip(b"/") + b"/"
         self._own = frozenset(filter(None, (self._relative(path) for path in own)))
         self._statuses: dict[str, os.stat_result | None] = {}
+        # The folders that were refused, by path, and the files that a reader adds; with the system's reason.
+        self.unreadable: dict[str, str] = {}
 
     def check_root(self) -> None:
         """Raise UsageError where the root is no folder."""
@@ -72,7 +74,7 @@ class DiskTree:
         except (FileNotFoundError, NotADirectoryError):
             return
         except PermissionError as error:
-            raise unreadable(folder or ".", error) from error
+            raise self._refused(folder, error) from error
         except OSError as error:
             raise changed(folder or ".") from error
 
@@ -87,9 +89,13 @@ class DiskTree:
         try:
             return os.lstat(self.on_disk(path))
         except PermissionError as error:
-            raise unreadable(parent(path) or ".", error) from error
+            raise self._refused(parent(path), error) from error
         except (OSError, ValueError):  # also a name that is too long, or has a NUL: there is no such entry
             return None
+
+    def _refused(self, folder: str, error: OSError) -> UsageError:
+        self.unreadable[folder or "."] = error.strerror or str(error)
+        return unreadable(folder or ".", error)
 
     def _relative(self, path: Path) -> str:
         real = os.path.realpath(os.fsencode(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import stat
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -12,10 +13,13 @@ from os import stat_result
 from pathlib import Path
 
 from coordinator.context.disk_tree import DiskTree, joined, parents
-from coordinator.context.file_digests import FileDigests
+from coordinator.context.file_content import open_file
+from coordinator.context.file_digests import FileDigests, FileReading
+from coordinator.context.read_errors import UNREADABLE
 from coordinator.context.scan_progress import ScanProgress
 from coordinator.context.selection import ENTRIES_PER_CHECK, Selection, select
 from coordinator.context.source_errors import check_sources
+from coordinator.context.unreadable_entries import unreadable_entries
 from coordinator.domain.dockerfile.context_sources import ContextUse
 from coordinator.domain.dockerfile.dockerignore import Matcher, Verdict
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
@@ -101,19 +105,32 @@ class _Scan:
 
     def manifest(self, use: ContextUse, digests: FileDigests, dockerfile: str) -> ContextManifest:
         self._tree.check_root()
-        selection = select(self._tree, use, self._ignore, self._listed)
-        taken = self._taken(selection)
+        try:
+            selection = select(self._tree, use, self._ignore, self._listed)
+            taken = self._taken(selection)
+        except UsageError as error:
+            raise self._unreadable(use) or error from error
         skipped = {path for path, status in taken.items() if not _is_sent(status)}
         sent = {path: status for path, status in taken.items() if path not in skipped}
         check_sources(self._tree, selection, self._ignore, sent, skipped, dockerfile)
         entries, statuses = self._entries(sent, selection, digests)
         digests.save()
+        refusal = self._unreadable(use)
+        if refusal is not None:
+            raise refusal
         return ContextManifest(
             root=self._tree.root,
             entries=_with_hard_links(entries, statuses),
             skipped=tuple(sorted(skipped)),
             links_to_root=selection.links_to_root,
         )
+
+    def _unreadable(self, use: ContextUse) -> UsageError | None:
+        """Return the error for all entries that were refused so far, None without one."""
+        if not self._tree.unreadable:
+            return None
+        sources = [source.path for source in use.sources]
+        return unreadable_entries(self._tree, self._tree.unreadable, sources, self._tree.root / self._ignore.path)
 
     def _taken(self, selection: Selection) -> dict[str, stat_result]:
         """Return what the selection takes and is not ignored, with the folders that lead there, by path."""
@@ -164,10 +181,12 @@ class _Scan:
     def _all(self, folder: str, verdict: Verdict | None) -> Iterator[tuple[str, stat_result]]:
         try:
             yield from self._tree.entries(folder)
-        except UsageError:
-            # As BuildKit's walk: an ignored folder that cannot be listed has nothing for the build.
-            if verdict is None or not verdict.ignored:
+        except UsageError as error:
+            if error.code != UNREADABLE:
                 raise
+            # As BuildKit's walk: an ignored folder that cannot be listed has nothing for the build.
+            if verdict is not None and verdict.ignored:
+                self._tree.unreadable.pop(folder, None)
 
     def _entries(
         self, sent: dict[str, stat_result], selection: Selection, digests: FileDigests
@@ -195,10 +214,27 @@ class _Scan:
         # BuildKit clears the bit that makes a socket one: it becomes an empty file (tonistiigi/fsutil `stat.go`).
         if stat.S_ISSOCK(status.st_mode):
             return _regular(path, status, 0, _NO_CONTENT), status
-        reading = digests.read(self._tree.on_disk(path), status, path, self._proceed)
+        reading = self._reading(path, status, digests)
         if reading is None:
             return None, status
         return _regular(path, reading.status, reading.status.st_size, reading.digest), reading.status
+
+    def _reading(self, path: str, status: stat_result, digests: FileDigests) -> FileReading | None:
+        """Return the reading of a file, None where it is gone or refused. After a refusal files are only opened."""
+        try:
+            if not self._tree.unreadable:
+                return digests.read(self._tree.on_disk(path), status, path, self._proceed)
+            self._check_stop()
+            os.close(open_file(self._tree.on_disk(path)))
+        except PermissionError as error:
+            self._tree.unreadable[path] = error.strerror or "permission denied"
+        except UsageError as error:
+            if error.code != UNREADABLE or not isinstance(error.__cause__, OSError):
+                raise
+            self._tree.unreadable[path] = error.__cause__.strerror or "it cannot be read"
+        except OSError:
+            pass
+        return None
 
     def _proceed(self, count: int) -> None:
         """Count bytes of files."""

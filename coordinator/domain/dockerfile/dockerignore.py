@@ -44,13 +44,14 @@ class _Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """The patterns of one file, in order. Make one with `compile_ignore`.
+    """The patterns of the file at `path`, in order. Make one with `compile_ignore`.
 
     To walk a tree, call `verdict` for each path with the verdict of its parent folder. An ignored folder must be
     visited only where `may_reinclude` returns True.
     """
 
     patterns: tuple[_Pattern, ...] = field(repr=False)
+    path: str = ".dockerignore"
 
     def verdict(self, path: str, above: Verdict | None = None) -> Verdict:
         """Return the verdict for `path`, relative to the context with `/` as separator.
@@ -104,7 +105,7 @@ def compile_ignore(text: str, path: str = ".dockerignore") -> Matcher:
 
     Raises UsageError, with the line, for a pattern that `docker build` rejects.
     """
-    return Matcher(tuple(_compile(pattern, f"{path}:{line}") for line, pattern in _lines(text)))
+    return Matcher(tuple(_compile(pattern, f"{path}:{line}") for line, pattern in _lines(text)), path)
 
 
 def compile_include(pattern: str) -> Matcher:

@@ -105,14 +105,17 @@ def _agent_state(env: Environment) -> Path:
 
 
 def _ignore(target: Target) -> Matcher:
-    """Return the rules of `<Dockerfile>.dockerignore`, else of `.dockerignore` in the context, else no rules."""
-    for path in (Path(f"{target.dockerfile}.dockerignore"), Path(target.context, ".dockerignore")):
-        if path.is_file():
-            try:
-                text = path.read_text("utf-8-sig", errors="surrogateescape")
-            except OSError as error:
-                raise UsageError(
-                    f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {file_word(path)}"
-                ) from error
-            return compile_ignore(text, str(path))
-    return compile_ignore("", "")
+    """Return the rules of `<Dockerfile>.dockerignore`, else of `.dockerignore` in the context, else no rules.
+
+    The path of the rules is that of the file in force, which the second may become.
+    """
+    path = Path(f"{target.dockerfile}.dockerignore")
+    if not path.is_file():
+        path = Path(target.context, ".dockerignore")
+    if not path.is_file():
+        return compile_ignore("", str(path))
+    try:
+        text = path.read_text("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=f"chmod a+r {file_word(path)}") from error
+    return compile_ignore(text, str(path))

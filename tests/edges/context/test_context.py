@@ -7,10 +7,8 @@ import hashlib
 import itertools
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -23,7 +21,6 @@ from coordinator.context.tree import ContextManifest, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
-from coordinator.domain.visible import visible_name
 from coordinator.errors import UsageError
 from tests.edges.context.test_selection import source, use
 
@@ -45,17 +42,6 @@ def write(root: Path, **files: str) -> None:
 
 def open_files() -> set[Path]:
     return {path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root reads everything, so it steps aside."""
-    user = os.geteuid()
-    os.seteuid(user or 65534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 async def test_a_manifest_is_what_a_build_sees(tmp_path: Path):
@@ -184,57 +170,6 @@ async def test_a_context_is_a_folder(tmp_path: Path, name: str, message: str):
         await scan(tmp_path / name, ALL)
 
     assert "folder" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("name", "remedy"),
-    [
-        ("secret", "echo secret >> .dockerignore"),
-        ("closed", "echo closed >> .dockerignore"),
-        ("it's $(rm x)", """echo 'it'"'"'s $(rm x)' >> .dockerignore"""),
-        *(
-            (odd, "name it in .dockerignore")
-            for odd in ("two\nlines", "\udce9", "-n", "#1", "!a", " a", "a ", "[a]", "a\\b")
-        ),
-    ],
-)
-async def test_what_cannot_be_read_is_named(name: str, remedy: str):
-    """A file or folder without permission ends the scan with its path and the line for .dockerignore.
-
-    There is a command where a name in quotes is that line.
-    """
-    # Not below pytest's folder, which nobody but its owner may enter.
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        root.chmod(0o755)
-        (root / name).mkdir() if name == "closed" else (root / name).write_text("x")
-        (root / name).chmod(0)
-        # A first thread loads modules, which may lie where only root reads.
-        await asyncio.to_thread(int)
-        with unprivileged(), pytest.raises(UsageError) as caught:
-            await scan(root, ALL)
-
-    assert caught.value.message == f"cannot read {visible_name(name)} in the context: Permission denied"
-    assert caught.value.hint == f"make it readable (chmod u+r), or leave it out: {remedy}"
-
-
-async def test_what_is_not_taken_need_not_be_readable():
-    """Neither beside a source, nor in an ignored folder of which something might be taken."""
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        root.chmod(0o755)
-        write(root, secret="x", open="y")
-        for name in ("closed", "ignored"):
-            (root / name).mkdir()
-        for name in ("secret", "closed", "ignored"):
-            (root / name).chmod(0)
-        await asyncio.to_thread(int)
-        with unprivileged():
-            beside = await scan(root, ALL, use("open"))
-            ignored = await scan(root, compile_ignore("secret\nclosed\nignored\n!ignored/x"))
-
-    assert [entry.path for entry in beside.entries] == ["open"]
-    assert [entry.path for entry in ignored.entries] == ["open"]
 
 
 def test_a_long_scan_is_told(tmp_path: Path):

@@ -16,9 +16,10 @@ from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.inputs.gather import Inputs, gather
-from coordinator.run.inputs.taken_context import described
+from coordinator.run.inputs.taken_context import _ignore, described
 from tests.edges.run.environments import environment
 
+DOCKERFILE_S = "Dockerfile.dockerignore"
 AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
 
 
@@ -129,6 +130,21 @@ async def test_the_log_of_diagnostics_is_never_of_the_context(farm, name):
     # A resume has the request of the run, and may have another environment.
     stored = farm.request(outputs=env.log_files)
     assert (await farm.inputs(stored)).build_ids == before.build_ids
+
+
+@pytest.mark.parametrize(
+    ("present", "in_force"),
+    [((), ".dockerignore"), ((".dockerignore",), ".dockerignore"), ((".dockerignore", DOCKERFILE_S), DOCKERFILE_S)],
+)
+async def test_the_hint_for_what_cannot_be_read_names_the_ignore_file_in_force(farm, present, in_force):
+    """With its whole path: the context may be another folder than the current one."""
+    farm.dockerfile("FROM scratch\nCOPY . /\n")
+    for name in present:
+        (farm.context / name).write_text("# rules\n")
+
+    rules = _ignore(farm.request().target)
+
+    assert rules.path == str(farm.context / in_force)
 
 
 async def test_a_missing_source_is_told_with_its_line(farm):
