@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse, Configs, Unread, network_inputs, plan_bases
+from coordinator.domain.dockerfile.bases import (
+    BUILD_PLATFORM,
+    BaseUse,
+    Configs,
+    Unread,
+    network_inputs,
+    plan_bases,
+    scoped_chains,
+)
 from coordinator.domain.dockerfile.context_sources import ContextUse, context_use, names_build_platform
+from coordinator.domain.dockerfile.secret_mounts import SecretMount, check_secret_mounts, secret_mounts
 from coordinator.domain.dockerfile.stages import Dockerfile, declared, parse
 from coordinator.domain.dockerfile.syntax import effective_syntax
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.inputs.build_id import BuildInputs, build_id, counted, without_proxies
-from coordinator.domain.run.events import Emit
+from coordinator.domain.run.events import Emit, Notice
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.domain.targets.target import Target
 from coordinator.domain.visible import visible_name
@@ -151,6 +160,9 @@ async def gather(
         earlier=earlier.bases if earlier else None,
     )
     uses, bases, configs = resolved.uses, resolved.bases, resolved.configs
+    if frontend is None or not frontend.is_foreign:
+        for line in check_secret_mounts(reading.secret_mounts(configs), dockerfile.path):
+            emit(Notice(line))
     contexts = await take_contexts(
         request, {platform: reading.context(platform, configs) for platform in target.platforms}, env, emit
     )
@@ -202,6 +214,21 @@ class _Reading:
             build_platform=BUILD_PLATFORM,
             build_args=self.target.build_args,
             configs=configs,
+        )
+
+    def secret_mounts(self, configs: Configs) -> tuple[SecretMount, ...]:
+        """Return the mounts of all platforms."""
+        return secret_mounts(
+            chain
+            for platform in self.target.platforms
+            for chain in scoped_chains(
+                self.dockerfile,
+                stage=self.target.stage,
+                platform=platform,
+                build_platform=BUILD_PLATFORM,
+                build_args=self.target.build_args,
+                configs=configs,
+            )
         )
 
     def network(self, platform: Platform, configs: Configs, unread: Unread) -> tuple[str, ...]:

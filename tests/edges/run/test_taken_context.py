@@ -147,6 +147,14 @@ async def test_the_hint_for_what_cannot_be_read_names_the_ignore_file_in_force(f
     assert rules.path == str(farm.context / in_force)
 
 
+async def test_a_required_secret_is_refused_before_a_host_is_asked(farm):
+    """A plan and a build gather their inputs first."""
+    farm.dockerfile("FROM scratch\nRUN --mount=type=secret,id=a,required=true x\n")
+
+    with pytest.raises(UsageError, match="Dockerfile:2: --mount=type=secret,id=a,required=true requires a secret"):
+        await farm.inputs()
+
+
 async def test_a_missing_source_is_told_with_its_line(farm):
     """As BuildKit words it, before a host or a registry is asked."""
     farm.dockerfile("FROM scratch\nCOPY src /\nCOPY srv /srv\n")
