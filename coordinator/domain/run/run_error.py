@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from coordinator.domain.causes import Cause, rule
 from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.old_frontend import HINT, is_frontend_error
 from coordinator.domain.run.states import JobState
 from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, UsageError, worst
 
@@ -46,7 +47,9 @@ def _hint(run: Run, shown: Job | None) -> str:
     """`shown` is the job with the most useful log, `None` where no attempt was begun."""
     if shown is None:
         return f"build what is missing: archloom retry {run.id}"
-    return f"the whole log: archloom logs {run.id} {shown.platform}"
+    log = f"the whole log: archloom logs {run.id} {shown.platform}"
+    is_old = shown.attempt is not None and is_frontend_error(shown.attempt.message)
+    return f"{HINT}\n{log}" if is_old else log
 
 
 def _said(job: Job) -> str:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import Phase, StepLine, Waiting
+from coordinator.domain.run.old_frontend import explained
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
 from coordinator.run.context import AttemptContext
+from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.steps.attempt_end import cancelled, failed, lost
 from coordinator.run.steps.phases import phase
 from coordinator.state.logs import kept_log, log_path
@@ -119,8 +121,17 @@ async def _settle(ctx: AttemptContext, ended: Ended, log_steps: StepReader) -> N
             message = f"the engine built {ended.platform}, expected {ctx.job.platform}"
             await failed(ctx, Cause.MISMATCH, message, log_steps)
         case EndState.FAILED:
-            await failed(ctx, ended.code, ended.message, log_steps)
+            await failed(ctx, ended.code, _explained(ctx, ended.message), log_steps)
         case EndState.LOST:
             await lost(ctx, ended.code, ended.message, log_steps)
         case EndState.CANCELLED:
             await cancelled(ctx)
+
+
+def _explained(ctx: AttemptContext, message: str) -> str:
+    """Return the error of the build, with its cause where the engine's own frontend is too old for the Dockerfile."""
+    inputs = ctx.run.inputs_or_gone
+    facts = ctx.run.farm.facts.get(ctx.host)
+    if isinstance(inputs, InputsGone) or inputs.frontend or facts is None or facts.engine is None:
+        return message
+    return explained(message, facts.engine.version)

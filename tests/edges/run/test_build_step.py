@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 from coordinator.domain.run.events import AttemptEnded, Phase, StepLine, Waiting
-from coordinator.domain.run.states import AttemptState
+from coordinator.domain.run.run_error import run_error
+from coordinator.domain.run.states import AttemptState, JobEvent
 from coordinator.errors import LostError
 from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError, LogText
 from coordinator.run.steps.build import build
@@ -53,6 +57,38 @@ async def test_the_end_of_the_job_is_the_end_of_the_build(steps, end, state, cod
         event = steps.events[-1]
         assert isinstance(event, AttemptEnded)
         assert (event.step, event.tail) == ("[1/1] RUN make", ("cc",))
+
+
+@pytest.mark.parametrize(
+    ("engine", "frontend", "message", "is_old"),
+    [
+        ("20.10.24+dfsg1", "", "dockerfile parse error line 3: unknown instruction: ECHO", True),
+        ("20.10.24+dfsg1", "", "dockerfile parse error line 2: Unknown flag: link", True),
+        ("26.1.5", "", "dockerfile parse error on line 2: unknown flag: --parents", True),
+        ("26.1.5", "", "dockerfile parse error on line 2: unknown instruction: ECHO", False),
+        ("20.10.24", "docker/dockerfile:1", "dockerfile parse error line 3: unknown instruction: ECHO", False),
+        ("20.10.24", "", "dockerfile parse error line 2: Unknown flag: lnik", False),
+        ("20.10.24", "", "exit code: 1", False),
+    ],
+)
+async def test_a_frontend_that_is_too_old_is_the_cause(steps, engine, frontend, message, is_old):
+    """That of the engine itself, which a line of the Dockerfile replaces."""
+    steps.farm.facts["pi5"] = SimpleNamespace(clock_offset=0.0, engine=SimpleNamespace(version=engine))
+    steps.run = replace(steps.run, inputs_or_gone=SimpleNamespace(frontend=frontend))
+    log = f"#1 [internal] load\n#1 DONE 0.0s\nfailed to solve: {message}\n"
+    failure = ended(EndState.FAILED, code="build", message=message)
+    steps.client.log = lambda _: [LogText(log=log, offset=len(log)), failure]
+
+    await build(steps.attempt(*BUILDING))
+    steps.store.move_job(steps.job().id, JobEvent.FAIL)
+
+    cause = f"the BuildKit of Docker {engine} does not know this: " if is_old else ""
+    assert steps.ended().message == f"{cause}{message}"
+    assert steps.events[-1].tail == ("#1 [internal] load", "#1 DONE 0.0s")
+    error = run_error(steps.store.run(RUN), "app:1")
+    assert error is not None
+    assert ("# syntax=docker/dockerfile:1" in error.hint) is is_old
+    assert "archloom logs" in error.hint
 
 
 @pytest.mark.parametrize(("title", "opened"), [("exporting to image", ["pi5"]), ("[1/1] RUN echo exporting to", [])])
