@@ -76,7 +76,8 @@ class StepReader:
         self._rest = ""
         self._steps: dict[int, _Step] = {}
         self._failing: _Step | None = None
-        self._last: deque[str] = deque(maxlen=TAIL_LINES)
+        # The last lines with their step's number, 0 outside any, without those of steps that have ended well.
+        self._last: deque[tuple[int, str]] = deque(maxlen=TAIL_LINES)
         self._in_frame = False
 
     def feed(self, text: str) -> list[LogLine]:
@@ -95,23 +96,26 @@ class StepReader:
         return self._failing.title if self._failing else ""
 
     def tail(self, message: str) -> tuple[str, ...]:
-        """Return the last lines of the failing step's program; where no step failed, the last lines of the log.
+        """Return the last lines of the failing step's program; where no step failed, of those that had not ended.
 
         `message` is the error of the build, which is shown beside them: no line only repeats it.
         """
         if self._failing:
             return tuple(self._failing.tail)
-        return tuple(line for line in self._last if not _repeats(line, message))
+        return tuple(line for _, line in self._last if not _repeats(line, message))
 
     def _read(self, line: str) -> LogLine:
         match = _STEP_LINE.match(line)
         is_edge = line == _FRAME
         self._in_frame = match is None and self._in_frame != is_edge
-        if line.strip() and not self._in_frame and not is_edge:
-            self._last.append(line)
         if match is None:
+            if line.strip() and not self._in_frame and not is_edge:
+                self._last.append((0, line))
             return LogLine(text=line, kind=LineKind.OTHER)
         number, text = int(match[1]), match[2]
+        # Step 0 is buildx's own, which never ends.
+        if number and not _DIGEST.match(text):
+            self._last.append((number, line))
         step = self._steps.get(number)
         if step is None:
             step = self._steps[number] = _Step(text)
@@ -123,11 +127,13 @@ class StepReader:
     def _read_in(self, step: _Step, line: str, number: int, text: str) -> LogLine:
         done = _DONE.match(text)
         if done is not None:
-            step.tail.clear()
+            self._forget(number, step)
             return _about(line, LineKind.DONE, number, step, float(done[1]))
         if text == "CACHED":
+            self._forget(number, step)
             return _about(line, LineKind.CACHED, number, step)
         if text == "CANCELED":
+            # An engine that goes away cancels what it was at: these lines are told.
             step.tail.clear()
             return _about(line, LineKind.CANCELED, number, step)
         if text.startswith("ERROR: "):
@@ -140,6 +146,10 @@ class StepReader:
         if output:
             step.tail.append(text[output.end() :])
         return LogLine(text=line, kind=LineKind.OUTPUT, number=number)
+
+    def _forget(self, number: int, step: _Step) -> None:
+        step.tail.clear()
+        self._last = deque((last for last in self._last if last[0] != number), maxlen=TAIL_LINES)
 
 
 def _repeats(line: str, message: str) -> bool:

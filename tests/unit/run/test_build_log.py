@@ -185,12 +185,17 @@ NO_WORD = "dockerfile parse error line 2: unknown instruction: RUNN"
         (
             f"#1 [internal] load\n#1 DONE 0.0s\nfailed to solve: failed to create LLB definition: {NO_WORD}\n",
             NO_WORD,
-            ("#1 [internal] load", "#1 DONE 0.0s"),
+            (),
         ),
         (
             "#5 [1/1] RUN make\n#5 0.1 cc\n------\n > [1/1] RUN make:\n0.1 cc\n------\nERROR: failed to solve: EOF\n",
             "the engine stopped during the build: EOF",
             ("#5 [1/1] RUN make", "#5 0.1 cc"),
+        ),
+        (
+            "#0 building\n#1 [internal] load\n#1 CACHED\nDockerfile:2\n   2 | >>> RUNN\nERROR: failed to solve: no\n",
+            "no",
+            ("Dockerfile:2", "   2 | >>> RUNN"),
         ),
     ],
 )
