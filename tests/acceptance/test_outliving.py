@@ -167,11 +167,12 @@ def test_cancel_ends_a_run_that_somebody_drives(home, slow, tag):
     seen = follow(process, BEGUN)
     run = run_of(home)["run"]
 
-    good(home.run("cancel", run))
+    retry = f"hint: to build it after all: archloom retry {run}\n"
+    assert good(home.run("cancel", run)).stderr == f"run {run} is cancelled\n{retry}"
 
     rest = process.communicate(timeout=30)[1]
     assert process.returncode == 130, seen + rest
-    assert f"run {run} was cancelled; {tag} not touched" in rest
+    assert f"run {run} was cancelled; {tag} not touched\n{retry}" in rest
     again = home.run("cancel", run)
     assert again.returncode == 2
     assert "has ended already" in again.stderr
