@@ -103,7 +103,7 @@ SCENARIOS = {
     ),
     "computing": Scenario(
         "half a minute of work for the CPU of each board",
-        _SUMS.format(numbers=" ".join(map(str, range(430)))),
+        _SUMS.format(numbers=" ".join(map(str, range(900)))),
         lambda folder: noise(folder / "data", 8 * _MB),
         cold=True,
         budgets={("raw", "seconds"): 1.05},
