@@ -106,7 +106,7 @@ def _appending(patterns: Sequence[str], ignore_file: Path) -> str:
         return rf"printf '\n%s' {words}"
     # The echo of some shells reads backslashes and options.
     is_plain = len(patterns) == 1 and "\\" not in words and not words.startswith("-")
-    return f"echo {words}" if is_plain else rf"printf '%s\n' {words}"
+    return f"echo {shlex.quote(patterns[0])}" if is_plain else rf"printf '%s\n' {words}"
 
 
 def _ends_in_a_line(file: Path) -> bool:
