@@ -37,8 +37,7 @@ class Database:
         self._queries = queries()
         # The queries of the current transaction, to be repeated in memory; None outside of a transaction.
         self._done: list[tuple[str, dict[str, object]]] | None = None
-        # In a transaction of `change`, and whether a `change` in its block failed.
-        self._changing = self._failed = False
+        self._changing = False
         with translated(path):
             if path is not None:
                 if kind := shared_fs.shared_by_machines(path):
@@ -68,24 +67,17 @@ class Database:
     def change(self) -> Iterator[None]:
         """Run the block in a write transaction: commit it at the end, roll it back where the block raises.
 
-        In the block of another `change`, it is a part of that: where it raises, nothing of either is committed, and
-        the other raises RuntimeError if its block goes on.
+        In the block of another `change`, it is a part of that.
         """
         if self._changing:
-            try:
-                yield
-            except BaseException:
-                self._failed = True
-                raise
+            yield
             return
         with translated(self._path), self._transaction("BEGIN IMMEDIATE"):
-            self._changing, self._failed = True, False
+            self._changing = True
             try:
                 yield
             finally:
                 self._changing = False
-            if self._failed:
-                raise RuntimeError("a change that is a part of this one failed")
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -22,29 +20,6 @@ from coordinator.domain.run.states import (
 )
 from coordinator.errors import UsageError
 from tests.edges.store.store_bed import AMD64, ARM64, CHILD, OURS, TO_PUSHED, assigned, create, end, told
-
-
-def test_a_change_that_fails_in_another_leaves_nothing_of_it(store):
-    """Not even where its error is caught there: half of what it wrote would be committed."""
-    create(store)
-    end(store)
-
-    def ended() -> Iterator[str]:
-        yield "7f3a"
-        raise LookupError
-
-    def gone_on() -> None:
-        with store.together():
-            with suppress(LookupError):
-                store.prune(ended())
-            create(store, "other")
-
-    with pytest.raises(RuntimeError, match="a part of this one failed"):
-        gone_on()
-    assert [run.id for run in store.runs()] == ["7f3a"]
-
-    create(store, "other")
-    assert [run.id for run in store.runs()] == ["other", "7f3a"]
 
 
 def test_a_new_run_has_a_pending_job_per_platform(store):
