@@ -56,13 +56,9 @@ async def publish(publication: Publication) -> None:
         store.move_target(run_id, TargetEvent.INDEX, digest=index.digest)
         run = store.run(run_id)
     if run.target_state is TargetState.INDEXED:
-        previous = {
-            str(tag): await _digest(await publication.registries.registry(tag.registry), tag) for tag in target.tags
-        }
-        with store.together():
-            for reference, digest in previous.items():
-                store.expect_tag(run_id, reference, digest)
-            store.move_target(run_id, TargetEvent.TAG)
+        for tag in target.tags:
+            await _record_previous_digest(publication, tag)
+        store.move_target(run_id, TargetEvent.TAG)
         run = store.run(run_id)
     moved = {tag.reference for tag in run.tags if tag.moved}
     for tag in target.tags:
@@ -117,6 +113,11 @@ def _child(job: Job) -> VerifiedChild:
     if job.child is None:
         raise LookupError(f"no child for {job.platform}")
     return from_stored(job.child)
+
+
+async def _record_previous_digest(publication: Publication, tag: Reference) -> None:
+    registry = await publication.registries.registry(tag.registry)
+    publication.store.expect_tag(publication.run_id, str(tag), await _digest(registry, tag))
 
 
 async def _digest(registry: Registry, tag: Reference) -> str:

@@ -37,7 +37,6 @@ class Database:
         self._queries = queries()
         # The queries of the current transaction, to be repeated in memory; None outside of a transaction.
         self._done: list[tuple[str, dict[str, object]]] | None = None
-        self._changing = False
         with translated(path):
             if path is not None:
                 if kind := shared_fs.shared_by_machines(path):
@@ -65,19 +64,9 @@ class Database:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
-        """Run the block in a write transaction: commit it at the end, roll it back where the block raises.
-
-        In the block of another `change`, it is a part of that.
-        """
-        if self._changing:
-            yield
-            return
+        """Run the block in a write transaction: commit it at the end, roll it back where the block raises."""
         with translated(self._path), self._transaction("BEGIN IMMEDIATE"):
-            self._changing = True
-            try:
-                yield
-            finally:
-                self._changing = False
+            yield
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -88,10 +88,6 @@ class Store:
         """Read the whole file. Raises UsageError `corrupt` where it is damaged; a query finds only what it reads."""
         self._db.check()
 
-    def together(self) -> contextlib.AbstractContextManager[None]:
-        """Commit all changes of the block as one, at its end; none where it raises. Each commit waits for the disk."""
-        return self._db.change()
-
     def create_run(
         self,
         run_id: str,
@@ -322,7 +318,8 @@ class Store:
     def record_silence(self, host: str, address: str, message: str, hint: str) -> None:
         """Store that the host did not answer at this address. Its last observation stays."""
         with self._db.change():
-            self._db.do("record_silence", host=host, address=address, at=self._clock(), message=message, hint=hint)
+            values = {"host": host, "address": address, "at": self._clock()}
+            self._db.do("record_silence", **values, message=message, hint=hint)
 
     def known_children(self, repository: str, build_id: str, platform: Platform) -> tuple[KnownChild, ...]:
         """Return the children of this build id that were verified in this repository (`registry/repository`)."""

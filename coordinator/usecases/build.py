@@ -105,19 +105,18 @@ async def prepare(
     driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
     # Before the run is created: an interrupt during this write leaves no run in the store.
     await keep_inputs(env.state, run_id, inputs, chosen.rows, emit)
-    with store.together():
-        run = store.create_run(
-            run_id,
-            request.to_json(),
-            inputs.build_ids,
-            driver=driver,
-            inputs=inputs.to_json(),
-            inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
-            began=began,
-        )
-        take_reused(store, run, reused)
-        _skip_others(store, run, {*reused, *to_build})
+    run = store.create_run(
+        run_id,
+        request.to_json(),
+        inputs.build_ids,
+        driver=driver,
+        inputs=inputs.to_json(),
+        inventory=str(Path(inventory.source).absolute()) if inventory.source else "",
+        began=began,
+    )
     lease = await stack.enter_async_context(HeldLease(store, run.id))
+    take_reused(store, run, reused)
+    _skip_others(store, run, {*reused, *to_build})
     context = RunContext(
         session=session, run_id=run.id, lease=lease, request=request, inputs_or_gone=inputs, builders=chosen.builders
     )

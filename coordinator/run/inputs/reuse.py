@@ -35,7 +35,7 @@ async def find_reusable(
     registry = await registries.registry(first.registry)
     modes = _accepted(request.emulate)
 
-    async def find(platform: Platform) -> tuple[KnownChild, VerifiedChild] | None:
+    async def find(platform: Platform) -> VerifiedChild | None:
         build_id = inputs.build_ids[platform]
         tags = {mode: pin_tag(build_id, platform, mode) for mode in modes} if pins is Pins.KEEP else {}
         # The store knows what has no tag, and what this coordinator pinned beside a tag of a bad child.
@@ -46,17 +46,14 @@ async def find_reusable(
             for candidate in sorted([*pinned, *known], key=lambda child: child.mode.rank):
                 child = await good_child(registry, first.repository, candidate.digest, platform)
                 if child is not None:
-                    return candidate, VerifiedChild(
+                    store.record_child(str(first), build_id, platform, candidate)
+                    return VerifiedChild(
                         child=child.child, config_digest=child.config_digest, pin=candidate.tag, mode=candidate.mode
                     )
         return None
 
     children = await in_parallel(*map(find, platforms))
-    found = {platform: child for platform, child in zip(platforms, children, strict=True) if child is not None}
-    with store.together():
-        for platform, (known, _) in found.items():
-            store.record_child(str(first), inputs.build_ids[platform], platform, known)
-    return {platform: verified for platform, (_, verified) in found.items()}
+    return {platform: child for platform, child in zip(platforms, children, strict=True) if child is not None}
 
 
 def take_reused(store: Store, run: Run, reused: Mapping[Platform, VerifiedChild]) -> None:

@@ -37,29 +37,6 @@ def test_a_new_run_has_a_pending_job_per_platform(store):
     assert run == store.run("7f3a")
 
 
-def test_changes_together_are_one(shared):
-    """Each commit waits for the disk: another coordinator sees all of them at once, or none where the block raises."""
-    ours, theirs = shared.open(), shared.open()
-
-    def refused() -> None:
-        with ours.together():
-            run = create(ours)
-            ours.verify_job(run.jobs[0].id, CHILD, winner=None)
-            ours.move_target(run.id, TargetEvent.PUBLISH)
-
-    with pytest.raises(ForbiddenTransitionError):
-        refused()
-    assert ours.runs() == theirs.runs() == ()
-
-    with ours.together():
-        run = create(ours)
-        ours.verify_job(run.jobs[0].id, CHILD, winner=None)
-        assert ours.run(run.id).jobs[0].reused
-        assert theirs.runs() == ()
-    assert theirs.run(run.id) == ours.run(run.id)
-    assert theirs.run(run.id).jobs[0].state is JobState.VERIFIED
-
-
 def test_another_coordinator_sees_what_was_committed(shared):
     """What a store returned from is there for the next coordinator."""
     one, other = shared.open(), shared.open()
