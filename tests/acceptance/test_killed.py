@@ -157,7 +157,8 @@ def judge(bed: Bed, run: str, repository: str, reference: str, when: str) -> Non
     for tag in ("1", "latest"):
         assert digest_of(f"{bed.registry.address}/{repository}:{tag}") == reference, when
     assert max(bed.registry.uploads(repository).values()) == 1, when
-    assert bed.left_on_the_host == [], when
+    # What a coordinator asked for before its end, an agent finishes without it.
+    eventually(lambda: not bed.left_on_the_host)
     # An agent notices that its coordinator is gone by the end of its input.
     eventually(lambda: not processes_of(bed.home))
 
