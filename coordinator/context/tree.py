@@ -87,6 +87,10 @@ async def scan(
         stop.set()
 
 
+class StoppedError(Exception):
+    """The scan was cancelled, and nobody waits for it. Not an OSError, which would be taken for one of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Visited:
     """An entry on the way. `counts` tells of a folder whether it is taken itself, and not only something below it."""
@@ -224,16 +228,18 @@ class _Scan:
         try:
             if not self._tree.unreadable:
                 return digests.read(self._tree.on_disk(path), status, path, self._proceed)
-            self._check_stop()
-            os.close(open_file(self._tree.on_disk(path)))
-        except PermissionError as error:
-            self._tree.unreadable[path] = error.strerror or "permission denied"
         except UsageError as error:
             if error.code != UNREADABLE or not isinstance(error.__cause__, OSError):
                 raise
             self._tree.unreadable[path] = error.__cause__.strerror or "it cannot be read"
+            return None
+        self._check_stop()
+        try:
+            os.close(open_file(self._tree.on_disk(path)))
+        except PermissionError as error:
+            self._tree.unreadable[path] = error.strerror or "permission denied"
         except OSError:
-            pass
+            pass  # it is gone or no file any more: what was refused ends the scan anyway
         return None
 
     def _proceed(self, count: int) -> None:
@@ -247,9 +253,9 @@ class _Scan:
         self._progress.matched(count)
 
     def _check_stop(self) -> None:
-        """Raise InterruptedError after the scan was cancelled: nobody waits for it then."""
+        """Raise StoppedError after the scan was cancelled."""
         if self._stop.is_set():
-            raise InterruptedError
+            raise StoppedError
 
 
 def _is_sent(status: stat_result) -> bool:

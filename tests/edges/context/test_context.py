@@ -7,17 +7,18 @@ import hashlib
 import itertools
 import os
 import socket
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from coordinator.context.disk_tree import DiskTree
-from coordinator.context.file_digests import BUFFER
+from coordinator.context.file_digests import BUFFER, FileDigests
 from coordinator.context.offer import ContextOffer, LazyOffer, offer
 from coordinator.context.scan_progress import MANY_ENTRIES, ScanProgress
 from coordinator.context.selection import select
-from coordinator.context.tree import ContextManifest, scan
+from coordinator.context.tree import ContextManifest, StoppedError, _Scan, scan
 from coordinator.domain.dockerfile.context_sources import ContextUse, Wildcard
 from coordinator.domain.dockerfile.dockerignore import compile_ignore
 from coordinator.domain.inputs.build_id import EntryKind
@@ -326,3 +327,19 @@ async def test_a_file_can_be_left(tmp_path: Path):
         next(pieces)
 
     assert before == open_files()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_cancelled_scan_ends_while_it_reads(tmp_path, refused):
+    """It is no error of the file, also where another one could not be read before."""
+    write(tmp_path, a="one")
+    tree, stop = DiskTree(tmp_path, ()), threading.Event()
+    if refused:
+        tree.unreadable["b"] = "Permission denied"
+    progress = ScanProgress(tmp_path, "", None, lambda _: None)
+    reading = _Scan(tree, ALL, progress, stop)
+    stop.set()
+
+    with pytest.raises(StoppedError):
+        reading._reading("a", (tmp_path / "a").lstat(), FileDigests())
+    assert set(tree.unreadable) == ({"b"} if refused else set())
