@@ -124,7 +124,8 @@ async def _discard(reader: SshReader) -> None:
 
 async def run(connection: asyncssh.SSHClientConnection, command: str) -> SshChannel:
     """Run the command in the user's login shell. Raises asyncssh.Error where the connection or the server refuses."""
-    return SshChannel(await connection.create_process(command, encoding=None))
+    # Never a terminal, whatever RequestTTY says: it would change the agent's bytes, and send them back.
+    return SshChannel(await connection.create_process(command, encoding=None, request_pty=False))
 
 
 async def _nothing(channel: SshChannel) -> None:

@@ -133,7 +133,7 @@ async def _tried(
         check = HostKeyCheck(hop.pin, known)
         try:
             async with limiter.turn(route.entry or f"{route.host}:{route.port}"):
-                return await _within_time(hop, tunnel, check, algorithms)
+                connection = await _within_time(hop, tunnel, check, algorithms)
         except asyncssh.HostKeyNotVerifiable as error:
             raise check.refusal(hop.host.name, refusals.where(route), error.reason, jump=route.entry) from error
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
@@ -141,8 +141,14 @@ async def _tried(
             if check.greeted or drops == _MAX_TRIES:
                 raise refusals.of_connection(hop.host, route, error, greeted=check.greeted) from error
             await asyncio.sleep(_RETRY_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-        except TROUBLE as error:
-            raise refusals.of_connection(hop.host, route, error) from error
+        except LostError:
+            raise
+        except Exception as error:
+            # Any exception: asyncssh passes on what its parsers raised for bytes of the host.
+            raise refusals.of_connection(hop.host, route, error, banner=check.banner) from error
+        if check.banner:
+            _log.info("%s: banner of %s: %s", hop.host.name, refusals.where(route), " ".join(check.banner.split()))
+        return connection
 
 
 async def _within_time(

@@ -24,11 +24,13 @@ class HostKeyCheck(asyncssh.SSHClient):
     """Observes one connection attempt and checks the host key that the server shows.
 
     `pin` is the inventory's `host_key:`, `SHA256:…` or `TYPE BASE64`. Where it is set, only that key is accepted;
-    known_hosts can still revoke it.
+    known_hosts can still revoke it. `banner` is the text that the server sends before the login (sshd_config(5),
+    Banner).
     """
 
     def __init__(self, pin: str, known: KnownHosts) -> None:
         self.shown: asyncssh.SSHKey | None = None
+        self.banner = ""
         self._pin = pin
         self._files = known
         self._known: _Keys = []
@@ -36,7 +38,7 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     @property
     def greeted(self) -> bool:
-        """Whether the server has sent its banner: it is reachable, even if slow."""
+        """Whether the server has sent its version line: it is reachable, even if slow."""
         return self._connection is not None and bool(self._connection.get_extra_info("server_version"))
 
     @property
@@ -46,6 +48,9 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._connection = conn
+
+    def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002
+        self.banner = msg
 
     def known_keys(self, host: str, addr: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:  # noqa: ARG002
         """Return a host's trusted keys, trusted certificate authorities and revoked keys, as asyncssh expects them."""

@@ -55,6 +55,8 @@ async def connection_options(
         port=route.port,
         username=route.user,
         host_key_alias=route.alias or None,
+        # sshd sends its Banner file as it is, in any encoding.
+        utf8_decode_errors="replace",
         proxy_command=route.proxy or None,
         **login_options(route),
         **chosen,

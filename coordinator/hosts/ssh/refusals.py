@@ -9,10 +9,14 @@ import asyncssh
 from coordinator.connect_errors import system_error
 from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
-from coordinator.domain.visible import file_word
+from coordinator.domain.visible import file_word, visible_name
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
 from coordinator.hosts.ssh.route import Route
+
+# What OpenSSH's sshd sends after MaxAuthTries refused keys (auth.c, auth_maxtries_exceeded).
+_TOO_MANY = "Too many authentication failures"
+_BANNER_CHARS = 300
 
 
 def where(route: Route) -> str:
@@ -25,15 +29,18 @@ def of_configuration(name: str, error: Exception) -> LostError:
     return LostError(f"host '{name}': the SSH configuration cannot be used: {error}", hint=hint, code="ssh_config")
 
 
-def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool = False) -> LostError:
+def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool = False, banner: str = "") -> LostError:
     """Return the LostError for a failed connection attempt.
 
-    `route` is that of the jump host where it failed there. `greeted`: the server had sent its banner.
+    `route` is that of the jump host where it failed there. `greeted`: the server had sent its version line. `banner` is
+    the text that it sent before the login.
     """
     subject = f"host '{host.name}': " + (f"jump host {route.entry}: " if route.entry else "")
     match error:
         case asyncssh.PermissionDenied():
-            return _denied(subject, route)
+            return _denied(subject, route, banner)
+        case asyncssh.DisconnectError() if error.reason.startswith(_TOO_MANY):
+            return _too_many(subject, route)
         case asyncssh.ChannelOpenError():
             message = f"{subject}the jump host cannot reach {where(route)}: {error.reason}"
             return LostError(message, hint="is the host switched on?", code=Cause.UNREACHABLE)
@@ -50,8 +57,11 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
         case asyncssh.Error():
             message = f"{subject}{where(route)} answers, but not with a usable SSH handshake: {error.reason}"
             return LostError(message, hint="is another service on that port? correct it in the inventory", code="ssh")
-        case asyncssh.ChannelListenError() | OSError() | _:
+        case asyncssh.ChannelListenError() | OSError():
             return _unreachable(subject, host, route, error)
+        case _:
+            message = f"{subject}{where(route)} answers, but not with a usable SSH handshake: {_reason(error)}"
+            return LostError(message, hint=f"try: ssh -v {_login(route)}", code="ssh")
 
 
 def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> LostError:
@@ -76,7 +86,18 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, asyncssh.Error) else str(error)
 
 
-def _denied(subject: str, route: Route) -> LostError:
+def _too_many(subject: str, route: Route) -> LostError:
+    offered = (
+        "the ssh-agent and ~/.ssh hold more keys than it looks at" if route.agent else ", ".join(keys.shown(route))
+    )
+    return LostError(
+        f"{subject}{route.user}@{route.host} refused the login: too many keys were offered ({offered})",
+        hint=f"name its key in ~/.ssh/config:\nHost {route.name}\n  IdentityFile FILE\n  IdentitiesOnly yes",
+        code="denied",
+    )
+
+
+def _denied(subject: str, route: Route, banner: str) -> LostError:
     login = f"{route.user}@{route.host}"
     if locked := keys.locked(route):
         name = locked[0]
@@ -85,7 +106,8 @@ def _denied(subject: str, route: Route) -> LostError:
     if not (shown := keys.shown(route)):
         message = f"{subject}there is no SSH key to log in as {login}: neither in ~/.ssh nor in an ssh-agent"
         return LostError(message, hint=f"ssh-keygen -t ed25519; ssh-copy-id {_login(route)}", code="denied")
-    message = f"{subject}{login} refused the login with {', '.join(shown)}"
+    said = f"; it says: {visible_name(' '.join(banner.split())[:_BANNER_CHARS])}" if banner.strip() else ""
+    message = f"{subject}{login} refused the login with {', '.join(shown)}{said}"
     hint = f"wrong user? write user: in the inventory; or install the key there: ssh-copy-id {_login(route)}"
     return LostError(message, hint=hint, code="denied")
 
