@@ -10,14 +10,17 @@ import marshal
 import os
 import stat
 import sys
+import zlib
 from pathlib import Path
 
+# An archive may have bytes before it: the checksum of all that follows, in hex.
+_SUM_BYTES = 8
 # PEP 552, unchecked hash-based .pyc: Python need not validate it, as the archive's name has the hash of its sources.
 _UNCHECKED = (1).to_bytes(4, "little")
 
 
 def use(archive: str) -> None:
-    """Put the byte code beside the archive first on `sys.path`; write it where it does not exist yet.
+    """Put the byte code beside the archive first on `sys.path`; write it where it does not exist yet, or is damaged.
 
     Where it cannot be written, or may not be trusted, the modules are imported from the archive itself.
     """
@@ -25,12 +28,25 @@ def use(archive: str) -> None:
     # minor version from its release on (PEP 3147), and changes it between alphas and betas: the name has all of it.
     cache = Path(f"{archive}.{sys.implementation.cache_tag}-{sys.hexversion:x}")
     try:
-        if not cache.exists():
+        if not _is_whole(cache):
             _write(cache, Path(archive))
         if _is_ours(cache):
             sys.path.insert(0, str(cache))
     except OSError:
         return
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether the file has what was written: zipimport does not compare the checksums in an archive."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return data[:_SUM_BYTES] == _sum(memoryview(data)[_SUM_BYTES:])
+
+
+def _sum(data: memoryview) -> bytes:
+    return b"%08x" % zlib.crc32(data)
 
 
 def _is_ours(path: Path) -> bool:
@@ -41,16 +57,22 @@ def _is_ours(path: Path) -> bool:
 
 def _write(cache: Path, archive: Path) -> None:
     """Write the byte code atomically: several agents may start at once, and a board may lose power meanwhile."""
+    import io
     import zipfile  # slow to import, and needed only for the first start
 
     partial = cache.with_name(f".{cache.name}.{os.getpid()}")
     try:
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "wb") as file:
-            with zipfile.ZipFile(archive) as sources, zipfile.ZipFile(file, "w") as compiled:
+            buffer = io.BytesIO()
+            buffer.write(bytes(_SUM_BYTES))
+            with zipfile.ZipFile(archive) as sources, zipfile.ZipFile(buffer, "w") as compiled:
                 for name in sources.namelist():
                     if name.startswith("agents/") and name.endswith(".py"):
                         compiled.writestr(f"{name}c", _compiled(sources.read(name), f"{archive}/{name}"))
+            data = buffer.getbuffer()
+            data[:_SUM_BYTES] = _sum(data[_SUM_BYTES:])
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(cache)

@@ -89,6 +89,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink()

@@ -32,20 +32,28 @@ _PLACES = (
 # (.pth files, sitecustomize) may be slow, or broken.
 _SCRIPT = (
     "PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/snap/bin; export PATH; "
-    "f={name}; n={size}; d=; a=; p=; "
+    "f={name}; d=; a=; p=; "
     "for c in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do "
     "command -v $c >/dev/null 2>&1 && p=$c && break; done; "
     'if [ -z "$p" ]; then echo; echo "archloom-boot python"; exit 1; fi; '
+    # The file is checked each time: an SD card or a power cut can damage a file whose size stays right.
+    "sum() {{ if command -v sha256sum >/dev/null 2>&1; then sha256sum; else $p -S -c "
+    '"import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"; fi; }}; '
+    'whole() {{ [ -f "$1" ] && [ -O "$1" ] && [ -r "$1" ] && '
+    'case "$(sum <"$1")" in ({digest}*) :;; (*) false;; esac; }}; '
     "u=$(id -u); set -- {places}; "
     # Skip symbolic links: in a folder that another user created, one could point to any file of the login user.
     'for c in "$@"; do if [ -L "$c" ]; then continue; fi; [ -O "$c" ] || continue; '
-    '[ -L "$c/$f" ] && continue; '
-    '[ -f "$c/$f" ] && [ -O "$c/$f" ] && [ $(wc -c <"$c/$f") -eq $n ] && d=$c && break; done; '
+    '[ -L "$c/$f" ] && continue; whole "$c/$f" && d=$c && break; done; '
     'if [ -z "$d" ]; then shift {place}; c=$1; t="$c/.$f.$$"; umask 077; '
     'if [ -L "$c" ]; then :; elif mkdir -p "$c" 2>/dev/null && [ -O "$c" ] && [ -w "$c" ]; then '
     'find "$c" -name "*archloom-agent-*" -type f -mtime +30 -exec rm -f {{}} + ; '
-    'echo; echo "archloom-boot send"; head -c $n >"$t"; '
-    'if [ -f "$t" ] && [ $(wc -c <"$t") -eq $n ] && mv -f "$t" "$c/$f"; then d=$c; else rm -f "$t"; fi; fi; fi; '
+    'echo; echo "archloom-boot send"; head -c {size} >"$t"; '
+    # No `mv`: it would move the file into a folder of that name. fsync(2) of the file and then of the folder, so that
+    # a power cut leaves the whole file or none.
+    'if whole "$t" && {{ [ -f "$c/$f" ] || rm -rf "$c/$f"; }} && $p -S -c "import os,sys; a,b,c=sys.argv[1:]; '
+    'os.fsync(os.open(a,0)); os.replace(a,b); os.fsync(os.open(c,0))" "$t" "$c/$f" "$c"; '
+    'then :; fi; whole "$c/$f" && d=$c; rm -f "$t"; fi; fi; '
     'if [ -z "$d" ]; then echo; echo "archloom-boot place"; exit 1; fi; '
     '{at_first}echo; echo "archloom-boot here $a"; exec $p -S "$d/$f" {arguments}'
 )
@@ -56,11 +64,12 @@ _MARK = b"archloom-boot "
 _MAX_NOISE_BYTES = 65536
 _WRITE_BYTES = 65536
 _ARGUMENT = re.compile(r"[a-z0-9-]+\Z")
+_DIGEST = re.compile(r"-([0-9a-f]{16})\.pyz\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFile:
-    """The agent's zipapp. Its name contains the hash of its content."""
+    """The agent's zipapp. Its name ends with the first 16 hex digits of the sha256 of its content, and `.pyz`."""
 
     path: Path
 
@@ -80,6 +89,7 @@ def command_line(name: str, size: int, place: int, arguments: tuple[str, ...]) -
             raise ValueError(f"{word!r} cannot be an argument of the agent")
     script = _SCRIPT.format(
         name=name,
+        digest=_DIGEST.findall(name)[0],
         size=size,
         places=" ".join(_PLACES),
         place=place,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -64,16 +63,40 @@ def test_a_folder_that_takes_nothing_is_no_obstacle(agent: Path):
     assert kept(agent) == []
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "others may write", "link"])
-def test_what_is_not_whole_or_not_ours_alone_is_not_used(agent: Path, tmp_path: Path, damage: str):
+@pytest.mark.parametrize("damage", ["empty", "half", "a byte of code", "a byte of the checksum", "zeros"])
+def test_what_is_damaged_is_written_again(agent: Path, damage: str):
+    """A worn card, or a power cut: the agent runs, and from what it has compiled anew."""
+    loaded_from(agent)
+    [cache] = kept(agent)
+    data = bytearray(cache.read_bytes())
+    match damage:
+        case "empty":
+            cache.write_bytes(b"")
+        case "half":
+            cache.write_bytes(data[: len(data) // 2])
+        case "zeros":
+            cache.write_bytes(bytes(len(data)))
+        case "a byte of code":
+            data[data.index(b"agents/server/cli.py") + 300] ^= 0xFF
+            cache.write_bytes(data)
+        case _:
+            data[0] ^= 1
+            cache.write_bytes(data)
+
+    assert loaded_from(agent) == {str(cache)}
+    assert loaded_from(agent) == {str(cache)}
+    assert kept(agent) == [cache]
+
+
+@pytest.mark.parametrize("damage", ["folder", "others may write", "link"])
+def test_what_is_not_ours_alone_is_not_used(agent: Path, tmp_path: Path, damage: str):
     """Whatever lies there, the agent runs, and from its own file."""
     loaded_from(agent)
     [cache] = kept(agent)
     match damage:
-        case "empty":
-            os.truncate(cache, 0)
-        case "half":
-            os.truncate(cache, cache.stat().st_size // 2)
+        case "folder":
+            cache.unlink()
+            cache.mkdir()
         case "others may write":
             cache.chmod(0o622)
         case "link":
