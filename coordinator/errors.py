@@ -65,9 +65,20 @@ class LostError(ArchloomError):
 
 
 class RegistryError(ArchloomError):
-    """The registry refused a request or has other content than expected, or the image is not the requested one."""
+    """The registry refused a request or has other content than expected, or the image is not the requested one.
+
+    `registry` is its name in references, empty where the error is about an image; `retry_after` is the seconds that it
+    asks to wait, 0 where it names none.
+    """
 
     exit_code = Exit.REGISTRY
+
+    def __init__(
+        self, message: str, *, hint: str = "", code: str = "", registry: str = "", retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.registry = registry
+        self.retry_after = retry_after
 
 
 class RegistryCode(StrEnum):
@@ -76,8 +87,12 @@ class RegistryCode(StrEnum):
     BLOB_UNKNOWN = "blob_unknown"
     BROKEN = "broken"  # the connection broke while a body was read
     CONFLICT = "conflict"  # a tag is not what was put there
+    CORRUPT = "corrupt"  # bytes arrived that do not have the digest by which they were asked for
     DENIED = "denied"
     IMMUTABLE = "immutable"  # the repository does not let a tag move
+    INVALID = "invalid"  # it refuses the name or the content
+    NO_REGISTRY = "no_registry"  # what answers is not a registry
+    TOO_LARGE = "too_large"
     UNAUTHORIZED = "unauthorized"
     UNAVAILABLE = "unavailable"
     UNREACHABLE = "unreachable"

@@ -35,7 +35,7 @@ class LayerSource(Protocol):
     def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
         """Yield a blob in chunks.
 
-        Raises RegistryError `mismatch` after the last chunk where the bytes do not have `digest`, `broken` where the
+        Raises RegistryError `corrupt` after the last chunk where the bytes do not have `digest`, `broken` where the
         connection breaks.
         """
         ...

@@ -20,7 +20,7 @@ from coordinator.registry.client import Registry
 from coordinator.registry.garbage_collection import deletes_untagged_children
 
 # The answers that say something of the child itself, not of the registry.
-_BAD_CHILD = frozenset({Cause.MISMATCH, Cause.MALFORMED, Cause.NOT_FOUND, Cause.SCHEMA1})
+_BAD_CHILD = frozenset({RegistryCode.CORRUPT, Cause.MISMATCH, Cause.MALFORMED, Cause.NOT_FOUND, Cause.SCHEMA1})
 
 
 async def good_child(registry: Registry, repository: str, digest: str, platform: Platform) -> CheckedImage | None:

@@ -29,7 +29,7 @@ _CLIENT_ID = "archloom"
 
 
 class CredentialSource(Protocol):
-    """Source of registry credentials. Called once per registry, in a worker thread."""
+    """Source of registry credentials. Called in a worker thread: once per registry, and again after it has failed."""
 
     def credentials(self, registry: str) -> Credential | None: ...
 
@@ -92,6 +92,11 @@ class Authenticator:
         """Take the challenge to answer from a `WWW-Authenticate` header: Bearer before Basic."""
         offered = {challenge.scheme: challenge for challenge in reversed(parse(challenges))}
         self._challenge = offered.get("bearer") or offered.get("basic") or self._challenge
+
+    def forget_credentials(self) -> None:
+        """Forget credentials and tokens: they may have been renewed or withdrawn meanwhile."""
+        self._looked_up = False
+        self._tokens.clear()
 
     async def authorization(self, scopes: tuple[str, ...]) -> Authorization:
         """Return the authorization for these scopes, empty while the registry has sent no challenge.

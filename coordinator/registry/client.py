@@ -21,9 +21,11 @@ from coordinator.domain.image.descriptors import ACCEPT, MAX_MANIFEST_BYTES, Des
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource
+from coordinator.registry.blob_stream import exactly, retryable
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import RetryableFailure
 from coordinator.registry.http_policy import UPLOAD_ENDED, UPLOAD_OPENED
+from coordinator.registry.silence import Silence
 from coordinator.registry.transport import Answer, Body, Request, Transport
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ class Registry:
     """A registry. Use it inside `async with`.
 
     Every method raises RegistryError with a `code`, or UsageError where the inventory or a credential helper is at
-    fault. A request that fails because the registry is busy or the connection breaks gets five tries in all; `sleep`
+    fault. A request that fails because the registry is busy or the connection breaks gets three tries in all; `sleep`
     and `random` determine the pauses. `tell` gets a line for the user where the registry keeps a request waiting.
     """
 
@@ -61,6 +63,11 @@ class Registry:
     def name(self) -> str:
         """The registry's name in references."""
         return self.endpoint.registry
+
+    @property
+    def silence(self) -> Silence:
+        """Tells of this registry's silence, also for requests that a caller makes itself."""
+        return self._transport.silence
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -100,6 +107,10 @@ class Registry:
         )
         async with aclosing(await self._transport.retry(lambda: self._transport.open_once(request))) as response:
             return response.status_code, {name.lower(): value for name, value in response.headers.items()}
+
+    def forget_credentials(self) -> None:
+        """Read the credentials again before the next request, and fetch new tokens with them."""
+        self._transport.auth.forget_credentials()
 
     async def authorization(self, repository: str, actions: tuple[str, ...]) -> Authorization:
         """Return the authorization for a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
@@ -175,7 +186,8 @@ class Registry:
             if current is None:
                 raise refused or RegistryError(
                     f"the registry does not have the tag {self._named(repository, tag)} that was put there",
-                    code=RegistryCode.CONFLICT,
+                    code=Cause.NOT_FOUND,
+                    registry=self.name,
                 )
             return current.digest
 
@@ -191,16 +203,17 @@ class Registry:
                     body += chunk
                     if len(body) > limit:
                         raise RegistryError(
-                            f"the blob {self._named(repository, digest)} is larger than {limit} bytes", code="too_large"
+                            f"the blob {self._named(repository, digest)} is larger than {limit} bytes",
+                            code=RegistryCode.TOO_LARGE,
                         )
             return bytes(body)
 
-        return await self._transport.retry(lambda: _retryable(read()))
+        return await self._transport.retry(lambda: retryable(read()))
 
     async def stream_blob(self, repository: str, digest: str) -> AsyncGenerator[bytes, None]:
         """Yield a blob in chunks.
 
-        Raises RegistryError `mismatch` after the last chunk where the bytes do not have `digest`, `broken` where the
+        Raises RegistryError `corrupt` after the last chunk where the bytes do not have `digest`, `broken` where the
         connection breaks.
         """
         name = self._named(repository, digest)
@@ -218,7 +231,9 @@ class Registry:
                 yield chunk
         if f"sha256:{seen.hexdigest()}" != digest:
             raise RegistryError(
-                f"the blob {name} arrived with the digest sha256:{seen.hexdigest()}", code=Cause.MISMATCH
+                f"the blob {name} arrived with the digest sha256:{seen.hexdigest()}",
+                code=RegistryCode.CORRUPT,
+                registry=self.name,
             )
 
     async def blob_exists(self, repository: str, digest: str) -> bool:
@@ -270,11 +285,11 @@ class Registry:
                 accepted=UPLOAD_ENDED,
                 scopes=(_scope(repository, PUSH),),
                 headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
-                body=lambda: _exactly(chunks(), size, digest),
+                body=lambda: exactly(chunks(), size, digest),
             )
             await self._transport.ask_once(request)
 
-        await self._transport.retry(lambda: _retryable(upload()))
+        await self._transport.retry(lambda: retryable(upload()))
 
     async def _fetch_manifest(self, repository: str, target: str) -> Manifest | None:
         name = self._named(repository, target)
@@ -286,7 +301,9 @@ class Registry:
         promised = target if is_digest(target) else answer.headers.get("docker-content-digest", digest)
         if digest != promised:
             raise RegistryError(
-                f"the manifest {name} arrived with the digest {digest}, expected {promised}", code=Cause.MISMATCH
+                f"the manifest {name} arrived with the digest {digest}, expected {promised}",
+                code=RegistryCode.CORRUPT,
+                registry=self.name,
             )
         return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
 
@@ -356,6 +373,7 @@ class Registry:
         return RegistryError(
             f"{self._named(repository, target)} does not exist, or these credentials may not see it",
             code=Cause.NOT_FOUND,
+            registry=self.name,
         )
 
 
@@ -366,32 +384,7 @@ def _scope(repository: str, actions: tuple[str, ...]) -> str:
 def _location(answer: Answer, doing: str) -> str:
     location = answer.headers.get("location", "")
     if not location:
-        raise RegistryError(f"cannot {doing}: the registry gives no Location for the upload", code=Cause.MALFORMED)
+        raise RegistryError(
+            f"cannot {doing}: the registry gives no Location for the upload", code=RegistryCode.NO_REGISTRY
+        )
     return location
-
-
-async def _retryable(operation: Awaitable[T]) -> T:
-    """Await a transfer. Raises RetryableFailure where its connection broke, so that it is tried again."""
-    try:
-        return await operation
-    except RegistryError as error:
-        if error.code == RegistryCode.BROKEN:
-            raise RetryableFailure(error) from error
-        raise
-
-
-async def _exactly(chunks: AsyncGenerator[bytes, None], size: int, digest: str) -> AsyncGenerator[bytes, None]:
-    """Yield these chunks, `size` bytes in all.
-
-    Raises RegistryError `mismatch` where the source has more or fewer bytes: that is no broken connection to retry.
-    """
-    sent = 0
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            sent += len(chunk)
-            if sent > size:
-                break
-            yield chunk
-    if sent != size:
-        count = f"more than {size}" if sent > size else str(sent)
-        raise RegistryError(f"the blob {digest} has {count} bytes, expected {size}", code=Cause.MISMATCH)

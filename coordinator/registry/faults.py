@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import NoReturn
 
 from coordinator.connect_errors import system_error
-from coordinator.domain.causes import Cause
 from coordinator.errors import RegistryCode, RegistryError
+from coordinator.registry.deadlines import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
-CONNECT_TIMEOUT_S = 10.0
 # OpenSSL's reasons where a server answers a TLS handshake with plain HTTP: the first in 3.0 and 4.0, the second in 3.2
 # (https://github.com/urllib3/urllib3/pull/3271). HTTP_REQUEST is what a *server* reports of a client without TLS.
 _PLAIN_HTTP_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
@@ -46,29 +43,26 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
         yield
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         _raise_not_connected(error, doing, url, endpoint)
-    except httpx2.TransportError as error:
-        reason = (
-            "the registry stopped answering" if isinstance(error, httpx2.TimeoutException) else "the connection broke"
-        )
+    except (httpx2.TransportError, TimeoutError) as error:
+        if isinstance(error, TimeoutError):
+            reason = f"no answer in {ANSWER_TIMEOUT_S:.0f} s"
+        elif isinstance(error, httpx2.TimeoutException):
+            reason = "the registry stopped answering"
+        else:
+            reason = "the connection broke"
         broken = RegistryError(
-            f"cannot {doing}: {reason}", hint="the registry may be overloaded", code=RegistryCode.UNAVAILABLE
+            f"cannot {doing}: {reason}",
+            hint="the registry may be overloaded",
+            code=RegistryCode.UNAVAILABLE,
+            registry=endpoint.registry,
         )
         raise RetryableFailure(broken) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
-        raise RegistryError(f"cannot {doing}: the response cannot be read: {error}", code=Cause.MALFORMED) from error
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds of a `Retry-After` header, else 0. A date counts from the answer's `Date`, or from now."""
-    value = headers.get("retry-after", "")
-    if value.isdecimal():
-        return float(value[:9])
-    try:
-        until = parsedate_to_datetime(value)
-        sent = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-    except (ValueError, TypeError):
-        return 0.0
-    return max(0.0, (until - sent).total_seconds()) if until.tzinfo and sent.tzinfo else 0.0
+        raise RegistryError(
+            f"cannot {doing}: the response cannot be read: {error}",
+            code=RegistryCode.NO_REGISTRY,
+            registry=endpoint.registry,
+        ) from error
 
 
 def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: Endpoint) -> NoReturn:
@@ -84,6 +78,7 @@ def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: E
         f"cannot {doing}: {connection_reason(error)} ({address})",
         hint="is the address right, and is the registry running?",
         code=RegistryCode.UNREACHABLE,
+        registry=endpoint.registry,
     )
     raise RetryableFailure(unreachable) from error
 

@@ -7,6 +7,8 @@ Which URLs may be followed at all, and which are the registry's own, `Endpoint` 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from coordinator.registry.endpoint import Endpoint
@@ -49,3 +51,16 @@ def credentials_for(endpoint: Endpoint, url: str, authorization: Mapping[str, st
     All other headers of a request go wherever it is redirected: none of them is secret.
     """
     return authorization if endpoint.owns(url) else {}
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds of a `Retry-After` header, else 0. A date counts from the answer's `Date`, or from now."""
+    value = headers.get("retry-after", "")
+    if value.isdecimal():
+        return float(value[:9])
+    try:
+        until = parsedate_to_datetime(value)
+        sent = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+    except (ValueError, TypeError):
+        return 0.0
+    return max(0.0, (until - sent).total_seconds()) if until.tzinfo and sent.tzinfo else 0.0

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
+from coordinator.domain.durations import span
 from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryCode, RegistryError, UsageError
+from coordinator.registry.deadlines import MAX_ASKED_PAUSES_S
 from coordinator.registry.http_policy import RETRYABLE_STATUSES
 
 _MAX_MESSAGE_CHARS = 300
@@ -38,8 +40,11 @@ _CODE_BY_STATUS = {
 }  # fmt: skip
 
 
-def refusal(status: int, body: bytes, *, doing: str, registry: str) -> RegistryError:
-    """Return the error for a response that is not a success. `doing` completes "cannot …"."""
+def refusal(status: int, body: bytes, *, doing: str, registry: str, after: float = 0.0) -> RegistryError:
+    """Return the error for a response that is not a success. `doing` completes "cannot …".
+
+    `after` is the seconds that its `Retry-After` asks for.
+    """
     errors = _errors(body)
     words = [word for word, _ in errors]
     # distribution also reports a blob whose link it could not read as unknown, after the reading error.
@@ -47,7 +52,14 @@ def refusal(status: int, body: bytes, *, doing: str, registry: str) -> RegistryE
     code = _code(status, word)
     reason = "; ".join(message or word for word, message in errors) or _text(body) or _phrase(status)
     status_text = f"{status} {word}" if word else f"{status}"
-    return RegistryError(f"cannot {doing}: {reason} ({status_text})", hint=_hint(code, status, registry), code=code)
+    asks = f"; it asks to wait {span(after)}" if after > MAX_ASKED_PAUSES_S else ""
+    return RegistryError(
+        f"cannot {doing}: {reason} ({status_text}){asks}",
+        hint=_hint(code, status, registry),
+        code=code,
+        registry=registry,
+        retry_after=after,
+    )
 
 
 def reads_while_written(body: bytes) -> bool:

@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 # When to tell, in seconds since the registry's last answer.
-_TOLD_AFTER_S = (3.0, 10.0, 30.0, 60.0, 120.0)
+_TOLD_AFTER_S = (3.0, 10.0, 30.0, 60.0, 90.0)
+# A slow line may take seconds for one piece of a body.
+_MOVING_S = 10.0
 
 
 class Silence:
@@ -16,23 +18,24 @@ class Silence:
     def __init__(self, registry: str, tell: Callable[[str], None]) -> None:
         self._registry = registry
         self._tell = tell
-        # What the open requests do, the oldest first.
-        self._open: dict[object, str] = {}
+        # What the open requests do, the oldest first, and after how many seconds the first line is due.
+        self._open: dict[object, tuple[str, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
-    def watched(self, doing: str) -> Iterator[None]:
+    def watched(self, doing: str, *, moves: bool = False) -> Iterator[Callable[[], None]]:
         """Tell while the block, one request, has no answer: after 3 s without any answer, and now and then after that.
 
-        An error that leaves the block is no answer.
+        An error that leaves the block is no answer. `moves`: it has a body. The first line then comes after 10 s, and
+        what is yielded is called for each piece of the body, which counts as an answer.
         """
         request = object()
-        self._open[request] = doing
+        self._open[request] = (doing, _MOVING_S if moves else _TOLD_AFTER_S[0])
         if self._timer is None:
             self._wait(0)
         is_answered = False
         try:
-            yield
+            yield lambda: self._wait(0)
             is_answered = True
         finally:
             del self._open[request]
@@ -54,6 +57,10 @@ class Silence:
             self._timer = loop.call_later(_TOLD_AFTER_S[lines] - before, self._silent, lines)
 
     def _silent(self, lines: int) -> None:
-        doing = next(iter(self._open.values()))
+        due = [doing for doing, first in self._open.values() if first <= _TOLD_AFTER_S[lines]]
+        if not due:
+            self._wait(lines + 1)
+            return
+        doing = due[0]
         self._tell(f"registry {self._registry} has not answered for {_TOLD_AFTER_S[lines]:.0f} s: {doing}")
         self._wait(lines + 1)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -20,8 +20,16 @@ from urllib.parse import urlsplit
 from coordinator import __version__
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
+from coordinator.registry.deadlines import (
+    ANSWER_TIMEOUT_S,
+    BLOB_END_TIMEOUT_S,
+    BODY_IDLE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    MAX_ASKED_PAUSES_S,
+    SMALL_BODY_TIMEOUT_S,
+)
 from coordinator.registry.endpoint import Endpoint, is_loopback, system_tls
-from coordinator.registry.faults import CONNECT_TIMEOUT_S, RetryableFailure, retry_after, translated
+from coordinator.registry.faults import RetryableFailure, translated
 from coordinator.registry.http_policy import (
     MAX_REDIRECTS,
     MAX_RENEWALS,
@@ -29,6 +37,7 @@ from coordinator.registry.http_policy import (
     credentials_for,
     is_challenge,
     is_redirect,
+    retry_after,
 )
 from coordinator.registry.refusals import may_speak_https, no_registry, reads_while_written, refusal
 from coordinator.registry.silence import Silence
@@ -41,11 +50,9 @@ _log = logging.getLogger("archloom.registry")
 Body = Callable[[], AsyncGenerator[bytes, None]]
 T = TypeVar("T")
 
-MAX_TRIES = 5
+# A failure that lasts longer is waited for by the run (`run/registry_patience.py`).
+MAX_TRIES = 3
 _FIRST_PAUSE_S = 0.5
-_MAX_PAUSE_S = 60.0
-# A registry on a NAS may hash a whole layer before it answers.
-_IO_TIMEOUT_S = 120.0
 _MAX_ANSWER_BYTES = 1024 * 1024
 _FIRST_ERROR_STATUS = 400
 # 401 carries a challenge; 404 is a blob or a tag that does not exist yet.
@@ -92,7 +99,7 @@ class Transport:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint = endpoint
-        self._silence = Silence(endpoint.registry, tell)
+        self.silence = Silence(endpoint.registry, tell)
         self.auth = Authenticator(endpoint, source, self._ask_for_token, clock)
         self._random = random
         self._sleep = sleep
@@ -114,7 +121,7 @@ class Transport:
             await client.aclose()
 
     async def ask(self, request: Request, *, limit: int = _MAX_ANSWER_BYTES) -> Answer:
-        """Return the accepted answer to a request, its body read whole, after up to five tries.
+        """Return the accepted answer to a request, its body read whole, after up to three tries.
 
         Raises RegistryError (`unreachable`, `unavailable`, `too_large`, or the registry's own refusal) and UsageError.
         """
@@ -135,16 +142,19 @@ class Transport:
             yield self._chunks(response, request.doing)
 
     async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of an operation that may raise RetryableFailure, after up to five tries."""
+        """Return the result of an operation that may raise RetryableFailure, after up to three tries."""
+        asked = 0.0
         for number in range(1, MAX_TRIES + 1):
             try:
                 return await operation()
             except RetryableFailure as failure:
+                asked += failure.after
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
-                if number == MAX_TRIES or (failure.error.code == RegistryCode.UNREACHABLE and not self._reached):
+                hopeless = failure.error.code == RegistryCode.UNREACHABLE and not self._reached
+                if number == MAX_TRIES or hopeless or asked > MAX_ASKED_PAUSES_S:
                     raise failure.error from failure
                 pause = self._pause(number, failure.after)
-                self._silence.pausing(failure.error.message, pause)
+                self.silence.pausing(failure.error.message, pause)
                 await self._sleep(pause)
         raise AssertionError("unreachable")
 
@@ -240,7 +250,7 @@ class Transport:
             verify=context,
             # This enables only proxies from the environment: the client uses no netrc, and TLS is configured above.
             trust_env=not is_loopback(self.endpoint.host),
-            timeout=httpx2.Timeout(_IO_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(BODY_IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
             headers={"User-Agent": f"archloom/{__version__}", "Accept-Encoding": "identity"},
             # Store no cookies: Harbor takes a request with its cookie for a browser's and refuses it.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -254,13 +264,25 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | AsyncGenerator[bytes, None],
     ) -> httpx2.Response:
+        import httpx2
+
+        began = time.monotonic()
         with translated(request.doing, url, self.endpoint):
-            message = client.build_request(request.method, url, headers=dict(headers), content=body)
-            began = time.monotonic()
-            # A large body takes its time: only an empty or a small one is answered at once.
-            silent = self._silence.watched(request.doing) if isinstance(body, bytes) else nullcontext()
-            with silent:
-                response = await client.send(message, stream=True, follow_redirects=False)
+            if isinstance(body, bytes):
+                message = client.build_request(request.method, url, headers=dict(headers), content=body)
+                with self.silence.watched(request.doing):
+                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                        response = await client.send(message, stream=True, follow_redirects=False)
+            else:
+                timeout = httpx2.Timeout(
+                    BODY_IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=BLOB_END_TIMEOUT_S, pool=None
+                )
+                with self.silence.watched(request.doing, moves=True) as moved:
+                    content = _counted(body, moved)
+                    message = client.build_request(
+                        request.method, url, headers=dict(headers), content=content, timeout=timeout
+                    )
+                    response = await client.send(message, stream=True, follow_redirects=False)
         status = response.status_code
         is_usual = status < _FIRST_ERROR_STATUS or status in _USUAL_ERROR_STATUSES
         seconds = time.monotonic() - began
@@ -293,12 +315,12 @@ class Transport:
     async def _answer(self, response: httpx2.Response, doing: str, limit: int) -> Answer:
         body = bytearray()
         with translated(doing, str(response.url), self.endpoint):
-            async with aclosing(response.aiter_bytes()) as chunks:
+            async with asyncio.timeout(SMALL_BODY_TIMEOUT_S), aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > limit:
                         raise RegistryError(
-                            f"cannot {doing}: the response is larger than {limit} bytes", code="too_large"
+                            f"cannot {doing}: the response is larger than {limit} bytes", code=RegistryCode.TOO_LARGE
                         )
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body), str(response.url))
@@ -307,22 +329,37 @@ class Transport:
         try:
             with translated(doing, str(response.url), self.endpoint):
                 async with aclosing(response.aiter_raw()) as chunks:
-                    async for chunk in chunks:
+                    while True:
+                        with self.silence.watched(doing, moves=True):
+                            chunk = await anext(chunks, b"")
+                        if not chunk:
+                            break
                         yield chunk
         except RetryableFailure as failure:
             error = failure.error
-            raise RegistryError(error.message, hint=error.hint, code=RegistryCode.BROKEN) from failure
+            raise RegistryError(
+                error.message, hint=error.hint, code=RegistryCode.BROKEN, registry=error.registry
+            ) from failure
 
     def _refusal(self, answer: Answer, doing: str) -> Exception:
         """Return the error of a refusal, or a RetryableFailure where another try may succeed."""
-        error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry)
+        after = retry_after(answer.headers)
+        error = refusal(answer.status, answer.body, doing=doing, registry=self.endpoint.registry, after=after)
         if answer.status in RETRYABLE_STATUSES or reads_while_written(answer.body):
-            return RetryableFailure(error, retry_after(answer.headers))
+            return RetryableFailure(error, after)
         return error
 
     def _pause(self, number: int, after: float) -> float:
         jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())
-        return min(max(jittered, after), _MAX_PAUSE_S)
+        return max(jittered, after)
+
+
+async def _counted(body: AsyncGenerator[bytes, None], moved: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks of a body; call `moved` whenever the next one is asked for, as the last one is sent then."""
+    async for chunk in body:
+        moved()
+        yield chunk
+    moved()
 
 
 def _without_credentials(url: str) -> str:

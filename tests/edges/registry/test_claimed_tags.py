@@ -103,7 +103,7 @@ async def test_a_tag_that_does_not_stay_is_said() -> None:
         with pytest.raises(RegistryError, match="does not have the tag") as error:
             await registry.claim_tag("app", "p", OURS)
 
-    assert error.value.code == "conflict"
+    assert error.value.code == "not_found"
 
 
 @pytest.mark.parametrize(

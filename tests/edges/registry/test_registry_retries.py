@@ -22,29 +22,28 @@ async def test_retries() -> None:
     """Busy answers and broken connections are tried again, later each time, and then succeed."""
     broken = manifest_reply()
     broken.cut = 5
-    script = after_ping(Reply(503), broken, Reply(502, b"<html>"), Reply(raw=b""), manifest_reply())
-    async with client(script) as (registry, _, pauses):
-        found = await registry.get_manifest("app", DIGEST)
+    for trouble in ([Reply(503), broken], [Reply(502, b"<html>"), Reply(raw=b"")]):
+        async with client(after_ping(*trouble, manifest_reply())) as (registry, _, pauses):
+            found = await registry.get_manifest("app", DIGEST)
 
-    assert found.raw == RAW
-    assert pauses.seconds == [0.5, 1.0, 2.0, 4.0]
+        assert found.raw == RAW
+        assert pauses.seconds == [0.5, 1.0]
 
 
 async def test_retries_end() -> None:
-    """After five tries the registry's last word is the error."""
+    """After three tries the registry's last word is the error."""
     async with client(after_ping(Reply(503, b"down for maintenance"))) as (registry, server, pauses):
         with pytest.raises(RegistryError, match="down for maintenance") as refused:
             await registry.get_manifest("app", DIGEST)
 
-    assert (len(server.asked), len(pauses.seconds), refused.value.code) == (6, 4, "unavailable")
+    assert (len(server.asked), len(pauses.seconds), refused.value.code) == (4, 2, "unavailable")
 
 
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": "100000"}, 60.0),
-        ({"Retry-After": "9" * 400}, 60.0),
+        ({"Retry-After": "60"}, 60.0),
         ({"Retry-After": formatdate(1_000_030, usegmt=True), "Date": formatdate(1_000_000, usegmt=True)}, 30.0),
         ({"Retry-After": formatdate(1_000_000, usegmt=True)}, 0.5),
         ({"Retry-After": "soon"}, 0.5),
@@ -52,12 +51,24 @@ async def test_retries_end() -> None:
     ],
 )
 async def test_retry_after(headers: dict[str, str], seconds: float) -> None:
-    """A rate limit's own pause is kept, in seconds or as a date, up to a minute; a text body does not matter."""
+    """A rate limit's own pause is kept, in seconds or as a date, up to a minute in all; a text body does not matter."""
     limited = Reply(429, b"You have reached your pull rate limit.", headers)
     async with client(after_ping(limited, manifest_reply())) as (registry, _, pauses):
         await registry.get_manifest("app", DIGEST)
 
     assert [seconds] == pauses.seconds
+
+
+@pytest.mark.parametrize(("seconds", "said"), [("86400", "1 day"), ("61", "61 s"), ("9" * 400, "days")])
+async def test_a_pause_of_more_than_a_minute_is_an_answer(seconds: str, said: str) -> None:
+    """It is not slept: the error has it, in words and as a number."""
+    limited = Reply(429, b"slow down", {"Retry-After": seconds})
+    async with client(after_ping(limited)) as (registry, server, pauses):
+        with pytest.raises(RegistryError, match=f"it asks to wait .*{said}") as refused:
+            await registry.get_manifest("app", DIGEST)
+
+    assert (len(server.asked), pauses.seconds) == (2, [])
+    assert refused.value.retry_after == float(seconds[:9])
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -102,7 +113,7 @@ async def test_lost_in_the_middle() -> None:
             with pytest.raises(RegistryError) as refused:
                 await registry.get_manifest("app", DIGEST)
 
-    assert (refused.value.code, len(pauses.seconds)) == ("unreachable", 4)
+    assert (refused.value.code, len(pauses.seconds)) == ("unreachable", 2)
 
 
 async def test_plain_http_where_https_is_due() -> None:
