@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import secrets
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.references import Reference
+from coordinator.domain.run.registry_trouble import is_final
 from coordinator.domain.secrets import Secret
 from coordinator.errors import ArchloomError, RegistryCode
 
 PUSH_REPOSITORY = "push"
 _BYTES = "application/octet-stream"
-# Failures after which another try, with a new upload where there was one, may succeed. `blob_unknown`: a layer existed
-# at its HEAD request and is gone when the manifest that names it is pushed, so the engine sends it again.
-RETRYABLE = frozenset(
-    {RegistryCode.BLOB_UNKNOWN, RegistryCode.UNREACHABLE, RegistryCode.UNAVAILABLE, RegistryCode.UPLOAD_LOST}
-)
+# Failures that end when the engine sends a layer again. `blob_unknown`: a layer existed at its HEAD request and is gone
+# when the manifest that names it is pushed.
+RESENT = frozenset({RegistryCode.BLOB_UNKNOWN, RegistryCode.UPLOAD_LOST})
 
 
 class RefusalError(Exception):
@@ -54,15 +51,6 @@ class Upload:
     url: str
 
 
-class Half(Protocol):
-    """The body of a request under way, or the reply to it.
-
-    `waits_since`: since when it waits for bytes from the board, or for the board to take some; None while it does not.
-    """
-
-    waits_since: float | None
-
-
 @dataclass(slots=True, kw_only=True)
 class Grant:
     """The grant of one job.
@@ -71,7 +59,8 @@ class Grant:
     virtual name. `rewritten` are manifests and configs that no registry has, by digest, each with its media type.
     `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest once they are
     known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by tag. `refusal` is
-    the first final refusal, or else the last retryable failure where no request has succeeded since.
+    the first final refusal, or else the last failure; where sending a layer again cures it, only until a request
+    succeeds.
     """
 
     job: str
@@ -87,8 +76,6 @@ class Grant:
     readable: dict[str, set[str]] = field(default_factory=dict)
     mountable: Mapping[str, Reference] | None = None
     mounting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _under_way: list[tuple[Half, Half]] = field(default_factory=list)
-    _served_at: float = field(default_factory=time.monotonic)
 
     @property
     def repository(self) -> str:
@@ -98,33 +85,18 @@ class Grant:
     def authenticates(self, secret: str) -> bool:
         return hmac.compare_digest(self.secret.reveal().encode(), secret.encode())
 
-    @contextlib.contextmanager
-    def serving(self, body: Half, reply: Half) -> Iterator[None]:
-        """Count a request of the job as under way while the block runs."""
-        halves = (body, reply)
-        self._under_way.append(halves)
-        try:
-            yield
-        finally:
-            self._under_way.remove(halves)
-            self._served_at = time.monotonic()
-
-    def last_byte(self) -> float:
-        """Return when the board last sent or took a byte of this job, by `time.monotonic()`.
-
-        That is now where the registry is waited for: its silence is not the board's.
-        """
-        waits = [body.waits_since or reply.waits_since for body, reply in self._under_way]
-        return max((self._served_at, *(since or time.monotonic() for since in waits)))
-
     def refused(self, error: ArchloomError) -> None:
         """Record the error of a refused request. The first final refusal stays: later errors follow from it."""
-        if self.refusal is None or self.refusal.code in RETRYABLE:
+        if self.refusal is None:
+            self.refusal = error
+        elif not is_final(self.refusal.code) and error.code != Cause.SCHEMA1:
+            # Docker up to 20.10 pushes a schema 1 manifest after any failure of its own manifest
+            # (moby, distribution/push_v2.go).
             self.refusal = error
 
     def served(self) -> None:
-        """Clear a retryable failure: a request has succeeded since."""
-        if self.refusal is not None and self.refusal.code in RETRYABLE:
+        """Clear a failure that the engine cures itself: a request has succeeded since."""
+        if self.refusal is not None and self.refusal.code in RESENT:
             self.refusal = None
 
 

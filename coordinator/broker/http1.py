@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -18,8 +17,10 @@ from typing import Protocol
 import h11
 
 PIECE = 256 * 1024
-# A peer that neither sends nor accepts a byte of a body for this long counts as dead.
+# A connection of a board without a request is closed after this long.
 IDLE_TIMEOUT_S = 300.0
+# A board that sends no byte of a body for this long counts as dead.
+BODY_IDLE_TIMEOUT_S = 60.0
 _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096
@@ -34,6 +35,12 @@ class Reader(Protocol):
     async def read(self, n: int, /) -> bytes:
         """Return at most `n` bytes as soon as any arrive, none at the end. Raises OSError where the transport fails."""
         ...
+
+
+class Watch(Protocol):
+    """Tells the user while the block waits for a registry. `moves`: it is in the middle of a body."""
+
+    def __call__(self, *, moves: bool = False) -> AbstractContextManager[object]: ...
 
 
 class WireError(Exception):
@@ -155,16 +162,21 @@ async def read_response(parser: h11.Connection, source: Source, method: str) -> 
 class Body:
     """The body of one message, read once. `over`: its end has been read, so another message may follow.
 
-    Reading fails where no byte arrives for `idle_timeout` seconds. `waits_since`: when a read began that is under
-    way, by `time.monotonic()`.
+    Reading fails where no byte arrives for `idle_timeout` seconds; `watch` tells the user of such a silence before.
     """
 
-    def __init__(self, source: Source, framing: Framing, idle_timeout: float = IDLE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        source: Source,
+        framing: Framing,
+        idle_timeout: float = BODY_IDLE_TIMEOUT_S,
+        watch: Watch = lambda **_: nullcontext(),
+    ) -> None:
         self.framing = framing
         self.over = framing.end is BodyEnd.EMPTY
-        self.waits_since: float | None = None
         self._source = source
         self._idle_timeout = idle_timeout
+        self._watch = watch
         self._left = framing.length
         self._chunks = ChunkedEnd()
 
@@ -201,17 +213,15 @@ class Body:
         raise TooLargeError(f"a body of more than {limit} bytes")
 
     async def _some(self) -> bytes:
-        self.waits_since = time.monotonic()
         try:
-            async with asyncio.timeout(self._idle_timeout):
-                return await self._source.read_some()
+            with self._watch(moves=True):
+                async with asyncio.timeout(self._idle_timeout):
+                    return await self._source.read_some()
         except TimeoutError as error:
             raise WireError(f"no data for {self._idle_timeout:.0f} s") from error
         except OSError as error:
             # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
             raise WireError(f"the connection broke: {error.strerror or error}") from error
-        finally:
-            self.waits_since = None
 
     def _take(self, piece: bytes) -> int:
         """Consume the body's part of these bytes, and return its length."""

@@ -5,19 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 from coordinator.broker.grant import Grant, RefusalError
-from coordinator.broker.http1 import Body, Head, WireError
+from coordinator.broker.http1 import Body, Head, Watch, WireError
 from coordinator.broker.upstream_connections import Connections, Exchange
 from coordinator.domain.image.descriptors import Manifest
 from coordinator.domain.image.references import Reference
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authorization
 from coordinator.registry.endpoint import Endpoint
-from coordinator.registry.http_policy import MAX_REDIRECTS, MAX_RENEWALS, credentials_for, is_challenge, is_redirect
+from coordinator.registry.http_policy import (
+    MAX_REDIRECTS,
+    MAX_RENEWALS,
+    credentials_for,
+    is_challenge,
+    is_redirect,
+    retry_after,
+)
 from coordinator.registry.refusals import refusal
+from coordinator.registry.silence import Silence
 
 _MAX_ERROR_BYTES = 64 * 1024
 
@@ -26,6 +35,8 @@ class Upstreams(Protocol):
     """The registries behind the broker, through the registry client. Every method raises RegistryError."""
 
     async def endpoint(self, registry: str) -> Endpoint: ...
+
+    async def silence(self, registry: str) -> Silence: ...
 
     async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Authorization: ...
 
@@ -64,7 +75,11 @@ class BoardRequest:
         """
         endpoint = await self.upstreams.endpoint(self.repository.registry)
         if not location:
-            raise RegistryError(f"{endpoint.registry} gives no Location for the upload", code="malformed")
+            raise RegistryError(
+                f"{endpoint.registry} gives no Location for the upload",
+                code=RegistryCode.NO_REGISTRY,
+                registry=endpoint.registry,
+            )
         return endpoint.followed(base, location)
 
     @contextlib.asynccontextmanager
@@ -78,7 +93,7 @@ class BoardRequest:
         while redirects <= MAX_REDIRECTS:
             credentials = credentials_for(endpoint, url, authorization.headers)
             async with self.connections.request(
-                endpoint, method, url, self._headers(url, headers, credentials)
+                endpoint, method, url, self._headers(url, headers, credentials), await self._watch(method)
             ) as exchange:
                 answer = exchange.answer
                 challenges = answer.all_values("www-authenticate")
@@ -108,7 +123,8 @@ class BoardRequest:
         if self.head.header("content-range"):
             content_headers["Content-Range"] = self.head.header("content-range")
         headers = self._headers(url, content_headers, authorization.headers if authorization is not None else {})
-        async with self.connections.request(endpoint, method, url, headers, self.body) as exchange:
+        watch = await self._watch(method)
+        async with self.connections.request(endpoint, method, url, headers, watch, self.body) as exchange:
             if authorization is not None and exchange.answer.status == HTTPStatus.UNAUTHORIZED:
                 await self._renew(authorization, exchange.answer)
             yield exchange
@@ -122,7 +138,8 @@ class BoardRequest:
             body = await exchange.body.start(_MAX_ERROR_BYTES)
         except WireError:
             body = b""
-        raise refusal(answer.status, body, doing=doing, registry=self.repository.registry)
+        after = retry_after({name: answer.header(name) for name in ("retry-after", "date") if answer.header(name)})
+        raise refusal(answer.status, body, doing=doing, registry=self.repository.registry, after=after)
 
     async def _renew(self, refused: Authorization, answer: Head) -> None:
         """Renew the authorization of a request whose body is consumed. Raises RefusalError: the board is to send again.
@@ -133,6 +150,10 @@ class BoardRequest:
         expired = replace(refused, fresh=False)
         if await self.upstreams.renewed(self.repository, expired, answer.all_values("www-authenticate")) is not None:
             raise RefusalError(503, "UNAVAILABLE", "archloom: the registry's token expired, send the blob again")
+
+    async def _watch(self, method: str) -> Watch:
+        doing = f"{'pull a layer of' if method == 'GET' else 'push a layer to'} {self.repository.name}"
+        return partial((await self.upstreams.silence(self.repository.registry)).watched, doing)
 
     def _headers(self, url: str, extra: Mapping[str, str] | None, credentials: Mapping[str, str]) -> dict[str, str]:
         authority = url.partition("://")[2].partition("/")[0]

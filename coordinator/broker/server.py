@@ -24,7 +24,7 @@ from typing import Self
 
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
-from coordinator.broker.grant import PUSH_REPOSITORY, RETRYABLE, Grant, RefusalError, rewritten_content
+from coordinator.broker.grant import PUSH_REPOSITORY, RESENT, Grant, RefusalError, rewritten_content
 from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
@@ -157,8 +157,7 @@ class Broker:
             connections=self._connections,
         )
         try:
-            with grant.serving(body, reply):
-                await (broker_push if name == PUSH_REPOSITORY else pull).answer(request, reply)
+            await (broker_push if name == PUSH_REPOSITORY else pull).answer(request, reply)
         except ArchloomError as error:
             grant.refused(error)
             raise _as_refusal(error) from error
@@ -193,8 +192,12 @@ def _path(head: Head) -> str:
 
 
 def _as_refusal(error: ArchloomError) -> RefusalError:
-    """Return the response to the board's engine: 503 makes it retry a retryable failure, 403 makes it fail at once."""
-    if error.code in RETRYABLE:
+    """Return the response to the board's engine: 503 makes it send a layer again, 403 makes it fail at once.
+
+    The run waits for a registry that fails, and tells of it; the engine would retry for 50 s without a word, three
+    times.
+    """
+    if error.code in RESENT:
         return RefusalError(503, "UNAVAILABLE", f"archloom: {error.message}")
     return RefusalError(403, "DENIED", f"archloom: {error.message}")
 

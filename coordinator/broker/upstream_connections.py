@@ -12,19 +12,25 @@ from urllib.parse import urlsplit
 import h11
 
 from coordinator.broker.http1 import (
-    IDLE_TIMEOUT_S,
     PIECE,
     Body,
     BodyEnd,
     Framing,
     Head,
     Source,
+    Watch,
     WireError,
     read_response,
 )
 from coordinator.errors import RegistryCode, RegistryError
+from coordinator.registry.deadlines import (
+    ANSWER_TIMEOUT_S,
+    BLOB_END_TIMEOUT_S,
+    BODY_IDLE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+)
 from coordinator.registry.endpoint import Endpoint, system_tls
-from coordinator.registry.faults import CONNECT_TIMEOUT_S, connection_reason
+from coordinator.registry.faults import connection_reason
 
 _MAX_IDLE_PER_ADDRESS = 8
 
@@ -56,11 +62,19 @@ class Exchange:
 class Connections:
     """Connections to registries, kept open between requests: a push sends dozens of HEAD requests.
 
-    A registry that sends nothing for `idle_timeout` seconds counts as unreachable.
+    A registry that neither sends nor takes a byte of a body for `idle_timeout` seconds counts as unreachable, and so
+    does one that does not answer in `answer_timeout` seconds, or `blob_timeout` after a blob.
     """
 
-    def __init__(self, idle_timeout: float = IDLE_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        idle_timeout: float = BODY_IDLE_TIMEOUT_S,
+        answer_timeout: float = ANSWER_TIMEOUT_S,
+        blob_timeout: float = BLOB_END_TIMEOUT_S,
+    ) -> None:
         self._idle_timeout = idle_timeout
+        self._answer_timeout = answer_timeout
+        self._blob_timeout = blob_timeout
         self._idle: dict[_Address, list[_Connection]] = {}
 
     async def close(self) -> None:
@@ -76,17 +90,28 @@ class Connections:
         method: str,
         url: str,
         headers: Mapping[str, str],
+        watch: Watch,
         body: Body | None = None,
     ) -> AsyncIterator[Exchange]:
-        """Send one request and yield its answer, which can be read while the block runs.
+        """Send one request and yield its answer, which can be read while the block runs. `watch` tells of its silence.
 
         A request with a body gets a new connection, because a body cannot be sent twice. An answer that arrives before
         the end of the body stops the sending. Raises RegistryError `unreachable` where there is no answer, WireError
         where the *request body* breaks off, which is a failure of its sender.
         """
         address = _address(endpoint, url)
-        connection, answer, body_sent = await self._exchange(address, method, url, headers, body)
-        exchange = Exchange(url, answer, Body(connection.source, answer.framing))
+        ending = body is not None or method == "PUT"
+        talk = _Talk(
+            method,
+            url,
+            headers,
+            body,
+            watch,
+            self._idle_timeout,
+            self._blob_timeout if ending else self._answer_timeout,
+        )
+        connection, answer, body_sent = await self._exchange(address, endpoint.registry, talk)
+        exchange = Exchange(url, answer, Body(connection.source, answer.framing, self._idle_timeout, watch))
         done = False
         try:
             yield exchange
@@ -97,27 +122,20 @@ class Connections:
             else:
                 await _end(connection)
 
-    async def _exchange(
-        self,
-        address: _Address,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Body | None,
-    ) -> tuple[_Connection, Head, bool]:
+    async def _exchange(self, address: _Address, registry: str, talk: _Talk) -> tuple[_Connection, Head, bool]:
         while True:
-            connection = await self._take(address, fresh=body is not None)
+            connection = await self._take(address, registry, fresh=talk.body is not None)
             try:
-                answer, body_sent = await _converse(connection, method, url, headers, body, self._idle_timeout)
+                answer, body_sent = await talk.converse(connection)
             except _NoAnswerError as error:
                 await _end(connection)
                 # The registry may close an idle connection at any time: take the next connection.
                 if not connection.used:
-                    raise _unanswered(address, method, str(error)) from error
-            except TimeoutError as error:
+                    raise _unanswered(address, registry, talk.method, str(error)) from error
+            except _SilentError as error:
                 # A timeout is no sign of a stale connection: a new connection would time out too.
                 await _end(connection)
-                raise _unanswered(address, method, f"no data for {self._idle_timeout:g} s") from error
+                raise _unanswered(address, registry, talk.method, str(error)) from error
             except BaseException:
                 await _end(connection)
                 raise
@@ -125,7 +143,7 @@ class Connections:
                 connection.used = True
                 return connection, answer, body_sent
 
-    async def _take(self, address: _Address, *, fresh: bool) -> _Connection:
+    async def _take(self, address: _Address, registry: str, *, fresh: bool) -> _Connection:
         idle = self._idle.get(address, [])
         if idle and not fresh:
             return idle.pop()
@@ -134,7 +152,9 @@ class Connections:
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, limit=PIECE)
         except (OSError, TimeoutError) as error:
             raise RegistryError(
-                f"cannot reach {address.host}:{address.port}: {connection_reason(error)}", code=RegistryCode.UNREACHABLE
+                f"cannot reach {address.host}:{address.port}: {connection_reason(error)}",
+                code=RegistryCode.UNREACHABLE,
+                registry=registry,
             ) from error
         return _Connection(address, Source(reader), writer)
 
@@ -143,37 +163,70 @@ class _NoAnswerError(Exception):
     """The registry closed the connection without an answer."""
 
 
-def _unanswered(address: _Address, method: str, reason: str) -> RegistryError:
+class _SilentError(Exception):
+    """The registry neither answers nor takes more of a body."""
+
+
+def _unanswered(address: _Address, registry: str, method: str, reason: str) -> RegistryError:
     return RegistryError(
-        f"{address.host}:{address.port} did not answer {method}: {reason}", code=RegistryCode.UNREACHABLE
+        f"{address.host}:{address.port} did not answer {method}: {reason}",
+        code=RegistryCode.UNREACHABLE,
+        registry=registry,
     )
 
 
-async def _converse(
-    connection: _Connection,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: Body | None,
-    idle_timeout: float,
-) -> tuple[Head, bool]:
-    parser = h11.Connection(h11.CLIENT)
-    sending = asyncio.ensure_future(_send(connection.writer, _head(parser, method, url, headers, body), body))
-    reading = asyncio.ensure_future(_read(parser, connection.source, method))
-    try:
-        await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
-        # An OSError comes from writing to the registry, which may still have answered. Other errors are the body's.
-        broken = sending.exception() if sending.done() else None
-        if broken is not None and not isinstance(broken, OSError):
-            raise broken
-        async with asyncio.timeout(idle_timeout):
-            answer = await reading
-        # Pass an early answer on at once: the registry reads no more of the body.
-        return answer, sending.done() and sending.exception() is None
-    finally:
-        for task in (sending, reading):
-            task.cancel()
-        await asyncio.gather(sending, reading, return_exceptions=True)
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """One request, and how long its registry may be silent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Body | None
+    watch: Watch
+    idle_timeout: float
+    answer_timeout: float
+
+    async def converse(self, connection: _Connection) -> tuple[Head, bool]:
+        """Return the answer's head, and whether the whole body was sent."""
+        parser = h11.Connection(h11.CLIENT)
+        head = _head(parser, self.method, self.url, self.headers, self.body)
+        sending = asyncio.ensure_future(self._send(connection.writer, head))
+        reading = asyncio.ensure_future(_read(parser, connection.source, self.method))
+        try:
+            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+            # An OSError comes from writing to the registry, which may still have answered. Other errors are the body's.
+            broken = sending.exception() if sending.done() else None
+            if broken is not None and not isinstance(broken, OSError):
+                raise broken
+            try:
+                with self.watch():
+                    async with asyncio.timeout(self.answer_timeout):
+                        answer = await reading
+            except TimeoutError as error:
+                raise _SilentError(f"no data for {self.answer_timeout:g} s") from error
+            # Pass an early answer on at once: the registry reads no more of the body.
+            return answer, sending.done() and sending.exception() is None
+        finally:
+            for task in (sending, reading):
+                task.cancel()
+            await asyncio.gather(sending, reading, return_exceptions=True)
+
+    async def _send(self, writer: asyncio.StreamWriter, head: bytes) -> None:
+        await self._write(writer, head)
+        if self.body is not None:
+            async with contextlib.aclosing(self.body.pieces()) as pieces:
+                async for piece in pieces:
+                    await self._write(writer, piece)
+
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        writer.write(data)
+        try:
+            with self.watch(moves=True):
+                async with asyncio.timeout(self.idle_timeout):
+                    await writer.drain()
+        except TimeoutError as error:
+            raise _SilentError(f"it takes no data for {self.idle_timeout:g} s") from error
 
 
 def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> bytes:
@@ -184,20 +237,6 @@ def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, s
         # The URL may come from a Location header of the registry.
         shown = url.partition("?")[0]
         raise RegistryError(f"'{shown}' is not a valid request URL: {error}", code="malformed") from error
-
-
-async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body | None) -> None:
-    await _write(writer, head)
-    if body is not None:
-        async with contextlib.aclosing(body.pieces()) as pieces:
-            async for piece in pieces:
-                await _write(writer, piece)
-
-
-async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(data)
-    async with asyncio.timeout(IDLE_TIMEOUT_S):
-        await writer.drain()
 
 
 async def _read(parser: h11.Connection, source: Source, method: str) -> Head:

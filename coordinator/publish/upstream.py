@@ -7,6 +7,7 @@ from coordinator.domain.image.references import Reference
 from coordinator.publish.registry_pool import Registries
 from coordinator.registry.auth import Authorization
 from coordinator.registry.endpoint import Endpoint
+from coordinator.registry.silence import Silence
 
 
 class Upstream:
@@ -17,6 +18,9 @@ class Upstream:
 
     async def endpoint(self, registry: str) -> Endpoint:
         return (await self._registries.registry(registry)).endpoint
+
+    async def silence(self, registry: str) -> Silence:
+        return (await self._registries.registry(registry)).silence
 
     async def authorization(self, repository: Reference, actions: tuple[str, ...]) -> Authorization:
         registry = await self._registries.registry(repository.registry)

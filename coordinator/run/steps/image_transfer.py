@@ -71,13 +71,12 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
         ) as grant:
             try:
                 # The tag is unique per job: concurrent pushes of one engine otherwise use the same image name.
-                await client.push(
-                    ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell, grant.last_byte
-                )
+                await client.push(ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell)
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:
-                raise LostError("the engine reported a push, but the broker received no manifest", code=Cause.ENGINE)
+                words = "the engine reported a push, but the broker received no manifest"
+                raise reason(grant, LostError(words, code=Cause.ENGINE))
             return grant.pushed.digest
 
 
@@ -88,6 +87,6 @@ async def _pull(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[s
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(ctx.agent_job, bases=pulls, rewritten=rewritten) as grant:
             try:
-                await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell, grant.last_byte)
+                await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell)
             except ArchloomError as error:
                 raise reason(grant, error) from error

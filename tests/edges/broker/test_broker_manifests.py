@@ -7,7 +7,6 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from coordinator.broker.grant import RETRYABLE
 from coordinator.domain.image.descriptors import (
     DOCKER_MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -19,6 +18,7 @@ from coordinator.domain.image.descriptors import (
 from coordinator.domain.image.platform_rewrite import rewrite_platform
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import Reference
+from coordinator.domain.run.registry_trouble import is_final
 from tests.edges.broker.broker_bed import CONFIG, LAYER, MANIFEST, REPOSITORY, Script, brokered, of, pulling, pushing
 from tests.edges.registry.scripted_registry import error_reply
 from tests.edges.registry.scripted_server import Reply, scripted
@@ -84,7 +84,7 @@ async def test_a_layer_that_went_missing_is_worth_another_push() -> None:
 
     assert answer.status == 503
     assert board.grant.refusal is not None
-    assert board.grant.refusal.code in RETRYABLE
+    assert not is_final(board.grant.refusal.code)
 
 
 async def test_a_job_reads_the_manifests_it_pushed_and_no_others() -> None:
@@ -198,7 +198,7 @@ async def test_a_base_that_came_wrong_is_refused() -> None:
 
     assert answer.status == 403
     assert board.grant.refusal is not None
-    assert board.grant.refusal.code == "mismatch"
+    assert board.grant.refusal.code == "corrupt"
 
 
 async def test_the_rest_of_a_layer_is_fetched_where_the_registry_keeps_it() -> None:

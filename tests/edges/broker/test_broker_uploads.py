@@ -272,9 +272,9 @@ async def test_an_upload_that_the_registry_lost_is_begun_again() -> None:
     [
         (refused(403, "DENIED", "requested access to the resource is denied"), 403, "archloom: cannot push"),
         (refused(401, "UNAUTHORIZED", "authentication required"), 403, "archloom: "),
-        (Reply(429, b"You have reached your pull rate limit"), 503, "rate limit"),
-        (Reply(502, b"<html>" + b"x" * 200_000), 503, "502"),
-        (Reply(500, b"x" * 100, cut=5), 503, "500"),
+        (Reply(429, b"You have reached your pull rate limit"), 403, "rate limit"),
+        (Reply(502, b"<html>" + b"x" * 200_000), 403, "502"),
+        (Reply(500, b"x" * 100, cut=5), 403, "500"),
         (Reply(307, headers={"Location": "/v2/team/app/blobs/uploads/"}), 502, "too many times"),
         (Reply(303, headers={"Location": "/v2/team/app/blobs/uploads/"}), 403, "see other (303)"),
     ],
@@ -291,12 +291,13 @@ async def test_the_registry_s_words_arrive_in_ours(reply, status, words) -> None
 
 
 async def test_the_first_final_refusal_is_the_reason() -> None:
-    """Trouble that passes gives way to a refusal, and a refusal to nothing."""
+    """Trouble that passes gives way to a refusal, and a refusal of the content to nothing."""
     script = Script().on(
         f"POST {REPOSITORY}/blobs/uploads/",
         refused(503, "UNAVAILABLE", "busy"),
-        refused(403, "DENIED", "the first"),
-        refused(403, "DENIED", "the second"),
+        refused(403, "DENIED", "not now"),
+        refused(400, "NAME_INVALID", "the first"),
+        refused(400, "NAME_INVALID", "the second"),
         refused(503, "UNAVAILABLE", "busy"),
         Reply(202, headers={"Location": PLACE}),
     )
