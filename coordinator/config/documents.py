@@ -25,6 +25,7 @@ from coordinator.config.fields import (
     Pins,
     Port,
     RegistryHost,
+    RegistryPatience,
     State,
     Target,
     User,
@@ -224,6 +225,7 @@ class InventoryDocument(BaseModel):
     registries: Annotated[dict[RegistryHost, Registry], _OrEmpty] = _section(
         addresses.REGISTRY_PATTERN, "How to reach a registry, by host[:port]."
     )
+    registry_patience: RegistryPatience = None
 
     @model_validator(mode="before")
     @classmethod

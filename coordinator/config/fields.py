@@ -146,6 +146,12 @@ Pins = Annotated[
         "off: never reused. Default: keep."
     ),
 ]
+RegistryPatience = Annotated[
+    float | None,
+    PlainValidator(partial(parsers.duration, shortest=0, longest=86400)),
+    _schema("string", pattern=parsers.DURATION_PATTERN, examples=["5m"]),
+    Field(description="How long a run waits for a registry that fails in the middle of it. Default: 5m."),
+]
 Version = Annotated[
     int,
     PlainValidator(parsers.version),

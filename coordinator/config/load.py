@@ -53,7 +53,10 @@ def inventory(source: Source, path: Path) -> Inventory:
     if not hosts:
         message = "there are no hosts: boards: and emulators: are empty or missing"
         raise refusal(source.label, [Problem(1, 1, "", message)], hint=EXAMPLE)
-    return Inventory(hosts=tuple(hosts), registries=_registries(document, path), source=str(path))
+    found_inventory = Inventory(hosts=tuple(hosts), registries=_registries(document, path), source=str(path))
+    if document.registry_patience is None:
+        return found_inventory
+    return dataclasses.replace(found_inventory, registry_patience=document.registry_patience)
 
 
 def _hosts(document: InventoryDocument) -> Iterator[Host]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.domain.durations import span
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import short
 from coordinator.domain.inputs.pins import shown_pin
@@ -14,6 +15,8 @@ from coordinator.domain.run.events import (
     PhaseEnded,
     Place,
     Preparing,
+    RegistryBack,
+    RegistryWait,
     Reused,
     RunEnded,
     RunStarted,
@@ -50,6 +53,11 @@ def _lines(event: Event) -> list[str]:
             many = "platform" if count == 1 else "platforms"
             again = " goes on" if event.resumed else ""
             return [f"run {event.run}{again}: {', '.join(event.tags)}, {count} {many}"]
+        case RegistryWait():
+            return [waiting(event)]
+        case RegistryBack():
+            tries = "try" if event.tries == 1 else "tries"
+            return [f"registry {event.registry} serves again after {span(event.seconds)}, {event.tries} {tries}"]
         case TagMoved() if event.previous == event.digest:
             return [f"tag {event.reference} is {short(event.digest)} already"]
         case TagMoved():
@@ -79,6 +87,17 @@ def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | At
             return _ended(event)
         case Verified():
             return [f"{prefix(event.place)}verified {short(event.digest)} in {event.seconds:.1f} s"]
+
+
+def waiting(event: RegistryWait) -> str:
+    """Return who fails, how, since when and how often, who keeps the images meanwhile, and when the run gives up."""
+    by_host: dict[str, list[str]] = {}
+    for platform, host in event.kept.items():
+        by_host.setdefault(host, []).append(platform)
+    kept = [f"{host} keeps {', '.join(platforms)}" for host, platforms in by_host.items()]
+    lasts = f"since {span(event.seconds)}, try {event.tries}"
+    parts = [event.text, lasts, *kept, f"gives up in {span(event.left)}"]
+    return f"registry {event.registry}: {'; '.join(parts)}"
 
 
 def closing(event: RunEnded) -> str:

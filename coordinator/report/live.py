@@ -25,6 +25,8 @@ from coordinator.domain.run.events import (
     PhaseEnded,
     Place,
     Preparing,
+    RegistryBack,
+    RegistryWait,
     Reused,
     RunEnded,
     RunStarted,
@@ -35,7 +37,7 @@ from coordinator.domain.run.events import (
     Waiting,
 )
 from coordinator.domain.visible import visible
-from coordinator.report.lines import lines, why_ended
+from coordinator.report.lines import lines, waiting, why_ended
 
 _FRAMES_PER_S = 8
 _STYLE = {"done": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "skipped": "yellow"}
@@ -113,7 +115,10 @@ def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterato
 
 def _kept(event: Event) -> list[str]:
     match event:
-        case Notice() | Preparing() | RunStarted() | Skipped() | AttemptEnded() | TagMoved():
+        case Notice() | Preparing() | RunStarted() | Skipped() | AttemptEnded() | RegistryBack() | TagMoved():
+            return lines(event)
+        case RegistryWait() if event.tries == 1 or not event.platforms:
+            # Afterwards the rows of the platforms have it.
             return lines(event)
         case _:
             return []
@@ -134,7 +139,10 @@ def _show(board: _Display, event: Event) -> None:
             row.step = step or row.step
         case Reused() | Skipped() | AttemptEnded() | Verified():
             _show_end(board, event)
-        case Notice() | Preparing() | PhaseEnded() | TagMoved() | RunEnded():
+        case RegistryWait():
+            for platform in event.platforms:
+                board.rows.setdefault(platform, _Row()).step = waiting(event)
+        case Notice() | Preparing() | PhaseEnded() | RegistryBack() | TagMoved() | RunEnded():
             pass
 
 

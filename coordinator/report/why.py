@@ -14,7 +14,7 @@ from coordinator.domain.run.status import Status
 from coordinator.domain.visible import visible, visible_name
 from coordinator.domain.why.changes import Change, ChangeKind
 from coordinator.domain.why.comparison import JobComparison, RunComparison
-from coordinator.domain.why.timeline import Entry, TimelineKind
+from coordinator.domain.why.entries import Entry, TimelineKind
 
 _MAX_FILES = 8
 _MAX_LINES = 10

@@ -19,6 +19,7 @@ from coordinator.publish.registry_pool import Registries
 from coordinator.run.deletions import Deletions
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import Inputs, InputsGone
+from coordinator.run.registry_patience import RegistryPatience
 from coordinator.run.session import Session
 from coordinator.store.sqlite import Store
 
@@ -37,7 +38,8 @@ class RunContext:
     builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
     this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose
     engine could not reach its tunnel; `layers` are the layer blobs that this process uploaded, by repository and diff
-    id (the digest of the uncompressed layer); `deletions` are those of verified jobs on their hosts.
+    id (the digest of the uncompressed layer); `deletions` are those of verified jobs on their hosts; `patience` has the
+    waits for registries.
     """
 
     session: Session
@@ -51,6 +53,7 @@ class RunContext:
     no_tunnel_hosts: set[str] = field(default_factory=set)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
     deletions: Deletions = field(default_factory=Deletions)
+    patience: RegistryPatience = field(default_factory=RegistryPatience)
 
     @property
     def env(self) -> Environment:

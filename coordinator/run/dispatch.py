@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from coordinator.domain.run.next_actions import Publish
+from coordinator.domain.run.registry_trouble import RegistryUse
 from coordinator.run.context import RunContext
 from coordinator.run.loop import Dispatch, StepAction
+from coordinator.run.registry_patience import persist
 
 
 def dispatcher(run: RunContext) -> Dispatch:
@@ -17,16 +19,17 @@ def dispatcher(run: RunContext) -> Dispatch:
         if isinstance(action, Publish):
             from coordinator.publish.publish import Publication, publish
 
-            await publish(
-                Publication(
-                    run_id=run.run_id,
-                    target=run.request.target,
-                    store=run.store,
-                    registries=run.registries,
-                    check_lease=run.lease.beat,
-                    emit=run.emit,
-                )
+            target = run.request.target
+            publication = Publication(
+                run_id=run.run_id,
+                target=target,
+                store=run.store,
+                registries=run.registries,
+                check_lease=run.lease.beat,
+                emit=run.emit,
             )
+            use = RegistryUse(name="publish", registry=target.repositories[0].registry)
+            await persist(run, use, lambda: publish(publication))
         else:
             from coordinator.run.steps.of_attempt import carry_out
 

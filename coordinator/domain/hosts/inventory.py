@@ -102,10 +102,14 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """`source` is the inventory file, empty for the built-in inventory (the coordinator's machine as the emulator)."""
+    """`source` is the inventory file, empty for the built-in inventory (the coordinator's machine as the emulator).
+
+    `registry_patience` is how many seconds a run waits for a registry that fails in the middle of it.
+    """
 
     hosts: tuple[Host, ...]
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
+    registry_patience: float = 300.0
     source: str = ""
 
     def host(self, name: str) -> Host | None:

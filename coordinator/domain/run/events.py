@@ -129,6 +129,33 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryWait:
+    """A registry fails for `seconds` so far, and the run waits for it. `text` is what failed last.
+
+    The run has tried `tries` times, and gives up in `left` seconds. `platforms` are those that wait: empty where the
+    whole run does. `kept` has the hosts that keep a platform's built image meanwhile, by platform.
+    """
+
+    registry: str
+    text: str
+    seconds: float
+    tries: int
+    left: float
+    platforms: tuple[Platform, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryBack:
+    """What had failed at a registry succeeded after `seconds`, at try number `tries`."""
+
+    registry: str
+    seconds: float
+    tries: int
+    platforms: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagMoved:
     reference: str
     digest: str
@@ -166,6 +193,8 @@ Event: TypeAlias = (
     | StepLine
     | AttemptEnded
     | Verified
+    | RegistryWait
+    | RegistryBack
     | TagMoved
     | RunEnded
 )

@@ -13,8 +13,10 @@ from coordinator.domain.run.states import JobState
 from coordinator.domain.run.status import Status
 from coordinator.domain.why.built_from import BuiltFrom
 from coordinator.domain.why.changes import Change, changes
+from coordinator.domain.why.entries import Entry, TimelineKind
 from coordinator.domain.why.from_store import job_timeline, run_timeline
-from coordinator.domain.why.timeline import Entry, TimelineKind, pair_entries, timeline
+from coordinator.domain.why.registry_waits import run_waits
+from coordinator.domain.why.timeline import pair_entries, timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,8 @@ def _of_run(known: Sources) -> tuple[Entry, ...]:
         for at, event in known.recorded
         if isinstance(event, Notice)
     )
-    return tuple(sorted((*run_timeline(known.run, known.committed), *notices), key=lambda entry: entry.at))
+    entries = (*run_timeline(known.run, known.committed), *notices, *run_waits(known.recorded))
+    return tuple(sorted(entries, key=lambda entry: entry.at))
 
 
 def _of_job(job: Job, now: Sources, before: Sources | None) -> JobComparison:

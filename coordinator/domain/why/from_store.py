@@ -9,7 +9,7 @@ from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.history import AttemptChange, HistoryEntry, JobChange, RunChange, RunEnded, TagMoved
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, ended
-from coordinator.domain.why.timeline import Entry, TimelineKind
+from coordinator.domain.why.entries import Entry, TimelineKind
 
 # A phase lasts as long as the attempt is in this state.
 _PHASES = {

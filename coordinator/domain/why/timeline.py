@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import short
@@ -26,6 +25,8 @@ from coordinator.domain.run.events import (
     Phase,
     PhaseEnded,
     Preparing,
+    RegistryBack,
+    RegistryWait,
     Reused,
     RunEnded,
     RunStarted,
@@ -35,6 +36,8 @@ from coordinator.domain.run.events import (
     Verified,
     Waiting,
 )
+from coordinator.domain.why.entries import Draft, Entry, TimelineKind
+from coordinator.domain.why.registry_waits import wait_text
 
 # Steps that are not of the Dockerfile (such as loading the context) and are quicker than this are left out.
 _NOTABLE_S = 0.5
@@ -42,30 +45,6 @@ _BAD_END_TEXT = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"
 _CONNECTION_LOST = "connection lost"
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
-
-
-class TimelineKind(StrEnum):
-    """`error`: of an attempt or a push; `end`: of the job."""
-
-    NOTE = "note"
-    WAIT = "wait"
-    PHASE = "phase"
-    STEP = "step"
-    ERROR = "error"
-    END = "end"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """`at` is in epoch seconds; entries of two runs are paired by `name`; `seconds` is None for an entry that has no
-    duration or is not over."""
-
-    at: float
-    kind: TimelineKind
-    name: str
-    text: str
-    seconds: float | None = None
-    cached: bool = False
 
 
 def timeline(events: Iterable[tuple[float, Event]], platform: Platform) -> tuple[Entry, ...]:
@@ -90,40 +69,21 @@ def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[TimelineKind, str, 
 
 
 @dataclass(slots=True)
-class _Draft:
-    """An entry that may still be open."""
-
-    at: float
-    kind: TimelineKind
-    name: str
-    text: str
-    seconds: float | None = None
-    cached: bool = False
-
-    def close(self, at: float) -> None:
-        self.seconds = max(0.0, at - self.at)
-
-    def entry(self) -> Entry:
-        return Entry(
-            at=self.at, kind=self.kind, name=self.name, text=self.text, seconds=self.seconds, cached=self.cached
-        )
-
-
-@dataclass(slots=True)
 class _Attempt:
     """The attempt in progress: its phases, its open steps and its ended steps, by step number."""
 
-    phases: dict[str, _Draft] = field(default_factory=dict)
-    steps: dict[int, _Draft] = field(default_factory=dict)
-    over: dict[int, _Draft] = field(default_factory=dict)
+    phases: dict[str, Draft] = field(default_factory=dict)
+    steps: dict[int, Draft] = field(default_factory=dict)
+    over: dict[int, Draft] = field(default_factory=dict)
     reader: StepReader = field(default_factory=StepReader)
 
 
 @dataclass(slots=True)
 class _TimelineBuilder:
     platform: Platform
-    drafts: list[_Draft] = field(default_factory=list)
-    wait: _Draft | None = None
+    drafts: list[Draft] = field(default_factory=list)
+    wait: Draft | None = None
+    registry_wait: Draft | None = None
     attempts: int = 0
     attempt: _Attempt = field(default_factory=_Attempt)
     begun: bool = False
@@ -137,6 +97,9 @@ class _TimelineBuilder:
                 self._close(at)
             case Notice() | Preparing() | TagMoved():
                 pass
+            case RegistryWait() | RegistryBack():
+                if self.platform in event.platforms:
+                    self._registry(at, event)
             case Waiting() | Skipped() | Reused():
                 if event.platform == self.platform:
                     self._of_job(at, event)
@@ -197,6 +160,9 @@ class _TimelineBuilder:
         elif text.startswith(PUSH_LOST):
             self._cut_off(at, name, phase)
             self._add(at, TimelineKind.ERROR, name, f"{name} {text}")
+        elif self.registry_wait is not None and (not text or text.startswith("again")):
+            # One of many tries while a registry fails: the last one counts.
+            phase.at = at
         elif not text or text.startswith("again"):
             if phase.seconds is None:  # the driver died during this phase
                 self._cut_off(at, name, phase)
@@ -204,7 +170,22 @@ class _TimelineBuilder:
         elif name == "context" and not text.startswith(SENT_SO_FAR):
             phase.text = f"{name}: {text}"
 
-    def _cut_off(self, at: float, name: str, phase: _Draft) -> None:
+    def _registry(self, at: float, event: RegistryWait | RegistryBack) -> None:
+        wait = self.registry_wait
+        if wait is None and isinstance(event, RegistryWait):
+            for name, phase in list(self.attempt.phases.items()):
+                # It failed. What is repeated begins as another phase of this name.
+                if phase.seconds is None:
+                    self._cut_off(at, name, phase)
+                    del self.attempt.phases[name]
+            wait = self.registry_wait = self._add(at, TimelineKind.WAIT, "registry", "")
+        if wait is None:
+            return
+        wait.text = wait_text(event, wait.text)
+        if isinstance(event, RegistryBack):
+            self._close_registry_wait(at)
+
+    def _cut_off(self, at: float, name: str, phase: Draft) -> None:
         phase.close(at)
         phase.text = f"{name}: cut off"
 
@@ -224,7 +205,7 @@ class _TimelineBuilder:
     def _step(self, at: float, line: LogLine) -> None:
         match line.kind:
             case LineKind.STARTED:
-                self.attempt.steps[line.number] = _Draft(at, TimelineKind.STEP, _named(line.step), line.step)
+                self.attempt.steps[line.number] = Draft(at, TimelineKind.STEP, _named(line.step), line.step)
             case LineKind.DONE | LineKind.CACHED | LineKind.ERROR | LineKind.CANCELED:
                 step = self.attempt.steps.pop(line.number, None)
                 if step is not None:
@@ -234,7 +215,7 @@ class _TimelineBuilder:
             case LineKind.RESUMED | LineKind.OUTPUT | LineKind.OTHER:
                 pass
 
-    def _stepped(self, at: float, step: _Draft, line: LogLine) -> None:
+    def _stepped(self, at: float, step: Draft, line: LogLine) -> None:
         step.close(at)
         step.cached = line.kind is LineKind.CACHED
         if step.cached:
@@ -269,8 +250,9 @@ class _TimelineBuilder:
             self.ended = True
 
     def _close(self, at: float) -> None:
-        """Close everything that is still open: the wait, the steps, the phases."""
+        """Close everything that is still open: the waits, the steps, the phases."""
         self._close_wait(at)
+        self._close_registry_wait(at)
         for step in self._under_way():
             step.close(at)
             step.text += _BAD_END_TEXT[LineKind.CANCELED]
@@ -280,7 +262,7 @@ class _TimelineBuilder:
         self.attempt.steps.clear()
         self.attempt.phases.clear()
 
-    def _under_way(self) -> list[_Draft]:
+    def _under_way(self) -> list[Draft]:
         """Return the Dockerfile steps that have begun and not ended."""
         return [step for step in self.attempt.steps.values() if _POSITION.match(step.text)]
 
@@ -289,8 +271,13 @@ class _TimelineBuilder:
             self.wait.close(at)
             self.wait = None
 
-    def _add(self, at: float, kind: TimelineKind, name: str, text: str) -> _Draft:
-        draft = _Draft(at, kind, name, text)
+    def _close_registry_wait(self, at: float) -> None:
+        if self.registry_wait is not None:
+            self.registry_wait.close(at)
+            self.registry_wait = None
+
+    def _add(self, at: float, kind: TimelineKind, name: str, text: str) -> Draft:
+        draft = Draft(at, kind, name, text)
         self.drafts.append(draft)
         return draft
 

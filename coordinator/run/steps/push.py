@@ -6,10 +6,12 @@ import asyncio
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import PUSH_LOST, Phase
+from coordinator.domain.run.registry_trouble import RegistryUse
 from coordinator.domain.run.retry import next_push_is_archive, push_cause, pushed_again
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.run.context import AttemptContext
+from coordinator.run.registry_patience import begin_wait, end_wait, forget_wait
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
@@ -27,11 +29,34 @@ async def push(ctx: AttemptContext) -> None:
     try:
         digest = await _transfer(ctx)
     except LostError as error:
+        forget_wait(ctx.run, _use(ctx))
         await _lost(ctx, error)
     except ArchloomError as error:
-        await lost(ctx, Cause.REGISTRY, error.message)
+        await _registry_failed(ctx, error)
     else:
+        end_wait(ctx.run, _use(ctx))
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSHED, digest=digest)
+
+
+def _use(ctx: AttemptContext) -> RegistryUse:
+    return RegistryUse(
+        name=f"push {ctx.attempt.id}",
+        registry=ctx.run.request.target.repositories[0].registry,
+        platforms=(ctx.job.platform,),
+        kept={str(ctx.job.platform): ctx.host},
+    )
+
+
+async def _registry_failed(ctx: AttemptContext, error: ArchloomError) -> None:
+    """Return the attempt to BUILT and wait before the next push, or end it where the registry is given up."""
+    try:
+        pause = begin_wait(ctx.run, _use(ctx), error)
+    except ArchloomError as given_up:
+        await lost(ctx, Cause.REGISTRY, given_up.message)
+        return
+    # This push is not counted as lost: the host and its connection are well.
+    ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH_LOST, code=Cause.REGISTRY, message=error.message)
+    await ctx.run.patience.sleep(pause)
 
 
 async def _lost(ctx: AttemptContext, error: LostError) -> None:
@@ -55,7 +80,9 @@ async def _transfer(ctx: AttemptContext) -> str:
     """Transfer the image; return the digest of its manifest as the coordinator saw it pass."""
     losses = ctx.run.push_losses.get(ctx.attempt.id, 0)
     archive = next_push_is_archive(losses) and not uses_archives(ctx)
-    text = f"again, try {losses + 1}{', as an archive' if archive else ''}" if losses else ""
+    text = "again" if _use(ctx).name in ctx.run.patience.troubles else ""
+    if losses:
+        text = f"again, try {losses + 1}{', as an archive' if archive else ''}"
     with phase(ctx, "push", text):
         digest = await image_out(ctx, _Progress(ctx), archive=archive)
         if ctx.attempt.id in ctx.run.push_percents:

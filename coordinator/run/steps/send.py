@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.run.events import SENT_SO_FAR, Phase, Waiting
+from coordinator.domain.run.registry_trouble import RegistryUse
 from coordinator.domain.run.states import AttemptEvent, AttemptState, ended
 from coordinator.errors import ArchloomError, LostError, RegistryError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.hosts.agent.context import MissingFiles
 from coordinator.parallel import in_parallel
 from coordinator.run.context import AttemptContext
+from coordinator.run.registry_patience import persist
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, has_context, job_bases, spec
@@ -86,9 +88,15 @@ async def _context(ctx: AttemptContext, client: AgentClient) -> None:
 
 
 async def _bases(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> None:
-    try:
+    async def bring() -> None:
         with phase(ctx, "base", ", ".join(dict.fromkeys(base.use.text for base in bases))):
             await bases_in(ctx, bases, lambda text: ctx.run.emit(Phase(ctx.place, "base", text)))
+
+    use = RegistryUse(
+        name=f"bases {ctx.attempt.id}", registry=bases[0].reference.registry, platforms=(ctx.job.platform,)
+    )
+    try:
+        await persist(ctx.run, use, bring)
     except ArchloomError as error:
         raise _as_registry_error(error) from error
 

@@ -8,11 +8,13 @@ from coordinator.domain.image.references import Reference
 from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.pins import KnownChild, pin_tag
 from coordinator.domain.run.events import Notice, Verified
+from coordinator.domain.run.registry_trouble import RegistryUse
 from coordinator.errors import RegistryError
 from coordinator.image.child import CheckedImage, read_child
 from coordinator.publish.pins import pin_or_adopt
 from coordinator.registry.client import Registry
 from coordinator.run.context import AttemptContext
+from coordinator.run.registry_patience import persist
 from coordinator.run.steps.attempt_end import begin_to_forget, failed, lost
 from coordinator.run.steps.phases import phase
 
@@ -22,8 +24,7 @@ async def verify(ctx: AttemptContext) -> None:
     repository = ctx.run.request.target.repositories[0]
     registry = await ctx.run.registries.registry(repository.registry)
     try:
-        with phase(ctx, "verify"):
-            child, pin = await _verified(ctx, registry, repository)
+        child, pin = await persist(ctx.run, _use(ctx, repository), lambda: _in_phase(ctx, registry, repository))
     except RegistryError as error:
         if rule(error.code).fault is Fault.BUILD:
             await failed(ctx, error.code, error.message)
@@ -43,6 +44,21 @@ async def verify(ctx: AttemptContext) -> None:
     ctx.run.store.verify_job(ctx.job.id, stored.to_json(), winner=ctx.attempt.id)
     ctx.run.emit(Verified(place=ctx.place, digest=child.digest, pin=pin, seconds=seconds))
     begin_to_forget(ctx)
+
+
+def _use(ctx: AttemptContext, repository: Reference) -> RegistryUse:
+    # The host keeps the image until it is verified.
+    return RegistryUse(
+        name=f"verify {ctx.attempt.id}",
+        registry=repository.registry,
+        platforms=(ctx.job.platform,),
+        kept={str(ctx.job.platform): ctx.host},
+    )
+
+
+async def _in_phase(ctx: AttemptContext, registry: Registry, repository: Reference) -> tuple[CheckedImage, str]:
+    with phase(ctx, "verify"):
+        return await _verified(ctx, registry, repository)
 
 
 async def _verified(ctx: AttemptContext, registry: Registry, repository: Reference) -> tuple[CheckedImage, str]:

@@ -97,6 +97,7 @@ def test_every_example_of_the_reference_works(tmp_path):
     assert found.host("bbb2").min_free == 0.2
     assert found.host("bbb").address == Address("fd00::21", "build", 22)
     assert found.host("beast").emulate == (parse("linux/arm64"), parse("linux/arm/v7"))
+    assert found.registry_patience == 300.0
     assert found.registries == {
         "nas.lan:5000": RegistrySettings(host="nas.lan:5000", http=True),
         "registry.lan": RegistrySettings(host="registry.lan", ca=str(tmp_path / "certs" / "lan.pem")),
@@ -182,6 +183,13 @@ emulators: {local: }
     assert [host.jobs for host in found.hosts] == [3, 1, 3, 3]
     assert [host.min_free for host in found.hosts] == [0.05, 0.0, 0.05, 0.05]
     assert {(host.connect_timeout, host.engine, host.cache_budget) for host in found.hosts} == {(0.5, "api", 2**30)}
+
+
+def test_the_patience_with_registries_has_a_default_and_bounds():
+    assert read("boards: {pi5: }").registry_patience == 300.0
+    assert read("boards: {pi5: }\nregistry_patience: 90s").registry_patience == 90.0
+    assert read("boards: {pi5: }\nregistry_patience: 0s").registry_patience == 0.0
+    assert "registry_patience: expected a time from 0s to 86400s" in refused("boards: {pi5: }\nregistry_patience: 2d")
 
 
 def test_host_keys():

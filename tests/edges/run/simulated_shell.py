@@ -106,7 +106,12 @@ class Coordinator:
         session = SimpleNamespace(
             env=SimpleNamespace(clock=store._clock, state=Path("nowhere")),
             store=store,
-            registries=SimpleNamespace(registry=self._registry, settings=lambda host: RegistrySettings(host=host)),
+            inventory=SimpleNamespace(registry_patience=0.0),
+            registries=SimpleNamespace(
+                registry=self._registry,
+                settings=lambda host: RegistrySettings(host=host),
+                forget_credentials=lambda _: None,
+            ),
             farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts, hosts={}),
             emit=[].append,
         )

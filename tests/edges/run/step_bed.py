@@ -60,16 +60,9 @@ class FakeClient:
         self._do("cancel", name)
 
     async def push(
-        self,
-        name: str,
-        port: int,
-        repository: str,
-        tag: str,
-        secret: str,
-        tell: Callable[[int, int], None],
-        last_byte: Callable[[], float],
+        self, name: str, port: int, repository: str, tag: str, secret: str, tell: Callable[[int, int], None]
     ) -> None:
-        assert (port, repository, tag, last_byte() > 0) == (4711, "push", name, True)
+        assert (port, repository, tag) == (4711, "push", name)
         self._do("push", name, secret, tell)
 
     async def start(self, name: str, *, holder: str, slots: int) -> None:
@@ -138,6 +131,8 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.tagged: list[tuple[str, str]] = []
         self.settings = RegistrySettings(host="nas.lan:5000")
+        # Whose credentials are read again.
+        self.forgotten: list[str] = []
 
     async def head_manifest(self, repository: str, target: str) -> Manifest | None:
         assert repository == "team/app"
@@ -167,7 +162,7 @@ class FakeRegistry:
 
 @dataclass
 class StepBed:
-    """`events` are those that were emitted; `now` is the time by every clock."""
+    """`events` are those that were emitted; `clock` is the time; `pauses` are the waits for a registry, in seconds."""
 
     store: Store
     run: RunContext
@@ -176,6 +171,7 @@ class StepBed:
     registry: FakeRegistry
     events: list[Event]
     clock: list[float] = field(default_factory=lambda: [1000.0])
+    pauses: list[float] = field(default_factory=list)
 
     def attempt(self, *steps: AttemptEvent, job: int = 0) -> AttemptContext:
         """A new attempt of the job, after these steps."""
@@ -206,7 +202,7 @@ def hasty_steps(tmp_path: Path) -> Iterator[StepBed]:
 
 
 def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
-    clock, events = [1000.0], []
+    clock, events, pauses = [1000.0], [], []
     client, registry = FakeClient(), FakeRegistry()
     farm = FakeFarm(client)
 
@@ -227,7 +223,12 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
         session = SimpleNamespace(
             env=SimpleNamespace(clock=lambda: clock[0], state=state, holder="ann@desk"),
             store=store,
-            registries=SimpleNamespace(registry=the_registry, settings=lambda _: registry.settings),
+            inventory=SimpleNamespace(registry_patience=300.0),
+            registries=SimpleNamespace(
+                registry=the_registry,
+                settings=lambda _: registry.settings,
+                forget_credentials=registry.forgotten.append,
+            ),
             broker=Broker(Upstream(Registries({}, Known()))),
             farm=farm,
             emit=events.append,
@@ -243,4 +244,11 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
             inputs_or_gone=InputsGone("not needed"),
             builders={},
         )
-        yield StepBed(store, run, client, farm, registry, events, clock)
+
+        async def passes(seconds: float) -> None:
+            pauses.append(seconds)
+            clock[0] += seconds
+
+        run.patience.clock = lambda: clock[0]
+        run.patience.sleep = passes
+        yield StepBed(store, run, client, farm, registry, events, clock, pauses)

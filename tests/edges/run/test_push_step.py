@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.broker.grant import PushedManifest
 from coordinator.domain.image.descriptors import OCI_MANIFEST
-from coordinator.domain.run.events import PUSH_LOST, AttemptEnded, Phase, PhaseEnded
+from coordinator.domain.run.events import PUSH_LOST, AttemptEnded, Phase, PhaseEnded, RegistryBack, RegistryWait
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import LostError, RegistryError
 from coordinator.run.steps.push import push
@@ -105,7 +105,6 @@ async def test_a_lost_push_returns_the_image_to_its_host(steps):
     ("code", "losses", "cause"),
     [
         ("tunnel", 3, "push"),
-        ("registry", 2, "registry"),
         ("connection", 2, "push"),
         ("not_built", 0, "not_built"),
         ("melted", 3, "push"),
@@ -177,13 +176,59 @@ async def test_a_phase_lasts_from_its_begin_to_its_end(steps, moved, seconds):
     assert steps.events[-1].seconds == seconds
 
 
-async def test_the_registrys_refusal_ends_the_attempt_at_once(steps):
-    """No host would push better."""
-    steps.client.does["push"] = fails(RegistryError("denied", code="denied"))
+@pytest.mark.parametrize("code", ["invalid", "too_large", "immutable", "mismatch"])
+async def test_a_refusal_of_the_content_ends_the_attempt_at_once(steps, code):
+    """No host would push better, and no other time."""
+    steps.client.does["push"] = fails(RegistryError("no", code=code))
 
     await push(steps.attempt(*BUILT))
 
-    assert (steps.ended().state, steps.ended().code, steps.ended().message) == (AttemptState.LOST, "registry", "denied")
+    assert (steps.ended().state, steps.ended().code, steps.ended().message) == (AttemptState.LOST, "registry", "no")
+    assert steps.pauses == []
+
+
+@pytest.mark.parametrize("code", ["denied", "unauthorized", "not_found", "unavailable", "unreachable", "unsupported"])
+async def test_a_registry_that_fails_returns_the_image_to_its_host(steps, code):
+    """It is not a lost push; the host keeps the image, which is said, and the credentials are read again."""
+    steps.client.does["push"] = fails(RegistryError("not now", code=code))
+    ctx = steps.attempt(*BUILT)
+
+    await push(ctx)
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.BUILT, "registry")
+    assert (steps.run.push_losses, steps.pauses) == ({}, [1.0])
+    assert steps.registry.forgotten == ["nas.lan:5000"]
+    [wait] = [event for event in steps.events if isinstance(event, RegistryWait)]
+    assert (wait.registry, wait.text, wait.tries, wait.left) == ("nas.lan:5000", "not now", 1, 300.0)
+    assert (wait.platforms, wait.kept) == ((ctx.job.platform,), {"linux/amd64": "pi5"})
+
+
+async def test_a_push_that_succeeds_after_all_says_after_how_long(steps):
+    steps.client.does["push"] = fails(RegistryError("not now", code="unavailable"))
+    ctx = steps.attempt(*BUILT)
+    for _ in range(3):
+        await push(steps.run.attempt(ctx.attempt.id))
+    steps.client.does["push"] = pushes(steps)
+
+    await push(steps.run.attempt(ctx.attempt.id))
+
+    assert steps.ended().state is AttemptState.PUSHED
+    assert steps.pauses == [1.0, 2.0, 4.0]
+    [back] = [event for event in steps.events if isinstance(event, RegistryBack)]
+    assert (back.registry, back.seconds, back.tries, back.platforms) == ("nas.lan:5000", 7.0, 4, (ctx.job.platform,))
+    assert steps.phases()[-1] == "again"
+
+
+async def test_a_registry_is_given_up_when_the_patience_is_over(steps):
+    """To the second; the message says how long and how often, and that it is no fault of the build."""
+    steps.client.does["push"] = fails(RegistryError("no space left", code="unavailable"))
+    ctx = steps.attempt(*BUILT)
+    while steps.ended().state is not AttemptState.LOST:
+        await push(steps.run.attempt(ctx.attempt.id))
+
+    assert sum(steps.pauses) == 300.0
+    assert (steps.ended().code, steps.client.asked[-1]) == ("registry", ("forget", NAME))
+    assert steps.ended().message == "no space left; gave registry nas.lan:5000 up after 5 min, 34 tries"
 
 
 async def test_an_engine_that_pushed_elsewhere_has_lost_the_push(steps):

@@ -12,7 +12,7 @@ from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manife
 from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.verified_child import from_stored
 from coordinator.domain.inputs.pins import KnownChild, attestation_pin, own_pin, pin_tag
-from coordinator.domain.run.events import AttemptEnded, Notice, Verified
+from coordinator.domain.run.events import AttemptEnded, Notice, RegistryWait, Verified
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.errors import RegistryError
 from coordinator.run.context import AttemptContext
@@ -175,6 +175,25 @@ async def test_a_registry_that_does_not_answer_well_loses_the_attempt(steps, cod
     await verify(pushed(steps, "sha256:" + "0" * 64))
 
     assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "registry")
+    # Only once it has been waited for.
+    assert sum(steps.pauses) == 300.0
+
+
+async def test_an_image_is_verified_as_soon_as_the_registry_shows_it(steps):
+    """Some show a manifest only seconds after its push; the host keeps the image, and nothing is built again."""
+    manifest = image(steps)
+    hidden = steps.registry.manifests.pop(manifest.digest)
+
+    async def passes(_: float) -> None:
+        steps.registry.manifests[manifest.digest] = hidden
+
+    steps.run.patience.sleep = passes
+
+    await verify(pushed(steps, manifest.digest))
+
+    assert steps.job().state is JobState.VERIFIED
+    (wait,) = (event for event in steps.events if isinstance(event, RegistryWait))
+    assert (wait.text, wait.kept) == ("it is not there", {"linux/amd64": "pi5"})
 
 
 async def test_a_job_that_has_ended_meanwhile_stays_as_it_is(steps):

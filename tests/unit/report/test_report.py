@@ -23,6 +23,8 @@ from coordinator.domain.run.events import (
     PhaseEnded,
     Place,
     Preparing,
+    RegistryBack,
+    RegistryWait,
     Reused,
     RunEnded,
     RunStarted,
@@ -72,6 +74,40 @@ def test_every_line_of_a_build_says_platform_host_and_mode():
     """Whoever reads one line of the log knows where it comes from."""
     for event in EVENTS[5:10]:
         assert lines(event)[0].split()[:3] == ["linux/arm/v7", "beast", "emulated"]
+
+
+def test_a_wait_for_a_registry_says_who_since_when_and_until_when():
+    """And which hosts keep what meanwhile, so that nobody fears for it."""
+    wait = RegistryWait(
+        registry="nas:5000",
+        text="cannot push a layer to nas:5000/app: service unavailable (503)",
+        seconds=40.2,
+        tries=4,
+        left=259.8,
+        platforms=(PLACE.platform,),
+        kept={"linux/arm64": "pi4", "linux/arm/v7": "pi4", "linux/amd64": "beast"},
+    )
+
+    (line,) = lines(wait)
+    assert line.startswith("registry nas:5000: cannot push a layer to nas:5000/app: service unavailable (503); since ")
+    assert line.endswith("40 s, try 4; pi4 keeps linux/arm64, linux/arm/v7; beast keeps linux/amd64; gives up in 4 min")
+    assert lines(replace(wait, kept={}))[0].endswith("(503); since 40 s, try 4; gives up in 4 min")
+    back = RegistryBack(registry="nas:5000", seconds=43.4, tries=5)
+    assert lines(back) == ["registry nas:5000 serves again after 43 s, 5 tries"]
+
+
+def test_a_live_view_has_a_wait_for_a_registry_beside_its_platforms():
+    """The first line of it stays on the screen, and so does each of a wait of the whole run."""
+    wait = RegistryWait(registry="nas:5000", text="503", seconds=0.0, tries=1, left=300.0, platforms=(PLACE.platform,))
+    stream = io.StringIO()
+    with live(stream) as watch:
+        for event in (wait, replace(wait, tries=2, text="504"), replace(wait, tries=3, text="505", platforms=())):
+            watch(event)
+
+    text = stream.getvalue()
+    assert text.count("registry nas:5000: 503; since 0 s, try 1; gives up in 5 min") == 1
+    assert "registry nas:5000: 504" in text.splitlines()[-1]
+    assert "registry nas:5000: 505; since 0 s, try 3; gives up in 5 min" in text
 
 
 def test_a_failure_shows_its_step_and_last_lines():

@@ -9,8 +9,6 @@ from coordinator.domain.run.registry_trouble import is_final, line_is_due, next_
 from coordinator.errors import RegistryCode
 
 WORDS = "conflict immutable internal invalid malformed mismatch refused schema1 too_large zstd"
-    ["conflict", "immutable", "internal", "invalid", "malformed", "mismatch", "refused", "schema1", "too_large", "zstd"]
-)
 
 
 def test_only_a_refused_content_is_final():

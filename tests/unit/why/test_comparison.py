@@ -69,6 +69,16 @@ def test_a_run_stands_beside_the_one_before(golden, width):
     assert width is None or max(map(len, table.splitlines())) <= width
 
 
+def test_a_run_that_waited_for_a_registry_says_so():
+    """A platform its own waits, and the run those of the tags."""
+    account = told(known("7f3a", JOB, case="registry-away"), None)
+
+    (wait,) = (entry for entry in account.entries if entry.name == "registry")
+    assert (wait.at, wait.seconds) == (1023.0, 1.0)
+    assert wait.text == "waits for registry nas.lan:5000: cannot push the manifest: not found (404); it served at try 2"
+    assert "forbidden (403); it served at try 5" in comparison_text(account)
+
+
 def test_a_long_message_leaves_the_columns_where_they_are():
     """It stands whole, in a pipe on one line; in a terminal it is broken under its column."""
     message = "failed to solve: " + "/very/long/path " * 20

@@ -10,8 +10,8 @@ from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.history import AttemptChange, JobChange, RunChange, RunEnded, TagMoved, TargetChange
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent, TagMove
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetEvent, TargetState
+from coordinator.domain.why.entries import TimelineKind
 from coordinator.domain.why.from_store import job_timeline, run_timeline
-from coordinator.domain.why.timeline import TimelineKind
 
 A, AE, J, JE = AttemptState, AttemptEvent, JobState, JobEvent
 ARM64, ARMV7 = parse("linux/arm64"), parse("linux/arm/v7")

@@ -22,7 +22,8 @@ from coordinator.domain.run.events import (
     StepLine,
     Waiting,
 )
-from coordinator.domain.why.timeline import Entry, TimelineKind, pair_entries, timeline
+from coordinator.domain.why.entries import Entry, TimelineKind
+from coordinator.domain.why.timeline import pair_entries, timeline
 from coordinator.report.rawjson import from_json_line
 from tests.services.paths import CASES
 
