@@ -14,8 +14,10 @@ LOG_FILE = "ARCHLOOM_LOG"
 class Environment:
     """The environment variables, the home folder and the working directory (`folder`) of this process.
 
-    `state` is archloom's state folder, `clock` returns epoch seconds, `holder` is `user@machine`. `began` is when the
-    user's command began, by `clock`: before anything was imported; None where that is unknown.
+    `state` is archloom's state folder, `holder` is `user@machine`. `clock` returns epoch seconds that go on evenly in
+    this process; `wall_clock` returns those of `system_clock`, which may be set meanwhile, for comparison with other
+    processes; by default it is `clock`. `began` is when the user's command began, by `clock`: before anything was
+    imported; None where that is unknown.
     """
 
     environ: dict[str, str]
@@ -25,6 +27,11 @@ class Environment:
     clock: Callable[[], float]
     holder: str
     began: float | None = None
+    system_clock: Callable[[], float] | None = None
+
+    @property
+    def wall_clock(self) -> Callable[[], float]:
+        return self.system_clock or self.clock
 
     @property
     def log_files(self) -> tuple[str, ...]:

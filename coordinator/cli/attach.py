@@ -34,15 +34,15 @@ def command(run: str | None, progress: str) -> int:
         reader = RecordReader(log_folder(env.state, name))
         try:
             with watching(Progress(progress), sys.stderr, moment) as watch:
-                ended = follow(reader, watch, moment, lambda: status_of(store.run(name), env.clock))
+                ended = follow(reader, watch, moment, lambda: status_of(store.run(name), env.wall_clock))
         except KeyboardInterrupt:
             print_message(
                 f"run {name} goes on. Watch it again: archloom attach {name}. Cancel it: archloom cancel {name}"
             )
             return Exit.INTERRUPTED
         stored = store.run(name)
-    if not status_of(stored, env.clock).is_over:
-        raise abandoned(stored, env.clock)
+    if not status_of(stored, env.wall_clock).is_over:
+        raise abandoned(stored, env.wall_clock)
     problem = ended_badly(stored, ended.message, ended.hint) if ended else ended_badly(stored)
     if problem is not None:
         raise problem

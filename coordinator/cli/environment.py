@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.domain.hosts.inventory import Inventory, builtin
@@ -19,6 +20,7 @@ from coordinator.store.sqlite import Store
 def read_environment() -> Environment:
     """Return the environment variables, folders, clock and holder name of this process."""
     environ = dict(os.environ)
+    clock = even_clock(time.time, _elapsed)
     home = Path.home()
     try:
         user = getpass.getuser()
@@ -33,13 +35,28 @@ def read_environment() -> Environment:
         home=home,
         folder=folder,
         state=state_folder(environ, home),
-        clock=time.time,
+        clock=clock,
         holder=f"{user}@{socket.gethostname()}",
-        began=_process_began(),
+        began=_process_began(clock()),
+        system_clock=time.time,
     )
 
 
-def _process_began() -> float | None:
+def even_clock(system: Callable[[], float], elapsed: Callable[[], float]) -> Callable[[], float]:
+    """Return a clock that shows the system's time now, and later that of now and what has elapsed since.
+
+    The system's clock may be set at any moment, by hours where a machine without a battery finds a time server.
+    """
+    began, at = system(), elapsed()
+    return lambda: began + elapsed() - at
+
+
+def _elapsed() -> float:
+    """Return seconds that go on evenly, also while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _process_began(now: float) -> float | None:
     """Return when this process was started, in epoch seconds; None where the system does not tell.
 
     Durations that the user reads begin at Enter, as those of `time` do.
@@ -50,7 +67,7 @@ def _process_began() -> float | None:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return None
-    return time.time() - max(0.0, age)
+    return now - max(0.0, age)
 
 
 def open_inventory(given: str | None, env: Environment) -> Inventory:

@@ -44,7 +44,7 @@ def command(run: str | None, platform: str | None, *, follow: bool) -> int:
                 raise
             return Exit.INTERRUPTED
     if follow and shown.is_under_way(stored):
-        raise abandoned(stored, env.clock)
+        raise abandoned(stored, env.wall_clock)
     return Exit.DONE
 
 
@@ -52,7 +52,7 @@ def _show(shown: _Shown, found: Run, env: Environment, store: Store, *, follow: 
     """Show the logs, following them with `follow`, and return the run as it was at the end."""
     while True:
         # Read the status before the logs: all lines written before the end are then shown.
-        goes_on = follow and shown.is_under_way(found) and status_of(found, env.clock) is Status.RUNNING
+        goes_on = follow and shown.is_under_way(found) and status_of(found, env.wall_clock) is Status.RUNNING
         shown.show(found, to_the_end=not goes_on)
         if not goes_on:
             return found

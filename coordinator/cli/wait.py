@@ -30,14 +30,14 @@ def command(run: tuple[str, ...], timeout: float | None) -> int:
     with open_store(env) as store:
         names = list(dict.fromkeys(run_named(prefix, store).id for prefix in run or (None,)))
         while True:
-            statuses = [(run, status_of(run, env.clock)) for run in map(store.run, names)]
+            statuses = [(run, status_of(run, env.wall_clock)) for run in map(store.run, names)]
             running = [run.id for run, status in statuses if status is Status.RUNNING]
             if not running:
                 break
             if timeout is not None and time.monotonic() - began >= timeout:
                 raise _late(running, timeout)
             time.sleep(POLL_S)
-    errors = [abandoned(run, env.clock) for run, status in statuses if status is Status.INTERRUPTED]
+    errors = [abandoned(run, env.wall_clock) for run, status in statuses if status is Status.INTERRUPTED]
     for error in errors:
         print_error(error)
     return worst([*(error.exit_code for error in errors), *(_exit(run) for run, _ in statuses if run.finished_at)])

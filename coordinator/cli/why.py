@@ -51,7 +51,7 @@ def command(run: str | None, platform: str | None, *, as_json: bool) -> None:
 def _known(run: Run, store: Store, env: Environment) -> Sources:
     return Sources(
         run=run,
-        status=status_of(run, env.clock),
+        status=status_of(run, env.wall_clock),
         committed=store.events(run.id),
         recorded=tuple(RecordReader(log_folder(env.state, run.id)).new()),
         built_from=built_from(env.state, run),

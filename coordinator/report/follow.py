@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from coordinator.domain.clock_steps import ContinuousTime
 from coordinator.domain.run.events import RunEnded, RunStarted
 from coordinator.domain.run.status import Status
 from coordinator.report.record import RecordReader
@@ -16,14 +17,22 @@ _RUN_ENDED_TIMEOUT_S = 2.0
 
 
 class Moment:
-    """A clock for replayed events: the time of the event that is being reported, else the current time."""
+    """A clock for replayed events: the time of the event that is being reported, else the current time.
+
+    It goes on where the clock of the run's driver was set back, also between two drivers.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.at: float | None = None
+        self._time = ContinuousTime()
+        self._at: float | None = None
 
     def __call__(self) -> float:
-        return self._clock() if self.at is None else self.at
+        return self._clock() + self._time.shift if self._at is None else self._at
+
+    def move(self, at: float | None) -> None:
+        """Set the time to that of the next event; None: to the current time."""
+        self._at = None if at is None else self._time(at)
 
 
 def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[], Status]) -> RunEnded | None:
@@ -32,11 +41,12 @@ def follow(reader: RecordReader, watch: Watch, moment: Moment, look: Callable[[]
 
     def report_new() -> None:
         nonlocal ended
-        for moment.at, event in reader.new():
+        for at, event in reader.new():
+            moment.move(at)
             watch(event)
             if isinstance(event, RunStarted | RunEnded):
                 ended = event if isinstance(event, RunEnded) else None
-        moment.at = None
+        moment.move(None)
 
     # Read the status before the record: all events recorded before the end are then reported.
     status = look()

@@ -15,7 +15,7 @@ from coordinator.store.troubles import DISPENSABLE
 
 def open_store(env: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
     """Return the store in the state folder. `on_loss` is called with the error when the store fails later."""
-    return Store(store_path(env.state), env.clock, on_loss=on_loss)
+    return Store(store_path(env.state), env.clock, wall_clock=env.wall_clock, on_loss=on_loss)
 
 
 def without_history(emit: Emit) -> Callable[[ArchloomError], None]:

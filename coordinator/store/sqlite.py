@@ -54,7 +54,8 @@ _MAX_RUNS_NAMED = 5
 
 
 class Store:
-    """One open store; without a path it is private, in memory. `clock` gives epoch seconds.
+    """One open store; without a path it is private, in memory. `clock` gives epoch seconds; `wall_clock`, by default
+    the same, gives those that other processes see, for leases.
 
     `is_alive` tells whether a driver's process is alive, None for unknown. `patience_s` is how long to wait for a lock
     of another process, in seconds. With `on_loss`, a file that becomes unwritable raises no error: `on_loss` is called
@@ -66,6 +67,7 @@ class Store:
         path: Path | None,
         clock: Callable[[], float],
         *,
+        wall_clock: Callable[[], float] | None = None,
         is_alive: Callable[[Driver], bool | None] = is_alive,
         patience_s: float = LOCK_TIMEOUT_S,
         on_loss: Callable[[ArchloomError], None] | None = None,
@@ -73,7 +75,7 @@ class Store:
         self.path = path
         self._clock = clock
         self._db = Database(path, patience_s, on_loss)
-        self._leases = Leases(self._db, clock, is_alive, self._tell)
+        self._leases = Leases(self._db, wall_clock or clock, is_alive, self._tell)
 
     def __enter__(self) -> Self:
         return self

@@ -89,13 +89,11 @@ def _release_unfinished(store: Store, run_id: str) -> None:
 def _check_newest(run: Run, store: Store) -> None:
     """Raise UsageError `superseded` where a later run has published one of the tags: it must not be moved back."""
     tags = set(run.asked_tags)
+    # Newest first, by the order in the store: the clock may have been set back since the run began.
     later = store.find_runs(
-        lambda other: (
-            other.created_at > run.created_at and other.exit_code == Exit.DONE and bool(tags & {*other.asked_tags})
-        ),
-        1,
+        lambda other: other.id == run.id or (other.exit_code == Exit.DONE and bool(tags & {*other.asked_tags})), 1
     )
-    if later and run.finished_at is None:
+    if later and later[0].id != run.id and run.finished_at is None:
         published = ", ".join(tag for tag in run.asked_tags if tag in later[0].asked_tags)
         raise UsageError(
             f"run {later[0].id}, begun later than run {run.id}, has published {published} since",

@@ -36,10 +36,10 @@ def command(*, state: tuple[str, ...], tag: str | None, limit: int, as_json: boo
     reference = None if tag is None else references.parse(tag)
 
     def is_wanted(run: Run) -> bool:
-        return (reference is None or _has(run, reference)) and (not state or status_of(run, env.clock) in state)
+        return (reference is None or _has(run, reference)) and (not state or status_of(run, env.wall_clock) in state)
 
     with open_store(env) as store:
-        runs = [(run, status_of(run, env.clock)) for run in store.find_runs(is_wanted, limit)]
+        runs = [(run, status_of(run, env.wall_clock)) for run in store.find_runs(is_wanted, limit)]
     if as_json:
         print_json([_to_json(run, status) for run, status in runs])
     elif runs:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from coordinator.domain.clock_steps import continuous
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run import states
 from coordinator.domain.run.events import Event, Notice, RunEnded
@@ -59,6 +60,7 @@ def compare(
     now: Sources, before: Sources | None, platforms: Sequence[Platform], build_platform: Platform
 ) -> RunComparison:
     """Return the comparison for these platforms. `build_platform` stands in for the building host's platform."""
+    now, before = _continuous(now), _continuous(before) if before else None
     jobs = [job for job in now.run.jobs if job.platform in platforms]
     return RunComparison(
         run=now.run,
@@ -73,6 +75,12 @@ def compare(
     )
 
 
+def _continuous(known: Sources) -> Sources:
+    """Return the sources with times that never fall: one of the coordinators may have set its clock back."""
+    committed = [replace(event, at=at) for at, event in continuous((event.at, event) for event in known.committed)]
+    return replace(known, committed=committed, recorded=list(continuous(known.recorded)))
+
+
 def _seconds(known: Sources) -> float | None:
     """Return the duration of the run; None where it is not over.
 
@@ -82,7 +90,8 @@ def _seconds(known: Sources) -> float | None:
     if known.run.finished_at is None:
         return None
     seconds = (event.seconds for _, event in known.recorded if isinstance(event, RunEnded))
-    return max(known.run.finished_at - known.run.created_at, *seconds, 0.0)
+    end = known.committed[-1].at if known.committed else known.run.finished_at
+    return max(end - known.run.created_at, *seconds, 0.0)
 
 
 def _of_run(known: Sources) -> tuple[Entry, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from coordinator.domain.image.references import short
 from coordinator.domain.inputs.pins import shown_pin
@@ -20,6 +21,8 @@ _PHASES = {
 }
 # A job may be sent before the host has a slot for it, and the store has no time of its turn.
 _TEXTS = {"build": "build, with the wait for its turn"}
+# The events of a job that begin an attempt, by their names.
+_BEGINS = frozenset({"assign", "hedge"})
 _BAD_EVENTS = frozenset({AttemptEvent.FAIL, AttemptEvent.LOSE, AttemptEvent.CANCEL, AttemptEvent.PUSH_LOST})
 
 
@@ -71,10 +74,10 @@ def _tag(run: Run, reference: str) -> str:
     return f"tag {reference} → {short(run.index_digest)}{was}"
 
 
-def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> Iterator[Entry]:
+def _of_attempt(job: Job, attempt: Attempt, events: Sequence[StoredEvent]) -> Iterator[Entry]:
     text = f"attempt {attempt.number} on {attempt.host} ({attempt.mode})"
-    yield Entry(at=attempt.started_at, kind=TimelineKind.NOTE, name="attempt", text=text)
-    since = attempt.started_at
+    since = _begin(job, attempt, events)
+    yield Entry(at=since, kind=TimelineKind.NOTE, name="attempt", text=text)
     for event in events:
         match event.what:
             case AttemptChange(job.platform, attempt.number, before, change, AttemptState() as after):
@@ -86,6 +89,20 @@ def _of_attempt(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> It
                     yield from _phase(AttemptState.PUSHED, since, event.at)
             case _:
                 pass
+
+
+def _begin(job: Job, attempt: Attempt, events: Iterable[StoredEvent]) -> float:
+    """Return when the attempt began, by the events: their times are continuous, those of attempts need not be."""
+    begins = (event.at for event in events if _is_begin(job, event.what))
+    return next(islice(begins, attempt.number - 1, None), attempt.started_at)
+
+
+def _is_begin(job: Job, what: HistoryEntry | None) -> bool:
+    match what:
+        case JobChange(job.platform, _, change, JobState()):
+            return change in _BEGINS
+        case _:
+            return False
 
 
 def _phase(state: AttemptState, since: float, at: float) -> Iterator[Entry]:

@@ -31,7 +31,8 @@ async def verify(ctx: AttemptContext) -> None:
         else:
             await lost(ctx, Cause.REGISTRY, error.message)
         return
-    seconds = ctx.run.env.clock() - ctx.attempt.started_at
+    # An earlier coordinator may have begun the attempt, by a clock that was set back since.
+    seconds = max(0.0, ctx.run.env.clock() - ctx.attempt.started_at)
     stored = VerifiedChild(
         child=child.child,
         config_digest=child.config_digest,

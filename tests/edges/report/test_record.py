@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.events import Event, Notice, Place, RunStarted, StepLine, Waiting
+from coordinator.report.follow import Moment
 from coordinator.report.record import FILE_NAME, RecordReader, recorded
 
 ARM64 = parse("linux/arm64")
@@ -106,3 +107,14 @@ def test_a_build_that_prints_for_ever_does_not_fill_the_disk(tmp_path):
     assert 100 < kept.count(output) < 300
     assert kept[-2:] == [Notice("the rest of the build output is not recorded here: see archloom logs"), step]
     assert (tmp_path / FILE_NAME).stat().st_size < 22_000
+
+
+def test_a_replayed_run_goes_on_where_its_clock_was_set_back():
+    """Also until now, so that what is under way has a duration that is not negative."""
+    moment = Moment(lambda: 500.0)
+    seen = []
+    for at in (1000.0, 1030.0, 400.0, 410.0, None):
+        moment.move(at)
+        seen.append(moment())
+
+    assert seen == [1000.0, 1030.0, 1030.0, 1040.0, 1130.0]

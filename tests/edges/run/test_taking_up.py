@@ -123,3 +123,13 @@ def test_a_run_that_was_published_just_before_is_not_cancelled(bed):
     assert "has ended before it could be cancelled: published" in refused(bed, "cancel", "7f3a")
     assert bed.store.run("7f3a").exit_code == 0
     assert "7f3a" in bed.home.run("runs", "--state", "published").stdout
+
+
+def test_a_later_run_is_known_by_its_order(bed):
+    """It has published the tag, with a clock that was set back before it began: the tag is not moved back."""
+    bed.begin("aaaa", driver=dead_driver())
+    bed.at = bed.now() - 10_800.0
+    bed.begin("bbbb")
+    bed.publish("bbbb")
+
+    assert f"run bbbb, begun later than run aaaa, has published {TAG} since" in refused(bed, "resume", "aaaa")

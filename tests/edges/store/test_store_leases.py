@@ -11,6 +11,7 @@ from coordinator.domain.run.history import RunChange
 from coordinator.domain.run.lease import STALE_S, Lease
 from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
 from coordinator.errors import DrivenElsewhereError, Exit, UsageError
+from coordinator.store.sqlite import Store
 from tests.edges.store.store_bed import CHILD, OURS, THEIRS, TO_PUSHED, assigned, create, end, told
 
 
@@ -225,3 +226,21 @@ def test_anybody_may_ask_for_a_run_to_be_cancelled(shared):
     before = one.run("7f3a")
     other.ask_cancel("7f3a")
     assert one.run("7f3a") == before
+
+
+def test_a_lease_goes_by_the_systems_clock(tmp_path):
+    """Two machines that share the store agree on it, also after it was set; a run's own times go on evenly."""
+    wall = 1000.0
+    path = tmp_path / "archloom.db"
+    with (
+        Store(path, lambda: 1000.0, wall_clock=lambda: wall, is_alive=lambda _: None) as one,
+        Store(path, lambda: 99_000.0, wall_clock=lambda: wall, is_alive=lambda _: None) as other,
+    ):
+        create(one)
+        wall += 10_800.0
+        one.beat("7f3a")
+
+        with pytest.raises(DrivenElsewhereError, match="last heard of 0 s ago"):
+            other.take_lease("7f3a", THEIRS)
+
+        assert {event.at for event in one.events("7f3a")} == {1000.0}

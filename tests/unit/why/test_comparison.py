@@ -8,8 +8,22 @@ import pytest
 
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.placement.plan import Row
-from coordinator.domain.run.events import AttemptEnded, Notice, RunEnded, Skipped, Waiting
-from coordinator.domain.run.model import Attempt, Job, Run
+from coordinator.domain.run.events import (
+    Assigned,
+    AttemptEnded,
+    Notice,
+    Phase,
+    PhaseEnded,
+    Place,
+    RunEnded,
+    RunStarted,
+    Skipped,
+    Verified,
+    Waiting,
+)
+from coordinator.domain.run.history import RunChange
+from coordinator.domain.run.history import RunEnded as EndOfRun
+from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 from coordinator.domain.run.status import Status
 from coordinator.domain.why.built_from import BuiltFrom, KeptInputs
@@ -187,3 +201,41 @@ def test_a_run_that_goes_on_has_no_duration():
     assert told(goes_on, None).seconds is None
     assert told(now, None).seconds == pytest.approx(21.4)
     assert told(replace(now, recorded=[(1000.0, ended)]), None).seconds == 42.0
+
+
+@pytest.mark.parametrize(
+    ("back", "taken_up", "notice", "ended", "build"),
+    [(0.0, 1030.0, 1031.0, 1060.0, 40.0), (10_800.0, 1000.0, 1003.0, 1030.0, 12.0)],
+)
+def test_a_clock_that_was_set_back_does_not_show(back, taken_up, notice, ended, build):
+    """Between two coordinators of a run, whose pause is then unknown: the order and the durations are true."""
+    place = Place(platform=ARM64, host="pi5", mode=Mode.NATIVE)
+    recorded = [
+        (1000.0, RunStarted(run="7f3a", tags=(), platforms=(ARM64,), log_folder="")),
+        (1001.0, Assigned(place, "")),
+        (1002.0, Phase(place, "build", "")),
+        (1030.0 - back, RunStarted(run="7f3a", tags=(), platforms=(ARM64,), log_folder="", resumed=True)),
+        (1031.0 - back, Notice("the registry answers again")),
+        (1042.0 - back, PhaseEnded(place, "build", 1.0)),
+        (1050.0 - back, Verified(place=place, digest="sha256:1", pin="", seconds=1.0)),
+    ]
+    committed = [
+        StoredEvent(at=1000.0, what=RunChange.CREATED, data={"holder": "ada@here"}),
+        StoredEvent(at=1030.0 - back, what=RunChange.TAKEN_UP, data={"holder": "ada@here"}),
+        StoredEvent(at=1060.0 - back, what=EndOfRun(0), data={}),
+    ]
+    stored = replace(run("7f3a", JOB), finished_at=1060.0 - back)
+    now = Sources(run=stored, status=Status.PUBLISHED, committed=committed, recorded=recorded, built_from=ORIGIN)
+
+    comparison = told(now, None)
+
+    assert comparison.seconds == ended - 1000.0
+    assert [(entry.at, entry.text) for entry in comparison.entries] == [
+        (1000.0, "started by ada@here"),
+        (taken_up, "gone on with by ada@here"),
+        (notice, "the registry answers again"),
+        (ended, "ended with exit code 0"),
+    ]
+    entries = [entry for entry, _ in comparison.jobs[0].entries]
+    assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
+    assert {entry.name: entry.seconds for entry in entries}["build"] == build
