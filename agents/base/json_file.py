@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.base import files
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object in this file; an empty one where there is none, or none that is whole."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(files.read(path) or b"")
+    except (ValueError, RecursionError):
         return {}  # not written yet, or cut by a power failure
     return content if isinstance(content, dict) else {}
 
@@ -25,7 +27,7 @@ def write_object(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
+        files.move(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -15,7 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.base import state
+from agents.base import files, state
+from agents.base.errors import AgentError
+from agents.base.fields import field
+from agents.base.json_file import read_object
 
 FILE = "process.json"
 
@@ -42,15 +45,23 @@ def current(slot: int) -> Process:
 
 
 def write(folder: Path, process: Process) -> None:
-    state.write_whole(folder / FILE, json.dumps(process._asdict()).encode())
+    files.write_whole(folder / FILE, json.dumps(process._asdict()).encode())
 
 
 def read(folder: Path) -> Process | None:
-    """Return the process the job was started with; None where the job was not started."""
+    """Return the process the job was started with; None where the job was not started.
+
+    Where the file is damaged it is a process that is dead: the job was started, and must not be started again.
+    """
     try:
-        return Process(**json.loads((folder / FILE).read_bytes()))
+        (folder / FILE).lstat()
     except FileNotFoundError:
         return None
+    fields = read_object(folder / FILE)
+    try:
+        return Process(*(field(fields, name, kind) for name, kind in zip(Process._fields, (int, int, str, int))))
+    except AgentError:
+        return Process(0, 0, "", 0)
 
 
 def is_alive(process: Process) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agents.base import files
 from agents.base.errors import AgentError
 
 FORMAT = "1"
@@ -16,6 +17,9 @@ FORMAT = "1"
 # by every user, so `is_ours` checks the folder below them.
 _SPARES = (Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"))  # noqa: S108
 _ID = re.compile(r"[0-9a-f]{8,64}\Z")
+_FORMATS = re.compile(rb"[0-9]{1,9}\s*\Z")
+# The folders in the state folder.
+_FOLDERS = ("jobs", "contexts", "objects")
 
 
 def machine_id() -> str:
@@ -46,15 +50,13 @@ def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES)
     except OSError:
         folder = _make(_own(spares))
     version = folder / "version"
-    try:
-        # "x": of two agents that start at the same time, only one writes the file.
-        with version.open("x", encoding="ascii") as file:
-            file.write(FORMAT)
-    except FileExistsError:
-        existing = version.read_text(encoding="ascii").strip()
-        # Empty: another agent has created the file but not written it yet.
-        if existing not in {FORMAT, ""}:
-            raise AgentError("state", f"{folder} has format {existing}, this agent reads {FORMAT}") from None
+    existing = files.read(version)
+    if existing is None or not _FORMATS.match(existing):
+        # Missing, or damaged: a power cut can leave a file without its content. What lies in the folder is checked when
+        # it is read.
+        files.write_whole(version, FORMAT.encode())
+    elif existing.decode("ascii").strip() != FORMAT:
+        raise AgentError("state", f"{folder} has format {existing.decode('ascii').strip()}, this agent reads {FORMAT}")
     return folder
 
 
@@ -82,8 +84,13 @@ def _root(environment: Mapping[str, str]) -> Path:
 
 def _make(root: Path) -> Path:
     folder = root / "archloom-agent" / machine_id()
-    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    for name in _FOLDERS:
+        files.make_folder(folder / name)
+        if not os.access(folder / name, os.W_OK | os.X_OK):
+            # Made by another user, as with sudo and the same home.
+            raise PermissionError(f"{folder / name} cannot be written")
     return folder
 
 
@@ -98,17 +105,3 @@ def _own(spares: Sequence[Path]) -> Path:
     raise AgentError(
         "state", f"neither the home folder nor a folder of this user in {tried} can hold the agent's files"
     )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace the file atomically: even after a power cut it has the old content or the new, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

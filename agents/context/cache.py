@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agents.base import state
+from agents.base import files, state
+from agents.base.trees import remove
 from agents.context.tree_objects import File
 from agents.context.writer import naming, new_file, pour, settle, write
 
@@ -40,12 +41,13 @@ class Objects:
         self.root = folder / "objects"
         self.added = 0
         self._this_boot = self.root / state.boot_id()
-        self._this_boot.mkdir(parents=True, exist_ok=True)
+        for folder in (self._this_boot, self.root / FOLDERS):
+            files.make_folder(folder)
         # Files are looked up only in the folders of boots.
         self._earlier = [
             path for path in self.root.iterdir() if path.is_dir() and path.name not in {FOLDERS, self._this_boot.name}
         ]
-        self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = files.open_lock(self.root / "lock")
 
     def close(self) -> None:
         os.close(self._lock)
@@ -56,21 +58,20 @@ class Objects:
         Mark it as used; delete it where its digest is wrong.
         """
         path = _path(self.root / FOLDERS, digest)
-        try:
-            data = path.read_bytes()
+        data = files.read(path)
+        if data is None or hashlib.sha256(data).hexdigest() != digest:
+            with suppress(NotADirectoryError):
+                remove(path)
+            return None
+        with suppress(FileNotFoundError):  # another transfer has evicted it meanwhile
             os.utime(path)
-        except FileNotFoundError:
-            return None
-        if hashlib.sha256(data).hexdigest() != digest:
-            path.unlink(missing_ok=True)
-            return None
         return data
 
     def use_folder(self, digest: str) -> bool:
         """Mark the folder object as used, without reading it; return whether the store has it."""
         try:
             os.utime(_path(self.root / FOLDERS, digest))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
@@ -128,7 +129,7 @@ class Objects:
             self._put(_path(self._this_boot, file.digest), file, parent, replace=False)
 
     def _put(self, path: Path, file: File, parent: int, *, replace: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         try:
             if replace:
                 self._link_over(path, file, parent)
@@ -167,7 +168,7 @@ class Objects:
                 if not _is_whole(old, file):
                     old.unlink()
                     continue
-                path.parent.mkdir(parents=True, exist_ok=True)
+                files.make_folder(path.parent)
                 with self._locked():
                     old.replace(path)
         return path if self._earlier and path.exists() else None
@@ -267,7 +268,7 @@ def _is_whole(path: Path, file: File) -> bool:
 @contextmanager
 def _replacing(path: Path) -> Iterator[int]:
     """Yield the descriptor of a temporary file, which replaces `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     partial = path.with_name(f".{os.urandom(8).hex()}")
     fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.base import state
+from agents.base import files, state
 from agents.base.disk import Room, bytes_on_disk, room_below, shortage_text
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
@@ -99,7 +99,7 @@ def trim(root: Path, added: int, limit: Budget) -> None:
     Returns at once where another trim is running. Objects are counted only where the budget may be exceeded, and once a
     day: examining each takes long on a small board.
     """
-    with (root / "trim.lock").open("ab") as lock:
+    with os.fdopen(files.open_lock(root / "trim.lock"), "rb", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -133,10 +133,11 @@ class _Ledger(NamedTuple):
 
 
 def _read_ledger(root: Path) -> _Ledger | None:
-    try:
-        return _Ledger(**read_object(root / _LEDGER))
-    except TypeError:
-        return None  # never counted
+    fields = read_object(root / _LEDGER)
+    known, counted = fields.get("bytes"), fields.get("counted")
+    if not isinstance(known, int) or not isinstance(counted, float):
+        return None  # never counted, or damaged
+    return _Ledger(known, counted)
 
 
 def _write_ledger(root: Path, ledger: _Ledger) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from agents.base.disk import bytes_on_disk
 from agents.base.json_file import read_object
 from agents.base.locks import locked
+from agents.base.trees import remove_tree
 from agents.context.folders import LEASE, is_free, try_lock
 from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
-from agents.job.store import remove_tree
 
 # How the names of folders begin that are being removed.
 _GONE = ".gone-"

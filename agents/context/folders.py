@@ -18,16 +18,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.base import state
+from agents.base import files, state
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
+from agents.base.trees import remove, remove_tree
 from agents.context.known_states import KnownStates
 from agents.context.patch import Earlier, Patch
 from agents.context.subtrees import Summary
 from agents.job import results
 from agents.job.context_places import LOCK, ROOT
-from agents.job.store import remove_tree
 
 LEASE = "lease.json"
 _STATE, _KNOWN = "state.json", "known"
@@ -109,7 +109,7 @@ class ContextFolder:
 
     def distrust(self) -> None:
         """Make the folder anew next time, unless `changing` ends well before."""
-        (self._place / _STATE).unlink(missing_ok=True)
+        remove(self._place / _STATE)
 
     def empty_trash(self) -> None:
         _clear(self.trash)
@@ -123,7 +123,7 @@ class ContextFolder:
     def _start_over(self) -> None:
         """Forget a folder of an earlier boot, which a power cut may have damaged, or that was left half changed."""
         self._state = {}
-        (self._place / _STATE).unlink(missing_ok=True)
+        self.distrust()
         for entry in list(self._place.iterdir()):
             if entry.name.startswith(self._key):
                 entry.rename(self.trash / entry.name)
@@ -140,7 +140,7 @@ def leased(state_folder: Path, key: str, job: Path) -> Iterator[ContextFolder]:
     Raises AgentError `receiving` where an earlier transfer of this job still runs.
     """
     root = state_folder / ROOT
-    root.mkdir(mode=0o700, exist_ok=True)
+    files.make_folder(root)
     with locked(root, LOCK):
         place, lock = _lease(root / key, job)
     try:
@@ -160,7 +160,7 @@ def is_free(place: Path, jobs: Path) -> bool:
 
 def try_lock(place: Path) -> int | None:
     """Lock the folder against transfers and removal; None where it is locked. The caller closes the descriptor."""
-    fd = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = files.open_lock(place / LOCK)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -170,8 +170,10 @@ def try_lock(place: Path) -> int | None:
 
 
 def _lease(folder: Path, job: Path) -> tuple[Path, int]:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    places = sorted(folder.iterdir(), key=lambda place: int(place.name))
+    files.make_folder(folder)
+    places = sorted((place for place in folder.iterdir() if place.name.isdecimal()), key=lambda place: int(place.name))
+    for place in places:
+        files.make_folder(place)
     own = [place for place in places if read_object(place / LEASE) == _lease_of(job)]
     for place in own or (place for place in places if is_free(place, job.parent)):
         lock = try_lock(place)
@@ -196,6 +198,7 @@ def _lease_of(job: Path) -> dict[str, str]:
 def _examine(place: Path) -> Disk:
     """Find out what the disk does to names and times."""
     probe = place / "Probe"
+    remove(probe)
     probe.touch()
     try:
         os.utime(probe, ns=(_ODD_NS, _ODD_NS))
@@ -205,6 +208,5 @@ def _examine(place: Path) -> Disk:
 
 
 def _clear(folder: Path) -> None:
-    if folder.exists():
-        remove_tree(folder)
+    remove(folder)
     folder.mkdir(mode=0o700)

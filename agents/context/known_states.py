@@ -15,6 +15,8 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
+from agents.base import files
+from agents.base.trees import remove
 from agents.context.tree_objects import Below, File, Link
 from agents.context.writer import Place, write
 
@@ -73,13 +75,17 @@ class KnownStates:
         self._path = path
         self._known: dict[int, int] = {}
         numbers = array("Q")
-        data = path.read_bytes() if path.exists() else b""
+        data = files.read(path)
+        self._is_damaged = data is None and os.path.lexists(path)
+        data = data or b""
         numbers.frombytes(data[: len(data) // 16 * 16])
         values = iter(numbers)
         self._known.update(zip(values, values))
 
     def admits(self, facts: Facts) -> bool:
         """Whether the engine can be shown a state with these facts under the same name."""
+        if self._is_damaged:
+            return False
         count = facts.left_out
         for key, value in facts.pairs():
             count += 1
@@ -100,7 +106,7 @@ class KnownStates:
     def replace(self, facts: Facts) -> None:
         """Remember these facts only: the folder got another name."""
         self._known.clear()
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
         self.extend(facts)
 
 

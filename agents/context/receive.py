@@ -10,14 +10,16 @@ import fcntl
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from agents.base import process
+from agents.base import files, process
 from agents.base.errors import AgentError
 from agents.base.locks import locked
+from agents.base.trees import remove_tree
 from agents.context import unreadable
 from agents.context.cache import Objects
 from agents.context.folders import ContextFolder, leased
@@ -27,10 +29,11 @@ from agents.context.transfer import EMPTY, Received, Say, transfer
 from agents.context.writer import Tree
 from agents.job import closed_context
 from agents.job.closed_context import Access
-from agents.job.store import CONTEXT, mark_arrived, remove_tree
+from agents.job.store import CONTEXT, mark_arrived
 
 _NODE_ID = "node-id"
 _NODE_ID_BYTES = 32
+_NODE_IDS = re.compile(rb"[0-9a-f]{64}\Z")
 # Where docker before 23, and buildx, keep the client's id: below the configuration folder `docker` of a job.
 _NODE_ID_FILES = ("docker/.buildNodeID", "docker/buildx/.buildNodeID")
 
@@ -73,7 +76,8 @@ def receive_empty(job: Path, key: str, objects: Objects) -> None:
 
 @contextmanager
 def _alone(job: Path) -> Iterator[None]:
-    with (job / "context.lock").open("ab") as lock:
+    lock = files.open_lock(job / "context.lock")
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -82,6 +86,8 @@ def _alone(job: Path) -> Iterator[None]:
             raise AgentError("receiving", "another transfer of this context is under way") from error
         _refuse_started(job)
         yield
+    finally:
+        os.close(lock)
 
 
 def _refuse_started(job: Path) -> None:
@@ -145,9 +151,9 @@ def _node_id(state_folder: Path) -> str:
     """Return the id by which engines know this user of this machine as one client, whatever the job."""
     path = state_folder / _NODE_ID
     with locked(state_folder, "node-id.lock"):
-        known = path.read_text(encoding="ascii") if path.exists() else ""
+        known = files.read(path) or b""
         # A power cut may have left it empty. docker writes 32 random bytes in hex.
-        if len(known) != 2 * _NODE_ID_BYTES:
-            known = os.urandom(_NODE_ID_BYTES).hex()
-            path.write_text(known, encoding="ascii")
-    return known
+        if not _NODE_IDS.match(known):
+            known = os.urandom(_NODE_ID_BYTES).hex().encode()
+            files.write_whole(path, known)
+    return known.decode("ascii")

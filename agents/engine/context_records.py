@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agents.base import files
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
@@ -80,7 +81,7 @@ def _remove_dropped(engine: EngineSocket, root: Path) -> None:
 
 
 def _listed(path: Path) -> list[str]:
-    return path.read_text(encoding="ascii").split() if path.exists() else []
+    return (files.read(path) or b"").decode("ascii", "replace").split()
 
 
 def _records(usage: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
+
+from agents.base import files
+from agents.base.errors import AgentError
 
 FILE = "context.closed"
 
@@ -24,8 +28,11 @@ def write(folder: Path, access: Access | None) -> None:
 
 
 def read(folder: Path) -> Access | None:
-    """Return what was recorded for the context in this job folder."""
-    try:
-        return Access((folder / FILE).read_text(encoding="ascii"))
-    except FileNotFoundError:
+    """Return what was recorded for the context in this job folder. Raises AgentError `state` where it is damaged."""
+    if not os.path.lexists(folder / FILE):
         return None
+    try:
+        return Access((files.read(folder / FILE) or b"").decode("ascii", "replace"))
+    except ValueError:
+        # Not as if there were none: the engine would leave the closed entries out without an error.
+        raise AgentError("state", f"{folder / FILE} is damaged") from None

@@ -29,6 +29,9 @@ def write(folder: Path, facts: EngineFacts) -> None:
 
 
 def read(folder: Path) -> EngineFacts | None:
-    """Return the facts in the job's folder; None without such a file."""
+    """Return the facts in the job's folder; None without such a file, or where it is damaged."""
     fields = read_object(folder / FILE)
-    return EngineFacts(**{**fields, "folders": tuple(fields["folders"])}) if fields else None
+    try:
+        return EngineFacts(**{**fields, "folders": tuple(fields["folders"])})
+    except (KeyError, TypeError):
+        return None

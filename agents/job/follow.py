@@ -47,7 +47,7 @@ def follow(
 
 
 def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell) -> int:
-    if not path.exists():
+    if not path.is_file():
         return offset
     end = None if result is None else int(result["log_size"])
     with path.open("rb") as log:

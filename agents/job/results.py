@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from agents.base import process, state
+from agents.base import files, process, state
+from agents.base.json_file import read_object
 from agents.base.locks import locked
 from agents.job import spec
 
@@ -15,18 +16,16 @@ FILE = "result.json"
 LOG = "log"
 HEARTBEAT = "heartbeat"
 CANCELLED = "cancelled"
+_STATES = frozenset({"BUILT", "FAILED", "LOST", "CANCELLED"})
 _RESERVE = "result.reserve"
 _RESERVED_BYTES = 16384
 _MAX_MESSAGE_CHARS = 2000
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Return the job's result; None where there is none."""
-    try:
-        result: dict[str, Any] = json.loads((folder / FILE).read_bytes())
-    except FileNotFoundError:
-        return None
-    return result
+    """Return the job's result; None where there is none, or only a damaged file."""
+    result = read_object(folder / FILE)
+    return result if result.get("state") in _STATES and isinstance(result.get("log_size"), int) else None
 
 
 def reserve(folder: Path) -> None:
@@ -43,7 +42,7 @@ def finish(folder: Path, result: dict[str, Any]) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-    reserved.replace(folder / FILE)
+    files.move(reserved, folder / FILE)
 
 
 def settle(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -53,10 +52,10 @@ def settle(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
         known = read(folder)
         if known is not None:
             return known
-        if (folder / _RESERVE).exists():
+        if (folder / _RESERVE).is_file():
             finish(folder, result)
         else:
-            state.write_whole(folder / FILE, _encode(result))
+            files.write_whole(folder / FILE, _encode(result))
         return result
 
 
@@ -78,13 +77,16 @@ def ended(folder: Path) -> dict[str, Any] | None:
 
 
 def _verdict(folder: Path, known: process.Process) -> dict[str, Any]:
-    began = (folder / process.FILE).stat().st_mtime
+    began = (folder / process.FILE).lstat().st_mtime
     measures = {
         "seconds": max(0.0, round(_mtime(folder / HEARTBEAT, began) - began, 1)),
         "log_size": _size(folder / LOG),
     }
     if (folder / CANCELLED).exists():
         return {"state": "CANCELLED", **measures}
+    if not known.pid:
+        message = f"the file {process.FILE} of the job is damaged"
+        return {"state": "LOST", "code": "vanished", "message": message, **measures}
     if known.boot_id != state.boot_id():
         return {"state": "LOST", "code": "reboot", "message": "the host was restarted during the build", **measures}
     message = f"the build's process {known.pid} ended without a result"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.base.errors import AgentError
 from agents.base.fields import field, mapping
+from agents.base.json_file import read_object
 
 FORMAT = 1
 FILE = "spec.json"
@@ -94,8 +94,16 @@ def parse(data: object) -> Spec:
 
 
 def read(folder: Path) -> Spec:
-    """Return the spec of the job in this folder."""
-    return parse(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    """Return the spec of the job in this folder. Raises AgentError `state` where the file is missing or damaged."""
+    try:
+        return parse(read_object(folder / FILE))
+    except AgentError as error:
+        raise AgentError("state", f"{folder / FILE} is damaged: {error.message}") from None
+
+
+def of_damaged(job: str) -> Spec:
+    """Return what the name of a job says of its spec, so that its image can be removed: see `tunnel.grant_user`."""
+    return Spec("", "api", "", "", True, "", {}, {}, False, "archloom/" + job.replace("-", ":", 1), (), "", False)  # noqa: FBT003
 
 
 def _base(data: object) -> Base:

@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
-from agents.base import process, state
+from agents.base import files, process, state
 from agents.base.errors import AgentError
+from agents.base.json_file import read_object
 from agents.base.locks import locked
+from agents.base.trees import remove, remove_tree
 from agents.job import cancel, results, spec
 
 CONTEXT = "context"
@@ -44,9 +45,10 @@ class Jobs:
         path = self._path(job)
         with locked(self._root, ".lock"):
             if path.is_dir():
-                if json.loads((path / spec.FILE).read_bytes()) != wanted:
+                if read_object(path / spec.FILE) != wanted:
                     raise AgentError("spec_differs", f"job '{job}' exists with another spec")
                 return
+            remove(path)  # a file, or a link to nowhere
             fresh = self._root / f".new.{job}.{os.urandom(8).hex()}"
             fresh.mkdir(mode=0o700)
             try:
@@ -66,10 +68,9 @@ class Jobs:
             cancel.cancel(path)
             # Under the lock no new job can start to need a base between this check and the base's removal.
             with locked(self._root, ".lock"):
-                own = _readable_spec(path)
-                if own is not None:
-                    shared = {base.name for other in self._others(path) for base in other.bases}
-                    discard(own._replace(bases=tuple(base for base in own.bases if base.name not in shared)))
+                own = _readable_spec(path) or spec.of_damaged(job)
+                shared = {base.name for other in self._others(path) for base in other.bases}
+                discard(own._replace(bases=tuple(base for base in own.bases if base.name not in shared)))
                 path.rename(self._root / f".gone.{job}.{os.urandom(8).hex()}")
         for leftover in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
             remove_tree(leftover)
@@ -96,7 +97,7 @@ class Jobs:
         return self._root / job
 
     def _folders(self) -> Iterator[Path]:
-        return (path for path in sorted(self._root.iterdir()) if _NAME.match(path.name))
+        return (path for path in sorted(self._root.iterdir()) if _NAME.match(path.name) and path.is_dir())
 
     def _others(self, path: Path) -> Iterator[spec.Spec]:
         for other in self._folders():
@@ -110,8 +111,8 @@ def has_arrived(folder: Path) -> bool:
     with holes.
     """
     try:
-        return (folder / CONTEXT).is_dir() and (folder / _CONTEXT_BOOT).read_text(encoding="ascii") == state.boot_id()
-    except FileNotFoundError:
+        return (folder / CONTEXT).is_dir() and files.read(folder / _CONTEXT_BOOT) == state.boot_id().encode()
+    except OSError:
         return False
 
 
@@ -120,38 +121,11 @@ def mark_arrived(folder: Path) -> None:
     (folder / _CONTEXT_BOOT).write_text(state.boot_id(), encoding="ascii")
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a tree whose directories may have any mode: contexts keep the modes they were sent with."""
-    if path.is_symlink():
-        path.unlink()
-        return
-    # Without shutil, whose import takes the agent longer than most of its requests.
-    path.chmod(0o700)
-    emptied = [path]
-    for parent, folders, files in os.walk(path, onerror=_fail):
-        # os.walk counts links to folders as folders, and would list what was one of them.
-        links = {name for name in folders if Path(parent, name).is_symlink()}
-        folders[:] = [name for name in folders if name not in links]
-        for name in folders:
-            folder = Path(parent, name)
-            folder.chmod(0o700)
-            emptied.append(folder)
-        for name in (*files, *links):
-            os.unlink(os.path.join(parent, name))  # noqa: PTH108, PTH118 - a context may have 100 000 of them
-    # A folder comes after the folder that it is in.
-    for folder in reversed(emptied):
-        folder.rmdir()
-
-
-def _fail(error: OSError) -> NoReturn:
-    raise error
-
-
 def _readable_spec(path: Path) -> spec.Spec | None:
-    # A power cut may leave an empty spec. Without it, the names of what the engine holds for the job are unknown.
+    # A power cut may leave an empty spec. Without it, the names of the job's bases are unknown.
     try:
         return spec.read(path)
-    except (OSError, ValueError, AgentError):
+    except AgentError:
         return None
 
 
@@ -160,6 +134,9 @@ def _describe(path: Path) -> dict[str, object] | None:
         state, since = _state(path)
     except FileNotFoundError:
         return None  # another request has forgotten the job meanwhile
+    except OSError:
+        # Such as a folder of another user, after `sudo` with the same home. One job must not hide the others.
+        return {"job": path.name, "state": "LOST", "since": 0.0}
     return {"job": path.name, "state": state, "since": since}
 
 
@@ -169,4 +146,4 @@ def _state(path: Path) -> tuple[str, float]:
         return str(result["state"]), (path / results.FILE).stat().st_mtime
     if process.read(path) is not None:
         return "BUILDING", (path / process.FILE).stat().st_mtime
-    return "SENDING", (path / spec.FILE).stat().st_mtime
+    return "SENDING", path.stat().st_mtime

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from agents.base import slots, state
 from agents.base.errors import AgentError
+from agents.base.trees import remove_tree
 from agents.engine import engines, images
 from agents.engine.engine_api import EngineSocket
 from agents.job import store
@@ -160,7 +161,7 @@ def _slots(locks: Path, engine_id: str) -> list[Path]:
 def _drop_state(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    store.remove_tree(folder)
+    remove_tree(folder)
     with suppress(OSError):  # not empty where several machines share the home: one folder each
         folder.parent.rmdir()
     return [str(folder)]

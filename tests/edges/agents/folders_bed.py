@@ -51,7 +51,7 @@ class Host:
 
 def end(job: Path) -> None:
     (job / "spec.json").write_text("{}")
-    results.settle(job, {"state": "BUILT"})
+    results.settle(job, {"state": "BUILT", "log_size": 0})
 
 
 def file(content: bytes = b"AAAA", mode: int = 0o644, mtime: int = MTIME, name: str = "f", group: str = "") -> Script:

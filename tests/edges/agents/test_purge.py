@@ -13,7 +13,7 @@ import pytest
 
 from agents.base import state
 from agents.base.errors import AgentError
-from agents.job import store
+from agents.base.trees import remove_tree
 from agents.server.purge import Places, purge_all
 from coordinator.errors import LostError
 from coordinator.hosts.agent.local import LocalTransport
@@ -83,7 +83,7 @@ def test_a_tree_that_is_a_link_is_unlinked(tmp_path: Path):
     (victim / "inner").mkdir(parents=True)
     victim.chmod(0o755)
     (tmp_path / "tree").symlink_to(victim)
-    store.remove_tree(tmp_path / "tree")
+    remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").is_symlink()
     assert victim.stat().st_mode & 0o777 == 0o755
     assert (victim / "inner").is_dir()
@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
         with pytest.raises(OSError, match="tree") as failed:
-            store.remove_tree(tmp_path / "tree")
+            remove_tree(tmp_path / "tree")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert failed.value.errno == errno.EMFILE
