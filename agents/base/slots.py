@@ -1,22 +1,31 @@
-"""Slots: lock files shared by all login users of an engine. The kernel frees a slot when its holder dies."""
+"""Slots: lock files shared by all login users of an engine. The kernel frees a slot when its holder dies.
+
+Any user can put something else in their place: a link, a pipe, a folder, a file that others cannot open. None of these
+is followed or waited for. Where a lock file is spoilt, those below the agent's own folder serve.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import math
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from agents.base.errors import AgentError
+from agents.base.trees import remove
 
-_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_NOTE_BYTES = 4096
+_MAX_HOLDER_CHARS = 200
 _umask_lock = threading.Lock()
 
 
@@ -28,29 +37,66 @@ class Slot(NamedTuple):
 
 
 def take(shared: Path, own: Path, engine_id: str, count: int, holder: str) -> Slot:
-    """Take a slot of this engine for `holder`. Raises AgentError `busy` where all `count` slots are held."""
-    place = lock_folder(shared, own, engine_id)
+    """Take a slot of this engine for `holder`: below `shared` (`/run/lock`), else below `own`.
+
+    Lock files exclude only users who can open them, so those below `own` guard only against this user's other
+    coordinators. Raises AgentError `busy` where all `count` slots are held.
+    """
+    name = folder_name(engine_id)
+    with suppress(OSError):
+        return _take(shared / name, count, holder)
+    _mend(own / name, count)
+    return _take(own / name, count, holder)
+
+
+def spoilt(shared: Path, engine_id: str, count: int = 16) -> str:
+    """Return the path below `shared` that keeps this user from the slots that all users share; empty where none does.
+
+    Nothing is made: who builds here first makes the folder and the files.
+    """
+    folder = shared / folder_name(engine_id)
+    if not os.path.lexists(folder):
+        return "" if os.access(shared, os.W_OK | os.X_OK) else str(shared)
+    try:
+        place = _open_directory(folder)
+    except OSError:
+        return str(folder)
+    try:
+        return next((str(folder / name) for name in map(_name, range(count)) if _is_spoilt(place, name)), "")
+    finally:
+        os.close(place)
+
+
+def _is_spoilt(place: int, name: str) -> bool:
+    try:
+        os.close(_open_existing(place, name))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _take(folder: Path, count: int, holder: str) -> Slot:
+    place = _directory(folder)
     try:
         return acquire(place, count, holder, time.time())
     finally:
         os.close(place)
 
 
-def lock_folder(shared: Path, own: Path, engine_id: str) -> int:
-    """Open the directory for the lock files of this engine: below `shared` (`/run/lock`), else below `own`.
-
-    Lock files exclude only users who can open them, so those below `own` guard only against this user's other
-    coordinators.
-    """
-    name = folder_name(engine_id)
+def _mend(folder: Path, count: int) -> None:
+    """Remove what is no lock file from a folder that only this user may write to."""
+    if folder.is_symlink() or not folder.is_dir():
+        remove(folder)
+        return
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        place = _directory(shared / name)
-        if os.access(shared / name, os.W_OK | os.X_OK):
-            return place
+        for name in map(_name, range(count)):
+            if _is_spoilt(place, name):
+                remove(folder / name)
+    finally:
         os.close(place)
-    except OSError:
-        pass
-    return _directory(own / name)
 
 
 def folder_name(engine_id: str) -> str:
@@ -61,10 +107,10 @@ def folder_name(engine_id: str) -> str:
 def acquire(place: int, count: int, holder: str, since: float) -> Slot:
     """Take one of the slots 0 to count-1.
 
-    Raises AgentError `busy` with slot 0's `holder` and `since` (epoch seconds).
+    Raises AgentError `busy` with slot 0's `holder` and `since` (epoch seconds), OSError where a lock file is spoilt.
     """
     for number in range(count):
-        fd = _open(place, f"slot-{number}")
+        fd = _open(place, _name(number))
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _note(fd, {"holder": holder, "since": since})
@@ -79,19 +125,30 @@ def acquire(place: int, count: int, holder: str, since: float) -> Slot:
 
 
 def _busy(place: int, count: int) -> AgentError:
-    fd = _open(place, "slot-0")
+    fd = _open(place, _name(0))
     try:
         line = os.pread(fd, _MAX_NOTE_BYTES, 0).partition(b"\n")[0]
     finally:
         os.close(fd)
     try:
         note = json.loads(line)
-        holder, since = str(note["holder"]), float(note["since"])
-    except (ValueError, KeyError, TypeError):
+        holder, since = _printable(str(note["holder"])), float(note["since"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         # The holder has taken the lock but not written its note yet, or is a program that writes no notes.
         holder, since = "", 0.0
+    if not math.isfinite(since):
+        since = 0.0
     held = "slot 0 is held" if count == 1 else f"slots 0 to {count - 1} are held"
     return AgentError("busy", held, holder=holder, since=since)
+
+
+def _printable(text: str) -> str:
+    """Any user can write a note."""
+    return "".join(char if char.isprintable() else "?" for char in text[:_MAX_HOLDER_CHARS])
+
+
+def _name(number: int) -> str:
+    return f"slot-{number}"
 
 
 def _note(fd: int, note: dict[str, object]) -> None:
@@ -110,6 +167,12 @@ def _directory(path: Path) -> int:
             pass
         else:
             path.chmod(0o1777)  # POSIX leaves it to the system whether mkdir sets more than the permission bits
+    return _open_directory(path)
+
+
+def _open_directory(path: Path) -> int:
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
@@ -118,7 +181,7 @@ def _open(place: int, name: str) -> int:
         try:
             # Try without O_CREAT: fs.protected_regular (Linux 4.19, proc(5)) refuses it for other users' files in a
             # sticky directory.
-            return os.open(name, _OPEN_FLAGS, dir_fd=place)
+            return _open_existing(place, name)
         except FileNotFoundError:
             pass
         try:
@@ -126,6 +189,16 @@ def _open(place: int, name: str) -> int:
                 return os.open(name, _OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=place)
         except FileExistsError:
             continue
+
+
+def _open_existing(place: int, name: str) -> int:
+    """Open a lock file. Raises OSError for what is none: a second name of a file would let its content be changed."""
+    fd = os.open(name, _OPEN_FLAGS, dir_fd=place)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(errno.EPERM, "not a lock file", name)
+    return fd
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.base import state
+from agents.base import slots, state
 from agents.base.errors import AgentError
 from agents.engine import docker_clis
 from agents.engine.engine_api import find_socket
@@ -34,6 +34,7 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
     machine = probe_machine.machine()
     runs = emulation.runs(environ)
     engine_report = engine(engine_patience) or _hung(environ)
+    slots_path = slots.spoilt(Path(_SHARED_SLOTS), str(engine_report.get("id") or ""))
     return {
         "time": began,
         **machine,
@@ -42,7 +43,8 @@ def observe(environ: Mapping[str, str] = os.environ, engine_patience: float = _E
         "clis": [probe_engine.command_line(cli, engine_report) for cli in installed(_CLIS_TIMEOUT_S) or ()],
         "binfmt": emulation.binfmt(),
         "runs": runs,
-        "shared_slots": os.access(_SHARED_SLOTS, os.W_OK | os.X_OK),
+        "shared_slots": not slots_path,
+        "spoilt_slots": slots_path or None,
         "state_root": str(folder),
         "state_free": probe_machine.disk(Path(folder))[0],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,8 @@ ROOTLESS = "rootless"
 SMALL_MEMORY = 800 * 1024**2
 # The host is the same machine as another host of the inventory: see `domain.placement.duplicate_hosts`.
 SAME_MACHINE = "same_machine"
+# Where a board has the lock files of slots that all its users share.
+_LOCKS = "/run/lock"
 _FULL_DISK_BYTES = 100 * 1024**2
 _CLOCK_WARNING_S, _CLOCK_BLOCKING_S = 60.0, 300.0
 # Bits of the Raspberry Pi firmware's `get_throttled`.
@@ -106,12 +109,19 @@ def of_machine(observation: Reading, *, is_local: bool) -> list[Problem]:
         problems.append(Problem("memory_cgroup", message, hint, Severity.NOTE))
     problems += _of_disk(observation, is_local=is_local)
     problems += _of_power(observation.whole("throttled"))
-    if observation.flag("shared_slots") is False:
-        message = (
-            "/run/lock is not writable: builds of other users on this host are not seen, and may run at the same time"
-        )
-        problems.append(Problem("slots", message, "sudo chmod 1777 /run/lock", Severity.NOTE))
+    problems += _of_slots(observation)
     return problems
+
+
+def _of_slots(observation: Reading) -> list[Problem]:
+    if observation.flag("shared_slots") is not False:
+        return []
+    unseen = "builds of other users on this host are not seen, and may run at the same time"
+    path = observation.text("spoilt_slots") or _LOCKS
+    if path == _LOCKS:
+        return [Problem("slots", f"{path} is not writable: {unseen}", f"sudo chmod 1777 {path}", Severity.NOTE)]
+    message = f"{path} is no lock file that this login user can use, another user may have made it: {unseen}"
+    return [Problem("slots", message, f"sudo rm -r {shlex.quote(path)}", Severity.WARNING)]
 
 
 def _of_linger(observation: Reading) -> list[Problem]:

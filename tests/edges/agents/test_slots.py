@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,15 +109,69 @@ def test_without_a_usable_meeting_place_the_own_folder_serves(places: tuple[Path
         assert (own / "archloom-ID-1" / "slot-0").is_file()
 
 
-def test_a_planted_link_in_place_of_a_slot_is_not_followed(places: tuple[Path, Path]):
-    """A lock file that is a link is refused, and what it points to is not touched."""
-    shared, own = places
-    (shared / "archloom-ID-1").mkdir()
-    (shared / "archloom-ID-1" / "slot-0").symlink_to(own / "victim")
+def _as_folder(slot: Path, _own: Path) -> None:
+    (slot / "inner").mkdir(parents=True)
 
-    with pytest.raises(OSError, match="symbolic"), taken(shared, own):
-        pass
-    assert not (own / "victim").exists()
+
+def _as_other_name(slot: Path, own: Path) -> None:
+    (own / "victim").write_text("content")
+    slot.hardlink_to(own / "victim")
+
+
+_TRAPS: dict[str, Callable[[Path, Path], object]] = {
+    "link": lambda slot, own: slot.symlink_to(own / "victim"),
+    "pipe": lambda slot, _: os.mkfifo(slot),
+    "folder": _as_folder,
+    "socket": lambda slot, _: os.mknod(slot, stat.S_IFSOCK | 0o666),
+    "another name of a file": _as_other_name,
+}
+
+
+@pytest.mark.parametrize("trap", _TRAPS)
+def test_a_spoilt_slot_is_neither_followed_nor_waited_for(places: tuple[Path, Path], trap: str):
+    """Another user can put anything in its place. The lock is then this user's alone, and the probe names the trap."""
+    shared, own = places
+    slot = shared / "archloom-ID-1" / "slot-0"
+    slot.parent.mkdir()
+    assert slots.spoilt(shared, "ID:1") == ""
+    _TRAPS[trap](slot, own)
+
+    with taken(*places):
+        assert (own / "archloom-ID-1" / "slot-0").is_file()
+        with pytest.raises(AgentError, match="slot 0 is held"), taken(*places):
+            pass
+    assert slots.spoilt(shared, "ID:1") == str(slot)
+    assert not (own / "victim").exists() or (own / "victim").read_text() == "content"
+
+
+@pytest.mark.parametrize("trap", [*_TRAPS, "the folder"])
+def test_a_spoilt_slot_of_ones_own_is_made_anew(places: tuple[Path, Path], trap: str):
+    """A power cut or a person may have left it so."""
+    shared, own = places
+    shared.rmdir()
+    slot = own / "archloom-ID-1" / "slot-0"
+    if trap == "the folder":
+        slot.parent.touch()
+    else:
+        slot.parent.mkdir()
+        _TRAPS[trap](slot, own)
+
+    with taken(*places):
+        assert slot.is_file()
+
+
+@pytest.mark.parametrize(
+    "note", [b"[" * 4000, b'{"holder": "al", "since": Infinity}', b'{"holder": "\\ud800\\n", "since": 1}']
+)
+def test_a_note_of_another_user_does_no_harm(places: tuple[Path, Path], note: bytes):
+    """Whoever holds a slot writes what he likes into its file."""
+    with taken(*places) as slot:
+        os.pwrite(slot.fd, note + b"\n", 0)
+        with pytest.raises(AgentError) as busy, taken(*places):
+            pass
+
+    assert busy.value.detail["holder"] in {"", "al", "??"}
+    assert busy.value.detail["since"] in {0.0, 1.0}
 
 
 AS_USER = """
@@ -129,8 +184,10 @@ shared, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 os.setgroups([])
 os.setgid(number)
 os.setuid(number)
+own = shared / f"own-{name}"
+own.mkdir(exist_ok=True)
 try:
-    slot = slots.take(shared, Path("/nowhere"), "ID", 2, name)
+    slot = slots.take(shared, own, "ID", 2, name)
 except AgentError as error:
     print(error.code, error.detail["holder"])
 else:
@@ -168,3 +225,8 @@ def test_login_users_of_one_host_meet():
             assert (first, second, third) == ("0", "1", "busy ann")
         with as_user(shared, "eve", 12003) as free:
             assert free == "0"
+            # The file is Ann's, and now closed to all others.
+            (shared / "archloom-ID" / "slot-0").chmod(0o600)
+            with as_user(shared, "bob", 12002) as own:
+                assert own == "0"
+            assert (shared / "own-bob" / "archloom-ID" / "slot-0").stat().st_uid == 12002

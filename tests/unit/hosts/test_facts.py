@@ -307,6 +307,24 @@ def test_a_full_disk_of_the_agent_is_told_by_its_folder(root, hint):
     assert found.blocking.hint.removeprefix("make room there: ") == hint
 
 
+@pytest.mark.parametrize(
+    ("path", "severity", "hint"),
+    [
+        ("/run/lock", Severity.NOTE, "sudo chmod 1777 /run/lock"),
+        (None, Severity.NOTE, "sudo chmod 1777 /run/lock"),
+        ("/run/lock/archloom-A/slot 0", Severity.WARNING, "sudo rm -r '/run/lock/archloom-A/slot 0'"),
+    ],
+)
+def test_what_keeps_a_login_from_the_shared_slots_is_named(path, severity, hint):
+    """Another user's link or pipe in place of a lock file is told, with what removes it."""
+    found = read({**observation("pi4"), "shared_slots": False, "spoilt_slots": path})
+
+    [problem] = [problem for problem in found.problems if problem.code == "slots"]
+    assert (problem.severity, problem.hint) == (severity, hint)
+    assert problem.message.startswith(path or "/run/lock")
+    assert not found.shared_slots
+
+
 def test_asking_a_host_without_an_engine_for_its_platform_is_an_error():
     """It has none, and is never given a job."""
     with pytest.raises(ValueError, match="no engine"):
