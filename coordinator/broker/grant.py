@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from coordinator.broker.limits import REQUESTS_AT_A_TIME
 from coordinator.domain.causes import Cause
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.references import Reference
@@ -58,9 +59,9 @@ class Grant:
     `push` is the repository it may write, under the virtual name `push`; `bases` are the references it may read, by
     virtual name. `rewritten` are manifests and configs that no registry has, by digest, each with its media type.
     `mount_from` are bases whose layers are mounted into `push`; `mountable` holds these layers by digest once they are
-    known, and is empty after the registry refused a mount. `pushed` is the manifest the job pushed by tag. `refusal` is
-    the first final refusal, or else the last failure; where sending a layer again cures it, only until a request
-    succeeds.
+    known, and is empty after the registry refused a mount. `requests` limits those that are answered at a time.
+    `pushed` is the manifest the job pushed by tag. `refusal` is the first final refusal, or else the last failure;
+    where sending a layer again cures it, only until a request succeeds.
     """
 
     job: str
@@ -76,6 +77,7 @@ class Grant:
     readable: dict[str, set[str]] = field(default_factory=dict)
     mountable: Mapping[str, Reference] | None = None
     mounting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    requests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_A_TIME))
 
     @property
     def repository(self) -> str:

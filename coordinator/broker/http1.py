@@ -21,7 +21,7 @@ PIECE = 256 * 1024
 IDLE_TIMEOUT_S = 300.0
 # A board that sends no byte of a body for this long counts as dead.
 BODY_IDLE_TIMEOUT_S = 60.0
-_MAX_HEAD_BYTES = 64 * 1024
+_MAX_REQUEST_HEAD_BYTES = 32 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*;[^\r\n]*)?\Z")
@@ -111,7 +111,7 @@ class Source:
 
 async def read_request(source: Source) -> Head | None:
     """Return the next request's head, `None` where the client has closed the connection. Raises WireError."""
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_REQUEST_HEAD_BYTES)
     event = await _head(parser, source)
     if event is None:
         return None

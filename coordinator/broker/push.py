@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from coordinator.broker.blob_mounts import mount
 from coordinator.broker.grant import PushedManifest, RefusalError, Upload
 from coordinator.broker.http1 import TooLargeError
+from coordinator.broker.limits import keep_newest
 from coordinator.broker.request import BoardRequest
 from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, read_manifest
@@ -70,6 +71,7 @@ async def _begin(request: BoardRequest, reply: Reply) -> None:
         head = await request.expect(exchange, UPLOAD_OPENED, f"push to {request.repository.name}")
         name = secrets.token_hex(16)
         request.grant.uploads[name] = Upload(await request.followed(exchange.url, head.header("location")))
+        keep_newest(request.grant.uploads)
     await reply.small(202, _upload_headers(name, "0-0"))
 
 
@@ -114,6 +116,7 @@ async def _put_manifest(request: BoardRequest, reply: Reply) -> None:
     if not by_digest:
         request.grant.manifests[request.rest] = pushed
         request.grant.pushed = pushed
+    keep_newest(request.grant.manifests)
     await reply.small(
         201, {"Location": f"{_PUSH_PATH}/manifests/{pushed.digest}", "Docker-Content-Digest": pushed.digest}
     )

@@ -26,6 +26,7 @@ from coordinator.broker import pull
 from coordinator.broker import push as broker_push
 from coordinator.broker.grant import PUSH_REPOSITORY, RESENT, Grant, RefusalError, rewritten_content
 from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
+from coordinator.broker.limits import Guest, Guests, Limits
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
@@ -50,8 +51,9 @@ _EMPTY_HEAD = Head(method="GET", headers=[], framing=Framing(BodyEnd.EMPTY), kee
 class Broker:
     """An asyncio connection handler and the grants it serves. Use it inside `async with`."""
 
-    def __init__(self, upstreams: Upstreams) -> None:
+    def __init__(self, upstreams: Upstreams, limits: Limits | None = None) -> None:
         self._upstreams = upstreams
+        self._guests = Guests(limits or Limits())
         self._connections = Connections()
         self._grants: dict[str, Grant] = {}
 
@@ -92,27 +94,29 @@ class Broker:
         """Serve one connection until either side closes it."""
         source = Source(reader)
         try:
-            first = await source.read_some()
-            if first and first[0] == _TLS_HANDSHAKE:
-                # Engines try TLS first, and would wait 10 s for the broker's half of the handshake.
-                writer.write(_NOT_TLS)
-                await writer.drain()
-                await _drain(source)
-            else:
-                source.unread(first)
-                while await self._serve_one(source, writer):
-                    pass
+            async with self._guests.entered() as guest:
+                async with asyncio.timeout(self._guests.limits.head):
+                    first = await source.read_some()
+                if first and first[0] == _TLS_HANDSHAKE:
+                    # Engines try TLS first, and would wait 10 s for the broker's half of the handshake.
+                    writer.write(_NOT_TLS)
+                    await writer.drain()
+                    await _drain(source)
+                else:
+                    source.unread(first)
+                    while await self._serve_one(source, writer, guest):
+                        pass
         except (OSError, WireError):
-            # A client that disconnects or breaks the protocol ends only its own connection.
+            # A client that disconnects, breaks the protocol or says nothing in time ends only its own connection.
             pass
         finally:
             writer.close()
 
-    async def _serve_one(self, source: Source, writer: asyncio.StreamWriter) -> bool:
+    async def _serve_one(self, source: Source, writer: asyncio.StreamWriter, guest: Guest) -> bool:
         """Serve one request, and return whether the connection stays open."""
         body = Body(source, _EMPTY_HEAD.framing)
         try:
-            async with asyncio.timeout(IDLE_TIMEOUT_S):
+            async with asyncio.timeout(IDLE_TIMEOUT_S if guest.job else self._guests.limits.head):
                 head = await read_request(source)
         except WireError as error:
             await _refuse(Reply(writer, _EMPTY_HEAD, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
@@ -124,7 +128,9 @@ class Broker:
         reply = Reply(writer, head, body)
         began = time.monotonic()
         try:
-            await self._answer(head, body, reply)
+            grant = self._admitted(guest, head, reply)
+            async with grant.requests:
+                await self._answer(grant, head, body, reply)
         except RefusalError as refusal:
             _log.info("%s %s: %s", head.method, _path(head), refusal.message)
             if reply.begun:
@@ -135,8 +141,7 @@ class Broker:
             await _drain(source)
         return not reply.last
 
-    async def _answer(self, head: Head, body: Body, reply: Reply) -> None:
-        grant = self._authenticated(head)
+    async def _answer(self, grant: Grant, head: Head, body: Body, reply: Reply) -> None:
         if head.target.rstrip("/") == "/v2":
             await reply.small(200, {"Content-Type": "application/json"}, b"{}")
             return
@@ -173,6 +178,13 @@ class Broker:
             grant.refused(defect)
             raise RefusalError(500, "UNKNOWN", f"archloom: {defect.message}") from error
         grant.served()
+
+    def _admitted(self, guest: Guest, head: Head, reply: Reply) -> Grant:
+        grant = self._authenticated(head)
+        if not self._guests.authenticated(guest, grant.job):
+            reply.last = True
+            raise RefusalError(429, "TOOMANYREQUESTS", "archloom: the job has too many connections")
+        return grant
 
     def _authenticated(self, head: Head) -> Grant:
         scheme, _, encoded = head.header("authorization").partition(" ")
