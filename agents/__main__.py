@@ -18,9 +18,9 @@ def _job_command() -> tuple[str, ...]:
     From a checkout it needs the current working directory, which a child process inherits.
     """
     archive = Path(sys.argv[0]).resolve()
-    # -S: no packages of this Python, as where the coordinator starts this agent.
-    words = (str(archive),) if archive.suffix == ".pyz" else ("-m", "agents")
-    return (sys.executable, "-S", *words, "job")
+    # As the coordinator starts this agent: without packages of this Python, and without PYTHON* of the environment.
+    words = ("-I", "-S", str(archive)) if archive.suffix == ".pyz" else ("-S", "-m", "agents")
+    return (sys.executable, *words, "job")
 
 
 def _operations() -> Operations:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from coordinator.broker.limits import REQUESTS_AT_A_TIME
 from coordinator.domain.causes import Cause
@@ -52,6 +55,15 @@ class Upload:
     url: str
 
 
+class Half(Protocol):
+    """The body of a request under way, or the reply to it.
+
+    `waits_since`: since when it waits for bytes from the board, or for the board to take some; None while it does not.
+    """
+
+    waits_since: float | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Grant:
     """The grant of one job.
@@ -78,6 +90,8 @@ class Grant:
     mountable: Mapping[str, Reference] | None = None
     mounting: asyncio.Lock = field(default_factory=asyncio.Lock)
     requests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS_AT_A_TIME))
+    _under_way: list[tuple[Half, Half]] = field(default_factory=list)
+    _served_at: float = field(default_factory=time.monotonic)
 
     @property
     def repository(self) -> str:
@@ -86,6 +100,25 @@ class Grant:
 
     def authenticates(self, secret: str) -> bool:
         return hmac.compare_digest(self.secret.reveal().encode(), secret.encode())
+
+    @contextlib.contextmanager
+    def serving(self, body: Half, reply: Half) -> Iterator[None]:
+        """Count a request of the job as under way while the block runs."""
+        halves = (body, reply)
+        self._under_way.append(halves)
+        try:
+            yield
+        finally:
+            self._under_way.remove(halves)
+            self._served_at = time.monotonic()
+
+    def last_byte(self) -> float:
+        """Return when the board last sent or took a byte of this job, by `time.monotonic()`.
+
+        That is now where the registry is waited for: its silence is not the board's.
+        """
+        waits = [body.waits_since or reply.waits_since for body, reply in self._under_way]
+        return max((self._served_at, *(since or time.monotonic() for since in waits)))
 
     def refused(self, error: ArchloomError) -> None:
         """Record the error of a refused request. The first final refusal stays: later errors follow from it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
@@ -163,6 +164,7 @@ class Body:
     """The body of one message, read once. `over`: its end has been read, so another message may follow.
 
     Reading fails where no byte arrives for `idle_timeout` seconds; `watch` tells the user of such a silence before.
+    `waits_since`: when a read began that is under way, by `time.monotonic()`.
     """
 
     def __init__(
@@ -174,6 +176,7 @@ class Body:
     ) -> None:
         self.framing = framing
         self.over = framing.end is BodyEnd.EMPTY
+        self.waits_since: float | None = None
         self._source = source
         self._idle_timeout = idle_timeout
         self._watch = watch
@@ -213,6 +216,7 @@ class Body:
         raise TooLargeError(f"a body of more than {limit} bytes")
 
     async def _some(self) -> bytes:
+        self.waits_since = time.monotonic()
         try:
             with self._watch(moves=True):
                 async with asyncio.timeout(self._idle_timeout):
@@ -222,6 +226,8 @@ class Body:
         except OSError as error:
             # Not left as OSError, which stands for a failure of the connection that the body is relayed to.
             raise WireError(f"the connection broke: {error.strerror or error}") from error
+        finally:
+            self.waits_since = None
 
     def _take(self, piece: bytes) -> int:
         """Consume the body's part of these bytes, and return its length."""

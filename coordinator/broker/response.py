@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -14,7 +15,8 @@ from coordinator.broker.upstream_connections import Exchange
 class Reply:
     """The response to one request. It may be sent before the request's `body` has been read.
 
-    `last` is true where the connection must be closed after it.
+    `last` is true where the connection must be closed after it. `waits_since`: when a write began
+    that the board has not taken yet, by `time.monotonic()`.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, request: Head, body: Body) -> None:
@@ -23,6 +25,7 @@ class Reply:
         self._body = body
         self.last = not request.keep_alive
         self.begun = False
+        self.waits_since: float | None = None
         self.status = 0
 
     async def small(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
@@ -30,7 +33,7 @@ class Reply:
         self._head(status, {**headers, "Content-Length": str(len(body))})
         if self._method != "HEAD":
             self._writer.write(body)
-        await self._writer.drain()
+        await self._drain()
 
     async def relay(self, exchange: Exchange, headers: Mapping[str, str]) -> None:
         """Send the registry's status and body with these headers, piece by piece."""
@@ -50,8 +53,15 @@ class Reply:
         async with aclosing(exchange.body.pieces()) as pieces:
             async for piece in pieces:
                 self._writer.write(piece)
-                await self._writer.drain()
-        await self._writer.drain()
+                await self._drain()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        self.waits_since = time.monotonic()
+        try:
+            await self._writer.drain()
+        finally:
+            self.waits_since = None
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.begun = True

@@ -162,7 +162,8 @@ class Broker:
             connections=self._connections,
         )
         try:
-            await (broker_push if name == PUSH_REPOSITORY else pull).answer(request, reply)
+            with grant.serving(body, reply):
+                await (broker_push if name == PUSH_REPOSITORY else pull).answer(request, reply)
         except ArchloomError as error:
             grant.refused(error)
             raise _as_refusal(error) from error

@@ -45,6 +45,7 @@ class Cause(StrEnum):
     UNREADABLE = "unreadable"
     ZSTD = "zstd"
     # The host.
+    BUSY = "busy"
     DISK = "disk"
     EMULATOR = "emulator"
     ENGINE = "engine"
@@ -53,6 +54,7 @@ class Cause(StrEnum):
     MEMORY = "memory"
     NOT_BUILT = "not_built"
     NO_CONTEXT = "no_context"
+    PROTOCOL = "protocol"
     REBOOT = "reboot"
     SPEC_DIFFERS = "spec_differs"
     UNKNOWN_JOB = "unknown_job"
@@ -109,6 +111,8 @@ RULES: Mapping[Cause, Rule] = {
     ),
     Cause.UNREADABLE: Rule(fault=Fault.INPUTS),
     Cause.ZSTD: Rule(fault=Fault.INPUTS),
+    # A request found a lock of the agent held: something there is slow, or hangs.
+    Cause.BUSY: _TRANSIENT,
     Cause.DISK: Rule(
         hint="free disk space on the host, for example with `docker system prune`, or choose other hosts with --on"
     ),
@@ -119,6 +123,12 @@ RULES: Mapping[Cause, Rule] = {
     Cause.MEMORY: _DEFAULT,
     Cause.NOT_BUILT: _TRANSIENT,
     Cause.NO_CONTEXT: Rule(retry=Retry.ANY_HOST),
+    # What the host sends breaks the contract: a damaged disk or memory, or something else that answers in its place.
+    Cause.PROTOCOL: Rule(
+        hint="something there prints in the agent's place, or damages what it sends: see `archloom boards`, "
+        "and restart the host or take it out of the inventory",
+        archive_helps=False,
+    ),
     Cause.REBOOT: Rule(retry=Retry.ANY_HOST),
     Cause.SPEC_DIFFERS: Rule(retry=Retry.ANY_HOST),
     Cause.UNKNOWN_JOB: Rule(retry=Retry.ANY_HOST),

@@ -27,6 +27,7 @@ class Link:
     beyond: list[Link] = field(default_factory=list)
     _holder: Child | None = None
     _dark: bool = False
+    _loss: str = ""
     _rate: str | None = None
 
     @property
@@ -70,7 +71,7 @@ class Link:
         with suppress(subprocess.CalledProcessError):
             self._outer("ip", "link", "del", self.outside)
         self._holder.communicate()
-        self._holder, self._dark = None, False
+        self._holder, self._dark, self._loss = None, False, ""
 
     def cut(self) -> None:
         """From now on nothing comes through, either way, and nobody is told."""
@@ -84,6 +85,14 @@ class Link:
             for chain, way in _DIRECTIONS:
                 self.inner("iptables", "-w", "-D", chain, way, "eth0", "-j", "DROP")
             self._dark = False
+
+    def lose(self, percent: int) -> None:
+        """Each way so many packets of a hundred vanish from now on; 0: none."""
+        for change, probability in (("-D", self._loss), ("-I", str(percent / 100) if percent else "")):
+            for chain, way in _DIRECTIONS if probability else ():
+                chance = ("statistic", "--mode", "random", "--probability", probability)
+                self.inner("iptables", "-w", change, chain, way, "eth0", "-m", *chance, "-j", "DROP")
+        self._loss = str(percent / 100) if percent else ""
 
     def limit(self, rate: str | None) -> None:
         """Each way carries no more than this, as `tc` writes it ("10mbit"); None: as much as there is."""

@@ -139,6 +139,11 @@ class Board:
         """The cable carries this much each way (`10mbit`); None: as much as there is."""
         self._link.limit(rate)
 
+    def loss(self, percent: int) -> None:
+        """So many packets of a hundred vanish on the cable, each way, until it is said otherwise or it is off."""
+        if self.is_on:
+            self._link.lose(percent)
+
     def new_host_key(self) -> None:
         """Its card is flashed anew: it has another key. Who is logged in stays."""
         if not self.is_on:
@@ -160,6 +165,7 @@ class Board:
         if not self.is_on:
             self.power_on()
         self.bandwidth(None)
+        self.loss(0)
 
     def clear(self) -> None:
         """Take away what ended jobs left there, and another coordinator would keep for a day."""

@@ -51,7 +51,11 @@ class Reading:
 
 
 def _number(value: object) -> float | None:
-    # Python's json module also accepts Infinity and NaN, which RFC 8259 does not allow.
-    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-        return float(value)
-    return None
+    # Python's json module also accepts Infinity and NaN, which RFC 8259 does not allow, and integers of any size.
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None

@@ -24,6 +24,7 @@ _UNDER_VOLTAGE_NOW, _THROTTLED_NOW = 1 << 0, 1 << 2
 _UNDER_VOLTAGE_SINCE_BOOT = 1 << 16
 # The API version of Docker 18.09, the first engine with BuildKit outside its experimental mode.
 _BUILDKIT_API = (1, 39)
+_MAX_DIGITS = 9
 
 
 class Severity(StrEnum):
@@ -75,8 +76,8 @@ def version(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version: `20.10.24+dfsg1` is (20, 10, 24)."""
     numbers: list[int] = []
     for word in text.split("."):
-        digits = word[: next((at for at, letter in enumerate(word) if not letter.isdigit()), len(word))]
-        if not digits:
+        digits = word[: next((at for at, letter in enumerate(word) if not letter.isdecimal()), len(word))]
+        if not digits or len(digits) > _MAX_DIGITS:
             break
         numbers.append(int(digits))
         if digits != word:

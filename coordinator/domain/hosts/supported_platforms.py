@@ -93,7 +93,7 @@ def _arm_level(observation: Reading) -> int:
     reported = cpu.text("architecture").lower().removeprefix("armv")
     machine = observation.at("uname").text("machine").removeprefix("armv")
     for word in (reported, machine):
-        if word[:1].isdigit():
+        if word[:1].isdecimal():
             return min(max(int(word[0]), min(_ARM_LEVELS)), max(_ARM_LEVELS))
     return max(_ARM_LEVELS)
 

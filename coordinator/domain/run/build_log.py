@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 TAIL_LINES = 20
-_STEP_LINE = re.compile(r"#(\d+) (.*)", re.DOTALL)
-_POSITION = re.compile(r"\[(?:[^\]]* )?(\d+)/(\d+)\]")
+# A log is whatever a host sends. A longer line is read in parts, and the oldest of more steps than these is forgotten.
+_MAX_LINE, _MAX_STEPS = 1 << 20, 10_000
+_STEP_LINE = re.compile(r"#(\d{1,9}) (.*)", re.DOTALL)
+_POSITION = re.compile(r"\[(?:[^\]]* )?(\d{1,9})/(\d{1,9})\]")
 _DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s\Z")
 _OUTPUT = re.compile(r"\d+\.\d+ ?")
 # What clients put before the error of a failed build.
@@ -83,7 +85,11 @@ class StepReader:
     def feed(self, text: str) -> list[LogLine]:
         """Return the lines that this chunk completes. Chunk boundaries do not change the lines."""
         *lines, self._rest = (self._rest + text).split("\n")
-        return [self._read(line.rstrip("\r")) for line in lines]
+        parts = [part for line in lines for part in _parts(line)]
+        if len(self._rest) > _MAX_LINE:
+            *complete, self._rest = _parts(self._rest)
+            parts += complete
+        return [self._read(part.rstrip("\r")) for part in parts]
 
     def end(self) -> list[LogLine]:
         """Return the last line, where the log ended without a line end."""
@@ -119,6 +125,8 @@ class StepReader:
         step = self._steps.get(number)
         if step is None:
             step = self._steps[number] = _Step(text)
+            if len(self._steps) > _MAX_STEPS:
+                del self._steps[next(iter(self._steps))]
             return _about(line, LineKind.STARTED, number, step)
         if text == step.title:
             return _about(line, LineKind.RESUMED, number, step)
@@ -150,6 +158,10 @@ class StepReader:
     def _forget(self, number: int, step: _Step) -> None:
         step.tail.clear()
         self._last = deque((last for last in self._last if last[0] != number), maxlen=TAIL_LINES)
+
+
+def _parts(line: str) -> list[str]:
+    return [line[start : start + _MAX_LINE] for start in range(0, max(len(line), 1), _MAX_LINE)]
 
 
 def _repeats(line: str, message: str) -> bool:

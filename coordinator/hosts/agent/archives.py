@@ -8,7 +8,7 @@ from typing import Any
 
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
-from coordinator.hosts.agent import chunks, replies
+from coordinator.hosts.agent import chunks, error_codes, replies
 from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from coordinator.hosts.agent.transport import Channel, Ending, Transport
@@ -17,7 +17,7 @@ from coordinator.hosts.agent.transport import Channel, Ending, Transport
 async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | bytes]:
     """Yield the image that the job built, then its complete archive in pieces.
 
-    Close the iterator when leaving early. Raises the agent's error as `replies.outcome` does, LostError
+    Close the iterator when leaving early. Raises the agent's error as `error_codes.outcome` does, LostError
     `connection` where the agent ended before its first answer, and LostError `cut` where the channel ended before the
     archive did.
     """
@@ -25,9 +25,9 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
     channel = await transport.open_bulk(("image", job))
     try:
         incoming = Incoming(channel.reader, host)
-        yield replies.read(host, await _answer(channel, incoming, host), HeldImage)
+        yield replies.read(host, await _answer(channel, incoming, host, "image"), HeldImage)
         try:
-            async with aclosing(chunks.receive(incoming, host)) as archive:
+            async with aclosing(chunks.receive(incoming, host, "image")) as archive:
                 async for data in archive:
                     yield data
         except EOFError:
@@ -42,8 +42,8 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
 async def load(transport: Transport, job: str, archive: AsyncIterator[bytes]) -> BasesLoaded:
     """Load the job's bases into the host's engine from the pieces of an archive, and return the counts.
 
-    On return the engine holds every base of the job. Raises the agent's error as `replies.outcome` does, and LostError
-    `connection` where the agent ended without an answer.
+    On return the engine holds every base of the job. Raises the agent's error as `error_codes.outcome` does, and
+    LostError `connection` where the agent ended without an answer.
     """
     host = transport.host
     channel = await transport.open_bulk(("load", job))
@@ -54,7 +54,7 @@ async def load(transport: Transport, job: str, archive: AsyncIterator[bytes]) ->
                 break
         else:
             await _write(channel, chunks.END)
-        loaded = await _answer(channel, Incoming(channel.reader, host), host)
+        loaded = await _answer(channel, Incoming(channel.reader, host), host, "load")
     finally:
         # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
         # job owns.
@@ -69,11 +69,11 @@ def gone(host: str, ending: Ending) -> LostError:
     return LostError(f"host '{host}': the agent is gone ({how}){detail}", code=Cause.CONNECTION)
 
 
-async def _answer(channel: Channel, incoming: Incoming, host: str) -> Mapping[str, Any]:
+async def _answer(channel: Channel, incoming: Incoming, host: str, op: str) -> Mapping[str, Any]:
     answer = await incoming.greeting()
     if answer is None:
         raise gone(host, await channel.close())
-    return replies.outcome(host, answer)
+    return error_codes.outcome(host, op, answer)
 
 
 async def _write(channel: Channel, data: bytes) -> bool:

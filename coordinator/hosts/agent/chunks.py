@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Iterator
 
-from coordinator.hosts.agent import replies
+from coordinator.hosts.agent import error_codes, replies
 from coordinator.hosts.agent.frames import Incoming
 
 LARGEST = 1 << 20
@@ -23,11 +23,11 @@ def encode(data: bytes) -> Iterator[bytes]:
         yield chunk
 
 
-async def receive(incoming: Incoming, host: str) -> AsyncGenerator[bytes]:
+async def receive(incoming: Incoming, host: str, op: str) -> AsyncGenerator[bytes]:
     """Yield the bytes of the chunks, as they come, up to the chunk of length 0.
 
-    Raises EOFError where the stream ends before that, the agent's error as `replies.outcome` does where one takes the
-    place of a chunk, and LostError `protocol` where a length is malformed.
+    Raises EOFError where the stream ends before that, the agent's error as `error_codes.outcome` does where one takes
+    the place of a chunk, and LostError `protocol` where a length is malformed.
     """
     while True:
         line = await incoming.line(_MAX_LENGTH_DIGITS)
@@ -38,7 +38,7 @@ async def receive(incoming: Incoming, host: str) -> AsyncGenerator[bytes]:
             answer = await incoming.greeting()
             if answer is None:
                 raise EOFError
-            replies.outcome(host, answer)
+            error_codes.outcome(host, op, answer)
             raise replies.unexpected(host, "chunks without their end")
         remaining = int(line, 16) if _LENGTH.match(line) else -1
         if not 0 <= remaining <= LARGEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _ZLIB_LEVEL = 1
 # A file is compressed where its first _SAMPLE_BYTES bytes shrink below this ratio; images and archives do not.
 _SAMPLE_BYTES = 16384
 _MAX_RATIO = 0.8
+# The agent asks for an object again where its disk has damaged it.
+_MAX_ASKED = 3
 
 
 class Offer(Protocol):
@@ -66,6 +69,8 @@ class ContextSender:
         self._writer = writer
         self._host = host
         self._pack = pack
+        # How often each digest was asked for, by kind: only digests of the offer are in it.
+        self._asked: dict[str, Counter[str]] = {"folders": Counter(), "files": Counter()}
 
     async def send(self, offer: Offer, tell: Callable[[MissingFiles], None]) -> Mapping[str, Any] | None:
         """Send what the agent asks for; return its final answer, `ok` or `error`, or None where the channel ended.
@@ -77,7 +82,7 @@ class ContextSender:
         opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
         reads = await self._write(json.dumps(opening).encode() + b"\n")
         while (message := await self._incoming.greeting()) is not None and "want" in message:
-            kind, digests = await self._question(message)
+            kind, digests = await self._question(offer, message)
             if kind == "files":
                 sizes = (self._offered(offer.file_size(digest), digest) for digest in digests)
                 lacking = MissingFiles(len(digests), offer.files, sum(sizes))
@@ -88,21 +93,34 @@ class ContextSender:
             tell(lacking)
         return message
 
-    async def _question(self, line: Mapping[str, Any]) -> tuple[str, list[str]]:
+    async def _question(self, offer: Offer, line: Mapping[str, Any]) -> tuple[str, list[str]]:
         """Return kind and digests of one question, whose first line is `line`.
 
-        Reads the question to its end: the agent reads bodies only after its last line.
+        Reads the question to its end: the agent reads bodies only after its last line. Each of its lines asks for
+        objects of the offer, for none of them again and again: that bounds the lines, and the memory.
         """
         kind = replies.read(self._host, line, str, "want")
-        if kind not in {"folders", "files"}:
-            raise replies.unexpected(self._host, f"it asks for {kind!r}")
-        digests = replies.read(self._host, line, list[str], "digests")
+        if kind not in self._asked:
+            raise replies.unexpected(self._host, f"it asks for {kind!r:.80}")
+        digests = self._wanted(offer, kind, line)
         while replies.read(self._host, line, bool, "more"):
             line = await self._incoming.greeting() or {}
             if line.get("want") != kind:
                 raise replies.unexpected(self._host, "a request for files that has no end")
-            digests += replies.read(self._host, line, list[str], "digests")
+            digests += self._wanted(offer, kind, line)
         return kind, digests
+
+    def _wanted(self, offer: Offer, kind: str, line: Mapping[str, Any]) -> list[str]:
+        digests = replies.read(self._host, line, list[str], "digests")
+        if not digests:
+            raise replies.unexpected(self._host, "it asks for nothing")
+        asked = self._asked[kind]
+        for digest in digests:
+            self._offered(offer.folder(digest) if kind == "folders" else offer.file_size(digest), digest)
+            asked[digest] += 1
+            if asked[digest] > _MAX_ASKED:
+                raise replies.unexpected(self._host, f"it asks for {digest!r} again and again")
+        return digests
 
     def _bodies(self, offer: Offer, kind: str, digests: Sequence[str]) -> Generator[bytes]:
         for digest in digests:
@@ -119,7 +137,7 @@ class ContextSender:
 
     def _offered(self, value: T | None, digest: str) -> T:
         if value is None:
-            raise replies.unexpected(self._host, f"it asks for {digest!r}, which it was not offered")
+            raise replies.unexpected(self._host, f"it asks for {digest!r:.80}, which it was not offered")
         return value
 
     async def _answer(self, bodies: Generator[bytes]) -> bool:

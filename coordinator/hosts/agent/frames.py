@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from itertools import count
+from math import isfinite
+from typing import Any, NoReturn
 
+from coordinator.domain.causes import Cause
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.agent.transport import Reader
 
@@ -13,6 +17,10 @@ LARGEST = 1 << 20
 _MARK = b"archloom-agent "
 _MAX_NOISE_BYTES = 65536
 _READ_BYTES = 65536
+# The agent sends 6 levels and a few thousand values at most. Python needs up to 20 times the bytes of JSON for them.
+_MAX_DEPTH, _MAX_VALUES = 32, 50_000
+_MAX_INTEGER = 1 << 64
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
 
 
 def encode(frame: dict[str, Any]) -> bytes:
@@ -28,12 +36,13 @@ def encode(frame: dict[str, Any]) -> bytes:
 
 
 class Incoming:
-    """The stdout of one process of the agent. `host` is for messages."""
+    """The stdout of one process of the agent. `host` is for messages, `received` counts the bytes."""
 
     def __init__(self, reader: Reader, host: str) -> None:
         self._reader = reader
         self._host = host
         self._buffer = bytearray()
+        self.received = 0
 
     async def greeting(self) -> dict[str, Any] | None:
         """Return the object after the next `archloom-agent ` mark, or None where the stream ended first.
@@ -91,12 +100,13 @@ class Incoming:
         except OSError:
             return False
         self._buffer += data
+        self.received += len(data)
         return bool(data)
 
     def _object(self, line: bytes) -> dict[str, Any]:
         try:
-            value = json.loads(line)
-        except ValueError as error:
+            value = parsed(line)
+        except (ValueError, RecursionError) as error:
             raise self._odd(f"not JSON: {line[:80]!r}") from error
         if not isinstance(value, dict):
             raise self._odd(f"not an object: {line[:80]!r}")
@@ -106,5 +116,44 @@ class Incoming:
         return LostError(
             f"host '{self._host}': unexpected output instead of the agent's reply: {what}",
             hint="check the login user there: a login script may print, or its shell may be restricted",
-            code="protocol",
+            code=Cause.PROTOCOL,
         )
+
+
+def parsed(line: bytes) -> object:
+    r"""Return the JSON value of a line of UTF-8. Every encoder and the store can take its texts and numbers.
+
+    In texts, a surrogate that stands for a byte (PEP 383) becomes `\xff`, and any other lone surrogate U+FFFD. Raises
+    RecursionError or ValueError for what is no JSON (RFC 8259, which has no NaN), for more than 32 levels or 50 000
+    values, and for a number that neither 64 bits nor a double can hold.
+    """
+    return _checked(json.loads(line.decode(), parse_constant=_no_number), count(1), 1)
+
+
+def _checked(value: object, number: count[int], depth: int) -> object:
+    if next(number) > _MAX_VALUES or depth > _MAX_DEPTH:
+        raise ValueError("too many values")
+    match value:
+        case str():
+            return _text(value)
+        case dict():
+            return {_text(name): _checked(member, number, depth + 1) for name, member in value.items()}
+        case list():
+            return [_checked(element, number, depth + 1) for element in value]
+        case int() if abs(value) >= _MAX_INTEGER:
+            raise ValueError("an integer of more than 64 bits")
+        case float() if not isfinite(value):
+            raise ValueError("a number beyond a double's")
+    return value
+
+
+def _text(text: str) -> str:
+    return text if text.isascii() else _SURROGATE.sub(lambda lone: _without_surrogate(lone[0]), text)
+
+
+def _without_surrogate(lone: str) -> str:
+    return f"\\x{ord(lone) - 0xDC00:02x}" if "\udc80" <= lone <= "\udcff" else "\ufffd"
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(word)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
-from coordinator.hosts.agent.stderr_tail import stderr_tail
+from coordinator.hosts.agent.stderr_tail import StderrTail
 from coordinator.hosts.agent.transport import ConnectionHandler, Ending
 
 # After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
@@ -25,7 +25,7 @@ def local(environment: Mapping[str, str], host: str) -> LocalTransport:
 
     `host` is the host's name in the inventory.
     """
-    return LocalTransport((sys.executable, "-S", str(bundle(environment))), host)
+    return LocalTransport((sys.executable, "-I", "-S", str(bundle(environment))), host)
 
 
 class LocalTransport:
@@ -85,7 +85,8 @@ class LocalChannel:
         self.writer = process.stdin
         self._process = process
         self._closed = closed
-        self._words = asyncio.create_task(stderr_tail(process.stderr))
+        self._stderr = StderrTail()
+        self._reading = asyncio.create_task(self._stderr.read(process.stderr))
         self._closing = asyncio.Lock()
         self._ending: Ending | None = None
 
@@ -115,10 +116,10 @@ class LocalChannel:
         finally:
             status = await self._process.wait()
             await draining
-            words = await self._words
+            await self._reading
             with suppress(OSError):
                 await self.writer.wait_closed()
-        return Ending(status, words)
+        return Ending(status, self._stderr.text)
 
     def _kill(self) -> None:
         # Kill the process group, to include the agent's children. Detached jobs have sessions of their own.

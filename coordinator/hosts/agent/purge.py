@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, PlainValidator
 
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
-from coordinator.hosts.agent import replies
+from coordinator.hosts.agent import error_codes, replies
 from coordinator.hosts.agent.frames import Incoming
 from coordinator.hosts.agent.transport import Transport
 
@@ -29,8 +29,8 @@ class Purged(BaseModel, strict=True, frozen=True):
 async def purge(transport: Transport, mark: str) -> Purged:
     """Purge the host, then delete the lines of authorized_keys that end with `mark`. Idempotent.
 
-    Raises LostError `connection` where the agent ended without an answer, and the agent's error as `replies.failure`
-    returns it.
+    Raises LostError `connection` where the agent ended without an answer, and the agent's error as
+    `error_codes.failure` returns it.
     """
     channel = await transport.open_bulk(("purge",))
     try:
@@ -45,4 +45,4 @@ async def purge(transport: Transport, mark: str) -> Purged:
     if answer is None:
         detail = f": {ending.words.splitlines()[-1]}" if ending.words else ""
         raise LostError(f"host '{transport.host}': the agent ended without a reply{detail}", code=Cause.CONNECTION)
-    return replies.read(transport.host, replies.outcome(transport.host, answer), Purged)
+    return replies.read(transport.host, error_codes.outcome(transport.host, "purge", answer), Purged)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, Strict, TypeAdapter, ValidationError
 
 from coordinator.domain.causes import Cause, rule
 from coordinator.domain.image.platforms import Platform, normalise
-from coordinator.errors import ArchloomError, Exit, LostError, RegistryError, UsageError
+from coordinator.domain.visible import visible_text
+from coordinator.errors import LostError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -22,12 +23,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Counts, bytes and process ids. A host that sends another number, such as 10**400, costs its own job and not the run.
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Silence = Annotated[float, Field(allow_inf_nan=False, ge=0)]
+_MAX_NAME, _MAX_WORDS = 256, 16_384
 # Made at first use: building one takes up to 1 ms.
 _ADAPTERS: dict[object, TypeAdapter[Any]] = {}
 # pydantic's types of errors whose words name Python's types, and what JSON calls them.
 _EXPECTED = {"model_type": "an object", "dict_type": "an object", "list_type": "a list", "tuple_type": "a list"}
-# Error codes of requests that only a defect of the coordinator sends.
-_COORDINATOR_DEFECTS = frozenset({"bad_request", "started"})
+_MAX_JOBS = 4096
+# What pydantic puts before the words of a ValueError.
+_OWN = "Value error, "
+
+
+def words(text: str) -> str:
+    """Return a text for people: a terminal shows it as it is, and it has at most 16 KiB."""
+    cut = text if len(text) <= _MAX_WORDS else f"{text[:_MAX_WORDS]} …"
+    return cut if cut.isprintable() else visible_text(cut)
+
+
+def _name(text: str) -> str:
+    """Return a text that programs compare and store, as it is. Raises ValueError."""
+    if len(text) > _MAX_NAME or not text.isprintable():
+        raise ValueError(f"printable text of at most {_MAX_NAME} characters")
+    return text
+
+
+Words = Annotated[str, AfterValidator(words)]
+Name = Annotated[str, AfterValidator(_name)]
+# As `agents/README.md`, "Frames".
+JobName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")]
 
 
 class EndState(StrEnum):
@@ -44,14 +68,14 @@ class Hello(BaseModel, strict=True, frozen=True):
     time in clock ticks since boot; `hang_up` takes both. `state` is the agent's state folder.
     """
 
-    agent: str
-    python: str
+    agent: Name
+    python: Name
     pid: Count
     parent: Count
     parent_start: Count
-    machine_id: str
-    boot_id: str
-    state: str
+    machine_id: Name
+    boot_id: Name
+    state: Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +121,7 @@ class BasesHeld(BaseModel, strict=True, frozen=True):
 class HeldImage(BaseModel, strict=True, frozen=True):
     """The image that a job built: its id in the engine, and the approximate bytes of its archive."""
 
-    image_id: str
+    image_id: Name
     size: Count
 
 
@@ -118,16 +142,23 @@ class Started(BaseModel, strict=True, frozen=True):
 class Pushed(BaseModel, strict=True, frozen=True):
     """The agent's claim about its push; what the broker received is authoritative."""
 
-    digest: str
+    digest: Name
     size: Count
+
+
+class Vitals(BaseModel, strict=True, frozen=True):
+    """For how many seconds the host's engine and the disk of the agent's folder have not answered; 0 where they do."""
+
+    engine: Silence
+    disk: Silence
 
 
 class JobEntry(BaseModel, strict=True, frozen=True):
     """A job with a folder on the host. `state` is SENDING, BUILDING or an EndState, `since` in host epoch seconds."""
 
-    job: str
-    state: str
-    since: float
+    job: JobName
+    state: Name
+    since: Finite
 
     @property
     def is_running(self) -> bool:
@@ -136,68 +167,42 @@ class JobEntry(BaseModel, strict=True, frozen=True):
 
 class _Result(BaseModel, strict=True, frozen=True):
     state: EndState = Field(strict=False)
-    seconds: float
+    seconds: Finite
     log_size: Count
 
 
-class _Error(BaseModel, strict=True, frozen=True):
-    code: str
-    message: str
+class _Platform(BaseModel, strict=True, frozen=True):
+    os: Name
+    architecture: Name
+    variant: Name
 
 
-class _Holder(BaseModel, strict=True, frozen=True):
-    holder: str
-    since: float
-
-
-class HostBusyError(ArchloomError):
-    """Every slot of the host is held: the job waits on the coordinator, not on the host.
-
-    `holder` is the holder of a slot, `since` when it took the slot, in host epoch seconds.
-    """
-
-    exit_code = Exit.LOST
-
-    def __init__(self, message: str, *, holder: str, since: float) -> None:
-        super().__init__(message, code="busy")
-        self.holder = holder
-        self.since = since
+class _Failure(BaseModel, strict=True, frozen=True):
+    code: Name
+    message: Words
 
 
 def ended(host: str, fields: object) -> Ended:
+    """Return a job's result, whatever its code. Raises LostError `protocol`."""
     result = read(host, fields, _Result)
     end = Ended(state=result.state, seconds=result.seconds, log_size=result.log_size)
     if end.state == EndState.CANCELLED:
         return end
     if end.state == EndState.BUILT:
         image = read(host, fields, HeldImage)
-        platform = normalise(*(read(host, fields, str, name) for name in ("os", "architecture", "variant")))
-        return replace(end, image_id=image.image_id, platform=platform, size=image.size)
-    error = read(host, fields, _Error)
+        platform = read(host, fields, _Platform)
+        made_for = normalise(platform.os, platform.architecture, platform.variant)
+        return replace(end, image_id=image.image_id, platform=made_for, size=image.size)
+    error = read(host, fields, _Failure)
     return replace(end, code=error.code, message=error.message)
 
 
-def outcome(host: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `ok` member. Raises `failure` of the `error` member where there is one."""
-    if "error" in body:
-        raise failure(host, read(host, body, dict[str, Any], "error"))
-    return read(host, body, dict[str, Any], "ok")
-
-
-def failure(host: str, fields: object) -> ArchloomError:
-    """Return the exception for an `error` member, by its code: `busy` is HostBusyError, unknown codes are LostError."""
-    error = read(host, fields, _Error)
-    code, message = error.code, f"host '{host}': {error.message}"
-    if code == "busy":
-        busy = read(host, fields, _Holder)
-        return HostBusyError(message, holder=busy.holder, since=busy.since)
-    if code == Cause.REFUSED:
-        return RegistryError(message, code=code)
-    if code == Cause.CHANGED:
-        return UsageError(message, hint=rule(code).hint, code="context_changed")
-    if code in _COORDINATOR_DEFECTS:
-        return ArchloomError(message, code=code)
-    return LostError(message, hint=rule(code).hint, code=code)
+def jobs(host: str, fields: object) -> tuple[JobEntry, ...]:
+    """Return the jobs that a host has, at most 4096. Raises LostError `protocol`."""
+    entries = read(host, fields, list[JobEntry], "jobs")
+    if len(entries) > _MAX_JOBS:
+        raise unexpected(host, f"it has {len(entries)} jobs, more than {_MAX_JOBS}")
+    return tuple(entries)
 
 
 def read(host: str, value: object, kind: type[T], *path: str) -> T:
@@ -218,8 +223,8 @@ def unexpected(host: str, what: str) -> LostError:
     """Return LostError `protocol`: the agent's answer breaks the contract of `agents/README.md`."""
     return LostError(
         f"host '{host}': the agent's reply cannot be read: {what}",
-        hint="the agent there and this coordinator are of different versions; run `archloom boards` again",
-        code="protocol",
+        hint=rule(Cause.PROTOCOL).hint,
+        code=Cause.PROTOCOL,
     )
 
 
@@ -234,5 +239,5 @@ def _description(path: tuple[str, ...], error: ErrorDetails) -> str:
     name = ".".join(map(str, (*path, *error["loc"])))
     if error["type"] == "missing":
         return f"'{name}' is missing"
-    expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
+    expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ").removeprefix(_OWN)
     return f"'{name}' is {error['input']!r:.80}, expected {expected}"

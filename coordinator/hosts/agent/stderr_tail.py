@@ -11,12 +11,20 @@ _MAX_LINE_BYTES = 4096
 _READ_BYTES = 65536
 
 
-async def stderr_tail(stderr: Reader) -> str:
-    """Read stderr to its end; return its last 20 complete lines and an unfinished one, each cut to 4 KiB."""
-    lines: deque[bytes] = deque(maxlen=_MAX_LINES)
-    unfinished = b""
-    while data := await stderr.read(_READ_BYTES):
-        *finished, unfinished = (unfinished + data).split(b"\n")
-        lines.extend(line[:_MAX_LINE_BYTES] for line in finished)
-        unfinished = unfinished[-_MAX_LINE_BYTES:]
-    return b"\n".join([*lines, unfinished]).decode("utf-8", "replace").strip()
+class StderrTail:
+    """The last 20 complete lines of stderr and an unfinished one, each cut to 4 KiB, as far as they have come."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=_MAX_LINES)
+        self._unfinished = b""
+
+    async def read(self, stderr: Reader) -> None:
+        """Read stderr to its end."""
+        while data := await stderr.read(_READ_BYTES):
+            *finished, self._unfinished = (self._unfinished + data).split(b"\n")
+            self._lines.extend(line[:_MAX_LINE_BYTES] for line in finished)
+            self._unfinished = self._unfinished[-_MAX_LINE_BYTES:]
+
+    @property
+    def text(self) -> str:
+        return b"\n".join([*self._lines, self._unfinished]).decode("utf-8", "replace").strip()

@@ -8,11 +8,13 @@ from contextlib import suppress
 
 import asyncssh
 
-from coordinator.hosts.agent.stderr_tail import stderr_tail
+from coordinator.hosts.agent.stderr_tail import StderrTail
 from coordinator.hosts.agent.transport import Ending
 
 # After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
 _CLOSE_TIMEOUT_S = 30.0
+# sshd answers the end of a session when its process has ended, which one that is aborted need not do.
+_ABORT_TIMEOUT_S = 1.0
 _READ_BYTES = 65536
 
 
@@ -21,19 +23,25 @@ class SshReader:
 
     def __init__(self, inner: asyncssh.SSHReader[bytes]) -> None:
         self._inner = inner
+        self._unread = b""
 
     async def read(self, n: int, /) -> bytes:
+        if self._unread:
+            data, self._unread = self._unread[:n], self._unread[n:]
+            return data
         try:
             return await self._inner.read(n)
         except asyncssh.Error as error:
             raise ConnectionResetError(error.reason) from error
 
-    async def line(self) -> bytes:
-        """Return the next line with its newline; at the end of the stream, the bytes that are left."""
-        try:
-            return await self._inner.readline()
-        except asyncssh.Error as error:
-            raise ConnectionResetError(error.reason) from error
+    def unread(self, data: bytes) -> None:
+        """Put back these bytes, which the next `read` returns."""
+        self._unread = data + self._unread
+
+    async def has_more(self) -> bool:
+        """Wait for bytes, and return whether there are any before the end. Raises OSError as `read` does."""
+        self.unread(await self.read(_READ_BYTES))
+        return bool(self._unread)
 
 
 class SshWriter:
@@ -68,8 +76,10 @@ class SshChannel:
         self.writer = SshWriter(process.stdin)
         self._process = process
         self._closed: Callable[[SshChannel], Awaitable[None]] = _nothing
-        self._words = asyncio.create_task(_words(SshReader(process.stderr)))
+        self._stderr = StderrTail()
+        self._reading_stderr = asyncio.create_task(_read_all(self._stderr, SshReader(process.stderr)))
         self._closing = asyncio.Lock()
+        self._timeout = _CLOSE_TIMEOUT_S
         self._ending: Ending | None = None
 
     def when_closed(self, closed: Callable[[SshChannel], Awaitable[None]]) -> None:
@@ -86,9 +96,22 @@ class SshChannel:
                     await closed(self)
             return self._ending
 
+    @property
+    def stderr_so_far(self) -> str:
+        """The last lines that the process has written to stderr."""
+        return self._stderr.text
+
+    async def kill(self) -> None:
+        """Ask sshd to kill the process, wait a moment for its end, and abort. sshd refuses it for processes of root."""
+        with suppress(OSError):
+            self._process.kill()
+        await asyncio.wait({self._reading_stderr}, timeout=_ABORT_TIMEOUT_S)
+        await self.abort()
+
     async def abort(self) -> None:
         # Not a signal: sshd ignores signal requests for processes of root. The agent ends when its pipes are closed.
         self._process.close()
+        self._timeout = _ABORT_TIMEOUT_S
         await self.close()
 
     async def _end(self) -> Ending:
@@ -96,24 +119,21 @@ class SshChannel:
         draining = asyncio.create_task(_discard(self.reader))
         self.writer.write_eof()
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout):
                 await self._process.wait_closed()
         except TimeoutError:
             pass
         finally:
             self._process.close()
             draining.cancel()
-            await asyncio.wait({draining, self._words}, timeout=1.0)
-            self._words.cancel()
-        words = self._words.result() if self._words.done() and not self._words.cancelled() else ""
-        return Ending(self._process.exit_status, words)
+            await asyncio.wait({draining, self._reading_stderr}, timeout=1.0)
+            self._reading_stderr.cancel()
+        return Ending(self._process.exit_status, self._stderr.text)
 
 
-async def _words(stderr: SshReader) -> str:
-    try:
-        return await stderr_tail(stderr)
-    except OSError:
-        return ""
+async def _read_all(tail: StderrTail, stderr: SshReader) -> None:
+    with suppress(OSError):
+        await tail.read(stderr)
 
 
 async def _discard(reader: SshReader) -> None:

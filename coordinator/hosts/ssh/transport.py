@@ -8,6 +8,7 @@ follow each other within seconds, and a login costs a small board 1 s of CPU tim
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.transport import ConnectionHandler
-from coordinator.hosts.ssh.bootstrap import AgentFile, StartedAgent, start_agent
+from coordinator.hosts.ssh.bootstrap import AgentFile, Bootstrap, StartedAgent
 from coordinator.hosts.ssh.channel import SshChannel
 from coordinator.hosts.ssh.connect import connect
 from coordinator.hosts.ssh.login_limiter import LoginLimiter
@@ -41,9 +42,13 @@ def ssh(host: Host, environment: Mapping[str, str], limiter: LoginLimiter) -> Ss
 
 @dataclass(slots=True)
 class _Link:
-    """A connection with its user count (channels and tunnels), its open sessions, and its delayed close when idle."""
+    """A connection with its user count (channels and tunnels), its open sessions, and its delayed close when idle.
+
+    `login_s` is how long it took to connect and to log in, in seconds.
+    """
 
     connection: asyncssh.SSHClientConnection
+    login_s: float = 0.0
     users: int = 0
     sessions: int = 0
     ending: asyncio.Task[None] | None = None
@@ -54,7 +59,7 @@ class SshTransport:
 
     def __init__(self, host: Host, agent: AgentFile, limiter: LoginLimiter) -> None:
         self._host = host
-        self._agent = agent
+        self._bootstrap = Bootstrap(host.name, agent)
         self._limiter = limiter
         self._control: _Link | None = None
         self._bulk: _Link | None = None
@@ -72,7 +77,9 @@ class SshTransport:
         # Abort both connections: what broke one may have broken the other, which has not detected it yet.
         for link in filter(None, (self._control, self._bulk)):
             link.connection.abort()
-        self._control = _Link(await connect(self._host, self._limiter))
+        began = time.monotonic()
+        connection = await connect(self._host, self._limiter)
+        self._control = _Link(connection, time.monotonic() - began)
         booted = await self._boot(self._control, ("serve",))
         self._cipher = _FAST_CIPHER if booted.has_aes else ""
         return booted.channel
@@ -152,7 +159,7 @@ class SshTransport:
         refusals = 0
         while True:
             try:
-                booted = await start_agent(link.connection, self.host, self._agent, arguments)
+                booted = await self._bootstrap.start(link.connection, arguments, link.login_s)
             except asyncssh.ChannelOpenError as error:
                 refusals = 0 if link.sessions else refusals + 1
                 if link.connection.is_closed() or refusals == _MAX_REFUSALS:

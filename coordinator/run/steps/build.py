@@ -14,7 +14,8 @@ from coordinator.domain.run.old_frontend import explained
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient
-from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError
+from coordinator.hosts.agent.error_codes import HostBusyError
+from coordinator.hosts.agent.replies import Ended, EndState
 from coordinator.run.context import AttemptContext
 from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.steps.attempt_end import cancelled, failed, lost

@@ -71,7 +71,9 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
         ) as grant:
             try:
                 # The tag is unique per job: concurrent pushes of one engine otherwise use the same image name.
-                await client.push(ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell)
+                await client.push(
+                    ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell, grant.last_byte
+                )
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:
@@ -87,6 +89,6 @@ async def _pull(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[s
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(ctx.agent_job, bases=pulls, rewritten=rewritten) as grant:
             try:
-                await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell)
+                await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell, grant.last_byte)
             except ArchloomError as error:
                 raise reason(grant, error) from error

@@ -14,15 +14,15 @@ import pytest
 
 from coordinator.domain.causes import Retry, rule
 from coordinator.domain.image.platforms import parse
-from coordinator.errors import LostError, RegistryError, UsageError
+from coordinator.errors import LostError, UsageError
 from coordinator.hosts.agent.client import connect
+from coordinator.hosts.agent.error_codes import HostBusyError
 from coordinator.hosts.agent.local import LocalTransport
 from coordinator.hosts.agent.replies import (
     BasesHeld,
     ContextReceived,
     Ended,
     EndState,
-    HostBusyError,
     JobEntry,
     LogText,
     Pushed,
@@ -93,7 +93,7 @@ async def test_requests_and_replies_are_the_golden_ones(tmp_path: Path):
         text, ended = await follow(client, job, 18)
         assert (text, ended.size) == ("#5 [2/3] RUN make\n#5 0.31 ü\ufffd\n", 1234567)
         tag = "archloom-0123456789abcdef-armv7"
-        with pytest.raises(RegistryError, match="denied"):
+        with pytest.raises(LostError, match="denied") as refused:
             await client.push(job, 40002, "7f3a/armv7", tag, "s3cret", lambda *counts: told.append(counts))
         assert (await client.cancel(job)).code == "vanished"
         await client.forget(job)
@@ -102,6 +102,7 @@ async def test_requests_and_replies_are_the_golden_ones(tmp_path: Path):
         assert await client.prune(20_000_000_000) == 3_200_000_000
 
     assert kept.read_bytes() == REQUESTS
+    assert refused.value.code == "refused"
     assert told == ["base0: 3 of 5 layers", (1048576, 4194304)]
 
 

@@ -47,7 +47,7 @@ def read_by_coordinator(sent: bytes, *cuts: int) -> bytes:
         for start, stop in zip((0, *cuts), (*cuts, len(sent)), strict=True):
             reader.feed_data(sent[start:stop])
         reader.feed_eof()
-        return b"".join([data async for data in coordinator.receive(Incoming(reader, "pi5"), "pi5")])
+        return b"".join([data async for data in coordinator.receive(Incoming(reader, "pi5"), "pi5", "image")])
 
     return asyncio.run(read())
 

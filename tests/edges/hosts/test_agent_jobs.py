@@ -14,7 +14,8 @@ import pytest
 
 from agents.job.cancel import cancel
 from coordinator.errors import ArchloomError, LostError
-from coordinator.hosts.agent.replies import EndState, HostBusyError
+from coordinator.hosts.agent.error_codes import HostBusyError
+from coordinator.hosts.agent.replies import EndState
 from tests.edges.hosts.agent_bed import agent, begin, first_piece, follow, is_running, places, process_of, ready, send
 from tests.services.commands import run_limited
 from tests.services.missing import missing

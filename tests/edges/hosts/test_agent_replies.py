@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+import re
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import parse
-from coordinator.errors import ArchloomError, LostError, RegistryError
-from coordinator.hosts.agent import replies
+from coordinator.domain.visible import visible_text
+from coordinator.errors import LostError
+from coordinator.hosts.agent import error_codes, replies
+from coordinator.hosts.agent.error_codes import HostBusyError
 from coordinator.hosts.agent.frames import LARGEST, Incoming
 from coordinator.hosts.agent.purge import Purged
 from coordinator.hosts.agent.replies import (
@@ -23,30 +27,32 @@ from coordinator.hosts.agent.replies import (
     EndState,
     HeldImage,
     Hello,
-    HostBusyError,
     JobEntry,
     LogText,
     Pushed,
     Started,
+    Vitals,
 )
-from tests.services.paths import CASES
+from tests.services.paths import CASES, ROOT
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 WIRE = CASES / "wire"
-# Each class of answers, and its members on the wire with their JSON types.
-MEMBERS: dict[type[BaseModel], dict[str, type]] = {
-    Hello: dict.fromkeys(("agent", "python", "machine_id", "boot_id", "state"), str)
-    | dict.fromkeys(("pid", "parent", "parent_start"), int),
-    LogText: {"log": str, "offset": int},
-    ContextReceived: {"entries": int, "bytes": int, "files": int, "received": int},
-    BasesHeld: {"pulled": int, "kept": int},
-    BasesLoaded: {"loaded": int, "kept": int},
-    HeldImage: {"image_id": str, "size": int},
-    Started: {"pid": int, "slot": int},
-    Pushed: {"digest": str, "size": int},
-    JobEntry: {"job": str, "state": str, "since": float},
+# Each class of answers, and its members on the wire with what they may be.
+MEMBERS: dict[type[BaseModel], dict[str, str]] = {
+    Hello: dict.fromkeys(("agent", "python", "machine_id", "boot_id"), "name")
+    | {"state": "words"}
+    | dict.fromkeys(("pid", "parent", "parent_start"), "count"),
+    LogText: {"log": "text", "offset": "count"},
+    ContextReceived: dict.fromkeys(("entries", "bytes", "files", "received"), "count"),
+    BasesHeld: {"pulled": "count", "kept": "count"},
+    BasesLoaded: {"loaded": "count", "kept": "count"},
+    HeldImage: {"image_id": "name", "size": "count"},
+    Started: {"pid": "count", "slot": "count"},
+    Pushed: {"digest": "name", "size": "count"},
+    JobEntry: {"job": "job", "state": "name", "since": "number"},
+    Vitals: {"engine": "silence", "disk": "silence"},
 }
 # JSON as Python reads it: also halves of surrogate pairs, integers of any size, NaN, and true, which is an int.
 TEXTS = st.text(st.characters(), max_size=5) | st.just("\udcff")
@@ -55,7 +61,17 @@ VALUES = st.recursive(
     lambda values: st.lists(values, max_size=2) | st.dictionaries(TEXTS, values, max_size=2),
     max_leaves=3,
 )
-OF_TYPE = {str: TEXTS, int: st.integers() | st.just(1 << 64), float: st.integers(-(1 << 64), 1 << 64) | st.floats()}
+NAMES = st.text(st.characters(categories=["L", "N"]), max_size=5)
+NUMBERS = st.integers(-(1 << 64), 1 << 64) | st.floats()
+OF_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "text": TEXTS,
+    "words": TEXTS,
+    "name": NAMES | TEXTS,
+    "job": st.from_regex(r"[a-z0-9][a-z0-9-]{0,79}", fullmatch=True) | NAMES,
+    "count": st.integers() | st.just(1 << 64),
+    "number": NUMBERS,
+    "silence": NUMBERS,
+}
 NOISE, HELLO, REPLIES = (WIRE.joinpath(name).read_bytes() for name in ("noise.txt", "hello.txt", "replies.jsonl"))
 
 
@@ -110,12 +126,30 @@ async def test_an_end_inside_a_line_is_an_end():
     assert await reading(NOISE).greeting() is None
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b"\xff\n", b'{"a": "' + b"x" * LARGEST + b'"}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense\n", b"[]\n", b"\xff\n", b'{"a": "' + b"x" * LARGEST + b'"}\n', b"[" * 100_000 + b"\n",
+        b'{"a": ' * 100_000 + b"\n", b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}\n", b'{"a": NaN}\n', b'{"a": 1e999}\n',
+        b'{"a": 1%s}\n' % (b"0" * 400), b'{"a": 1%s}\n' % (b"0" * 5000), b'{"a": [%s1]}\n' % (b"[]," * 60_000),
+        '{"a": 1}\n'.encode("utf-16-le"),
+    ],
+    ids=lambda line: repr(line[:12]),
+)  # fmt: skip
 async def test_what_is_no_frame_is_refused(line: bytes):
     """After the greeting nothing but frames is accepted."""
     with pytest.raises(LostError) as refused:
         await reading(line).frame()
     assert refused.value.code == "protocol"
+
+
+async def test_text_of_a_frame_is_text_for_every_encoder():
+    """Half of a surrogate pair would end whoever stores or prints it; a name that is not UTF-8 keeps its bytes."""
+    sent = rb'{"\ud800": ["\udcff.c \ud83d\ude00 \udfff", {"log": "\u00fc\ufffd"}]}'
+    frame = await reading(sent, b"\n").frame()
+
+    assert frame == {"\ufffd": ["\\xff.c \U0001f600 \ufffd", {"log": "ü\ufffd"}]}
+    assert json.dumps(frame, ensure_ascii=False).encode()
 
 
 def test_the_golden_hello_is_read():
@@ -156,33 +190,44 @@ def test_a_result_that_is_none_is_refused(fields: dict[str, object]):
     assert refused.value.code == "protocol"
 
 
+def fits(kind: str, value: object) -> bool:
+    """Whether this is such a member, by the words of `agents/README.md`."""
+    match kind, value:
+        case "text" | "words", str():
+            return True
+        case "name", str():
+            return value.isprintable() and len(value) <= 256
+        case "job", str():
+            return re.fullmatch("[a-z0-9][a-z0-9-]{0,79}", value) is not None
+        case "count" | "number" | "silence", bool():
+            return False
+        case "count", int():
+            return 0 <= value < 2**63
+        case "number" | "silence", int() | float():
+            return isfinite(value) and (kind == "number" or value >= 0)
+    return False
+
+
 @given(st.data())
 @pytest.mark.parametrize("kind", MEMBERS)
-def test_an_answer_has_exactly_its_types(kind: type[BaseModel], data: st.DataObject):
-    """Accepted where each member has its JSON type, unchanged, whatever else is there; else LostError `protocol`."""
-    types = MEMBERS[kind]
-    members = {name: data.draw(OF_TYPE[of] | VALUES, label=name) for name, of in types.items()}
-    for name in data.draw(st.sets(st.sampled_from([*types]), max_size=1), label="absent"):
+def test_an_answer_has_exactly_its_members(kind: type[BaseModel], data: st.DataObject):
+    """Accepted where each member is what it may be, whatever else is there; else LostError `protocol`."""
+    kinds = MEMBERS[kind]
+    members = {name: data.draw(OF_KIND[of] | VALUES, label=name) for name, of in kinds.items()}
+    for name in data.draw(st.sets(st.sampled_from([*kinds]), max_size=1), label="absent"):
         del members[name]
-    fits = {
-        name: name in members
-        and type(members[name]) in ((int, float) if of is float else (of,))
-        and (of is not int or 0 <= members[name] < 2**63)
-        for name, of in types.items()
-    }
+    good = {name: name in members and fits(of, members[name]) for name, of in kinds.items()}
     fields = data.draw(st.dictionaries(TEXTS, VALUES, max_size=2)) | members
 
-    if all(fits.values()):
+    if all(good.values()):
         answer = replies.read("pi5", fields, kind).model_dump(by_alias=True)
-        # By their texts: a NaN equals nothing, and 1 equals 1.0.
-        assert {name: repr(value) for name, value in answer.items()} == {
-            name: repr(of(members[name])) for name, of in types.items()
-        }
+        expected = {name: visible_text(members[name]) if of == "words" else members[name] for name, of in kinds.items()}
+        assert answer == expected
     else:
         with pytest.raises(LostError, match="host 'pi5': the agent's reply cannot be read: ") as refused:
             replies.read("pi5", fields, kind)
         assert refused.value.code == "protocol"
-        assert any(f"'{name}' is " in refused.value.message for name, fit in fits.items() if not fit)
+        assert any(f"'{name}' is " in refused.value.message for name, fit in good.items() if not fit)
         assert len(refused.value.message.splitlines()) == 1
 
 
@@ -239,24 +284,63 @@ def test_what_a_purge_left_is_shown_as_it_comes():
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("op", "code", "is_legal"),
     [
-        ("refused", RegistryError), ("disk", LostError), ("engine", LostError), ("tunnel", LostError),
-        ("no_context", LostError), ("unknown_job", LostError), ("news", LostError), ("internal", LostError),
-        ("bad_request", ArchloomError), ("spec_differs", LostError), ("not_built", LostError),
+        ("push", "refused", True), ("create", "disk", True), ("prune", "engine", True), ("pull", "tunnel", True),
+        ("start", "no_context", True), ("follow", "unknown_job", True), ("probe", "internal", True),
+        ("create", "spec_differs", True), ("image", "not_built", True), ("create", "busy", True),
+        ("start", "refused", False), ("pull", "refused", False), ("start", "changed", False), ("jobs", "news", False),
+        ("context", "changed", False), ("context", "started", False), ("create", "bad_request", False),
+        ("jobs", "engine", False), ("forget", "unknown_job", False), ("create", "connection", False),
     ],
 )  # fmt: skip
-def test_a_code_decides_which_error_it_is(code: str, kind: type[ArchloomError]):
-    """What the host could not do is lost; what the registry refused is the registry's; the rest is our own fault."""
-    error = replies.failure("pi5", {"code": code, "message": "what happened"})
+def test_a_host_ends_its_own_work_only(op: str, code: str, is_legal: object):
+    """Whatever it answers: what the operation may answer keeps its code, and everything else is `protocol`."""
+    error = error_codes.failure("pi5", op, {"code": code, "message": "what happened"})
 
-    assert type(error) is kind
-    assert (error.code, error.message) == (code, "host 'pi5': what happened")
+    assert type(error) is LostError
+    assert (error.code == code) is is_legal
+    assert error.code in (code, "protocol")
+    assert error.message.startswith("host 'pi5': ")
+    assert error.message.endswith("what happened")
+
+
+def test_the_codes_are_those_of_the_contract():
+    """Each row of the table of operations in `agents/README.md` names the codes that its operation may answer."""
+    readme = (ROOT / "agents" / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|[^|]*\|([^|]*)\|$", readme, re.MULTILINE)
+    assert len(rows) > 10
+    for op, parameters, errors in rows:
+        always = {"busy", "disk", "internal"} | ({"state"} if op == "probe" else set())
+        if "`job`" in parameters and op not in {"create", "forget"}:
+            always |= {"unknown_job"}
+        named = set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", errors).partition(":")[0]))
+        if op != "context":
+            assert error_codes.CODES[op] == named | always, op
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "is_legal"),
+    [
+        ("LOST", "disk", True), ("LOST", "engine", True), ("LOST", "base", True), ("FAILED", "build", True),
+        ("LOST", "registry", False), ("LOST", "changed", False), ("LOST", "mismatch", False), ("LOST", "x", False),
+        ("FAILED", "registry", False), ("FAILED", "disk", False), ("FAILED", "mismatch", False),
+    ],
+)  # fmt: skip
+def test_a_job_ends_as_jobs_do_on_hosts(state: str, code: str, is_legal: object):
+    """A host that names the registry, or the inputs, would end the work of all others."""
+    fields = {"state": state, "code": code, "message": "m", "seconds": 1, "log_size": 0}
+    if is_legal:
+        assert error_codes.ended("pi5", fields).code == code
+    else:
+        with pytest.raises(LostError) as refused:
+            error_codes.ended("pi5", fields)
+        assert refused.value.code == "protocol"
 
 
 def test_a_busy_host_says_who_holds_it():
     """`busy` is an error of its own, because the job only has to wait."""
-    error = replies.failure("pi5", json.loads(REPLIES.splitlines()[4])["error"])
+    error = error_codes.failure("pi5", "start", json.loads(REPLIES.splitlines()[4])["error"])
 
     assert isinstance(error, HostBusyError)
     assert (error.holder, error.since) == ("bob@nas 91c2-amd64-1", 1763930000.0)

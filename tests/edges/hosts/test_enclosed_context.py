@@ -13,7 +13,7 @@ from agents.context import unreadable
 from agents.context.tree_objects import Below, File
 from coordinator.context.offer import is_closed
 from coordinator.domain.inputs.build_id import ContextEntry, EntryKind
-from coordinator.errors import ArchloomError
+from coordinator.errors import LostError
 from coordinator.hosts.agent.context import MissingFiles
 from tests.edges.agents.transfer_bed import seen
 from tests.edges.hosts.agent_bed import agent, places
@@ -70,13 +70,10 @@ async def test_an_object_that_is_missing_or_another_is_refused(tmp_path: Path):
         folder, offer = await job(client, "a-1"), await offered(root)
         objects = offer.enclosed() or {}
         file = next(digest for digest in objects if offer.file_size(digest))
-        for wrong, code in (
-            ({offer.root: objects[offer.root]}, "bad_request"),
-            ({**objects, file: b"two"}, "context_changed"),
-        ):
-            with pytest.raises(ArchloomError) as caught:
+        for wrong, code in (({offer.root: objects[offer.root]}, "bad_request"), ({**objects, file: b"two"}, "changed")):
+            with pytest.raises(LostError, match=f"'context' .{code}.") as caught:
                 await client.send_enclosed("a-1", offer, wrong, nothing)
-            assert caught.value.code == code
+            assert caught.value.code == "protocol"
             assert not (folder / "context").exists()
 
 

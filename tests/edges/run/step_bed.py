@@ -60,9 +60,16 @@ class FakeClient:
         self._do("cancel", name)
 
     async def push(
-        self, name: str, port: int, repository: str, tag: str, secret: str, tell: Callable[[int, int], None]
+        self,
+        name: str,
+        port: int,
+        repository: str,
+        tag: str,
+        secret: str,
+        tell: Callable[[int, int], None],
+        last_byte: Callable[[], float],
     ) -> None:
-        assert (port, repository, tag) == (4711, "push", name)
+        assert (port, repository, tag, last_byte() > 0) == (4711, "push", name, True)
         self._do("push", name, secret, tell)
 
     async def start(self, name: str, *, holder: str, slots: int) -> None:

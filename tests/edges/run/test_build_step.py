@@ -11,7 +11,8 @@ from coordinator.domain.run.events import AttemptEnded, Phase, StepLine, Waiting
 from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import AttemptState, JobEvent
 from coordinator.errors import LostError
-from coordinator.hosts.agent.replies import Ended, EndState, HostBusyError, LogText
+from coordinator.hosts.agent.error_codes import HostBusyError
+from coordinator.hosts.agent.replies import Ended, EndState, LogText
 from coordinator.run.steps.build import build
 from coordinator.state.logs import log_path
 from tests.edges.run.step_bed import BUILDING, RUN, StepBed

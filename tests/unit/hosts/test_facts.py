@@ -331,8 +331,15 @@ def test_asking_a_host_without_an_engine_for_its_platform_is_an_error():
         facts("engine-down").native  # noqa: B018
 
 
+ODD_WORDS = st.sampled_from(["²", "9" * 5000, "1." + "9" * 5000, "x" * 1000])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-10, 10**12) | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 10**12)
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=8)
+    | ODD_WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
@@ -360,8 +367,11 @@ def test_any_part_may_be_missing_or_odd(data):
 
 @pytest.mark.parametrize(
     ("text", "numbers"),
-    [("20.10.24+dfsg1", (20, 10, 24)), ("18.06.3-ce", (18, 6, 3)), ("29.0.0-rc.1", (29, 0, 0)), ("", ()), ("dev", ())],
-)
+    [
+        ("20.10.24+dfsg1", (20, 10, 24)), ("18.06.3-ce", (18, 6, 3)), ("29.0.0-rc.1", (29, 0, 0)), ("", ()),
+        ("dev", ()), ("1." + "9" * 5000, (1,)), ("2.³", (2,)),
+    ],
+)  # fmt: skip
 def test_versions_are_read_as_far_as_they_are_numbers(text, numbers):
     """Distributions put their own words behind."""
     assert version(text) == numbers

@@ -232,6 +232,21 @@ def test_how_the_log_is_cut_makes_no_difference(log, cuts):
     assert (reader.failing_step, reader.tail("")) == (whole.failing_step, whole.tail(""))
 
 
+def test_a_log_without_end_takes_little_memory():
+    """A line that never ends, or steps that never do, are only text: an engine's, a program's, or a liar's."""
+    reader = StepReader()
+    for _ in range(40):
+        parts = [len(line.text) for line in reader.feed("x" * 100_000)]
+        assert set(parts) <= {1 << 20}
+    assert len(reader.end()[0].text) < 1 << 20
+
+    for number in range(1, 30_000):
+        reader.feed(f"#{number} RUN a\n")
+    assert len(reader._steps) == 10_000
+    assert reader.feed(f"#{'9' * 5000} RUN a\n")[0].number == 0
+    assert reader.feed(f"#7 [{'9' * 5000}/3] RUN a\n")[0].total == 0
+
+
 LINE = st.sampled_from(["#1 DONE 1s", "#1 a", "#2 CACHED", "#2 ...", "# 1", "#", "#9999", "#1 ERROR: x", "------"])
 
 

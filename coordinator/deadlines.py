@@ -1,0 +1,40 @@
+"""How long the edges wait for a host, in seconds: every wait there has its deadline here.
+
+A deadline says when a peer counts as gone, and not how long work may take: a build has none, and a transfer goes on as
+long as bytes move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# From the request to its answer, by operation of the agent (`agents/README.md`). `follow` lasts as long as the build,
+# `prune` as long as the engine deletes, `pull` and `push` as long as bytes move: there the pings count.
+ANSWER: Mapping[str, float] = {
+    "probe": 30.0,  # the agent answers within 20 s, whatever hangs
+    "create": 20.0,
+    "context": 60.0,  # in one frame
+    "lacking": 20.0,
+    "start": 60.0,  # a Raspberry Pi Zero that swaps takes many seconds to start a Python
+    "cancel": 20.0,
+    "forget": 20.0,
+    "jobs": 20.0,
+    "hang_up": 20.0,
+}
+# A context, an archive, a push or a pull of which no byte moves is lost.
+STALL = 60.0
+# The agent is asked for a sign of life so often while a request is open, and is lost after so many without an answer.
+PING, MAX_UNANSWERED_PINGS = 5.0, 4
+# An SSH connection that has carried nothing for so long is asked for a sign of life; it is lost after so many without
+# an answer, 12 s after the cable was cut. Received bytes count as an answer, so a busy tunnel is not lost.
+KEEPALIVE, MAX_UNANSWERED_KEEPALIVES = 3.0, 3
+# Key exchange and login, on a board that swaps. For the server's first line a host has its `connect_timeout`.
+LOGIN = 25.0
+# From the login to the agent's greeting: without a byte of it, of its file or of what the login shell prints.
+AGENT_START = 60.0
+# From EOF on stdin to the end of the agent, which finishes a create, start, cancel or forget first, up to 20 s.
+AGENT_END = 30.0
+# For the exit status and the last words of an agent whose stdout has ended.
+LAST_WORDS = 5.0
+# For the host's half of the end of a session or a connection that is no longer needed.
+CLOSE = 2.0
