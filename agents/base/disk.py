@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MIB = 1 << 20
+_SHORT_BYTES = 64 * _MIB
+# Fewer than any build needs; between two samples some come back.
+FEW_INODES = 1024
+_MOUNTS = Path("/proc/self/mountinfo")
+_EMERGENCY = "emergency_ro"
 # st_blocks counts these, whatever the block size: stat(2).
 _BLOCK_BYTES = 512
 
 
 class Room(NamedTuple):
-    """Bytes and inodes that the owner of `folder` can still use."""
+    """Bytes and inodes that the owner of `folder` can still use, of `total` bytes."""
 
     folder: str
     bytes: int
     inodes: int
+    total: int = 0
 
 
 def least_room(folders: Sequence[str]) -> Room | None:
@@ -40,8 +46,8 @@ def room_below(folder: str) -> Room | None:
         return None
     free = status.f_bavail if owner else status.f_bfree
     # File systems that allocate inodes on demand, such as Btrfs, report 0 of 0.
-    inodes = status.f_ffree if status.f_files else 1
-    return Room(folder, free * status.f_frsize, inodes)
+    inodes = status.f_ffree if status.f_files else FEW_INODES
+    return Room(folder, free * status.f_frsize, inodes, status.f_blocks * status.f_frsize)
 
 
 def room_for(folder: str) -> Room | None:
@@ -62,10 +68,35 @@ def room_for(folder: str) -> Room | None:
     return room._replace(folder=folder) if room is not None else None
 
 
+def is_read_only(folder: str) -> bool:
+    """Return whether nothing can be written on the file system of this folder; false where that is unknown."""
+    try:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return True
+        device = Path(folder).stat().st_dev
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except PermissionError:  # as in `room_below`
+        return folder not in {"/", ""} and is_read_only(os.path.dirname(folder))  # noqa: PTH120
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    # Since Linux 6.15 ext4 sets only this option after an error, and not the flag (errors=remount-ro).
+    return any(fields[2] == number and _EMERGENCY in fields[-1].split(",") for fields in map(str.split, mounts))
+
+
+def is_short(room: Room) -> bool:
+    """Return whether a program that writes there may have failed for want of room.
+
+    Free space hardly ever reaches 0: ext4 keeps 4096 clusters for itself (fs/ext4, `ext4_calculate_resv_clusters`), and
+    what did not fit is not written.
+    """
+    return room.inodes < FEW_INODES or room.bytes < max(_SHORT_BYTES, room.total // 100)
+
+
 def shortage_text(room: Room, needed: int = 0) -> str:
     """Return the message that there is too little room, and how much was needed where that is known, in bytes."""
-    if not room.inodes:
-        return f"no file names (inodes) left below {room.folder}"
+    if room.inodes < FEW_INODES:
+        return f"{room.inodes or 'no'} file names (inodes) left below {room.folder}"
     # Not "no space left": what was written in vain is gone by now, and a quota may be used up before the disk is.
     text = f"too little space below {room.folder}: {room.bytes // _MIB} MiB free"
     return f"{text}, {needed // _MIB} MiB needed" if needed else text
@@ -77,5 +108,5 @@ def bytes_on_disk(status: os.stat_result) -> int:
 
 
 def space_order(room: Room) -> tuple[int, int]:
-    """Return the sort key of a room: rooms without a free inode first, then by free bytes."""
-    return min(room.inodes, 1), room.bytes
+    """Return the sort key of a room: rooms with few inodes first, then by free bytes."""
+    return min(room.inodes, FEW_INODES), room.bytes

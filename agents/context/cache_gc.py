@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agents.base import files, state
-from agents.base.disk import Room, bytes_on_disk, room_below, shortage_text
+from agents.base.disk import FEW_INODES, Room, bytes_on_disk, room_below, shortage_text
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
@@ -212,4 +212,4 @@ def _free(root: Path) -> int:
 
 
 def _room(root: Path) -> Room:
-    return room_below(str(root)) or Room(str(root), 0, 1)
+    return room_below(str(root)) or Room(str(root), 0, FEW_INODES)

@@ -134,7 +134,7 @@ class EngineBuild:
     def _fault(self, failure: str, evidence: Evidence) -> failure_cause.Fault:
         foreign = self._spec.platform.split("/")[1] != self._facts.architecture
         fault = failure_cause.classify_failure(failure, tail(self._folder), evidence, foreign=foreign)
-        if fault.state == "FAILED":
+        if fault.code in {"build", "resolve"}:
             # A prune on the host may have removed the base between the first check and the build.
             missing = self._missing_base()
             if missing:

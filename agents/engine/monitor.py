@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from agents.base.disk import Room, least_room, space_order
+from agents.base.disk import Room, is_read_only, least_room, space_order
 from agents.base.errors import AgentError
 from agents.engine.engine_api import Connection, EngineSocket, target, translated
 
@@ -26,11 +26,15 @@ _SILENT_EVENTS = target("/events", {"filters": '{"label":["archloom.none"]}'})
 
 
 class Evidence(NamedTuple):
-    """`least` is the least room seen, None where no folder could be read; `oom_kills` is for the whole host."""
+    """`least` is the least room seen, None where no folder could be read; `oom_kills` is for the whole host.
+
+    `read_only` is the first folder whose file system is read-only, else empty.
+    """
 
     engine_died: bool
     oom_kills: int
     least: Room | None
+    read_only: str = ""
 
 
 class Monitor:
@@ -64,7 +68,8 @@ class Monitor:
     def evidence(self) -> Evidence:
         """Return the evidence collected so far."""
         self._measure_room()
-        return Evidence(self._engine_died(), max(0, _oom_kills() - self._kills_before), self._least)
+        read_only = next(filter(is_read_only, self._folders), "")
+        return Evidence(self._engine_died(), max(0, _oom_kills() - self._kills_before), self._least, read_only)
 
     def _engine_died(self) -> bool:
         if self._socket is None or _ended(self._socket):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from agents.job.results import LOG
 
-_TAIL_BYTES = 16384
+# A program's last line may be 64 KiB long, and clients repeat the last lines of a step that failed.
+_TAIL_BYTES = 1 << 18
 
 
 def tail(folder: Path) -> str:
-    """Return the last complete lines of the log, at most 16 KiB."""
+    """Return the last complete lines of the log, at most 256 KiB."""
     with (folder / LOG).open("rb") as log:
         size = log.seek(0, os.SEEK_END)
         log.seek(max(0, size - _TAIL_BYTES))

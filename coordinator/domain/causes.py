@@ -35,6 +35,7 @@ class Fault(StrEnum):
 class Cause(StrEnum):
     # The build and its result.
     BUILD = "build"
+    NETWORK = "network"
     MISMATCH = "mismatch"
     MALFORMED = "malformed"
     SCHEMA1 = "schema1"
@@ -55,7 +56,9 @@ class Cause(StrEnum):
     NOT_BUILT = "not_built"
     NO_CONTEXT = "no_context"
     PROTOCOL = "protocol"
+    READ_ONLY = "read_only"
     REBOOT = "reboot"
+    RESOLVE = "resolve"
     SPEC_DIFFERS = "spec_differs"
     UNKNOWN_JOB = "unknown_job"
     VANISHED = "vanished"
@@ -99,6 +102,13 @@ _NO_TUNNEL = Rule(fault=Fault.HOST, no_tunnel=True)
 
 RULES: Mapping[Cause, Rule] = {
     Cause.BUILD: Rule(retry=Retry.NO_HOST, exit_code=Exit.BUILD_FAILED, fault=Fault.BUILD),
+    # The result is FAILED, as of any step that fails; the same step may succeed in a moment.
+    Cause.NETWORK: Rule(
+        retry=Retry.ANY_HOST_ONCE,
+        exit_code=Exit.BUILD_FAILED,
+        fault=Fault.NETWORK,
+        hint="a program of a build step had no network; check the network of the host and the server that it names",
+    ),
     Cause.MISMATCH: _WRONG_IMAGE,
     Cause.MALFORMED: _WRONG_IMAGE,
     Cause.SCHEMA1: _WRONG_IMAGE,
@@ -129,7 +139,15 @@ RULES: Mapping[Cause, Rule] = {
         "and restart the host or take it out of the inventory",
         archive_helps=False,
     ),
+    Cause.READ_ONLY: Rule(
+        hint="see `dmesg` on the host for the reason, such as a worn-out card, or choose other hosts with --on"
+    ),
     Cause.REBOOT: Rule(retry=Retry.ANY_HOST),
+    Cause.RESOLVE: Rule(
+        retry=Retry.ANY_HOST_ONCE,
+        fault=Fault.NETWORK,
+        hint="the engine of the host cannot reach a registry or server by itself; check its DNS, proxy and clock",
+    ),
     Cause.SPEC_DIFFERS: Rule(retry=Retry.ANY_HOST),
     Cause.UNKNOWN_JOB: Rule(retry=Retry.ANY_HOST),
     Cause.VANISHED: _TRANSIENT,

@@ -76,7 +76,7 @@ def test_the_command_line_names_the_folder_too(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_shortage_is_told_in_the_same_words_everywhere():
     """In MiB, or as inodes; with what was needed where that is known."""
-    room = Room("/x", (3 << 20) - 1, 1)
+    room = Room("/x", (3 << 20) - 1, 5000)
 
     assert shortage_text(room) == "too little space below /x: 2 MiB free"
     assert shortage_text(room, 5 << 20) == "too little space below /x: 2 MiB free, 5 MiB needed"

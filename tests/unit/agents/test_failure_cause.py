@@ -10,9 +10,19 @@ from agents.engine.docker_clis import Cli, choose
 from agents.engine.failure_cause import classify_failure
 from agents.engine.monitor import Evidence
 
-HEALTHY = Evidence(engine_died=False, oom_kills=0, least=Room("/var/lib/docker", 1 << 30, 1000))
+MIB = 1 << 20
+HEALTHY = Evidence(engine_died=False, oom_kills=0, least=Room("/var/lib/docker", 1 << 30, 5000, 8 << 30))
 SAID = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'
-QEMU = "#7 1.2 qemu: uncaught target signal 11 (Segmentation fault) - core dumped\n"
+QEMU = "qemu: uncaught target signal 11 (Segmentation fault) - core dumped"
+NO_SPACE = "tar: write error: No space left on device"
+
+
+def log_of(*lines: str, said: str = SAID) -> str:
+    """The end of the log of a step that printed these lines."""
+    printed = "".join(f"#7 1.{number:03} {line}\n" for number, line in enumerate(lines))
+    return (
+        f"#6 [1/2] COPY . .\n#6 DONE 0.1s\n\n#7 [2/2] RUN make\n{printed}#7 ERROR: {said}\n------\n > [2/2] RUN make:\n"
+    )
 
 
 def fault(said: str = SAID, log: str = "", *, foreign: bool = False, **seen: object) -> tuple[str, str, str]:
@@ -35,20 +45,46 @@ def test_a_healthy_host_means_the_dockerfile(wrapped):
 
 
 def test_a_full_disk_is_the_hosts():
-    """Less than 16 MiB or no inode at any moment of the build: the disk, with what was left and where."""
-    nearly = Room("/var/lib/docker", (16 << 20) - 1, 1000)
+    """Words for it and a shortage in the build: the disk, with what was left and where."""
+    nearly, log = Room("/var/lib/docker", 64 * MIB - 1, 5000), log_of("begun", NO_SPACE, "make: *** [all] Error 1")
 
-    assert fault(least=nearly) == ("LOST", "disk", "too little space below /var/lib/docker: 15 MiB free")
-    assert fault(least=nearly._replace(bytes=16 << 20))[0] == "FAILED"
-    assert fault(least=Room("/x", 1 << 40, 0)) == ("LOST", "disk", "no file names (inodes) left below /x")
-    assert fault(least=None)[0] == "FAILED"
+    assert fault(log=log, least=nearly) == ("LOST", "disk", "too little space below /var/lib/docker: 63 MiB free")
+    assert fault("failed to register layer: no space left on device", least=nearly)[:2] == ("LOST", "disk")
+    assert fault(log=log, least=Room("/x", 1 << 40, 5)) == ("LOST", "disk", "5 file names (inodes) left below /x")
+    assert fault(log=log, least=Room("/x", 90 << 20, 5000, 10 << 30))[1] == "disk", "less than 1 % of the disk"
+
+
+def test_words_of_a_full_disk_are_none():
+    """A tmpfs of the step is full, or another program of the log said so."""
+    nearly = Room("/var/lib/docker", 64 * MIB - 1, 5000)
+
+    assert fault(log=log_of(NO_SPACE))[0] == "FAILED"
+    assert fault(log=log_of(NO_SPACE), least=nearly._replace(bytes=64 * MIB))[0] == "FAILED"
+    assert fault(log=log_of(NO_SPACE), least=None)[0] == "FAILED"
+    assert fault(log=f"#3 [a 1/1] RUN x\n#3 0.1 {NO_SPACE}\n{log_of('no')}", least=nearly)[0] == "FAILED"
+
+
+def test_a_shortage_without_words_is_none():
+    """A step that fails of something else fails on every host."""
+    assert fault(log=log_of("main.c:1: error"), least=Room("/x", 0, 0))[:2] == ("FAILED", "build")
+
+
+def test_a_disk_that_turned_read_only_is_the_hosts():
+    """Said by the engine or by the step's program, and so: a read-only mount in a step is its own fault."""
+    words = "sh: can't create /file: Read-only file system"
+
+    assert fault(log=log_of(words), read_only="/var/lib/docker")[:2] == ("LOST", "read_only")
+    assert fault("open /var/lib/docker/x: read-only file system", read_only="/var/lib/docker")[1] == "read_only"
+    assert fault(log=log_of(words))[0] == "FAILED"
+    assert fault(log=log_of("no"), read_only="/var/lib/docker")[0] == "FAILED"
 
 
 @pytest.mark.parametrize("words", ["exit code: 137", "cc: fatal error: Killed signal terminated program cc1plus"])
 def test_a_killed_process_is_the_hosts_when_the_kernel_killed_one(words):
     """The kernel's own count says that somebody was killed for want of memory, and the build that it was one of it."""
-    assert fault(log=words, oom_kills=1)[:2] == ("LOST", "memory")
-    assert fault(log=words)[0] == "FAILED"
+    assert fault(log=log_of(words), oom_kills=1)[:2] == ("LOST", "memory")
+    assert fault(log=log_of(words))[0] == "FAILED"
+    assert fault(log=f"#3 [a 1/1] RUN x\n#3 0.1 {words}\n{log_of('no')}", oom_kills=1)[0] == "FAILED"
     assert fault(oom_kills=1)[0] == "FAILED"
 
 
@@ -59,10 +95,44 @@ def test_an_engine_that_went_away_is_the_hosts():
     assert fault(engine_died=True, oom_kills=1)[:2] == ("LOST", "memory")
 
 
-def test_qemus_own_words_are_the_emulators():
-    """Only for a platform that is not the engine's own: a native build may well print them."""
-    assert fault(log=QEMU, foreign=True)[:2] == ("LOST", "emulator")
-    assert fault(log=QEMU)[0] == "FAILED"
+DPKG = """\
+Segmentation fault (core dumped)
+dpkg: error processing package libc-bin (--configure):
+ installed libc-bin package post-installation script subprocess returned error exit status 139
+Errors were encountered while processing:
+ libc-bin
+E: Sub-process /usr/bin/dpkg returned an error code (1)
+"""
+CRASHES = (
+    (QEMU,),
+    (QEMU, "Segmentation fault"),
+    (QEMU, "sh: line 1: 12 Segmentation fault gcc", "make[1]: *** [a] Error 139", "make: *** [b] Error 2"),
+    (QEMU, *DPKG.splitlines()),
+    ("exec /bin/sh: exec format error",),
+)
+
+
+@pytest.mark.parametrize("lines", CRASHES, ids=range(len(CRASHES)))
+def test_a_crash_under_qemu_that_ends_the_step_is_the_emulators(lines):
+    """Its own words, and after them only what reports the crash; on a native host they are a program's."""
+    assert fault(log=log_of("cc a.c", *lines), foreign=True)[:2] == ("LOST", "emulator")
+    assert fault(log=log_of("cc a.c", *lines))[0] == "FAILED"
+
+
+def test_a_crash_under_qemu_whose_status_the_step_passed_on_is_the_emulators():
+    """Whatever the program printed in between."""
+    said = SAID.replace("exit code: 2", "exit code: 139")
+
+    assert fault(said, log_of(QEMU, "cleaning up", said=said), foreign=True)[1] == "emulator"
+    assert fault(SAID, log_of(QEMU, "cleaning up"), foreign=True)[1] == "build"
+
+
+def test_a_crash_on_purpose_in_the_middle_of_a_step_is_the_dockerfiles():
+    """A test for crashes passes, and then the compiler has a complaint; or it was another step."""
+    lines = (QEMU, "Segmentation fault (core dumped)", "crash test: ok", "main.c:1:5: error: expected expression")
+
+    assert fault(log=log_of(*lines), foreign=True)[:2] == ("FAILED", "build")
+    assert fault(log=f"#3 [a 1/1] RUN x\n#3 0.1 {QEMU}\n{log_of('no')}", foreign=True)[:2] == ("FAILED", "build")
 
 
 @pytest.mark.parametrize(
