@@ -14,8 +14,13 @@ from tests.services.paths import ROOT
 
 LONGEST, MEDIAN = 400, 150
 DEPTH, ERROR_DEPTH = 1, 2
-# What limits the others, and programs that tests start.
-UNLIMITED = ("tests/services/commands.py", "tests/edges/hosts/stand_in_agent.py", "tests/chaos/liar.py")
+# What limits the others, and programs that tests start or send to a board, which ends with its test.
+UNLIMITED = (
+    "tests/services/commands.py",
+    "tests/edges/hosts/stand_in_agent.py",
+    "tests/chaos/liar.py",
+    "tests/recorders/on_board.py",
+)
 STARTS = {
     "subprocess": {"run", "call", "check_call", "check_output", "getoutput", "getstatusoutput", "Popen"},
     "os": {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp", "spawnv", "spawnvp"},
