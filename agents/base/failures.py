@@ -1,4 +1,4 @@
-"""Convert an exception to an AgentError: a full disk has its own code, other unexpected exceptions are `internal`."""
+"""Convert an exception to an AgentError: full and read-only disks have codes, other unexpected ones are `internal`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def explain(error: Exception, folder: Path) -> AgentError:
-    """Return the AgentError for an exception: itself, `disk`, or `internal`. Never raises: a request gets an answer.
+    """Return the AgentError for an exception: itself, `disk`, `read_only` or `internal`.
 
-    `folder` is where the caller writes to, for an error that names no path.
+    Never raises: a request gets an answer. `folder` is where the caller writes to, for an error that names no path.
     """
     if isinstance(error, AgentError):
         return error
     if isinstance(error, OSError) and means_full_disk(error):
         return full_disk(error, folder)
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return AgentError("read_only", f"the file system of {_folder_of(error) or folder} is read-only")
     return AgentError("internal", f"{type(error).__name__}: {error}")
 
 

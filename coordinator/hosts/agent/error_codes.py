@@ -16,7 +16,7 @@ from coordinator.hosts.agent import replies
 from coordinator.hosts.agent.replies import Ended, EndState, Finite, Words
 
 _START = "start"
-_ALWAYS = frozenset({Cause.BUSY, Cause.DISK, Cause.INTERNAL})
+_ALWAYS = frozenset({Cause.BUSY, Cause.DISK, Cause.INTERNAL, Cause.READ_ONLY})
 _OF_JOB = _ALWAYS | {Cause.UNKNOWN_JOB}
 # `bad_request`, `started` and `changed` are in no row: the coordinator compares every object with its digest while it
 # sends it, so they come of a defect, of damage on the way, or of a host that lies.

@@ -64,6 +64,14 @@ def test_other_errors_keep_their_words(tmp_path: Path):
     assert explain(no_space(errno.EIO), tmp_path).code == "internal"
 
 
+def test_a_read_only_disk_is_told_with_its_folder(tmp_path: Path):
+    """Of the file that the error names; else of the caller."""
+    named = explain(no_space(errno.EROFS, str(tmp_path / "jobs/x")), tmp_path)
+
+    assert (named.code, named.message) == ("read_only", f"the file system of {tmp_path / 'jobs'} is read-only")
+    assert explain(no_space(errno.EROFS), tmp_path).message == f"the file system of {tmp_path} is read-only"
+
+
 def test_the_command_line_names_the_folder_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """An agent that does not start has no other way to say why."""
 

@@ -311,7 +311,7 @@ def test_the_codes_are_those_of_the_contract():
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|[^|]*\|([^|]*)\|$", readme, re.MULTILINE)
     assert len(rows) > 10
     for op, parameters, errors in rows:
-        always = {"busy", "disk", "internal"} | ({"state"} if op == "probe" else set())
+        always = {"busy", "disk", "internal", "read_only"} | ({"state"} if op == "probe" else set())
         if "`job`" in parameters and op not in {"create", "forget"}:
             always |= {"unknown_job"}
         named = set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", errors).partition(":")[0]))
