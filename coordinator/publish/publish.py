@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Pins
 from coordinator.domain.image.index import Index, assemble
 from coordinator.domain.image.references import Reference
@@ -57,7 +58,7 @@ async def publish(publication: Publication) -> None:
         run = store.run(run_id)
     if run.target_state is TargetState.INDEXED:
         for tag in target.tags:
-            await _record_previous_digest(publication, tag)
+            await _record_previous_digest(publication, tag, index)
         store.move_target(run_id, TargetEvent.TAG)
         run = store.run(run_id)
     moved = {tag.reference for tag in run.tags if tag.moved}
@@ -115,14 +116,24 @@ def _child(job: Job) -> VerifiedChild:
     return from_stored(job.child)
 
 
-async def _record_previous_digest(publication: Publication, tag: Reference) -> None:
+async def _record_previous_digest(publication: Publication, tag: Reference, index: Index) -> None:
     registry = await publication.registries.registry(tag.registry)
-    publication.store.expect_tag(publication.run_id, str(tag), await _digest(registry, tag))
+    publication.store.expect_tag(publication.run_id, str(tag), await _digest(registry, tag, index))
 
 
-async def _digest(registry: Registry, tag: Reference) -> str:
-    """Return the digest that the tag points to; empty where there is no such tag."""
+async def _digest(registry: Registry, tag: Reference, index: Index) -> str:
+    """Return the digest that the tag points to; empty where there is no such tag.
+
+    Raises RegistryError `not_found` where the registry does not show the index either, which it has: a registry or a
+    proxy that restarts may answer 404 to everything, and that says nothing of the tag.
+    """
     manifest = await registry.head_manifest(tag.repository, tag.tag)
+    if manifest is None and await registry.head_manifest(tag.repository, index.digest) is None:
+        raise RegistryError(
+            f"{tag.name}@{index.digest} was pushed, and the registry says that it does not exist",
+            code=Cause.NOT_FOUND,
+            registry=registry.name,
+        )
     return manifest.digest if manifest else ""
 
 
@@ -139,14 +150,14 @@ async def _move(publication: Publication, tag: Reference, index: Index) -> None:
     store, run_id = publication.store, publication.run_id
     registry = await publication.registries.registry(tag.registry)
     previous = next(row.previous for row in store.run(run_id).tags if row.reference == str(tag))
-    before = await _digest(registry, tag)
+    before = await _digest(registry, tag, index)
     if before not in (previous, index.digest):
         raise _conflict(publication, tag, f"was {previous or 'not there'} when this run began to publish", before)
     if before != index.digest:
         # Check the lease again: another coordinator may have taken the run over during the HEAD request.
         publication.check_lease()
         await registry.put_manifest(tag.repository, tag.tag, index.raw, index.media_type)
-        after = await _digest(registry, tag)
+        after = await registry.read_back(tag.repository, tag.tag, before)
         if after != index.digest:
             raise _conflict(publication, tag, f"was set to {index.digest}", after)
     store.tag_moved(run_id, str(tag))

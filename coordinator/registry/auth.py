@@ -34,6 +34,11 @@ class CredentialSource(Protocol):
     def credentials(self, registry: str) -> Credential | None: ...
 
 
+def repository_scope(repository: str, actions: tuple[str, ...]) -> str:
+    """Return the scope of a token for these actions (distribution `docs/spec/auth/scope.md`)."""
+    return f"repository:{repository}:{','.join(actions)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
     """One request to a token server: a POST where `form` is set, else a GET. `headers` may hold credentials."""

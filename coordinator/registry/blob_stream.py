@@ -1,8 +1,8 @@
-"""The bytes of a blob on their way: which failures are tried again, and whether the size is right."""
+"""A blob on its way: where it goes, which failures are tried again, and whether its size is right."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -11,6 +11,16 @@ from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.faults import RetryableFailure
 
 T = TypeVar("T")
+
+
+def upload_location(headers: Mapping[str, str], doing: str) -> str:
+    """Return the address of an upload. Raises RegistryError where the answer that opens it has none."""
+    location = headers.get("location", "")
+    if not location:
+        raise RegistryError(
+            f"cannot {doing}: the registry gives no Location for the upload", code=RegistryCode.NO_REGISTRY
+        )
+    return location
 
 
 async def retryable(operation: Awaitable[T]) -> T:

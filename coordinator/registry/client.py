@@ -20,8 +20,9 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import ACCEPT, MAX_MANIFEST_BYTES, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryCode, RegistryError
-from coordinator.registry.auth import Authorization, CredentialSource
-from coordinator.registry.blob_stream import exactly, retryable
+from coordinator.registry.auth import Authorization, CredentialSource, repository_scope
+from coordinator.registry.blob_stream import exactly, retryable, upload_location
+from coordinator.registry.deadlines import READ_BACK_PAUSES_S
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import RetryableFailure
 from coordinator.registry.http_policy import UPLOAD_ENDED, UPLOAD_OPENED
@@ -34,6 +35,7 @@ PULL = ("pull",)
 PUSH = ("pull", "push")
 _RANDOM = SystemRandom()
 _CANCEL_TIMEOUT_S = 2.0
+_TOLD_LAG_S = 3.0
 _CANCEL_STATUSES = (200, 202, 204, 404, 405)
 
 
@@ -103,7 +105,7 @@ class Registry:
             method="GET",
             url=f"{self.endpoint.url}/v2/{repository}/{path}",
             accepted=(200, 400, 404),
-            scopes=(_scope(repository, PULL),),
+            scopes=(repository_scope(repository, PULL),),
         )
         async with aclosing(await self._transport.retry(lambda: self._transport.open_once(request))) as response:
             return response.status_code, {name.lower(): value for name, value in response.headers.items()}
@@ -115,7 +117,7 @@ class Registry:
     async def authorization(self, repository: str, actions: tuple[str, ...]) -> Authorization:
         """Return the authorization for a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""
         await self.check_reachable()
-        return await self._transport.auth.authorization((_scope(repository, actions),))
+        return await self._transport.auth.authorization((repository_scope(repository, actions),))
 
     async def renewed_authorization(self, refused: Authorization, challenges: str) -> Authorization | None:
         """Return another authorization after the registry refused this one, `None` where the refusal is final.
@@ -182,16 +184,36 @@ class Registry:
                 # Where tags are immutable and another program was faster, the refusal has many forms (400, 403, 409,
                 # 412), also for the same digest (ECR). What the tag says decides.
                 refused = error
-            current = await self.head_manifest(repository, tag)
-            if current is None:
+            digest = await (self._digest_of(repository, tag) if refused else self.read_back(repository, tag, ""))
+            if not digest:
                 raise refused or RegistryError(
                     f"the registry does not have the tag {self._named(repository, tag)} that was put there",
                     code=Cause.NOT_FOUND,
                     registry=self.name,
                 )
-            return current.digest
+            return digest
 
         return await self._transport.retry(claim)
+
+    async def read_back(self, repository: str, tag: str, before: str) -> str:
+        """Return the digest of a tag that was just put, empty where it does not exist.
+
+        While the registry shows what was there `before`, the tag is read again for up to 30 s.
+        """
+        waited = 0.0
+        for pause in READ_BACK_PAUSES_S:
+            digest = await self._digest_of(repository, tag)
+            if digest not in ("", before):
+                return digest
+            if waited <= _TOLD_LAG_S < waited + pause:
+                self._transport.tell(f"registry {self.name} does not show {self._named(repository, tag)} as it was put")
+            await self._transport.sleep(pause)
+            waited += pause
+        return await self._digest_of(repository, tag)
+
+    async def _digest_of(self, repository: str, tag: str) -> str:
+        current = await self.head_manifest(repository, tag)
+        return current.digest if current else ""
 
     async def get_blob(self, repository: str, digest: str, limit: int) -> bytes:
         """Return a small blob, whole and verified. Raises RegistryError `too_large` beyond `limit` bytes."""
@@ -222,7 +244,7 @@ class Registry:
             method="GET",
             url=f"{self.endpoint.url}/v2/{repository}/blobs/{digest}",
             accepted=(200,),
-            scopes=(_scope(repository, PULL),),
+            scopes=(repository_scope(repository, PULL),),
         )
         seen = hashlib.sha256()
         async with self._transport.open(request) as chunks:
@@ -242,7 +264,7 @@ class Registry:
             method="HEAD",
             url=f"{self.endpoint.url}/v2/{repository}/blobs/{digest}",
             accepted=(200, 404),
-            scopes=(_scope(repository, PULL),),
+            scopes=(repository_scope(repository, PULL),),
         )
         return (await self._transport.ask(request)).status == 200
 
@@ -255,15 +277,15 @@ class Registry:
             doing=f"mount {digest} into {self.name}/{repository}",
             method="POST",
             url=f"{self.endpoint.url}/v2/{repository}/blobs/uploads/?mount={digest}&from={source_repository}",
-            accepted=(201, 202, 400, 404, 405, 409),
-            scopes=(_scope(repository, PUSH), _scope(source_repository, PULL)),
+            accepted=(201, 202),
+            scopes=(repository_scope(repository, PUSH), repository_scope(source_repository, PULL)),
         )
         try:
-            answer = await self._transport.ask(request)
-        except RegistryError as error:
-            if error.code in {RegistryCode.UNAUTHORIZED, RegistryCode.DENIED}:
-                return False
-            raise
+            # In one try: registries refuse a mount with any status, also 500 and 501
+            # (https://github.com/oras-project/oras/issues/1924).
+            answer = await self._transport.ask_once(request)
+        except (RegistryError, RetryableFailure):
+            return False
         if answer.status == 202:
             # A registry that cannot mount the blob opens an upload instead
             # (distribution-spec, "Mounting a blob from another repository").
@@ -276,14 +298,14 @@ class Registry:
 
         async def upload() -> None:
             opened = await self._transport.ask_once(self._open_upload(repository, doing))
-            location = self.endpoint.followed(opened.url, _location(opened, doing))
+            location = self.endpoint.followed(opened.url, upload_location(opened.headers, doing))
             request = Request(
                 doing=doing,
                 method="PUT",
                 # The query of a Location is the registry's upload state: append to it and change nothing.
                 url=f"{location}{'&' if '?' in location else '?'}digest={digest}",
                 accepted=UPLOAD_ENDED,
-                scopes=(_scope(repository, PUSH),),
+                scopes=(repository_scope(repository, PUSH),),
                 headers={"Content-Type": "application/octet-stream", "Content-Length": str(size)},
                 body=lambda: exactly(chunks(), size, digest),
             )
@@ -313,7 +335,7 @@ class Registry:
             method=method,
             url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
             accepted=accepted,
-            scopes=(_scope(repository, PULL),),
+            scopes=(repository_scope(repository, PULL),),
             headers={"Accept": ACCEPT},
         )
 
@@ -328,7 +350,7 @@ class Registry:
             method="PUT",
             url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
             accepted=(200, 201, 202),
-            scopes=(_scope(repository, PUSH),),
+            scopes=(repository_scope(repository, PUSH),),
             headers={"Content-Type": media_type},
             body=raw,
         )
@@ -348,7 +370,7 @@ class Registry:
             method="POST",
             url=f"{self.endpoint.url}/v2/{repository}/blobs/uploads/",
             accepted=UPLOAD_OPENED,
-            scopes=(_scope(repository, PUSH),),
+            scopes=(repository_scope(repository, PUSH),),
         )
 
     async def _cancel_upload(self, repository: str, opened: Answer) -> None:
@@ -357,9 +379,9 @@ class Registry:
             request = Request(
                 doing=doing,
                 method="DELETE",
-                url=self.endpoint.followed(opened.url, _location(opened, doing)),
+                url=self.endpoint.followed(opened.url, upload_location(opened.headers, doing)),
                 accepted=_CANCEL_STATUSES,
-                scopes=(_scope(repository, PUSH),),
+                scopes=(repository_scope(repository, PUSH),),
             )
             await self._transport.ask_once(request)
         except (RegistryError, RetryableFailure):
@@ -375,16 +397,3 @@ class Registry:
             code=Cause.NOT_FOUND,
             registry=self.name,
         )
-
-
-def _scope(repository: str, actions: tuple[str, ...]) -> str:
-    return f"repository:{repository}:{','.join(actions)}"
-
-
-def _location(answer: Answer, doing: str) -> str:
-    location = answer.headers.get("location", "")
-    if not location:
-        raise RegistryError(
-            f"cannot {doing}: the registry gives no Location for the upload", code=RegistryCode.NO_REGISTRY
-        )
-    return location

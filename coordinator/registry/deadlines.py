@@ -13,3 +13,6 @@ BODY_IDLE_TIMEOUT_S = 60.0
 SMALL_BODY_TIMEOUT_S = 60.0
 # All pauses of one request that a registry asks for by `Retry-After`. A longer one is no pause but an answer.
 MAX_ASKED_PAUSES_S = 60.0
+# Pauses between readings of a tag that does not show yet what was put there, 30 s in all: some registries show a tag
+# only seconds after its PUT (https://github.com/int128/docker-manifest-create-action/issues/857).
+READ_BACK_PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 2.25)

@@ -113,6 +113,7 @@ async def pushing(script: Script, *more: Reference) -> AsyncIterator[tuple[Bed, 
         (refused(400, "UNSUPPORTED", "no mounts here"), []),
         (refused(403, "DENIED", "not from there"), []),
         (refused(422, "UNKNOWN", "what?"), []),
+        (refused(500, "UNKNOWN", "what?"), []),
         (Reply(405), []),
     ],
 )

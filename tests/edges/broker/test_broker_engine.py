@@ -108,19 +108,23 @@ async def in_the_way(registry: Registry, limit: int) -> AsyncIterator[tuple[int,
         yield port, cuts
 
 
-@pytest.mark.slow
-async def test_a_registry_that_breaks_under_a_layer_costs_one_more_try(
+async def test_a_registry_that_breaks_under_a_layer_ends_the_push_at_once(
     registry: Registry, image: str, tmp_path: Path
 ) -> None:
-    """The engine sends the layer again after its 5 s, and the push is whole."""
+    """The engine does not retry for 50 s without a word: the run waits, and the next push is whole."""
     async with in_the_way(registry, SIZE // 2) as (way, cuts), brokered() as (broker, port):
-        with broker.grant("job1", push=Reference(f"127.0.0.1:{way}", "engine/cut")) as grant:
+        push = Reference(f"127.0.0.1:{way}", "engine/cut")
+        with broker.grant("job1", push=push) as grant:
             said, seconds = await pushed(image, tmp_path, port, grant)
+        with broker.grant("job1", push=push) as second:
+            again, _ = await pushed(image, tmp_path, port, second)
 
     assert cuts == [1]
-    assert grant.pushed is not None, said
-    assert grant.refusal is None
-    assert 4 < seconds < 40
+    assert grant.pushed is None, said
+    assert "archloom: " in said
+    assert (grant.refusal.code, grant.refusal.registry) == ("unreachable", f"127.0.0.1:{way}")
+    assert seconds < 4
+    assert second.pushed is not None, again
 
 
 async def test_a_refusal_under_a_layer_is_the_engine_s_error(image: str, tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ async def test_a_tag_that_somebody_moves_as_it_is_put_is_a_conflict(store, base,
         )
 
     async with InterferedRegistries({}, Known()) as registries:
-        theirs = await (await Registries.registry(registries, tag.registry)).get_manifest(tag.repository, base.digest)
+        other = base_image(registry, "linux/arm64", repository=tag.repository, tag="other")
+        theirs = await (await Registries.registry(registries, tag.registry)).get_manifest(tag.repository, other.digest)
         registries.after_tag = somebody
         with pytest.raises(RegistryError, match="somebody else moves it") as error:
             await publish(publication(store, tag, registries, events))
@@ -149,6 +150,51 @@ async def test_a_tag_that_somebody_moves_as_it_is_put_is_a_conflict(store, base,
     assert store.run("7f3a").target_state is TargetState.CONFLICT
     assert not any(row.moved for row in store.run("7f3a").tags)
     assert events == []
+
+
+class Hiding:
+    """A registry's client that says of everything that it is not there, so many times."""
+
+    def __init__(self, client: Registry, times: int) -> None:
+        self._client = client
+        self._left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def head_manifest(self, repository: str, target: str) -> Descriptor | None:
+        self._left -= 1
+        return None if self._left >= 0 else await self._client.head_manifest(repository, target)
+
+
+class HidingRegistries(Registries):
+    times = 0
+
+    async def registry(self, host: str) -> Any:
+        return Hiding(await super().registry(host), self.times)
+
+
+@pytest.mark.parametrize("state", [TargetState.INDEXED, TargetState.TAGGING])
+async def test_a_registry_that_hides_everything_says_nothing_of_a_tag(store, base, state):
+    """Neither that it was not there when the run began to publish, nor that somebody has deleted it since."""
+    tag = parse_reference(base.reference)
+    async with HidingRegistries({}, Known()) as registries:
+        mine = publication(store, tag, registries, [])
+        client = await Registries.registry(registries, tag.registry)
+        index = index_of(store.run("7f3a"))
+        await client.put_manifest(tag.repository, index.digest, index.raw, index.media_type)
+        store.move_target("7f3a", TargetEvent.INDEX, digest=index.digest)
+        if state is TargetState.TAGGING:
+            store.expect_tag("7f3a", str(tag), base.digest)
+            store.move_target("7f3a", TargetEvent.TAG)
+        registries.times = 2
+        with pytest.raises(RegistryError, match="was pushed, and the registry says") as error:
+            await publish(mine)
+        registries.times = 0
+        await publish(mine)
+
+    assert (error.value.code, error.value.registry) == ("not_found", tag.registry)
+    assert store.run("7f3a").target_state is TargetState.PUBLISHED
 
 
 async def test_a_tag_that_moved_since_publishing_began_is_left_alone(store, base, registry):

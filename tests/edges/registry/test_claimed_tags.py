@@ -10,7 +10,7 @@ import pytest
 from coordinator.domain.image.descriptors import OCI_INDEX, Manifest, sha256
 from coordinator.errors import RegistryError
 from coordinator.registry.garbage_collection import deletes_untagged_children
-from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, client, error_reply
+from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, after_ping, client, error_reply
 from tests.edges.registry.scripted_server import HostSelection, Reply
 
 OURS = Manifest(raw=RAW, media_type=OCI_INDEX, digest=DIGEST)
@@ -99,11 +99,32 @@ async def test_a_tag_that_does_not_stay_is_said() -> None:
     def forgetful(asked: HostSelection) -> Reply:
         return PING if asked.path == "/v2/" else Reply(404 if asked.method == "HEAD" else 201)
 
-    async with client(forgetful) as (registry, _, _pauses):
+    async with client(forgetful) as (registry, _, pauses):
         with pytest.raises(RegistryError, match="does not have the tag") as error:
             await registry.claim_tag("app", "p", OURS)
 
     assert error.value.code == "not_found"
+    assert sum(pauses.seconds) == 30.0
+
+
+@pytest.mark.parametrize(("before", "lag"), [("", 3), (THEIRS, 3), ("", 0)])
+async def test_a_tag_is_read_back_until_it_shows_what_was_put(before: str, lag: int) -> None:
+    """Some registries show it only seconds later: until then nothing, or what was there before."""
+    old = Reply(200, headers={"Docker-Content-Digest": before, "Content-Length": "1"}) if before else Reply(404)
+    new = Reply(200, headers={"Docker-Content-Digest": DIGEST, "Content-Length": "1"})
+    async with client(after_ping(*[old] * lag, new)) as (registry, _, pauses):
+        assert await registry.read_back("app", "1", before) == DIGEST
+
+    assert pauses.seconds == [0.25, 0.5, 1.0][:lag]
+
+
+async def test_a_tag_that_shows_another_digest_is_not_waited_for() -> None:
+    """Somebody else has put it there: no registry shows a third one by being late."""
+    other = Reply(200, headers={"Docker-Content-Digest": THEIRS, "Content-Length": "1"})
+    async with client(after_ping(other)) as (registry, _, pauses):
+        assert await registry.read_back("app", "1", DIGEST) == THEIRS
+
+    assert pauses.seconds == []
 
 
 @pytest.mark.parametrize(

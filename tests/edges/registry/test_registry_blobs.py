@@ -116,19 +116,21 @@ async def test_upload_without_location() -> None:
 @pytest.mark.parametrize(
     ("status", "mounted", "cancelled"),
     [(201, True, False), (202, False, True), (400, False, False), (401, False, False), (403, False, False),
-     (405, False, False)],
+     (405, False, False), (409, False, False), (422, False, False), (500, False, False), (501, False, False),
+     (503, False, False)],
 )  # fmt: skip
 async def test_mount(status: int, mounted: bool, cancelled: bool) -> None:  # noqa: FBT001
-    """A mount succeeds or does not; the upload that a registry opens instead is given up."""
+    """A mount succeeds or does not, without a pause; the upload that a registry opens instead is given up."""
 
     def script(asked: HostSelection) -> Reply:
         if asked.method == "POST":
             return Reply(status, headers={"Location": "/v2/app/blobs/uploads/9"})
         return Reply(204) if asked.method == "DELETE" else PING
 
-    async with client(script) as (registry, server, _):
+    async with client(script) as (registry, server, pauses):
         assert mounted == await registry.mount_blob("app", BLOB_DIGEST, "lib/base")
 
+    assert pauses.seconds == []
     assert server.asked[1].query == [("mount", BLOB_DIGEST), ("from", "lib/base")]
     assert cancelled == ("DELETE /v2/app/blobs/uploads/9" in server.lines())
 

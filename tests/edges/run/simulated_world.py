@@ -283,6 +283,10 @@ class SimulatedRegistry:
         assert found is not None
         return found.digest
 
+    async def read_back(self, repository: str, tag: str, before: str) -> str:  # noqa: ARG002 - nothing lags here
+        found = await self.head_manifest(repository, tag)
+        return found.digest if found else ""
+
     async def put_manifest(self, repository: str, reference: str, raw: bytes, media_type: str) -> None:
         assert repository == REPOSITORY.repository
         manifest = Manifest(raw=raw, media_type=media_type, digest=sha256(raw))
