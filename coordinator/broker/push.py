@@ -15,7 +15,8 @@ from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, read_manifest
 from coordinator.domain.image.references import is_digest
 from coordinator.registry.client import PUSH
-from coordinator.registry.http_policy import CHUNK_ACCEPTED, UPLOAD_ENDED, UPLOAD_OPENED
+from coordinator.registry.http_policy import CHUNK_ACCEPTED, UPLOAD_ENDED, UPLOAD_OPENED, is_web_page
+from coordinator.registry.refusals import no_registry
 
 _UPLOADS = "uploads/"
 _PUSH_PATH = "/v2/push"
@@ -46,6 +47,9 @@ async def _show_blob(request: BoardRequest, reply: Reply) -> bool:
     url = await request.url(f"blobs/{request.rest}")
     async with request.ask("HEAD", url, PUSH) as exchange:
         head = await request.expect(exchange, (200, 404), f"look for a layer in {request.repository.name}")
+        if head.status == 200 and is_web_page({"content-type": head.header("content-type")}):
+            endpoint = await request.upstreams.endpoint(request.repository.registry)
+            raise no_registry(endpoint.url, endpoint.registry, f"it sends a web page for the blob {request.rest}")
         if head.status == 200:
             kind = "application/octet-stream"
             await reply.relay(exchange, {"Docker-Content-Digest": request.rest, "Content-Type": kind})

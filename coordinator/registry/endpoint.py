@@ -30,6 +30,7 @@ class Endpoint:
     host: str
     port: int
     private: bool
+    ca: str = ""
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -117,6 +118,7 @@ def resolve(settings: RegistrySettings) -> Endpoint:
         host=host,
         port=port or _DEFAULT_PORT[scheme],
         private=settings.http or bool(settings.ca) or is_private(host),
+        ca=settings.ca,
         tls=None if http else tls_context(settings),
     )
 

@@ -70,7 +70,7 @@ def _raise_not_connected(error: BaseException, doing: str, url: str, endpoint: E
     own = endpoint.owns(url)
     for cause in causes:
         if own and isinstance(cause, ssl.SSLCertVerificationError):
-            raise untrusted(endpoint.registry, cause.verify_message) from error
+            raise untrusted(endpoint.registry, cause, endpoint.ca) from error
         if own and isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP_REASONS:
             raise speaks_http(endpoint.registry) from error
     address = endpoint.url if own else url.partition("?")[0]

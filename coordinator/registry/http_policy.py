@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from urllib.parse import urljoin, urlsplit
 
 from coordinator.registry.endpoint import Endpoint
 
@@ -35,6 +36,17 @@ def is_redirect(method: str, status: int) -> bool:
     return status in _REDIRECT_STATUSES and (status != HTTPStatus.SEE_OTHER or method in {"GET", "HEAD"})
 
 
+def redirects_to_own_https(endpoint: Endpoint, url: str, location: str) -> bool:
+    """Return whether a registry that is asked over plain http wants to be asked the same over https."""
+    asked, target = urlsplit(url), urlsplit(urljoin(url, location))
+    return (asked.scheme, target.scheme, target.hostname, target.path) == (
+        "http",
+        "https",
+        endpoint.host.lower(),
+        asked.path,
+    )
+
+
 def is_challenge(endpoint: Endpoint, url: str, status: int, challenges: str) -> bool:
     """Return whether this answer asks for other credentials. `challenges` is its `WWW-Authenticate` header, or `""`.
 
@@ -51,6 +63,16 @@ def credentials_for(endpoint: Endpoint, url: str, authorization: Mapping[str, st
     All other headers of a request go wherever it is redirected: none of them is secret.
     """
     return authorization if endpoint.owns(url) else {}
+
+
+def is_web_page(headers: Mapping[str, str]) -> bool:
+    """Return whether this answer is a page for people: what answers is then no registry, or hides one."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+
+
+def is_html(body: bytes) -> bool:
+    """Return whether this body is a web page. Flask, and so Quay, sends its other answers as `text/html` too."""
+    return body.lstrip()[:1] == b"<"
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -7,13 +7,15 @@ format: Docker Hub's 429 is plain text, a proxy's 502 is HTML.
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from http import HTTPStatus
 
 from coordinator.domain.durations import span
 from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryCode, RegistryError, UsageError
 from coordinator.registry.deadlines import MAX_ASKED_PAUSES_S
-from coordinator.registry.http_policy import RETRYABLE_STATUSES
+from coordinator.registry.http_policy import RETRYABLE_STATUSES, is_html
 
 _MAX_MESSAGE_CHARS = 300
 _MISSING_BLOB = "MANIFEST_BLOB_UNKNOWN"
@@ -50,7 +52,7 @@ def refusal(status: int, body: bytes, *, doing: str, registry: str, after: float
     # distribution also reports a blob whose link it could not read as unknown, after the reading error.
     word = _MISSING_BLOB if _MISSING_BLOB in words else words[0] if words else ""
     code = _code(status, word)
-    reason = "; ".join(message or word for word, message in errors) or _text(body) or _phrase(status)
+    reason = "; ".join(message or word for word, message in errors) or _text(body) or _phrase(status, body)
     status_text = f"{status} {word}" if word else f"{status}"
     asks = f"; it asks to wait {span(after)}" if after > MAX_ASKED_PAUSES_S else ""
     return RegistryError(
@@ -94,20 +96,43 @@ def may_speak_https(registry: str) -> UsageError:
     )
 
 
-def no_registry(url: str) -> RegistryError:
-    """Return the error for a server that answers but is not a registry."""
+def no_registry(url: str, registry: str, answer: str) -> RegistryError:
+    """Return the error for a server that answers but is not a registry; `answer` says how it shows."""
     return RegistryError(
-        f"{url} answers, but is not a registry: 404 for /v2/", hint="is the address right?", code="no_registry"
+        f"{url} answers, but is not a registry: {answer}",
+        hint="is the address right?",
+        code=RegistryCode.NO_REGISTRY,
+        registry=registry,
     )
 
 
-def untrusted(registry: str, why: str) -> UsageError:
-    """Return the error for a certificate that fails verification."""
+def redirects_to_https(registry: str) -> UsageError:
+    """Return the error for a server that sends clients of plain http to https on the same host."""
     return UsageError(
-        f"the certificate of registry {registry} is not trusted: {why}",
-        hint=_inventory_hint(registry, "{ca: /path/to/ca.pem}"),
-        code="certificate",
+        f"registry {registry} redirects plain http to https",
+        hint=f'take `http: true` of "{registry}" out of inventory.yaml; if its certificate is from your own authority: '
+        + _inventory_hint(registry, "{ca: /path/to/ca.pem}"),
+        code="https",
     )
+
+
+def untrusted(registry: str, error: ssl.SSLCertVerificationError, ca: str) -> UsageError:
+    """Return the error for a certificate that fails verification. `ca` is the authority in the inventory, if any."""
+    why = error.verify_message
+    match error.verify_code:
+        case 62 | 64:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+            problem = f"is for another name: {why}"
+            hint = f"use the name that is in the certificate, in the tag too; or give the registry one for {registry}"
+        case 9 | 10:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+            problem = f"is not valid now: {why}"
+            hint = "renew it on the registry, or set the clock of this machine"
+        case _ if ca:
+            problem = f"is not trusted: {why}"
+            hint = f"the authority in {ca}, which inventory.yaml names for it, has not signed it"
+        case _:
+            problem = f"is not trusted: {why}"
+            hint = _inventory_hint(registry, "{ca: /path/to/ca.pem}")
+    return UsageError(f"the certificate of registry {registry} {problem}", hint=hint, code="certificate")
 
 
 def _inventory_hint(registry: str, settings: str) -> str:
@@ -137,6 +162,13 @@ def _hint(code: str, status: int, registry: str) -> str:
             return f"it is missing, or these credentials may not see it: {login_hint(registry)}"
         case RegistryCode.IMMUTABLE:
             return "this repository does not let a tag move; publish under a new tag"
+        case RegistryCode.TOO_LARGE:
+            return (
+                "the registry, or a proxy in front of it, takes no request of this size; "
+                "with nginx: client_max_body_size 0"
+            )
+        case "unsupported":
+            return "a pull-through cache or a read-only registry takes no push; allow writes there, or push to another"
         case RegistryCode.UNAVAILABLE if status == 429:
             return f"a rate limit; wait, or log in for a higher limit: {login_hint(registry)}"
         case RegistryCode.UNAVAILABLE:
@@ -160,7 +192,28 @@ def _message(error: dict[str, object]) -> str:
     detail = error.get("detail")
     # MANIFEST_BLOB_UNKNOWN names the blob only in `detail`: as a string, or under `digest`.
     which = detail.get("digest") if isinstance(detail, dict) else detail
-    return f"{message} {which}".strip() if isinstance(which, str) and is_digest(which) else message
+    if isinstance(which, str) and is_digest(which):
+        return f"{message} {which}".strip()
+    system = _system_error(detail)
+    return f"{message}: {system}" if system else message
+
+
+def _system_error(detail: object) -> str:
+    """Return the system's words for what the storage of distribution reports: `No space left on device: write /x`.
+
+    Go's `fs.PathError` as JSON, `{"Op": "write", "Path": "/x", "Err": 28}`, inside of a driver's error
+    (distribution `registry/storage/driver/storagedriver.go`). A driver may also have words, such as S3's, as a text.
+    """
+    if isinstance(detail, str):
+        return detail
+    if not isinstance(detail, dict):
+        return ""
+    number = detail.get("Err")
+    if isinstance(number, int):
+        where = " ".join(str(detail.get(key, "")) for key in ("Op", "Path")).strip()
+        return f"{os.strerror(number)}{f': {where}' if where else ''}"
+    inner = detail.get("Enclosed") or detail.get("Err") or detail.get("Detail")
+    return _system_error(inner) if inner is not None else ""
 
 
 def _text(body: bytes) -> str:
@@ -173,7 +226,9 @@ def _clean(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:_MAX_MESSAGE_CHARS]
 
 
-def _phrase(status: int) -> str:
+def _phrase(status: int, body: bytes) -> str:
+    if status < HTTPStatus.BAD_REQUEST and is_html(body):
+        return "the answer is a web page"
     try:
         return HTTPStatus(status).phrase.lower()
     except ValueError:

@@ -36,10 +36,19 @@ from coordinator.registry.http_policy import (
     RETRYABLE_STATUSES,
     credentials_for,
     is_challenge,
+    is_html,
     is_redirect,
+    is_web_page,
+    redirects_to_own_https,
     retry_after,
 )
-from coordinator.registry.refusals import may_speak_https, no_registry, reads_while_written, refusal
+from coordinator.registry.refusals import (
+    may_speak_https,
+    no_registry,
+    reads_while_written,
+    redirects_to_https,
+    refusal,
+)
 from coordinator.registry.silence import Silence
 
 if TYPE_CHECKING:
@@ -99,10 +108,11 @@ class Transport:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint = endpoint
+        self.tell = tell
         self.silence = Silence(endpoint.registry, tell)
         self.auth = Authenticator(endpoint, source, self._ask_for_token, clock)
         self._random = random
-        self._sleep = sleep
+        self.sleep = sleep
         # By the scheme of the URL; None outside of `async with`.
         self._clients: dict[str, httpx2.AsyncClient] | None = None
         self._ping_lock = asyncio.Lock()
@@ -130,7 +140,10 @@ class Transport:
     async def ask_once(self, request: Request, *, limit: int = _MAX_ANSWER_BYTES) -> Answer:
         """Do as `ask`, in one try. Raises RetryableFailure where another try may succeed."""
         async with aclosing(await self.open_once(request)) as response:
-            return await self._answer(response, request.doing, limit)
+            answer = await self._answer(response, request.doing, limit)
+        if answer.status == 200 and is_web_page(answer.headers) and (request.method == "HEAD" or is_html(answer.body)):
+            raise self._no_registry(f"cannot {request.doing}: it sends a web page")
+        return answer
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -155,7 +168,7 @@ class Transport:
                     raise failure.error from failure
                 pause = self._pause(number, failure.after)
                 self.silence.pausing(failure.error.message, pause)
-                await self._sleep(pause)
+                await self.sleep(pause)
         raise AssertionError("unreachable")
 
     async def open_once(self, request: Request) -> httpx2.Response:
@@ -196,15 +209,21 @@ class Transport:
             match answer.status:
                 case 401:
                     self.auth.learn(answer.headers.get("www-authenticate", ""))
+                case 200 if is_web_page(answer.headers) and is_html(answer.body):
+                    raise self._no_registry("it sends a web page for /v2/")
                 case 200 | 403:
                     pass
                 case 404:
-                    raise no_registry(self.endpoint.url)
+                    raise self._no_registry("404 for /v2/")
                 case 400 if self.endpoint.scheme == "http":
                     raise may_speak_https(self.endpoint.registry)
                 case _:
                     raise self._refusal(answer, doing)
             self._answered_ping = True
+
+    def _no_registry(self, answer: str) -> RegistryError:
+        """Return the error for an answer that no registry gives."""
+        return no_registry(self.endpoint.url, self.endpoint.registry, answer)
 
     async def _follow_redirects(self, request: Request, authorization: Mapping[str, str]) -> httpx2.Response:
         """Send one request and follow the redirects of its answer, where it has no body."""
@@ -216,6 +235,8 @@ class Transport:
                 return response
             location = response.headers.get("location", "")
             await response.aclose()
+            if redirects_to_own_https(self.endpoint, url, location):
+                raise redirects_to_https(self.endpoint.registry)
             if not location:
                 raise RegistryError(f"cannot {request.doing}: it redirects without an address", code="redirect")
             url = self.endpoint.followed(url, location)
