@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agents.base import files
+from agents.base import files, login
 from agents.base.errors import AgentError
 
 FORMAT = "1"
@@ -79,7 +79,7 @@ def is_ours(folder: Path) -> bool:
 def _root(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_STATE_HOME", "")
     # XDG Base Directory Specification: relative paths in the variable are ignored.
-    return Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    return Path(home) if home.startswith("/") else login.home() / ".local" / "state"
 
 
 def _make(root: Path) -> Path:
