@@ -13,6 +13,7 @@ from agents.base import files, login
 from agents.base.errors import AgentError
 
 FORMAT = "1"
+VERSION_FILE = "version"
 # Parents of the state folder where the home is not writable; those that survive a reboot come first. They are writable
 # by every user, so `is_ours` checks the folder below them.
 _SPARES = (Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"))  # noqa: S108
@@ -49,7 +50,7 @@ def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES)
         folder = _make(_root(environment))
     except OSError:
         folder = _make(_own(spares))
-    version = folder / "version"
+    version = folder / VERSION_FILE
     existing = files.read(version)
     if existing is None or not _FORMATS.match(existing):
         # Missing, or damaged: a power cut can leave a file without its content. What lies in the folder is checked when
