@@ -40,7 +40,6 @@ def _operations() -> Operations:
         load=archives.load,
         prune=build_cache.prune,
         job_command=_job_command(),
-        ping_engine=engines.ping,
     )
 
 

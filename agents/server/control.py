@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -15,7 +13,6 @@ from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
-from agents.base.state import VERSION_FILE
 from agents.context.cache_gc import opened
 from agents.context.enclosed import receive_enclosed
 from agents.context.receive import receive_empty
@@ -25,7 +22,6 @@ from agents.job.follow import follow
 from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
 from agents.server.fork_server import ForkServer
-from agents.server.vitals import Vitals, Watch, read_disk
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
@@ -48,10 +44,7 @@ Emit = Callable[[Fields], None]
 
 
 class Pull(Protocol):
-    """Pull the bases of the spec. `cancelled` makes it raise AgentError soon.
-
-    `progress` gets a line now and then; an empty one says no more than that the engine is at work.
-    """
+    """Pull the bases of the spec. `progress` gets a line now and then; `cancelled` makes it raise AgentError soon."""
 
     def __call__(
         self, spec: spec.Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
@@ -80,10 +73,7 @@ class Save(Protocol):
 
 
 class Operations(NamedTuple):
-    """The functions that do the channels' work. `job_command` starts the detached process, without its arguments.
-
-    `ping_engine` returns once the engine has answered.
-    """
+    """The functions that do the channels' work. `job_command` starts the detached process, without its arguments."""
 
     observe: Callable[[], Fields]
     engine: Callable[[], EngineFacts]
@@ -95,7 +85,6 @@ class Operations(NamedTuple):
     load: Callable[[spec.Spec, Iterable[bytes]], Fields]
     prune: Callable[[int], int]
     job_command: Sequence[str]
-    ping_engine: Callable[[], None]
     shared_slots: Path = _SHARED_SLOTS
 
 
@@ -115,16 +104,10 @@ class Server:
         self._transfers_changed = threading.Condition()
         self._transfers: dict[str, list[threading.Event]] = {}
         self._answering: list[tuple[threading.Thread, float]] = []
-        disk = partial(read_disk, str(state / VERSION_FILE))
-        self._vitals = Vitals(engine=Watch(operations.ping_engine), disk=Watch(disk))
 
     def run(self, stream: BinaryIO) -> None:
         """Answer requests until the stream ends. Running pulls and pushes are then cancelled; jobs continue."""
         for request in frames.requests(stream, lambda error: self._replies.send(None, frames.failure(error))):
-            if request.op == "ping":
-                # By this thread itself: it never waits for anything but requests.
-                self._reply(request, {"ok": self._vitals.read()})
-                continue
             thread = threading.Thread(target=self._answer, args=(request,), daemon=True)
             thread.start()
             self._answering = [work for work in self._answering if work[0].is_alive()]
@@ -144,12 +127,9 @@ class Server:
         def emit(event: Fields) -> None:
             self._replies.send(request.id, {"event": event})
 
-        self._reply(request, self._outcome(request, emit))
-
-    def _reply(self, request: frames.Request, body: Fields) -> None:
         # The coordinator is gone. `run` handles that when stdin ends.
         with suppress(BrokenPipeError):
-            self._replies.send(request.id, body)
+            self._replies.send(request.id, self._outcome(request, emit))
 
     def _outcome(self, request: frames.Request, emit: Emit) -> Fields:
         try:
@@ -201,13 +181,12 @@ class Server:
 
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
-        beats = count(1)
         with self._transferring(job) as cancelled:
             return self._operations.pull(
                 spec.read(self._jobs.folder(job)),
                 field(fields, "port", int),
                 field(fields, "secret", str),
-                lambda text: emit({"progress": text} if text else {"at_work": next(beats)}),
+                lambda text: emit({"progress": text}),
                 cancelled,
             )
 

@@ -20,7 +20,6 @@ from typing import Any
 from coordinator.domain.image.references import HUB
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import UsageError
-from coordinator.regular_files import read_file
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = (HUB, "index.docker.io", "registry-1.docker.io")
@@ -59,7 +58,7 @@ class DockerCredentials:
             yield "DOCKER_AUTH_CONFIG", inline
         for path in self._files():
             try:
-                yield str(path), read_file(path).decode("utf-8")
+                yield str(path), path.read_text(encoding="utf-8")
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, UnicodeDecodeError) as error:

@@ -24,6 +24,7 @@ from coordinator.config.fields import (
     Pin,
     Pins,
     Port,
+    ReconnectFor,
     RegistryHost,
     RegistryPatience,
     State,
@@ -92,6 +93,7 @@ class Defaults(BaseModel):
     port: Port = None
     jobs: Jobs = None
     connect_timeout: ConnectTimeout = None
+    reconnect_for: ReconnectFor = None
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None
@@ -121,6 +123,7 @@ class Board(BaseModel):
     state: State = None
     use: Uses = None
     connect_timeout: ConnectTimeout = None
+    reconnect_for: ReconnectFor = None
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None
@@ -157,6 +160,7 @@ class Emulator(BaseModel):
     state: State = None
     use: Uses = None
     connect_timeout: ConnectTimeout = None
+    reconnect_for: ReconnectFor = None
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None

@@ -90,6 +90,12 @@ ConnectTimeout = Annotated[
     _schema("string", pattern=parsers.DURATION_PATTERN, examples=["5s"]),
     Field(description="How long the host may take to answer. Default: 5s."),
 ]
+ReconnectFor = Annotated[
+    float | None,
+    PlainValidator(partial(parsers.duration, shortest=0, longest=86400)),
+    _schema("string", pattern=parsers.DURATION_PATTERN, examples=["60s"]),
+    Field(description="How long a host that a run has lost is waited for. Default: 60s."),
+]
 MinFree = Annotated[
     float | None,
     PlainValidator(parsers.percent),

@@ -20,7 +20,6 @@ from ruamel.yaml.reader import ReaderError
 from coordinator.config.problems import Problem, path_text, refusal
 from coordinator.config.yaml_errors import sentence
 from coordinator.errors import UsageError
-from coordinator.regular_files import read_file
 
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z")
@@ -107,7 +106,7 @@ def parse(text: str, label: str) -> Source:
 
 def _text(path: Path, label: str) -> str:
     try:
-        raw = read_file(path)
+        raw = path.read_bytes()
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {label}", code="config") from error
     except IsADirectoryError as error:

@@ -18,6 +18,7 @@ class Retry(StrEnum):
 
     ANY_HOST = "any host"  # also the host that lost it
     ANY_HOST_ONCE = "any host, once"  # after a second loss with the same cause, only another host
+    ONCE = "any host, once in all"
     OTHER_HOST = "another host"
     NO_HOST = "no host"
 
@@ -59,6 +60,7 @@ class Cause(StrEnum):
     READ_ONLY = "read_only"
     REBOOT = "reboot"
     RESOLVE = "resolve"
+    SLOT = "slot"
     SPEC_DIFFERS = "spec_differs"
     UNKNOWN_JOB = "unknown_job"
     VANISHED = "vanished"
@@ -148,6 +150,7 @@ RULES: Mapping[Cause, Rule] = {
         fault=Fault.NETWORK,
         hint="the engine of the host cannot reach a registry or server by itself; check its DNS, proxy and clock",
     ),
+    Cause.SLOT: _DEFAULT,
     Cause.SPEC_DIFFERS: Rule(retry=Retry.ANY_HOST),
     Cause.UNKNOWN_JOB: Rule(retry=Retry.ANY_HOST),
     Cause.VANISHED: _TRANSIENT,

@@ -23,7 +23,7 @@ class FactCache:
         self._clock = clock
         self._last_probes: dict[tuple[str, str], LastProbe] = {}
         with contextlib.suppress(ArchloomError):
-            self._last_probes = store.last_probes()
+            self._last_probes = store.probes.last()
 
     def known(self, host: Host) -> CachedFacts:
         """Return the outcome of the host's last probe; an empty one where it was never probed."""
@@ -34,7 +34,7 @@ class FactCache:
         seen = LastProbe(observation=observation, seen_at=self._clock(), round_trip=round_trip, machine=machine)
         self._last_probes[_key(host)] = seen
         with contextlib.suppress(ArchloomError):
-            self._store.record_probe(*_key(host), seen)
+            self._store.probes.record(*_key(host), seen)
         facts = recall(host, seen).facts
         assert facts is not None  # noqa: S101 - `seen` has an observation
         return facts
@@ -42,7 +42,7 @@ class FactCache:
     def record_silence(self, host: Host, message: str, hint: str) -> None:
         """Store that nothing answered at the host's address."""
         with contextlib.suppress(ArchloomError):
-            self._store.record_silence(*_key(host), message, hint)
+            self._store.probes.record_silence(*_key(host), message, hint)
 
 
 def _key(host: Host) -> tuple[str, str]:

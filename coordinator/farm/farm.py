@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,6 +13,7 @@ from coordinator.domain.causes import Cause, rule
 from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError, LostError
+from coordinator.farm.absences import Absences
 from coordinator.farm.cleanup import sweep
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 _CLOSE_TIMEOUT_S = 5.0
 # How long a tunnel that was opened ahead waits for its user.
 _AHEAD_S = 10.0
-# How long, and how often, to try to reconnect to a host.
-_RECONNECT_TIMEOUT_S, _RECONNECT_PAUSE_S = 30.0, 1.0
 # QEMU builds are mostly single-threaded; more builds at once only compete for the disk.
 _MAX_AUTOMATIC_SLOTS = 4
 
@@ -41,7 +40,8 @@ class _SharedTunnel:
 class Farm:
     """The agents and tunnels, by host name. `broker` serves the tunnels; None where no image is transferred.
 
-    `facts` holds the hosts that answered the probe; `farm.probe` adds them.
+    `facts` holds the hosts that answered the probe; `farm.probe` adds them. `absences` are the hosts that do not answer
+    now, and `changed` is set when there is one more or less. `ask_facts` probes a host that comes back without facts.
     """
 
     def __init__(self, inventory: Inventory, env: Environment, broker: ConnectionHandler | None = None) -> None:
@@ -54,7 +54,12 @@ class Farm:
         self._clients: dict[str, AgentClient] = {}
         self._tunnels: dict[str, _SharedTunnel] = {}
         self._ahead: dict[str, asyncio.Task[None]] = {}
+        self._unwanted: Callable[[str], bool] | None = None
+        self._sweeps: set[asyncio.Task[None]] = set()
         self.facts: dict[str, Facts] = {}
+        self.changed = asyncio.Event()
+        self.absences = Absences(self._bring_back, self.changed.set)
+        self.ask_facts: Callable[[str], Awaitable[object]] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,6 +67,7 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.absences.close()
         for task in self._ahead.values():
             task.cancel()
         await asyncio.gather(*self._ahead.values(), return_exceptions=True)
@@ -117,16 +123,28 @@ class Farm:
                 await client.hang_up(last.hello)
             return client
 
-    async def reconnect(self, name: str) -> AgentClient:
-        """Return the agent as `client` does, but retry for 30 s where the host may come back."""
-        deadline = asyncio.get_running_loop().time() + _RECONNECT_TIMEOUT_S
-        while True:
+    async def reach(self, name: str, tell: Callable[[float], None]) -> AgentClient:
+        """Return the agent as `client` does; where the host does not answer, wait for it until its patience is over.
+
+        `tell` gets now and then for how many seconds it is waited for. Raises LostError.
+        """
+        if name not in self.absences:
             try:
                 return await self.client(name)
             except LostError as error:
-                if not rule(error.code).may_return or asyncio.get_running_loop().time() > deadline:
+                if not rule(error.code).may_return or name not in self._hosts:
                     raise
-            await asyncio.sleep(_RECONNECT_PAUSE_S)
+                self.absences.begin(name, error, self._hosts[name].reconnect_for)
+        return await self.absences.end(name, tell)
+
+    async def _bring_back(self, name: str) -> AgentClient:
+        """Connect to a host that was away, ask for its facts where they are unknown, and begin to sweep it."""
+        client = await self.client(name)
+        if name not in self.facts and self.ask_facts is not None:
+            await self.ask_facts(name)
+        if self._unwanted is not None and name in self.facts:
+            self._begin_sweep(name, self._unwanted)
+        return client
 
     @contextlib.asynccontextmanager
     async def tunnel(self, name: str) -> AsyncIterator[int]:
@@ -172,29 +190,27 @@ class Farm:
     async def sweeping(self, unwanted: Callable[[str], bool]) -> AsyncIterator[None]:
         """Delete what no run needs any more from every host that answered the probe, concurrently with the block.
 
-        `unwanted` decides about this user's jobs, by their names on hosts.
+        A host that comes back during the block is swept then: it may still have what was lost with it. `unwanted`
+        decides about this user's jobs, by their names on hosts.
         """
-        sweeps = [
-            asyncio.create_task(
-                sweep(
-                    self._clients[name],
-                    self._hosts[name],
-                    self._env.clock() + (facts.clock_offset or 0.0),
-                    unwanted,
-                )
-            )
-            for name, facts in self.facts.items()
-        ]
+        self._unwanted = unwanted
+        for name in self.facts:
+            self._begin_sweep(name, unwanted)
         try:
             yield
-            if sweeps:
-                await asyncio.wait(sweeps, timeout=_CLOSE_TIMEOUT_S)
+            if self._sweeps:
+                await asyncio.wait(self._sweeps, timeout=_CLOSE_TIMEOUT_S)
         finally:
-            for task in sweeps:
+            self._unwanted = None
+            for task in self._sweeps:
                 task.cancel()
-            for outcome in await asyncio.gather(*sweeps, return_exceptions=True):
+            for outcome in await asyncio.gather(*self._sweeps, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome
+
+    def _begin_sweep(self, name: str, unwanted: Callable[[str], bool]) -> None:
+        host_time = self._env.clock() + (self.facts[name].clock_offset or 0.0)
+        self._sweeps.add(asyncio.create_task(sweep(self._clients[name], self._hosts[name], host_time, unwanted)))
 
     async def _transport(self, name: str) -> Transport:
         if name not in self._transports:

@@ -10,6 +10,7 @@ from coordinator.domain.run.events import (
     Assigned,
     AttemptEnded,
     Event,
+    Kept,
     Notice,
     Phase,
     PhaseEnded,
@@ -71,7 +72,9 @@ def _lines(event: Event) -> list[str]:
             return _of_job(event)
 
 
-def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | AttemptEnded | Verified) -> list[str]:
+def _of_job(
+    event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | AttemptEnded | Kept | Verified,
+) -> list[str]:
     match event:
         case Reused():
             return [f"{event.platform!s:<{_PLATFORM_WIDTH}} reused {short(event.digest)} ({shown_pin(event.pin)})"]
@@ -85,6 +88,9 @@ def _of_job(event: Reused | Waiting | Skipped | Assigned | Phase | StepLine | At
             return [f"{prefix(place)}{name}{': ' if text else ''}{text}"]
         case AttemptEnded():
             return _ended(event)
+        case Kept(place=place, code=code, message=message):
+            why = f" ({code})" if code else ""
+            return [f"{prefix(place)}not published{why}: {message}; {place.host} keeps the image"]
         case Verified():
             return [f"{prefix(event.place)}verified {short(event.digest)} in {event.seconds:.1f} s"]
 

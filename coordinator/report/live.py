@@ -20,6 +20,7 @@ from coordinator.domain.run.events import (
     AttemptEnded,
     Emit,
     Event,
+    Kept,
     Notice,
     Phase,
     PhaseEnded,
@@ -115,7 +116,7 @@ def live(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Iterato
 
 def _kept(event: Event) -> list[str]:
     match event:
-        case Notice() | Preparing() | RunStarted() | Skipped() | AttemptEnded() | RegistryBack() | TagMoved():
+        case Notice() | Preparing() | RunStarted() | Skipped() | AttemptEnded() | Kept() | RegistryBack() | TagMoved():
             return lines(event)
         case RegistryWait() if event.tries == 1 or not event.platforms:
             # Afterwards the rows of the platforms have it.
@@ -137,7 +138,7 @@ def _show(board: _Display, event: Event) -> None:
         case StepLine(place, _, step):
             row = board.place(place)
             row.step = step or row.step
-        case Reused() | Skipped() | AttemptEnded() | Verified():
+        case Reused() | Skipped() | AttemptEnded() | Kept() | Verified():
             _show_end(board, event)
         case RegistryWait():
             for platform in event.platforms:
@@ -146,7 +147,7 @@ def _show(board: _Display, event: Event) -> None:
             pass
 
 
-def _show_end(board: _Display, event: Reused | Skipped | AttemptEnded | Verified) -> None:
+def _show_end(board: _Display, event: Reused | Skipped | AttemptEnded | Kept | Verified) -> None:
     match event:
         case Reused():
             board.end(event.platform, "done", f"reused {short(event.digest)}")
@@ -155,6 +156,9 @@ def _show_end(board: _Display, event: Reused | Skipped | AttemptEnded | Verified
         case AttemptEnded():
             board.place(event.place)
             board.end(event.place.platform, event.state, f"{event.state}{why_ended(event)}")
+        case Kept():
+            board.place(event.place)
+            board.end(event.place.platform, "lost", f"not published, kept: {event.message}")
         case Verified():
             board.place(event.place)
             board.end(event.place.platform, "done", f"verified {short(event.digest)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, TextIO, cast
 
-from coordinator.domain.run.events import AttemptEnded, Emit, Event
+from coordinator.domain.run.events import AttemptEnded, Emit, Event, Kept
 from coordinator.report.lines import lines
 from coordinator.report.rawjson import to_json_line
 
@@ -46,7 +46,7 @@ def watching(progress: Progress, stream: TextIO, clock: Callable[[], float] = ti
         case Progress.RAWJSON:
             yield _printing(stream, lambda event: [to_json_line(event, clock())])
         case Progress.QUIET:
-            yield _printing(stream, lambda event: lines(event) if isinstance(event, AttemptEnded) else [])
+            yield _printing(stream, lambda event: lines(event) if isinstance(event, AttemptEnded | Kept) else [])
 
 
 def _printing(stream: TextIO, texts: Callable[[Event], list[str]]) -> Watch:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import Descriptor
-from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run.events import Emit, Place
-from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
@@ -18,6 +15,7 @@ from coordinator.errors import LostError
 from coordinator.publish.registry_pool import Registries
 from coordinator.run.deletions import Deletions
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.hosts import RunHosts
 from coordinator.run.inputs.gather import Inputs, InputsGone
 from coordinator.run.registry_patience import RegistryPatience
 from coordinator.run.session import Session
@@ -34,12 +32,11 @@ if TYPE_CHECKING:
 class RunContext:
     """One run while it is driven, in an open session.
 
-    Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `builders` holds the
-    builder that each host's engine uses for each platform. `push_losses` counts, per attempt id, the pushes lost in
-    this process, and `push_percents` is how far the user was told a push had come; `no_tunnel_hosts` are hosts whose
-    engine could not reach its tunnel; `layers` are the layer blobs that this process uploaded, by repository and diff
-    id (the digest of the uncompressed layer); `deletions` are those of verified jobs on their hosts; `patience` has the
-    waits for registries.
+    Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `push_losses` counts,
+    per attempt id, the pushes lost in this process, and `push_percents` is how far the user was told a push had come;
+    `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that this process
+    uploaded, by repository and diff id (the digest of the uncompressed layer); `deletions` are those of verified jobs
+    on their hosts; `patience` has the waits for registries.
     """
 
     session: Session
@@ -47,7 +44,7 @@ class RunContext:
     lease: HeldLease
     request: BuildRequest
     inputs_or_gone: Inputs | InputsGone
-    builders: Mapping[tuple[Platform, str], Builder]
+    hosts: RunHosts
     push_losses: dict[int, int] = field(default_factory=dict)
     push_percents: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
@@ -110,7 +107,7 @@ class AttemptContext:
     @property
     def agent_job(self) -> str:
         """The name of the attempt's job on its host."""
-        return agent_job(self.run.run_id, self.job, self.attempt)
+        return self.attempt.agent_job
 
     @property
     def place(self) -> Place:
@@ -125,10 +122,10 @@ class AttemptContext:
     def builder(self) -> Builder:
         """How the host's engine builds the platform. Raises LostError `left` where it has left the plan."""
         try:
-            return self.run.builders[self.job.platform, self.host]
+            return self.run.hosts.builders[self.job.platform, self.host]
         except KeyError:
             raise LostError(f"host '{self.host}' no longer builds {self.job.platform}", code=Cause.LEFT) from None
 
     async def client(self) -> AgentClient:
-        """Return the connected agent on the host. Raises LostError."""
+        """Return the connected agent on the host; it is not waited for. Raises LostError."""
         return await self.run.farm.client(self.host)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
-from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.run_error import run_error
@@ -27,13 +25,12 @@ _PUBLISHING = (TargetState.READY, TargetState.INDEXED, TargetState.TAGGING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """A run in the store, with its lease held, and the hosts that may take each platform.
+    """A run in the store, with its lease held.
 
     `began` is the time of the user's command, in epoch seconds; `resumed`: an earlier coordinator began the run.
     """
 
     context: RunContext
-    candidates: Mapping[Platform, Sequence[Candidate]]
     began: float
     resumed: bool = False
 
@@ -72,7 +69,7 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
     _emit_started(prepared)
     async with run.deletions:
         try:
-            result = await _drive(prepared, dispatch or dispatcher(run))
+            result = await _drive(run, dispatch or dispatcher(run))
         except DrivenElsewhereError:
             raise
         except BaseException:
@@ -120,11 +117,9 @@ def _emit_child(run: RunContext, job: Job, child: VerifiedChild) -> None:
         run.emit(Verified(place=place, digest=digest, pin=child.pin, seconds=child.seconds))
 
 
-async def _drive(prepared: PreparedRun, dispatch: Dispatch) -> RunResult:
-    run = prepared.context
+async def _drive(run: RunContext, dispatch: Dispatch) -> RunResult:
     try:
-        slots = run.farm.slots if prepared.candidates else {}
-        stored = await drive(run.run_id, run.store, dispatch, prepared.candidates, slots, run.emit)
+        stored = await drive(run.run_id, run.store, dispatch, run.hosts, run.emit)
         return _published(stored, _tags(run))
     except asyncio.CancelledError:
         reason = run.lease.end_reason or InterruptedRunError("interrupted")

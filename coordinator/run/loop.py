@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.schedule import Candidate, assign, turns, unassignable
+from coordinator.domain.placement.schedule import Assignment, Candidate, assign, hedges, turns, unassignable
 from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.next_actions import (
@@ -29,52 +30,79 @@ StepAction = Send | Build | Push | Verify | Cancel | Publish
 Dispatch = Callable[[StepAction], Awaitable[None]]
 
 
-async def drive(
-    run_id: str,
-    store: Store,
-    dispatch: Dispatch,
-    candidates: Mapping[Platform, Sequence[Candidate]],
-    slots: Mapping[str, int],
-    emit: Emit,
-) -> Run:
+class Hosts(Protocol):
+    """The hosts of a run, as they are at the time of each look."""
+
+    @property
+    def candidates(self) -> Mapping[Platform, Sequence[Candidate]]:
+        """The hosts for each platform, best first."""
+
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """How many jobs of this coordinator a host takes at once."""
+
+    @property
+    def away(self) -> Collection[str]:
+        """The hosts that do not answer now."""
+
+    @property
+    def long_away(self) -> Collection[str]:
+        """Those of them whose jobs another host may begin."""
+
+    @property
+    def awaited(self) -> Collection[str]:
+        """Those of `away` that are waited for."""
+
+    async def change(self) -> None:
+        """Return when one of these may have changed."""
+
+
+async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emit: Emit) -> Run:
     """Carry out the actions that the stored state allows until there are none; return the run as it is then.
 
     `dispatch` carries out a step and commits its outcome before it returns. Any exception that it raises ends the loop:
     the steps in progress are cancelled, and the store has the last committed state of each.
     """
     in_progress: dict[Action, asyncio.Task[None]] = {}
-    reported: set[int] = set()
-    reported_turns: set[int] = set()
+    reported = _Reported(emit)
+    change = asyncio.ensure_future(hosts.change())
     try:
         while True:
-            run = _commit_decisions(store.run(run_id), store, candidates, slots, emit)
-            _report_waiting(run, reported, emit)
-            waiting = turns(run, slots, [action.attempt_id for action in in_progress if isinstance(action, Build)])
-            _report_turns(run, waiting, reported_turns, emit)
-            for action in next_actions(run):
+            run = _commit_decisions(store.run(run_id), store, hosts, emit)
+            reported.waiting(run, hosts.awaited)
+            building = [action.attempt_id for action in in_progress if isinstance(action, Build)]
+            waiting = turns(run, hosts.slots, building)
+            reported.turns(run, waiting)
+            actions = next_actions(run)
+            for action in actions:
                 if isinstance(action, Build) and action.attempt_id in waiting:
                     continue
                 if isinstance(action, StepAction) and action not in in_progress:
                     to_cancel = _pop_steps_to_cancel(action, in_progress)
                     in_progress[action] = asyncio.ensure_future(_run_step(action, dispatch, to_cancel))
-            if not in_progress:
+            is_awaited = hosts.awaited and any(isinstance(action, Assign) for action in actions)
+            if not in_progress and not is_awaited:
                 return run
-            await asyncio.wait(in_progress.values(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*in_progress.values(), change], return_when=asyncio.FIRST_COMPLETED)
+            if change.done():
+                change.result()
+                change = asyncio.ensure_future(hosts.change())
             for action, task in list(in_progress.items()):
                 if task.done():
                     del in_progress[action]
                     task.result()
     finally:
-        for task in in_progress.values():
+        for task in (*in_progress.values(), change):
             task.cancel()
-        await asyncio.gather(*in_progress.values(), return_exceptions=True)
+        await asyncio.gather(*in_progress.values(), change, return_exceptions=True)
 
 
 def _pop_steps_to_cancel(action: StepAction, in_progress: dict[Action, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
     """Remove the steps of an attempt to cancel from `in_progress` and return them: `_run_step` waits for their end."""
     if not isinstance(action, Cancel):
         return []
-    steps = [Send(action.attempt_id), Build(action.attempt_id), Push(action.attempt_id)]
+    attempt = action.attempt_id
+    steps = [Send(attempt), Build(attempt), Push(attempt), Verify(attempt)]
     return [in_progress.pop(step) for step in steps if step in in_progress]
 
 
@@ -88,18 +116,12 @@ async def _run_step(action: StepAction, dispatch: Dispatch, to_cancel: Sequence[
     await dispatch(action)
 
 
-def _commit_decisions(
-    run: Run,
-    store: Store,
-    candidates: Mapping[Platform, Sequence[Candidate]],
-    slots: Mapping[str, int],
-    emit: Emit,
-) -> Run:
+def _commit_decisions(run: Run, store: Store, hosts: Hosts, emit: Emit) -> Run:
     """Commit decisions that need no step until there are none; return the run as it is then."""
     while True:
-        is_changed = _settle_ended(run, store, emit) or _lose(unassignable(run, candidates), store)
+        is_changed = _settle_ended(run, store, emit) or _lose(unassignable(run, hosts.candidates), store)
         if not is_changed:
-            _assign(run, store, candidates, slots, emit)
+            _assign(run, store, hosts, emit)
             return store.run(run.id)
         run = store.run(run.id)
 
@@ -127,33 +149,50 @@ def _lose(jobs: Sequence[Job], store: Store) -> bool:
     return bool(jobs)
 
 
-def _assign(
-    run: Run,
-    store: Store,
-    candidates: Mapping[Platform, Sequence[Candidate]],
-    slots: Mapping[str, int],
-    emit: Emit,
-) -> None:
-    for assignment in assign(run, candidates, slots):
-        chosen = assignment.candidate
-        attempt = store.assign(assignment.job_id, chosen.host, chosen.mode)
-        platform = run.job(assignment.job_id).platform
-        again = f" (attempt {attempt.number})" if attempt.number > 1 else ""
-        emit(Assigned(Place(platform=platform, host=chosen.host, mode=chosen.mode), f"assigned{again}"))
+def _assign(run: Run, store: Store, hosts: Hosts, emit: Emit) -> None:
+    candidates, slots = hosts.candidates, hosts.slots
+    for assignment in assign(run, candidates, slots, hosts.away):
+        _add_attempt(run, assignment, store, emit)
+    if hosts.long_away:
+        run = store.run(run.id)
+        for assignment in hedges(run, candidates, slots, hosts.long_away):
+            first = run.job(assignment.job_id).live[0].host
+            _add_attempt(run, assignment, store, emit, f", {first} does not answer")
 
 
-def _report_waiting(run: Run, reported: set[int], emit: Emit) -> None:
-    for action in next_actions(run):
-        if isinstance(action, Assign) and action.job_id not in reported:
-            reported.add(action.job_id)
-            emit(Waiting(run.job(action.job_id).platform, "every host that can build it is busy with this run"))
+def _add_attempt(run: Run, assignment: Assignment, store: Store, emit: Emit, why: str = "") -> None:
+    chosen = assignment.candidate
+    attempt = store.assign(assignment.job_id, chosen.host, chosen.mode)
+    platform = run.job(assignment.job_id).platform
+    again = f" (attempt {attempt.number}{why})" if attempt.number > 1 else ""
+    emit(Assigned(Place(platform=platform, host=chosen.host, mode=chosen.mode), f"assigned{again}"))
 
 
-def _report_turns(run: Run, waiting: Mapping[int, Sequence[Job]], reported: set[int], emit: Emit) -> None:
-    if run.stopped_by is not None:
-        return
-    for job in run.jobs:
-        if job.attempt and job.attempt.id in waiting and job.attempt.id not in reported:
-            reported.add(job.attempt.id)
-            first = ", ".join(str(builder.platform) for builder in waiting[job.attempt.id])
-            emit(Waiting(job.platform, f"{job.attempt.host} builds {first} first"))
+class _Reported:
+    """What was emitted of waiting jobs: each wait once."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._jobs: set[tuple[int, str]] = set()
+        self._turns: set[int] = set()
+
+    def waiting(self, run: Run, awaited: Collection[str]) -> None:
+        """Emit which jobs wait for a host. `awaited` are the hosts that do not answer and are waited for."""
+        reason = "every host that can build it is busy with this run"
+        if awaited:
+            reason = f"{', '.join(sorted(awaited))} does not answer, and no other host is free for it"
+        for action in next_actions(run):
+            if isinstance(action, Assign) and (action.job_id, reason) not in self._jobs:
+                self._jobs.add((action.job_id, reason))
+                self._emit(Waiting(run.job(action.job_id).platform, reason))
+
+    def turns(self, run: Run, waiting: Mapping[int, Sequence[Job]]) -> None:
+        """Emit which jobs wait for their turn on a host; `waiting` has those that build there first, by attempt."""
+        if run.stopped_by is not None:
+            return
+        for job in run.jobs:
+            for attempt in job.live:
+                if attempt.id in waiting and attempt.id not in self._turns:
+                    self._turns.add(attempt.id)
+                    first = ", ".join(str(builder.platform) for builder in waiting[attempt.id])
+                    self._emit(Waiting(job.platform, f"{attempt.host} builds {first} first"))

@@ -18,7 +18,7 @@ from coordinator.store.folders import private_folder
 from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
-VERSION = 4
+VERSION = 5
 LOCK_TIMEOUT_S = 10.0
 
 

@@ -11,9 +11,12 @@ INSERT INTO jobs (run_id, platform, build_id) VALUES (:run_id, :platform, :build
 INSERT INTO tags (run_id, reference, previous) VALUES (:run_id, :reference, :previous)
 ON CONFLICT (run_id, reference) DO NOTHING;
 
+-- name: count_attempts
+SELECT count(*) AS count FROM attempts WHERE job_id = :job_id;
+
 -- name: insert_attempt
-INSERT INTO attempts (job_id, number, host, mode, started_at)
-VALUES (:job_id, (SELECT count(*) + 1 FROM attempts WHERE job_id = :job_id), :host, :mode, :at)
+INSERT INTO attempts (job_id, number, host, mode, agent_job, started_at)
+VALUES (:job_id, :number, :host, :mode, :agent_job, :at)
 RETURNING *;
 
 -- name: insert_event
@@ -61,7 +64,19 @@ SELECT at, what, data FROM events WHERE run_id = :run_id ORDER BY id;
 SELECT * FROM jobs WHERE run_id = :run_id ORDER BY id;
 
 -- name: attempts_of_run
-SELECT attempts.* FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE jobs.run_id = :run_id ORDER BY attempts.number;
+SELECT attempts.*, jobs.run_id, jobs.platform
+FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE jobs.run_id = :run_id ORDER BY attempts.number;
+
+-- name: kept_attempts
+-- What runs that have ended left on its host, built from the same inputs; the newest first.
+SELECT attempts.*, jobs.run_id, jobs.platform
+FROM attempts JOIN jobs ON jobs.id = attempts.job_id JOIN runs ON runs.id = jobs.run_id
+WHERE jobs.build_id = :build_id AND jobs.platform = :platform AND attempts.state = 'built'
+    AND runs.finished_at IS NOT NULL
+ORDER BY attempts.id DESC;
+
+-- name: attempts_by_agent_job
+SELECT state, winning FROM attempts WHERE agent_job = :agent_job;
 
 -- name: tags_of_run
 SELECT * FROM tags WHERE run_id = :run_id ORDER BY rowid;

@@ -8,6 +8,7 @@ import sqlite3
 from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.history import read
+from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.lease import Driver, Lease
 from coordinator.domain.run.model import Attempt, Job, Run, StoredEvent, TagMove
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
@@ -51,9 +52,11 @@ def attempt(row: sqlite3.Row) -> Attempt:
         host=row["host"],
         mode=Mode(row["mode"]),
         state=AttemptState(row["state"]),
+        agent_job=row["agent_job"] or agent_job(row["run_id"], parse(row["platform"]), row["number"]),
         code=row["code"],
         message=row["message"],
         digest=row["digest"],
+        won=bool(row["winning"]),
         started_at=row["started_at"],
         ended_at=row["ended_at"],
     )

@@ -15,9 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from coordinator.domain.hosts.last_probe import LastProbe
 from coordinator.domain.image.platforms import Mode, Platform, parse
-from coordinator.domain.inputs.pins import KnownChild
 from coordinator.domain.run import states
 from coordinator.domain.run.history import (
     AttemptChange,
@@ -28,6 +26,8 @@ from coordinator.domain.run.history import (
     TagMoved,
     TargetChange,
 )
+from coordinator.domain.run.job_names import agent_job as job_name
+from coordinator.domain.run.job_names import run_of
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Attempt, Run, StoredEvent
 from coordinator.domain.run.states import (
@@ -41,14 +41,12 @@ from coordinator.domain.run.states import (
 )
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
+from coordinator.store.children import Children
 from coordinator.store.database import LOCK_TIMEOUT_S, Database
 from coordinator.store.leases import Leases
+from coordinator.store.probes import Probes
 from coordinator.store.processes import is_alive
 
-# The facts of a host that was not probed for this long are deleted.
-_FACTS_RETENTION_S = 90 * 86400.0
-# A child that was neither built nor reused for this long is forgotten: where no tag leads to it, it is built again.
-_PINS_RETENTION_S = 365 * 86400.0
 # The error for an ambiguous run id names this many runs, the newest.
 _MAX_RUNS_NAMED = 5
 
@@ -76,6 +74,8 @@ class Store:
         self._clock = clock
         self._db = Database(path, patience_s, on_loss)
         self._leases = Leases(self._db, wall_clock or clock, is_alive, self._tell)
+        self.probes = Probes(self._db, clock)
+        self.children = Children(self._db, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -213,10 +213,37 @@ class Store:
             return tuple(run_id for run_id in run_ids if self._db.do("delete_run", id=run_id))
 
     def assign(self, job_id: int, host: str, mode: Mode) -> Attempt:
-        """Assign a pending job to a host: take the job to ACTIVE, with a new ASSIGNED attempt."""
+        """Give the job a new ASSIGNED attempt on a host: a pending job its next one, an ACTIVE job a second one."""
         with self._as_driver_of_job(job_id) as job:
-            self._step_job(job_id, job, JobEvent.ASSIGN)
-            return rows.attempt(self._db.row("insert_attempt", job_id=job_id, host=host, mode=mode, at=self._clock()))
+            return self._add_attempt(job_id, job, host, mode)
+
+    def adopt(self, job_id: int, kept: Attempt) -> Attempt | None:
+        """Give the pending job a BUILT attempt with the image that the host of `kept` holds, and end `kept`.
+
+        `kept` is a BUILT attempt of a run that has ended. Returns None where another run has taken it over meanwhile.
+        """
+        with self._as_driver_of_job(job_id) as job:
+            if self._db.row("attempt_state", id=kept.id)["state"] != AttemptState.BUILT:
+                return None
+            message = f"taken over by run {job['run_id']}"
+            self._set_attempt(kept.id, AttemptState.CANCELLED, message=message, ended_at=self._clock())
+            attempt = self._add_attempt(job_id, job, kept.host, kept.mode, kept.agent_job)
+            self._set_attempt(attempt.id, AttemptState.BUILT)
+            step = (AttemptState.ASSIGNED, AttemptEvent.ADOPT, AttemptState.BUILT)
+            self._tell(job["run_id"], AttemptChange(parse(job["platform"]), attempt.number, *step))
+            return replace(attempt, state=AttemptState.BUILT)
+
+    def kept_attempts(self, build_id: str, platform: Platform) -> tuple[Attempt, ...]:
+        """Return what ended runs left on their hosts of this build id, the newest first."""
+        kept = self._db.all("kept_attempts", build_id=build_id, platform=str(platform))
+        return tuple(map(rows.attempt, kept))
+
+    def is_obsolete(self, agent_job: str) -> bool:
+        """Return whether a job on a host was a run's of this store, and no attempt needs it any more."""
+        attempts = self._db.all("attempts_by_agent_job", agent_job=agent_job)
+        if not attempts:
+            return self.has_ended(run_of(agent_job))
+        return all(row["winning"] or states.ended(AttemptState(row["state"])) for row in attempts)
 
     def move_attempt(
         self, attempt_id: int, event: AttemptEvent, *, code: str = "", message: str = "", digest: str = ""
@@ -235,15 +262,7 @@ class Store:
                 return before
             state = states.after(states.ATTEMPT, before, event)
             ended_at = self._clock() if states.ended(state) else None
-            self._db.do(
-                "set_attempt_state",
-                id=attempt_id,
-                state=state,
-                code=code,
-                message=message,
-                digest=digest,
-                ended_at=ended_at,
-            )
+            self._set_attempt(attempt_id, state, code=code, message=message, digest=digest, ended_at=ended_at)
             self._tell(row["run_id"], replace(step, after=state), code=code, message=message)
         return state
 
@@ -299,49 +318,28 @@ class Store:
             self._tell(run_id, RunEnded(exit_code))
         return at
 
-    def last_probes(self) -> dict[tuple[str, str], LastProbe]:
-        """Return the last probe of each host, by name and address."""
-        return {(row["host"], row["address"]): rows.last_probe(row) for row in self._db.all("sightings")}
+    def _add_attempt(self, job_id: int, job: Any, host: str, mode: Mode, name: str = "") -> Attempt:  # noqa: ANN401
+        """Insert an ASSIGNED attempt, and return it. `name` is that of its job on the host, if it has one."""
+        event = JobEvent.ASSIGN if job["state"] == JobState.PENDING else JobEvent.HEDGE
+        self._step_job(job_id, job, event)
+        number = 1 + int(self._db.row("count_attempts", job_id=job_id)["count"])
+        agent_job = name or job_name(job["run_id"], parse(job["platform"]), number)
+        values = {"job_id": job_id, "number": number, "host": host, "mode": mode, "agent_job": agent_job}
+        self._db.row("insert_attempt", **values, at=self._clock())
+        return self.run(job["run_id"]).job(job_id).attempts[-1]
 
-    def record_probe(self, host: str, address: str, seen: LastProbe) -> None:
-        """Store the observation of a host that answered, and delete an earlier failure to answer."""
-        with self._db.change():
-            self._db.do("forget_hosts", before=self._clock() - _FACTS_RETENTION_S)
-            self._db.do(
-                "record_probe",
-                host=host,
-                address=address,
-                seen_at=seen.seen_at,
-                round_trip=seen.round_trip,
-                machine=seen.machine,
-                observation=json.dumps(seen.observation),
-            )
-
-    def record_silence(self, host: str, address: str, message: str, hint: str) -> None:
-        """Store that the host did not answer at this address. Its last observation stays."""
-        with self._db.change():
-            values = {"host": host, "address": address, "at": self._clock()}
-            self._db.do("record_silence", **values, message=message, hint=hint)
-
-    def known_children(self, repository: str, build_id: str, platform: Platform) -> tuple[KnownChild, ...]:
-        """Return the children of this build id that were verified in this repository (`registry/repository`)."""
-        found = self._db.all("pins_of", repository=repository, build_id=build_id, platform=str(platform))
-        return tuple(KnownChild(Mode(row["mode"]), row["digest"], row["tag"]) for row in found)
-
-    def record_child(self, repository: str, build_id: str, platform: Platform, child: KnownChild) -> None:
-        """Store a verified child in place of an earlier one of the same mode, also at each reuse: unused ones go."""
-        with self._db.change():
-            self._db.do("forget_pins", before=self._clock() - _PINS_RETENTION_S)
-            self._db.do(
-                "record_pin",
-                repository=repository,
-                build_id=build_id,
-                platform=str(platform),
-                mode=child.mode,
-                digest=child.digest,
-                tag=child.tag,
-                at=self._clock(),
-            )
+    def _set_attempt(
+        self,
+        attempt_id: int,
+        state: AttemptState,
+        *,
+        code: str = "",
+        message: str = "",
+        digest: str = "",
+        ended_at: float | None = None,
+    ) -> None:
+        values = {"code": code, "message": message, "digest": digest, "ended_at": ended_at}
+        self._db.do("set_attempt_state", id=attempt_id, state=state, **values)
 
     @contextlib.contextmanager
     def _as_driver(self, run_id: str) -> Iterator[None]:

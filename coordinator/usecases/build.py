@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,7 @@ from coordinator.domain.image.platforms import Platform
 from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.placement.host_names import check_names
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.domain.run.job_names import run_of
-from coordinator.domain.run.model import Run
+from coordinator.domain.run.model import Attempt, Run
 from coordinator.domain.run.states import JobEvent
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.environment import Environment
@@ -24,9 +23,11 @@ from coordinator.publish.pins import warn_of_untagged
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.hosts import RunHosts
 from coordinator.run.inputs.gather import Earlier, Inputs, gather
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths, keep_inputs
+from coordinator.run.kept_images import adopt, find_kept
 from coordinator.run.session import Session, open_session
 from coordinator.run.signals import run_in_foreground
 from coordinator.state.open_store import open_history
@@ -95,11 +96,14 @@ async def prepare(
         if platform not in reused and (retry_of is None or platform in retry_of.platforms)
     ]
     chosen = Candidates()
+    kept: Mapping[Platform, Attempt] = {}
     if to_build:
         from coordinator.run.plan_jobs import choose_hosts
 
-        chosen = await choose_hosts(request, inputs, to_build, session, needed=to_build)
-        await stack.enter_async_context(session.farm.sweeping(lambda name: store.has_ended(run_of(name))))
+        kept = await find_kept(request, inputs, to_build, session)
+        needed = [platform for platform in to_build if platform not in kept]
+        chosen = await choose_hosts(request, inputs, to_build, session, needed=needed)
+        await stack.enter_async_context(session.farm.sweeping(store.is_obsolete))
         for host in {hosts[0].host for hosts in chosen.by_platform.values() if hosts}:
             session.farm.open_ahead(host)
     driver, run_id = this_driver(env.holder, secrets.token_hex(8)), secrets.token_hex(4)
@@ -116,11 +120,17 @@ async def prepare(
     )
     lease = await stack.enter_async_context(HeldLease(store, run.id))
     take_reused(store, run, reused)
+    adopt(store, run, kept, emit)
     _skip_others(store, run, {*reused, *to_build})
     context = RunContext(
-        session=session, run_id=run.id, lease=lease, request=request, inputs_or_gone=inputs, builders=chosen.builders
+        session=session,
+        run_id=run.id,
+        lease=lease,
+        request=request,
+        inputs_or_gone=inputs,
+        hosts=RunHosts(chosen, session.farm if to_build else None),
     )
-    return PreparedRun(context=context, candidates=chosen.by_platform, began=began)
+    return PreparedRun(context=context, began=began)
 
 
 async def _gather(request: BuildRequest, session: Session, retry_of: RetryOf | None) -> Inputs:
@@ -153,7 +163,7 @@ def _begin_probes(request: BuildRequest, inputs: Inputs, may_be_reused: Collecti
         platform
         for platform in request.target.platforms
         if platform not in may_be_reused
-        or not session.store.known_children(first, inputs.build_ids[platform], platform)
+        or not session.store.children.known(first, inputs.build_ids[platform], platform)
     ]
     if new:
         from coordinator.farm.candidates import wanted

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 
 from coordinator.domain.hosts.inventory import Inventory
+from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.run.events import Emit
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Run
@@ -16,6 +17,7 @@ from coordinator.errors import DrivenElsewhereError, LostError, UsageError
 from coordinator.run.context import AttemptContext, RunContext
 from coordinator.run.driver import PreparedRun, end_cancelled
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.hosts import RunHosts
 from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.session import open_session
 from coordinator.run.steps.attempt_end import forget
@@ -80,11 +82,14 @@ async def _end(run: Run, inventory: Inventory, store: Store, env: Environment, e
             lease=lease,
             request=from_stored(run.request),
             inputs_or_gone=gone,
-            builders={},
+            hosts=RunHosts(Candidates(), session.farm),
         )
-        await end_cancelled(PreparedRun(context=context, candidates={}, began=env.clock(), resumed=True))
+        await end_cancelled(PreparedRun(context=context, began=env.clock(), resumed=True))
         # The driver may have died before it deleted finished attempts on their hosts.
         attempts = [
-            AttemptContext(run=context, job=job, attempt=attempt) for job in run.jobs for attempt in job.attempts
+            AttemptContext(run=context, job=job, attempt=attempt)
+            for job in store.run(run.id).jobs
+            for attempt in job.attempts
+            if attempt != job.kept
         ]
         await asyncio.gather(*map(forget, attempts))

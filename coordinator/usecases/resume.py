@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.hosts.inventory import Inventory
-from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.schedule import Candidate
+from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.run import states
 from coordinator.domain.run.events import Emit, Notice
-from coordinator.domain.run.job_names import agent_job, run_of
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
@@ -23,6 +20,7 @@ from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, 
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
+from coordinator.run.hosts import RunHosts
 from coordinator.run.inputs.gather import Earlier, Inputs, InputsGone, gather
 from coordinator.run.inputs.reuse import find_reusable, take_reused
 from coordinator.run.inputs.snapshot import changed_paths
@@ -65,18 +63,16 @@ async def prepare(
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))
     request = from_stored(run.request)
     taken = await _take_up(run, request, session)
-    obsolete = _obsolete_jobs(run)
-    sweeping = session.farm.sweeping(lambda name: name in obsolete or store.has_ended(run_of(name)))
-    await stack.enter_async_context(sweeping)
+    await stack.enter_async_context(session.farm.sweeping(store.is_obsolete))
     context = RunContext(
         session=session,
         run_id=run.id,
         lease=lease,
         request=request,
         inputs_or_gone=taken.inputs_or_gone,
-        builders=taken.builders,
+        hosts=RunHosts(taken.chosen, session.farm),
     )
-    return PreparedRun(context=context, candidates=taken.by_platform, began=began, resumed=True)
+    return PreparedRun(context=context, began=began, resumed=True)
 
 
 def _release_unfinished(store: Store, run_id: str) -> None:
@@ -108,8 +104,7 @@ class _Resumption:
     """What a resumed run continues with: its inputs, or why they are gone, and the hosts for its unfinished jobs."""
 
     inputs_or_gone: Inputs | InputsGone
-    by_platform: Mapping[Platform, Sequence[Candidate]]
-    builders: Mapping[tuple[Platform, str], Builder]
+    chosen: Candidates
 
 
 async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resumption:
@@ -126,7 +121,7 @@ async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resump
     unfinished = [job for job in run.jobs if not states.ended(job.state)]
     if isinstance(inputs_or_gone, InputsGone):
         _check_sent(run, unfinished, inputs_or_gone, session)
-        return _Resumption(inputs_or_gone=inputs_or_gone, by_platform={}, builders={})
+        return _Resumption(inputs_or_gone=inputs_or_gone, chosen=Candidates())
     pending = [job.platform for job in unfinished if job.state is JobState.PENDING]
     reused = await find_reusable(request, inputs_or_gone, pending, session.registries, session.store)
     take_reused(session.store, run, reused)
@@ -138,7 +133,7 @@ async def _take_up(run: Run, request: BuildRequest, session: Session) -> _Resump
         session,
         needed=pending,
     )
-    return _Resumption(inputs_or_gone=inputs_or_gone, by_platform=chosen.by_platform, builders=chosen.builders)
+    return _Resumption(inputs_or_gone=inputs_or_gone, chosen=chosen)
 
 
 async def _gather_again(run: Run, request: BuildRequest, session: Session) -> Inputs | InputsGone:
@@ -162,10 +157,10 @@ def _check_hosts(run: Run, hosts: Collection[str]) -> None:
     Otherwise the job would start again on another host, only because another inventory was given.
     """
     for job in run.jobs:
-        attempt = job.attempt
-        if attempt and not states.ended(attempt.state) and not states.ended(job.state) and attempt.host not in hosts:
+        unlisted = [attempt.host for attempt in job.live if attempt.host not in hosts]
+        if unlisted and not states.ended(job.state):
             raise UsageError(
-                f"host '{attempt.host}' has {job.platform} of run {run.id}, and is not in the inventory",
+                f"host '{unlisted[0]}' has {job.platform} of run {run.id}, and is not in the inventory",
                 hint=f"give an inventory that lists it with -i FILE; or give the run up: archloom cancel {run.id}",
             )
 
@@ -187,14 +182,5 @@ def _check_sent(run: Run, unfinished: Iterable[Job], gone: InputsGone, session: 
 
 
 def _needs_inputs(job: Job) -> bool:
-    return job.attempt is None or job.state is JobState.PENDING or job.attempt.state in _NOT_SENT
-
-
-def _obsolete_jobs(run: Run) -> frozenset[str]:
-    """Return the names on hosts of the run's jobs that it no longer needs."""
-    return frozenset(
-        agent_job(run.id, job, attempt)
-        for job in run.jobs
-        for attempt in job.attempts
-        if states.ended(job.state) or states.ended(attempt.state)
-    )
+    """Whether the job needs to be sent, now or as soon as its end is recorded."""
+    return not any(attempt.is_final or (attempt.is_live and attempt.state not in _NOT_SENT) for attempt in job.attempts)

@@ -66,7 +66,8 @@ class Host:
     """One entry of the inventory. `platforms` limits the host to these platforms; empty where the probe decides.
 
     `jobs` is how many builds this coordinator runs on it at once; `None` means one on a board, and one per core up to
-    four on an emulator.
+    four on an emulator. `reconnect_for` is how long a run waits for the host when it no longer answers; this and the
+    other times are in seconds.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Host:
     platforms: tuple[Platform, ...] = ()
     emulate: tuple[Platform, ...] = ()
     connect_timeout: float = 5.0
+    reconnect_for: float = 60.0
     host_key: str = ""
     min_free: float = 0.1
     keep_built: float = 24 * 3600.0

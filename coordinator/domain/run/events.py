@@ -85,6 +85,8 @@ class Phase:
 
 # Prefix of `Phase.text` where a push was lost; the reason follows.
 PUSH_LOST = "lost: "
+# `Phase.name` while the host of an attempt does not answer.
+CONNECTION_LOST = "connection lost"
 # Prefix of `Phase.text` while a context is sent; how far follows.
 SENT_SO_FAR = "sent "
 
@@ -118,6 +120,15 @@ class AttemptEnded:
     step: str = ""
     tail: tuple[str, ...] = ()
     again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The job ends without its image, which its host has built and keeps; `code` and `message` say why."""
+
+    place: Place
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +203,7 @@ Event: TypeAlias = (
     | PhaseEnded
     | StepLine
     | AttemptEnded
+    | Kept
     | Verified
     | RegistryWait
     | RegistryBack

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from coordinator.domain.run.model import Attempt, Job
+from coordinator.domain.image.platforms import Platform
 
 
-def agent_job(run_id: str, job: Job, attempt: Attempt) -> str:
-    """Return the name of the attempt's job on its host."""
-    return f"{run_id}-{job.platform.slug}-{attempt.number}"
+def agent_job(run_id: str, platform: Platform, number: int) -> str:
+    """Return the name on its host for the job of attempt `number`."""
+    return f"{run_id}-{platform.slug}-{number}"
 
 
 def run_of(agent_job: str) -> str:

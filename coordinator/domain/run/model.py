@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coordinator.domain.causes import Retry, rule
 from coordinator.domain.image import references
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.run.history import HistoryEntry
 from coordinator.domain.run.lease import Lease
-from coordinator.domain.run.states import AttemptState, JobState, TargetState
+from coordinator.domain.run.states import AttemptState, JobState, TargetState, ended
 from coordinator.errors import UsageError
 
-_ON_ITS_HOST = (
-    AttemptState.ASSIGNED,
-    AttemptState.SENDING,
-    AttemptState.BUILDING,
-    AttemptState.BUILT,
-    AttemptState.PUSHING,
-)
+_NOT_BUILT = (AttemptState.ASSIGNED, AttemptState.SENDING, AttemptState.BUILDING)
+_ON_ITS_HOST = (*_NOT_BUILT, AttemptState.BUILT, AttemptState.PUSHING)
+_KEEPS_ITS_IMAGE = (JobState.LOST, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try of a job on one host. Where it ended badly, `code` is the cause and `message` explains it."""
+    """One try of a job on one host. Where it ended badly, `code` is the cause and `message` explains it.
+
+    `agent_job` is the name of its job on the host; an adopted attempt has the name that another run gave it. `won`: it
+    is PUSHED, and its image is the verified child of its job.
+    """
 
     id: int
     job_id: int
@@ -31,16 +32,33 @@ class Attempt:
     host: str
     mode: Mode
     state: AttemptState
+    agent_job: str = ""
     code: str = ""
     message: str = ""
     digest: str = ""
+    won: bool = False
     started_at: float = 0.0
     ended_at: float | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the attempt has neither ended nor won."""
+        return not (self.won or ended(self.state))
 
     @property
     def on_its_host(self) -> bool:
         """Whether the host still has work to do for the attempt."""
         return self.state in _ON_ITS_HOST
+
+    @property
+    def is_unbuilt(self) -> bool:
+        """Whether the host has yet to build the image."""
+        return self.state in _NOT_BUILT
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the attempt has failed in a way that no other attempt changes."""
+        return self.state is AttemptState.FAILED and rule(self.code).retry is not Retry.ONCE
 
     @property
     def failure_text(self) -> str:
@@ -64,14 +82,35 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
 
     @property
-    def attempt(self) -> Attempt | None:
-        """The latest attempt."""
-        return self.attempts[-1] if self.attempts else None
+    def live(self) -> tuple[Attempt, ...]:
+        """The attempts that have not ended: two at most, while the host of one is away."""
+        return tuple(attempt for attempt in self.attempts if attempt.is_live)
+
+    @property
+    def losses(self) -> tuple[Attempt, ...]:
+        """The attempts that were lost or failed, in the order of their ends."""
+        bad = (attempt for attempt in self.attempts if attempt.state in (AttemptState.LOST, AttemptState.FAILED))
+        return tuple(sorted(bad, key=lambda attempt: (attempt.ended_at or 0.0, attempt.id)))
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The cause of each attempt, in order."""
-        return tuple(attempt.code for attempt in self.attempts)
+        """The causes of `losses`."""
+        return tuple(attempt.code for attempt in self.losses)
+
+    @property
+    def kept(self) -> Attempt | None:
+        """The attempt whose host keeps the image, although the job has ended without it."""
+        if self.state not in _KEEPS_ITS_IMAGE:
+            return None
+        return next((attempt for attempt in self.attempts if attempt.state is AttemptState.BUILT), None)
+
+    @property
+    def deciding(self) -> Attempt | None:
+        """The attempt that tells most about the state of the job: what failed or keeps it, then what is latest."""
+        final = next((attempt for attempt in self.attempts if attempt.is_final), None)
+        latest = self.attempts[-1] if self.attempts else None
+        lost = self.losses[-1] if self.losses and self.state in (JobState.LOST, JobState.FAILED) else None
+        return final or self.kept or lost or latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +189,7 @@ class Run:
 
 
 def _ended_at(job: Job) -> float:
-    return job.attempt.ended_at or 0.0 if job.attempt else 0.0
+    return job.deciding.ended_at or 0.0 if job.deciding else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run import states
+from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.retry import Verdict, verdict
 from coordinator.domain.run.states import AttemptState, JobEvent, JobState, TargetEvent, TargetState
 
@@ -39,14 +40,14 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The attempt is no longer wanted, because another job stopped the run."""
+    """The attempt is not needed: its job has ended, or another job stopped the run. An image that is built is kept."""
 
     attempt_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class SettleJob:
-    """Record what the end of the latest attempt means for the job; no other work."""
+    """Record what the ends of its attempts mean for the job; no other work."""
 
     job_id: int
     event: JobEvent
@@ -68,42 +69,56 @@ Action: TypeAlias = Assign | Send | Build | Push | Verify | Cancel | SettleJob |
 def next_actions(run: Run) -> tuple[Action, ...]:
     """Return what may be done now, from the stored state alone. Empty when the run is over.
 
-    An action stays in the answer while it is under way; the driver starts each action once.
+    An action stays in the answer while it is under way; the driver starts each action once. Publishing needs the ends
+    of the jobs, and waits for no attempt: the host of one that is not needed may be away.
     """
-    actions: list[Action] = []
     stopped = run.stopped_by is not None
+    actions: list[Action] = []
     for job in run.jobs:
-        action = (_to_stop(job) if stopped else None) or _for_job(job)
-        if action is not None:
-            actions.append(action)
-    if not actions:
+        actions += _to_stop(job) if stopped and not states.ended(job.state) else _for_job(job)
+    if all(states.ended(job.state) for job in run.jobs):
         target = _for_target(run)
         if target is not None:
             actions.append(target)
     return tuple(actions)
 
 
-def _to_stop(job: Job) -> Action | None:
-    """Return how to stop the job. None for a pushed image, which is still verified: its pin saves a later build."""
+def _to_stop(job: Job) -> tuple[Action, ...]:
+    """Return how to stop the job. A pushed image is still verified: its pin saves a later build."""
     if job.state is JobState.PENDING:
-        return SettleJob(job.id, JobEvent.SKIP)
-    if job.state is JobState.ACTIVE and job.attempts[-1].on_its_host:
-        return Cancel(job.attempts[-1].id)
-    return None
+        return (SettleJob(job.id, JobEvent.SKIP),)
+    if any(attempt.state is AttemptState.PUSHED for attempt in job.live):
+        return _for_job(job)
+    working = [attempt for attempt in job.live if attempt.state is not AttemptState.BUILT]
+    if working:
+        return tuple(Cancel(attempt.id) for attempt in working)
+    return (SettleJob(job.id, JobEvent.CANCEL),) if job.live else _for_job(job)
 
 
-def _for_job(job: Job) -> Action | None:
+def _for_job(job: Job) -> tuple[Action, ...]:
     match job.state:
         case JobState.PENDING:
-            return Assign(job.id)
+            return (Assign(job.id),)
         case JobState.ACTIVE:
-            return _for_attempt(job)
+            return _for_attempts(job)
         case JobState.VERIFIED | JobState.FAILED | JobState.LOST | JobState.CANCELLED | JobState.SKIPPED:
-            return None
+            return tuple(Cancel(attempt.id) for attempt in job.live if attempt != job.kept)
 
 
-def _for_attempt(job: Job) -> Action:
-    attempt = job.attempts[-1]
+def _for_attempts(job: Job) -> tuple[Action, ...]:
+    """Return the step of every live attempt, or what their ends mean for the job."""
+    if any(attempt.is_final for attempt in job.attempts):
+        return (SettleJob(job.id, JobEvent.FAIL),)
+    if not job.live:
+        return (SettleJob(job.id, _end(job)),)
+    # One verification at a time: the first that succeeds ends the job.
+    verified = next((attempt for attempt in job.live if attempt.state is AttemptState.PUSHED), None)
+    return tuple(
+        _for_attempt(attempt) for attempt in job.live if attempt is verified or attempt.state is not AttemptState.PUSHED
+    )
+
+
+def _for_attempt(attempt: Attempt) -> Action:
     match attempt.state:
         case AttemptState.ASSIGNED | AttemptState.SENDING:
             return Send(attempt.id)
@@ -113,13 +128,17 @@ def _for_attempt(job: Job) -> Action:
             return Push(attempt.id)
         case AttemptState.PUSHED:
             return Verify(attempt.id)
-        case AttemptState.FAILED:
-            return SettleJob(job.id, JobEvent.FAIL)
-        case AttemptState.CANCELLED:
-            return SettleJob(job.id, JobEvent.CANCEL)
-        case AttemptState.LOST:
-            enough = verdict(job.codes) is Verdict.ENOUGH
-            return SettleJob(job.id, JobEvent.LOSE if enough else JobEvent.RETRY)
+        case AttemptState.FAILED | AttemptState.LOST | AttemptState.CANCELLED:
+            raise ValueError(f"attempt {attempt.id} has ended")
+
+
+def _end(job: Job) -> JobEvent:
+    """Return what the job comes to, now that each of its attempts has ended."""
+    if not job.losses or job.attempts[-1].state is AttemptState.CANCELLED:
+        return JobEvent.CANCEL
+    if verdict(job.codes) is not Verdict.ENOUGH:
+        return JobEvent.RETRY
+    return JobEvent.FAIL if job.losses[-1].state is AttemptState.FAILED else JobEvent.LOSE
 
 
 def _for_target(run: Run) -> Action | None:

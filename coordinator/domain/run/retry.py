@@ -1,7 +1,7 @@
 """Whether a lost job is tried again, and on which host; and whether a lost push is repeated.
 
-A failed build is never tried again: the same Dockerfile fails the same way. A lost job is tried again where another
-attempt can end differently.
+A failed build is not tried again: the same Dockerfile fails the same way. Only a network that failed in one of its
+steps gives it a second try. A lost job is tried again where another attempt can end differently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 
 def verdict(codes: Sequence[str]) -> Verdict:
-    """Return whether and where a lost job is tried again; `codes` are the causes of its attempts, the latest last."""
+    """Return whether and where a job is tried again; `codes` are the causes of its lost attempts, the latest last."""
     last = codes[-1]
     if len(codes) >= MAX_ATTEMPTS:
         return Verdict.ENOUGH
@@ -35,6 +35,8 @@ def verdict(codes: Sequence[str]) -> Verdict:
             return Verdict.AGAIN
         case Retry.ANY_HOST_ONCE:
             return Verdict.AGAIN if codes.count(last) == 1 else Verdict.ELSEWHERE
+        case Retry.ONCE:
+            return Verdict.AGAIN if codes.count(last) == 1 else Verdict.ENOUGH
         case Retry.OTHER_HOST:
             return Verdict.ELSEWHERE
 

@@ -24,7 +24,8 @@ def run_error(run: Run, tags: str) -> ArchloomError | None:
     summary = ", ".join(map(_said, by_itself))
     if cause is not None and (stopped := [job for job in bad if job not in by_itself]):
         summary = f"{summary}; {', '.join(map(_said, stopped))} because of {cause.platform} (--fail-fast)"
-    message = f"{len(bad)} of {len(run.jobs)} platforms not built: {summary}; {tags} not touched"
+    what = "published" if any(job.kept for job in bad) else "built"
+    message = f"{len(bad)} of {len(run.jobs)} platforms not {what}: {summary}; {tags} not touched"
     hint = _hint(run, cause or next((job for job in by_itself if job.attempts), None))
     match worst([_exit(job) for job in by_itself]):
         case Exit.REGISTRY:
@@ -47,18 +48,27 @@ def _hint(run: Run, shown: Job | None) -> str:
     """`shown` is the job with the most useful log, `None` where no attempt was begun."""
     if shown is None:
         return f"build what is missing: archloom retry {run.id}"
+    if any(job.kept for job in run.jobs):
+        return f"publish it without building it again: archloom retry {run.id}"
     log = f"the whole log: archloom logs {run.id} {shown.platform}"
-    is_old = shown.attempt is not None and is_frontend_error(shown.attempt.message)
+    is_old = shown.deciding is not None and is_frontend_error(shown.deciding.message)
     return f"{HINT}\n{log}" if is_old else log
 
 
 def _said(job: Job) -> str:
-    code = job.attempt.code if job.attempt else ""
-    return f"{job.platform} {job.state}" + (f" ({code})" if code and code != Cause.BUILD else "")
+    code = _code(job)
+    because = f" ({code})" if code and code != Cause.BUILD else ""
+    if job.kept:
+        return f"{job.platform} built and kept on {job.kept.host}{because}"
+    return f"{job.platform} {job.state}{because}"
+
+
+def _code(job: Job) -> str:
+    return job.deciding.code if job.deciding else ""
 
 
 def _exit(job: Job) -> Exit:
-    code = job.attempt.code if job.attempt else ""
+    code = _code(job)
     if rule(code).exit_code is Exit.REGISTRY:
         return Exit.REGISTRY
     return Exit.BUILD_FAILED if job.state is JobState.FAILED else Exit.LOST

@@ -4,14 +4,15 @@ Rule 1: every state and every transition is in this file.
 Rule 2: this file does not know what the actions do, only which transitions are allowed.
 
 Theory of operation. A *job* is one target for one platform; an *attempt* is one try of a job on one host. A PENDING job
-gets an attempt when a host has a free slot, or will have one for it; the end of the attempt decides the state of the
-job; the ends of the jobs decide the state of the target. A state is committed before the action it allows begins. A
-coordinator that restarts after a crash therefore finds exactly the actions that may be under way, and every one of them
-is safe to repeat.
+gets an attempt when a host has a free slot, or will have one for it; an ACTIVE one gets a second attempt (HEDGE) when
+the host of its first one is away. The ends of the attempts decide the state of the job; the ends of the jobs decide the
+state of the target. A state is committed before the action it allows begins. A coordinator that restarts after a crash
+therefore finds exactly the actions that may be under way, and every one of them is safe to repeat.
 
-A lost push returns the attempt to BUILT, never to a rebuild: the host still holds the image. FAILED means a fault of
-the Dockerfile, or a result that differs from the request; LOST means a fault of a host, a network, an engine, a disk,
-an emulator or a registry. A terminal state has an empty row.
+A lost push, and a registry that fails, return the attempt to BUILT: the host still holds the image, and it is built
+again only if the host is lost. Where the run gives up, the attempt stays BUILT, and a later run may take it over
+(ADOPT). FAILED means a fault of the Dockerfile, or a result that differs from the request; LOST means a fault of a
+host, a network, an engine, a disk, an emulator or a registry. A terminal state has an empty row.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class AttemptState(StrEnum):
 
 
 class AttemptEvent(StrEnum):
+    ADOPT = "adopt"
     SEND = "send"
     SENT = "sent"
     BUILT = "built"
@@ -56,6 +58,7 @@ class JobState(StrEnum):
 
 class JobEvent(StrEnum):
     ASSIGN = "assign"
+    HEDGE = "hedge"
     REUSE = "reuse"
     VERIFY = "verify"
     RETRY = "retry"
@@ -86,7 +89,7 @@ class TargetEvent(StrEnum):
 
 _A, _AE = AttemptState, AttemptEvent
 ATTEMPT: dict[AttemptState, dict[AttemptEvent, AttemptState]] = {
-    _A.ASSIGNED: {_AE.SEND: _A.SENDING, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
+    _A.ASSIGNED: {_AE.SEND: _A.SENDING, _AE.ADOPT: _A.BUILT, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
     _A.SENDING: {_AE.SENT: _A.BUILDING, _AE.FAIL: _A.FAILED, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
     _A.BUILDING: {_AE.BUILT: _A.BUILT, _AE.FAIL: _A.FAILED, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
     _A.BUILT: {_AE.PUSH: _A.PUSHING, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
@@ -96,7 +99,7 @@ ATTEMPT: dict[AttemptState, dict[AttemptEvent, AttemptState]] = {
         _AE.LOSE: _A.LOST,
         _AE.CANCEL: _A.CANCELLED,
     },
-    _A.PUSHED: {_AE.FAIL: _A.FAILED, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
+    _A.PUSHED: {_AE.PUSH_LOST: _A.BUILT, _AE.FAIL: _A.FAILED, _AE.LOSE: _A.LOST, _AE.CANCEL: _A.CANCELLED},
     _A.FAILED: {},
     _A.LOST: {},
     _A.CANCELLED: {},
@@ -112,6 +115,7 @@ JOB: dict[JobState, dict[JobEvent, JobState]] = {
         _JE.SKIP: _J.SKIPPED,
     },
     _J.ACTIVE: {
+        _JE.HEDGE: _J.ACTIVE,
         _JE.VERIFY: _J.VERIFIED,
         _JE.RETRY: _J.PENDING,
         _JE.FAIL: _J.FAILED,

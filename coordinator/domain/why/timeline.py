@@ -16,11 +16,13 @@ from coordinator.domain.image.references import short
 from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import (
+    CONNECTION_LOST,
     PUSH_LOST,
     SENT_SO_FAR,
     Assigned,
     AttemptEnded,
     Event,
+    Kept,
     Notice,
     Phase,
     PhaseEnded,
@@ -42,7 +44,6 @@ from coordinator.domain.why.registry_waits import wait_text
 # Steps that are not of the Dockerfile (such as loading the context) and are quicker than this are left out.
 _NOTABLE_S = 0.5
 _BAD_END_TEXT = {LineKind.ERROR: ": failed", LineKind.CANCELED: ": not finished"}
-_CONNECTION_LOST = "connection lost"
 _POSITION = re.compile(r"\[(?:([^\]]*) )?\d+/\d+\] ")
 _FROM = re.compile(r"\A((?:\S+ )?FROM) .*", re.DOTALL)
 
@@ -70,12 +71,16 @@ def _keyed(entries: Sequence[Entry]) -> Iterable[tuple[tuple[TimelineKind, str, 
 
 @dataclass(slots=True)
 class _Attempt:
-    """The attempt in progress: its phases, its open steps and its ended steps, by step number."""
+    """The attempt in progress on a host: its phases, its open steps and its ended steps, by step number."""
 
     phases: dict[str, Draft] = field(default_factory=dict)
     steps: dict[int, Draft] = field(default_factory=dict)
     over: dict[int, Draft] = field(default_factory=dict)
     reader: StepReader = field(default_factory=StepReader)
+
+    def under_way(self) -> list[Draft]:
+        """Return the Dockerfile steps that have begun and not ended."""
+        return [step for step in self.steps.values() if _POSITION.match(step.text)]
 
 
 @dataclass(slots=True)
@@ -85,7 +90,9 @@ class _TimelineBuilder:
     wait: Draft | None = None
     registry_wait: Draft | None = None
     attempts: int = 0
+    # The attempt that the latest event is about, and the latest one of each host: two may be in progress.
     attempt: _Attempt = field(default_factory=_Attempt)
+    by_host: dict[str, _Attempt] = field(default_factory=dict)
     begun: bool = False
     ended: bool = False
 
@@ -94,7 +101,7 @@ class _TimelineBuilder:
             case RunStarted():
                 self._started(at)
             case RunEnded():
-                self._close(at)
+                self._close_all(at)
             case Notice() | Preparing() | TagMoved():
                 pass
             case RegistryWait() | RegistryBack():
@@ -108,7 +115,8 @@ class _TimelineBuilder:
                     self._on_a_host(at, event)
 
     def entries(self) -> tuple[Entry, ...]:
-        drafts = sorted((*self.drafts, *self._under_way()), key=lambda draft: draft.at)
+        under_way = [step for attempt in self.by_host.values() for step in attempt.under_way()]
+        drafts = sorted((*self.drafts, *under_way), key=lambda draft: draft.at)
         return tuple(draft.entry() for draft in drafts)
 
     def _started(self, at: float) -> None:
@@ -127,12 +135,15 @@ class _TimelineBuilder:
             case Reused():
                 self._end(at, f"reused {short(event.digest)} ({shown_pin(event.pin)}): no host was touched")
 
-    def _on_a_host(self, at: float, event: Assigned | Phase | PhaseEnded | StepLine | AttemptEnded | Verified) -> None:
+    def _on_a_host(
+        self, at: float, event: Assigned | Phase | PhaseEnded | StepLine | AttemptEnded | Kept | Verified
+    ) -> None:
         self._close_wait(at)
+        self.attempt = self.by_host.setdefault(event.place.host, _Attempt())
         match event:
             case Assigned(place):
                 self.attempts += 1
-                self.attempt = _Attempt()
+                self.attempt = self.by_host[place.host] = _Attempt()
                 self._add(at, TimelineKind.NOTE, "attempt", f"attempt {self.attempts} on {place.host} ({place.mode})")
             case Phase(_, name, text):
                 self._phase(at, name, text)
@@ -145,13 +156,18 @@ class _TimelineBuilder:
                     self._step(at, line)
             case AttemptEnded():
                 self._failed(at, event)
-            case Verified():
+                self.attempt = self.by_host[event.place.host] = _Attempt()
+            case Kept(place=place, code=code, message=message):
                 self._close(at)
+                why = f" ({code})" if code else ""
+                self._end(at, f"not published{why}: {message}; {place.host} keeps the image")
+            case Verified():
+                self._close_all(at)
                 self._end(at, f"verified {short(event.digest)} in {event.seconds:.1f} s ({shown_pin(event.pin)})")
 
     def _phase(self, at: float, name: str, text: str) -> None:
         phase = self.attempt.phases.get(name)
-        if name == _CONNECTION_LOST:
+        if name == CONNECTION_LOST:
             self._add(at, TimelineKind.NOTE, "connection", f"{name}: {text}")
         elif phase is None:
             self._open(at, name, text)
@@ -197,7 +213,9 @@ class _TimelineBuilder:
         # Without text, another driver has joined the build and reads its log from the beginning: drop earlier steps.
         repeated = [*self.attempt.steps.values(), *self.attempt.over.values()]
         self.drafts = [draft for draft in self.drafts if not any(draft is step for step in repeated)]
-        self.attempt = _Attempt(phases=self.attempt.phases)
+        self.attempt.steps.clear()
+        self.attempt.over.clear()
+        self.attempt.reader = StepReader()
 
     def _open(self, at: float, name: str, text: str) -> None:
         self.attempt.phases[name] = self._add(at, TimelineKind.PHASE, name, f"{name}: {text}" if text else name)
@@ -242,18 +260,23 @@ class _TimelineBuilder:
         reason = f": {event.message}" if event.message not in ("", event.state) else ""
         retry = "; it is tried again" if event.again else ""
         self._add(at, TimelineKind.ERROR, "attempt", f"{event.state}{code}{location}{reason}{retry}")
-        self.attempt = _Attempt()
 
     def _end(self, at: float, text: str) -> None:
         if not self.ended:
             self._add(at, TimelineKind.END, "end", text)
             self.ended = True
 
+    def _close_all(self, at: float) -> None:
+        self._close(at)
+        for attempt in self.by_host.values():
+            self.attempt = attempt
+            self._close(at)
+
     def _close(self, at: float) -> None:
-        """Close everything that is still open: the waits, the steps, the phases."""
+        """Close everything of the attempt that is still open: the waits, the steps, the phases."""
         self._close_wait(at)
         self._close_registry_wait(at)
-        for step in self._under_way():
+        for step in self.attempt.under_way():
             step.close(at)
             step.text += _BAD_END_TEXT[LineKind.CANCELED]
             self.drafts.append(step)
@@ -261,10 +284,6 @@ class _TimelineBuilder:
             phase.close(at)
         self.attempt.steps.clear()
         self.attempt.phases.clear()
-
-    def _under_way(self) -> list[Draft]:
-        """Return the Dockerfile steps that have begun and not ended."""
-        return [step for step in self.attempt.steps.values() if _POSITION.match(step.text)]
 
     def _close_wait(self, at: float) -> None:
         if self.wait is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import zlib
 from base64 import b64encode
@@ -10,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import archives, error_codes, replies
@@ -59,12 +57,7 @@ async def connect(transport: Transport) -> AgentClient:
 
 
 async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
-    try:
-        async with asyncio.timeout(deadlines.GREETING):
-            fields = await incoming.greeting()
-    except TimeoutError:
-        words = f"host '{host}': its agent has not greeted for {deadlines.GREETING:.0f} s"
-        raise LostError(words, code=Cause.CONNECTION) from None
+    fields = await incoming.greeting()
     if fields is None:
         raise _not_started(host, await channel.close())
     if fields.get("protocol") != PROTOCOL:
@@ -141,12 +134,9 @@ class AgentClient:
         """
         channel = await self._transport.open_bulk(("context", job))
         try:
-            incoming = Incoming(channel.reader, self._host, deadlines.STALL)
+            incoming = Incoming(channel.reader, self._host)
             sender = ContextSender(incoming, channel.writer, self._host, pack=pack, progress=progress)
             answer = await sender.send(offer, tell)
-        except LostError:
-            await channel.abort()
-            raise
         finally:
             ending = await channel.close()
         if answer is None:
@@ -185,8 +175,7 @@ class AgentClient:
         """
 
         def tell(event: Mapping[str, Any]) -> None:
-            if "at_work" not in event:  # else it is for the deadline only
-                progress(replies.words(replies.read(self._host, event, str, "progress")))
+            progress(replies.words(replies.read(self._host, event, str, "progress")))
 
         held = await self._control.ask("pull", tell, last_byte, job=job, port=port, secret=secret)
         return replies.read(self._host, held, BasesHeld)

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.errors import UsageError
-from coordinator.regular_files import read_file
 
 SYSTEM = Path("/etc/ssh")
 _EXEC_TIMEOUT_S = 30.0
@@ -277,7 +276,7 @@ def words(text: str) -> list[str]:
 def _text(path: Path) -> str:
     """Return the text of the file; nothing where there is none. Raises UsageError `config`."""
     try:
-        return read_file(path).decode("utf-8", "surrogateescape")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, IsADirectoryError):
         return ""
     except OSError as error:

@@ -17,7 +17,6 @@ from fnmatch import fnmatchcase
 from coordinator.domain.visible import file_word
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.route import PORT, Route
-from coordinator.regular_files import read_file
 
 _TYPES = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 
@@ -119,7 +118,7 @@ def read_known_hosts(route: Route) -> KnownHosts:
     entries: list[tuple[str, str, HostKey]] = []
     for path in route.known_hosts:
         try:
-            text = read_file(path).decode("utf-8", "replace")
+            text = path.read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:

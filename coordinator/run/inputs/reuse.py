@@ -33,20 +33,20 @@ async def find_reusable(
     if pins is Pins.OFF:
         return {}
     registry = await registries.registry(first.registry)
-    modes = _accepted(request.emulate)
+    modes = accepted_modes(request.emulate)
 
     async def find(platform: Platform) -> VerifiedChild | None:
         build_id = inputs.build_ids[platform]
         tags = {mode: pin_tag(build_id, platform, mode) for mode in modes} if pins is Pins.KEEP else {}
         # The store knows what has no tag, and what this coordinator pinned beside a tag of a bad child.
-        stored = [child for child in store.known_children(str(first), build_id, platform) if child.mode in modes]
+        stored = [child for child in store.children.known(str(first), build_id, platform) if child.mode in modes]
         for asked in _in_turn(modes, stored):
             pinned = await _pinned(registry, first.repository, {mode: tags[mode] for mode in asked if mode in tags})
             known = (_with_pin(child, pinned, tags) for child in stored if child.mode in asked)
             for candidate in sorted([*pinned, *known], key=lambda child: child.mode.rank):
                 child = await good_child(registry, first.repository, candidate.digest, platform)
                 if child is not None:
-                    store.record_child(str(first), build_id, platform, candidate)
+                    store.children.record(str(first), build_id, platform, candidate)
                     return VerifiedChild(
                         child=child.child, config_digest=child.config_digest, pin=candidate.tag, mode=candidate.mode
                     )
@@ -92,7 +92,8 @@ def _with_pin(stored: KnownChild, pinned: Collection[KnownChild], tags: Mapping[
     return replace(stored, tag=own_pin(tag, stored.digest) if taken else tag)
 
 
-def _accepted(emulate: Emulate) -> tuple[Mode, ...]:
+def accepted_modes(emulate: Emulate) -> tuple[Mode, ...]:
+    """Return the modes of the images that `--emulate` allows, the best first."""
     match emulate:
         case Emulate.AUTO:
             return tuple(Mode)

@@ -19,7 +19,7 @@ from coordinator.store.folders import private_folder
 
 async def image_out(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
     """Import the image into the target's first repository; return its digest. `tell` gets bytes done and in total."""
-    client = await ctx.run.farm.reconnect(ctx.host)
+    client = await ctx.client()
     bases = known_bases(ctx)
     destination = RegistryDestination(ctx.run.registries, ctx.run.request.target.repositories[0], bases, ctx.run.layers)
     private_folder(ctx.run.env.state)

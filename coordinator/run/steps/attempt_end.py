@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from coordinator.domain.causes import rule
+from coordinator.domain.causes import Fault, rule
+from coordinator.domain.placement.schedule import is_tried_again
 from coordinator.domain.run.build_log import StepReader
-from coordinator.domain.run.events import AttemptEnded
-from coordinator.domain.run.retry import Verdict, verdict
-from coordinator.domain.run.states import AttemptEvent
+from coordinator.domain.run.events import AttemptEnded, Kept
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext
 
@@ -22,8 +22,23 @@ async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader
 
 
 async def lost(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
-    """End the attempt as LOST: a fault of a host, the network, an engine, a disk, an emulator or a registry."""
+    """End the attempt as LOST: a fault of a host, the network, an engine, a disk, an emulator or a registry.
+
+    An image that is built, and only its registry fails, stays on its host: the job ends without it.
+    """
+    if rule(code).fault is Fault.REGISTRY and not ctx.attempt.is_unbuilt:
+        keep(ctx, code, message)
+        return
     await _end(ctx, AttemptEvent.LOSE, code, message, steps)
+
+
+def keep(ctx: AttemptContext, code: str, message: str, event: JobEvent = JobEvent.LOSE) -> None:
+    """End the job, and leave its image on the host: `archloom retry` takes it over, within `keep_built`."""
+    attempt = ctx.run.attempt(ctx.attempt.id).attempt
+    if attempt.state is not AttemptState.BUILT:
+        ctx.run.store.move_attempt(attempt.id, AttemptEvent.PUSH_LOST, code=code, message=message)
+    ctx.run.store.move_job(ctx.job.id, event)
+    ctx.run.emit(Kept(place=ctx.place, code=code, message=message))
 
 
 async def cancelled(ctx: AttemptContext) -> None:
@@ -65,8 +80,7 @@ def record_end(
 ) -> None:
     """Commit the end and emit it, without a request to the host."""
     state = ctx.run.store.move_attempt(ctx.attempt.id, event, code=code, message=message)
-    codes = (*ctx.job.codes[:-1], code)
-    again = event is AttemptEvent.LOSE and verdict(codes) is Verdict.AGAIN
+    stored = ctx.run.store.run(ctx.run.run_id)
     ctx.run.emit(
         AttemptEnded(
             place=ctx.place,
@@ -75,6 +89,6 @@ def record_end(
             message=message,
             step=steps.failing_step if steps else "",
             tail=steps.tail(message) if steps else (),
-            again=again and ctx.run.store.run(ctx.run.run_id).stopped_by is None,
+            again=is_tried_again(stored, ctx.job.id, ctx.run.hosts.candidates),
         )
     )

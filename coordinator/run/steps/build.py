@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from coordinator.domain.causes import Cause
+from coordinator.domain.placement.schedule import free_elsewhere
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
-from coordinator.domain.run.events import Phase, StepLine, Waiting
+from coordinator.domain.run.events import StepLine, Waiting
 from coordinator.domain.run.old_frontend import explained
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
@@ -20,9 +21,12 @@ from coordinator.run.context import AttemptContext
 from coordinator.run.inputs.gather import InputsGone
 from coordinator.run.steps.attempt_end import cancelled, failed, lost
 from coordinator.run.steps.phases import phase
+from coordinator.run.steps.reach import on_host
 from coordinator.state.logs import kept_log, log_path
 
 _SLOT_POLL_S = 1.0
+# How long to wait for a slot while another host has one.
+_SLOT_PATIENCE_S = 60.0
 # The title of BuildKit's last step.
 _EXPORT = "exporting to"
 
@@ -31,10 +35,9 @@ async def build(ctx: AttemptContext) -> None:
     """Take the attempt from BUILDING to its end on the host. Idempotent: a running job is not started again."""
     log_steps = StepReader()
     try:
-        client = await ctx.client()
-        await _start(ctx, client)
+        await on_host(ctx, lambda client: _start(ctx, client))
         with phase(ctx, "build"):
-            ended = await _follow(ctx, client, log_steps)
+            ended = await _follow(ctx, log_steps)
     except LostError as error:
         await lost(ctx, error.code or Cause.CONNECTION, error.message)
         return
@@ -42,9 +45,13 @@ async def build(ctx: AttemptContext) -> None:
 
 
 async def _start(ctx: AttemptContext, client: AgentClient) -> None:
-    """Start the job as soon as a slot is free; emit the holder of the slot whenever it changes."""
+    """Start the job as soon as a slot is free; emit the holder of the slot whenever it changes.
+
+    Raises LostError `slot` where no slot is free for a minute, and another host has one.
+    """
     slots = ctx.run.farm.slots_of(ctx.host)
-    holder = ""
+    time = asyncio.get_running_loop().time
+    holder, began = "", time()
     while True:
         try:
             await client.start(ctx.agent_job, holder=f"{ctx.run.env.holder} {ctx.agent_job}", slots=slots)
@@ -52,9 +59,17 @@ async def _start(ctx: AttemptContext, client: AgentClient) -> None:
             if busy.holder != holder:
                 holder = busy.holder
                 ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} is held by {_holder(ctx, busy)}"))
+            if time() - began >= _SLOT_PATIENCE_S and _is_free_elsewhere(ctx):
+                raise LostError(f"{ctx.host} is held by {_holder(ctx, busy)}", code=Cause.SLOT) from busy
             await asyncio.sleep(_SLOT_POLL_S)
         else:
             return
+
+
+def _is_free_elsewhere(ctx: AttemptContext) -> bool:
+    hosts = ctx.run.hosts
+    stored = ctx.run.store.run(ctx.run.run_id)
+    return free_elsewhere(stored, ctx.attempt, hosts.candidates, hosts.slots, hosts.away)
 
 
 def _holder(ctx: AttemptContext, busy: HostBusyError) -> str:
@@ -65,20 +80,12 @@ def _holder(ctx: AttemptContext, busy: HostBusyError) -> str:
     return f"{holder} for {max(0.0, host_time - busy.since):.0f} s"
 
 
-async def _follow(ctx: AttemptContext, client: AgentClient, log_steps: StepReader) -> Ended:
+async def _follow(ctx: AttemptContext, log_steps: StepReader) -> Ended:
     """Follow the log to the end of the job; return the result. A lost connection is reopened, and the log continues."""
     path = log_path(ctx.run.env.state, ctx.run.run_id, ctx.job.platform, ctx.attempt.number)
     with kept_log(path, ctx.run.emit) as keep:
         reading = _LogReader(ctx, log_steps, keep)
-        while True:
-            try:
-                return await reading.to_the_end(client)
-            except LostError as error:
-                if error.code != Cause.CONNECTION:
-                    raise
-            ctx.run.emit(Phase(ctx.place, "connection lost", "the build goes on there; trying to reach it again"))
-            client = await ctx.run.farm.reconnect(ctx.host)
-            ctx.run.emit(Phase(ctx.place, "build", "reached again"))
+        return await on_host(ctx, reading.to_the_end, "the build goes on there")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The cancel step: commit the end to the store first, then end the jobs on their hosts."""
+"""The cancel step: commit the end to the store first, then end the work on the hosts. What is built is kept."""
 
 from __future__ import annotations
 
@@ -6,47 +6,68 @@ import asyncio
 import contextlib
 
 from coordinator.domain.run import states
-from coordinator.domain.run.states import AttemptEvent, JobEvent, TargetEvent
+from coordinator.domain.run.events import Notice
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext, RunContext
-from coordinator.run.steps.attempt_end import forget, record_end
+from coordinator.run.steps.attempt_end import begin_to_forget, forget, keep, record_end
 
-_CANCEL_TIMEOUT_S = 20.0
+# For all hosts together. A host that has the request by then carries it out on its own.
+_CANCEL_TIMEOUT_S = 4.0
+_BUILT = (AttemptState.BUILT, AttemptState.PUSHING, AttemptState.PUSHED)
 
 
 async def cancel_run(run: RunContext) -> None:
-    """Cancel every open attempt and job of the run.
+    """Cancel every open attempt and job of the run; an image that is built stays on its host.
 
-    If a host does not answer in time, its jobs are deleted by the next run that uses it.
+    If a host does not answer in time, the next run that uses it deletes its jobs.
     """
     stored = run.store.run(run.run_id)
-    live = [
-        AttemptContext(run=run, job=job, attempt=attempt)
-        for job in stored.jobs
-        for attempt in job.attempts
-        if not states.ended(attempt.state) and not states.ended(job.state)
-    ]
+    live = [AttemptContext(run=run, job=job, attempt=attempt) for job in stored.jobs for attempt in job.live]
+    unbuilt: list[AttemptContext] = []
+    kept: list[AttemptContext] = []
     for ctx in live:
-        record_end(ctx, AttemptEvent.CANCEL, "", "cancelled")
+        if states.ended(ctx.job.state):
+            continue
+        if ctx.attempt.state in _BUILT and ctx.job.id not in {other.job.id for other in kept}:
+            keep(ctx, "", "the run was cancelled", JobEvent.CANCEL)
+            kept.append(ctx)
+        else:
+            record_end(ctx, AttemptEvent.CANCEL, "", "cancelled")
+            unbuilt.append(ctx)
     for job in stored.jobs:
         if not states.ended(job.state):
             run.store.move_job(job.id, JobEvent.CANCEL)
     if not states.ended(stored.target_state):
         run.store.move_target(stored.id, TargetEvent.GIVE_UP)
-    await asyncio.gather(*map(_cancel_on_host, live))
+    pushing = [ctx for ctx in kept if ctx.attempt.state is AttemptState.PUSHING]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+            await asyncio.gather(*map(forget, unbuilt), *map(_stop_push, pushing))
 
 
 async def cancel(ctx: AttemptContext) -> None:
-    """End an attempt that is no longer wanted, and delete it on its host. Idempotent."""
-    if ctx.attempt.on_its_host:
-        record_end(ctx, AttemptEvent.CANCEL, "", ctx.run.store.run(ctx.run.run_id).why_stopped)
-        await _cancel_on_host(ctx)
+    """End an attempt that is no longer wanted, and begin to delete it on its host. Idempotent.
+
+    Where another job stopped the run, an image that is being pushed is kept.
+    """
+    if not ctx.attempt.is_live:
+        return
+    if ctx.attempt.state is AttemptState.PUSHING and not states.ended(ctx.job.state):
+        keep(ctx, "", ctx.run.store.run(ctx.run.run_id).why_stopped, JobEvent.CANCEL)
+        await _stop_push(ctx)
+        return
+    stored = ctx.run.store.run(ctx.run.run_id)
+    record_end(ctx, AttemptEvent.CANCEL, "", stored.why_stopped or f"{ctx.job.platform} is {ctx.job.state} already")
+    if ctx.host in ctx.run.hosts.away:
+        ctx.run.emit(
+            Notice(f"{ctx.host} does not answer: {ctx.job.platform} may still build there; the next run ends it")
+        )
+    else:
+        begin_to_forget(ctx)
 
 
-async def _cancel_on_host(ctx: AttemptContext) -> None:
-    # Ignore errors: the job may be lost with its host or never have started, and the store has its end already.
+async def _stop_push(ctx: AttemptContext) -> None:
     with contextlib.suppress(ArchloomError, TimeoutError):
         async with asyncio.timeout(_CANCEL_TIMEOUT_S):
-            client = await ctx.client()
-            await client.cancel(ctx.agent_job)
-    await forget(ctx)
+            await (await ctx.client()).cancel(ctx.agent_job)

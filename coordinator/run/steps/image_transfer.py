@@ -63,7 +63,7 @@ def uses_archives(ctx: AttemptContext) -> bool:
 
 async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
     """Push through the broker; return the digest of the manifest that the broker received."""
-    client = await ctx.run.farm.reconnect(ctx.host)
+    client = await ctx.client()
     mount_from = [base.reference for base in known_bases(ctx)]
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.domain.causes import Cause
+from coordinator.domain.causes import Cause, rule
 from coordinator.domain.run.events import PUSH_LOST, Phase
 from coordinator.domain.run.registry_trouble import RegistryUse
 from coordinator.domain.run.retry import next_push_is_archive, push_cause, pushed_again
@@ -15,6 +15,7 @@ from coordinator.run.registry_patience import begin_wait, end_wait, forget_wait
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
+from coordinator.run.steps.reach import on_host
 
 _RETRY_PAUSE_S = 1.0
 _MOST_PERCENT = 90
@@ -27,7 +28,7 @@ async def push(ctx: AttemptContext) -> None:
     if ctx.attempt.state is AttemptState.BUILT:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH)
     try:
-        digest = await _transfer(ctx)
+        digest = await on_host(ctx, lambda _: _transfer(ctx), "the image is kept there")
     except LostError as error:
         forget_wait(ctx.run, _use(ctx))
         await _lost(ctx, error)
@@ -65,6 +66,10 @@ async def _lost(ctx: AttemptContext, error: LostError) -> None:
     The host still has the image, and a rebuild would not push better. After the tries through the tunnel the image is
     transferred once as an archive, before another host builds it.
     """
+    if rule(error.code).may_return:
+        # The host was waited for already. Whatever image it has, another host builds it sooner.
+        await lost(ctx, error.code, error.message)
+        return
     losses = ctx.run.push_losses[ctx.attempt.id] = ctx.run.push_losses.get(ctx.attempt.id, 0) + 1
     # A host that was off when the run was resumed has no facts.
     tunnel = ctx.host in ctx.run.farm.facts and not uses_archives(ctx)

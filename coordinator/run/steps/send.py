@@ -19,6 +19,7 @@ from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import bases_in
 from coordinator.run.steps.job_spec import JobBase, has_context, job_bases, spec
 from coordinator.run.steps.phases import phase
+from coordinator.run.steps.reach import on_host
 
 # How long a transfer may go on without a line.
 _LINE_S = 3.0
@@ -30,7 +31,7 @@ async def send(ctx: AttemptContext) -> None:
     if ctx.attempt.state is AttemptState.ASSIGNED:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.SEND)
     try:
-        await with_room(ctx, lambda: _send(ctx))
+        await on_host(ctx, lambda client: with_room(ctx, lambda: _send(ctx, client)))
     except RegistryError as error:
         await lost(ctx, Cause.REGISTRY, error.message)
     except LostError as error:
@@ -58,14 +59,14 @@ async def with_room(ctx: AttemptContext, transfer: Callable[[], Awaitable[None]]
 def _earlier(ctx: AttemptContext) -> bool:
     """Whether this run has an attempt on the host that began before this one, and has something there."""
     return any(
-        job.attempt.host == ctx.host and job.attempt.id < ctx.attempt.id
+        attempt.host == ctx.host and attempt.id < ctx.attempt.id
         for job in ctx.run.store.run(ctx.run.run_id).jobs
-        if job.attempt and not ended(job.attempt.state) and not ended(job.state)
+        for attempt in job.live
+        if not ended(job.state)
     )
 
 
-async def _send(ctx: AttemptContext) -> None:
-    client = await ctx.client()
+async def _send(ctx: AttemptContext, client: AgentClient) -> None:
     bases = job_bases(ctx.run.inputs, ctx.job.platform, ctx.facts.native)
     await client.create(ctx.agent_job, spec(ctx, bases))
     transfers = [_context(ctx, client)] if has_context(ctx) else []

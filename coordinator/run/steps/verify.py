@@ -75,5 +75,5 @@ async def _verified(ctx: AttemptContext, registry: Registry, repository: Referen
     if child.digest != pushed.digest:
         ctx.run.emit(Notice(f"{ctx.job.platform}: {child.digest} is published, which another run pinned meanwhile"))
     known = KnownChild(ctx.attempt.mode, child.digest, pin)
-    ctx.run.store.record_child(str(repository), ctx.job.build_id, ctx.job.platform, known)
+    ctx.run.store.children.record(str(repository), ctx.job.build_id, ctx.job.platform, known)
     return child, pin

@@ -175,7 +175,6 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         load=push,
         prune=int,
         job_command=(),
-        ping_engine=lambda: None,
     )
     asks, answers = os.pipe(), os.pipe()
     with (

@@ -22,7 +22,6 @@ from coordinator.domain.image.verified_child import VerifiedChild
 from coordinator.domain.inputs.pins import pin_tag
 from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run import states
-from coordinator.domain.run.job_names import agent_job
 from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
@@ -35,8 +34,10 @@ from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult, drive_to_end
 from coordinator.run.held_lease import HeldLease
 from coordinator.run.inputs.gather import InputsGone
+from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.cancel import cancel
 from coordinator.store.sqlite import Store
+from tests.edges.run.fixed_hosts import FixedHosts
 from tests.edges.run.simulated_world import (
     RUN,
     CrashError,
@@ -89,6 +90,42 @@ def refused(sleeper: Store) -> None:
     assert sleeper.run(RUN) == run
 
 
+class SimulatedHosts(FixedHosts):
+    """Hosts that go away when they do not answer, and come back when they would."""
+
+    def __init__(self, world: World) -> None:
+        hosts = world.scenario.hosts
+        super().__init__({}, hosts)
+        self._world = world
+        self._gone: frozenset[str] = frozenset()
+        self._offer()
+
+    def miss(self, host: str) -> None:
+        if host not in self.away:
+            self.away = self.long_away = self.away | {host}
+            self.awaited |= {host}
+            self.changed.set()
+
+    def give_up(self, host: str) -> None:
+        """It is no longer waited for; it may still come back."""
+        self.awaited -= {host}
+        self._gone |= {host}
+        self._offer()
+
+    def look(self) -> None:
+        back = {host for host in self.away if not self._world.is_silent(host)}
+        if back:
+            self.away = self.long_away = self.away - back
+            self.awaited -= back
+            self._gone -= back
+            self._offer()
+
+    def _offer(self) -> None:
+        hosts = [Candidate(host, Mode.NATIVE) for host in self.slots if host not in self._gone]
+        self.candidates = dict.fromkeys(self._world.scenario.builds, hosts)
+        self.changed.set()
+
+
 class Coordinator:
     """One life of the shell."""
 
@@ -103,6 +140,7 @@ class Coordinator:
         self.under_way: set[object] = set()
         self.late = list(world.scenario.late)
         self.lease = HeldLease(store, RUN)
+        self.hosts = SimulatedHosts(world)
         session = SimpleNamespace(
             env=SimpleNamespace(clock=store._clock, state=Path("nowhere")),
             store=store,
@@ -112,7 +150,7 @@ class Coordinator:
                 settings=lambda host: RegistrySettings(host=host),
                 forget_credentials=lambda _: None,
             ),
-            farm=SimpleNamespace(client=self._client, slots=world.scenario.hosts, hosts={}),
+            farm=SimpleNamespace(client=self._client, hosts={}),
             emit=[].append,
         )
         self.run = RunContext(
@@ -121,7 +159,7 @@ class Coordinator:
             lease=self.lease,
             request=BuildRequest(target=world.target),
             inputs_or_gone=InputsGone("simulated"),
-            builders={},
+            hosts=self.hosts,
         )
 
     async def live(self) -> bool:
@@ -166,11 +204,7 @@ class Coordinator:
                 refused(sleeper)
 
     async def _drive(self) -> None:
-        hosts = self.world.scenario.hosts
-        able = {platform: [Candidate(host, Mode.NATIVE) for host in hosts] for platform in self.world.scenario.builds}
-        work = asyncio.ensure_future(
-            drive_to_end(PreparedRun(context=self.run, candidates=able, began=0.0), self._dispatch)
-        )
+        work = asyncio.ensure_future(drive_to_end(PreparedRun(context=self.run, began=0.0), self._dispatch))
         await asyncio.sleep(0)  # the run is driven from here on
         try:
             await self._watch(work)
@@ -187,7 +221,9 @@ class Coordinator:
             if self.lease.end_reason is None and self.store.cancel_asked(RUN):
                 self.lease.end_reason = InterruptedRunError("cancelled")
                 work.cancel()
-            while self.late and self.late[0][0] <= self.world.time:
+            self.hosts.look()
+            # The process outlives its run while hosts delete what they have of it.
+            while self.late and self.late[0][0] <= self.world.time and self.store.run(RUN).finished_at is None:
                 self._report_late(self.late.pop(0)[1])
             await self.life.rest()
         work.result()
@@ -248,12 +284,12 @@ class Coordinator:
         _, job, attempt = self.find(attempt_id)
         if attempt.state is AttemptState.ASSIGNED:
             self.store.move_attempt(attempt_id, AttemptEvent.SEND)
-        await (await self._client(attempt.host)).create(agent_job(RUN, job, attempt), job.platform)
+        await (await self._client(attempt.host)).create(attempt.agent_job, job.platform)
         self.store.move_attempt(attempt_id, AttemptEvent.SENT)
 
     async def _build(self, attempt_id: int) -> None:
-        _, job, attempt = self.find(attempt_id)
-        name = agent_job(RUN, job, attempt)
+        attempt = self.find(attempt_id)[2]
+        name = attempt.agent_job
         await (await self._client(attempt.host)).start(name)
         while (ended := await (await self._client(attempt.host)).ended(name)) is None:
             pass
@@ -264,9 +300,12 @@ class Coordinator:
         if attempt.state is AttemptState.BUILT:
             self.store.move_attempt(attempt_id, AttemptEvent.PUSH)
         client = await self._client(attempt.host)
-        await client.built(agent_job(RUN, job, attempt))
+        await client.built(attempt.agent_job)
         self.world.pushes += 1
         broke_off = self.world.pushes in self.world.scenario.bad_pushes
+        if self.world.pushes in self.world.scenario.registry_gone_at:
+            await lost(self.run.attempt(attempt_id), "registry", "it answers 503")
+            return
         image = image_of(job.platform)
         await self.registry.put_manifest("app", image.digest, image.raw, image.media_type)
         if broke_off:
@@ -286,13 +325,15 @@ class Coordinator:
         stored = VerifiedChild(child=child, config_digest="", pin=pin, mode=attempt.mode, host=attempt.host)
         assert self.store.verify_job(job.id, stored.to_json(), winner=attempt_id)
         with contextlib.suppress(LostError):
-            await (await self._client(attempt.host)).forget(agent_job(RUN, job, attempt))
+            await (await self._client(attempt.host)).forget(attempt.agent_job)
 
     async def _client(self, host: str) -> SimulatedClient:
         for _ in range(_PATIENCE):
             await self.life.pause()
             if not self.world.is_silent(host):
                 return SimulatedClient(self.world, self.life, host)
+            self.hosts.miss(host)
+        self.hosts.give_up(host)
         raise LostError(f"{host} does not answer", code="connection")
 
     async def _registry(self, _: str) -> SimulatedRegistry:

@@ -17,6 +17,7 @@ from coordinator.domain.image.descriptors import OCI_MANIFEST, Descriptor, Manif
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference, is_digest
 from coordinator.domain.image.verified_child import from_stored
+from coordinator.domain.run.model import Attempt
 from coordinator.domain.run.states import AttemptEvent, JobState, TargetState
 from coordinator.domain.targets.target import Target
 from coordinator.errors import LostError
@@ -42,7 +43,8 @@ class Scenario:
 
     `builds` says how many ticks a platform's build takes, and whether it ends well. `silent` are hosts that answer
     nothing from one tick to another, `wiped` those that lose all they have, `bad_pushes` the pushes (counted over all)
-    that break off. `deaths` are the steps each coordinator has, `pauses` the ticks until the next one comes; the one
+    that break off, `registry_gone_at` those that are given up because the registry fails. `deaths` are the steps each
+    coordinator has, `pauses` the ticks until the next one comes; the one
     after the last death lives. `frozen`: they do not die but fall asleep, and wake up when the run has ended without
     them and a later one has moved its tags.
     """
@@ -53,6 +55,7 @@ class Scenario:
     silent: tuple[tuple[str, int, int], ...] = ()
     wiped: tuple[tuple[str, int], ...] = ()
     bad_pushes: frozenset[int] = frozenset()
+    registry_gone_at: frozenset[int] = frozenset()
     others_move_a_tag_at: int | None = None
     cancel_at: int | None = None
     fail_fast: bool = False
@@ -65,7 +68,8 @@ class Scenario:
     def is_calm(self) -> bool:
         """Whether only coordinators die, and nobody else does anything unforeseen."""
         return (
-            not (self.silent or self.wiped or self.bad_pushes) and self.others_move_a_tag_at is self.cancel_at is None
+            not (self.silent or self.wiped or self.bad_pushes or self.registry_gone_at)
+            and self.others_move_a_tag_at is self.cancel_at is None
         )
 
 
@@ -162,6 +166,10 @@ class World:
         if name not in self.jobs[host]:
             raise LostError(f"{host} does not know {name}", code="unknown_job")
         return self.jobs[host][name]
+
+    def holds(self, attempt: Attempt) -> bool:
+        """Whether the host has the image of this attempt, unless it was wiped."""
+        return attempt.agent_job in self.jobs[attempt.host] or bool(self.harmed[attempt.host])
 
     def supersede(self) -> None:
         """The run is over, and a later one has moved every tag."""

@@ -15,7 +15,9 @@ import pytest
 from coordinator.broker.server import Broker
 from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.domain.image.descriptors import Manifest
+from coordinator.domain.image.platforms import Mode
 from coordinator.domain.image.references import parse
+from coordinator.domain.placement.schedule import Candidate
 from coordinator.domain.run.events import Event, Phase
 from coordinator.domain.run.model import Attempt, Job
 from coordinator.domain.run.states import AttemptEvent
@@ -28,6 +30,7 @@ from coordinator.run.context import AttemptContext, RunContext
 from coordinator.run.inputs.gather import InputsGone
 from coordinator.store.sqlite import Store
 from tests.edges.broker.broker_bed import Known
+from tests.edges.run.fixed_hosts import FixedHosts
 from tests.edges.store.store_bed import AMD64, ARM64, OURS, assigned
 
 RUN = "7f3a"
@@ -47,6 +50,8 @@ class FakeClient:
         # Closed by a test whose host is slow to forget.
         self.may_forget = asyncio.Event()
         self.may_forget.set()
+        # Whether the log was cut off since the host was last reached.
+        self.is_cut = False
 
     async def forget(self, name: str) -> None:
         await self.may_forget.wait()
@@ -81,6 +86,7 @@ class FakeClient:
         self._do(f"follow {offset}", name)
         for item in self.log(offset):
             if isinstance(item, Exception):
+                self.is_cut = True
                 raise item
             yield item
 
@@ -117,12 +123,17 @@ class FakeFarm:
         return 2
 
     async def client(self, host: str) -> FakeClient:
-        assert host == "pi5"
+        assert host in ("pi4", "pi5")
         if self.unreachable is not None:
             raise self.unreachable
         return self._client
 
-    reconnect = client
+    async def reach(self, host: str, tell: Callable[[float], None]) -> FakeClient:
+        """The agent; after a cut it is waited for."""
+        if self._client.is_cut:
+            self._client.is_cut = False
+            tell(60.0)
+        return await self.client(host)
 
     @asynccontextmanager
     async def tunnel(self, host: str) -> AsyncIterator[int]:
@@ -181,8 +192,9 @@ class StepBed:
     pauses: list[float] = field(default_factory=list)
 
     def attempt(self, *steps: AttemptEvent, job: int = 0) -> AttemptContext:
-        """A new attempt of the job, after these steps."""
-        made = assigned(self.store, self.store.run(RUN).jobs[job].id, *steps)
+        """A new attempt of the job, after these steps; a second one where there is one."""
+        before = self.store.run(RUN).jobs[job]
+        made = assigned(self.store, before.id, *steps, host="pi4" if before.live else "pi5")
         return self.run.attempt(made.id)
 
     def job(self, number: int = 0) -> Job:
@@ -249,7 +261,7 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
             lease=None,
             request=BuildRequest(target=target, fail_fast=fail_fast),
             inputs_or_gone=InputsGone("not needed"),
-            builders={},
+            hosts=FixedHosts({platform: [Candidate("pi5", Mode.NATIVE)] for platform in (AMD64, ARM64)}, {"pi5": 2}),
         )
 
         async def passes(seconds: float) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from coordinator.domain.run.build_log import StepReader
-from coordinator.domain.run.events import AttemptEnded
+from coordinator.domain.run.events import AttemptEnded, Kept
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, JobState, TargetState
 from coordinator.errors import LostError
 from coordinator.run.steps.attempt_end import cancelled, failed, forget, lost
 from coordinator.run.steps.cancel import cancel, cancel_run
-from tests.edges.run.step_bed import BUILDING, PUSHED, RUN, StepBed
+from tests.edges.run.step_bed import BUILDING, BUILT, PUSHED, RUN, StepBed
 
 NAME = "7f3a-amd64-1"
 LOG = "#1 [1/1] RUN make\n#1 0.1 no such file\n#1 ERROR: exit code: 1\n"
@@ -105,52 +107,72 @@ async def test_a_host_that_does_not_forget_is_no_error(steps, error):
     assert steps.ended().state is AttemptState.FAILED
 
 
+async def deleted(bed: StepBed) -> None:
+    """Waits until the hosts have deleted what they were asked to."""
+    async with asyncio.timeout(10):
+        await bed.run.deletions.finish(bed.events.append)
+
+
 async def test_an_attempt_that_is_not_wanted_ends_in_the_store_and_then_on_its_host(hasty_steps):
     """With the job that stopped it as the reason."""
     stopper, ctx = hasty_steps.attempt(*BUILDING, job=1), hasty_steps.attempt(*BUILDING)
     hasty_steps.store.move_attempt(stopper.attempt.id, AttemptEvent.FAIL, code="build")
     hasty_steps.store.move_job(stopper.job.id, JobEvent.FAIL)
     stored = []
-    hasty_steps.client.does["cancel"] = lambda: stored.append(hasty_steps.ended().state)
+    hasty_steps.client.does["forget"] = lambda: stored.append(hasty_steps.ended().state)
 
     await cancel(ctx)
+    await deleted(hasty_steps)
 
     assert stored == [AttemptState.CANCELLED]
-    assert hasty_steps.client.asked == [("cancel", NAME), ("forget", NAME)]
+    assert hasty_steps.client.asked == [("forget", NAME)]
     assert hasty_steps.ended().message == hasty_steps.store.run(RUN).why_stopped != ""
     assert told(hasty_steps).code == ""
 
 
-@pytest.mark.parametrize("steps_before", [PUSHED, (*BUILDING, AttemptEvent.FAIL)])
-async def test_what_its_host_no_longer_works_on_is_not_cancelled(steps, steps_before):
-    """A pushed image is verified all the same."""
-    ctx = steps.attempt(*steps_before)
+async def test_an_image_that_is_being_pushed_is_kept_when_another_job_stops_the_run(hasty_steps):
+    """It is built: a retry publishes it. Its push ends on the host."""
+    stopper, ctx = hasty_steps.attempt(*BUILDING, job=1), hasty_steps.attempt(*PUSHED[:-1])
+    hasty_steps.store.move_attempt(stopper.attempt.id, AttemptEvent.FAIL, code="build")
+    hasty_steps.store.move_job(stopper.job.id, JobEvent.FAIL)
 
     await cancel(ctx)
 
-    assert steps.ended() == ctx.attempt
+    assert hasty_steps.job().state is JobState.CANCELLED
+    assert hasty_steps.job().kept == hasty_steps.ended()
+    assert hasty_steps.client.asked == [("cancel", NAME)]
+    assert isinstance(hasty_steps.events[-1], Kept)
+
+
+async def test_the_second_attempt_of_a_verified_job_is_cancelled(steps):
+    """Also one that is pushed. A host that does not answer is named: it may still build there."""
+    winner, loser = steps.attempt(*PUSHED), steps.attempt(*PUSHED)
+    steps.store.verify_job(winner.job.id, {"digest": "sha256:c"}, winner=winner.attempt.id)
+    steps.run.hosts.set(away="pi4")
+
+    await cancel(steps.run.attempt(loser.attempt.id))
+
+    assert [attempt.state for attempt in steps.job().attempts] == [AttemptState.PUSHED, AttemptState.CANCELLED]
+    assert steps.client.asked == []
+    assert "pi4 does not answer: linux/amd64 may still build there" in steps.events[-1].text
+
+
+async def test_what_has_ended_or_won_is_not_cancelled(steps):
+    winner = steps.attempt(*PUSHED)
+    steps.store.verify_job(winner.job.id, {"digest": "sha256:c"}, winner=winner.attempt.id)
+    lost = steps.attempt(*BUILDING, AttemptEvent.FAIL, job=1)
+
+    for ctx in (steps.run.attempt(winner.attempt.id), lost):
+        await cancel(ctx)
+
     assert (steps.events, steps.client.asked) == ([], [])
-
-
-@pytest.mark.parametrize("error", [LostError("unknown job", code="unknown_job"), TimeoutError()])
-async def test_a_job_that_its_host_does_not_cancel_is_deleted_there(steps, error):
-    """It may never have begun: the store has its end already."""
-
-    def refuse() -> None:
-        raise error
-
-    steps.client.does["cancel"] = refuse
-
-    await cancel(steps.attempt(*BUILDING))
-
-    assert steps.client.asked == [("cancel", NAME), ("forget", NAME)]
 
 
 async def test_a_cancelled_run_has_nothing_open(steps):
     """Its attempts, its jobs and its target, in the store before any host is asked."""
     steps.attempt(*BUILDING)
     stored = []
-    steps.client.does["cancel"] = lambda: stored.append(steps.store.run(RUN).target_state)
+    steps.client.does["forget"] = lambda: stored.append(steps.store.run(RUN).target_state)
 
     await cancel_run(steps.run)
 
@@ -159,7 +181,32 @@ async def test_a_cancelled_run_has_nothing_open(steps):
     assert (run.target_state, steps.ended().state) == (TargetState.INCOMPLETE, AttemptState.CANCELLED)
     assert (told(steps).state, told(steps).code) == ("cancelled", "")
     assert stored == [TargetState.INCOMPLETE]
-    assert steps.client.asked == [("cancel", NAME), ("forget", NAME)]
+    assert steps.client.asked == [("forget", NAME)]
+
+
+@pytest.mark.parametrize(("steps_before", "asked"), [(BUILT, []), (PUSHED[:-1], [("cancel", NAME)]), (PUSHED, [])])
+async def test_a_cancelled_run_keeps_what_is_built(steps, steps_before, asked):
+    """A retry publishes it without a build."""
+    steps.attempt(*steps_before)
+
+    await cancel_run(steps.run)
+
+    assert steps.job().state is JobState.CANCELLED
+    assert steps.job().kept == steps.ended()
+    assert steps.client.asked == asked
+
+
+@pytest.mark.parametrize("before", [PUSHED[:-1], PUSHED])
+async def test_a_registry_that_fails_for_good_leaves_the_image_on_its_host(steps, before):
+    """The job is lost, the attempt is not: it stays BUILT, with the registry's words."""
+    ctx = steps.attempt(*before)
+
+    await lost(ctx, "registry", "it answers 503")
+
+    assert (steps.job().state, steps.job().kept) == (JobState.LOST, steps.ended())
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.BUILT, "registry")
+    assert steps.events == [Kept(place=ctx.place, code="registry", message="it answers 503")]
+    assert steps.client.asked == []
 
 
 async def test_cancelling_a_run_leaves_what_has_ended(steps):

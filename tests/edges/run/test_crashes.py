@@ -15,7 +15,7 @@ from coordinator.domain.image.index import Child, assemble
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.run import states
 from coordinator.domain.run.model import Run
-from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetState
+from coordinator.domain.run.states import AttemptEvent, JobState, TargetState
 from tests.edges.run.simulated_shell import play
 from tests.edges.run.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
 
@@ -50,6 +50,7 @@ def scenarios(draw: st.DrawFn, *, calm: bool) -> Scenario:
         silent=tuple((name, at, at + ticks) for name, at, ticks in silences),
         wiped=tuple(draw(st.lists(st.tuples(host, TICKS), max_size=3))),
         bad_pushes=draw(st.frozensets(st.integers(1, 6))),
+        registry_gone_at=draw(st.frozensets(st.integers(1, 6), max_size=1)),
         others_move_a_tag_at=draw(st.none() | TICKS),
         cancel_at=draw(st.none() | TICKS),
     )
@@ -72,10 +73,11 @@ def check(world: World, run: Run) -> None:
     assert all(states.ended(job.state) for job in run.jobs)
     assert max(world.started.values(), default=0) <= 1, "a job was started twice on its host"
     for job in run.jobs:
-        pushed = [one for one in job.attempts if one.state is AttemptState.PUSHED]
-        assert len(pushed) == (job.state is JobState.VERIFIED)
+        winners = [one for one in job.attempts if one.won]
+        assert len(winners) == (job.state is JobState.VERIFIED)
+        assert [one for one in job.live if one != job.kept] == []
+        assert job.kept is None or world.holds(job.kept), "kept, and its host does not have it"
         for attempt in job.attempts[:-1]:
-            assert attempt.state is AttemptState.LOST
             assert world.harmed[attempt.host] or attempt.code == "push", "built again though its host lost nothing"
     check_tags(world, run)
 

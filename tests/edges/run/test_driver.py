@@ -37,7 +37,7 @@ async def test_the_tags_do_not_wait_for_a_host_that_is_slow_to_forget(steps):
                     steps.store.move_target(run.run_id, event, digest=index.digest)
                 published.set()
 
-    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, candidates={}, began=0.0), dispatch))
+    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, began=0.0), dispatch))
     async with asyncio.timeout(10):
         await published.wait()
     assert (driving.done(), steps.client.asked) == (False, [])
@@ -60,7 +60,7 @@ async def test_a_stopped_run_says_how_it_is_built_after_all(steps, by: str):
         waits.set()
         await asyncio.Event().wait()
 
-    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, candidates={}, began=0.0), dispatch))
+    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, began=0.0), dispatch))
     async with asyncio.timeout(10):
         await waits.wait()
     if by == "archloom cancel":

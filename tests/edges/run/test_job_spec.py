@@ -28,6 +28,7 @@ from coordinator.run.inputs.base_images import Base, ReadImage
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.taken_context import TakenContext
 from coordinator.run.steps.job_spec import job_bases, known_bases, spec
+from tests.edges.run.fixed_hosts import FixedHosts
 from tests.edges.run.step_bed import BUILDING
 from tests.edges.store.store_bed import AMD64, ARM64
 
@@ -38,6 +39,9 @@ TEXT = (
     "COPY --from=tools /bin/make /bin/\n"
     "COPY --from=unknown.lan/x:1 /x /x\n"
 )
+
+
+BUILDERS = {(AMD64, "pi5"): Builder.BUILDX}
 
 
 def digest(platform: Platform) -> str:
@@ -133,7 +137,12 @@ def test_the_spec_is_what_the_agent_reads(steps):
         steps.run.request.target, stage="final", build_args={"A": "1"}, labels={"mine": "x"}, no_cache=True
     )
     request = replace(steps.run.request, target=target)
-    run = replace(steps.run, request=request, inputs_or_gone=inputs(), builders={(AMD64, "pi5"): Builder.BUILDX})
+    run = replace(
+        steps.run,
+        request=request,
+        inputs_or_gone=inputs(),
+        hosts=FixedHosts({}, {}, BUILDERS),
+    )
     ctx = replace(steps.attempt(*BUILDING), run=run)
     bases = job_bases(inputs(), AMD64, native=AMD64)
     held = held_name("alpine:3.20", digest(AMD64))
@@ -178,7 +187,7 @@ def test_a_context_has_a_key_per_coordinator_target_and_platform(steps):
             session=SimpleNamespace(**{**vars(steps.run.session), "env": env}),
             request=request,
             inputs_or_gone=inputs(),
-            builders={(platform, "pi5"): Builder.BUILDX},
+            hosts=FixedHosts({}, {}, builders={(platform, "pi5"): Builder.BUILDX}),
         )
         return spec(replace(first, run=run, job=replace(first.job, platform=platform)), ())["context_key"]
 
@@ -198,7 +207,7 @@ def test_a_context_has_a_key_per_coordinator_target_and_platform(steps):
 def test_without_inputs_no_layer_is_known(steps):
     """A resumed run whose context is gone still pushes what is built; it builds nothing."""
     ctx = steps.attempt(*BUILDING)
-    ctx = replace(ctx, run=replace(steps.run, builders={(AMD64, "pi5"): Builder.API}))
+    ctx = replace(ctx, run=replace(steps.run, hosts=FixedHosts({}, {}, builders={(AMD64, "pi5"): Builder.API})))
 
     assert known_bases(ctx) == ()
     with pytest.raises(LostError) as caught:

@@ -16,6 +16,7 @@ from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, 
 from coordinator.run.loop import drive
 from coordinator.store.processes import this_driver
 from coordinator.store.sqlite import Store
+from tests.edges.run.fixed_hosts import FixedHosts
 
 AMD64, ARM64, ARMV7 = parse("linux/amd64"), parse("linux/arm64"), parse("linux/arm/v7")
 ABLE = {AMD64: [Candidate("beast", Mode.NATIVE)], ARM64: [Candidate("beast", Mode.EMULATED)]}
@@ -90,7 +91,8 @@ def store(tmp_path: Path):
 
 
 async def run_in(world: World, events: list | None = None):
-    return await drive("r", world.store, world, ABLE, {"beast": 1}, (events if events is not None else []).append)
+    hosts = FixedHosts(ABLE, {"beast": 1})
+    return await drive("r", world.store, world, hosts, (events if events is not None else []).append)
 
 
 async def test_a_run_goes_from_pending_to_published(store):
@@ -113,7 +115,7 @@ async def test_one_platform_failing_lets_the_others_finish_and_publishes_nothing
 
 async def test_a_platform_without_a_host_is_lost_and_waited_for_by_nobody(store):
     """A job nobody can take ends at once."""
-    run = await drive("r", store, World(store), {AMD64: ABLE[AMD64]}, {"beast": 1}, [].append)
+    run = await drive("r", store, World(store), FixedHosts({AMD64: ABLE[AMD64]}, {"beast": 1}), [].append)
 
     assert [job.state for job in run.jobs] == [JobState.VERIFIED, JobState.LOST]
 
@@ -156,7 +158,7 @@ async def test_fail_fast_stops_the_others(tmp_path):
         store.create_run("r", {"fail_fast": True}, build_ids, driver=driver, inputs={}, inventory="")
         world = Stopping(store)
 
-        run = await drive("r", store, world, able, {"beast": 2, "full": 0}, events.append)
+        run = await drive("r", store, world, FixedHosts(able, {"beast": 2, "full": 0}), events.append)
 
     assert [job.state for job in run.jobs] == [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED]
     assert run.target_state is TargetState.INCOMPLETE

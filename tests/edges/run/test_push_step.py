@@ -9,8 +9,8 @@ import pytest
 
 from coordinator.broker.grant import PushedManifest
 from coordinator.domain.image.descriptors import OCI_MANIFEST
-from coordinator.domain.run.events import PUSH_LOST, AttemptEnded, Phase, PhaseEnded, RegistryBack, RegistryWait
-from coordinator.domain.run.states import AttemptEvent, AttemptState
+from coordinator.domain.run.events import PUSH_LOST, AttemptEnded, Kept, Phase, PhaseEnded, RegistryBack, RegistryWait
+from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
 from coordinator.errors import LostError, RegistryError
 from coordinator.run.steps.push import push
 from tests.edges.run.step_bed import BUILT, StepBed
@@ -105,7 +105,6 @@ async def test_a_lost_push_returns_the_image_to_its_host(steps):
     ("code", "losses", "cause"),
     [
         ("tunnel", 3, "push"),
-        ("connection", 2, "push"),
         ("not_built", 0, "not_built"),
         ("melted", 3, "push"),
     ],
@@ -138,15 +137,27 @@ async def test_the_fourth_try_is_an_archive(steps, losses, way):
     assert (str(losses + 1) in steps.phases()[0]) is (losses > 0)
 
 
-async def test_a_host_that_was_off_when_the_run_was_resumed_has_no_archive_left(steps):
-    """Nobody knows of it which way it has; the third loss is its last."""
-    steps.farm.facts.clear()
+async def test_a_host_that_goes_away_in_a_push_is_replaced_like_any_other(steps):
+    """Its attempt ends by that cause, which is no lost push; nothing is asked of it any more."""
+    steps.client.does["push"] = fails(LostError("it is off", code="connection"))
+
+    await push(steps.attempt(*BUILT))
+
+    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "connection")
+    assert ("forget", NAME) not in steps.client.asked
+    assert steps.run.push_losses == {}
+
+
+async def test_a_registry_that_fails_for_good_leaves_the_image_on_its_host(steps):
+    steps.client.does["push"] = fails(LostError("it answers 503", code="registry"))
     ctx = steps.attempt(*BUILT)
     steps.run.push_losses[ctx.attempt.id] = 2
 
     await push(ctx)
 
-    assert (steps.ended().state, steps.ended().code) == (AttemptState.LOST, "push")
+    assert (steps.job().state, steps.job().kept) == (JobState.LOST, steps.ended())
+    assert isinstance(steps.events[-1], Kept)
+    assert ("forget", NAME) not in steps.client.asked
 
 
 async def test_a_host_without_a_tunnel_is_given_up_after_three(steps):
@@ -177,13 +188,14 @@ async def test_a_phase_lasts_from_its_begin_to_its_end(steps, moved, seconds):
 
 
 @pytest.mark.parametrize("code", ["invalid", "too_large", "immutable", "mismatch"])
-async def test_a_refusal_of_the_content_ends_the_attempt_at_once(steps, code):
-    """No host would push better, and no other time."""
+async def test_a_refusal_of_the_content_is_not_waited_for(steps, code):
+    """No host would push better, and no other time; the image is kept until its user has changed something."""
     steps.client.does["push"] = fails(RegistryError("no", code=code))
 
     await push(steps.attempt(*BUILT))
 
-    assert (steps.ended().state, steps.ended().code, steps.ended().message) == (AttemptState.LOST, "registry", "no")
+    assert (steps.job().state, steps.job().kept) == (JobState.LOST, steps.ended())
+    assert (steps.ended().code, steps.ended().message) == ("registry", "no")
     assert steps.pauses == []
 
 
@@ -223,11 +235,12 @@ async def test_a_registry_is_given_up_when_the_patience_is_over(steps):
     """To the second; the message says how long and how often, and that it is no fault of the build."""
     steps.client.does["push"] = fails(RegistryError("no space left", code="unavailable"))
     ctx = steps.attempt(*BUILT)
-    while steps.ended().state is not AttemptState.LOST:
+    while steps.job().state is JobState.ACTIVE:
         await push(steps.run.attempt(ctx.attempt.id))
 
     assert sum(steps.pauses) == 300.0
-    assert (steps.ended().code, steps.client.asked[-1]) == ("registry", ("forget", NAME))
+    assert (steps.ended().code, steps.job().kept) == ("registry", steps.ended())
+    assert ("forget", NAME) not in steps.client.asked
     assert steps.ended().message == "no space left; gave registry nas.lan:5000 up after 5 min, 34 tries"
 
 

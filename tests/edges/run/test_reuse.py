@@ -51,7 +51,7 @@ class Bed:
         return name
 
     def remember(self, child: KnownChild) -> None:
-        self.store.record_child(str(self.reference), IDS[AMD64], AMD64, child)
+        self.store.children.record(str(self.reference), IDS[AMD64], AMD64, child)
 
     async def found(self, emulate: Emulate = Emulate.AUTO) -> VerifiedChild | None:
         tag = self.reference.with_tag("1")
@@ -177,7 +177,7 @@ async def test_no_pin_of_a_worse_mode_is_asked_for(bed):
     assert worse not in asked
 
     await bed.pin(bed.image("x", "linux/arm64"), Mode.COMPAT)
-    bed.store.record_child(str(bed.reference), IDS[AMD64], AMD64, KnownChild(Mode.COMPAT, "sha256:" + "0" * 64))
+    bed.store.children.record(str(bed.reference), IDS[AMD64], AMD64, KnownChild(Mode.COMPAT, "sha256:" + "0" * 64))
     child = await bed.found()
 
     assert child is not None
@@ -191,5 +191,5 @@ async def test_what_is_reused_is_remembered(bed):
 
     await bed.found()
 
-    known = bed.store.known_children(str(bed.reference), IDS[AMD64], AMD64)
+    known = bed.store.children.known(str(bed.reference), IDS[AMD64], AMD64)
     assert known == (KnownChild(Mode.COMPAT, digest, pin),)

@@ -76,7 +76,6 @@ def test_a_forbidden_step_changes_nothing(store):
     for refused in (
         lambda: store.move_attempt(attempt.id, AttemptEvent.PUSHED),
         lambda: store.move_job(run.jobs[1].id, JobEvent.VERIFY),
-        lambda: store.assign(run.jobs[0].id, "pi4", Mode.NATIVE),
         lambda: store.move_target("7f3a", TargetEvent.PUBLISH),
         lambda: store.verify_job(run.jobs[0].id, CHILD, winner=attempt.id),
         lambda: store.verify_job(run.jobs[1].id, CHILD, winner=attempt.id),
@@ -135,7 +134,7 @@ def test_a_lost_attempt_does_not_win(store):
     assert not store.verify_job(job.id, CHILD, winner=lost.id)
 
     now = store.run("7f3a").jobs[0]
-    assert (now.state, now.child, now.attempt) == (JobState.ACTIVE, None, second)
+    assert (now.state, now.child, now.live) == (JobState.ACTIVE, None, (second,))
     assert told(store)[-1] == "job linux/amd64 active dropped verify"
     assert store.events("7f3a")[-1].data == {"attempt": "1"}
 
@@ -293,25 +292,25 @@ def test_finished_runs_are_pruned_with_all_that_is_theirs(store):
 def test_what_is_remembered_of_a_host_is_by_name_and_address(store):
     """Facts outlive the silence that follows them, and an answer ends the silence."""
     seen = LastProbe(observation={"cores": 4}, seen_at=5.0, round_trip=0.5, machine="m b")
-    store.record_probe("pi4", "ssh://pi4", seen)
-    store.record_silence("pi4", "ssh://pi4", "no SSH answer", "ping it")
-    store.record_silence("pi4", "ssh://elsewhere", "no route", "")
+    store.probes.record("pi4", "ssh://pi4", seen)
+    store.probes.record_silence("pi4", "ssh://pi4", "no SSH answer", "ping it")
+    store.probes.record_silence("pi4", "ssh://elsewhere", "no route", "")
 
-    silent = store.last_probes()
-    store.record_probe("pi4", "ssh://pi4", seen)
+    silent = store.probes.last()
+    store.probes.record("pi4", "ssh://pi4", seen)
 
     assert silent["pi4", "ssh://pi4"] == replace(seen, silent_at=1000.0, message="no SSH answer", hint="ping it")
     assert silent["pi4", "ssh://elsewhere"].observation is None
-    assert store.last_probes()["pi4", "ssh://pi4"] == seen
+    assert store.probes.last()["pi4", "ssh://pi4"] == seen
 
 
 def test_hosts_that_nobody_has_asked_for_long_are_forgotten(bed, store):
     """Entries come and go; what was known of them does not stay for ever."""
-    store.record_silence("old", "ssh://old", "off", "")
+    store.probes.record_silence("old", "ssh://old", "off", "")
     bed.now += 91 * 86400
-    store.record_probe("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
+    store.probes.record("pi4", "ssh://pi4", LastProbe(observation={}, seen_at=bed.now))
 
-    assert list(store.last_probes()) == [("pi4", "ssh://pi4")]
+    assert list(store.probes.last()) == [("pi4", "ssh://pi4")]
 
 
 def test_a_verified_child_is_remembered_for_a_year_since_its_last_use(bed, store):
@@ -319,14 +318,14 @@ def test_a_verified_child_is_remembered_for_a_year_since_its_last_use(bed, store
     place = ("nas/app", "b" * 64, AMD64)
     native, emulated = KnownChild(Mode.NATIVE, "sha256:1", "archloom-1"), KnownChild(Mode.EMULATED, "sha256:2")
     for child in (replace(native, digest="sha256:0"), native, emulated):
-        store.record_child(*place, child)
+        store.children.record(*place, child)
 
-    assert sorted(store.known_children(*place), key=lambda child: child.mode.rank) == [native, emulated]
+    assert sorted(store.children.known(*place), key=lambda child: child.mode.rank) == [native, emulated]
     for other in (("nas/b", place[1], AMD64), (place[0], "c" * 64, AMD64), (*place[:2], ARM64)):
-        assert store.known_children(*other) == ()
+        assert store.children.known(*other) == ()
 
     bed.now += 300 * 86400.0
-    store.record_child(*place, native)
+    store.children.record(*place, native)
     bed.now += 70 * 86400.0
-    store.record_child("nas/b", "c" * 64, AMD64, native)
-    assert store.known_children(*place) == (native,)
+    store.children.record("nas/b", "c" * 64, AMD64, native)
+    assert store.children.known(*place) == (native,)

@@ -112,15 +112,15 @@ def test_the_runs_of_an_older_store_can_be_used(tmp_path, version):
         assert published.request["build_args"] == {"GREETING": "grüß, 'Ada'"}
         assert (published.inputs, published.inventory, published.cancel_asked) == ({}, "", False)
         assert [job.state for job in failed.jobs] == [JobState.FAILED, JobState.CANCELLED]
-        assert [job.attempt.state if job.attempt else None for job in open_.jobs] == [
-            AttemptState.BUILT,
-            AttemptState.BUILDING,
-            None,
+        assert [[(attempt.state, attempt.agent_job) for attempt in job.attempts[-1:]] for job in open_.jobs] == [
+            [(AttemptState.BUILT, f"{open_.id}-{open_.jobs[0].platform.slug}-{len(open_.jobs[0].attempts)}")],
+            [(AttemptState.BUILDING, f"{open_.id}-{open_.jobs[1].platform.slug}-{len(open_.jobs[1].attempts)}")],
+            [],
         ]
         assert store.previous(open_) == failed
         assert store.newest_unfinished() == open_
         assert store.events(failed.id)[-1].what == RunEnded(4)
-        known = store.last_probes().get(("pi5", "ssh://pi@pi5.lan"), LastProbe(observation=None, seen_at=0.0))
+        known = store.probes.last().get(("pi5", "ssh://pi@pi5.lan"), LastProbe(observation=None, seen_at=0.0))
         assert known.seen_at == (0.0 if version == 1 else 1763929000.5)
 
         store.take_lease(open_.id, THEIRS)
@@ -285,6 +285,7 @@ def finished_run(store: Store) -> None:
     end(store)
 
 
+ATTEMPT = "INSERT INTO attempts (job_id, number, host, mode, started_at) VALUES (4, {number}, '{host}', 'native', 0.0)"
 LEASE = "INSERT INTO leases VALUES ('{run}', 't', 'h', 1, '', '', 0.0)"
 
 
@@ -295,7 +296,9 @@ LEASE = "INSERT INTO leases VALUES ('{run}', 't', 'h', 1, '', '', 0.0)"
         ("UPDATE attempts SET state = 'building' WHERE id = 1", "an attempt that has ended or won"),
         ("UPDATE attempts SET state = 'lost' WHERE id = 2", "that has ended or won|only a pushed attempt wins"),
         ("UPDATE attempts SET winning = 1 WHERE id = 4", "only a pushed attempt wins"),
-        ("UPDATE attempts SET winning = 1 WHERE id = 5", "UNIQUE"),
+        ("UPDATE attempts SET winning = 1 WHERE id = 50", "UNIQUE"),
+        (ATTEMPT.format(number=8, host="pi5"), "UNIQUE|two attempts at most"),
+        (ATTEMPT.format(number=8, host="pi3"), "two attempts at most"),
         ("UPDATE jobs SET state = 'pending' WHERE id = 1", "a job that has ended"),
         ("UPDATE jobs SET child = '{}' WHERE id = 1", "a job that has ended"),
         ("UPDATE jobs SET state = 'active' WHERE id = 2", "a job that has ended"),
@@ -319,6 +322,9 @@ def test_the_database_refuses_what_no_program_may_do(tmp_path, statement, refuse
         finished_run(store)
         job = create(store, "open").jobs[0]
         assigned(store, job.id)
+        two = store.run("open").jobs[1]
+        assigned(store, two.id)
+        assigned(store, two.id, host="pi4")
         create(store, "given up")
         store.move_target("given up", TargetEvent.GIVE_UP)
         create(store, "released")
@@ -328,7 +334,7 @@ def test_the_database_refuses_what_no_program_may_do(tmp_path, statement, refuse
         # A second attempt that was pushed, of a job that has a winner.
         db.execute(
             "INSERT INTO attempts (id, job_id, number, host, mode, state, started_at) "
-            "VALUES (5, 1, 3, 'pi5', 'native', 'pushed', 0.0)"
+            "VALUES (50, 1, 3, 'pi5', 'native', 'pushed', 0.0)"
         )
 
         with pytest.raises(sqlite3.IntegrityError, match=refused):

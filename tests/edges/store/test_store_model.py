@@ -171,14 +171,11 @@ class Coordinators(RuleBasedStateMachine):
             model.told += 1
 
     @a_run_is_there
-    @rule(pick=RUNS, seat=SEATS, which=JOBS)
-    def assign(self, pick: int, seat: int, which: int) -> None:
+    @rule(pick=RUNS, seat=SEATS, which=JOBS, host=st.sampled_from(["pi3", "pi4", "pi5"]))
+    def assign(self, pick: int, seat: int, which: int, host: str) -> None:
         store, model, held = self._pick(pick, seat)
         job = model.run.jobs[which]
-        error = (
-            DrivenElsewhereError if not held else None if job.state is JobState.PENDING else ForbiddenTransitionError
-        )
-        attempt = self._expect(error, lambda: store.assign(job.id, "pi5", Mode.NATIVE))
+        attempt = self._expect(_assigned_badly(job, host, held), lambda: store.assign(job.id, host, Mode.NATIVE))
         if isinstance(attempt, Attempt):
             assert (attempt.number, attempt.state) == (len(job.attempts) + 1, AttemptState.ASSIGNED)
             model.set_job(replace(job, state=JobState.ACTIVE, attempts=(*job.attempts, attempt)))
@@ -225,8 +222,9 @@ class Coordinators(RuleBasedStateMachine):
         taken = self._step(model, held, after, lambda: store.verify_job(job.id, CHILD, winner=winner_id))
         if taken and after:
             model.set_job(replace(job, state=JobState.VERIFIED, child=CHILD, reused=winner is None))
-            if winner_id is not None:
-                model.winners[job.id] = winner_id
+            if winner is not None:
+                model.winners[job.id] = winner.id
+                model.set_attempt(replace(winner, won=True))
 
     @a_run_is_there
     @rule(pick=RUNS, seat=SEATS, event=st.sampled_from(TargetEvent))
@@ -256,6 +254,15 @@ class Coordinators(RuleBasedStateMachine):
             assert store.newest_unfinished() == (unfinished[-1] if unfinished else None)
             assert [store.previous(run) for run in runs] == [None, *runs][: len(runs)]
             assert [len(store.events(run.id)) for run in runs] == [model.told for model in self.models.values()]
+
+
+def _assigned_badly(job: Job, host: str, held: bool) -> type[Exception] | None:  # noqa: FBT001
+    """The error of an assignment: a job has two live attempts at most, and only one on a host."""
+    if not held:
+        return DrivenElsewhereError
+    if states.ended(job.state):
+        return ForbiddenTransitionError
+    return ArchloomError if len(job.live) > 1 or host in {attempt.host for attempt in job.live} else None
 
 
 def _verdict(job: Job, winner: Attempt | None) -> bool | None:

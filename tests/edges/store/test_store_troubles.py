@@ -208,7 +208,7 @@ def test_a_store_from_the_future_is_left_alone(path, capsys):
 
     said = capsys.readouterr()
     assert said.err.splitlines() == [
-        f"error: {path} was written by a newer archloom (store version 99, this one reads 4)",
+        f"error: {path} was written by a newer archloom (store version 99, this one reads 5)",
         "hint: update archloom, or give another state folder with XDG_STATE_HOME",
     ]
     assert said.out == ""

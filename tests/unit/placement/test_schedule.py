@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.domain.image.platforms import Mode, parse
-from coordinator.domain.placement.schedule import Assignment, Candidate, assign, best_hosts, demand, turns, unassignable
+from coordinator.domain.placement.schedule import (
+    Assignment,
+    Candidate,
+    assign,
+    best_hosts,
+    demand,
+    free_elsewhere,
+    hedges,
+    is_tried_again,
+    turns,
+    unassignable,
+)
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState, JobState, TargetState
 
@@ -195,3 +207,98 @@ def test_a_host_is_in_demand_where_it_is_of_the_best_mode():
     assert best_hosts([emulated]) == ["beast"]
     assert best_hosts([]) == []
     assert demand([[native, emulated], [native], [emulated], []]) == {"pi5": 2, "beast": 1}
+
+
+def natives(*hosts: str) -> list[Candidate]:
+    return [Candidate(host, Mode.NATIVE) for host in hosts]
+
+
+def test_a_host_that_is_away_gets_no_job():
+    """The job waits for it where there is no other of its mode, and is not lost before its patience is over."""
+    able = {PLATFORMS[1]: [*natives("pi5"), Candidate("beast", Mode.EMULATED)], PLATFORMS[2]: natives("pi5", "pi4")}
+    run = run_of(job(1), job(2))
+    slots = {"pi5": 1, "pi4": 1, "beast": 1}
+
+    assert assign(run, able, slots, away={"pi5"}) == (Assignment(2, Candidate("pi4", Mode.NATIVE)),)
+    assert unassignable(run, able) == ()
+
+
+@given(st.data())
+def test_a_second_attempt_takes_nothing_from_anybody(data):
+    """It is on another host of the same mode, for a job with one attempt on a host that is away, in a slot to spare."""
+    modes = st.sampled_from([Mode.NATIVE, Mode.EMULATED])
+    live = [AttemptState.SENDING, AttemptState.BUILDING, AttemptState.BUILT, AttemptState.PUSHING, AttemptState.PUSHED]
+    jobs = []
+    for number in range(4):
+        hosts = data.draw(st.lists(st.sampled_from(HOSTS), max_size=2, unique=True))
+        attempts = [(host, data.draw(st.sampled_from([*live, AttemptState.LOST]))) for host in hosts]
+        alive = any(state is not AttemptState.LOST for _, state in attempts)
+        jobs.append(job(number, *attempts, state=JobState.ACTIVE if alive else JobState.PENDING))
+    run = run_of(*jobs)
+    able = {
+        platform: [Candidate(host, data.draw(modes)) for host in data.draw(st.permutations(HOSTS))]
+        for platform in PLATFORMS
+    }
+    slots = {host: data.draw(st.integers(0, 2)) for host in HOSTS}
+    away = data.draw(st.sets(st.sampled_from(HOSTS)))
+
+    found = hedges(run, able, slots, away)
+
+    taken = Counter(one.candidate.host for one in found)
+    assert len({one.job_id for one in found}) == len(found)
+    for one in found:
+        hedged, host = run.job(one.job_id), one.candidate.host
+        (first,) = hedged.live
+        assert first.on_its_host
+        assert first.host in away
+        assert host not in {*away, *(attempt.host for attempt in hedged.attempts)}
+        assert one.candidate.mode is first.mode
+        assert not any(pending.host == host for waiting in unassigned(run, able) for pending in waiting)
+        held = sum(attempt.host == host and attempt.is_unbuilt for other in run.jobs for attempt in other.live)
+        assert held + taken[host] <= slots[host]
+
+
+def unassigned(run: Run, able) -> list[list[Candidate]]:
+    """The hosts of their best mode that pending jobs could take."""
+    pending = [waiting for waiting in run.jobs if waiting.state is JobState.PENDING]
+    found = []
+    for waiting in pending:
+        tried = {attempt.host for attempt in waiting.attempts}
+        hosts = [one for one in able[waiting.platform] if one.host not in tried] or able[waiting.platform]
+        found.append([one for one in hosts if one.mode is hosts[0].mode])
+    return found
+
+
+def test_a_job_of_a_dead_host_begins_on_another():
+    """In every state until the image is pushed; with --fail-fast not once the run is stopped."""
+    able = {PLATFORMS[1]: natives("pi5", "pi4")}
+    for state in (AttemptState.ASSIGNED, AttemptState.BUILDING, AttemptState.BUILT, AttemptState.PUSHING):
+        run = run_of(job(1, ("pi5", state), state=JobState.ACTIVE))
+        assert hedges(run, able, {"pi4": 1}, {"pi5"}) == (Assignment(1, Candidate("pi4", Mode.NATIVE)),)
+        assert hedges(run, able, {"pi4": 1}, ()) == ()
+    stopped = replace(run_of(job(0, state=JobState.FAILED), *run.jobs), request={"fail_fast": True})
+    assert hedges(stopped, able, {"pi4": 1}, {"pi5"}) == ()
+
+
+def test_a_job_that_waits_for_a_slot_may_move_only_to_a_free_host_of_its_mode():
+    able = {PLATFORMS[1]: [*natives("pi5", "pi4"), Candidate("beast", Mode.EMULATED)]}
+    run = run_of(job(1, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE))
+    waiting = run.jobs[0].attempts[0]
+
+    assert free_elsewhere(run, waiting, able, {"pi4": 1}, ())
+    assert not free_elsewhere(run, waiting, able, {"pi4": 1}, {"pi4"})
+    assert not free_elsewhere(run, waiting, able, {"pi4": 0, "beast": 1}, ())
+
+
+def test_trying_again_is_said_only_where_it_happens():
+    """The job wants another attempt, and a host can take it."""
+    able = {PLATFORMS[1]: natives("pi5", "pi4")}
+    lost = run_of(job(1, ("pi5", AttemptState.LOST), state=JobState.ACTIVE, code="disk"))
+    failed = run_of(job(1, ("pi5", AttemptState.FAILED), state=JobState.ACTIVE, code="build"))
+    two = run_of(job(1, ("pi5", AttemptState.LOST), ("pi4", AttemptState.BUILDING), state=JobState.ACTIVE))
+
+    assert is_tried_again(lost, 1, able)
+    assert not is_tried_again(lost, 1, {PLATFORMS[1]: natives("pi5")})
+    assert not is_tried_again(lost, 1, {})
+    assert not is_tried_again(failed, 1, able)
+    assert not is_tried_again(two, 1, able)

@@ -20,10 +20,37 @@ OTHER = Job(id=2, platform=parse("linux/arm64"), state=JobState.PENDING, build_i
 RUN = Run(id="7f3a", request={}, target_state=TargetState.OPEN, index_digest="", jobs=(JOB, OTHER))
 
 
-def test_the_latest_attempt_is_the_jobs():
-    assert JOB.attempt is SECOND
-    assert OTHER.attempt is None
-    assert (JOB.codes, OTHER.codes) == (("disk", ""), ())
+def test_only_what_was_lost_gives_the_job_a_cause():
+    """A live attempt uses up nothing, and a cancelled one neither; the causes are in the order of the ends."""
+    late = replace(FIRST, id=3, number=3, code="engine", ended_at=5.0)
+    early = replace(FIRST, id=4, number=4, code="reboot", ended_at=4.0)
+    cancelled = replace(FIRST, id=5, number=5, state=AttemptState.CANCELLED, code="", ended_at=6.0)
+
+    assert (JOB.codes, OTHER.codes, JOB.live) == (("disk",), (), (SECOND,))
+    assert replace(JOB, attempts=(late, early, SECOND, cancelled)).codes == ("reboot", "engine")
+
+
+BUILT = replace(SECOND, state=AttemptState.BUILT, code="registry")
+FAILED = replace(FIRST, state=AttemptState.FAILED, code="build")
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "kept", "deciding"),
+    [
+        (JobState.LOST, (BUILT, FIRST), BUILT, BUILT),
+        (JobState.CANCELLED, (FIRST, BUILT), BUILT, BUILT),
+        (JobState.VERIFIED, (BUILT, FIRST), None, FIRST),
+        (JobState.FAILED, (FAILED, BUILT), None, FAILED),
+        (JobState.LOST, (FIRST, replace(SECOND, state=AttemptState.CANCELLED)), None, FIRST),
+        (JobState.ACTIVE, (FIRST, SECOND), None, SECOND),
+        (JobState.PENDING, (), None, None),
+    ],
+)
+def test_the_attempt_that_tells_how_a_job_stands(state, attempts, kept, deciding):
+    """An image is kept only where the job has ended without it, and nothing is wrong with it."""
+    job = replace(JOB, state=state, attempts=attempts)
+
+    assert (job.kept, job.deciding) == (kept, deciding)
 
 
 @pytest.mark.parametrize("state", AttemptState)
@@ -116,7 +143,11 @@ def test_the_key_of_a_target(request_, key):
 
 def test_the_name_of_a_job_on_its_host_leads_back_to_its_run():
     """Run, platform and number: no two attempts have the same."""
-    names = {agent_job("7f3a", JOB, attempt) for attempt in JOB.attempts} | {agent_job("7f3a", OTHER, FIRST)}
+    names = {
+        agent_job("7f3a", JOB.platform, 1),
+        agent_job("7f3a", JOB.platform, 2),
+        agent_job("7f3a", OTHER.platform, 1),
+    }
 
     assert names == {"7f3a-armv7-1", "7f3a-armv7-2", "7f3a-arm64-1"}
     assert {run_of(name) for name in names} == {"7f3a"}

@@ -77,32 +77,62 @@ def with_job(run: Run, job: Job) -> Run:
 
 def with_attempt(run: Run, attempt: Attempt) -> Run:
     job = run.job(attempt.job_id)
-    return with_job(run, replace(job, attempts=(*job.attempts[:-1], attempt)))
+    return with_job(run, replace(job, attempts=tuple(attempt if one.id == attempt.id else one for one in job.attempts)))
 
 
 def moved(attempt: Attempt, event: AttemptEvent, code: str = "") -> Attempt:
     return replace(attempt, state=states.after(states.ATTEMPT, attempt.state, event), code=code)
 
 
+def found(run: Run, attempt_id: int) -> Attempt:
+    return next(attempt for job in run.jobs for attempt in job.attempts if attempt.id == attempt_id)
+
+
+def with_another_attempt(run: Run, job_id: int) -> Run:
+    """The next attempt of a pending job, or a second one beside the first."""
+    job = run.job(job_id)
+    attempt = Attempt(
+        id=job_id * 100 + len(job.attempts),
+        job_id=job_id,
+        number=len(job.attempts) + 1,
+        host="h",
+        mode=Mode.NATIVE,
+        state=AttemptState.ASSIGNED,
+    )
+    event = JobEvent.ASSIGN if job.state is JobState.PENDING else JobEvent.HEDGE
+    state = states.after(states.JOB, job.state, event)
+    return with_job(run, replace(job, state=state, attempts=(*job.attempts, attempt)))
+
+
+def cancelled(run: Run, attempt: Attempt) -> Run:
+    """As `steps.cancel` does: an image that is being pushed is kept where another job stopped the run."""
+    if attempt.state is AttemptState.PUSHING and not states.ended(run.job(attempt.job_id).state):
+        run = with_attempt(run, moved(attempt, AttemptEvent.PUSH_LOST))
+        return with_job(run, replace(run.job(attempt.job_id), state=JobState.CANCELLED))
+    return with_attempt(run, moved(attempt, AttemptEvent.CANCEL))
+
+
+def given_up(run: Run, attempt: Attempt) -> Run:
+    """As `attempt_end.keep` does, after a registry failed for too long."""
+    run = with_attempt(run, moved(attempt, AttemptEvent.PUSH_LOST, "registry"))
+    return with_job(run, replace(run.job(attempt.job_id), state=JobState.LOST))
+
+
+def verified(run: Run, attempt: Attempt, choose) -> Run:
+    end = choose(["good", "good", "good", "wrong image", "no registry"])
+    if end == "good":
+        job = with_attempt(run, replace(attempt, won=True)).job(attempt.job_id)
+        return with_job(run, replace(job, state=states.after(states.JOB, job.state, JobEvent.VERIFY)))
+    if end == "no registry":
+        return given_up(run, attempt)
+    return with_attempt(run, moved(attempt, AttemptEvent.FAIL, "mismatch"))
+
+
 def one_step(run: Run, action, choose) -> Run:
     """A shell of a few lines: does one action in a world that `choose` makes go well or badly."""
     match action:
         case Assign(job_id):
-            job = run.job(job_id)
-            attempt = Attempt(
-                id=job_id * 100 + len(job.attempts),
-                job_id=job_id,
-                number=len(job.attempts) + 1,
-                host="h",
-                mode=Mode.NATIVE,
-                state=AttemptState.ASSIGNED,
-            )
-            active = replace(
-                job,
-                state=states.after(states.JOB, job.state, JobEvent.ASSIGN),
-                attempts=(*job.attempts, attempt),
-            )
-            return with_job(run, active)
+            return with_another_attempt(run, job_id)
         case SettleJob(job_id, event):
             job = run.job(job_id)
             return with_job(run, replace(job, state=states.after(states.JOB, job.state, event)))
@@ -116,17 +146,15 @@ def one_step(run: Run, action, choose) -> Run:
             }[run.target_state]
             return replace(run, target_state=states.after(states.TARGET, run.target_state, event))
         case Cancel(attempt_id):
-            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
-            return with_attempt(run, moved(attempt, AttemptEvent.CANCEL))
+            return cancelled(run, found(run, attempt_id))
         case Verify(attempt_id):
-            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
-            if choose([True, True, True, False]):
-                job = run.job(attempt.job_id)
-                return with_job(run, replace(job, state=states.after(states.JOB, job.state, JobEvent.VERIFY)))
-            return with_attempt(run, moved(attempt, AttemptEvent.FAIL, "mismatch"))
+            return verified(run, found(run, attempt_id), choose)
         case Send(attempt_id) | Build(attempt_id) | Push(attempt_id):
-            attempt = next(a for j in run.jobs for a in j.attempts if a.id == attempt_id)
-            event = choose([event for event in states.ATTEMPT[attempt.state] if event is not AttemptEvent.PUSH_LOST])
+            attempt = found(run, attempt_id)
+            never = (AttemptEvent.PUSH_LOST, AttemptEvent.ADOPT)
+            event = choose([event for event in states.ATTEMPT[attempt.state] if event not in never])
+            if attempt.state is AttemptState.PUSHING and event is AttemptEvent.LOSE and choose([True, False]):
+                return given_up(run, attempt)
             return with_attempt(run, moved(attempt, event, choose(LOST_CODES)))
 
 
@@ -150,21 +178,45 @@ def test_a_target_is_published_until_it_has_ended(state):
     assert next_actions(replace(run, jobs=jobs, target_state=state)) == (() if over else (Publish(),))
 
 
-@given(st.data(), st.integers(1, 4))
-def test_every_run_ends_and_is_published_only_whole(data, count):
-    """Whatever happens, the run comes to an end; the tag is touched only when every job is verified."""
-    run = fresh(count)
-    for _ in range(count * 40):
+@given(st.data(), st.integers(1, 4), st.booleans())
+def test_every_run_ends_and_is_published_only_whole(data, count, fail_fast):
+    """Whatever happens, also with second attempts: the tag is touched only when every job is verified."""
+
+    def choose(options):
+        return data.draw(st.sampled_from(options))
+
+    run = replace(fresh(count), request={"fail_fast": fail_fast})
+    hedges = 0
+    for _ in range(count * 60):
         actions = next_actions(run)
         if not actions:
             break
-        run = one_step(run, data.draw(st.sampled_from(actions)), lambda options: data.draw(st.sampled_from(options)))
-        if run.target_state not in (TargetState.OPEN, TargetState.INCOMPLETE):
-            assert all(job.state is JobState.VERIFIED for job in run.jobs)
+        single = [job.id for job in run.jobs if job.state is JobState.ACTIVE and len(job.live) == 1]
+        if single and hedges < 3 * count and not run.stopped_by and choose([True, False, False]):
+            hedges += 1
+            run = with_another_attempt(run, choose(single))
+            continue
+        before = run
+        run = one_step(run, choose(actions), choose)
+        check_step(before, run)
 
     assert next_actions(run) == ()
     assert all(states.ended(job.state) for job in run.jobs)
-    assert all(len(job.attempts) <= MAX_ATTEMPTS for job in run.jobs)
+    assert all(len(job.attempts) <= MAX_ATTEMPTS + hedges for job in run.jobs)
+    for job in run.jobs:
+        assert [attempt for attempt in job.live if attempt != job.kept] == []
+        assert sum(attempt.won for attempt in job.attempts) == (job.state is JobState.VERIFIED)
+
+
+def check_step(before: Run, run: Run) -> None:
+    if run.target_state not in (TargetState.OPEN, TargetState.INCOMPLETE):
+        assert all(job.state is JobState.VERIFIED for job in run.jobs)
+    for earlier, job in zip(before.jobs, run.jobs, strict=True):
+        assert len(job.live) <= 2
+        verifying = [action for action in next_actions(run) if isinstance(action, Verify)]
+        assert len({run.job(found(run, action.attempt_id).job_id).id for action in verifying}) == len(verifying)
+        if earlier.state is JobState.ACTIVE and job.state in (JobState.PENDING, JobState.LOST):
+            assert job.live == () or job.kept in job.live
 
 
 @given(st.data(), st.integers(1, 4))
@@ -217,11 +269,11 @@ def test_with_fail_fast_one_bad_end_is_the_end_of_all(data, count):
             assert not any(isinstance(one, Assign | Send | Build | Push | Publish) for one in actions)
         run = one_step(run, data.draw(st.sampled_from(actions)), lambda options: data.draw(st.sampled_from(options)))
         if cause:
-            assert run.job(cause.id) == cause
+            assert run.job(cause.id).state == cause.state
 
     assert next_actions(run) == ()
     assert all(states.ended(job.state) for job in run.jobs)
-    assert not any(attempt.on_its_host for job in run.jobs for attempt in job.attempts)
+    assert [attempt for job in run.jobs for attempt in job.live if attempt != job.kept] == []
     if not run.stopped_by:
         assert JobState.SKIPPED not in {job.state for job in run.jobs}
 

@@ -1,0 +1,79 @@
+"""The hosts of a run as they are now: while it runs, hosts go away, come back and join."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.placement.candidates import Candidates
+from coordinator.domain.placement.schedule import Candidate
+
+if TYPE_CHECKING:
+    from coordinator.domain.hosts.facts import Builder
+    from coordinator.farm.farm import Farm
+
+# How long a host is away before another host begins what it has.
+_HEDGE_AFTER_S = 5.0
+
+
+class RunHosts:
+    """The hosts that may take the jobs of a run: `chosen` are those of its plan. `farm` is None where it needs none."""
+
+    def __init__(self, chosen: Candidates, farm: Farm | None) -> None:
+        self._by_platform = {platform: tuple(hosts) for platform, hosts in chosen.by_platform.items()}
+        self._builders = dict(chosen.builders)
+        self._farm = farm
+
+    @property
+    def builders(self) -> Mapping[tuple[Platform, str], Builder]:
+        """The builder that each host's engine uses for each platform."""
+        return self._builders
+
+    @property
+    def candidates(self) -> Mapping[Platform, Sequence[Candidate]]:
+        """The hosts for each platform, best first, without those that have been away for too long."""
+        gone = self._farm.absences.gone() if self._farm else frozenset()
+        return {
+            platform: [candidate for candidate in hosts if candidate.host not in gone]
+            for platform, hosts in self._by_platform.items()
+        }
+
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """How many jobs each host that answered the probe may run for us at once."""
+        return self._farm.slots if self._farm else {}
+
+    @property
+    def away(self) -> Collection[str]:
+        """The hosts that do not answer now."""
+        return self._farm.absences.away() if self._farm else ()
+
+    @property
+    def long_away(self) -> Collection[str]:
+        """The hosts that have not answered for so long that another host may begin what they have."""
+        return self._farm.absences.away(_HEDGE_AFTER_S) if self._farm else ()
+
+    @property
+    def awaited(self) -> Collection[str]:
+        """The hosts that are away, and waited for."""
+        return self._farm.absences.away() - self._farm.absences.gone() if self._farm else ()
+
+    def join(self, chosen: Candidates) -> None:
+        """Add what a later plan has found."""
+        for platform, hosts in chosen.by_platform.items():
+            known = self._by_platform.get(platform, ())
+            self._by_platform[platform] = (*known, *(host for host in hosts if host not in known))
+        self._builders |= chosen.builders
+
+    async def change(self) -> None:
+        """Return when a host has gone away, come back or joined, or has been away for long enough to matter."""
+        if self._farm is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._farm.absences.next_moment(_HEDGE_AFTER_S)):
+                await self._farm.changed.wait()
+        self._farm.changed.clear()

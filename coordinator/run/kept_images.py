@@ -1,0 +1,73 @@
+"""Adopt: instead of building, publish the image that an earlier run built of the same inputs and left on its host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from coordinator.domain.image.platforms import Platform
+from coordinator.domain.run.events import Assigned, Emit, Notice, Place
+from coordinator.domain.run.job_names import run_of
+from coordinator.domain.run.model import Attempt, Run
+from coordinator.domain.targets.request import BuildRequest
+from coordinator.errors import LostError
+from coordinator.run.inputs.gather import Inputs
+from coordinator.run.inputs.reuse import accepted_modes
+from coordinator.run.session import Session
+from coordinator.store.sqlite import Store
+
+_BUILT = "BUILT"
+
+
+async def find_kept(
+    request: BuildRequest, inputs: Inputs, platforms: Collection[Platform], session: Session
+) -> dict[Platform, Attempt]:
+    """Return the attempts of ended runs whose images these platforms need, and whose hosts answer and still have them.
+
+    A build id names everything that an image depends on, so that the image is the one that would be built.
+    """
+    modes = accepted_modes(request.emulate)
+    stored = {
+        platform: [
+            attempt
+            for attempt in session.store.kept_attempts(inputs.build_ids[platform], platform)
+            if attempt.mode in modes and _may_have(attempt.host, request.selection.on_for(platform), session)
+        ]
+        for platform in platforms
+    }
+    hosts = {attempt.host for kept in stored.values() for attempt in kept}
+    if not hosts:
+        return {}
+    await session.probing.all(hosts)
+    held = {host: await _held(host, session) for host in hosts}
+    found: dict[Platform, Attempt] = {}
+    for platform, kept in stored.items():
+        there = [attempt for attempt in kept if attempt.agent_job in held[attempt.host]]
+        if there:
+            found[platform] = there[0]
+        elif kept:
+            session.emit(Notice(f"{platform} was built on {kept[0].host}, which no longer has it: it is built again"))
+    return found
+
+
+def adopt(store: Store, run: Run, kept: Mapping[Platform, Attempt], emit: Emit) -> None:
+    """Commit the adopted attempts: their jobs go on with the push."""
+    for job in run.jobs:
+        earlier = kept.get(job.platform)
+        if earlier is not None and store.adopt(job.id, earlier) is not None:
+            place = Place(platform=job.platform, host=earlier.host, mode=earlier.mode)
+            emit(Assigned(place, f"has the image, built by run {run_of(earlier.agent_job)}"))
+
+
+def _may_have(host: str, on: Collection[str], session: Session) -> bool:
+    return host in session.farm.hosts and (not on or host in on)
+
+
+async def _held(host: str, session: Session) -> frozenset[str]:
+    """Return the jobs whose images the host holds; none where it does not answer."""
+    if host not in session.farm.facts:
+        return frozenset()
+    try:
+        client = await session.farm.client(host)
+        return frozenset(entry.job for entry in await client.jobs() if entry.state == _BUILT)
+    except LostError:
+        return frozenset()
