@@ -31,9 +31,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
     do_HEAD = do_GET
-http.server.HTTPServer(("127.0.0.1", 5055), Handler).serve_forever()
+http.server.HTTPServer(("0.0.0.0", 5055), Handler).serve_forever()
 END
-python3 /var/tmp/registry.py >/dev/null 2>&1 & sleep 1"""
+python3 /var/tmp/registry.py >/dev/null 2>&1 &
+sed -i 's/^{/{"insecure-registries": ["127.0.0.1:5055"], /' /etc/docker/daemon.json
+kill -HUP $(pidof dockerd)
+sleep 2"""
 _LEAVE = "fallocate -l $(( $(df -B1 --output=avail /var/lib/docker | tail -n 1) - {} )) /var/lib/docker/pad"
 _NAMESERVER = "echo nameserver {} >/var/tmp/resolv.conf; mount --bind /var/tmp/resolv.conf /etc/resolv.conf; sleep 6"
 _FAKE_RUNC = "printf '%s\\n' '#!/bin/sh' '{}' >/var/tmp/runc; chmod {} /var/tmp/runc; mount --bind /var/tmp/runc {}"
@@ -101,7 +104,7 @@ CAUSES = (
         verdict=BUILD,
         needs_session=True,
         dockerfile=_BASE
-        + 'RUN --mount=type=tmpfs,target=/t ["/bin/busybox", "dd", "if=/dev/zero", "of=/t/x", "bs=1M", "count=99"]\n',
+        + 'RUN --mount=type=tmpfs,target=/t,size=1m ["/bin/busybox", "dd", "if=/dev/zero", "of=/t/x", "bs=1M"]\n',
     ),
     Cause(
         name="shm-full-in-step",
@@ -291,6 +294,14 @@ CAUSES = (
         verdict=NETWORK,
         dockerfile=_run("/bin/busybox wget http://files.example/x"),
         before=_NAMESERVER.format("127.0.0.1"),
+    ),
+    Cause(
+        name="wget-answers-503",
+        verdict=NETWORK,
+        dockerfile=_run(
+            """/bin/busybox wget http://$(/bin/busybox ip route | /bin/busybox awk '/default/ {print $3}'):5055/x"""
+        ),
+        before=_ANSWER.replace("{status}", "503"),
     ),
     Cause(name="wget-refused", verdict=NETWORK, dockerfile=_run("/bin/busybox wget http://127.0.0.1:9/x")),
     Cause(
