@@ -79,6 +79,7 @@ _NO_INTERPRETER = re.compile(r"exec format error", re.IGNORECASE)
 # containerd's resolver.
 _NOT_RESOLVED = _any(
     r"dial tcp",
+    r"failed to do request",
     r"no such host",
     r"server misbehaving",
     r"i/o timeout",

@@ -47,7 +47,8 @@ _RUNC = "$(command -v runc)"
 class Cause:
     """`before` runs on the board before the build, `then` when a line of the log contains `word`.
 
-    `needs_session`: the Engine API alone refuses such a Dockerfile, so there is nothing to record.
+    `needs_session`: the Engine API alone refuses such a Dockerfile, so there is nothing to record. `says_nothing`: an
+    engine that tries TLS first on any registry, and reports nothing else, so its words hold nothing of the cause.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Cause:
     disk_mib: int = 0
     containerd_service: bool = False
     needs_session: bool = False
+    says_nothing: str = ""
 
 
 def _run(program: str, base: str = _BASE) -> str:
@@ -227,6 +229,7 @@ CAUSES = (
             name=f"syntax-answers-{status}",
             verdict=BUILD if status in {401, 403, 404} else RESOLVE,
             needs_session=True,
+            says_nothing="26.1-buildx" if status in {401, 403, 404} else "",
             dockerfile="# syntax=127.0.0.1:5055/dockerfile:1\n" + _run("echo hello"),
             before=_ANSWER.replace("{status}", str(status)),
         )
