@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from agents.base import process
 from agents.base.errors import AgentError
 from agents.base.state import open_state
 from agents.engine import context_records, failure_cause, images
@@ -15,6 +16,7 @@ from agents.engine.build_api import ApiBuild
 from agents.engine.build_cli import CliBuild, environment
 from agents.engine.docker_clis import find_cli
 from agents.engine.engine_api import EngineSocket, find_socket
+from agents.engine.guard import Guard, Thresholds, Watched
 from agents.engine.known_engine import facts_of
 from agents.engine.monitor import Evidence, Monitor
 from agents.job import engine_facts, results
@@ -44,11 +46,11 @@ def local_facts() -> EngineFacts:
     return facts_of(local_engine())
 
 
-def prepare(spec: Spec, folder: Path, log: BinaryIO) -> EngineBuild:
+def prepare(spec: Spec, folder: Path, log: BinaryIO, thresholds: Thresholds | None = None) -> EngineBuild:
     """Return the build of this spec in this job folder. Raises AgentError `engine` where its program is missing."""
     engine = local_engine()
     facts = engine_facts.read(folder) or facts_of(engine)
-    return EngineBuild(spec, folder, engine, facts, _build_client(spec, folder, log, engine, facts))
+    return EngineBuild(spec, folder, engine, facts, _build_client(spec, folder, log, engine, facts), thresholds)
 
 
 def discard(spec: Spec) -> None:
@@ -61,12 +63,21 @@ def discard(spec: Spec) -> None:
 class EngineBuild:
     """One build, from the check of its bases to its result. `cancel` may be called by any thread at any time."""
 
-    def __init__(self, spec: Spec, folder: Path, engine: EngineSocket, facts: EngineFacts, client: BuildClient) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        folder: Path,
+        engine: EngineSocket,
+        facts: EngineFacts,
+        client: BuildClient,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         self._spec = spec
         self._folder = folder
         self._engine = engine
         self._facts = facts
         self._build_client = client
+        self._thresholds = thresholds
         self._cancelled = False
         self._cut_short = False
         self._context = Path(os.path.realpath(folder / CONTEXT))
@@ -77,7 +88,8 @@ class EngineBuild:
         missing = self._missing_base()
         if missing:
             return {"state": "LOST", "code": "base", "message": missing}
-        with Monitor(self._engine, [*self._facts.folders, str(self._folder)]) as witness:
+        folders = [*self._facts.folders, str(self._folder)]
+        with Monitor(self._engine, folders) as witness, self._guard(folders) as guard:
             lost, began = False, time.time()
             try:
                 failure = self._build_client.run()
@@ -86,9 +98,9 @@ class EngineBuild:
             if not failure:
                 self._copied = context_records.read_log(self._folder / results.LOG, began, time.time())
                 return self._built()
-            if self._cancelled:
+            if self._cancelled or guard.fault:
                 self._cut_short = True
-                return {"state": "CANCELLED"}
+                return guard.fault._asdict() if guard.fault and not self._cancelled else {"state": "CANCELLED"}
             evidence = witness.evidence()
         # Where the client lost the outcome the result is LOST, even if the engine answers again by now.
         fault = self._fault(failure, evidence._replace(engine_died=lost or evidence.engine_died))
@@ -105,7 +117,7 @@ class EngineBuild:
                 context_records.settle(self._engine, self._context, self._copied)
 
     def clean_up(self) -> None:
-        """Untag the image of a cancelled build: an engine in its last build step finishes it without the client.
+        """Untag the image of a build that was cut short: an engine in its last step finishes it without the client.
 
         Poll for the image: the log line of the last step comes late, or never where the client was killed.
         """
@@ -116,6 +128,11 @@ class EngineBuild:
                     images.untag(self._engine, self._spec.image)
                     return
             time.sleep(_POLL_S)
+
+    def _guard(self, folders: list[str]) -> Guard:
+        known = process.read(self._folder)
+        watched = Watched(folders, self._folder / results.LOG, known.slot if known else 0)
+        return Guard(self._spec.limits, watched, self._build_client.cancel, self._thresholds)
 
     def _built(self) -> dict[str, Any]:
         image = images.inspect(self._engine, self._spec.image)

@@ -14,7 +14,7 @@ FORMAT = 1
 FILE = "spec.json"
 ENGINES = ("buildx", "docker", "api")
 # Fields that format 1 did not have from the beginning.
-_ADDED = ("dockerfile_apart", "context_key", "has_context")
+_ADDED = ("dockerfile_apart", "context_key", "has_context", "limits")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _KEY = re.compile(r"[0-9a-f]{16,64}\Z")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?\Z")
@@ -28,6 +28,16 @@ class Base(NamedTuple):
     repository: str
     digest: str
     platform: str
+
+
+class Limits(NamedTuple):
+    """When the agent ends the build. `memory_floor` in bytes, None for the agent's default, 0 for none.
+
+    `stall_after`: seconds without a line of the log and with an idle host, None where that is no sign of a fault.
+    """
+
+    memory_floor: int | None = None
+    stall_after: float | None = None
 
 
 class Spec(NamedTuple):
@@ -50,6 +60,7 @@ class Spec(NamedTuple):
     bases: tuple[Base, ...]
     context_key: str
     has_context: bool
+    limits: Limits
 
     @property
     def dockerfile_bytes(self) -> bytes:
@@ -90,6 +101,7 @@ def parse(data: object) -> Spec:
         bases=tuple(_base(entry) for entry in field(fields, "bases", list)),
         context_key=_matching(fields, "context_key", _KEY) if "context_key" in fields else "",
         has_context=field(fields, "has_context", bool) if "has_context" in fields else True,
+        limits=_limits(fields.get("limits", {})),
     )
 
 
@@ -103,7 +115,8 @@ def read(folder: Path) -> Spec:
 
 def of_damaged(job: str) -> Spec:
     """Return what the name of a job says of its spec, so that its image can be removed: see `tunnel.grant_user`."""
-    return Spec("", "api", "", "", True, "", {}, {}, False, "archloom/" + job.replace("-", ":", 1), (), "", False)  # noqa: FBT003
+    image = "archloom/" + job.replace("-", ":", 1)
+    return Spec("", "api", "", "", True, "", {}, {}, False, image, (), "", False, Limits())  # noqa: FBT003
 
 
 def _base(data: object) -> Base:
@@ -114,6 +127,15 @@ def _base(data: object) -> Base:
         digest=_matching(fields, "digest", _DIGEST),
         platform=_matching(fields, "platform", _PLATFORM),
     )
+
+
+def _limits(data: object) -> Limits:
+    fields = mapping(data, "spec.limits")
+    for name in Limits._fields:
+        value = fields.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise AgentError("bad_request", f"spec.limits.{name} is {value!r}, expected a number or null")
+    return Limits(memory_floor=fields.get("memory_floor"), stall_after=fields.get("stall_after"))
 
 
 def _matching(fields: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agents.base import memory
+
 _PROC, _SYS = Path("/proc"), Path("/sys")
 _PER_LINUX32 = 0x0008
 _VCGENCMD_TIMEOUT_S = 2.0
@@ -27,7 +29,7 @@ def machine() -> dict[str, Any]:
         "cpuinfo": cpuinfo(_text(_PROC / "cpuinfo")),
         "cores": len(os.sched_getaffinity(0)),
         "page_size": os.sysconf("SC_PAGESIZE"),
-        "memory": memory(_text(_PROC / "meminfo")),
+        "memory": memory.memory(_text(_PROC / "meminfo")),
         "aarch32": _aarch32() if uname.machine == "aarch64" else None,
         "load": [round(load, 2) for load in os.getloadavg()],
         "temperature": temperature(_SYS / "class/thermal"),
@@ -47,21 +49,6 @@ def cpuinfo(text: str) -> dict[str, Any]:
         "architecture": fields.get("CPU architecture", ""),
         "model": fields.get("model name") or fields.get("Processor") or "",
         "features": (fields.get("Features") or fields.get("flags") or "").split(),
-    }
-
-
-def memory(text: str) -> dict[str, int]:
-    """Parse /proc/meminfo, in bytes. `available` falls back to MemFree: kernels before 3.14 have no MemAvailable."""
-    fields = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        words = value.split()
-        if words and words[0].isdigit():
-            fields[name] = int(words[0]) * 1024
-    return {
-        "total": fields.get("MemTotal", 0),
-        "available": fields.get("MemAvailable", fields.get("MemFree", 0)),
-        "swap_free": fields.get("SwapFree", 0),
     }
 
 

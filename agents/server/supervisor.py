@@ -27,8 +27,8 @@ class Build(Protocol):
 
     `run` returns a result as on the wire, without `seconds` and `log_size`, which the supervisor adds. `cancel` is
     called from another thread, at any time, also before `run`, and makes `run` return soon. `clean_up` is called last
-    for a cancelled build, `drop_old_records` for one that is built: in a process of its own, when the result is written
-    and the job's folder may be gone. Both may take long.
+    for a build that was cancelled or lost, `drop_old_records` for one that is built: in a process of its own, when the
+    result is written and the job's folder may be gone. Both may take long.
     """
 
     def run(self) -> dict[str, Any]: ...
@@ -62,7 +62,7 @@ def main(words: Sequence[str], prepare: Prepare | None = None) -> int:
     threading.Thread(target=_beat, args=(folder,), daemon=True).start()
     result = _run(folder, prepare, cancelling)
     results.finish(folder, result)
-    if result["state"] == "CANCELLED":
+    if result["state"] in {"CANCELLED", "LOST"}:
         _in_own_group(cancelling.clean_up, held)
     if result["state"] == "BUILT":
         _in_own_group(cancelling.drop_old_records, held)
@@ -106,7 +106,7 @@ class _Cancelling:
         return build.run()
 
     def clean_up(self) -> None:
-        """Clean up after a cancelled build, once its result is written."""
+        """Clean up after a build that was cancelled or lost, once its result is written."""
         if self._build is not None:
             self._build.clean_up()
 

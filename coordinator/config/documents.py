@@ -18,6 +18,7 @@ from coordinator.config.fields import (
     Http,
     Jobs,
     KeepBuilt,
+    MemoryFloor,
     MinFree,
     Name,
     Note,
@@ -97,6 +98,7 @@ class Defaults(BaseModel):
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None
+    memory_floor: MemoryFloor = None
     engine: Engine = None
 
     @model_validator(mode="before")
@@ -127,6 +129,7 @@ class Board(BaseModel):
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None
+    memory_floor: MemoryFloor = None
     engine: Engine = None
     note: Note = None
 
@@ -164,6 +167,7 @@ class Emulator(BaseModel):
     min_free: MinFree = None
     keep_built: KeepBuilt = None
     cache_budget: CacheBudget = None
+    memory_floor: MemoryFloor = None
     engine: Engine = None
     note: Note = None
 

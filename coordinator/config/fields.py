@@ -114,6 +114,12 @@ CacheBudget = Annotated[
     _schema("string", pattern=parsers.SIZE_PATTERN, examples=["20GB"]),
     Field(description="Prune the engine's build cache beyond this. Default: never pruned."),
 ]
+MemoryFloor = Annotated[
+    int | None,
+    PlainValidator(parsers.size),
+    _schema("string", pattern=parsers.SIZE_PATTERN, examples=["100MB"]),
+    Field(description="A build is ended where less memory is left. Default: 3%, at least 64MiB and at most 512MiB."),
+]
 Engine = Annotated[
     str | None,
     PlainValidator(partial(parsers.choice, words=_ENGINES, planned=_PLANNED_ENGINES)),

@@ -20,7 +20,16 @@ boards:
   pi5: ssh://pi5
 emulators:
   local: local"""
-_WITH_DEFAULTS = ("jobs", "connect_timeout", "reconnect_for", "min_free", "keep_built", "cache_budget", "engine")
+_WITH_DEFAULTS = (
+    "jobs",
+    "connect_timeout",
+    "reconnect_for",
+    "min_free",
+    "keep_built",
+    "cache_budget",
+    "memory_floor",
+    "engine",
+)
 
 
 def load(path: Path | None) -> Inventory:

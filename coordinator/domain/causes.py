@@ -132,7 +132,10 @@ RULES: Mapping[Cause, Rule] = {
     Cause.ENGINE: _TRANSIENT,
     Cause.INTERNAL: Rule(hint="this is a bug of archloom, or an unusual host; the message above says what was found"),
     Cause.LEFT: _DEFAULT,
-    Cause.MEMORY: _DEFAULT,
+    Cause.MEMORY: Rule(
+        hint="the host has too little memory for this build: give it fewer jobs, choose others with --on, or lower "
+        "its memory_floor in the inventory"
+    ),
     Cause.NOT_BUILT: _TRANSIENT,
     Cause.NO_CONTEXT: Rule(retry=Retry.ANY_HOST),
     # What the host sends breaks the contract: a damaged disk or memory, or something else that answers in its place.

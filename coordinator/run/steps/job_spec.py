@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from coordinator.domain.dockerfile.bases import BUILD_PLATFORM, BaseUse
 from coordinator.domain.dockerfile.pinning import held_name, pin
 from coordinator.domain.image.platform_rewrite import RewrittenImage
-from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.references import Reference
 from coordinator.run.context import AttemptContext
 from coordinator.run.inputs.dockerfile_place import copied_dockerfile
 from coordinator.run.inputs.gather import Inputs
 
 _FORMAT = 1
+# An emulated program that died as a container's first process hangs for ever, at 0 % CPU.
+STALL_AFTER_S = 15 * 60.0
 _KEY_DIGITS = 32
 
 
@@ -100,6 +102,11 @@ def spec(ctx: AttemptContext, bases: tuple[JobBase, ...]) -> dict[str, object]:
         ],
         "context_key": _context_key(ctx),
         "has_context": has_context(ctx),
+        "limits": {
+            "memory_floor": ctx.run.farm.hosts[ctx.host].memory_floor,
+            # A native program may compute for hours without a line; then the host is busy, and QEMU proves nothing.
+            "stall_after": STALL_AFTER_S if ctx.attempt.mode is Mode.EMULATED else None,
+        },
     }
 
 

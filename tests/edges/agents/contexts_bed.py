@@ -43,7 +43,7 @@ class Board:
             "dockerfile_path": "Dockerfile", "dockerfile_apart": True, "stage": "", "build_args": {},
             "labels": {}, "no_cache": False,
             "image": f"archloom/{name}:test-1", "bases": [],
-            "context_key": self._key, "has_context": True,
+            "context_key": self._key, "has_context": True, "limits": {},
         }  # fmt: skip
         (job / "spec.json").write_text(json.dumps(fields))
         spec = parse(fields)

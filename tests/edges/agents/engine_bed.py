@@ -16,6 +16,7 @@ import pytest
 
 from agents.engine import engines
 from agents.engine.docker_clis import find_cli
+from agents.engine.guard import Thresholds
 from agents.job import results
 from agents.job.follow import follow
 from agents.job.spec import Spec, parse
@@ -44,8 +45,8 @@ class Job(NamedTuple):
     def log(self) -> str:
         return (self.folder / results.LOG).read_text("utf-8", "replace")
 
-    def build(self) -> engines.EngineBuild:
-        return engines.prepare(self.spec, self.folder, self.output)
+    def build(self, thresholds: Thresholds | None = None) -> engines.EngineBuild:
+        return engines.prepare(self.spec, self.folder, self.output, thresholds)
 
     def run(self) -> dict[str, Any]:
         return self.build().run()

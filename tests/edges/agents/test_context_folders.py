@@ -29,7 +29,7 @@ Node = tuple
 SPEC = {
     "format": 1, "platform": "linux/amd64", "engine": "docker", "dockerfile": "FROM scratch", "stage": "",
     "dockerfile_path": "Dockerfile", "dockerfile_apart": True, "build_args": {}, "labels": {}, "no_cache": False,
-    "image": "archloom/7f3a:amd64-1", "bases": [], "context_key": KEY, "has_context": True,
+    "image": "archloom/7f3a:amd64-1", "bases": [], "context_key": KEY, "has_context": True, "limits": {},
 }  # fmt: skip
 
 

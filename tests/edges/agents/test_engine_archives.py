@@ -91,6 +91,7 @@ async def job(client: AgentClient, dockerfile: str, **fields: object) -> AsyncIt
         "bases": [],
         "context_key": "0" * 32,
         "has_context": True,
+        "limits": {},
         **fields,
     }
     name = f"{run}-amd64-1"

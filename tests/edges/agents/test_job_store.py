@@ -108,7 +108,7 @@ def test_forget_keeps_bases_that_another_job_counts_on(jobs: Jobs):
     assert dropped == [("archloom/7f3a:armv7-1", 0), ("archloom/b:1", 1)]
 
 
-ADDED = ("dockerfile_apart", "context_key", "has_context")
+ADDED = ("dockerfile_apart", "context_key", "has_context", "limits")
 
 
 def test_jobs_of_an_earlier_agent_are_forgotten_with_all_they_hold(jobs: Jobs):

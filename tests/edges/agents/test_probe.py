@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.base import memory
 from agents.probe import elf_stubs, emulation, engine, machine, observe
 from tests.services.commands import run_limited
 from tests.services.missing import program
@@ -150,8 +151,8 @@ def test_memory_is_counted_in_bytes():
     """The kernel writes kB, and means KiB."""
     text = "MemTotal:         437512 kB\nMemFree:  1000 kB\nMemAvailable:     310000 kB\nSwapFree: 102396 kB\n"
 
-    assert machine.memory(text) == {"total": 448012288, "available": 317440000, "swap_free": 104853504}
-    assert machine.memory("MemFree: 7 kB\n")["available"] == 7168
+    assert memory.memory(text) == {"total": 448012288, "available": 317440000, "swap_free": 104853504}
+    assert memory.memory("MemFree: 7 kB\n")["available"] == 7168
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_every_example_of_the_reference_works(tmp_path):
         min_free=0.15,
         keep_built=2 * 86400.0,
         cache_budget=40 * 10**9,
+        memory_floor=256 << 20,
         engine="buildx",
         note="behind the TV",
     )

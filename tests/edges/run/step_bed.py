@@ -106,7 +106,7 @@ class FakeFarm:
     def __init__(self, client: FakeClient) -> None:
         self._client = client
         self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True, clock_offset=-3.0)}
-        self.hosts = {"pi5": SimpleNamespace(name="pi5", cache_budget=None)}
+        self.hosts = {"pi5": SimpleNamespace(name="pi5", cache_budget=None, memory_floor=None)}
         self.unreachable: Exception | None = None
         self.opened_ahead: list[str] = []
 

@@ -172,6 +172,7 @@ def test_the_spec_is_what_the_agent_reads(steps):
             }
         ],
         "has_context": False,
+        "limits": {"memory_floor": None, "stall_after": None},
     }
 
 
