@@ -67,8 +67,8 @@ class Host:
 
     `jobs` is how many builds this coordinator runs on it at once; `None` means one on a board, and one per core up to
     four on an emulator. `reconnect_for` is how long a run waits for the host when it no longer answers; this and the
-    other times are in seconds.
-    four on an emulator. `memory_floor` in bytes; `None` means the agent's default, 0 that no build is ended for memory.
+    other times are in seconds. `memory_floor` is in bytes; `None` means the agent's default, 0 that no build is ended
+    for memory.
     """
 
     name: str

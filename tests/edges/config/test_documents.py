@@ -87,6 +87,7 @@ def test_every_example_of_the_reference_works(tmp_path):
         use=(Use.BUILD, Use.RUN),
         platforms=(parse("linux/arm64"), parse("linux/arm/v7")),
         connect_timeout=10.0,
+        reconnect_for=300.0,
         host_key="SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
         min_free=0.15,
         keep_built=2 * 86400.0,
