@@ -1,4 +1,4 @@
-"""How long the edges wait for a host, in seconds: every wait there has its deadline here.
+"""How long the edges wait for a host or a registry, in seconds: every wait there has its deadline here.
 
 A deadline says when a peer counts as gone, and not how long work may take: a build has none, and a transfer goes on as
 long as bytes move.
@@ -38,3 +38,20 @@ AGENT_END = 30.0
 LAST_WORDS = 5.0
 # For the host's half of the end of a session or a connection that is no longer needed.
 CLOSE = 2.0
+# To connect to a registry.
+REGISTRY_CONNECT = 10.0
+# From a request to the head of its answer: HEAD, GET, POST, a manifest, a token.
+REGISTRY_ANSWER = 30.0
+# The same after the last byte of a blob: a registry on a NAS may hash a whole layer before it answers.
+BLOB_END = 120.0
+# No byte of a registry's body arrives or is taken, or none of a board's.
+BODY_IDLE = 60.0
+# A registry's small answer, from its head to its end.
+SMALL_BODY = 60.0
+# All pauses of one request that a registry asks for by `Retry-After`. A longer one is no pause but an answer.
+ASKED_PAUSES = 60.0
+# Pauses between readings of a tag that does not show yet what was put there, 30 s in all: some registries show a tag
+# only seconds after its PUT (https://github.com/int128/docker-manifest-create-action/issues/857).
+READ_BACK_PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 2.25)
+# A program that has the credentials of a registry. It may wait for a desktop session that does not exist.
+CREDENTIAL_HELPER = 30.0

@@ -17,11 +17,11 @@ from typing import Protocol
 
 import h11
 
+from coordinator import deadlines
+
 PIECE = 256 * 1024
 # A connection of a board without a request is closed after this long.
 IDLE_TIMEOUT_S = 300.0
-# A board that sends no byte of a body for this long counts as dead.
-BODY_IDLE_TIMEOUT_S = 60.0
 _MAX_REQUEST_HEAD_BYTES = 32 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096
@@ -171,7 +171,7 @@ class Body:
         self,
         source: Source,
         framing: Framing,
-        idle_timeout: float = BODY_IDLE_TIMEOUT_S,
+        idle_timeout: float = deadlines.BODY_IDLE,
         watch: Watch = lambda **_: nullcontext(),
     ) -> None:
         self.framing = framing

@@ -8,7 +8,7 @@ from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import Manifest, read_descriptor, read_json
 from coordinator.domain.image.index import parse_index
 from coordinator.domain.image.references import is_digest
-from coordinator.registry.client import PULL
+from coordinator.registry.requests import PULL
 
 
 async def answer(request: BoardRequest, reply: Reply) -> None:

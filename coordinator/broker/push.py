@@ -14,9 +14,9 @@ from coordinator.broker.request import BoardRequest
 from coordinator.broker.response import Reply
 from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, read_manifest
 from coordinator.domain.image.references import is_digest
-from coordinator.registry.client import PUSH
 from coordinator.registry.http_policy import CHUNK_ACCEPTED, UPLOAD_ENDED, UPLOAD_OPENED, is_web_page
 from coordinator.registry.refusals import no_registry
+from coordinator.registry.requests import PUSH
 
 _UPLOADS = "uploads/"
 _PUSH_PATH = "/v2/push"

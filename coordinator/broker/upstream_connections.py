@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from coordinator import deadlines
 from coordinator.broker.http1 import (
     PIECE,
     Body,
@@ -23,12 +24,6 @@ from coordinator.broker.http1 import (
     read_response,
 )
 from coordinator.errors import RegistryCode, RegistryError
-from coordinator.registry.deadlines import (
-    ANSWER_TIMEOUT_S,
-    BLOB_END_TIMEOUT_S,
-    BODY_IDLE_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-)
 from coordinator.registry.endpoint import Endpoint, system_tls
 from coordinator.registry.faults import connection_reason
 
@@ -68,9 +63,9 @@ class Connections:
 
     def __init__(
         self,
-        idle_timeout: float = BODY_IDLE_TIMEOUT_S,
-        answer_timeout: float = ANSWER_TIMEOUT_S,
-        blob_timeout: float = BLOB_END_TIMEOUT_S,
+        idle_timeout: float = deadlines.BODY_IDLE,
+        answer_timeout: float = deadlines.REGISTRY_ANSWER,
+        blob_timeout: float = deadlines.BLOB_END,
     ) -> None:
         self._idle_timeout = idle_timeout
         self._answer_timeout = answer_timeout
@@ -148,7 +143,7 @@ class Connections:
         if idle and not fresh:
             return idle.pop()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(deadlines.REGISTRY_CONNECT):
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=address.tls, limit=PIECE)
         except (OSError, TimeoutError) as error:
             raise RegistryError(

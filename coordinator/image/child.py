@@ -6,18 +6,26 @@ are kept with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import Descriptor, Manifest, malformed, read_descriptor, read_json
 from coordinator.domain.image.index import Child, parse_index
 from coordinator.domain.image.platforms import Platform, normalise
-from coordinator.errors import RegistryError
+from coordinator.errors import RegistryError, UsageError
 from coordinator.image.index_images import ContentSource
+from coordinator.parallel import in_parallel
 
-_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+# The last one is what some engines write for a config (https://github.com/moby/moby/issues/48361); such a manifest is
+# an image where the config has a platform.
+_CONFIGS = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+)
 _MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
@@ -41,8 +49,20 @@ class CheckedImage:
         return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
 
 
-async def read_child(source: ContentSource, repository: str, digest: str, wanted: Platform) -> CheckedImage:
-    """Return the child below `digest`, verified to be one image for `wanted`.
+class ChildSource(ContentSource, Protocol):
+    """A registry that also tells the size of a layer."""
+
+    async def blob_size(self, repository: str, digest: str) -> int | None:
+        """Return the bytes of a blob, `None` where the registry does not say it. Raises RegistryError `not_found`."""
+        ...
+
+
+async def read_child(
+    source: ChildSource, repository: str, digest: str, wanted: Platform, *, sizes: bool = True
+) -> CheckedImage:
+    """Return the child below `digest`, verified to be one image for `wanted` that an engine can unpack.
+
+    `sizes`: ask for the size of each layer too. It cannot change under a digest: once is enough.
 
     Raises RegistryError: `mismatch` (with the found and the expected value), `malformed`, `schema1`, or the source's.
     """
@@ -59,12 +79,31 @@ async def read_child(source: ContentSource, repository: str, digest: str, wanted
     config, blobs = _parts(manifest, name)
     document = read_json(await source.get_blob(repository, config.digest, _MAX_CONFIG_BYTES), f"the config of {name}")
     _check_platform(document, wanted, name)
+    layers = blobs[1:]
+    _check_diff_ids(document, layers, name)
+    if sizes:
+        await in_parallel(*(_check_size(source, repository, layer, name) for layer in _distinct(layers)))
     return CheckedImage(
         platform=wanted,
         descriptor=manifest.descriptor,
         config_digest=config.digest,
         size=sum(blob.size for blob in blobs),
         attestations=attestations,
+    )
+
+
+def check_is_image(manifest: Manifest, raw_config: bytes, name: str) -> None:
+    """Raise UsageError `base` for an artifact, such as a Helm chart: its config is neither typed nor written as one."""
+    config = read_descriptor(read_json(manifest.raw, name).get("config"), name)
+    if config.media_type in _CONFIGS[:2]:
+        return
+    with contextlib.suppress(RegistryError):
+        if "architecture" in read_json(raw_config, name):
+            return
+    raise UsageError(
+        f"base image {name} is not an image: its config is {config.media_type or 'of no type'}",
+        hint="build from an image; what an artifact holds is fetched in a RUN, for example with oras",
+        code=Cause.BASE,
     )
 
 
@@ -77,6 +116,30 @@ async def read_platform(source: ContentSource, repository: str, manifest: Manife
     if platform is None:
         raise RegistryError(f"{name} has no platform in its config", code=Cause.MISMATCH)
     return platform
+
+
+def _distinct(layers: Sequence[Descriptor]) -> list[Descriptor]:
+    """Return each layer once that the registry holds: a foreign layer is fetched from its `urls`."""
+    return list({(layer.digest, layer.size): layer for layer in layers if not layer.extra.get("urls")}.values())
+
+
+async def _check_size(source: ChildSource, repository: str, layer: Descriptor, name: str) -> None:
+    size = await source.blob_size(repository, layer.digest)
+    if size is not None and size != layer.size:
+        raise RegistryError(
+            f"{name} lists the layer {layer.digest} with {layer.size} bytes, and it has {size}", code=Cause.MISMATCH
+        )
+
+
+def _check_diff_ids(config: Mapping[str, Any], layers: Sequence[Descriptor], name: str) -> None:
+    """Raise RegistryError where no engine could unpack the layers: it takes one diff id for each, in this order."""
+    rootfs = config.get("rootfs")
+    diff_ids = (rootfs.get("diff_ids") or []) if isinstance(rootfs, dict) else []
+    if not isinstance(diff_ids, list) or len(diff_ids) != len(layers):
+        count = len(diff_ids) if isinstance(diff_ids, list) else "no list of"
+        raise RegistryError(
+            f"{name} has {len(layers)} layers, and its config has {count} diff_ids", code=Cause.MISMATCH
+        )
 
 
 def _only_image(entries: tuple[Descriptor, ...], name: str, wanted: Platform) -> Descriptor:

@@ -23,10 +23,15 @@ from coordinator.registry.garbage_collection import deletes_untagged_children
 _BAD_CHILD = frozenset({RegistryCode.CORRUPT, Cause.MISMATCH, Cause.MALFORMED, Cause.NOT_FOUND, Cause.SCHEMA1})
 
 
-async def good_child(registry: Registry, repository: str, digest: str, platform: Platform) -> CheckedImage | None:
-    """Return the child, verified, or None where it is missing, damaged or of another platform."""
+async def good_child(
+    registry: Registry, repository: str, digest: str, platform: Platform, *, sizes: bool = True
+) -> CheckedImage | None:
+    """Return the child, verified, or None where it is missing, damaged or of another platform.
+
+    `sizes`: ask for the sizes of its layers too, which is done once for a digest.
+    """
     try:
-        return await read_child(registry, repository, digest, platform)
+        return await read_child(registry, repository, digest, platform, sizes=sizes)
     except RegistryError as error:
         if error.code in _BAD_CHILD:
             return None

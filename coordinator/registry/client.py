@@ -15,24 +15,23 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Self, TypeVar
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import RegistrySettings
-from coordinator.domain.image.descriptors import ACCEPT, MAX_MANIFEST_BYTES, Descriptor, Manifest, read_manifest, sha256
+from coordinator.domain.image.descriptors import MAX_MANIFEST_BYTES, Descriptor, Manifest, read_manifest, sha256
 from coordinator.domain.image.references import is_digest
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authorization, CredentialSource, repository_scope
 from coordinator.registry.blob_stream import exactly, retryable, upload_location
-from coordinator.registry.deadlines import READ_BACK_PAUSES_S
 from coordinator.registry.endpoint import Endpoint, resolve
 from coordinator.registry.faults import RetryableFailure
-from coordinator.registry.http_policy import UPLOAD_ENDED, UPLOAD_OPENED
+from coordinator.registry.http_policy import UPLOAD_ENDED
+from coordinator.registry.requests import PULL, PUSH, blob_head, manifest_put, manifest_request, named, open_upload
 from coordinator.registry.silence import Silence
 from coordinator.registry.transport import Answer, Body, Request, Transport
 
 T = TypeVar("T")
 
-PULL = ("pull",)
-PUSH = ("pull", "push")
 _RANDOM = SystemRandom()
 _CANCEL_TIMEOUT_S = 2.0
 _TOLD_LAG_S = 3.0
@@ -91,7 +90,7 @@ class Registry:
 
     async def check_push(self, repository: str) -> None:
         """Check that the credentials may push: open an upload and cancel it."""
-        opened = await self._transport.ask(self._open_upload(repository, f"push to {self.name}/{repository}"))
+        opened = await self._transport.ask(open_upload(self.endpoint, repository, f"push to {self.name}/{repository}"))
         # Nobody waits for this answer before the end of `async with`.
         self._cancelling.append(asyncio.create_task(self._cancel_upload(repository, opened)))
 
@@ -128,7 +127,7 @@ class Registry:
 
     async def head_manifest(self, repository: str, target: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest, `None` where the manifest does not exist or is hidden from us."""
-        request = self._manifest(repository, target, "HEAD", (200, 404, 405))
+        request = manifest_request(self.endpoint, repository, target, "HEAD", (200, 404, 405))
         answer = await self._transport.ask(request)
         if answer.status == 404:
             return None
@@ -161,7 +160,7 @@ class Registry:
 
         Raises RegistryError `mismatch` where `target` or the registry's answer is another digest.
         """
-        answer = await self._transport.ask(self._manifest_put(repository, target, raw, media_type))
+        answer = await self._transport.ask(manifest_put(self.endpoint, repository, target, raw, media_type))
         return self._stored_digest(repository, target, raw, answer)
 
     async def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> str:
@@ -178,7 +177,7 @@ class Registry:
                 return current.digest
             refused: RegistryError | None = None
             try:
-                request = self._manifest_put(repository, tag, manifest.raw, manifest.media_type)
+                request = manifest_put(self.endpoint, repository, tag, manifest.raw, manifest.media_type)
                 self._stored_digest(repository, tag, manifest.raw, await self._transport.ask_once(request))
             except RegistryError as error:
                 # Where tags are immutable and another program was faster, the refusal has many forms (400, 403, 409,
@@ -201,7 +200,7 @@ class Registry:
         While the registry shows what was there `before`, the tag is read again for up to 30 s.
         """
         waited = 0.0
-        for pause in READ_BACK_PAUSES_S:
+        for pause in deadlines.READ_BACK_PAUSES:
             digest = await self._digest_of(repository, tag)
             if digest not in ("", before):
                 return digest
@@ -259,14 +258,21 @@ class Registry:
             )
 
     async def blob_exists(self, repository: str, digest: str) -> bool:
-        request = Request(
-            doing=f"look for the blob {self._named(repository, digest)}",
-            method="HEAD",
-            url=f"{self.endpoint.url}/v2/{repository}/blobs/{digest}",
-            accepted=(200, 404),
-            scopes=(repository_scope(repository, PULL),),
-        )
-        return (await self._transport.ask(request)).status == 200
+        return (await self._transport.ask(blob_head(self.endpoint, repository, digest))).status == 200
+
+    async def blob_size(self, repository: str, digest: str) -> int | None:
+        """Return the bytes of a blob, `None` where the registry does not say it. Raises RegistryError `not_found`."""
+        try:
+            answer = await self._transport.ask(blob_head(self.endpoint, repository, digest))
+        except RegistryError as error:
+            if error.code == RegistryCode.DENIED:
+                # A store that the registry redirects to may allow GET only.
+                return None
+            raise
+        if answer.status == 404:
+            raise self._missing(repository, digest)
+        size = answer.headers.get("content-length", "")
+        return int(size) if size.isdecimal() else None
 
     async def mount_blob(self, repository: str, digest: str, source_repository: str) -> bool:
         """Mount a blob from another repository of this registry, and return whether it is mounted.
@@ -297,7 +303,7 @@ class Registry:
         doing = f"push the blob {self._named(repository, digest)}"
 
         async def upload() -> None:
-            opened = await self._transport.ask_once(self._open_upload(repository, doing))
+            opened = await self._transport.ask_once(open_upload(self.endpoint, repository, doing))
             location = self.endpoint.followed(opened.url, upload_location(opened.headers, doing))
             request = Request(
                 doing=doing,
@@ -315,7 +321,7 @@ class Registry:
 
     async def _fetch_manifest(self, repository: str, target: str) -> Manifest | None:
         name = self._named(repository, target)
-        request = self._manifest(repository, target, "GET", (200, 404))
+        request = manifest_request(self.endpoint, repository, target, "GET", (200, 404))
         answer = await self._transport.ask(request, limit=MAX_MANIFEST_BYTES)
         if answer.status == 404:
             return None
@@ -329,32 +335,6 @@ class Registry:
             )
         return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
 
-    def _manifest(self, repository: str, target: str, method: str, accepted: tuple[int, ...]) -> Request:
-        return Request(
-            doing=f"read the manifest {self._named(repository, target)}",
-            method=method,
-            url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
-            accepted=accepted,
-            scopes=(repository_scope(repository, PULL),),
-            headers={"Accept": ACCEPT},
-        )
-
-    def _manifest_put(self, repository: str, target: str, raw: bytes, media_type: str) -> Request:
-        name, digest = self._named(repository, target), sha256(raw)
-        if is_digest(target) and target != digest:
-            raise RegistryError(
-                f"the digest of {name} is {digest}: a manifest must be pushed under its own digest", code=Cause.MISMATCH
-            )
-        return Request(
-            doing=f"push the manifest {name}",
-            method="PUT",
-            url=f"{self.endpoint.url}/v2/{repository}/manifests/{target}",
-            accepted=(200, 201, 202),
-            scopes=(repository_scope(repository, PUSH),),
-            headers={"Content-Type": media_type},
-            body=raw,
-        )
-
     def _stored_digest(self, repository: str, target: str, raw: bytes, answer: Answer) -> str:
         digest = sha256(raw)
         stored = answer.headers.get("docker-content-digest", digest)
@@ -363,15 +343,6 @@ class Registry:
                 f"{self._named(repository, target)} was stored as {stored}, expected {digest}", code=Cause.MISMATCH
             )
         return digest
-
-    def _open_upload(self, repository: str, doing: str) -> Request:
-        return Request(
-            doing=doing,
-            method="POST",
-            url=f"{self.endpoint.url}/v2/{repository}/blobs/uploads/",
-            accepted=UPLOAD_OPENED,
-            scopes=(repository_scope(repository, PUSH),),
-        )
 
     async def _cancel_upload(self, repository: str, opened: Answer) -> None:
         doing = f"cancel an upload to {self.name}/{repository}"
@@ -389,7 +360,7 @@ class Registry:
             return
 
     def _named(self, repository: str, target: str) -> str:
-        return f"{self.name}/{repository}{'@' if is_digest(target) else ':'}{target}"
+        return named(self.endpoint, repository, target)
 
     def _missing(self, repository: str, target: str) -> RegistryError:
         return RegistryError(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from coordinator import deadlines
 from coordinator.connect_errors import system_error
 from coordinator.errors import RegistryCode, RegistryError
-from coordinator.registry.deadlines import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
 from coordinator.registry.endpoint import Endpoint
 from coordinator.registry.refusals import speaks_http, untrusted
 
@@ -45,7 +45,7 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
         _raise_not_connected(error, doing, url, endpoint)
     except (httpx2.TransportError, TimeoutError) as error:
         if isinstance(error, TimeoutError):
-            reason = f"no answer in {ANSWER_TIMEOUT_S:.0f} s"
+            reason = f"no answer in {deadlines.REGISTRY_ANSWER:.0f} s"
         elif isinstance(error, httpx2.TimeoutException):
             reason = "the registry stopped answering"
         else:
@@ -97,7 +97,7 @@ def connection_reason(error: BaseException) -> str:
             case ConnectionRefusedError():
                 return "connection refused"
             case TimeoutError():
-                return f"no answer within {CONNECT_TIMEOUT_S:.0f} s"
+                return f"no answer within {deadlines.REGISTRY_CONNECT:.0f} s"
             case OSError(strerror=str(words)) if words:
                 return words.lower()
             case _:

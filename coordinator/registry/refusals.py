@@ -11,10 +11,10 @@ import os
 import ssl
 from http import HTTPStatus
 
+from coordinator import deadlines
 from coordinator.domain.durations import span
 from coordinator.domain.image.references import HUB, is_digest
 from coordinator.errors import RegistryCode, RegistryError, UsageError
-from coordinator.registry.deadlines import MAX_ASKED_PAUSES_S
 from coordinator.registry.http_policy import RETRYABLE_STATUSES, is_html
 
 _MAX_MESSAGE_CHARS = 300
@@ -54,7 +54,7 @@ def refusal(status: int, body: bytes, *, doing: str, registry: str, after: float
     code = _code(status, word)
     reason = "; ".join(message or word for word, message in errors) or _text(body) or _phrase(status, body)
     status_text = f"{status} {word}" if word else f"{status}"
-    asks = f"; it asks to wait {span(after)}" if after > MAX_ASKED_PAUSES_S else ""
+    asks = f"; it asks to wait {span(after)}" if after > deadlines.ASKED_PAUSES else ""
     return RegistryError(
         f"cannot {doing}: {reason} ({status_text}){asks}",
         hint=_hint(code, status, registry),

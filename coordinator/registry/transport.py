@@ -17,17 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
-from coordinator import __version__
+from coordinator import __version__, deadlines
 from coordinator.errors import RegistryCode, RegistryError
 from coordinator.registry.auth import Authenticator, CredentialSource, TokenAnswer, TokenRequest
-from coordinator.registry.deadlines import (
-    ANSWER_TIMEOUT_S,
-    BLOB_END_TIMEOUT_S,
-    BODY_IDLE_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    MAX_ASKED_PAUSES_S,
-    SMALL_BODY_TIMEOUT_S,
-)
 from coordinator.registry.endpoint import Endpoint, is_loopback, system_tls
 from coordinator.registry.faults import RetryableFailure, translated
 from coordinator.registry.http_policy import (
@@ -164,7 +156,7 @@ class Transport:
                 asked += failure.after
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
                 hopeless = failure.error.code == RegistryCode.UNREACHABLE and not self._reached
-                if number == MAX_TRIES or hopeless or asked > MAX_ASKED_PAUSES_S:
+                if number == MAX_TRIES or hopeless or asked > deadlines.ASKED_PAUSES:
                     raise failure.error from failure
                 pause = self._pause(number, failure.after)
                 self.silence.pausing(failure.error.message, pause)
@@ -271,7 +263,7 @@ class Transport:
             verify=context,
             # This enables only proxies from the environment: the client uses no netrc, and TLS is configured above.
             trust_env=not is_loopback(self.endpoint.host),
-            timeout=httpx2.Timeout(BODY_IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(deadlines.BODY_IDLE, connect=deadlines.REGISTRY_CONNECT, pool=None),
             headers={"User-Agent": f"archloom/{__version__}", "Accept-Encoding": "identity"},
             # Store no cookies: Harbor takes a request with its cookie for a browser's and refuses it.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -292,11 +284,11 @@ class Transport:
             if isinstance(body, bytes):
                 message = client.build_request(request.method, url, headers=dict(headers), content=body)
                 with self.silence.watched(request.doing):
-                    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    async with asyncio.timeout(deadlines.REGISTRY_ANSWER):
                         response = await client.send(message, stream=True, follow_redirects=False)
             else:
                 timeout = httpx2.Timeout(
-                    BODY_IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=BLOB_END_TIMEOUT_S, pool=None
+                    deadlines.BODY_IDLE, connect=deadlines.REGISTRY_CONNECT, read=deadlines.BLOB_END, pool=None
                 )
                 with self.silence.watched(request.doing, moves=True) as moved:
                     content = _counted(body, moved)
@@ -336,7 +328,7 @@ class Transport:
     async def _answer(self, response: httpx2.Response, doing: str, limit: int) -> Answer:
         body = bytearray()
         with translated(doing, str(response.url), self.endpoint):
-            async with asyncio.timeout(SMALL_BODY_TIMEOUT_S), aclosing(response.aiter_bytes()) as chunks:
+            async with asyncio.timeout(deadlines.SMALL_BODY), aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > limit:

@@ -58,7 +58,12 @@ def base_image(
 
 
 def push_image(
-    registry: Registry, repository: str, config: Mapping[str, object], *archives: bytes, target: str = ""
+    registry: Registry,
+    repository: str,
+    config: Mapping[str, object],
+    *archives: bytes,
+    target: str = "",
+    config_type: str = "application/vnd.oci.image.config.v1+json",
 ) -> dict[str, str | int]:
     """Pushes an image with this config and these layers, packed; returns its entry in an index, without a platform.
 
@@ -68,7 +73,7 @@ def push_image(
     layers = [_push_blob(registry, repository, layer_type, archive) for archive in archives]
     rootfs = {"type": "layers", "diff_ids": [_digest(gzip.decompress(archive)) for archive in archives]}
     body = _json({**config, "rootfs": rootfs})
-    described = _push_blob(registry, repository, "application/vnd.oci.image.config.v1+json", body)
+    described = _push_blob(registry, repository, config_type, body)
     manifest = _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers})
     digest = push_manifest(registry, repository, target or _digest(manifest), MANIFEST, manifest)
     return {"mediaType": MANIFEST, "digest": digest, "size": len(manifest)}

@@ -30,6 +30,7 @@ from coordinator.domain.image.platform_rewrite import RewrittenImage, rewrite_pl
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.image.references import Reference
 from coordinator.errors import ArchloomError, LostError, UsageError
+from coordinator.image.child import check_is_image
 from coordinator.image.index_images import ContentSource, read_index
 from coordinator.parallel import in_parallel
 from coordinator.publish.registry_pool import Registries
@@ -343,6 +344,9 @@ class _Reader:
                 raise LostError(message, hint="is it running?", code=Cause.UNREACHABLE) from None
             return message
         except ArchloomError as error:
+            if error.code == Cause.BASE:
+                # No engine can build on it.
+                raise
             # The run began with this content: only these prove that it is unusable, other errors may be temporary.
             if self._earlier is not None and error.code not in (Cause.NOT_FOUND, Cause.MALFORMED):
                 raise
@@ -350,11 +354,13 @@ class _Reader:
 
 
 async def read_image(source: ContentSource, reference: Reference, digest: str) -> ReadImage:
-    """Return the image with this digest. Raises RegistryError: `malformed`, or the source's."""
+    """Return the image with this digest. Raises UsageError `base` for an artifact, RegistryError `malformed`, or the
+    source's errors."""
     name = str(reference.with_digest(digest))
     manifest = await source.get_manifest(reference.repository, digest)
     if manifest.is_index:
         raise malformed(name, "it is listed as an image, and is an index")
     config = read_descriptor(read_json(manifest.raw, name).get("config"), name)
     raw = await source.get_blob(reference.repository, config.digest, MAX_MANIFEST_BYTES)
+    check_is_image(manifest, raw, name)
     return ReadImage(manifest=manifest, raw_config=raw, config=read_base_config(raw, f"the config of {name}"))

@@ -44,7 +44,9 @@ async def find_reusable(
             pinned = await _pinned(registry, first.repository, {mode: tags[mode] for mode in asked if mode in tags})
             known = (_with_pin(child, pinned, tags) for child in stored if child.mode in asked)
             for candidate in sorted([*pinned, *known], key=lambda child: child.mode.rank):
-                child = await good_child(registry, first.repository, candidate.digest, platform)
+                # What the store has was checked layer by layer when it was put there.
+                is_known = any(known_child.digest == candidate.digest for known_child in stored)
+                child = await good_child(registry, first.repository, candidate.digest, platform, sizes=not is_known)
                 if child is not None:
                     store.children.record(str(first), build_id, platform, candidate)
                     return VerifiedChild(

@@ -3,105 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
-from coordinator.domain.hosts.inventory import RegistrySettings
-from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Descriptor, sha256
+from coordinator.domain.image.descriptors import OCI_MANIFEST, Descriptor, sha256
 from coordinator.domain.image.index import Child, assemble
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
-from coordinator.image.child import read_child, read_platform
+from coordinator.image.child import read_child
 from coordinator.registry.client import Registry
 from coordinator.registry.copy import copy_image
+from tests.edges.registry.real_registry import (
+    ARM64,
+    attested,
+    client,
+    known,
+    push_blob,
+    push_document,
+    push_image,
+)
 from tests.services.commands import run_limited
-from tests.services.fixtures import PASSWORD, PUBLIC, USER
+from tests.services.fixtures import PASSWORD, PUBLIC
 from tests.services.missing import program
 from tests.services.registry import Registry as Service
 from tests.services.tokens import TokenServer
 
 pytestmark = pytest.mark.registry
-
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-ARM64 = {"os": "linux", "architecture": "arm64"}
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-
-
-def known(password: str) -> Credential:
-    return Credential(username=USER, password=Secret(password))
-
-
-class Known:
-    def __init__(self, credential: Credential | None = None) -> None:
-        self.credential = credential
-
-    def credentials(self, registry: str) -> Credential | None:  # noqa: ARG002
-        return self.credential
-
-
-@pytest.fixture
-async def ours(registry: Service) -> AsyncIterator[Registry]:
-    """Our client of the plain registry."""
-    async with client(registry) as opened:
-        yield opened
-
-
-def client(service: Service, credential: Credential | None = None) -> Registry:
-    return Registry(RegistrySettings(host=service.address), Known(credential))
-
-
-@pytest.fixture
-def repository(request: pytest.FixtureRequest) -> str:
-    """A repository nobody else uses."""
-    return "tests/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
-
-
-async def push_blob(ours: Registry, repository: str, body: bytes) -> dict[str, object]:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield body
-
-    await ours.upload_blob(repository, sha256(body), len(body), chunks)
-    return {"digest": sha256(body), "size": len(body)}
-
-
-async def push_image(
-    ours: Registry, repository: str, config: dict[str, object] | bytes, config_type: str = CONFIG_TYPE
-) -> Descriptor:
-    """An image of one layer with this config, pushed by digest."""
-    raw = config if isinstance(config, bytes) else json.dumps(config).encode()
-    document = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": {"mediaType": config_type, **await push_blob(ours, repository, raw)},
-        "layers": [{"mediaType": LAYER_TYPE, **await push_blob(ours, repository, b"a layer")}],
-    }
-    return await push_document(ours, repository, document)
-
-
-async def push_document(ours: Registry, repository: str, document: dict[str, object]) -> Descriptor:
-    raw, media_type = json.dumps(document, indent=3).encode(), str(document["mediaType"])
-    digest = await ours.put_manifest(repository, sha256(raw), raw, media_type)
-    return Descriptor(media_type=media_type, digest=digest, size=len(raw))
-
-
-def attested(image: Descriptor, platform: dict[str, str], *others: dict[str, object]) -> dict[str, object]:
-    """What Docker 29 pushes: an index of the image, and what else there is."""
-    return {
-        "schemaVersion": 2,
-        "mediaType": OCI_INDEX,
-        "manifests": [image.to_json() | {"platform": platform}, *others],
-    }
-
-
-def attestation_entry(attestation: Descriptor, image: str, kind: str = "attestation-manifest") -> dict[str, object]:
-    return attestation.to_json() | {
-        "platform": {"architecture": "unknown", "os": "unknown"},
-        "annotations": {"vnd.docker.reference.type": kind, "vnd.docker.reference.digest": image},
-    }
 
 
 async def test_round_trip(ours: Registry, repository: str) -> None:
@@ -234,103 +163,6 @@ async def test_index_for_a_judge(ours: Registry, repository: str, registry: Serv
         argv += ["inspect", "--config", "--tls-verify=false", f"docker://{registry.address}/{repository}:1.0"]
         found = await asyncio.to_thread(run_limited, argv, capture_output=True, check=True)
         assert text == json.loads(found.stdout)["config"]["Labels"]["is"]
-
-
-async def test_child_inside_an_index(ours: Registry, repository: str) -> None:
-    """Where an engine pushes an index, the image inside is the child, and its attestations follow; others do not."""
-    image = await push_image(ours, repository, {"os": "linux", "architecture": "arm64", "variant": "v8"})
-    speaks = await push_image(ours, repository, {"about": "the image"})
-    other = await push_image(ours, repository, {"about": "another image"})
-    entries = [
-        attestation_entry(speaks, image.digest),
-        attestation_entry(other, sha256(b"another")),
-        attestation_entry(other, image.digest, "something-newer"),
-    ]
-    pushed = await push_document(ours, repository, attested(image, {"os": "linux", "architecture": "arm64"}, *entries))
-
-    found = await read_child(ours, repository, pushed.digest, parse("linux/arm64"))
-
-    assert image == found.descriptor
-    assert [speaks.digest] == [entry.digest for entry in found.attestations]
-    assert assemble([found.child]).media_type == OCI_INDEX
-    config = json.dumps({"os": "linux", "architecture": "arm64", "variant": "v8"}).encode()
-    assert (sha256(config), len(config) + len(b"a layer")) == (found.config_digest, found.size)
-
-
-@pytest.mark.parametrize(
-    ("config", "wanted", "said"),
-    [
-        ({"os": "linux", "architecture": "arm64"}, "linux/arm64", None),
-        ({"os": "linux", "architecture": "arm64", "variant": "v8"}, "linux/arm64", None),
-        ({"os": "linux", "architecture": "amd64"}, "linux/amd64", None),
-        ({"os": "linux", "architecture": "arm", "variant": "v6"}, "linux/arm/v6", None),
-        ({"os": "linux", "architecture": "arm"}, "linux/arm/v7", None),
-        ({"os": "linux", "architecture": "arm"}, "linux/arm/v6", "linux/arm/v7, expected linux/arm/v6"),
-        ({"os": "linux", "architecture": "arm", "variant": "v7"}, "linux/arm/v6", "linux/arm/v7"),
-        ({"os": "linux", "architecture": "amd64"}, "linux/arm64", "linux/amd64, expected linux/arm64"),
-        ({"os": "windows", "architecture": "amd64"}, "linux/amd64", "windows/amd64"),
-        ({"os": "linux"}, "linux/amd64", "missing"),
-        ({}, "linux/amd64", "missing"),
-    ],
-)
-async def test_platform_of_a_child(
-    ours: Registry, repository: str, config: dict[str, object], wanted: str, said: str | None
-) -> None:
-    """An image's config has to say the platform that was asked for, by every client's reading of it."""
-    image = await push_image(ours, repository, config)
-
-    if said is None:
-        found = await read_child(ours, repository, image.digest, parse(wanted))
-        assert parse(wanted) == found.platform
-        manifest = await ours.get_manifest(repository, image.digest)
-        assert parse(wanted) == await read_platform(ours, repository, manifest)
-    else:
-        with pytest.raises(RegistryError, match=rf"is {said}") as refused:
-            await read_child(ours, repository, image.digest, parse(wanted))
-        assert refused.value.code == "mismatch"
-
-
-@pytest.mark.parametrize(
-    ("config", "config_type", "code"),
-    [
-        (b"not json", CONFIG_TYPE, "malformed"),
-        (b"[]", CONFIG_TYPE, "malformed"),
-        ({"os": "linux", "architecture": "amd64"}, "application/vnd.oci.empty.v1+json", "mismatch"),
-    ],
-)
-async def test_no_child(
-    ours: Registry, repository: str, config: dict[str, object] | bytes, config_type: str, code: str
-) -> None:
-    """An artifact, or a config that is none, is no child."""
-    image = await push_image(ours, repository, config, config_type)
-
-    with pytest.raises(RegistryError) as refused:
-        await read_child(ours, repository, image.digest, parse("linux/amd64"))
-
-    assert code == refused.value.code
-
-
-async def test_platform_that_is_not_said(ours: Registry, repository: str) -> None:
-    """An image that says no platform has none to show."""
-    image = await push_image(ours, repository, {})
-    manifest = await ours.get_manifest(repository, image.digest)
-
-    with pytest.raises(RegistryError, match="has no platform in its config"):
-        await read_platform(ours, repository, manifest)
-
-
-async def test_index_of_several_images(ours: Registry, repository: str) -> None:
-    """An index of two images, of none, or of an index is no child."""
-    one = await push_image(ours, repository, {"os": "linux", "architecture": "amd64"})
-    two = await push_image(ours, repository, {"os": "linux", "architecture": "arm64"})
-    amd64 = {"os": "linux", "architecture": "amd64"}
-    both = await push_document(ours, repository, attested(one, amd64, two.to_json() | {"platform": ARM64}))
-    none = await push_document(ours, repository, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
-    nested = await push_document(ours, repository, attested(both, amd64))
-
-    for pushed, said in ((both, "linux/amd64, linux/arm64"), (none, "no image"), (nested, "index of indexes")):
-        with pytest.raises(RegistryError, match=said):
-            await read_child(ours, repository, pushed.digest, parse("linux/amd64"))
 
 
 async def test_copy(ours: Registry, repository: str, own_registry: Callable[[], Service]) -> None:

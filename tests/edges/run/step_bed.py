@@ -166,6 +166,10 @@ class FakeRegistry:
         assert repository == "team/app"
         return self.blobs[digest]
 
+    async def blob_size(self, repository: str, digest: str) -> int | None:
+        assert repository == "team/app"
+        return len(self.blobs[digest])
+
     async def claim_tag(self, repository: str, tag: str, manifest: Manifest) -> str:
         if tag not in self.manifests:
             await self.put_manifest(repository, tag, manifest.raw, manifest.media_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +266,27 @@ async def test_a_missing_platform_names_what_there_is(registry, tmp_path):
 
     assert caught.value.code == "base"
     assert "this one has linux/amd64, linux/arm64. To copy files of one of these, name a stage" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [{}, {"name": "chart", "version": "1"}])
+async def test_an_artifact_is_no_base(registry, tmp_path, content):
+    """No engine can build on a Helm chart: the error says so, and nothing is tried."""
+    kind = "application/vnd.cncf.helm.config.v1+json"
+    push_image(registry, "bases/chart", content, target="1", config_type=kind)
+
+    with pytest.raises(UsageError, match=f"is not an image: its config is {re.escape(kind)}") as refused:
+        await resolved(tmp_path, use(f"{registry.address}/bases/chart:1"))
+
+    assert refused.value.code == "base"
+
+
+async def test_a_config_of_another_type_is_one_where_it_has_a_platform(registry, tmp_path):
+    text = f"{registry.address}/bases/bytes:1"
+    push_image(registry, "bases/bytes", config(ARM64, Env=["A=1"]), target="1", config_type="application/octet-stream")
+
+    found = await resolved(tmp_path, use(text))
+
+    assert found.configs[text, ARM64].environment["A"] == "1"
 
 
 async def test_what_cannot_be_resolved_is_left_to_the_engine(registry, tmp_path):
