@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from coordinator import deadlines
 from coordinator.domain.image.references import HUB
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import UsageError
@@ -25,7 +28,6 @@ _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = (HUB, "index.docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - the user name with which helpers mark an identity token
-_HELPER_TIMEOUT_S = 30.0
 
 
 class DockerCredentials:
@@ -34,19 +36,36 @@ class DockerCredentials:
     A helper that does not answer within `helper_seconds` is killed.
     """
 
-    def __init__(self, environ: Mapping[str, str], home: Path, *, helper_seconds: float = _HELPER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        home: Path,
+        *,
+        helper_seconds: float = deadlines.CREDENTIAL_HELPER,
+        runtime: Path = Path("/run/containers"),
+    ) -> None:
         self._environ = environ
         self._home = home
         self._helper_seconds = helper_seconds
+        self._runtime = runtime
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_ended = False
 
-    def credentials(self, registry: str) -> Credential | None:
-        """Return the credentials for a registry, `None` for anonymous access.
+    def end_helpers(self) -> None:
+        """Kill the helpers that still run, now and later: whoever waits for one gets an error."""
+        self._is_ended = True
+        for process in list(self._running):
+            process.kill()
+
+    def credentials(self, registry: str, repository: str = "") -> Credential | None:
+        """Return the credentials for a repository of a registry, `None` for anonymous access.
 
         Raises UsageError with the name of the file or helper that cannot be used, and why.
         """
         for source, text in self._documents():
             document = _read(source, text)
-            credential = self._from_helper(document, source, registry) or _from_auths(document, source, registry)
+            credential = self._from_helper(document, source, registry)
+            credential = credential or _from_auths(document, source, registry, repository)
             if credential is not None:
                 return credential
         return None
@@ -71,6 +90,9 @@ class DockerCredentials:
             yield Path(given)
         if runtime := self._environ.get("XDG_RUNTIME_DIR"):
             yield Path(runtime) / "containers" / "auth.json"
+        else:
+            # The default place of podman, see containers-auth.json(5).
+            yield self._runtime / str(os.getuid()) / "auth.json"
         configuration = self._environ.get("XDG_CONFIG_HOME") or self._home / ".config"
         yield Path(configuration) / "containers" / "auth.json"
 
@@ -78,7 +100,8 @@ class DockerCredentials:
         helpers = document.get("credHelpers") or {}
         if not isinstance(helpers, dict):
             raise _malformed(source, "credHelpers is not an object")
-        helper = next((helpers[key] for key in _keys(helpers, registry)), None) or document.get("credsStore")
+        # An empty name means the file itself, also beside credsStore (docker/cli, `getConfiguredCredentialStore`).
+        helper = next((helpers[key] for key in _keys(helpers, registry)), document.get("credsStore"))
         if not helper:
             return None
         if not isinstance(helper, str) or not _HELPER.match(helper):
@@ -96,16 +119,7 @@ class DockerCredentials:
             )
         seconds = self._helper_seconds
         try:
-            # With a timeout: a helper may wait forever for a desktop session that does not exist.
-            done = subprocess.run(
-                [executable, "get"],
-                input=(_HUB_KEY if registry == HUB else registry).encode(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                check=True,
-                timeout=seconds,
-            )
-            answer = json.loads(done.stdout)
+            answer = json.loads(self._output(executable, _HUB_KEY if registry == HUB else registry))
             username, secret = answer["Username"], Secret(answer["Secret"])
         except subprocess.CalledProcessError as error:
             _check_no_entry(program, error)
@@ -126,6 +140,35 @@ class DockerCredentials:
             return Credential(identity_token=secret)
         return Credential(username=username, password=secret)
 
+    def _output(self, executable: str, name: str) -> bytes:
+        """Return what the helper prints for this name, at most what a pipe holds.
+
+        Raises CalledProcessError and TimeoutExpired. A program that the helper started and left does not delay it.
+        """
+        with subprocess.Popen(
+            [executable, "get"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        ) as process:
+            if process.stdin is None or process.stdout is None:
+                raise RuntimeError("the helper has no pipes")
+            self._running.add(process)
+            if self._is_ended:
+                process.kill()
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(name.encode())
+                process.stdin.close()
+                status = process.wait(self._helper_seconds)
+                os.set_blocking(process.stdout.fileno(), False)
+                output = process.stdout.read() or b""
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                self._running.discard(process)
+        if status:
+            raise subprocess.CalledProcessError(status, executable, output)
+        return output
+
 
 def _check_no_entry(program: str, error: subprocess.CalledProcessError) -> None:
     """Raise UsageError `helper` where the helper failed for another reason than having no entry for the registry."""
@@ -138,6 +181,9 @@ def _check_no_entry(program: str, error: subprocess.CalledProcessError) -> None:
 
 
 def _read(source: str, text: str) -> dict[str, Any]:
+    if not text.strip():
+        # As docker and podman read an empty file.
+        return {}
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -148,19 +194,24 @@ def _read(source: str, text: str) -> dict[str, Any]:
     return document
 
 
-def _from_auths(document: Mapping[str, Any], source: str, registry: str) -> Credential | None:
+def _from_auths(document: Mapping[str, Any], source: str, registry: str, repository: str) -> Credential | None:
     auths = document.get("auths") or {}
     if not isinstance(auths, dict):
         raise _malformed(source, "auths is not an object")
-    for key in _keys(auths, registry):
+    for key in (*_namespaces(auths, registry, repository), *_keys(auths, registry)):
         entry = auths[key] or {}
         if not isinstance(entry, dict):
             raise _malformed(source, f"the entry of {key} is not an object")
         username, password = _pair(entry, source, key)
-        token = entry.get("identitytoken") or ""
+        identity, access = (str(entry.get(name) or "") for name in ("identitytoken", "registrytoken"))
         # Docker writes an empty entry where a credential helper stores the secret.
-        if token or username:
-            return Credential(username=username, password=Secret(password), identity_token=Secret(str(token)))
+        if identity or access or username:
+            return Credential(
+                username=username,
+                password=Secret(password),
+                identity_token=Secret(identity),
+                registry_token=Secret(access),
+            )
     return None
 
 
@@ -169,7 +220,9 @@ def _pair(entry: Mapping[str, Any], source: str, key: str) -> tuple[str, str]:
     if not encoded:
         return str(entry.get("username") or ""), str(entry.get("password") or "")
     try:
-        decoded = base64.b64decode(str(encoded), validate=True).decode()
+        # Go's decoder ignores line breaks.
+        plain = str(encoded).replace("\n", "").replace("\r", "")
+        decoded = base64.b64decode(plain, validate=True).decode()
     except (binascii.Error, ValueError):
         # Not chained: the original exception holds the text, which contains a password.
         raise _malformed(source, f"auth of {key} is not base64 of user:password") from None
@@ -177,6 +230,15 @@ def _pair(entry: Mapping[str, Any], source: str, key: str) -> tuple[str, str]:
     if not colon or not username:
         raise _malformed(source, f"auth of {key} is not base64 of user:password")
     return username, password.rstrip("\0")
+
+
+def _namespaces(entries: Mapping[str, Any], registry: str, repository: str) -> Iterator[str]:
+    """Yield the keys of the repository and its namespaces, the longest first (containers-auth.json(5))."""
+    parts = repository.split("/") if repository else []
+    for length in range(len(parts), 0, -1):
+        key = "/".join((registry, *parts[:length]))
+        if key in entries:
+            yield key
 
 
 def _keys(entries: Mapping[str, Any], registry: str) -> Iterator[str]:
@@ -188,8 +250,9 @@ def _keys(entries: Mapping[str, Any], registry: str) -> Iterator[str]:
     for key in entries:
         address = key.removeprefix("https://").removeprefix("http://")
         host, _, path = address.partition("/")
-        # containers-auth.json(5): a key may name a namespace, and then is not for the whole registry.
-        is_whole_registry = path.strip("/") in {"", "v1", "v2"}
+        # containers-auth.json(5): a key may name a namespace, and then is not for the whole registry. One with a scheme
+        # is a URL, of which docker and podman read the host only.
+        is_whole_registry = address != key or path.strip("/") in {"", "v1", "v2"}
         if key != own and host in hosts and is_whole_registry:
             yield key
 

@@ -102,6 +102,7 @@ def _host(kind: Kind, name: str, entry: Board | Emulator, defaults: Defaults) ->
 
 
 def _registries(document: InventoryDocument, path: Path) -> dict[str, RegistrySettings]:
+    plain = tuple(host for host, settings in document.registries.items() if settings.http)
     return {
         host: RegistrySettings(
             host=host,
@@ -109,6 +110,7 @@ def _registries(document: InventoryDocument, path: Path) -> dict[str, RegistrySe
             ca=str(_beside(path, settings.ca)) if settings.ca else "",
             via=settings.via or "tunnel",
             pins=Pins(settings.pins or Pins.KEEP),
+            http_hosts=plain if settings.http else (),
         )
         for host, settings in document.registries.items()
     }

@@ -46,9 +46,10 @@ class Credential:
     """The credential for one registry.
 
     `identity_token`, where present, is exchanged for access tokens and takes precedence over the password, which may
-    then be empty.
+    then be empty. `registry_token` is an access token itself, and takes precedence over both.
     """
 
     username: str = ""
     password: Secret = Secret("")  # noqa: RUF009 - a Secret is immutable
     identity_token: Secret = Secret("")  # noqa: RUF009
+    registry_token: Secret = Secret("")  # noqa: RUF009

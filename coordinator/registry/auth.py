@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,9 +30,9 @@ _CLIENT_ID = "archloom"
 
 
 class CredentialSource(Protocol):
-    """Source of registry credentials. Called in a worker thread: once per registry, and again after it has failed."""
+    """Source of registry credentials. Called in a worker thread: once per repository, and again after it has failed."""
 
-    def credentials(self, registry: str) -> Credential | None: ...
+    def credentials(self, registry: str, repository: str) -> Credential | None: ...
 
 
 def repository_scope(repository: str, actions: tuple[str, ...]) -> str:
@@ -89,8 +90,8 @@ class Authenticator:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._challenge: Challenge | None = None
-        self._credential: Credential | None = None
-        self._looked_up = False
+        # By repository; None where access to it is anonymous.
+        self._credentials: dict[str, Credential | None] = {}
         self._tokens: dict[tuple[str, ...], _Token] = {}
 
     def learn(self, challenges: str) -> None:
@@ -100,7 +101,7 @@ class Authenticator:
 
     def forget_credentials(self) -> None:
         """Forget credentials and tokens: they may have been renewed or withdrawn meanwhile."""
-        self._looked_up = False
+        self._credentials.clear()
         self._tokens.clear()
 
     async def authorization(self, scopes: tuple[str, ...]) -> Authorization:
@@ -146,7 +147,7 @@ class Authenticator:
             return renewed
 
     async def _basic(self, scopes: tuple[str, ...]) -> Authorization:
-        credential = await self._known_credential()
+        credential = await self._known_credential(scopes)
         if credential is None or not credential.username:
             raise self._no_credentials()
         return Authorization(header=_basic_header(credential), scopes=scopes, fresh=True)
@@ -154,7 +155,11 @@ class Authenticator:
     async def _bearer(self, challenge: Challenge, scopes: tuple[str, ...]) -> Authorization:
         realm = self._endpoint.realm(challenge.parameters.get("realm", ""))
         service = challenge.parameters.get("service", "")
-        credential = await self._known_credential()
+        credential = await self._known_credential(scopes)
+        if credential is not None and credential.registry_token:
+            header = Secret(f"Bearer {credential.registry_token.reveal()}")
+            self._tokens[scopes] = _Token(header, math.inf)
+            return Authorization(header=header, scopes=scopes, fresh=True)
         answer = None
         if credential is not None and credential.identity_token:
             answer = await self._ask(_oauth_request(realm, service, scopes, credential.identity_token))
@@ -170,12 +175,14 @@ class Authenticator:
         self._tokens[scopes] = token
         return Authorization(header=token.header, scopes=scopes, fresh=True)
 
-    async def _known_credential(self) -> Credential | None:
-        if not self._looked_up:
+    async def _known_credential(self, scopes: tuple[str, ...]) -> Credential | None:
+        repository = scopes[0].split(":")[1] if scopes else ""
+        if repository not in self._credentials:
             # A credential helper is a program that may prompt the user, so run it off the event loop.
-            self._credential = await asyncio.to_thread(self._source.credentials, self._endpoint.registry)
-            self._looked_up = True
-        return self._credential
+            self._credentials[repository] = await asyncio.to_thread(
+                self._source.credentials, self._endpoint.registry, repository
+            )
+        return self._credentials[repository]
 
     def _no_credentials(self) -> RegistryError:
         registry = self._endpoint.registry

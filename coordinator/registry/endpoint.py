@@ -14,6 +14,7 @@ from coordinator.domain.image.references import HUB
 from coordinator.errors import RegistryError, UsageError
 
 _HUB_HOST = "registry-1.docker.io"
+_PLAIN = "it is plain http"
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
@@ -31,6 +32,7 @@ class Endpoint:
     port: int
     private: bool
     ca: str = ""
+    http_hosts: tuple[str, ...] = ()
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -67,13 +69,17 @@ class Endpoint:
     def realm(self, url: str) -> str:
         """Return the URL of the token server. Raises RegistryError `realm` where credentials must not be sent to it.
 
-        Plain http is accepted only on the registry's own host, and only where the registry uses http itself.
-        (go-containerregistry checks the same in `validateRealmURL`.)
+        Plain http is accepted only where the registry uses http itself: on its own host (go-containerregistry checks
+        the same in `validateRealmURL`), and on a host for which the inventory allows http.
         """
         parts = self._checked(url, "realm")
-        if parts.scheme == "http" and (self.scheme == "https" or parts.hostname != self.host.lower()):
-            raise self._refused(url, "realm", "it is plain http")
+        if parts.scheme == "http" and (self.scheme == "https" or not self._is_plain(parts)):
+            raise self._refused(url, "realm", _PLAIN)
         return url
+
+    def _is_plain(self, parts: SplitResult) -> bool:
+        allowed = {host.lower() for host in self.http_hosts}
+        return parts.hostname == self.host.lower() or not allowed.isdisjoint({parts.netloc.lower(), parts.hostname})
 
     def _checked(self, url: str, code: str) -> SplitResult:
         try:
@@ -92,8 +98,13 @@ class Endpoint:
     def _refused(self, url: str, code: str, reason: str) -> RegistryError:
         address = url.partition("?")[0]
         destination = "its token server" if code == "realm" else "another address"
+        plain = code == "realm" and reason == _PLAIN and self.scheme == "http"
+        host = address.partition("://")[2].partition("/")[0]
         return RegistryError(
-            f"{self.registry} redirects to {destination}, {address!r}, which is refused: {reason}", code=code
+            f"{self.registry} redirects to {destination}, {address!r}, which is refused: {reason}",
+            hint=f'to allow it, add to inventory.yaml:\nregistries:\n  "{host}": {{http: true}}' if plain else "",
+            code=code,
+            registry=self.registry,
         )
 
 
@@ -119,6 +130,7 @@ def resolve(settings: RegistrySettings) -> Endpoint:
         port=port or _DEFAULT_PORT[scheme],
         private=settings.http or bool(settings.ca) or is_private(host),
         ca=settings.ca,
+        http_hosts=settings.http_hosts,
         tls=None if http else tls_context(settings),
     )
 

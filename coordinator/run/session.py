@@ -79,6 +79,8 @@ async def open_session(inventory: Inventory, env: Environment, store: Store, emi
     """Open a session. Connections are opened when first needed, and closed when the block ends."""
     async with AsyncExitStack() as stack:
         credentials = DockerCredentials(env.environ, env.home)
+        # A helper that waits for its user must not delay the end: a worker thread waits for it.
+        stack.callback(credentials.end_helpers)
         registries = await stack.enter_async_context(
             Registries(inventory.registries, credentials, lambda text: emit(Notice(text)))
         )

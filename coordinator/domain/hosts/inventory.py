@@ -94,7 +94,8 @@ class Host:
 class RegistrySettings:
     """How to reach one registry, and how to pin children in it.
 
-    Plain HTTP is never assumed for a host that is not loopback.
+    Plain HTTP is never assumed for a host that is not loopback. `http_hosts` are all for which the inventory allows it:
+    the token server of a registry may be another one of these.
     """
 
     host: str
@@ -102,6 +103,7 @@ class RegistrySettings:
     ca: str = ""
     via: str = "tunnel"
     pins: Pins = Pins.KEEP
+    http_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,12 @@ class Home:
         self.write(f"bin/docker-credential-{name}", f"#!/bin/sh\n{script}\n")
         (self.folder / "bin" / f"docker-credential-{name}").chmod(0o755)
 
-    def find(self, registry: str = HOST, seconds: float = 10.0) -> Credential | None:
-        return DockerCredentials(self.environ, self.folder, helper_seconds=seconds).credentials(registry)
+    def find(self, registry: str = HOST, seconds: float = 10.0, repository: str = "") -> Credential | None:
+        return self.source(seconds).credentials(registry, repository)
+
+    def source(self, seconds: float = 10.0) -> DockerCredentials:
+        runtime = self.folder / "run"
+        return DockerCredentials(self.environ, self.folder, helper_seconds=seconds, runtime=runtime)
 
 
 @pytest.fixture
@@ -66,6 +72,8 @@ def test_nothing(home: Home) -> None:
     [
         (auth("ann:secret"), known("ann", "secret")),
         (auth("ann:pa:ß\0\0"), known("ann", "pa:ß")),
+        ({"auth": "YW5uOnNl\nY3JldA==\r\n"}, known("ann", "secret")),
+        ({"registrytoken": "t"}, Credential(registry_token=Secret("t"))),
         ({"username": "ann", "password": "secret"}, known("ann", "secret")),
         (auth("ann:") | {"identitytoken": "t"}, known("ann", token="t")),
         ({"identitytoken": "t"}, known("", token="t")),
@@ -89,7 +97,7 @@ def test_hub(home: Home, key: str) -> None:
     assert known("ann", "secret") == home.find("docker.io")
 
 
-@pytest.mark.parametrize("key", [f"https://{HOST}", f"http://{HOST}/v1/", f"{HOST}/"])
+@pytest.mark.parametrize("key", [f"https://{HOST}", f"http://{HOST}/v1/", f"{HOST}/", f"http://{HOST}/some/path"])
 def test_old_keys(home: Home, key: str) -> None:
     """A key with a scheme or a version means its host; the exact key goes before it."""
     home.write(".docker/config.json", {"auths": {key: auth("old:secret")}})
@@ -97,6 +105,74 @@ def test_old_keys(home: Home, key: str) -> None:
 
     home.write(".docker/config.json", {"auths": {key: auth("old:secret"), HOST: auth("ann:secret")}})
     assert known("ann", "secret") == home.find()
+
+
+@pytest.mark.parametrize(
+    ("registry", "repository", "user"),
+    [
+        (HOST, "team/app", "app"),
+        (HOST, "team/app/sub", "app"),
+        (HOST, "team/other", "team"),
+        (HOST, "teams/app", "whole"),
+        (HOST, "", "whole"),
+        ("docker.io", "library/alpine", "library"),
+        ("docker.io", "ann/alpine", "hub"),
+    ],
+)
+def test_namespaces(home: Home, registry: str, repository: str, user: str) -> None:
+    """podman keeps a login per namespace or repository; the closest one counts."""
+    keys = {
+        HOST: "whole",
+        f"{HOST}/team": "team",
+        f"{HOST}/team/app": "app",
+        "docker.io": "hub",
+        "docker.io/library": "library",
+    }
+    home.write("run/0/auth.json", "")
+    home.write(".config/containers/auth.json", {"auths": {key: auth(f"{name}:x") for key, name in keys.items()}})
+
+    assert home.find(registry, repository=repository) == known(user, "x")
+
+
+def test_podman_s_place_without_a_runtime_folder(home: Home) -> None:
+    """As after a login over SSH without a session; where XDG_RUNTIME_DIR is set, only that counts."""
+    home.write(f"run/{os.getuid()}/auth.json", {"auths": {HOST: auth("ann:secret")}})
+
+    assert home.find() == known("ann", "secret")
+    home.environ["XDG_RUNTIME_DIR"] = str(home.folder / "elsewhere")
+    assert home.find() is None
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_has_nothing(home: Home, text: str) -> None:
+    """Docker writes one when its disk is full, and reads it again."""
+    home.write(".docker/config.json", text)
+
+    assert home.find() is None
+
+
+def test_an_empty_helper_means_the_file(home: Home) -> None:
+    """Beside a store for all others."""
+    home.helper("nothing", "exit 7")
+    document = {"auths": {HOST: auth("ann:secret")}, "credHelpers": {HOST: ""}, "credsStore": "nothing"}
+    home.write(".docker/config.json", document)
+
+    assert home.find() == known("ann", "secret")
+
+
+def test_a_helper_ends_with_the_command(home: Home) -> None:
+    """Ctrl-C does not wait for one that asks its user for something; nor does a program it has left behind."""
+    home.helper("slow", f"(sleep 600 & echo $! > {home.folder}/child); echo $$ > {home.folder}/pid; exec sleep 600")
+    home.write(".docker/config.json", {"credsStore": "slow"})
+    source = home.source(60.0)
+    with ThreadPoolExecutor() as threads:
+        asking = threads.submit(source.credentials, HOST)
+        while not (home.folder / "pid").exists():
+            assert not asking.done()
+        source.end_helpers()
+        with pytest.raises(UsageError, match="docker-credential-slow"):
+            asking.result(10)
+    os.kill(int((home.folder / "child").read_text()), signal.SIGKILL)
 
 
 def test_precedence(home: Home) -> None:

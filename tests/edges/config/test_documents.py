@@ -101,7 +101,7 @@ def test_every_example_of_the_reference_works(tmp_path):
     assert found.host("beast").emulate == (parse("linux/arm64"), parse("linux/arm/v7"))
     assert found.registry_patience == 300.0
     assert found.registries == {
-        "nas.lan:5000": RegistrySettings(host="nas.lan:5000", http=True),
+        "nas.lan:5000": RegistrySettings(host="nas.lan:5000", http=True, http_hosts=("nas.lan:5000",)),
         "registry.lan": RegistrySettings(host="registry.lan", ca=str(tmp_path / "certs" / "lan.pem")),
     }
 

@@ -23,7 +23,7 @@ class Known:
     def __init__(self, credential: Credential | None = None) -> None:
         self.credential = credential
 
-    def credentials(self, registry: str) -> Credential | None:  # noqa: ARG002
+    def credentials(self, registry: str, repository: str) -> Credential | None:  # noqa: ARG002
         return self.credential
 
 

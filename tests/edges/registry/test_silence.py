@@ -14,7 +14,7 @@ from coordinator.registry.silence import Silence
 
 
 class NoCredentials:
-    def credentials(self, registry: str) -> None:  # noqa: ARG002
+    def credentials(self, registry: str, repository: str) -> None:  # noqa: ARG002
         return None
 
 

@@ -317,7 +317,8 @@ def test_secrets_stay_hidden(text: str) -> None:
     credential = Credential(username="ann", password=secret)
 
     assert {"[REDACTED]"} == {str(secret), repr(secret), f"{secret}", f"{secret:s}"}
-    assert repr(credential) == "Credential(username='ann', password=[REDACTED], identity_token=[REDACTED])"
+    tokens = "identity_token=[REDACTED], registry_token=[REDACTED]"
+    assert repr(credential) == f"Credential(username='ann', password=[REDACTED], {tokens})"
     assert text == secret.reveal()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -63,7 +64,7 @@ class Known:
         self.credential = credential
         self.asked: list[str] = []
 
-    def credentials(self, registry: str) -> Credential | None:
+    def credentials(self, registry: str, repository: str) -> Credential | None:  # noqa: ARG002
         self.asked.append(registry)
         return self.credential
 
@@ -337,3 +338,51 @@ def test_not_followed(location: str) -> None:
         endpoint().followed("https://registry.example.org/v2/" if location else "", location)
 
     assert refused.value.code == "redirect"
+
+
+async def test_a_token_that_is_stored_is_shown_as_it_is() -> None:
+    """`registrytoken` of docker's config: no token server is asked. A refusal of it is final."""
+    server = TokenServer({})
+    auth = authenticator(server, Known(Credential(registry_token=Secret("own"))), BEARER)
+
+    shown = await auth.authorization(PULL)
+
+    assert shown.headers == {"Authorization": "Bearer own"}
+    assert server.asked == []
+    assert await auth.renewed(await auth.authorization(PULL), BEARER) is not None
+    assert await auth.renewed(shown, BEARER) is None
+
+
+async def test_each_repository_has_its_own_credential() -> None:
+    """And they are read again once they are forgotten."""
+
+    class ByRepository:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def credentials(self, registry: str, repository: str) -> Credential:  # noqa: ARG002
+            self.asked.append(repository)
+            return Credential(username=repository, password=Secret("x"))
+
+    source = ByRepository()
+    auth = authenticator(TokenServer({}), source, 'Basic realm="r"')
+    for repository in ("team/app", "lib/base", "team/app"):
+        shown = await auth.authorization((f"repository:{repository}:pull",))
+        pair = base64.b64decode(shown.headers["Authorization"].removeprefix("Basic ")).decode()
+        assert pair == f"{repository}:x"
+    auth.forget_credentials()
+    await auth.authorization(("repository:team/app:pull",))
+
+    assert source.asked == ["team/app", "lib/base", "team/app"]
+
+
+@pytest.mark.parametrize("named", ["auth.lan:3000", "auth.lan", "AUTH.lan:3000"])
+def test_a_plain_token_server_that_the_inventory_names_is_asked(named: str) -> None:
+    """Gitea's is on a host of its own; the registry must be one of plain http itself."""
+    plain = RegistrySettings(host="nas.lan:5000", http=True, http_hosts=("nas.lan:5000", named))
+    assert resolve(plain).realm("http://auth.lan:3000/token") == "http://auth.lan:3000/token"
+
+    for other in (replace(plain, http_hosts=("nas.lan:5000",)), replace(plain, http=False)):
+        with pytest.raises(RegistryError, match="plain http") as refused:
+            resolve(other).realm("http://auth.lan:3000/token")
+        assert ('"auth.lan:3000": {http: true}' in refused.value.hint) is other.http
