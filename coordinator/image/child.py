@@ -49,8 +49,12 @@ class CheckedImage:
         return Child(platform=self.platform, descriptor=self.descriptor, attestations=self.attestations)
 
 
-class ChildSource(ContentSource, Protocol):
-    """A registry that also tells the size of a layer."""
+class ChildSource(Protocol):
+    """The methods of a registry that reading a child needs. Content has the requested digest."""
+
+    async def get_manifest(self, repository: str, target: str) -> Manifest: ...
+
+    async def get_blob(self, repository: str, digest: str, limit: int) -> bytes: ...
 
     async def blob_size(self, repository: str, digest: str) -> int | None:
         """Return the bytes of a blob, `None` where the registry does not say it. Raises RegistryError `not_found`."""
