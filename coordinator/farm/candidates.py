@@ -40,8 +40,9 @@ def wanted(
     platforms: Sequence[Platform],
     space: Mapping[Platform, int] = MappingProxyType({}),
     copied_dockerfile: Mapping[Platform, str] = MappingProxyType({}),
+    newer_syntax: str = "",
 ) -> list[JobRequirements]:
-    """Return one job per platform. `space` and `copied_dockerfile` are as in JobRequirements, where they are known.
+    """Return one job per platform. `space` and the others are as in JobRequirements, where they are known.
 
     `frontend_image` is empty for the engine's own frontend.
     """
@@ -52,6 +53,7 @@ def wanted(
             frontend=frontend,
             space=space.get(platform, 0),
             copied_dockerfile=copied_dockerfile.get(platform, ""),
+            newer_syntax=newer_syntax,
         )
         for platform in platforms
     ]

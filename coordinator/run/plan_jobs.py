@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from coordinator.domain.dockerfile.newer_syntax import newer_syntax
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.placement.candidates import Candidates
 from coordinator.domain.placement.plan import Plan
@@ -29,7 +30,7 @@ async def plan_jobs(
     """
     space = spaces(inputs, list(platforms))
     copied = {platform: copied_dockerfile(inputs, platform) for platform in platforms}
-    jobs = wanted(inputs.frontend, list(platforms), space, copied)
+    jobs = wanted(inputs.frontend, list(platforms), space, copied, newer_syntax(inputs.dockerfile))
     facts = await session.probing.facts_for_planning(jobs, request.selection, least)
     return plan_for(request, session.inventory, facts, session.farm, jobs)
 

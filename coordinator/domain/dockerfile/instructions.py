@@ -278,10 +278,19 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
     return value, min(at, len(text))
 
 
-def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
+def opens_heredoc(instruction: Instruction) -> bool:
+    """Return whether the lines after this instruction belong to it."""
+    return _may_open_heredoc(instruction) and bool(_heredocs((instruction.trigger or instruction).arguments))
+
+
+def _may_open_heredoc(instruction: Instruction) -> bool:
     inner = instruction.trigger or instruction
     listed, following = _json_list(inner)
-    if inner.keyword not in _WITH_HEREDOC or (listed is not None and not following):
+    return inner.keyword in _WITH_HEREDOC and (listed is None or bool(following))
+
+
+def _skip_heredocs(lines: _Lines, instruction: Instruction, logical: str, path: str) -> None:
+    if not _may_open_heredoc(instruction):
         return
     for name, tabs in _heredocs(logical):
         while (line := lines.peek()) is not None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from coordinator.domain.dockerfile.newer_syntax import FIRST_VERSION, SYNTAX_HINT
 from coordinator.domain.hosts.facts import Builder, Facts
 from coordinator.domain.hosts.inventory import Host, HostState, Kind, Use
-from coordinator.domain.hosts.problems import GIB, SAME_MACHINE, SMALL_MEMORY
+from coordinator.domain.hosts.problems import GIB, SAME_MACHINE, SMALL_MEMORY, version
 from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.targets.target import Emulate
 
@@ -27,12 +28,14 @@ class JobRequirements:
 
     `copied_dockerfile` names the line that would copy the Dockerfile if it were among the files of the context, where
     `docker build` copies none or the user's; else it is empty. The Engine API takes a Dockerfile from nowhere else.
+    `newer_syntax` names what the built-in frontend of Docker before 23 cannot read; else it is empty.
     """
 
     platform: Platform
     frontend: Frontend = Frontend.BUILTIN
     space: int = 0
     copied_dockerfile: str = ""
+    newer_syntax: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,9 @@ def _by_emulation(platform: Platform, host: Host, facts: Facts, emulate: Emulate
 
 
 def _builder(wanted: JobRequirements, host: Host, facts: Facts) -> Builder | Rejection:
+    old = _old_frontend(wanted, host, facts)
+    if old is not None:
+        return old
     builders = facts.engine.builders if facts.engine else ()
     able = [builder for builder in builders if host.engine in {"auto", builder}]
     if not able:
@@ -231,6 +237,14 @@ def _builder(wanted: JobRequirements, host: Host, facts: Facts) -> Builder | Rej
         f"its engine is driven by the API, which {reason}",
         f"{cure}, or on that host: sudo apt install docker-buildx",
     )
+
+
+def _old_frontend(wanted: JobRequirements, host: Host, facts: Facts) -> Rejection | None:
+    known = facts.engine.version if facts.engine and facts.engine.kind == "docker" else ""
+    if not wanted.newer_syntax or wanted.frontend is Frontend.IMAGE or not () < version(known) < FIRST_VERSION:
+        return None
+    reason = f"the BuildKit of its Docker {known} cannot read {wanted.newer_syntax}"
+    return Rejection(host.name, RejectionReason.ENGINE, reason, SYNTAX_HINT)
 
 
 def _by_free_space(wanted: JobRequirements, host: Host, facts: Facts) -> Rejection | None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 
+from coordinator.domain.dockerfile.newer_syntax import FIRST_VERSION
 from coordinator.domain.hosts.problems import version
 
-HINT = "begin the Dockerfile with the line: # syntax=docker/dockerfile:1"
-# The first engine whose own frontend reads heredocs.
-_HEREDOCS = (23,)
 _HEREDOC = re.compile(r"dockerfile parse error.*: unknown instruction: ", re.IGNORECASE)
 _FLAG = re.compile(
     r"unknown flag: (?:--)?(?:link|parents|exclude|keep-git-dir|checksum|unpack|start-interval|security|network)\b",
@@ -23,7 +21,7 @@ _MARK = "does not know this: "
 
 def explained(message: str, engine_version: str) -> str:
     """Return the error of a build that had no `# syntax` line, with its cause in front where the frontend is one."""
-    is_heredoc = _HEREDOC.search(message) and () < version(engine_version) < _HEREDOCS
+    is_heredoc = _HEREDOC.search(message) and () < version(engine_version) < FIRST_VERSION
     if is_heredoc or _FLAG.search(message):
         return f"the BuildKit of Docker {engine_version} {_MARK}{message}"
     return message

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.domain.causes import Cause, rule
+from coordinator.domain.dockerfile.newer_syntax import SYNTAX_HINT
 from coordinator.domain.run.model import Job, Run
-from coordinator.domain.run.old_frontend import HINT, is_frontend_error
+from coordinator.domain.run.old_frontend import is_frontend_error
 from coordinator.domain.run.states import JobState
 from coordinator.errors import ArchloomError, BuildFailedError, Exit, LostError, RegistryError, UsageError, worst
 
@@ -52,7 +53,7 @@ def _hint(run: Run, shown: Job | None) -> str:
         return f"publish it without building it again: archloom retry {run.id}"
     log = f"the whole log: archloom logs {run.id} {shown.platform}"
     is_old = shown.deciding is not None and is_frontend_error(shown.deciding.message)
-    return f"{HINT}\n{log}" if is_old else log
+    return f"{SYNTAX_HINT}\n{log}" if is_old else log
 
 
 def _said(job: Job) -> str:

@@ -9,7 +9,7 @@ import pytest
 from coordinator.domain.hosts.inventory import Kind
 from coordinator.domain.hosts.problems import SMALL_MEMORY
 from coordinator.domain.image.platforms import parse
-from coordinator.domain.placement.eligibility import JobRequirements, RejectionReason, Unreachable
+from coordinator.domain.placement.eligibility import Frontend, JobRequirements, RejectionReason, Unreachable
 from coordinator.domain.placement.plan import plan
 from tests.unit.placement.farms import ARM64, ARMV7, found, host
 
@@ -57,6 +57,31 @@ def test_a_board_never_emulates(seen, platforms, why):
 
     assert rejection.why is why
     assert rejection.hint
+
+
+@pytest.mark.parametrize(
+    ("engine", "frontend", "reads"),
+    [
+        ("20.10.24+dfsg1", Frontend.BUILTIN, False),
+        ("20.10.24+dfsg1", Frontend.IMAGE, True),
+        ("23.0.1", Frontend.BUILTIN, True),
+        ("28.5.2+dfsg1", Frontend.BUILTIN, True),
+        ("of their own", Frontend.BUILTIN, True),
+    ],
+)
+def test_an_engine_that_cannot_read_the_dockerfile_is_no_place_to_build(engine, frontend, reads):
+    """Before a build is tried there, with the line that cures it; an engine of an unknown version is tried."""
+    facts = found("pi", "pi4")
+    seen = {"pi": replace(facts, engine=replace(facts.engine, version=engine))}
+    wanted = JobRequirements(platform=ARM64, frontend=frontend, newer_syntax="the heredoc in line 3")
+
+    [placement] = plan([wanted], [host("pi")], seen).placements
+
+    assert bool(placement.choices) is reads
+    if not reads:
+        [rejection] = placement.rejections
+        assert rejection.reason == f"the BuildKit of its Docker {engine} cannot read the heredoc in line 3"
+        assert rejection.hint == "begin the Dockerfile with the line: # syntax=docker/dockerfile:1"
 
 
 @pytest.mark.parametrize(
