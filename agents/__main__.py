@@ -25,7 +25,7 @@ def _job_command() -> tuple[str, ...]:
 
 def _operations() -> Operations:
     """Return the operations of the engine and the probe, which not every command needs."""
-    from agents.engine import archives, build_cache, engines, pull, push
+    from agents.engine import archives, build_cache, engines, leaked_names, pull, push
     from agents.probe import observe
     from agents.server.control import Operations
 
@@ -39,6 +39,7 @@ def _operations() -> Operations:
         save=archives.save,
         load=archives.load,
         prune=build_cache.prune,
+        remove_leaked=lambda: leaked_names.remove_leaked(engines.local_engine()),
         job_command=_job_command(),
     )
 

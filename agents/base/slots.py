@@ -15,15 +15,16 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.base.errors import AgentError
 from agents.base.trees import remove
 
 _OPEN_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PREFIX = "slot-"
 _MAX_NOTE_BYTES = 4096
 _MAX_HOLDER_CHARS = 200
 _umask_lock = threading.Lock()
@@ -37,16 +38,18 @@ class Slot(NamedTuple):
 
 
 def take(shared: Path, own: Path, engine_id: str, count: int, holder: str) -> Slot:
-    """Take a slot of this engine for `holder`: below `shared` (`/run/lock`), else below `own`.
+    """Take a slot of this engine for `holder`: below `shared` (`/run/lock`), else below `own`, the state folder.
 
     Lock files exclude only users who can open them, so those below `own` guard only against this user's other
     coordinators. Raises AgentError `busy` where all `count` slots are held.
     """
     name = folder_name(engine_id)
     with suppress(OSError):
-        return _take(shared / name, count, holder)
+        while shared.is_dir():
+            with suppress(FileNotFoundError):  # a purge has deleted the folder meanwhile
+                return _take(shared / name, count, holder, own)
     _mend(own / name, count)
-    return _take(own / name, count, holder)
+    return _take(own / name, count, holder, own)
 
 
 def spoilt(shared: Path, engine_id: str, count: int = 16) -> str:
@@ -77,10 +80,10 @@ def _is_spoilt(place: int, name: str) -> bool:
     return False
 
 
-def _take(folder: Path, count: int, holder: str) -> Slot:
+def _take(folder: Path, count: int, holder: str, own: Path) -> Slot:
     place = _directory(folder)
     try:
-        return acquire(place, count, holder, time.time())
+        return acquire(place, count, {"holder": holder, "since": time.time(), "state": str(own)})
     finally:
         os.close(place)
 
@@ -104,36 +107,125 @@ def folder_name(engine_id: str) -> str:
     return "archloom-" + re.sub(r"[^A-Za-z0-9_.-]", "-", engine_id)
 
 
-def acquire(place: int, count: int, holder: str, since: float) -> Slot:
-    """Take one of the slots 0 to count-1.
+def acquire(place: int, count: int, note: dict[str, object]) -> Slot:
+    """Take one of the slots 0 to count-1, and write the note into its file.
 
     Raises AgentError `busy` with slot 0's `holder` and `since` (epoch seconds), OSError where a lock file is spoilt.
     """
     for number in range(count):
-        fd = _open(place, _name(number))
+        fd = _locked(place, _name(number))
+        if fd is not None:
+            try:
+                _note(fd, note)
+            except BaseException:
+                os.close(fd)
+                raise
+            return Slot(number, fd)
+    raise _busy(place, count)
+
+
+def drop(shared: Path, engine_id: str, states: Sequence[Path]) -> list[str]:
+    """Delete the lock files that agents with one of these state folders took last, and the folder where it is empty.
+
+    Return the folder where it was deleted. A file that is held stays, and so does one of another home or user.
+    """
+    folder = shared / folder_name(engine_id)
+    try:
+        place = _open_directory(folder)
+    except OSError:
+        return []
+    try:
+        for name in _listed(place):
+            with suppress(OSError):  # another user's, or spoilt
+                _drop(place, name, {str(state) for state in states})
+    finally:
+        os.close(place)
+    with suppress(OSError):
+        folder.rmdir()
+        return [str(folder)]
+    return []
+
+
+def _drop(place: int, name: str, states: set[str]) -> None:
+    fd = _open_existing(place, name)
+    try:
+        # Whoever opened the file before it is deleted finds out in `_locked`.
+        if os.fstat(fd).st_uid == os.getuid() and _try_lock(fd) and _read_note(fd).get("state", "") in {"", *states}:
+            os.unlink(name, dir_fd=place)
+    finally:
+        os.close(fd)
+
+
+def holder_of(shared: Path, engine_id: str) -> str:
+    """Return the path of a lock file below `shared` that somebody holds; empty where nobody does."""
+    folder = shared / folder_name(engine_id)
+    try:
+        place = _open_directory(folder)
+    except OSError:
+        return ""
+    try:
+        return next((str(folder / name) for name in _listed(place) if _is_held(place, name)), "")
+    finally:
+        os.close(place)
+
+
+def _listed(place: int) -> list[str]:
+    return sorted(name for name in os.listdir(place) if name.startswith(_PREFIX))
+
+
+def _is_held(place: int, name: str) -> bool:
+    try:
+        fd = _open_existing(place, name)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(fd)
+    finally:
+        os.close(fd)
+
+
+def _locked(place: int, name: str) -> int | None:
+    """Open and lock a lock file; None where somebody holds it."""
+    while True:
+        fd = _open(place, name)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _note(fd, {"holder": holder, "since": since})
-        except BlockingIOError:
-            os.close(fd)
+            if not _try_lock(fd):
+                os.close(fd)
+                return None
+            if os.fstat(fd).st_nlink:
+                return fd
         except BaseException:
             os.close(fd)
             raise
-        else:
-            return Slot(number, fd)
-    raise _busy(place, count)
+        os.close(fd)  # a purge has deleted the file meanwhile
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_note(fd: int) -> dict[str, Any]:
+    """Return what the last holder has written; empty where it is no note: any user can write to the file."""
+    try:
+        note = json.loads(os.pread(fd, _MAX_NOTE_BYTES, 0).partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _busy(place: int, count: int) -> AgentError:
     fd = _open(place, _name(0))
     try:
-        line = os.pread(fd, _MAX_NOTE_BYTES, 0).partition(b"\n")[0]
+        note = _read_note(fd)
     finally:
         os.close(fd)
     try:
-        note = json.loads(line)
         holder, since = _printable(str(note["holder"])), float(note["since"])
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         # The holder has taken the lock but not written its note yet, or is a program that writes no notes.
         holder, since = "", 0.0
     if not math.isfinite(since):
@@ -148,7 +240,7 @@ def _printable(text: str) -> str:
 
 
 def _name(number: int) -> str:
-    return f"slot-{number}"
+    return f"{_PREFIX}{number}"
 
 
 def _note(fd: int, note: dict[str, object]) -> None:
@@ -171,9 +263,11 @@ def _directory(path: Path) -> int:
 
 
 def _open_directory(path: Path) -> int:
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.access(".", os.W_OK | os.X_OK, dir_fd=place):
+        return place
+    os.close(place)
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _open(place: int, name: str) -> int:

@@ -14,7 +14,7 @@ from agents.base.disk import bytes_on_disk
 from agents.base.json_file import read_object
 from agents.base.locks import locked
 from agents.base.trees import remove_tree
-from agents.context.folders import LEASE, is_free, try_lock
+from agents.context.folders import LEASE, STAGING, TRASH, is_free, try_lock
 from agents.job.context_places import DROPPED, LOCK, RECORDS, ROOT
 
 # How the names of folders begin that are being removed.
@@ -40,6 +40,20 @@ def drop_oldest(state_folder: Path, wanted: int) -> bool:
             dropped = True
             wanted -= size
     return dropped
+
+
+def sweep(state_folder: Path) -> None:
+    """Remove what processes that died have left: folders being removed, and what transfers had brought."""
+    _sweep(state_folder)
+    for place in _places(state_folder):
+        left = [place / name for name in (STAGING, TRASH) if (place / name).exists()]
+        lock = try_lock(place) if left else None
+        if lock is not None:
+            try:
+                for path in left:
+                    remove_tree(path)
+            finally:
+                os.close(lock)
 
 
 def own_bytes(state_folder: Path) -> int:

@@ -30,8 +30,8 @@ from agents.job import results
 from agents.job.context_places import LOCK, ROOT
 
 LEASE = "lease.json"
+STAGING, TRASH = "staging", "trash"
 _STATE, _KNOWN = "state.json", "known"
-_STAGING, _TRASH = "staging", "trash"
 _GENERATION_BYTES = 6
 # A time that no disk with coarse times keeps.
 _ODD_NS = 1_700_000_001_123_456_789
@@ -51,7 +51,7 @@ class ContextFolder:
         self._place = place
         self._key = key
         self._state = read_object(place / _STATE)
-        for name in (_STAGING, _TRASH):
+        for name in (STAGING, TRASH):
             _clear(place / name)
         self.disk = _examine(place)
         if self._state.get("boot") != state.boot_id() or not self.path.is_dir():
@@ -64,11 +64,11 @@ class ContextFolder:
 
     @property
     def staging(self) -> Path:
-        return self._place / _STAGING
+        return self._place / STAGING
 
     @property
     def trash(self) -> Path:
-        return self._place / _TRASH
+        return self._place / TRASH
 
     @property
     def earlier(self) -> Earlier | None:
@@ -116,7 +116,7 @@ class ContextFolder:
 
     def clean(self) -> None:
         """Remove what `changing` removed from the folder."""
-        for name in (_STAGING, _TRASH):
+        for name in (STAGING, TRASH):
             with suppress(OSError):
                 remove_tree(self._place / name)
 

@@ -8,7 +8,7 @@ import re
 import socket
 
 from agents.base.errors import AgentError
-from agents.job.spec import Spec
+from agents.job.spec import Spec, job_of
 
 _CONNECT_TIMEOUT_S = 5.0
 # Ends of Go's network errors for a peer that does not listen or closes the connection.
@@ -28,11 +28,8 @@ def credentials(spec: Spec, port: int, secret: str) -> dict[str, str]:
 
 
 def grant_user(spec: Spec) -> str:
-    """Return the user of the job's grant: `7f3a-arm64-1` for the image `archloom/7f3a:arm64-1`.
-
-    It equals the job's name on the host, by which the broker finds the grant.
-    """
-    return spec.image.partition("/")[2].replace(":", "-")
+    """Return the user of the job's grant: the job's name on the host, by which the broker finds the grant."""
+    return job_of(spec.image)
 
 
 def broken(port: int, said: str) -> AgentError | None:

@@ -114,8 +114,17 @@ def read(folder: Path) -> Spec:
 
 
 def of_damaged(job: str) -> Spec:
-    """Return what the name of a job says of its spec, so that its image can be removed: see `tunnel.grant_user`."""
-    image = "archloom/" + job.replace("-", ":", 1)
+    """Return what the name of a job says of its spec, so that its image can be removed."""
+    return of_image("archloom/" + job.replace("-", ":", 1))
+
+
+def job_of(image: str) -> str:
+    """Return the job whose image this is: `7f3a-arm64-1` for `archloom/7f3a:arm64-1`."""
+    return image.partition("/")[2].replace(":", "-")
+
+
+def of_image(image: str) -> Spec:
+    """Return a spec that has only an image, so that this can be removed."""
     return Spec("", "api", "", "", True, "", {}, {}, False, image, (), "", False, Limits())  # noqa: FBT003
 
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from agents.base import files, process, state
 from agents.base.errors import AgentError
-from agents.base.json_file import read_object
+from agents.base.json_file import read_object, write_object
 from agents.base.locks import locked
 from agents.base.trees import remove, remove_tree
 from agents.job import cancel, results, spec
 
 CONTEXT = "context"
 _CONTEXT_BOOT = "context.boot"
+# Images of jobs that were cut short and are forgotten, each with the time of that: removed when the next run comes.
+_LATE = ".late.json"
+_LATE_S = 86400.0
+_CUT_SHORT = frozenset({"LOST", "CANCELLED"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}\Z")
 
 Discard = Callable[[spec.Spec], None]
@@ -65,15 +71,27 @@ class Jobs:
         """
         path = self._path(job)
         if path.is_dir():
-            cancel.cancel(path)
+            result = cancel.cancel(path)
             # Under the lock no new job can start to need a base between this check and the base's removal.
             with locked(self._root, ".lock"):
                 own = _readable_spec(path) or spec.of_damaged(job)
                 shared = {base.name for other in self._others(path) for base in other.bases}
                 discard(own._replace(bases=tuple(base for base in own.bases if base.name not in shared)))
+                if result["state"] in _CUT_SHORT and process.read(path) is not None:
+                    self._expect_late(own.image)
                 path.rename(self._root / f".gone.{job}.{os.urandom(8).hex()}")
-        for leftover in (*self._root.glob(f".new.{job}.*"), *self._root.glob(f".gone.{job}.*")):
-            remove_tree(leftover)
+        self._remove(f".new.{job}.", f".gone.{job}.")
+
+    def sweep(self, discard: Discard) -> None:
+        """Remove what agents that were killed have left of jobs, and images that an engine finished too late."""
+        with locked(self._root, ".lock"):
+            # Whoever makes a job holds this lock, so what is half made now was left.
+            late = read_object(self._root / _LATE)
+            for image in late:
+                if not (self._root / spec.job_of(image)).is_dir():
+                    discard(spec.of_image(image))
+            self._write_late(late)
+        self._remove(".new.", ".gone.")
 
     def settle(self, job: str, arrived: spec.Spec, discard: Discard) -> None:
         """Discard bases that arrived for a job that was forgotten meanwhile, except those that another job names."""
@@ -90,6 +108,23 @@ class Jobs:
         """
         entries = (_describe(path) for path in self._folders())
         return [entry for entry in entries if entry is not None]
+
+    def _expect_late(self, image: str) -> None:
+        """Note that the engine may name this image after its job is forgotten: it finishes the last step of a build."""
+        self._write_late({**read_object(self._root / _LATE), image: time.time()})
+
+    def _write_late(self, late: dict[str, object]) -> None:
+        recent = {
+            image: when for image, when in late.items() if isinstance(when, float) and abs(time.time() - when) < _LATE_S
+        }
+        if recent != read_object(self._root / _LATE):
+            with suppress(OSError):  # a full disk
+                write_object(self._root / _LATE, recent)
+
+    def _remove(self, *beginnings: str) -> None:
+        for path in self._root.iterdir():
+            if path.name.startswith(beginnings):
+                remove_tree(path)
 
     def _path(self, job: str) -> Path:
         if not _NAME.match(job):

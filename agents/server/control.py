@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ from agents.job.follow import follow
 from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
 from agents.server.fork_server import ForkServer
+from agents.server.sweep import own_folder, sweep
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
@@ -38,6 +40,8 @@ _FINISH_TIMEOUTS_S = {
     "pull": _CANCEL_TIMEOUT_S,
     "push": _CANCEL_TIMEOUT_S,
 }
+
+_SWEEP_TIMEOUT_S = 5.0
 
 Fields = dict[str, Any]
 Emit = Callable[[Fields], None]
@@ -84,6 +88,7 @@ class Operations(NamedTuple):
     save: Save
     load: Callable[[spec.Spec, Iterable[bytes]], Fields]
     prune: Callable[[int], int]
+    remove_leaked: Callable[[], object]
     job_command: Sequence[str]
     shared_slots: Path = _SHARED_SLOTS
 
@@ -103,16 +108,21 @@ class Server:
         # Guards `_transfers`: the running pulls and pushes of each job. Notified when a job's last one has ended.
         self._transfers_changed = threading.Condition()
         self._transfers: dict[str, list[threading.Event]] = {}
+        self._swept = threading.Event()
         self._answering: list[tuple[threading.Thread, float]] = []
 
     def run(self, stream: BinaryIO) -> None:
         """Answer requests until the stream ends. Running pulls and pushes are then cancelled; jobs continue."""
         for request in frames.requests(stream, lambda error: self._replies.send(None, frames.failure(error))):
-            thread = threading.Thread(target=self._answer, args=(request,), daemon=True)
-            thread.start()
-            self._answering = [work for work in self._answering if work[0].is_alive()]
-            self._answering.append((thread, _FINISH_TIMEOUTS_S.get(request.op, 0.0)))
+            self._run_beside(partial(self._answer, request), _FINISH_TIMEOUTS_S.get(request.op, 0.0))
         self._finish()
+
+    def _run_beside(self, work: Callable[[], None], finish: float) -> None:
+        """Run this in a thread, which has so many seconds to finish after the channel has ended."""
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._answering = [entry for entry in self._answering if entry[0].is_alive()]
+        self._answering.append((thread, finish))
 
     def _finish(self) -> None:
         ended = time.monotonic()
@@ -181,14 +191,19 @@ class Server:
 
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
+        wanted = spec.read(self._jobs.folder(job))
         with self._transferring(job) as cancelled:
-            return self._operations.pull(
-                spec.read(self._jobs.folder(job)),
-                field(fields, "port", int),
-                field(fields, "secret", str),
-                lambda text: emit({"progress": text}),
-                cancelled,
-            )
+            try:
+                return self._operations.pull(
+                    wanted,
+                    field(fields, "port", int),
+                    field(fields, "secret", str),
+                    lambda text: emit({"progress": text}),
+                    cancelled,
+                )
+            finally:
+                # Another connection may have forgotten the job: this one may be what is left of a broken one.
+                self._jobs.settle(job, wanted, self._operations.discard)
 
     def _start(self, fields: Fields, _emit: Emit) -> Fields:
         holder, count = field(fields, "holder", str), field(fields, "slots", int)
@@ -240,7 +255,14 @@ class Server:
         return {}
 
     def _list(self, _fields: Fields, _emit: Emit) -> Fields:
+        # A run asks this of each host that it uses, so whatever an earlier one has left is gone after the next.
+        if not self._swept.is_set():
+            self._swept.set()
+            self._run_beside(self._sweep, _SWEEP_TIMEOUT_S)
         return {"jobs": self._jobs.entries()}
+
+    def _sweep(self) -> None:
+        sweep(self._state, own_folder(), self._operations.discard, self._operations.remove_leaked)
 
     def _prune(self, fields: Fields, _emit: Emit) -> Fields:
         budget = field(fields, "budget", int)

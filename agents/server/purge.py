@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from agents.base.errors import AgentError
 from agents.base.trees import remove_tree
 from agents.engine import engines, images
 from agents.engine.engine_api import EngineSocket
+from agents.engine.leaked_names import PULLED, PUSHED_DIGEST, name_in_use
 from agents.job import store
 
 _AGENT = re.compile(r"archloom-agent-[0-9a-f]+\.pyz(?:\.[A-Za-z0-9._-]+)?\Z|\.archloom-agent-.*")
@@ -26,9 +26,6 @@ _MARK = re.compile(r"archloom:[A-Za-z0-9._@-]+\Z")
 _BASES = "localhost:1/"
 # Names that archloom gives to built images: `archloom/<run>:<platform>-<attempt>`, and the one it is pushed under.
 _BUILT = re.compile(r"archloom/[0-9a-f]+:[a-z0-9._-]+-\d+\Z|127\.0\.0\.1:\d+/push:[0-9a-f]+-[a-z0-9._-]+-\d+\Z")
-_PUSHED = re.compile(r"127\.0\.0\.1:\d+/push@sha256:")
-# The name a base is pulled under before it gets its held name. It stays where the pull or agent is killed in between.
-_PULLED = re.compile(r"127\.0\.0\.1:\d+/[a-z0-9]+base\d+@sha256:")
 
 
 class Places(NamedTuple):
@@ -66,12 +63,13 @@ def purge_all(where: Places, mark: str) -> dict[str, Any]:
     files: list[str] = []
     if engine is not None:
         engine_id = str(engine.info()["ID"])
-        others = _others_build(where.locks, engine_id)
+        # This user's own jobs have ended by now.
+        others = slots.holder_of(where.locks, engine_id) or name_in_use(engine)
         if others:
             kept.append(f"images and lock files that another user's builds may need: {others}")
         else:
             names = _untag(engine)
-            files += _drop_locks(where.locks, engine_id)
+            files += slots.drop(where.locks, engine_id, where.states)
     for folder in where.states:
         files += _drop_state(folder)
     for folder in where.agents:
@@ -116,46 +114,16 @@ def _untag(engine: EngineSocket) -> list[str]:
     for image in engine.call("GET", "/images/json") or []:
         names = [*(image.get("RepoTags") or []), *(image.get("RepoDigests") or [])]
         built = any(_BUILT.match(name) for name in names)
-        removed += [name for name in names if _is_base(name) or _BUILT.match(name) or (built and _PUSHED.match(name))]
+        removed += [name for name in names if _is_ours(name, built=built)]
     for name in removed:
         images.untag(engine, name)
     return removed
 
 
-def _is_base(name: str) -> bool:
-    return name.startswith(_BASES) or _PULLED.match(name) is not None
-
-
-def _others_build(locks: Path, engine_id: str) -> str:
-    """Return the lock file of a slot held by another user, empty where none is. This user's jobs have ended by now."""
-    for path in _slots(locks, engine_id):
-        with suppress(OSError):
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return str(path)
-            finally:
-                os.close(fd)
-    return ""
-
-
-def _drop_locks(locks: Path, engine_id: str) -> list[str]:
-    """Delete the lock files of this user, and their folder where it is then empty. Return the folder if deleted."""
-    for path in _slots(locks, engine_id):
-        with suppress(OSError):
-            if path.lstat().st_uid == os.getuid():
-                path.unlink()
-    folder = locks / slots.folder_name(engine_id)
-    with suppress(OSError):  # another user owns it, or has lock files in it
-        folder.rmdir()
-        return [str(folder)]
-    return []
-
-
-def _slots(locks: Path, engine_id: str) -> list[Path]:
-    folder = locks / slots.folder_name(engine_id)
-    return [] if folder.is_symlink() else sorted(folder.glob("slot-*"))
+def _is_ours(name: str, *, built: bool) -> bool:
+    if name.startswith(_BASES) or PULLED.match(name) or _BUILT.match(name):
+        return True
+    return built and PUSHED_DIGEST.match(name) is not None
 
 
 def _drop_state(folder: Path) -> list[str]:

@@ -164,6 +164,11 @@ class JobEntry(BaseModel, strict=True, frozen=True):
     def is_running(self) -> bool:
         return self.state == "BUILDING"
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether a run may go on with the job: it is sent, builds, or has an image that is not published yet."""
+        return self.state in {"SENDING", "BUILDING", EndState.BUILT}
+
 
 class _Result(BaseModel, strict=True, frozen=True):
     state: EndState = Field(strict=False)

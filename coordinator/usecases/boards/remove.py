@@ -16,6 +16,7 @@ from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError, UsageError
 from coordinator.farm.farm import Farm
 from coordinator.hosts.agent.purge import Purged, purge
+from coordinator.hosts.agent.replies import JobEntry
 from coordinator.hosts.enrol.install import mark
 from coordinator.usecases.boards.add import listed
 from coordinator.usecases.boards.console import Console
@@ -60,8 +61,7 @@ async def _purge(host: Host, wanted: Removal, env: Environment, console: Console
     async with Farm(Inventory(hosts=(host,)), env) as farm:
         try:
             client = await farm.client(host.name)
-            running = [entry.job for entry in await client.jobs() if entry.is_running]
-            _check_idle(host.name, running, wanted, console)
+            _check_idle(host.name, [entry for entry in await client.jobs() if entry.is_needed], wanted, console)
             return _report(await purge(client.transport, mark(env.holder)))
         except LostError as error:
             again = command("boards", "remove", host.name, inventory=wanted.inventory)
@@ -69,15 +69,23 @@ async def _purge(host: Host, wanted: Removal, env: Environment, console: Console
             raise LostError(error.message, hint=f"{error.hint}\n{hint}".lstrip("\n"), code=error.code) from error
 
 
-def _check_idle(name: str, running: list[str], wanted: Removal, console: Console) -> None:
-    """Ask before running builds, of any user, are ended. Raises LostError `busy` without a terminal."""
-    if not running or wanted.yes:
+def _check_idle(name: str, needed: list[JobEntry], wanted: Removal, console: Console) -> None:
+    """Ask before jobs of runs that may go on are ended. Raises LostError `busy` without a terminal."""
+    if not needed or wanted.yes:
         return
-    what = f"{name} is building: {', '.join(running)}"
+    running = [entry.job for entry in needed if entry.is_running]
+    others = [entry.job for entry in needed if not entry.is_running]
+    sentences = []
+    if running:
+        sentences.append(f"{name} is building: {', '.join(running)}")
+    if others:
+        # Such as a run that pushes now, or one that was interrupted and can be resumed.
+        sentences.append(f"{name} has jobs of runs that are not over: {', '.join(others)}")
+    what = "; ".join(sentences)
     if not console.is_there:
         again = command("boards", "remove", name, "--purge", "--yes", inventory=wanted.inventory)
         raise LostError(what, hint=f"wait, or end them with: {again}", code="busy")
-    if not console.agrees(f"{what}\nEnd these builds?"):
+    if not console.agrees(f"{what}\nEnd these jobs?"):
         raise InterruptedRunError("nothing was changed")
 
 

@@ -174,6 +174,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         save=push,
         load=push,
         prune=int,
+        remove_leaked=list,
         job_command=(),
     )
     asks, answers = os.pipe(), os.pipe()

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,55 @@ def test_a_note_of_another_user_does_no_harm(places: tuple[Path, Path], note: by
 
     assert busy.value.detail["holder"] in {"", "al", "??"}
     assert busy.value.detail["since"] in {0.0, 1.0}
+
+
+def test_a_purge_leaves_the_lock_files_of_other_homes(places: tuple[Path, Path], tmp_path: Path):
+    """The last note says whose they are; a held one stays whoever took it, and none is held by two because of that."""
+    shared, own = places
+    other = tmp_path / "other"
+    folder = shared / "archloom-ID-1"
+    with taken(shared, own), taken(shared, other, 2):
+        assert slots.holder_of(shared, "ID:1") == str(folder / "slot-0")
+        assert slots.drop(shared, "ID:1", [own]) == []
+        assert sorted(path.name for path in folder.iterdir()) == ["slot-0", "slot-1"]
+    assert slots.holder_of(shared, "ID:1") == ""
+
+    assert slots.drop(shared, "ID:1", [own]) == []
+    assert [path.name for path in folder.iterdir()] == ["slot-1"]
+    assert slots.drop(shared, "ID:1", [own, other]) == [str(folder)]
+    assert not folder.exists()
+
+
+PURGE = """
+import sys
+from pathlib import Path
+from agents.base import slots
+
+print("ready", flush=True)
+while True:
+    slots.drop(Path(sys.argv[1]), "ID:1", [Path(sys.argv[2])])
+"""
+
+
+def test_two_never_hold_one_slot_while_purges_delete_its_file(places: tuple[Path, Path]):
+    """Who has opened the file just before it is deleted takes the new one."""
+    inside, most = [0], [0]
+
+    def build() -> None:
+        for _ in range(1000):
+            with suppress(AgentError), taken(*places):
+                inside[0] += 1
+                os.sched_yield()
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    purging = Child([sys.executable, "-c", PURGE, *map(str, places)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with purging, ThreadPoolExecutor(4) as pool:
+        assert purging.line() == "ready\n"
+        for work in [pool.submit(build) for _ in range(4)]:
+            work.result()
+        purging.kill()
+    assert most == [1]
 
 
 AS_USER = """

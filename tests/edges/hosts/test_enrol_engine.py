@@ -85,7 +85,10 @@ def test_a_purge_leaves_nothing_of_ours(home: Home, own_board: OwnBoard):
         make_image(board, name)
     locks = board.run("docker info --format '/run/lock/archloom-{{.ID}}'").strip().replace(":", "-")
     board.run(f"su pi -c 'mkdir -p {locks}; touch {locks}/slot-0'")
-    removed = good(home.run("boards", "remove", "pi5", "--purge"))
+    refused = home.run("boards", "remove", "pi5", "--purge")
+    assert refused.returncode == 5
+    assert "pi5 has jobs of runs that are not over: 7f3a-amd64-1" in refused.stderr
+    removed = good(home.run("boards", "remove", "pi5", "--purge", "--yes"))
     assert "deleted 1 job" in removed.stderr
     assert images(board) == theirs
     assert board.run(f"ls -d {locks} {state} /home/pi/.cache/archloom 2>/dev/null || true") == ""
