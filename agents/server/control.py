@@ -109,6 +109,7 @@ class Server:
         self._transfers_changed = threading.Condition()
         self._transfers: dict[str, list[threading.Event]] = {}
         self._swept = threading.Event()
+        self._answering_lock = threading.Lock()
         self._answering: list[tuple[threading.Thread, float]] = []
 
     def run(self, stream: BinaryIO) -> None:
@@ -121,8 +122,9 @@ class Server:
         """Run this in a thread, which has so many seconds to finish after the channel has ended."""
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
-        self._answering = [entry for entry in self._answering if entry[0].is_alive()]
-        self._answering.append((thread, finish))
+        with self._answering_lock:
+            self._answering = [entry for entry in self._answering if entry[0].is_alive()]
+            self._answering.append((thread, finish))
 
     def _finish(self) -> None:
         ended = time.monotonic()
