@@ -36,8 +36,8 @@ _HEAD = ("name", "kind", "state", "engine", *_MODES, "cores", "memory", "disk fr
 def command(names: tuple[str, ...], inventory: str | None, *, refresh: bool, as_json: bool) -> None:
     """Show the hosts and what they can build; named hosts in full.
 
-    A host is probed again when its facts are older than five minutes, or when it did not answer and a minute
-    has passed.
+    A host is probed again when its facts are older than five minutes or its SSH port takes no connection, or
+    when it did not answer and a minute has passed.
     """
     from coordinator.usecases.boards.survey import survey_hosts
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.domain.hosts.facts import Facts
@@ -15,6 +16,7 @@ from coordinator.environment import Environment
 from coordinator.farm.fact_cache import FactCache
 from coordinator.farm.farm import Farm, slots_of
 from coordinator.farm.probe import Probing
+from coordinator.hosts.ssh.reach import takes_connections
 from coordinator.state.open_store import open_store_if_usable
 
 
@@ -42,21 +44,35 @@ async def survey_hosts(
 ) -> dict[str, HostStatus]:
     """Return the outcomes of the named hosts, or of all, in the inventory's order.
 
-    Cached facts of a host without a blocking problem are used for 5 minutes, a missing answer for 1 minute; all other
-    hosts are probed, concurrently. `refresh` ignores the cache.
+    Cached facts of a host without a blocking problem are used for 5 minutes where its SSH port still takes connections,
+    a missing answer for 1 minute; all other hosts are probed, concurrently. `refresh` ignores the cache.
     """
     hosts = [host for host in inventory.hosts if not names or host.name in names]
     with open_store_if_usable(env, emit) as store:
         fact_cache = FactCache(store, env.clock)
         now = env.clock()
         known = {host.name: fact_cache.known(host) for host in inventory.hosts}
-        cached = {}
-        for host in [] if refresh else hosts:
-            if (outcome := _cached_outcome(host, known[host.name], now)) is not None:
-                cached[host.name] = outcome
+        cached = {} if refresh else await _without_dead(hosts, _cached_outcomes(hosts, known, now))
         async with Farm(inventory, env) as farm, Probing(farm, inventory, fact_cache, env, emit) as probing:
             probed = await probing.all(host.name for host in hosts if host.name not in cached)
         return _with_duplicates_marked(inventory, hosts, cached, probed, fact_cache, known, env.clock())
+
+
+def _cached_outcomes(
+    hosts: Sequence[Host], known: Mapping[str, CachedFacts], now: float
+) -> dict[str, Facts | Unreachable]:
+    outcomes = {host.name: _cached_outcome(host, known[host.name], now) for host in hosts}
+    return {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+
+
+async def _without_dead(
+    hosts: Sequence[Host], cached: Mapping[str, Facts | Unreachable]
+) -> dict[str, Facts | Unreachable]:
+    """Return the outcomes without the facts of boards that take no connections any more: these are probed."""
+    boards = [host for host in hosts if isinstance(cached.get(host.name), Facts) and not host.address.is_local]
+    taking = await asyncio.gather(*map(takes_connections, boards))
+    dead = {host.name for host, takes in zip(boards, taking, strict=True) if not takes}
+    return {name: outcome for name, outcome in cached.items() if name not in dead}
 
 
 def _cached_outcome(host: Host, known: CachedFacts, now: float) -> Facts | Unreachable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,21 @@ def test_a_sound_board_is_ready(home: Home, own_board: OwnBoard):
     assert "pi5: builds linux/amd64" in added.stderr
     assert "next: archloom build" in added.stderr
     assert "pi5" in good(home.run("boards")).stdout
+
+
+def test_a_board_that_has_just_died_is_not_shown_as_active(home: Home, own_board: OwnBoard):
+    """Its facts are fresh, but its port takes no connection; while it lives, it is not asked again."""
+    board = own_board(name="pi5", user="pi")
+    ssh_home(home.folder, board)
+    good(home.run("boards", "add", "pi5"))
+
+    def shown() -> tuple[str, bool]:
+        [entry] = json.loads(good(home.run("boards", "--json", "pi5")).stdout)
+        return entry["state"], entry["cached"]
+
+    assert shown() == ("active", True)
+    board.power_off()
+    assert shown() == ("unreachable", False)
 
 
 def test_the_docker_group_is_named(home: Home, own_board: OwnBoard):
