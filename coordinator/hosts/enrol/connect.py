@@ -8,22 +8,27 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from coordinator.errors import ArchloomError, LostError
+from coordinator.hosts.enrol.dial import dial, ssh_words
 from coordinator.hosts.enrol.keys import Keyring, UserKey, keyring
 from coordinator.hosts.ssh.known_hosts import HostKey, Verdict, read_known_hosts
-from coordinator.hosts.ssh.route import PORT, Route
+from coordinator.hosts.ssh.route import Route
+from coordinator.hosts.ssh.unreachable import at_jump, where
 
 if TYPE_CHECKING:
     import paramiko
 
-_BANNER_TIMEOUT_S, _AUTH_TIMEOUT_S = 15.0, 60.0
+# For a board that is swapping; its version line has come by then.
+_KEY_EXCHANGE_TIMEOUT_S, _AUTH_TIMEOUT_S = 25.0, 60.0
 _KEY_TYPE_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 # sshd closes a connection after six refused keys (sshd_config(5), MaxAuthTries 6; the request `none` is not counted);
 # the remaining keys are offered on a new connection.
 _MAX_KEYS = 24
+# The code of the error for a password that is not accepted.
+PASSWORD_REFUSED = "password"  # noqa: S105
 
 
 @dataclass(slots=True)
@@ -45,13 +50,15 @@ class Login:
     """The outcome of a login: `connection` is authenticated, or None where the login was refused.
 
     `key` is the accepted key, None where the host required none. For a refusal, `allowed` are the authentication
-    methods the host offers and `refused` the keys it rejected.
+    methods the host offers and `refused` the keys it rejected. `banner` is what the host says before a login
+    (sshd_config(5), Banner), as far as it can be read.
     """
 
     connection: Connection | None
     key: UserKey | None = None
     allowed: tuple[str, ...] = ()
     refused: tuple[UserKey, ...] = ()
+    banner: str = ""
 
 
 def fetch_key(route: Route, timeout: float, types: tuple[str, ...] = ()) -> HostKey:
@@ -72,6 +79,7 @@ def log_in(route: Route, keys: Keyring, expected: HostKey, timeout: float) -> Lo
         allowed = _methods(connection, route)
         if allowed is None:
             return Login(connection)
+        banner = (connection.transport.get_banner() or b"").decode("utf-8", "replace").strip()
         refused: list[UserKey] = []
         for key in keys.keys[:_MAX_KEYS] if "publickey" in allowed else ():
             if not connection.transport.is_active():
@@ -84,11 +92,11 @@ def log_in(route: Route, keys: Keyring, expected: HostKey, timeout: float) -> Lo
         connection.close()
         raise
     connection.close()
-    return Login(None, None, allowed, tuple(refused))
+    return Login(None, None, allowed, tuple(refused), banner)
 
 
 def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: float) -> Connection:
-    """Log in with this password, in a single attempt. Raises LostError `password` where it is rejected."""
+    """Log in with this password, in a single attempt. Raises LostError PASSWORD_REFUSED where it is rejected."""
     from paramiko.ssh_exception import AuthenticationException, SSHException
 
     connection = _expect(route, expected, timeout)
@@ -97,7 +105,7 @@ def log_in_by_password(route: Route, expected: HostKey, password: str, timeout: 
     except AuthenticationException as error:
         connection.close()
         hint = f"check that it is the password of {route.user} on that host: ssh {ssh_words(route)}"
-        raise LostError(f"the password was not accepted for {route}", hint=hint, code="password") from error
+        raise LostError(f"the password was not accepted for {route}", hint=hint, code=PASSWORD_REFUSED) from error
     except (SSHException, EOFError, OSError) as error:
         connection.close()
         raise _broken(route, error) from error
@@ -130,20 +138,29 @@ def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Conne
     below = None if route.jump is None else _log_in_to_jump(route.jump, timeout)
     transport = None
     try:
-        transport = paramiko.Transport(_dial(route, below, timeout))
-        transport.banner_timeout, transport.auth_timeout = max(_BANNER_TIMEOUT_S, timeout), _AUTH_TIMEOUT_S
+        stream = dial(route, below.transport if below else None, timeout)
+        # Typed as one of its own: a stream of any class with these four methods will do.
+        transport = paramiko.Transport(cast("socket.socket", stream))
+        transport.auth_timeout = _AUTH_TIMEOUT_S
         options = transport.get_security_options()
         ordered = sorted(options.key_types, key=lambda key_type: _rank(key_type, types))
         options.key_types = ordered
-        transport.start_client(timeout=max(_BANNER_TIMEOUT_S, timeout))
-        shown = transport.get_remote_server_key()
-        return Connection(transport, HostKey(shown.get_name(), shown.asbytes(), shown.get_bits()), below)
+        transport.start_client(timeout=_KEY_EXCHANGE_TIMEOUT_S)
+        return Connection(transport, _shown_key(transport), below)
     except (SSHException, EOFError, OSError) as error:
         _close(transport, below)
         raise _broken(route, error) from error
     except BaseException:
         _close(transport, below)
         raise
+
+
+def _shown_key(transport: paramiko.Transport) -> HostKey:
+    """Return the host key that was shown. Raises TimeoutError where none was: paramiko returns in silence then."""
+    if not transport.initial_kex_done:
+        raise TimeoutError
+    shown = transport.get_remote_server_key()
+    return HostKey(shown.get_name(), shown.asbytes(), shown.get_bits())
 
 
 def _close(transport: paramiko.Transport | None, below: Connection | None) -> None:
@@ -168,21 +185,6 @@ def _expect(route: Route, expected: HostKey, timeout: float) -> Connection:
     return connection
 
 
-def _dial(
-    route: Route, below: Connection | None, timeout: float
-) -> paramiko.Channel | paramiko.ProxyCommand | socket.socket:
-    import paramiko
-
-    if below is not None:
-        return below.transport.open_channel("direct-tcpip", (route.host, route.port), ("127.0.0.1", 0), timeout=timeout)
-    if route.proxy:
-        return paramiko.ProxyCommand(route.proxy)
-    try:
-        return socket.create_connection((route.host, route.port), timeout=timeout)
-    except OSError as error:
-        raise _unreachable(route, error, timeout) from error
-
-
 def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     """Return a connection that is logged in to the jump host.
 
@@ -195,14 +197,14 @@ def _log_in_to_jump(jump: Route, timeout: float) -> Connection:
     try:
         shown = fetch_key(jump, timeout, record.types)
         if record.verdict(shown) is not Verdict.KNOWN:
-            message = f"the jump host {jump.name} shows a host key that is not in known_hosts: {shown}"
+            message = f"{at_jump(jump)}it shows a host key that is not in known_hosts: {shown}"
             raise LostError(message, hint=hint, code="host_key")
         login = log_in(jump, own, shown, timeout)
     finally:
         own.close()
     if login.connection is None:
         raise LostError(
-            f"the jump host {jump} accepted none of your keys{refused_keys(login.refused)}", hint=hint, code="denied"
+            f"{at_jump(jump)}{jump} accepted none of your keys{refused_keys(login.refused)}", hint=hint, code="denied"
         )
     return login.connection
 
@@ -237,11 +239,6 @@ def refused_keys(keys: tuple[UserKey, ...]) -> str:
     return f" (offered: {', '.join(key.source for key in keys)})" if keys else ""
 
 
-def ssh_words(route: Route) -> str:
-    """Return the arguments of `ssh` for this route's port, user and name."""
-    return (f"-p {route.port} " if route.port != PORT else "") + f"{route.user}@{route.name}"
-
-
 def _wants_more(route: Route, more: list[str]) -> LostError:
     return LostError(
         f"{route} asks for more than a key: also {', '.join(more)}",
@@ -250,40 +247,17 @@ def _wants_more(route: Route, more: list[str]) -> LostError:
     )
 
 
-def _unreachable(route: Route, error: OSError, timeout: float) -> LostError:
-    where = route.host if route.host == route.name else f"{route.name} ({route.host})"
-    match error:
-        case socket.gaierror():
-            hint = f"check its spelling, or give its address: archloom boards add {route.user}@192.168.…"
-            return LostError(f"the name {where} does not resolve: {error.strerror}", hint=hint, code="name")
-        case ConnectionRefusedError():
-            hint = "start it there: sudo systemctl enable --now ssh; for another port: ssh://USER@HOST:PORT"
-            return LostError(f"{where} runs no SSH server on port {route.port}", hint=hint, code="refused")
-        case TimeoutError():
-            hint = "is it switched on, and in this network? ping it; a firewall may drop connections from here"
-            message = f"{where} does not answer on port {route.port} in {timeout:.0f} s"
-            return LostError(message, hint=hint, code="timeout")
-        case _:
-            return LostError(f"{where} cannot be reached: {error.strerror or error}", hint=f"ping {route.host}")
-
-
 def _broken(route: Route, error: Exception) -> ArchloomError:
-    from paramiko.ssh_exception import ChannelException, IncompatiblePeer, ProxyCommandFailure
+    from paramiko.ssh_exception import IncompatiblePeer
 
     hint = f"run ssh -v {ssh_words(route)} for details"
+    subject = f"{at_jump(route)}{where(route)}"
     match error:
-        case ChannelException():
-            message = f"the jump host cannot reach {route.host} port {route.port}: {error.text}"
-            return LostError(message, hint=hint, code="jump")
-        case ProxyCommandFailure():
-            return LostError(f"the ProxyCommand for {route.name} failed: {route.proxy}", hint=hint, code="proxy")
         case IncompatiblePeer():
-            return LostError(
-                f"{route.name} has no SSH algorithm in common with archloom: {error}", hint=hint, code="ssh"
-            )
+            message = f"{subject} has no SSH algorithm in common with archloom: {error}"
+            return LostError(message, hint=hint, code="ssh")
         case TimeoutError():
-            return LostError(f"{route.name} stopped answering", hint=hint, code="timeout")
+            return LostError(f"{subject} stopped answering", hint=hint, code="timeout")
         case _:
             reason = str(error).partition("\n")[0] or "it closed the connection"
-            text = f"{route.host} port {route.port} answers, but not with a usable SSH handshake: {reason}"
-            return LostError(text, hint=hint, code="ssh")
+            return LostError(f"{subject} answers, but the login does not complete: {reason}", hint=hint, code="ssh")

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import TYPE_CHECKING
 
 from coordinator.errors import LostError
 from coordinator.hosts.enrol.connect import Connection
+from coordinator.hosts.ssh import login_shell
 
-_TIMEOUT_S = 30.0
-_MAX_OUTPUT_BYTES = 65536
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+# The scripts take less than a second, on a card that is worn too.
+_TIMEOUT_S = 9.0
+_MAX_OUTPUT_BYTES, _READ_BYTES = 65536, 4096
+_SUBJECT = "the key cannot be installed: "
 _EXIT_NOT_WRITTEN = 8
 # Not anchored at a line start: output of a login script may precede it on the line.
 _ANSWER = re.compile(r"archloom:(added|there|removed|absent)\r?$", re.MULTILINE)
 # The scripts are run as `sh -c '…'` by any login shell. They contain nothing that fish or tcsh interpret inside single
 # quotes: no `!`, no backslash, no newline, no single quote. The key line comes on stdin, so that no shell parses it.
-_BEGIN = 'umask 077; d="$HOME/.ssh"; f="$d/authorized_keys"; IFS= read -r line || exit 9; '
+_BEGIN = 'umask 077; d="${HOME:-$PWD}/.ssh"; f="$d/authorized_keys"; IFS= read -r line || exit 9; '
 # Write with cat: dash reports a full disk as an I/O error when its built-in echo writes. Exit status 8: the file could
 # not be written. A symbolic link stays one. The new file is complete before mv replaces the old one.
 _REPLACE = (
@@ -66,8 +74,7 @@ def _run(connection: Connection, script: str, line: str) -> str:
             channel.exec_command(f"sh -c '{script}'")
             channel.sendall(line.encode() + b"\n")
             channel.shutdown_write()
-            stdout = channel.makefile("rb").read(_MAX_OUTPUT_BYTES).decode("utf-8", "replace")
-            stderr = channel.makefile_stderr("rb").read(_MAX_OUTPUT_BYTES).decode("utf-8", "replace")
+            stdout, stderr = _output(channel)
             status = channel.recv_exit_status()
         finally:
             channel.close()
@@ -78,6 +85,22 @@ def _run(connection: Connection, script: str, line: str) -> str:
     if answer is None:
         raise _failure(stdout, stderr, is_of_file=status == _EXIT_NOT_WRITTEN)
     return answer[1]
+
+
+def _output(channel: Channel) -> tuple[str, str]:
+    """Return what the script and the login shell print. Raises LostError where they print too much, or do not end."""
+    stdout, until = b"", time.monotonic() + _TIMEOUT_S
+    try:
+        while data := channel.recv(_READ_BYTES):
+            stdout += data
+            if len(stdout) > login_shell.MAX_NOISE_BYTES:
+                raise login_shell.prints_too_much(_SUBJECT, login_shell.last_words(stdout[-_READ_BYTES:]))
+            channel.settimeout(max(0.01, until - time.monotonic()))
+    except TimeoutError:
+        stderr = channel.recv_stderr(_READ_BYTES) if channel.recv_stderr_ready() else b""
+        raise login_shell.hangs(_SUBJECT, _TIMEOUT_S, login_shell.last_words(stdout, stderr)) from None
+    stderr = channel.makefile_stderr("rb").read(_MAX_OUTPUT_BYTES)
+    return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
 
 
 def _failure(stdout: str, stderr: str, *, is_of_file: bool) -> LostError:

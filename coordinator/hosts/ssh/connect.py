@@ -20,7 +20,9 @@ from coordinator.hosts.ssh.host_keys import HostKeyCheck
 from coordinator.hosts.ssh.known_hosts import KnownHosts, read_known_hosts
 from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.options import connection_options
+from coordinator.hosts.ssh.proxy_command import GRACE_S, ProxyCommand
 from coordinator.hosts.ssh.route import Route, read_route
+from coordinator.hosts.ssh.unreachable import where
 
 _log = logging.getLogger("archloom.ssh")
 
@@ -126,29 +128,40 @@ async def _tried(
     limiter: LoginLimiter,
     algorithms: Sequence[str] | None,
 ) -> asyncssh.SSHClientConnection:
-    """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner."""
+    """Connect, at most `_MAX_TRIES` times where the server closes the connection before its banner.
+
+    No further time is begun after `connect_timeout`: a host without a banner is dead.
+    """
     route = hop.route
-    drops = 0
+    drops, began = 0, time.monotonic()
     while True:
         check = HostKeyCheck(hop.pin, known)
         try:
             async with limiter.turn(route.entry or f"{route.host}:{route.port}"):
                 connection = await _within_time(hop, tunnel, check, algorithms)
         except asyncssh.HostKeyNotVerifiable as error:
-            raise check.refusal(hop.host.name, refusals.where(route), error.reason, jump=route.entry) from error
+            raise check.refusal(hop.host.name, where(route), error.reason, jump=route.entry) from error
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             drops += 1
-            if check.greeted or drops == _MAX_TRIES:
-                raise refusals.of_connection(hop.host, route, error, greeted=check.greeted) from error
+            is_late = time.monotonic() - began > hop.host.connect_timeout
+            if check.greeted or drops == _MAX_TRIES or is_late:
+                raise _refusal(hop, check, error) from error
             await asyncio.sleep(_RETRY_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         except LostError:
             raise
         except Exception as error:
             # Any exception: asyncssh passes on what its parsers raised for bytes of the host.
-            raise refusals.of_connection(hop.host, route, error, banner=check.banner) from error
-        if check.banner:
-            _log.info("%s: banner of %s: %s", hop.host.name, refusals.where(route), " ".join(check.banner.split()))
-        return connection
+            raise _refusal(hop, check, error) from error
+        else:
+            if check.banner:
+                _log.info("%s: banner of %s: %s", hop.host.name, where(route), " ".join(check.banner.split()))
+            return connection
+
+
+def _refusal(hop: _Hop, check: HostKeyCheck, error: Exception) -> LostError:
+    if check.proxy is not None and not check.greeted:
+        return refusals.of_proxy(hop.host, hop.route, check.proxy.close())
+    return refusals.of_connection(hop.host, hop.route, error, greeted=check.greeted, banner=check.banner)
 
 
 async def _within_time(
@@ -165,9 +178,11 @@ async def _within_time(
         options = await connection_options(hop.route, algorithms, hop.cipher)
     except ValueError as error:
         raise refusals.of_configuration(hop.host.name, error) from error
+    check.proxy = ProxyCommand(hop.route.proxy) if hop.route.proxy else None
     attempt = asyncio.ensure_future(
         asyncssh.connect(
             hop.route.host,
+            sock=check.proxy.socket if check.proxy else None,
             options=options,
             config=None,
             tunnel=tunnel or (),
@@ -190,4 +205,6 @@ async def _within_time(
             # The connection may have been established just before the cancellation.
             if not attempt.cancelled() and attempt.exception() is None:
                 attempt.result().abort()
+        if check.proxy is not None and (attempt.cancelled() or attempt.exception() is not None):
+            check.proxy.close(0.0 if check.greeted else GRACE_S)
     raise TimeoutError

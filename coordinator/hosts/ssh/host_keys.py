@@ -9,6 +9,7 @@ import asyncssh
 
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.known_hosts import HostKey, KnownHosts
+from coordinator.hosts.ssh.proxy_command import GRACE_S, ProxyCommand
 
 CHANGED = "host_key_changed"
 
@@ -25,12 +26,13 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     `pin` is the inventory's `host_key:`, `SHA256:…` or `TYPE BASE64`. Where it is set, only that key is accepted;
     known_hosts can still revoke it. `banner` is the text that the server sends before the login (sshd_config(5),
-    Banner).
+    Banner). `proxy` carries the connection, and is closed with it.
     """
 
     def __init__(self, pin: str, known: KnownHosts) -> None:
         self.shown: asyncssh.SSHKey | None = None
         self.banner = ""
+        self.proxy: ProxyCommand | None = None
         self._pin = pin
         self._files = known
         self._known: _Keys = []
@@ -48,6 +50,10 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         self._connection = conn
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self.proxy is not None:
+            self.proxy.close(0.0 if self.greeted else GRACE_S)
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002
         self.banner = msg

@@ -29,7 +29,7 @@ def hangs(subject: str, seconds: float, printed: str) -> LostError:
     """Return the error for a login shell that has not started a command so long after the login."""
     said = f"it printed: {printed}" if printed else "it printed nothing"
     return LostError(
-        f"{subject}its login shell has not started the agent in {seconds:.0f} s; {said}",
+        f"{subject}its login shell has not run a command in {seconds:.0f} s; {said}",
         hint=f"{_RETURN}\n{_SHELL}",
         code=NOT_STARTED,
     )
@@ -47,7 +47,7 @@ def prints_too_much(subject: str, printed: str) -> LostError:
 def runs_nothing(subject: str, printed: str) -> LostError:
     """Return the error for a login shell that ended without running a command."""
     return LostError(
-        f"{subject}its login shell does not run the agent's command" + (f": {printed}" if printed else ""),
+        f"{subject}its login shell does not run commands" + (f": {printed}" if printed else ""),
         hint=f"{_RETURN}\n{_SHELL}",
         code=NOT_STARTED,
     )

@@ -57,7 +57,6 @@ async def connection_options(
         host_key_alias=route.alias or None,
         # sshd sends its Banner file as it is, in any encoding.
         utf8_decode_errors="replace",
-        proxy_command=route.proxy or None,
         **login_options(route),
         **chosen,
     )

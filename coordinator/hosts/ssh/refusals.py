@@ -13,14 +13,19 @@ from coordinator.domain.visible import file_word, visible_name
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import keys
 from coordinator.hosts.ssh.route import Route
+from coordinator.hosts.ssh.unreachable import (
+    JUMP_HINT,
+    PROXY_HINT,
+    at_jump,
+    no_answer,
+    not_from_jump,
+    proxy_failed,
+    where,
+)
 
 # What OpenSSH's sshd sends after MaxAuthTries refused keys (auth.c, auth_maxtries_exceeded).
 _TOO_MANY = "Too many authentication failures"
 _BANNER_CHARS = 300
-
-
-def where(route: Route) -> str:
-    return f"{route.host} port {route.port}"
 
 
 def of_configuration(name: str, error: Exception) -> LostError:
@@ -35,15 +40,15 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
     `route` is that of the jump host where it failed there. `greeted`: the server had sent its version line. `banner` is
     the text that it sent before the login.
     """
-    subject = f"host '{host.name}': " + (f"jump host {route.entry}: " if route.entry else "")
+    subject = f"host '{host.name}': {at_jump(route)}"
     match error:
         case asyncssh.PermissionDenied():
             return _denied(subject, route, banner)
         case asyncssh.DisconnectError() if error.reason.startswith(_TOO_MANY):
             return _too_many(subject, route)
         case asyncssh.ChannelOpenError():
-            message = f"{subject}the jump host cannot reach {where(route)}: {error.reason}"
-            return LostError(message, hint="is the host switched on?", code=Cause.UNREACHABLE)
+            message = f"{subject}{not_from_jump(route, error.reason)}"
+            return LostError(message, hint=f"{JUMP_HINT}{route.host}", code=Cause.UNREACHABLE)
         case asyncssh.KeyExchangeFailed():
             message = f"{subject}{where(route)} has no SSH algorithm in common with archloom: {error.reason}"
             return LostError(message, hint="update its sshd (OpenSSH 7.2 or newer)", code="algorithms")
@@ -64,22 +69,22 @@ def of_connection(host: Host, route: Route, error: Exception, *, greeted: bool =
             return LostError(message, hint=f"try: ssh -v {_login(route)}", code="ssh")
 
 
+def of_proxy(host: Host, route: Route, words: str) -> LostError:
+    """Return the LostError for a ProxyCommand that ended, or that led to no SSH server in time; `words` are its own."""
+    message = f"host '{host.name}': {at_jump(route)}{proxy_failed(route, words)}"
+    return LostError(message, hint=f"{PROXY_HINT}{_login(route)}", code=Cause.UNREACHABLE)
+
+
 def _unreachable(subject: str, host: Host, route: Route, error: Exception) -> LostError:
-    failure = system_error(error)
-    ping = f"is it switched on and plugged in? try: ping -c 1 {route.host}"
-    match failure:
-        case TimeoutError():
-            message, hint = f"no SSH answer from {where(route)} in {host.connect_timeout:g} s", ping
+    match system_error(error):
         case socket.gaierror():
-            message = f"the name {route.host} does not resolve"
             hint = f"correct it in the inventory or ~/.ssh/config, or give the address; try: getent hosts {route.host}"
         case ConnectionRefusedError():
-            message = f"nothing listens on {where(route)}"
             hint = "on the host: sudo systemctl enable --now ssh; or correct port: in the inventory"
         case _:
-            reason = getattr(failure, "strerror", None) or str(failure)
-            message, hint = f"{where(route)} cannot be reached: {reason}", ping
-    return LostError(f"{subject}{message}", hint=hint, code=Cause.UNREACHABLE)
+            hint = f"is it switched on and plugged in? try: ping -c 1 {route.host}"
+    message = f"{subject}{no_answer(route, error, host.connect_timeout)}"
+    return LostError(message, hint=hint, code=Cause.UNREACHABLE)
 
 
 def _reason(error: Exception) -> str:

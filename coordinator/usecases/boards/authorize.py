@@ -10,20 +10,22 @@ from coordinator.domain.visible import file_word
 from coordinator.environment import Environment
 from coordinator.errors import InterruptedRunError, LostError
 from coordinator.hosts.enrol.connect import (
+    PASSWORD_REFUSED,
     Connection,
     Login,
     forwards_ports,
     log_in,
     log_in_by_password,
     refused_keys,
-    ssh_words,
 )
+from coordinator.hosts.enrol.dial import ssh_words
 from coordinator.hosts.enrol.install import install, uninstall
 from coordinator.hosts.enrol.keys import Keyring, UserKey, create, keyring
 from coordinator.hosts.ssh.known_hosts import HostKey
 from coordinator.hosts.ssh.route import Route, short
 from coordinator.usecases.boards.console import Console
 
+_PASSWORD_TRIES = 3
 _BY_PASSWORD = frozenset({"password", "keyboard-interactive"})
 
 
@@ -63,8 +65,9 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment,
     path = route.identities[0] if route.chosen else env.home / ".ssh" / "id_ed25519"
     if not keys.keys:
         _confirm_key_creation(path, target, console)
-    password = console.password(f"Password of {route}: ")
-    connection = log_in_by_password(route, target.key, password, target.timeout)
+    if login.banner:
+        console.say(f"{route} says:\n{login.banner}")
+    connection = _by_password(target, console)
     try:
         if keys.keys:
             own = keys.keys[0]
@@ -78,6 +81,19 @@ def _install(target: LoginTarget, login: Login, keys: Keyring, env: Environment,
         connection.close()
     verb = "installed" if added else "found"
     console.say(f"{route}: {verb} the key {own.source} in ~/.ssh/authorized_keys there; login works with it")
+
+
+def _by_password(target: LoginTarget, console: Console) -> Connection:
+    """Ask for the password and log in with it, three times at most, as ssh does."""
+    for tries_left in reversed(range(_PASSWORD_TRIES)):
+        password = console.password(f"Password of {target.route}: ")
+        try:
+            return log_in_by_password(target.route, target.key, password, target.timeout)
+        except LostError as error:
+            if error.code != PASSWORD_REFUSED or not tries_left:
+                raise
+            console.say(f"{error.message}; try again")
+    raise AssertionError("there is at least one try")
 
 
 def _report_forwarding(connection: Connection, route: Route, console: Console) -> None:
@@ -127,8 +143,9 @@ def _check_possible(target: LoginTarget, login: Login, keys: Keyring, console: C
         offered = refused_keys(login.refused) if login.refused else ": you have none to offer"
         public = keys.keys[0].public if keys.keys else "the public key that ssh-keygen -t ed25519 makes"
         ways = " or ".join(login.allowed) or "no method that archloom knows"
+        said = f"; it says: {' '.join(login.banner.split())}" if login.banner else ""
         raise LostError(
-            f"{route} accepts only {ways}, and none of your keys{offered}",
+            f"{route} accepts only {ways}, and none of your keys{offered}{said}",
             hint=f"is {route.user} the right user? Else add this to its ~/.ssh/authorized_keys there:\n{public}",
             code="denied",
         )

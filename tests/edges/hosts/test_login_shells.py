@@ -109,12 +109,12 @@ async def test_a_shell_that_hangs_is_said_with_what_it_printed(own_board: OwnBoa
     said: dict[str, LostError] = dict(zip(files, answers, strict=True))
     assert {error.code for error in said.values()} == {"agent"}
     assert all("~/.bashrc there return at its top" in error.hint for error in said.values())
-    late = "its login shell has not started the agent in 9 s; it printed"
+    late = "its login shell has not run a command in 9 s; it printed"
     assert f"{late}: Welcome to fish" in said["fish"].message
     assert f"{late}: continue?" in said["asks"].message
     assert f"{late}: Press any key" in said["shown"].message
     assert f"{late} nothing" in said["waits"].message
-    assert "does not run the agent's command: bye" in said["mute"].message
+    assert "does not run commands: bye" in said["mute"].message
     assert "prints more than 64 KiB before it runs a command: no" in said["loud"].message
     assert "prints more than 64 KiB before it runs a command: y" in said["line"].message
     assert "sleep 1000" not in boards["waits"].run("ps ax -o args")

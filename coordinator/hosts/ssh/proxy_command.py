@@ -1,0 +1,60 @@
+"""Runs the ProxyCommand of a route as ssh does: by the user's shell, with a socket as its stdin and stdout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import suppress
+
+from coordinator.hosts.ssh.login_shell import last_words
+
+# How long one whose connection has ended may take to end.
+GRACE_S = 0.2
+_READ_BYTES = 4096
+
+
+class ProxyCommand:
+    """A running ProxyCommand. `socket` leads to it, and ends when it ends."""
+
+    def __init__(self, command: str) -> None:
+        self.socket, theirs = socket.socketpair()
+        self._words: str | None = None
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        try:
+            # In a session of its own: Ctrl-C in the terminal must not end it, and it is ended with all it started.
+            self._process = subprocess.Popen(
+                [shell, "-c", f"exec {command}"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._stderr,
+                start_new_session=True,
+            )
+        except OSError:
+            self.socket.close()
+            self._stderr.close()
+            raise
+        finally:
+            theirs.close()
+
+    def close(self, grace_s: float = 0.0) -> str:
+        """End it with all it started, and return the last line it wrote to stderr, else its exit status.
+
+        That is empty where it has said nothing and had not ended within `grace_s`.
+        """
+        if self._words is None:
+            self.socket.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+            status = self._process.returncode
+            if status is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _READ_BYTES))
+            self._words = last_words(self._stderr.read()) or ("" if status is None else f"exit status {status}")
+            self._stderr.close()
+        return self._words
