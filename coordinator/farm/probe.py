@@ -35,7 +35,7 @@ Outcomes = dict[str, Facts | Unreachable]
 
 
 class Probing:
-    """The probes of one run, at most one per host. The end of the block cancels open probes."""
+    """The probes of one run, one per host unless it is asked `again`. The end of the block cancels open probes."""
 
     def __init__(self, farm: Farm, inventory: Inventory, fact_cache: FactCache, env: Environment, emit: Emit) -> None:
         self._farm = farm
@@ -48,6 +48,7 @@ class Probing:
         self._machines: dict[str, str] = {}
         # The facts from before this run, which its own probes do not change.
         self._known = {host.name: fact_cache.known(host) for host in inventory.hosts}
+        farm.ask_facts = self.again
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,6 +66,14 @@ class Probing:
         if self._tasks:
             await self._wait(lambda found: dict.fromkeys(self._farm.hosts.keys() - found.keys(), ProbePriority.ONLY))
         return self._found()
+
+    async def again(self, name: str) -> None:
+        """Probe a host that has not answered once more, and wait for the outcome."""
+        self._not_probed.pop(name, None)
+        task = self._tasks.get(name)
+        if task is None or task.done():
+            task = self._tasks[name] = asyncio.create_task(self._probe(self._farm.hosts[name]))
+        await asyncio.wait({task})
 
     async def facts_for_platforms(self) -> Outcomes:
         """Probe until it is known which platforms to build for without --platform; return the outcomes."""

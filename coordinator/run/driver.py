@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
@@ -119,7 +119,8 @@ def _emit_child(run: RunContext, job: Job, child: VerifiedChild) -> None:
 
 async def _drive(run: RunContext, dispatch: Dispatch) -> RunResult:
     try:
-        stored = await drive(run.run_id, run.store, dispatch, run.hosts, run.emit)
+        async with _late_hosts(run):
+            stored = await drive(run.run_id, run.store, dispatch, run.hosts, run.emit)
         return _published(stored, _tags(run))
     except asyncio.CancelledError:
         reason = run.lease.end_reason or InterruptedRunError("interrupted")
@@ -130,6 +131,24 @@ async def _drive(run: RunContext, dispatch: Dispatch) -> RunResult:
         raise
     except ArchloomError as error:
         return _result_of(run, error)
+
+
+@contextlib.asynccontextmanager
+async def _late_hosts(run: RunContext) -> AsyncIterator[None]:
+    """Let hosts join while the block runs. Raises the unexpected exception of asking them, where the block has none."""
+    if not run.hosts.candidates:
+        yield
+        return
+    from coordinator.run.late_hosts import let_join
+
+    joining = asyncio.create_task(let_join(run))
+    try:
+        yield
+    finally:
+        joining.cancel()
+        await asyncio.wait({joining})
+    if not joining.cancelled():
+        joining.result()
 
 
 def _result_of(run: RunContext, error: ArchloomError) -> RunResult:

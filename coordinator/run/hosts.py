@@ -61,12 +61,16 @@ class RunHosts:
         """The hosts that are away, and waited for."""
         return self._farm.absences.away() - self._farm.absences.gone() if self._farm else ()
 
-    def join(self, chosen: Candidates) -> None:
-        """Add what a later plan has found."""
+    def join(self, chosen: Candidates) -> set[str]:
+        """Add what a later plan has found; return the names of the hosts that are new."""
+        before = {candidate.host for hosts in self._by_platform.values() for candidate in hosts}
         for platform, hosts in chosen.by_platform.items():
             known = self._by_platform.get(platform, ())
             self._by_platform[platform] = (*known, *(host for host in hosts if host not in known))
         self._builders |= chosen.builders
+        if self._farm:
+            self._farm.changed.set()
+        return {candidate.host for hosts in chosen.by_platform.values() for candidate in hosts} - before
 
     async def change(self) -> None:
         """Return when a host has gone away, come back or joined, or has been away for long enough to matter."""

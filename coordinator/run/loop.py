@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.placement.schedule import Assignment, Candidate, assign, hedges, turns, unassignable
+from coordinator.domain.placement.schedule import Assignment, Candidate, assign, hedges, spare, turns, unassignable
 from coordinator.domain.run.events import Assigned, Emit, Place, Skipped, Waiting
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.next_actions import (
@@ -68,14 +68,15 @@ async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emi
     change = asyncio.ensure_future(hosts.change())
     try:
         while True:
-            run = _commit_decisions(store.run(run_id), store, hosts, emit)
-            reported.waiting(run, hosts.awaited)
             building = [action.attempt_id for action in in_progress if isinstance(action, Build)]
+            run = _commit_decisions(store.run(run_id), store, hosts, building, emit)
+            reported.waiting(run, hosts.awaited)
             waiting = turns(run, hosts.slots, building)
             reported.turns(run, waiting)
+            held_back = {*waiting, *spare(run, building, hosts.away)}
             actions = next_actions(run)
             for action in actions:
-                if isinstance(action, Build) and action.attempt_id in waiting:
+                if isinstance(action, Build) and action.attempt_id in held_back:
                     continue
                 if isinstance(action, StepAction) and action not in in_progress:
                     to_cancel = _pop_steps_to_cancel(action, in_progress)
@@ -116,12 +117,15 @@ async def _run_step(action: StepAction, dispatch: Dispatch, to_cancel: Sequence[
     await dispatch(action)
 
 
-def _commit_decisions(run: Run, store: Store, hosts: Hosts, emit: Emit) -> Run:
-    """Commit decisions that need no step until there are none; return the run as it is then."""
+def _commit_decisions(run: Run, store: Store, hosts: Hosts, building: Sequence[int], emit: Emit) -> Run:
+    """Commit decisions that need no step until there are none; return the run as it is then.
+
+    `building` are the ids of the attempts that build.
+    """
     while True:
         is_changed = _settle_ended(run, store, emit) or _lose(unassignable(run, hosts.candidates), store)
         if not is_changed:
-            _assign(run, store, hosts, emit)
+            _assign(run, store, hosts, building, emit)
             return store.run(run.id)
         run = store.run(run.id)
 
@@ -149,15 +153,17 @@ def _lose(jobs: Sequence[Job], store: Store) -> bool:
     return bool(jobs)
 
 
-def _assign(run: Run, store: Store, hosts: Hosts, emit: Emit) -> None:
+def _assign(run: Run, store: Store, hosts: Hosts, building: Sequence[int], emit: Emit) -> None:
     candidates, slots = hosts.candidates, hosts.slots
     for assignment in assign(run, candidates, slots, hosts.away):
         _add_attempt(run, assignment, store, emit)
-    if hosts.long_away:
-        run = store.run(run.id)
-        for assignment in hedges(run, candidates, slots, hosts.long_away):
-            first = run.job(assignment.job_id).live[0].host
-            _add_attempt(run, assignment, store, emit, f", {first} does not answer")
+    run = store.run(run.id)
+    waiting = turns(run, slots, building)
+    for assignment in hedges(run, candidates, slots, hosts.long_away, waiting):
+        first = run.job(assignment.job_id).live[0]
+        builds = ", ".join(str(job.platform) for job in waiting.get(first.id, ()))
+        why = f"{first.host} builds {builds} first" if builds else f"{first.host} does not answer"
+        _add_attempt(run, assignment, store, emit, f", {why}")
 
 
 def _add_attempt(run: Run, assignment: Assignment, store: Store, emit: Emit, why: str = "") -> None:

@@ -113,23 +113,6 @@ def test_a_board_that_is_off_changes_nothing_but_a_line(boards, home, app, regis
     assert "published" in done.stderr
 
 
-@pytest.mark.slow  # a loss is noticed after 20 s of silence, and the board has 30 s to come back
-def test_a_board_that_goes_off_in_a_build_gives_its_job_to_another(boards, home, app, registry):
-    """LOST with the reason, and the other board builds it; the run ends well."""
-    folder = app("RUN echo begun; if [ -e /never ]; then exit 1; fi; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done\n")
-    tag = f"{registry.address}/farm/lost:1"
-    process = home.start("build", str(folder), "-t", tag, "--platform", "linux/amd64")
-    said = follow(process, r"^(?!.*RUN).*begun\s*$")
-    boards["pi-a"].power_off()
-    rest = process.communicate(timeout=PATIENCE)[1]
-
-    assert process.returncode == 0, said + rest
-    assert "connection lost" in rest
-    assert "LOST" in rest
-    assert "pi-b native" in rest
-    assert "published" in rest
-
-
 @pytest.mark.slow
 def test_a_cable_that_is_pulled_in_a_push_costs_a_retry(boards, home, registry, tmp_path):
     """The image is pushed again from where it was, not built again."""

@@ -74,11 +74,13 @@ def hedges(
     candidates: Mapping[Platform, Sequence[Candidate]],
     slots: Mapping[str, int],
     away: Collection[str],
+    waiting: Collection[int] = (),
 ) -> tuple[Assignment, ...]:
-    """Return second attempts for the jobs whose only attempt is on a host that is `away`, as far as slots are free.
+    """Return second attempts for jobs that another host could go on with sooner, as far as slots are free.
 
-    A second attempt has the mode of the first, because the mode is part of the result, and takes no slot that a
-    pending job could use.
+    These are the jobs whose only attempt is on a host that is `away`, or is `waiting` for its turn there. A second
+    attempt has the mode of the first, because the mode is part of the result, and takes no slot that a pending job
+    could use.
     """
     if run.stopped_by is not None:
         return ()
@@ -88,7 +90,9 @@ def hedges(
     }
     assignments: list[Assignment] = []
     for job in run.jobs:
-        if job.state is not JobState.ACTIVE or len(job.live) != 1 or not _is_away(job.live[0], away):
+        if job.state is not JobState.ACTIVE or len(job.live) != 1:
+            continue
+        if not (_is_away(job.live[0], away) or job.live[0].id in waiting):
             continue
         others = [candidate for candidate in _others(job, candidates) if candidate.host not in {*away, *wanted}]
         free = (candidate for candidate in others if busy[candidate.host] < slots.get(candidate.host, 0))
@@ -97,6 +101,21 @@ def hedges(
             busy[second.host] += 1
             assignments.append(Assignment(job.id, second))
     return tuple(assignments)
+
+
+def spare(run: Run, started: Collection[int], away: Collection[str]) -> frozenset[int]:
+    """Return the attempts that need not begin to build, because another attempt of their job builds already.
+
+    `started` are the ids of the attempts that build; one on a host that is `away` does not count.
+    """
+    return frozenset(
+        attempt.id
+        for job in run.jobs
+        for attempt in job.live
+        if attempt.is_unbuilt and attempt.id not in started
+        for other in job.live
+        if other is not attempt and other.host not in away and (not other.is_unbuilt or other.id in started)
+    )
 
 
 def free_elsewhere(

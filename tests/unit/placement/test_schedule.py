@@ -18,6 +18,7 @@ from coordinator.domain.placement.schedule import (
     free_elsewhere,
     hedges,
     is_tried_again,
+    spare,
     turns,
     unassignable,
 )
@@ -278,6 +279,17 @@ def test_a_job_of_a_dead_host_begins_on_another():
         assert hedges(run, able, {"pi4": 1}, ()) == ()
     stopped = replace(run_of(job(0, state=JobState.FAILED), *run.jobs), request={"fail_fast": True})
     assert hedges(stopped, able, {"pi4": 1}, {"pi5"}) == ()
+
+
+def test_a_job_that_waits_for_its_turn_begins_on_a_host_that_joins():
+    """And then it does not begin where it waited, unless the second host goes away."""
+    able = {PLATFORMS[1]: natives("pi5", "pi4")}
+    run = run_of(job(1, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE))
+    assert hedges(run, able, {"pi4": 1}, (), waiting={10}) == (Assignment(1, Candidate("pi4", Mode.NATIVE)),)
+
+    second = run_of(job(1, ("pi5", AttemptState.BUILDING), ("pi4", AttemptState.BUILDING), state=JobState.ACTIVE))
+    assert spare(second, {11}, ()) == {10}
+    assert spare(second, {11}, {"pi4"}) == spare(second, {10, 11}, ()) == spare(second, (), ()) == set()
 
 
 def test_a_job_that_waits_for_a_slot_may_move_only_to_a_free_host_of_its_mode():
