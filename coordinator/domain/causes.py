@@ -106,7 +106,7 @@ RULES: Mapping[Cause, Rule] = {
     Cause.BUILD: Rule(retry=Retry.NO_HOST, exit_code=Exit.BUILD_FAILED, fault=Fault.BUILD),
     # The result is FAILED, as of any step that fails; the same step may succeed in a moment.
     Cause.NETWORK: Rule(
-        retry=Retry.ANY_HOST_ONCE,
+        retry=Retry.ONCE,
         exit_code=Exit.BUILD_FAILED,
         fault=Fault.NETWORK,
         hint="a program of a build step had no network; check the network of the host and the server that it names",

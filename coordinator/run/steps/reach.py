@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 # A connection that is lost so often, each time within so many seconds, does not carry the work.
 _MAX_LOSSES, _SHORT_S = 10, 30.0
+# How often to look whether engine and disk of the host answer; for how long they may be silent before it is said, and
+# how often it is said.
+_LOOK_S, _SILENCE_S, _LINE_S = 1.0, 20.0, 10.0
 
 
 async def on_host(ctx: AttemptContext, work: Callable[[AgentClient], Awaitable[T]], meanwhile: str = "") -> T:
@@ -29,13 +32,40 @@ async def on_host(ctx: AttemptContext, work: Callable[[AgentClient], Awaitable[T
         client = await _reached(ctx, meanwhile)
         began = time()
         try:
-            return await work(client)
+            return await _watched(ctx, client, work)
         except LostError as error:
             if not rule(error.code).may_return:
                 raise
             losses = losses + 1 if time() - began < _SHORT_S else 1
             if losses == _MAX_LOSSES:
                 raise
+
+
+async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[AgentClient], Awaitable[T]]) -> T:
+    """Do `work`, and say when the host's engine or disk gives no answer meanwhile.
+
+    Raises LostError `engine` or `disk` where it gives none for `reconnect_for`, or for 20 s where that is shorter.
+    """
+    patience = max(ctx.run.farm.hosts[ctx.host].reconnect_for, _SILENCE_S)
+    doing, told_at = asyncio.ensure_future(work(client)), 0.0
+    try:
+        while not doing.done():
+            await asyncio.wait({doing}, timeout=_LOOK_S)
+            silence, part = max((client.engine_silence, "engine"), (client.disk_silence, "disk"))
+            ctx.run.hosts.mark_silent(ctx.host, silent=silence >= _SILENCE_S)
+            if silence >= patience and not doing.done():
+                raise LostError(f"host '{ctx.host}': its {part} has not answered for {silence:.0f} s", code=part)
+            if silence < told_at:
+                told_at = 0.0
+            if silence >= max(_SILENCE_S, told_at + _LINE_S):
+                told_at = silence
+                text = f"the {part} of {ctx.host} has not answered for {silence:.0f} s, {patience - silence:.0f} s left"
+                ctx.run.emit(Phase(ctx.place, CONNECTION_LOST, text))
+        return doing.result()
+    finally:
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        ctx.run.hosts.mark_silent(ctx.host, silent=False)
 
 
 async def _reached(ctx: AttemptContext, meanwhile: str) -> AgentClient:

@@ -12,7 +12,10 @@ from coordinator.domain.placement.schedule import Candidate
 
 @dataclass
 class FixedHosts:
-    """`away` are those that do not answer, `long_away` and `awaited` those of them that the loop asks for."""
+    """`away` are those that do not answer, `long_away` and `awaited` those of them that the loop asks for.
+
+    `silences` are what was marked of engines and disks.
+    """
 
     candidates: Mapping[Platform, Sequence[Candidate]]
     slots: Mapping[str, int]
@@ -21,10 +24,17 @@ class FixedHosts:
     long_away: frozenset[str] = frozenset()
     awaited: frozenset[str] = frozenset()
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    silences: list[bool] = field(default_factory=list)
 
     async def change(self) -> None:
         await self.changed.wait()
         self.changed.clear()
+
+    def mark_silent(self, host: str, *, silent: bool) -> None:
+        names = {host} if silent else set()
+        if names != set(self.away):
+            self.silences.append(silent)
+            self.set(" ".join(names), " ".join(names))
 
     def set(self, away: str = "", long_away: str = "", awaited: str = "") -> None:
         """Send these hosts away, by names with spaces between; bring all others back."""

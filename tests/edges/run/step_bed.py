@@ -50,8 +50,15 @@ class FakeClient:
         # Closed by a test whose host is slow to forget.
         self.may_forget = asyncio.Event()
         self.may_forget.set()
+        # For how long engine and disk have not answered, from look to look; the last stays.
+        self.silences = [0.0]
+        self.disk_silence = 0.0
         # Whether the log was cut off since the host was last reached.
         self.is_cut = False
+
+    @property
+    def engine_silence(self) -> float:
+        return self.silences.pop(0) if len(self.silences) > 1 else self.silences[0]
 
     async def forget(self, name: str) -> None:
         await self.may_forget.wait()
@@ -106,7 +113,7 @@ class FakeFarm:
     def __init__(self, client: FakeClient) -> None:
         self._client = client
         self.facts: dict[str, object] = {"pi5": SimpleNamespace(reaches_tunnel=True, clock_offset=-3.0)}
-        self.hosts = {"pi5": SimpleNamespace(name="pi5", cache_budget=None, memory_floor=None)}
+        self.hosts = {"pi5": SimpleNamespace(name="pi5", cache_budget=None, reconnect_for=60.0, memory_floor=None)}
         self.unreachable: Exception | None = None
         self.opened_ahead: list[str] = []
 

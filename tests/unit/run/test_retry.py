@@ -31,6 +31,12 @@ def test_what_has_passed_is_tried_again_anywhere_until_it_is_enough(code):
     assert [verdict([code] * count) for count in (1, 2, 3)] == [Verdict.AGAIN, Verdict.AGAIN, Verdict.ENOUGH]
 
 
+def test_a_network_that_fails_in_a_step_gives_the_build_one_more_try():
+    """It is a failed build otherwise, on whatever host."""
+    assert verdict(["network"]) is verdict(["connection", "network"]) is Verdict.AGAIN
+    assert verdict(["network", "network"]) is verdict(["network", "disk", "network"]) is Verdict.ENOUGH
+
+
 @pytest.mark.parametrize("code", ["disk", "memory", "unreachable", "push", "melted"])
 def test_what_the_same_host_would_do_again_goes_to_another(code):
     assert verdict([code]) is Verdict.ELSEWHERE
