@@ -41,6 +41,7 @@ def _operations() -> Operations:
         prune=build_cache.prune,
         remove_leaked=lambda: leaked_names.remove_leaked(engines.local_engine()),
         job_command=_job_command(),
+        ping_engine=engines.ping,
     )
 
 

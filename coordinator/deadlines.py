@@ -20,22 +20,30 @@ ANSWER: Mapping[str, float] = {
     "forget": 20.0,
     "jobs": 20.0,
     "hang_up": 20.0,
+    "purge": 600.0,  # it removes images and gigabytes of folders
 }
-# A context, an archive, a push or a pull of which no byte moves is lost.
+# A context, an archive, a push or a pull of which no byte moves is lost. An agent that works meanwhile says so.
 STALL = 60.0
+# Before the first byte of an image's archive: older engines write all of it to their disk first.
+ARCHIVE_BEGIN = 600.0
 # The agent is asked for a sign of life so often while a request is open, and is lost after so many without an answer.
 PING, MAX_UNANSWERED_PINGS = 5.0, 4
 # An SSH connection that has carried nothing for so long is asked for a sign of life; it is lost after so many without
 # an answer, 12 s after the cable was cut. Received bytes count as an answer, so a busy tunnel is not lost.
 KEEPALIVE, MAX_UNANSWERED_KEEPALIVES = 3.0, 3
+# A host whose engine or disk has not answered for so long is said, and another may begin. The agent looks every 2 s.
+SILENCE = 18.0
 # Key exchange and login, on a board that swaps. For the server's first line a host has its `connect_timeout`.
 LOGIN = 25.0
-# From the login to the agent's greeting: without a byte of it, of its file or of what the login shell prints.
-AGENT_START = 60.0
+# From the login to the start of the agent, its file sent: the login shell and each line of the script have less. Then
+# for its greeting.
+AGENT_START, GREETING = 120.0, 60.0
 # From EOF on stdin to the end of the agent, which finishes a create, start, cancel or forget first, up to 20 s.
 AGENT_END = 30.0
 # For the exit status and the last words of an agent whose stdout has ended.
 LAST_WORDS = 5.0
+# For the end of an agent that is aborted: sshd answers when its process has ended, which it need not do.
+ABORT = 1.0
 # For the host's half of the end of a session or a connection that is no longer needed.
 CLOSE = 2.0
 # To connect to a registry.

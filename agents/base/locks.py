@@ -12,9 +12,11 @@ from pathlib import Path
 from agents.base import files
 from agents.base.errors import AgentError
 
-# Longer than a small board takes to remove an image. What holds a lock longer, hangs: an engine or a disk.
-_PATIENCE_S = 20.0
-_POLL_S = 0.02
+# Longer than a small board takes to remove an image. What holds a lock longer, hangs: an engine or a disk. Less than
+# the 20 s for which the coordinator waits for most answers: it is to get this one.
+_PATIENCE_S = 15.0
+# The lock of the object store is held for microseconds, and taken once per object.
+_FIRST_POLL_S, _LAST_POLL_S = 0.0005, 0.02
 
 
 @contextmanager
@@ -25,19 +27,21 @@ def locked(folder: Path, name: str = "lock", patience: float = _PATIENCE_S) -> I
     """
     lock = files.open_lock(folder / name)
     try:
-        _acquire(lock, folder / name, patience)
+        acquire(lock, folder / name, patience)
         yield
     finally:
         os.close(lock)
 
 
-def _acquire(lock: int, path: Path, patience: float) -> None:
-    until = time.monotonic() + patience
+def acquire(lock: int, path: Path, patience: float = _PATIENCE_S) -> None:
+    """Lock an open file, exclusively, until it is closed or unlocked. Raises AgentError `busy` as `locked` does."""
+    until, pause = time.monotonic() + patience, _FIRST_POLL_S
     while not _try(lock):
         if time.monotonic() > until:
             message = f"another process of archloom on this host has held {path} for {patience:.0f} s"
             raise AgentError("busy", message, holder="", since=0.0)
-        time.sleep(_POLL_S)
+        time.sleep(pause)
+        pause = min(2 * pause, _LAST_POLL_S)
 
 
 def _try(lock: int) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agents.base import files
+from agents.base import files, login
 from agents.base.errors import AgentError
 
 FORMAT = "1"
+VERSION_FILE = "version"
 # Parents of the state folder where the home is not writable; those that survive a reboot come first. They are writable
 # by every user, so `is_ours` checks the folder below them.
 _SPARES = (Path("/var/tmp"), Path("/tmp"), Path("/dev/shm"))  # noqa: S108
@@ -49,7 +50,7 @@ def open_state(environment: Mapping[str, str], spares: Sequence[Path] = _SPARES)
         folder = _make(_root(environment))
     except OSError:
         folder = _make(_own(spares))
-    version = folder / "version"
+    version = folder / VERSION_FILE
     existing = files.read(version)
     if existing is None or not _FORMATS.match(existing):
         # Missing, or damaged: a power cut can leave a file without its content. What lies in the folder is checked when
@@ -79,7 +80,7 @@ def is_ours(folder: Path) -> bool:
 def _root(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_STATE_HOME", "")
     # XDG Base Directory Specification: relative paths in the variable are ignored.
-    return Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    return Path(home) if home.startswith("/") else login.home() / ".local" / "state"
 
 
 def _make(root: Path) -> Path:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agents.base import files, state
+from agents.base import files, locks, state
 from agents.base.trees import remove
 from agents.context.tree_objects import File
 from agents.context.writer import naming, new_file, pour, settle, write
@@ -176,7 +176,7 @@ class Objects:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the store's lock: needed to count an object's links, and to remove or move a link of the store."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        locks.acquire(self._lock, self.root / "lock")
         try:
             yield
         finally:

@@ -63,6 +63,16 @@ class EngineSocket:
         """`GET /info`: ID, DockerRootDir, Driver, SecurityOptions and more."""
         return self._object("/info")
 
+    def ping(self) -> None:
+        """`GET /_ping`: return once the engine has answered, however long that takes."""
+        connection = Connection(self.path, None)
+        try:
+            with translated(self.path):
+                connection.request("GET", "/_ping")
+                connection.getresponse().read()
+        finally:
+            connection.close()
+
     def call(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Make a short call and return the JSON of the answer; None where it has no body."""
         connection = Connection(self.path, _CALL_TIMEOUT_S)

@@ -41,6 +41,11 @@ def local_engine() -> EngineSocket:
     return EngineSocket(find_socket(os.environ))
 
 
+def ping() -> None:
+    """Return once the engine has answered. Raises AgentError `engine` where none is reached."""
+    local_engine().ping()
+
+
 def local_facts() -> EngineFacts:
     """Return what this process knows of the engine, which is asked where nobody has. Raises AgentError `engine`."""
     return facts_of(local_engine())

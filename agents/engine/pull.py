@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,8 @@ from agents.engine.engines import local_engine
 from agents.job.spec import Base, Spec
 
 _holding = threading.Lock()
+# How often it is said that the engine is at work. The coordinator waits for a minute without it.
+_AT_WORK_S = 5.0
 
 
 def pull(
@@ -63,7 +66,7 @@ def _fetch(
     try:
         with aborted_by(cancelled, stream):
             answer = stream.post(target("/images/create", query), header)
-            failure = next((error_text(message) for message in answer if "error" in message), "")
+            failure = next((error_text(message) for message in _saying_so(answer, progress) if "error" in message), "")
     except RefusedError as error:
         failure = error.message
     except AgentError:
@@ -74,6 +77,16 @@ def _fetch(
         raise _cancelled(base)
     if failure:
         raise _fault(engine, base, port, failure)
+
+
+def _saying_so(answer: Iterator[dict[str, Any]], progress: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Pass the engine's messages on. While it unpacks a layer no byte is pulled: say that it is at work."""
+    said_at = time.monotonic()
+    for message in answer:
+        if time.monotonic() - said_at >= _AT_WORK_S:
+            said_at = time.monotonic()
+            progress("")
+        yield message
 
 
 def _hold(engine: EngineSocket, base: Base, reference: str) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from agents.base import login
 from agents.probe import elf_stubs
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
@@ -91,7 +92,7 @@ def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
     # writing (execve(2)), also in a child that another thread has just forked (golang/go#22315); a descriptor from
     # memfd_create(2) does not count. The sysctl vm.memfd_noexec (Linux 6.3) may forbid it, and /tmp is often noexec.
     runtime = environ.get("XDG_RUNTIME_DIR", "") or f"/run/user/{os.getuid()}"
-    return ("", "/var/tmp", str(Path.home()), runtime, "/tmp")  # noqa: S108 - mkdtemp makes the folder inside
+    return ("", "/var/tmp", str(login.home()), runtime, "/tmp")  # noqa: S108 - mkdtemp makes the folder inside
 
 
 @contextmanager

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.base.failures import explain
+from agents.base.state import VERSION_FILE
 from agents.context.cache_gc import opened
 from agents.context.receive import receive
 from agents.job import spec
 from agents.job.store import Jobs
 from agents.server.pipes import take_pipes
+from agents.server.vitals import beating
 from agents.wire import chunks, frames
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def bulk(folder: Path, job: str) -> int:
     pipes = take_pipes()
     try:
         place = Jobs(folder).folder(job)
-        with opened(folder) as objects:
+        with beating(pipes.replies, str(folder / VERSION_FILE)), opened(folder) as objects:
             received = receive(place, spec.read(place).context_key, pipes.reader, pipes.replies.greet, objects)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer
         pipes.replies.greet(frames.failure(explain(error, folder)))
@@ -66,7 +68,8 @@ def bases_in(folder: Path, job: str, operations: Operations) -> int:
         jobs = Jobs(folder)
         job_spec = spec.read(jobs.folder(job))
         try:
-            loaded = operations.load(job_spec, chunks.receive(pipes.reader))
+            with beating(pipes.replies, str(folder / VERSION_FILE)):
+                loaded = operations.load(job_spec, chunks.receive(pipes.reader))
         finally:
             jobs.settle(job, job_spec, operations.discard)
     except Exception as error:  # noqa: BLE001 - the boundary: the coordinator always gets an answer

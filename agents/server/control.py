@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from agents.base import process, slots
 from agents.base.errors import AgentError
 from agents.base.failures import explain
 from agents.base.fields import field
+from agents.base.state import VERSION_FILE
 from agents.context.cache_gc import opened
 from agents.context.enclosed import receive_enclosed
 from agents.context.receive import receive_empty
@@ -24,6 +26,7 @@ from agents.job.store import Discard, Jobs, has_arrived
 from agents.server import start
 from agents.server.fork_server import ForkServer
 from agents.server.sweep import own_folder, sweep
+from agents.server.vitals import Vitals, Watch, read_disk
 from agents.wire import frames
 
 _SHARED_SLOTS = Path("/run/lock")
@@ -48,7 +51,10 @@ Emit = Callable[[Fields], None]
 
 
 class Pull(Protocol):
-    """Pull the bases of the spec. `progress` gets a line now and then; `cancelled` makes it raise AgentError soon."""
+    """Pull the bases of the spec. `cancelled` makes it raise AgentError soon.
+
+    `progress` gets a line now and then; an empty one says no more than that the engine is at work.
+    """
 
     def __call__(
         self, spec: spec.Spec, port: int, secret: str, progress: Callable[[str], None], cancelled: threading.Event
@@ -77,7 +83,10 @@ class Save(Protocol):
 
 
 class Operations(NamedTuple):
-    """The functions that do the channels' work. `job_command` starts the detached process, without its arguments."""
+    """The functions that do the channels' work. `job_command` starts the detached process, without its arguments.
+
+    `ping_engine` returns once the engine has answered.
+    """
 
     observe: Callable[[], Fields]
     engine: Callable[[], EngineFacts]
@@ -90,6 +99,7 @@ class Operations(NamedTuple):
     prune: Callable[[int], int]
     remove_leaked: Callable[[], object]
     job_command: Sequence[str]
+    ping_engine: Callable[[], None]
     shared_slots: Path = _SHARED_SLOTS
 
 
@@ -111,11 +121,17 @@ class Server:
         self._swept = threading.Event()
         self._answering_lock = threading.Lock()
         self._answering: list[tuple[threading.Thread, float]] = []
+        disk = partial(read_disk, str(state / VERSION_FILE))
+        self._vitals = Vitals(engine=Watch(operations.ping_engine), disk=Watch(disk))
 
     def run(self, stream: BinaryIO) -> None:
         """Answer requests until the stream ends. Running pulls and pushes are then cancelled; jobs continue."""
         for request in frames.requests(stream, lambda error: self._replies.send(None, frames.failure(error))):
-            self._run_beside(partial(self._answer, request), _FINISH_TIMEOUTS_S.get(request.op, 0.0))
+            if request.op == "ping":
+                # By this thread itself: it never waits for anything but requests.
+                self._reply(request, {"ok": self._vitals.read()})
+            else:
+                self._run_beside(partial(self._answer, request), _FINISH_TIMEOUTS_S.get(request.op, 0.0))
         self._finish()
 
     def _run_beside(self, work: Callable[[], None], finish: float) -> None:
@@ -139,9 +155,12 @@ class Server:
         def emit(event: Fields) -> None:
             self._replies.send(request.id, {"event": event})
 
+        self._reply(request, self._outcome(request, emit))
+
+    def _reply(self, request: frames.Request, body: Fields) -> None:
         # The coordinator is gone. `run` handles that when stdin ends.
         with suppress(BrokenPipeError):
-            self._replies.send(request.id, self._outcome(request, emit))
+            self._replies.send(request.id, body)
 
     def _outcome(self, request: frames.Request, emit: Emit) -> Fields:
         try:
@@ -194,13 +213,14 @@ class Server:
     def _pull(self, fields: Fields, emit: Emit) -> Fields:
         job = field(fields, "job", str)
         wanted = spec.read(self._jobs.folder(job))
+        beats = count(1)
         with self._transferring(job) as cancelled:
             try:
                 return self._operations.pull(
                     wanted,
                     field(fields, "port", int),
                     field(fields, "secret", str),
-                    lambda text: emit({"progress": text}),
+                    lambda text: emit({"progress": text} if text else {"at_work": next(beats)}),
                     cancelled,
                 )
             finally:

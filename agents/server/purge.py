@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents.base import slots, state
+from agents.base import login, slots, state
 from agents.base.errors import AgentError
 from agents.base.trees import remove_tree
 from agents.engine import engines, images
@@ -39,7 +39,7 @@ class Places(NamedTuple):
 
 def find_places(environment: Mapping[str, str]) -> Places:
     """Return the places of this user."""
-    home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - needs no HOME
+    home = Path(environment.get("HOME") or login.home())
     cache = environment.get("XDG_CACHE_HOME", "")
     root = Path(cache) if cache.startswith("/") else home / ".cache"
     temporary = [Path(place, f"archloom-{os.getuid()}") for place in ("/var/tmp", "/tmp", "/dev/shm")]  # noqa: S108

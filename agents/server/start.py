@@ -20,8 +20,8 @@ from agents.server import supervisor
 from agents.server.fork_server import NOT_FORKED, ForkServer
 
 TRACE = "trace"
-# A Raspberry Pi Zero that swaps takes many seconds to start a Python interpreter.
-_REPORT_TIMEOUT_S = 60.0
+# A Raspberry Pi Zero that swaps takes many seconds to start a Python interpreter. The coordinator waits for 60 s.
+_REPORT_TIMEOUT_S = 45.0
 _MAX_REPORT_BYTES = 4096
 
 

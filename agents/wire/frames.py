@@ -88,6 +88,10 @@ class Replies:
         """
         self._write(json.dumps({"id": number, **body}).encode() + b"\n")
 
+    def beat(self) -> None:
+        """Write an empty line, which stands for nothing: a sign of life before a line with the mark."""
+        self._write(b"\n")
+
     def _write(self, data: bytes) -> None:
         with self._lock:
             self._stream.write(data)

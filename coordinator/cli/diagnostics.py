@@ -6,6 +6,7 @@ of it. The edges log to `archloom.<edge>`; they never log a secret, a header or 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -60,11 +61,13 @@ def is_shown() -> bool:
 def _file(path: str) -> logging.Handler:
     try:
         # Private by default: the log names hosts and registries.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # O_NONBLOCK: a named pipe that nobody reads is an error, and not waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
     except OSError as error:
-        raise UsageError(
-            f"{LOG_FILE}: cannot write {path}: {error.strerror}", hint=f"export {LOG_FILE}=archloom.log", code="config"
-        ) from error
+        reason = "it is a named pipe that nobody reads" if error.errno == errno.ENXIO else error.strerror
+        hint = f"export {LOG_FILE}=archloom.log"
+        raise UsageError(f"{LOG_FILE}: cannot write {path}: {reason}", hint=hint, code="config") from error
     os.close(descriptor)
     return _LogFile(path, encoding="utf-8", errors="backslashreplace")
 

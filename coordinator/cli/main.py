@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 COMMANDS = {
     "build": "Build an image for several platforms and publish it as one tag.",
@@ -49,6 +50,7 @@ def main() -> None:
     # time of a short command.
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)
     _open_closed_streams()
+    _give_a_home()
     try:
         code = run(sys.argv[1:])
     finally:
@@ -66,10 +68,22 @@ def _open_closed_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
+    # By their own numbers, which a process that is forked keeps.
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _give_a_home() -> None:
+    """Set HOME where there is none and the user has no entry with one, to what Docker gives its containers then.
+
+    Programs that are run, such as credential helpers, look for it too.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 def run(words: Sequence[str]) -> int:

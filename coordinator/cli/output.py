@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TextIO
@@ -33,6 +35,20 @@ def print_bytes(data: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+def check_stdout() -> None:
+    """Raise UsageError where stdout takes no data, before a command begins what it would then print.
+
+    A stream that the parent process closed is no error: `main` has opened /dev/null for it.
+    """
+    hint = "redirect it to a file, or leave out what prints to it"
+    if fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise UsageError("cannot write to standard output: it is open for reading only", hint=hint)
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        raise UsageError("cannot write to standard output: nobody reads it", hint=hint)
 
 
 def print_json(value: object) -> None:

@@ -165,7 +165,7 @@ def _dockerfile(text: str | None, context: Path) -> Path:
     except OSError as error:
         raise _no_dockerfile(path, error, "" if text else "dockerfile") from error
     if not stat.S_ISREG(mode):
-        from coordinator.context.file_kinds import kind_of
+        from coordinator.regular_files import kind_of
 
         raise UsageError(f"the Dockerfile {path} is {kind_of(mode)}", hint="give a regular file with -f FILE")
     return path

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from coordinator.cli.diagnostics import is_shown
-from coordinator.cli.output import print_data, print_json
+from coordinator.cli.output import check_stdout, print_data, print_json
 from coordinator.domain.visible import file_word
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
@@ -81,6 +82,8 @@ def run_and_report(
     """Drive a run to its end, or with `--detach` until another process drives it. Return the exit code."""
     for path in (options.metadata_file, options.iidfile):
         _check_writable(path)
+    if options.as_json or options.quiet or options.detach:
+        check_stdout()
     if options.detach:
         from coordinator.cli.detach import detached
 
@@ -102,13 +105,14 @@ def _report_run(
     with watching(progress, sys.stderr, env.clock) as shown, recorded(shown, env.clock) as watch:
         result = asyncio.run(work(watch))
     document = metadata(result.run, result.descriptor)
-    if options.as_json:
-        print_json(document)
-    elif options.quiet:
-        print_data(result.digest)
-    # Written after printing: the tag has moved, and the user must see the result even where a file cannot be written.
-    _write(options.metadata_file, json.dumps(document, indent=2) + "\n")
-    _write(options.iidfile, result.digest)
+    # The tag has moved: each of these is tried, also where another one fails.
+    with ExitStack() as outputs:
+        outputs.callback(_write, options.iidfile, result.digest)
+        outputs.callback(_write, options.metadata_file, json.dumps(document, indent=2) + "\n")
+        if options.as_json:
+            print_json(document)
+        elif options.quiet:
+            print_data(result.digest)
     return 0
 
 
@@ -118,6 +122,9 @@ def _check_writable(path: Path | None) -> None:
         return
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder", hint="name a file in it")
+    if path.is_fifo() and not os.path.realpath(path).startswith("/proc/"):
+        # To open it would wait for a reader, after the build.
+        raise UsageError(f"cannot write {path}: it is a named pipe", hint="name a file, or in bash: >(COMMAND)")
     if not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}: there is no folder {path.parent}", hint=f"mkdir -p {file_word(path.parent)}"

@@ -23,6 +23,7 @@ from coordinator import deadlines
 from coordinator.domain.image.references import HUB
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import UsageError
+from coordinator.regular_files import read_file
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = (HUB, "index.docker.io", "registry-1.docker.io")
@@ -77,7 +78,7 @@ class DockerCredentials:
             yield "DOCKER_AUTH_CONFIG", inline
         for path in self._files():
             try:
-                yield str(path), path.read_text(encoding="utf-8")
+                yield str(path), read_file(path).decode("utf-8")
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from coordinator.config import yaml_source
 from coordinator.config.load import inventory
 from coordinator.config.locate import FILE_NAME, VARIABLE, find, label
 from coordinator.errors import UsageError
+from coordinator.regular_files import check_file, read_file
 
 
 def place(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path:
@@ -34,7 +35,7 @@ def read_text(path: Path) -> str:
     if not path.exists():
         return ""
     yaml_source.read(path, label(path))  # only for its errors: the file may not be a YAML document
-    return path.read_bytes().decode("utf-8")
+    return read_file(path).decode("utf-8")
 
 
 def rewrite(path: Path, edit: Callable[[str], str], *, may_be_empty: bool = False) -> None:
@@ -68,6 +69,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, data: bytes) -> None:
     before = path.stat() if path.exists() else None
+    if before is not None:
+        # Root may replace anything in /dev.
+        check_file(path, before)
     fd, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:

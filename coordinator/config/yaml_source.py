@@ -20,6 +20,7 @@ from ruamel.yaml.reader import ReaderError
 from coordinator.config.problems import Problem, path_text, refusal
 from coordinator.config.yaml_errors import sentence
 from coordinator.errors import UsageError
+from coordinator.regular_files import read_file
 
 _CORE = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})\Z")
@@ -106,7 +107,7 @@ def parse(text: str, label: str) -> Source:
 
 def _text(path: Path, label: str) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {label}", code="config") from error
     except IsADirectoryError as error:

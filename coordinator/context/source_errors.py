@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from coordinator.context.disk_tree import DiskTree, joined, parent
-from coordinator.context.file_kinds import kind_of
 from coordinator.context.selection import Selection, Way
 from coordinator.domain.closest import closest
 from coordinator.domain.dockerfile.context_sources import ContextSource
 from coordinator.domain.dockerfile.dockerignore import Matcher
 from coordinator.domain.visible import visible_name
 from coordinator.errors import UsageError
+from coordinator.regular_files import kind_of
 
 
 def check_sources(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordinator.config import locate
 from coordinator.errors import UsageError
+from coordinator.regular_files import read_file
 
 
 def shown(path: Path, home: Path) -> str:
@@ -17,7 +18,7 @@ def shown(path: Path, home: Path) -> str:
 def text(path: Path, label: str, hint: str) -> str:
     """Return the text in this file. Raises UsageError with this hint where it cannot be read."""
     try:
-        return decoded(path.read_bytes(), label)
+        return decoded(read_file(path), label)
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {label}", hint=hint, code="import") from error
     except IsADirectoryError as error:

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import chunks, error_codes, replies
-from coordinator.hosts.agent.frames import Incoming
+from coordinator.hosts.agent.frames import Incoming, send
 from coordinator.hosts.agent.replies import BasesLoaded, HeldImage
 from coordinator.hosts.agent.transport import Channel, Ending, Transport
 
@@ -24,11 +25,12 @@ async def image(transport: Transport, job: str) -> AsyncGenerator[HeldImage | by
     host = transport.host
     channel = await transport.open_bulk(("image", job))
     try:
-        incoming = Incoming(channel.reader, host)
+        incoming = Incoming(channel.reader, host, deadlines.ARCHIVE_BEGIN)
         yield replies.read(host, await _answer(channel, incoming, host, "image"), HeldImage)
         try:
             async with aclosing(chunks.receive(incoming, host, "image")) as archive:
                 async for data in archive:
+                    incoming.patience = deadlines.STALL
                     yield data
         except EOFError:
             raise await _cut(channel, host) from None
@@ -49,12 +51,12 @@ async def load(transport: Transport, job: str, archive: AsyncIterator[bytes]) ->
     channel = await transport.open_bulk(("load", job))
     try:
         async for data in archive:
-            if not await _write(channel, b"".join(chunks.encode(data))):
+            if not await send(channel.writer, b"".join(chunks.encode(data)), host):
                 # The agent stopped reading: its error answer is on the channel already.
                 break
         else:
-            await _write(channel, chunks.END)
-        loaded = await _answer(channel, Incoming(channel.reader, host), host, "load")
+            await send(channel.writer, chunks.END, host)
+        loaded = await _answer(channel, Incoming(channel.reader, host, deadlines.STALL), host, "load")
     finally:
         # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
         # job owns.
@@ -74,16 +76,6 @@ async def _answer(channel: Channel, incoming: Incoming, host: str, op: str) -> M
     if answer is None:
         raise gone(host, await channel.close())
     return error_codes.outcome(host, op, answer)
-
-
-async def _write(channel: Channel, data: bytes) -> bool:
-    """Write the bytes; return False where the agent no longer reads."""
-    try:
-        channel.writer.write(data)
-        await channel.writer.drain()
-    except OSError:
-        return False
-    return True
 
 
 async def _cut(channel: Channel, host: str) -> LostError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import zlib
 from base64 import b64encode
@@ -9,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import archives, error_codes, replies
@@ -57,7 +59,12 @@ async def connect(transport: Transport) -> AgentClient:
 
 
 async def _hello(host: str, channel: Channel, incoming: Incoming) -> Hello:
-    fields = await incoming.greeting()
+    try:
+        async with asyncio.timeout(deadlines.GREETING):
+            fields = await incoming.greeting()
+    except TimeoutError:
+        words = f"host '{host}': its agent has not greeted for {deadlines.GREETING:.0f} s"
+        raise LostError(words, code=Cause.CONNECTION) from None
     if fields is None:
         raise _not_started(host, await channel.close())
     if fields.get("protocol") != PROTOCOL:
@@ -134,9 +141,12 @@ class AgentClient:
         """
         channel = await self._transport.open_bulk(("context", job))
         try:
-            incoming = Incoming(channel.reader, self._host)
+            incoming = Incoming(channel.reader, self._host, deadlines.STALL)
             sender = ContextSender(incoming, channel.writer, self._host, pack=pack, progress=progress)
             answer = await sender.send(offer, tell)
+        except LostError:
+            await channel.abort()
+            raise
         finally:
             ending = await channel.close()
         if answer is None:
@@ -175,7 +185,8 @@ class AgentClient:
         """
 
         def tell(event: Mapping[str, Any]) -> None:
-            progress(replies.words(replies.read(self._host, event, str, "progress")))
+            if "at_work" not in event:  # else it is for the deadline only
+                progress(replies.words(replies.read(self._host, event, str, "progress")))
 
         held = await self._control.ask("pull", tell, last_byte, job=job, port=port, secret=secret)
         return replies.read(self._host, held, BasesHeld)

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from coordinator.hosts.agent import chunks, replies
-from coordinator.hosts.agent.frames import Incoming
+from coordinator.hosts.agent.frames import Incoming, send
 from coordinator.hosts.agent.transport import Writer
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class ContextSender:
         """
         lacking = MissingFiles(0, offer.files, 0)
         opening = {"root": offer.root, "entries": offer.entries, "bytes": offer.size}
-        reads = await self._write(json.dumps(opening).encode() + b"\n")
+        reads = await send(self._writer, json.dumps(opening).encode() + b"\n", self._host)
         while (message := await self._incoming.greeting()) is not None and "want" in message:
             kind, digests = await self._question(offer, message)
             if kind == "files":
@@ -145,20 +145,11 @@ class ContextSender:
         writes = _gathered(bodies)
         try:
             while (data := await _next(writes)) is not None:
-                if not await self._write(data):
+                if not await send(self._writer, data, self._host):
                     return False
                 self._progress(self._sent)
         finally:
             writes.close()
-        return True
-
-    async def _write(self, data: bytes) -> bool:
-        """Write the bytes; return False where the agent no longer reads."""
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError:
-            return False
         return True
 
 

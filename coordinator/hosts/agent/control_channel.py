@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +29,11 @@ _CLEAN_UPS = frozenset({"cancel", "forget"})
 _MAX_LOGGED = 1000
 
 Moved = Callable[[], float]
+
+
+def _now() -> float:
+    """Return the time of the event loop, which is `time.monotonic()`."""
+    return asyncio.get_running_loop().time()
 
 
 class _Answers:
@@ -80,8 +84,10 @@ class ControlChannel:
 
     @property
     def vitals(self) -> Vitals:
-        """For how long engine and disk of the host have not answered, by the last ping."""
-        since = time.monotonic() - self._vitals_at
+        """For how long engine and disk of the host have not answered, by the last ping; 0 after the channel's end."""
+        if self.lost:
+            return Vitals(engine=0.0, disk=0.0)
+        since = _now() - self._vitals_at
         engine, disk = (silence and silence + since for silence in (self._vitals.engine, self._vitals.disk))
         return Vitals(engine=engine, disk=disk)
 
@@ -110,7 +116,7 @@ class ControlChannel:
         `moved`: when the last byte of the transfer that is asked for moved, by `time.monotonic()`; it may go on as long
         as bytes move. Raises LostError `connection` where the answer is late, and as `error_codes.outcome` does.
         """
-        began = time.monotonic()
+        began = _now()
         deadline = _Deadline(deadlines.STALL if moved else deadlines.ANSWER.get(op), began, moved)
         with self._request() as (number, answers):
             await self._send(number, op, deadline, parameters)
@@ -119,7 +125,7 @@ class ControlChannel:
                 deadline.progressed(event)
                 if tell is not None:
                     tell(event)
-            self._log_answer(op, parameters.get("job", ""), body, time.monotonic() - began)
+            self._log_answer(op, parameters.get("job", ""), body, _now() - began)
             return error_codes.outcome(self._host, op, body)
 
     async def answers(self, op: str, **parameters: object) -> AsyncGenerator[Mapping[str, Any]]:
@@ -235,7 +241,7 @@ class ControlChannel:
         number = replies.read(self._host, frame, int, "id")
         if number == _PING_ID:
             self._vitals = replies.read(self._host, frame, Vitals, "ok") if "ok" in frame else self._vitals
-            self._vitals_at = time.monotonic()
+            self._vitals_at = _now()
         elif number in self._under_way:  # else the caller was cancelled or closed its iterator
             self._is_full = True
             await self._under_way[number].put(frame)
@@ -284,4 +290,4 @@ class _Deadline:
     def progressed(self, event: Mapping[str, Any]) -> None:
         """Count an event of a transfer, such as an engine that unpacks a layer, where it tells anything new."""
         if self.last_byte is not None and event != self.progress:
-            self.progress, self.last = event, time.monotonic()
+            self.progress, self.last = event, _now()

@@ -34,6 +34,7 @@ CODES: Mapping[str, frozenset[str]] = {
     "jobs": _ALWAYS,
     "prune": _ALWAYS | {Cause.ENGINE},
     "hang_up": _ALWAYS,
+    "ping": _ALWAYS,
     "image": _OF_JOB | {Cause.NOT_BUILT, Cause.ENGINE},
     "load": _OF_JOB | {Cause.CUT, Cause.BASE, Cause.ENGINE},
     "purge": _ALWAYS | {Cause.ENGINE, "state"},

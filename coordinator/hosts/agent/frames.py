@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from itertools import count
 from math import isfinite
 from typing import Any, NoReturn
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError, UsageError
-from coordinator.hosts.agent.transport import Reader
+from coordinator.hosts.agent.transport import Reader, Writer
 
 PROTOCOL = 1
 LARGEST = 1 << 20
@@ -35,12 +37,33 @@ def encode(frame: dict[str, Any]) -> bytes:
     return line
 
 
-class Incoming:
-    """The stdout of one process of the agent. `host` is for messages, `received` counts the bytes."""
+async def send(writer: Writer, data: bytes, host: str) -> bool:
+    """Write bytes to a bulk channel; return False where the agent no longer reads.
 
-    def __init__(self, reader: Reader, host: str) -> None:
+    Raises LostError `connection` where it takes none of them for 60 s.
+    """
+    try:
+        async with asyncio.timeout(deadlines.STALL):
+            writer.write(data)
+            await writer.drain()
+    except TimeoutError:
+        words = f"host '{host}': its agent has taken nothing for {deadlines.STALL:.0f} s"
+        raise LostError(words, code=Cause.CONNECTION) from None
+    except OSError:
+        return False
+    return True
+
+
+class Incoming:
+    """The stdout of one process of the agent. `host` is for messages, `received` counts the bytes.
+
+    `patience`: raise LostError `connection` where no byte comes for so many seconds; None is for ever.
+    """
+
+    def __init__(self, reader: Reader, host: str, patience: float | None = None) -> None:
         self._reader = reader
         self._host = host
+        self.patience = patience
         self._buffer = bytearray()
         self.received = 0
 
@@ -96,7 +119,11 @@ class Incoming:
 
     async def _more(self) -> bool:
         try:
-            data = await self._reader.read(_READ_BYTES)
+            async with asyncio.timeout(self.patience):
+                data = await self._reader.read(_READ_BYTES)
+        except TimeoutError:
+            words = f"host '{self._host}': its agent has sent nothing for {self.patience:.0f} s"
+            raise LostError(words, code=Cause.CONNECTION) from None
         except OSError:
             return False
         self._buffer += data

@@ -10,13 +10,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from coordinator import deadlines
 from coordinator.errors import LostError
 from coordinator.hosts.agent.bundle import bundle
 from coordinator.hosts.agent.stderr_tail import StderrTail
 from coordinator.hosts.agent.transport import ConnectionHandler, Ending
 
-# After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
-_CLOSE_TIMEOUT_S = 30.0
 _READ_BYTES = 65536
 
 
@@ -106,7 +105,7 @@ class LocalChannel:
         draining = asyncio.create_task(_discard(self.reader))
         try:
             self.writer.close()
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(deadlines.AGENT_END):
                 await self._process.wait()
         except TimeoutError:
             self._kill()

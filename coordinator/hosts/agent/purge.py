@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, PlainValidator
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.agent import error_codes, replies
@@ -37,7 +38,7 @@ async def purge(transport: Transport, mark: str) -> Purged:
         channel.writer.write(mark.encode() + b"\n")
         await channel.writer.drain()
         channel.writer.write_eof()
-        answer = await Incoming(channel.reader, transport.host).greeting()
+        answer = await Incoming(channel.reader, transport.host, deadlines.ANSWER["purge"]).greeting()
     except OSError:
         answer = None
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.errors import UsageError
 from coordinator.hosts.ssh.route import Route, short
+from coordinator.regular_files import read_file
 
 if TYPE_CHECKING:
     from paramiko import Agent, AgentKey, PKey
@@ -156,6 +157,6 @@ def _public_of(path: Path) -> str:
     """Return `TYPE BASE64` from the `.pub` file of a key; empty where it cannot be read."""
     public_path = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
     try:
-        return " ".join(public_path.read_text(encoding="utf-8").split()[:2])
+        return " ".join(read_file(public_path).decode("utf-8").split()[:2])
     except (OSError, ValueError):
         return ""

@@ -8,13 +8,10 @@ from contextlib import suppress
 
 import asyncssh
 
+from coordinator import deadlines
 from coordinator.hosts.agent.stderr_tail import StderrTail
 from coordinator.hosts.agent.transport import Ending
 
-# After EOF the agent finishes a create, start, cancel or forget, up to 20 s: see `agents/server/control.py`.
-_CLOSE_TIMEOUT_S = 30.0
-# sshd answers the end of a session when its process has ended, which one that is aborted need not do.
-_ABORT_TIMEOUT_S = 1.0
 _READ_BYTES = 65536
 
 
@@ -79,7 +76,7 @@ class SshChannel:
         self._stderr = StderrTail()
         self._reading_stderr = asyncio.create_task(_read_all(self._stderr, SshReader(process.stderr)))
         self._closing = asyncio.Lock()
-        self._timeout = _CLOSE_TIMEOUT_S
+        self._timeout = deadlines.AGENT_END
         self._ending: Ending | None = None
 
     def when_closed(self, closed: Callable[[SshChannel], Awaitable[None]]) -> None:
@@ -105,14 +102,16 @@ class SshChannel:
         """Ask sshd to kill the process, wait a moment for its end, and abort. sshd refuses it for processes of root."""
         with suppress(OSError):
             self._process.kill()
-        await asyncio.wait({self._reading_stderr}, timeout=_ABORT_TIMEOUT_S)
+        await asyncio.wait({self._reading_stderr}, timeout=deadlines.ABORT)
         await self.abort()
 
     async def abort(self) -> None:
         # Not a signal: sshd ignores signal requests for processes of root. The agent ends when its pipes are closed.
         self._process.close()
-        self._timeout = _ABORT_TIMEOUT_S
-        await self.close()
+        self._timeout = deadlines.ABORT
+        with suppress(TimeoutError):  # another task may be at it
+            async with asyncio.timeout(deadlines.CLOSE):
+                await self.close()
 
     async def _end(self) -> Ending:
         # Drain stdout: a process that blocks on a full pipe would not end.
@@ -126,7 +125,7 @@ class SshChannel:
         finally:
             self._process.close()
             draining.cancel()
-            await asyncio.wait({draining, self._reading_stderr}, timeout=1.0)
+            await asyncio.wait({draining, self._reading_stderr}, timeout=deadlines.ABORT)
             self._reading_stderr.cancel()
         return Ending(self._process.exit_status, self._stderr.text)
 

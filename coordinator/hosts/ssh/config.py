@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.errors import UsageError
+from coordinator.regular_files import read_file
 
 SYSTEM = Path("/etc/ssh")
 _EXEC_TIMEOUT_S = 30.0
@@ -276,7 +277,7 @@ def words(text: str) -> list[str]:
 def _text(path: Path) -> str:
     """Return the text of the file; nothing where there is none. Raises UsageError `config`."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        return read_file(path).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, IsADirectoryError):
         return ""
     except OSError as error:

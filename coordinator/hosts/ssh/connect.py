@@ -13,6 +13,7 @@ from pathlib import Path
 
 import asyncssh
 
+from coordinator import deadlines
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError, UsageError
 from coordinator.hosts.ssh import host_keys, refusals
@@ -29,11 +30,6 @@ _log = logging.getLogger("archloom.ssh")
 # What asyncssh raises for failures. ChannelListenError derives from neither OSError nor asyncssh.Error.
 TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)
 
-# A connection is lost after 4 intervals of 5 s without data. Received data restarts the interval, so a busy tunnel is
-# not taken for lost.
-_KEEPALIVE_S, _KEEPALIVE_COUNT = 5, 3
-# Time for key exchange and login on a board that is swapping; the banner has `connect_timeout`, which is shorter.
-_LOGIN_TIMEOUT_S = 25.0
 # sshd drops connections at random while 10 or more are not authenticated yet (sshd_config(5), MaxStartups 10:30:100).
 _MAX_TRIES = 4
 _RETRY_PAUSE_S = 0.3
@@ -189,9 +185,9 @@ async def _within_time(
             known_hosts=check.known_keys,
             client_factory=lambda: check,
             connect_timeout=None,
-            login_timeout=_LOGIN_TIMEOUT_S,
-            keepalive_interval=_KEEPALIVE_S,
-            keepalive_count_max=_KEEPALIVE_COUNT,
+            login_timeout=deadlines.LOGIN,
+            keepalive_interval=deadlines.KEEPALIVE,
+            keepalive_count_max=deadlines.MAX_UNANSWERED_KEEPALIVES,
         )
     )
     try:

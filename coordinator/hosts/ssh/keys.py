@@ -9,6 +9,7 @@ import asyncssh
 
 from coordinator.hosts.ssh.known_hosts import parse_key
 from coordinator.hosts.ssh.route import Route, short
+from coordinator.regular_files import read_file
 
 
 def login_options(route: Route) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _public_blob(path: Path) -> bytes:
     """Return the public key of a key file; empty where no `.pub` file has it."""
     public_path = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
     try:
-        key = parse_key(public_path.read_text(encoding="utf-8"))
+        key = parse_key(read_file(public_path).decode("utf-8"))
     except (OSError, ValueError):
         return b""
     return key.blob if key else b""

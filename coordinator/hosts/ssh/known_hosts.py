@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from coordinator.domain.visible import file_word
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.route import PORT, Route
+from coordinator.regular_files import read_file
 
 _TYPES = {"ssh-ed25519": "ED25519", "ssh-rsa": "RSA"}
 
@@ -118,7 +119,7 @@ def read_known_hosts(route: Route) -> KnownHosts:
     entries: list[tuple[str, str, HostKey]] = []
     for path in route.known_hosts:
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_file(path).decode("utf-8", "replace")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             continue
         except OSError as error:

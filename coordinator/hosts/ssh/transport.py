@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import LostError
@@ -28,7 +29,6 @@ from coordinator.hosts.ssh.tunnel import SshTunnel
 
 # Faster than the default cipher on a CPU with AES instructions, slower on others.
 _FAST_CIPHER = "aes128-gcm@openssh.com"
-_CLOSE_TIMEOUT_S = 2.0
 _IDLE_S = 10.0
 # Retries of a refused session: sshd frees a session only after it has seen the session's process end.
 _MAX_REFUSALS = 20
@@ -159,7 +159,11 @@ class SshTransport:
         refusals = 0
         while True:
             try:
-                booted = await self._bootstrap.start(link.connection, arguments, link.login_s)
+                async with asyncio.timeout(deadlines.AGENT_START):
+                    booted = await self._bootstrap.start(link.connection, arguments, link.login_s)
+            except TimeoutError as error:
+                words = f"host '{self.host}': its agent has not started for {deadlines.AGENT_START:.0f} s"
+                raise LostError(words, code=Cause.CONNECTION) from error
             except asyncssh.ChannelOpenError as error:
                 refusals = 0 if link.sessions else refusals + 1
                 if link.connection.is_closed() or refusals == _MAX_REFUSALS:
@@ -195,7 +199,7 @@ async def _end(link: _Link) -> None:
     """Close the connection in order, so that the host ends its sessions at once; abort after 2 s without an answer."""
     link.connection.close()
     with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+        async with asyncio.timeout(deadlines.CLOSE):
             await link.connection.wait_closed()
             return
     link.connection.abort()

@@ -32,6 +32,7 @@ from coordinator.domain.visible import visible_name
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
+from coordinator.regular_files import read_file
 from coordinator.run.inputs.base_images import Base, base_digest, foreign_bases, resolve_bases, unresolved
 from coordinator.run.inputs.taken_context import TakenContext, take_contexts
 
@@ -131,7 +132,7 @@ def read_dockerfile(target: Target) -> Dockerfile:
     """Return the target's Dockerfile, parsed. Raises UsageError, with file and line, for what BuildKit rejects."""
     path = Path(target.dockerfile)
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        text = read_file(path).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint="give another one with -f FILE") from error
     return parse(text, visible_name(str(path)))

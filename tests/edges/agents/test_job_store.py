@@ -176,6 +176,7 @@ def test_forget_waits_for_a_push_to_take_its_names_away(tmp_path: Path):
         prune=int,
         remove_leaked=list,
         job_command=(),
+        ping_engine=lambda: None,
     )
     asks, answers = os.pipe(), os.pipe()
     with (

@@ -168,6 +168,7 @@ if __name__ == "__main__":
         load=load,
         prune=lambda budget: budget // 2,
         job_command=(sys.executable, __file__, "job"),
+        ping_engine=lambda: None,
         remove_leaked=lambda: None,
         shared_slots=Path(os.environ["STAND_IN_SLOTS"]),
     )

@@ -21,7 +21,10 @@ HELLO = (CASES / "wire" / "hello.txt").read_bytes()
 
 
 class Wire:
-    """A host whose only channel says what a test feeds to `reader`; once `deaf`, every write fails."""
+    """A host whose only channel says what a test feeds to `reader`.
+
+    Once `deaf`, every write fails; once `is_full`, none is taken.
+    """
 
     host = "pi5"
 
@@ -30,6 +33,7 @@ class Wire:
         self.writer = self
         self.written: asyncio.Queue[bytes] = asyncio.Queue()
         self.deaf = False
+        self.is_full = False
 
     async def open_control(self) -> Wire:
         return self
@@ -46,6 +50,8 @@ class Wire:
     async def drain(self) -> None:
         if self.deaf:
             raise BrokenPipeError
+        if self.is_full:
+            await asyncio.Event().wait()
 
     def write_eof(self) -> None:
         raise NotImplementedError
