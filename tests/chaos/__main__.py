@@ -83,7 +83,7 @@ def main() -> int:
             if found := one_trial(lab, plan(seed, scale=words.scale, only=only), folder):
                 failed[seed] = found
                 if words.keep:
-                    shutil.copytree(folder, words.keep / folder.name, symlinks=True, ignore_dangling_symlinks=True)
+                    shutil.copytree(folder, words.keep / folder.name, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(folder)
     for seed, found in failed.items():
         print(f"seed {seed}: {len(found)} violated: {found[0][:200]}")

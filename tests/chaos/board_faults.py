@@ -13,6 +13,14 @@ from tests.chaos.scene import Act, Kind, Scene, Target, waited
 
 ANY_TIME = ("start", "context", "running", "push")
 _FILES = "/var/lib/docker/chaos-inodes"
+_MARGIN = 16 << 20
+_COVER = """
+mkdir -p /mnt/chaos
+mount --rbind /var/lib/docker /mnt/chaos
+mount --make-rprivate /mnt/chaos
+mount -o remount,bind,ro /mnt/chaos
+mount --move /mnt/chaos /var/lib/docker
+"""
 _TAKE_INODES = f"""
 import os
 os.makedirs("{_FILES}")
@@ -84,11 +92,20 @@ def _no_room(place: Callable[[Scene], str]) -> Callable[[Scene], bool]:
     return lambda scene: scene.board.run(f"echo x >{place(scene)}/.chaos 2>&1 && echo room || true").strip() != "room"
 
 
+def _was_full(scene: Scene) -> bool:
+    free = scene.kept["free"]
+    return isinstance(free, int) and free < 1 << 20
+
+
 def _filled(place: Callable[[Scene], str]) -> tuple[Act, Act]:
     def strike(scene: Scene) -> None:
-        scene.board.fill(place(scene))
-        # What is left of the last block, and what was freed meanwhile.
-        scene.board.run(f"cat /dev/zero >{place(scene)}/chaos-rest 2>/dev/null || true")
+        # Large files take blocks for themselves, and others write meanwhile: the rest byte by byte.
+        disk = place(scene)
+        scene.board.fill(disk, leave=_MARGIN)
+        # Asked at once: a program that notices may make room.
+        scene.kept["free"] = int(
+            scene.board.run(f"cat /dev/zero >{disk}/chaos-rest 2>/dev/null; df -B1 --output=avail {disk}").split()[-1]
+        )
 
     def heal(scene: Scene) -> None:
         if scene.board.is_on:
@@ -105,12 +122,21 @@ def _state_disk(scene: Scene) -> str:
     return scene.board.spec.home
 
 
-def _remount(options: str) -> Act:
-    def act(scene: Scene) -> None:
-        if scene.board.is_on:
-            scene.board.run(f"mount -o remount,bind,{options} /var/lib/docker")
+def _cover(scene: Scene) -> None:
+    """A mount over it that was read-only before anybody saw it: one whose files are open cannot become so."""
+    scene.board.run(_COVER)
 
-    return act
+
+def _uncover(scene: Scene) -> None:
+    if scene.board.is_on and "ro," in scene.board.run("findmnt -n -o OPTIONS /var/lib/docker | tail -n 1"):
+        scene.board.run("umount --recursive --lazy /var/lib/docker")
+
+
+def _power_cycle(scene: Scene) -> None:
+    """What a file system that has met an error asks for."""
+    if scene.board.is_on:
+        scene.board.power_off()
+    scene.board.power_on()
 
 
 def _give_inodes(scene: Scene) -> None:
@@ -189,7 +215,7 @@ BOARD_FAULTS = {
         about="the engine's disk is full",
         strike=_fill_engine,
         heal=_empty_engine,
-        is_on=_no_room(_engine_disk),
+        is_on=_was_full,
         stages=("before", "context", "running", "push"),
         lasts=(None,),
     ),
@@ -205,10 +231,20 @@ BOARD_FAULTS = {
     "engine-read-only": Kind(
         target=Target.BOARD,
         about="the engine's disk turns read-only",
-        strike=_remount("ro"),
-        heal=_remount("rw"),
+        strike=_cover,
+        heal=_uncover,
         is_on=_no_room(_engine_disk),
         stages=("before", "context", "running", "push"),
+        lasts=(None,),
+    ),
+    # Since Linux 6.14 statvfs(2) does not tell: the file system is writable, and every write is an error.
+    "engine-disk-error": Kind(
+        target=Target.BOARD,
+        about="the engine's file system has met an error, and writes no more",
+        strike=lambda scene: scene.board.run("mount -o remount,abort /var/lib/docker"),
+        heal=_power_cycle,
+        is_on=_no_room(_engine_disk),
+        stages=("context", "running", "push"),
         lasts=(None,),
     ),
     "state-disk-full": Kind(
@@ -216,7 +252,7 @@ BOARD_FAULTS = {
         about="the disk with the agent's state is full",
         strike=_fill_state,
         heal=_empty_state,
-        is_on=_no_room(_state_disk),
+        is_on=_was_full,
         stages=("before", "context", "running", "push"),
         lasts=(None,),
     ),

@@ -11,15 +11,17 @@ from tests.chaos.trial import Trial
 from tests.services.boards import LIST_IMAGES, Board, ours
 from tests.services.judges import docker
 
-# A cancelled build's image may come late, and is looked for so long.
 _PATIENCE_S = 20.0
+# A cancelled build's image may come late: a process waits for it for a minute.
+_CLEANING_S = 60.0
 _HELD_SLOTS = "for slot in $(find /run/lock -name 'slot-*' -type f); do flock -n $slot true || echo $slot; done"
 _DANGLING = ("images", "--digests", "--filter", "dangling=true", "--format", "{{.Repository}}@{{.Digest}} {{.ID}}")
 
 
 def left(trial: Trial) -> set[str]:
     """A sentence for each thing that is still there after its time to go."""
-    return stays(lambda: set(_left(trial)), _PATIENCE_S)
+    found = stays(lambda: set(_left(trial)), _PATIENCE_S)
+    return stays(lambda: set(_left(trial)), _CLEANING_S) if any(": process " in what for what in found) else found
 
 
 def _left(trial: Trial) -> Iterator[str]:

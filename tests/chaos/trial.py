@@ -134,7 +134,8 @@ def held(trial: Trial) -> frozenset[str]:
     lost = {one.scene.host for one in trial.struck if one.at is not None and not one.planned.of.spares_images}
     found = set()
     for _, event in trial.first.command.events:
-        is_built = event["event"] == "phase_ended" and event["name"] == "build" and event["host"] not in lost
+        # What is pushed is built.
+        is_built = event["event"] == "phase" and event["name"] == "push" and event["host"] not in lost
         if event["event"] == "verified" or is_built:
             found.add(event["platform"])
     return frozenset(found)
