@@ -24,16 +24,26 @@ CMD ["cat", "/{marker}"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """`seconds` is what its step takes; `noise` the bytes of its context; `rate` what the boards' cables carry."""
+    """`seconds` is what its step takes; `noise` the bytes of its context; `rate` what the boards' cables carry.
+
+    `no_cache`: the engines take no step from their caches, so that what is built twice is seen to run twice.
+    """
 
     platforms: tuple[str, ...]
     seconds: int
     noise: int
     rate: str | None
+    no_cache: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the command line."""
+        return ("--platform", ",".join(self.platforms), *(["--no-cache"] if self.no_cache else []))
 
     def __str__(self) -> str:
         short = ",".join(platform.removeprefix("linux/") for platform in self.platforms)
-        return f"{short} ({self.seconds} s, {self.noise >> 10} KiB{f', {self.rate}' if self.rate else ''})"
+        more = [self.rate or "", "no cache" if self.no_cache else ""]
+        return f"{short} ({', '.join(filter(None, [f'{self.seconds} s', f'{self.noise >> 10} KiB', *more]))})"
 
 
 def random_build(dice: random.Random) -> Build:
@@ -42,6 +52,7 @@ def random_build(dice: random.Random) -> Build:
         seconds=dice.randint(2, 5),
         noise=dice.choice((1 << 12, 1 << 20, 1 << 21, 1 << 22)),
         rate=dice.choice((None, "30mbit", "30mbit")),
+        no_cache=dice.random() < 0.5,
     )
 
 

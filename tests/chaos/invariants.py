@@ -79,8 +79,14 @@ def it_is_finished_without_rebuilding(trial: Trial) -> Iterator[str]:
         yield f"it takes {len(trial.later)} commands to finish it: {told}"
     if trial.later and trial.later[0].verb != "build":
         for platform in sorted(trial.held):
-            if trial.observer.of(platform, trial.healed):
+            if trial.observer.of(platform, trial.healed) or platform in _asked_to_build(trial.later[0]):
                 yield f"{trial.later[0].verb} built {platform} again, which was built"
+
+
+def _asked_to_build(ran: Ran) -> set[str]:
+    """What it let an engine build, from its cache or not. A run that is resumed tells its past too."""
+    events = [event for _, event in ran.command.events] if ran.verb == "retry" else []
+    return {event["platform"] for event in events if event["event"] == "phase" and event["name"] == "build"}
 
 
 def builds_are_few(trial: Trial) -> Iterator[str]:

@@ -32,8 +32,8 @@ class Struck:
             return f"{self.planned}: its moment never came"
         where = f" on {self.scene.host}" if self.scene.host else ""
         began = self.scene.command.began if self.scene.command else self.at
-        error = f": {self.error}" if self.error else ""
-        return f"{self.planned}{where}: struck at {max(0.0, self.at - began):.1f} s{error}"
+        words = [f"struck at {max(0.0, self.at - began):.1f} s", str(self.scene.kept.get("met", "")), self.error]
+        return f"{self.planned}{where}: {', '.join(filter(None, words))}"
 
 
 class Moments:

@@ -19,12 +19,17 @@ def _registry(name: str) -> Kind:
         target=Target.REGISTRY,
         about=f"the registry: {name}",
         strike=lambda scene: scene.lab.proxy.misbehave(trouble),
-        heal=lambda scene: scene.lab.proxy.behave(),
+        heal=_behave,
         is_on=lambda scene: scene.lab.proxy.trouble is trouble,
         stages=REGISTRY_STAGES,
         lasts=(3, 10, None),
         exits=(6,),
     )
+
+
+def _behave(scene: Scene) -> None:
+    scene.kept["met"] = f"{scene.lab.proxy.bitten} requests met it"
+    scene.lab.proxy.behave()
 
 
 def _signal(number: Signals) -> Act:

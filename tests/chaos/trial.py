@@ -101,7 +101,7 @@ def trial(lab: ChaosLab, plan: Plan, folder: Path) -> Iterator[Trial]:
         context = builds.make(plan.build, folder / "context", lab.base, token, random.Random(plan.seed))
         moments = Moments(plan, Scene(lab=lab, desk=desk, observer=observer))
         tag = f"{lab.proxy.address}/{repository}:1"
-        words = ("build", str(context), "-t", tag, "--platform", ",".join(plan.build.platforms))
+        words = ("build", str(context), "-t", tag, *plan.build.words)
         moments.before()
         command = desk.start(*words, "--progress", "rawjson")
         moments.watch(Scene(lab=lab, desk=desk, observer=observer, command=command))
