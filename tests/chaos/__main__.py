@@ -8,10 +8,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.chaos.invariants import INVARIANTS, last_words
 from tests.chaos.lab import ChaosLab, chaos_lab
+from tests.chaos.leftovers import sweep_emulator
 from tests.chaos.plan import KINDS, SCALE, Plan, plan
 from tests.chaos.trial import Trial, trial
 
@@ -34,14 +36,16 @@ def told(done: Trial) -> str:
     return "\n".join(lines)
 
 
-def one_trial(lab: ChaosLab, made: Plan, folder: Path) -> list[str]:
-    """Runs and judges it, and says what happened. The sentences are what does not hold."""
+def one_trial(lab: ChaosLab, made: Plan, folder: Path, struck: Counter[str]) -> list[str]:
+    """Runs and judges it, says what happened, and counts what struck. The sentences are what does not hold."""
     began = time.monotonic()
     print(made, flush=True)
     with trial(lab, made, folder) as done:
         found = [*(f"the fault itself: {one}" for one in done.struck if one.error), *judged(done)]
+        struck.update(done.kinds)
         print(told(done))
         print("\n".join(f"  VIOLATED: {sentence}" for sentence in found) or "  holds")
+        sweep_emulator(done)
         if found:
             write_down(done, folder / "commands.log")
     lab.restore()
@@ -76,17 +80,18 @@ def main() -> int:
         options.error(f"no such kind: {', '.join(unknown)}")
     first = random.randrange(10**6) if words.first is None else words.first
     seeds = [words.seed] if words.seed is not None else range(first, first + words.trials)
-    failed = {}
+    failed, struck = {}, Counter[str]()
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/var/tmp") as temporary, chaos_lab(Path(temporary)) as lab:
         for seed in seeds:
             folder = Path(temporary) / f"seed-{seed}"
-            if found := one_trial(lab, plan(seed, scale=words.scale, only=only), folder):
+            if found := one_trial(lab, plan(seed, scale=words.scale, only=only), folder, struck):
                 failed[seed] = found
                 if words.keep:
                     shutil.copytree(folder, words.keep / folder.name, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(folder)
     for seed, found in failed.items():
         print(f"seed {seed}: {len(found)} violated: {found[0][:200]}")
+    print(f"{len(struck)} of {len(KINDS)} kinds of faults struck: {', '.join(sorted(struck)) or 'none'}")
     print(f"{len(seeds) - len(failed)} of {len(seeds)} trials hold")
     return 1 if failed else 0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.chaos.lab import USER
-from tests.chaos.leftovers import left
+from tests.chaos.leftovers import left, left_before_next
 from tests.chaos.scene import Target
 from tests.chaos.trial import Ran, Trial, build_next
 from tests.services.descendants import descendants
@@ -104,8 +104,7 @@ def builds_are_few(trial: Trial) -> Iterator[str]:
 
 def nothing_is_left(trial: Trial) -> Iterator[str]:
     """No image, folder, process or lock of archloom is left on any host, after the finishing run or one more."""
-    remains = left(trial)
-    if remains:
+    if left_before_next(trial):
         ran = build_next(trial)
         if ran.exit_code:
             yield f"the next build ended with {ran.exit_code}: {last_words(ran)}"

@@ -65,10 +65,9 @@ class ChaosLab:
                 one.power_off()
                 one.power_on()
             one.clear()
-            names = one.docker("images", "--quiet", "--filter", "dangling=true").split()
+            names = [*one.held(), *one.docker("images", "--quiet", "--filter", "dangling=true").split()]
             if names:
-                with suppress(OSError):
-                    one.docker("rmi", "--force", *names)
+                one.docker("rmi", "--force", *names)
 
 
 def is_sound(one: Board) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.__main__ import judged, told
 from tests.chaos.lab import ChaosLab, chaos_lab
+from tests.chaos.leftovers import sweep_emulator
 from tests.chaos.plan import plan
 from tests.chaos.trial import trial
 
@@ -29,6 +30,7 @@ def test_what_has_to_hold_holds(chaos: ChaosLab, tmp_path: Path, seed: int):
     try:
         with trial(chaos, plan(seed), tmp_path / "trial") as done:
             found = judged(done)
+            sweep_emulator(done)
             assert not found, "\n".join([str(done.plan), told(done), *found])
             faulty = [str(one) for one in done.struck if one.error]
             assert not faulty, f"the faults themselves: {faulty}"
