@@ -62,7 +62,8 @@ def one_fault_does_not_decide(trial: Trial) -> Iterator[str]:
     for one in trial.struck:
         if one.at is not None:
             lasting = one.planned.lasts is None or one.planned.of.target is Target.COORDINATOR
-            early = one.planned.stage in {"start", "context", "before"} and one.planned.of.target is Target.REGISTRY
+            # Before it is known that the user may push, archloom does not wait.
+            early = one.planned.stage == "start" and one.planned.of.target is Target.REGISTRY
             allowed |= set(one.planned.of.exits) if lasting or early else set()
     if trial.first.exit_code not in allowed:
         yield f"build ended with {trial.first.exit_code}: {last_words(trial.first)}"
@@ -72,7 +73,7 @@ def one_fault_does_not_decide(trial: Trial) -> Iterator[str]:
 
 def it_is_finished_without_rebuilding(trial: Trial) -> Iterator[str]:
     """Once all is well, resume or retry finishes the run, and runs no step of what was verified or is held."""
-    if trial.commands[-1].exit_code != 0:
+    if not trial.is_finished:
         yield f"{trial.commands[-1].verb} does not finish it: {last_words(trial.commands[-1])}"
     if len(trial.later) > 1:
         told = "; ".join(f"{ran.verb} {ran.exit_code}: {last_words(ran)}" for ran in trial.later)

@@ -45,15 +45,19 @@ class ChaosLab:
     where: Where
 
     @contextmanager
-    def desk(self, folder: Path) -> Iterator[Desk]:
-        """A user who has just been given the boards and a login to the registry."""
+    def desk(self, folder: Path, patience: tuple[int, int] = (60, 300)) -> Iterator[Desk]:
+        """A user who has just been given the boards and a login to the registry.
+
+        `patience`: how many seconds archloom waits for a host that is away, and for a registry.
+        """
         with desk(folder) as made:
             docker_login(made.home.folder / ".docker", self.proxy.address, USER, self.password)
             ssh_home(made.home.folder, *self.boards.values())
             entries = "".join(f"  {name}: ssh://{name}\n" for name in self.boards)
             # As many at once as a trial has platforms: others use this machine's engine too.
             emulator = f"emulators:\n  {EMULATOR}: {{host: local, jobs: {len(PLATFORMS)}}}\n"
-            made.inventory.write_text(f"boards:\n{entries}{emulator}")
+            waits = f"defaults: {{reconnect_for: {patience[0]}s}}\nregistry_patience: {patience[1]}s\n"
+            made.inventory.write_text(f"{waits}boards:\n{entries}{emulator}")
             yield made
 
     def restore(self) -> None:

@@ -19,6 +19,8 @@ SCALE = 0.3
 # When the user of a trial has had enough, and presses Ctrl-C: after every deadline of a host, and before archloom's
 # patience with a registry that stays away is over.
 PATIENCE_S, REGISTRY_PATIENCE_S = 100.0, 40.0
+# archloom's own patience: with a host, made shorter as cuts are; with a registry, shorter than the user's, or longer.
+_RECONNECT_S, _REGISTRY_S = 60, (15, 300)
 # One of these is drawn, then a kind of it: there are more ways for a registry to fail than for a cable.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "cable": ("cut-", "loss-", "1mbit"),
@@ -62,15 +64,19 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`had_tag`: something older is published under the tag."""
+    """`had_tag`: something older is published under the tag.
+
+    `patience`: how many seconds archloom waits for a host that is away, and for a registry.
+    """
 
     seed: int
     build: Build
     faults: tuple[Planned, ...]
     had_tag: bool
+    patience: tuple[int, int] = (60, 300)
 
     @property
-    def patience(self) -> float:
+    def user_s(self) -> float:
         """Seconds that the user waits for the end."""
         away = any(one.lasts is None and one.of.target is Target.REGISTRY for one in self.faults)
         return REGISTRY_PATIENCE_S if away else PATIENCE_S
@@ -87,7 +93,13 @@ def plan(seed: int, *, scale: float = SCALE, only: Collection[str] = ()) -> Plan
     names = [first]
     if has_second and not only:
         names.append(_drawn(f"{seed} second", [name for name in KINDS if not _clash(first, name)]))
-    return Plan(seed=seed, build=build, faults=tuple(_planned(name, seed, scale) for name in names), had_tag=had_tag)
+    return Plan(
+        seed=seed,
+        build=build,
+        faults=tuple(_planned(name, seed, scale) for name in names),
+        had_tag=had_tag,
+        patience=(max(1, round(_RECONNECT_S * scale)), dice.choice(_REGISTRY_S)),
+    )
 
 
 def _drawn(lot: str, names: Collection[str]) -> str:

@@ -118,7 +118,8 @@ def tried(first: Ran, *later: Ran, kind: str = "off", lasts: float | None = None
     known: Any = SimpleNamespace()
     return Trial(
         plan=made, lab=known, desk=known, observer=observer, repository="r", token="token", first=first,
-        struck=[Struck(planned=fault, scene=scene, at=102.0)], later=list(later), healed=110.0, **more,
+        struck=[Struck(planned=fault, scene=scene, at=102.0)], later=list(later), healed=110.0,
+        is_finished=[first, *later][-1].exit_code == 0, **more,
     )  # fmt: skip
 
 

@@ -50,7 +50,10 @@ class Ran:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Trial:
-    """All that happened. `healed` is when everything was well again."""
+    """All that happened. `healed` is when everything was well again.
+
+    `held` are the platforms that needed no build then; `is_finished`: by the last command's word, or the store's.
+    """
 
     plan: Plan
     lab: ChaosLab
@@ -64,6 +67,7 @@ class Trial:
     later: list[Ran] = field(default_factory=list)
     held: frozenset[str] = frozenset()
     runs: set[str] = field(default_factory=set)
+    is_finished: bool = False
 
     @property
     def tag(self) -> str:
@@ -97,7 +101,7 @@ def trial(lab: ChaosLab, plan: Plan, folder: Path) -> Iterator[Trial]:
         publish_old(lab, repository, "1", plan.build.platforms)
     for board in lab.boards.values():
         board.bandwidth(plan.build.rate)
-    with lab.desk(folder) as desk, observed(token, lab.where) as observer:
+    with lab.desk(folder, plan.patience) as desk, observed(token, lab.where) as observer:
         context = builds.make(plan.build, folder / "context", lab.base, token, random.Random(plan.seed))
         moments = Moments(plan, Scene(lab=lab, desk=desk, observer=observer))
         tag = f"{lab.proxy.address}/{repository}:1"
@@ -105,7 +109,7 @@ def trial(lab: ChaosLab, plan: Plan, folder: Path) -> Iterator[Trial]:
         moments.before()
         command = desk.start(*words, "--progress", "rawjson")
         moments.watch(Scene(lab=lab, desk=desk, observer=observer, command=command))
-        first = _to_its_end(command, plan.patience)
+        first = _to_its_end(command, plan.user_s)
         moments.heal()
         first.tag = published(lab, repository, "1")
         done = Trial(
@@ -143,10 +147,7 @@ def held(trial: Trial) -> frozenset[str]:
 
 def _finish(trial: Trial, words: tuple[str, ...]) -> None:
     """The command that a user would give next, until the tag is right."""
-    for _ in range(_MOST_TRIES):
-        command = _next_command(trial, words)
-        if command is None:
-            break
+    while (command := _next_command(trial, words)) and len(trial.later) < _MOST_TRIES:
         trial.later.append(_to_its_end(trial.desk.start(*command, "--progress", "rawjson"), FINISH_S))
         trial.later[-1].tag = published(trial.lab, trial.repository, "1")
 
@@ -154,7 +155,8 @@ def _finish(trial: Trial, words: tuple[str, ...]) -> None:
 def _next_command(trial: Trial, words: tuple[str, ...]) -> tuple[str, ...] | None:
     runs = trial.desk.ask("runs") or []
     trial.runs |= {run["run"] for run in runs}
-    if trial.commands[-1].exit_code == 0:
+    trial.is_finished = trial.commands[-1].exit_code == 0 or bool(runs and runs[0]["exit_code"] == 0)
+    if trial.is_finished:
         return None
     if not runs:
         return words
