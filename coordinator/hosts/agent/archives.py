@@ -57,9 +57,13 @@ async def load(transport: Transport, job: str, archive: AsyncIterator[bytes]) ->
         else:
             await send(channel.writer, chunks.END, host)
         loaded = await _answer(channel, Incoming(channel.reader, host, deadlines.STALL), host, "load")
+    except LostError as lost:
+        if lost.code == Cause.PROTOCOL:
+            await channel.abort()
+        raise
     finally:
-        # Never abort, even when cancelled: the engine may finish a load whose agent was killed, and name bases that no
-        # job owns.
+        # Do not abort an agent, even when cancelled: the engine may finish a load whose agent was killed, and name
+        # bases that no job owns.
         await channel.close()
     return replies.read(host, loaded, BasesLoaded)
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from coordinator import deadlines
@@ -68,7 +67,8 @@ class ControlChannel:
         self._host = host
         self._channel = channel
         self._incoming = incoming
-        self._numbers = count(_PING_ID + 1)
+        self._last_number = _PING_ID
+        self._unanswered = 0
         self._under_way: dict[int, _Answers] = {}
         self._lost: LostError | None = None
         self._is_full = False
@@ -146,7 +146,8 @@ class ControlChannel:
 
     @contextmanager
     def _request(self) -> Iterator[tuple[int, _Answers]]:
-        number = next(self._numbers)
+        self._last_number += 1
+        number = self._last_number
         answers = self._under_way[number] = _Answers()
         try:
             yield number, answers
@@ -207,6 +208,7 @@ class ControlChannel:
                 self._abandon(LostError(words, code=Cause.CONNECTION))
             elif self._under_way:
                 unanswered += 1
+                self._unanswered += 1
                 # Not drained: it is a few bytes, and an agent that hangs does not read.
                 with suppress(OSError):
                     self._channel.writer.write(encode({"id": _PING_ID, "op": "ping"}))
@@ -240,12 +242,17 @@ class ControlChannel:
             raise replies.unexpected(self._host, f"the agent could not read a request: {refused}")
         number = replies.read(self._host, frame, int, "id")
         if number == _PING_ID:
+            self._unanswered -= 1
+            if self._unanswered < 0:
+                raise replies.unexpected(self._host, "it answers a ping that was not sent")
             self._vitals = replies.read(self._host, frame, Vitals, "ok") if "ok" in frame else self._vitals
             self._vitals_at = _now()
-        elif number in self._under_way:  # else the caller was cancelled or closed its iterator
+        elif number in self._under_way:
             self._is_full = True
             await self._under_way[number].put(frame)
             self._is_full = False
+        elif number > self._last_number:  # else the caller was cancelled or closed its iterator
+            raise replies.unexpected(self._host, f"it answers request {number}, which was not sent")
 
     def _lose(self, loss: LostError) -> None:
         """Make this loss, unless there is an earlier one, the error of every request, open or to come."""

@@ -41,6 +41,9 @@ async def purge(transport: Transport, mark: str) -> Purged:
         answer = await Incoming(channel.reader, transport.host, deadlines.ANSWER["purge"]).greeting()
     except OSError:
         answer = None
+    except LostError:
+        await channel.abort()
+        raise
     finally:
         ending = await channel.close()
     if answer is None:

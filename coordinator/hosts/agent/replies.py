@@ -42,8 +42,11 @@ def words(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """Return a text that programs compare and store, as it is. Raises ValueError."""
-    if len(text) > _MAX_NAME or not text.isprintable():
+    """Return a text that programs compare and store, as it is. Raises ValueError.
+
+    U+FFFD is in no name: it stands for what is no text (`frames.parsed`).
+    """
+    if len(text) > _MAX_NAME or not text.isprintable() or "\ufffd" in text:
         raise ValueError(f"printable text of at most {_MAX_NAME} characters")
     return text
 

@@ -13,32 +13,40 @@ from coordinator.hosts.agent.stderr_tail import StderrTail
 from coordinator.hosts.agent.transport import Ending
 
 _READ_BYTES = 65536
+# More than asyncssh buffers: its window, twice.
+_ALL = 1 << 23
 
 
 class SshReader:
-    """The incoming bytes of an SSH channel: stdout or stderr of a process, or a connection to a tunnel's port."""
+    """The incoming bytes of an SSH channel: stdout or stderr of a process, or a connection to a tunnel's port.
+
+    A host that sends faster than it is read has to wait. asyncssh lets it send a whole window of 2 MiB after each read
+    of any size (`SSHChannel._deliver_data` takes what is buffered for read). So each read takes all that is there.
+    """
 
     def __init__(self, inner: asyncssh.SSHReader[bytes]) -> None:
         self._inner = inner
         self._unread = b""
+        self._at = 0
 
     async def read(self, n: int, /) -> bytes:
-        if self._unread:
-            data, self._unread = self._unread[:n], self._unread[n:]
-            return data
-        try:
-            return await self._inner.read(n)
-        except asyncssh.Error as error:
-            raise ConnectionResetError(error.reason) from error
+        if self._at == len(self._unread):
+            try:
+                self._unread, self._at = await self._inner.read(_ALL), 0
+            except asyncssh.Error as error:
+                raise ConnectionResetError(error.reason) from error
+        data = self._unread[self._at : self._at + n]
+        self._at += len(data)
+        return data
 
     def unread(self, data: bytes) -> None:
         """Put back these bytes, which the next `read` returns."""
-        self._unread = data + self._unread
+        self._unread, self._at = data + self._unread[self._at :], 0
 
     async def has_more(self) -> bool:
         """Wait for bytes, and return whether there are any before the end. Raises OSError as `read` does."""
         self.unread(await self.read(_READ_BYTES))
-        return bool(self._unread)
+        return self._at < len(self._unread)
 
 
 class SshWriter:

@@ -196,7 +196,7 @@ def fits(kind: str, value: object) -> bool:
         case "text" | "words", str():
             return True
         case "name", str():
-            return value.isprintable() and len(value) <= 256
+            return value.isprintable() and len(value) <= 256 and "\ufffd" not in value
         case "job", str():
             return re.fullmatch("[a-z0-9][a-z0-9-]{0,79}", value) is not None
         case "count" | "number" | "silence", bool():
