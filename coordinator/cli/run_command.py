@@ -16,11 +16,13 @@ import click
 
 from coordinator.cli.diagnostics import is_shown
 from coordinator.cli.output import check_stdout, print_data, print_json
+from coordinator.domain.run.events import Event, Notice
 from coordinator.domain.visible import file_word
 from coordinator.environment import Environment
 from coordinator.errors import UsageError
 from coordinator.report.record import recorded
 from coordinator.report.watch import Progress, Watch, watching
+from coordinator.state.open_store import NO_HISTORY
 
 if TYPE_CHECKING:
     from coordinator.run.driver import RunResult
@@ -102,7 +104,10 @@ def _report_run(
 ) -> int:
     from coordinator.report.metadata import metadata
 
-    with watching(progress, sys.stderr, env.clock) as shown, recorded(shown, env.clock) as watch:
+    with (
+        watching(progress, sys.stderr, env.clock) as shown,
+        recorded(_one_notice_of_state(shown, env.state), env.clock) as watch,
+    ):
         result = asyncio.run(work(watch))
     document = metadata(result.run, result.descriptor)
     # The tag has moved: each of these is tried, also where another one fails.
@@ -114,6 +119,21 @@ def _report_run(
         elif options.quiet:
             print_data(result.digest)
     return 0
+
+
+def _one_notice_of_state(shown: Watch, state: Path) -> Watch:
+    """Pass events on, but no notice about a file of the state folder once the history is lost: that was said then."""
+    is_lost = False
+
+    def watch(event: Event) -> None:
+        nonlocal is_lost
+        if isinstance(event, Notice):
+            if is_lost and str(state) in event.text:
+                return
+            is_lost = is_lost or event.text.startswith(NO_HISTORY)
+        shown(event)
+
+    return watch
 
 
 def _check_writable(path: Path | None) -> None:

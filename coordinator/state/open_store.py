@@ -12,6 +12,9 @@ from coordinator.state.logs import store_path
 from coordinator.store.sqlite import Store
 from coordinator.store.troubles import DISPENSABLE
 
+# How the notice of a lost store begins.
+NO_HISTORY = "no history is kept from now on"
+
 
 def open_store(env: Environment, on_loss: Callable[[ArchloomError], None] | None = None) -> Store:
     """Return the store in the state folder. `on_loss` is called with the error when the store fails later."""
@@ -22,7 +25,7 @@ def without_history(emit: Emit) -> Callable[[ArchloomError], None]:
     """Return an `on_loss` function that emits a notice about the lost history."""
 
     def report(error: ArchloomError) -> None:
-        emit(Notice(f"no history is kept from now on, and this run cannot be resumed: {error.message}; {error.hint}"))
+        emit(Notice(f"{NO_HISTORY}, and this run cannot be resumed: {error.message}; {error.hint}"))
 
     return report
 

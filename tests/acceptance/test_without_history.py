@@ -44,6 +44,9 @@ def test_a_build_goes_on_without_history(registry, home, tmp_path, trouble, why)
     (line,) = [line for line in done.stderr.splitlines() if "history" in line and "no history" in line]
     assert "this run cannot be resumed" in line
     assert why in line
+    assert [note for note in done.stderr.splitlines() if note.startswith("note: ") and str(home.state) in note] == [
+        line
+    ]
     with pulled(tag, "linux/amd64"):
         pass
 

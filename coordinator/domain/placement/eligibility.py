@@ -188,6 +188,10 @@ def _not_run(platform: Platform, host: Host, facts: Facts) -> Rejection:
             host.name, RejectionReason.CONTRADICTED, reason, f"correct platforms: of {host.name} in the inventory"
         )
     if host.kind is Kind.EMULATOR:
+        if akin := [known for known, _ in facts.platforms if known.architecture == platform.architecture]:
+            # Another QEMU would not help: the variant is what is wrong.
+            reason = f"of {platform.architecture} it runs {_list(akin)}"
+            return Rejection(host.name, RejectionReason.PLATFORM, reason, f"name another variant: {_list(akin)}")
         reason = f"it is {facts.native}, and has no QEMU for {platform.architecture} that containers can use"
         return Rejection(host.name, RejectionReason.PLATFORM, reason, "sudo apt install qemu-user-static")
     return Rejection(host.name, RejectionReason.PLATFORM, f"it runs {_list(_direct(facts))}")

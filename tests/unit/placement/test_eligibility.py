@@ -26,6 +26,24 @@ def test_no_host_builds_for_another_system_than_linux(kind):
     assert "platform" in rejection.hint
 
 
+@pytest.mark.parametrize(
+    ("wanted", "reason", "hint"),
+    [
+        ("linux/arm64/v9", "of arm64 it runs linux/arm64", "name another variant: linux/arm64"),
+        ("linux/loong64", "it is linux/amd64, and has no QEMU for loong64", "sudo apt install qemu-user-static"),
+    ],
+)
+def test_a_variant_that_no_emulator_has_is_no_missing_emulator(wanted, reason, hint):
+    """To install QEMU again would not help."""
+    seen = {"beast": found("beast", "amd64-qemu-user-static")}
+    beast = host("beast", Kind.EMULATOR)
+
+    (rejection,) = plan([JobRequirements(platform=parse(wanted))], [beast], seen).placements[0].rejections
+
+    assert rejection.reason.startswith(reason)
+    assert rejection.hint == hint
+
+
 @pytest.mark.parametrize(("alive", "why"), [(True, RejectionReason.UNUSABLE), (False, RejectionReason.UNREACHABLE)])
 def test_a_host_whose_address_answers_is_not_off(alive, why):
     (rejection,) = (
