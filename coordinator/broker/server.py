@@ -32,7 +32,7 @@ from coordinator.broker.response import Reply
 from coordinator.broker.upstream_connections import Connections
 from coordinator.domain.image.platform_rewrite import RewrittenImage
 from coordinator.domain.image.references import Reference
-from coordinator.errors import ArchloomError, RegistryError
+from coordinator.errors import ArchloomError, RegistryCode, RegistryError
 
 _log = logging.getLogger("archloom.broker")
 
@@ -170,7 +170,7 @@ class Broker:
         except RefusalError as refusal:
             # Record invalid requests of the job only. A manifest or blob that does not exist (yet) is no refusal.
             if refusal.status in _FINAL_STATUSES:
-                grant.refused(RegistryError(refusal.message, code="refused"))
+                grant.refused(RegistryError(refusal.message, code=RegistryCode.INVALID))
             raise
         except (WireError, OSError):
             raise

@@ -333,7 +333,13 @@ class Registry:
                 code=RegistryCode.CORRUPT,
                 registry=self.name,
             )
-        return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
+        try:
+            return read_manifest(answer.body, answer.headers.get("content-type", ""), name)
+        except RegistryError as error:
+            if error.code == Cause.MALFORMED and not is_digest(target):
+                # It may be anybody's answer: only a digest proves that these bytes are what was pushed.
+                raise RegistryError(error.message, code=RegistryCode.NO_REGISTRY, registry=self.name) from error
+            raise
 
     def _stored_digest(self, repository: str, target: str, raw: bytes, answer: Answer) -> str:
         digest = sha256(raw)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.domain.durations import span
 from coordinator.domain.run.events import RegistryBack, RegistryWait
-from coordinator.domain.run.registry_trouble import RegistryUse, is_final, line_is_due, next_pause
+from coordinator.domain.run.registry_trouble import LONGEST_SILENCE_S, RegistryUse, is_final, line_is_due, next_pause
 from coordinator.errors import ArchloomError, RegistryError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class _Trouble:
     registry: str
     since: float
     tries: int = 0
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ async def persist(run: RunContext, use: RegistryUse, act: Callable[[], Awaitable
         try:
             result = await act()
         except (RegistryError, UsageError) as error:
-            await run.patience.sleep(begin_wait(run, use, error))
+            await wait(run, use, begin_wait(run, use, error))
         else:
             end_wait(run, use)
             return result
@@ -67,6 +68,7 @@ def begin_wait(run: RunContext, use: RegistryUse, error: ArchloomError) -> float
     registry = (error.registry if isinstance(error, RegistryError) else "") or use.registry
     trouble = patience.troubles.setdefault(use.name, _Trouble(use, registry, now))
     trouble.tries += 1
+    trouble.error = error.message
     left = trouble.since + run.session.inventory.registry_patience - now
     if left <= 0:
         del patience.troubles[use.name]
@@ -81,6 +83,17 @@ def begin_wait(run: RunContext, use: RegistryUse, error: ArchloomError) -> float
     run.registries.forget_credentials(registry)
     asked = error.retry_after if isinstance(error, RegistryError) else 0.0
     return min(next_pause(trouble.tries, asked), left)
+
+
+async def wait(run: RunContext, use: RegistryUse, pause: float) -> None:
+    """Wait for the next try. A long pause, as a registry may ask for, is told of again."""
+    trouble, patience = run.patience.troubles[use.name], run.patience
+    began = patience.clock()
+    while (rest := pause - (patience.clock() - began)) > LONGEST_SILENCE_S:
+        await patience.sleep(min(LONGEST_SILENCE_S, rest))
+        now = patience.clock()
+        _tell(run, trouble, trouble.error, now, trouble.since + run.session.inventory.registry_patience - now)
+    await patience.sleep(max(0.0, rest))
 
 
 def end_wait(run: RunContext, use: RegistryUse) -> None:

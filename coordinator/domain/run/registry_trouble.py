@@ -22,16 +22,17 @@ _FINAL = frozenset(
         Cause.INTERNAL,
         Cause.MALFORMED,
         Cause.MISMATCH,
-        Cause.REFUSED,
         Cause.SCHEMA1,
         Cause.ZSTD,
     }
 )
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 10.0)
-MAX_ASKED_PAUSE_S = 60.0
+_MAX_ASKED_PAUSE_S = 60.0
 # A line at least so often in the first minute of a wait, and after that.
 _LINE_S, _LATER_LINE_S = 10.0, 30.0
 _FIRST_MINUTE_S = 60.0
+# No pause is longer without a line.
+LONGEST_SILENCE_S = 25.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +54,12 @@ def is_final(code: str) -> bool:
 
 
 def next_pause(tries: int, asked: float) -> float:
-    """Return the seconds until the next try, after so many failed `tries`; `asked` is what the registry asks for."""
+    """Return the seconds until the next try, after so many failed `tries`.
+
+    What the registry asks for counts up to a minute: one that asks for a day may serve again in a moment.
+    """
     pause = _PAUSES_S[min(tries, len(_PAUSES_S)) - 1]
-    return max(pause, min(asked, MAX_ASKED_PAUSE_S))
+    return max(pause, asked) if asked <= _MAX_ASKED_PAUSE_S else pause
 
 
 def line_is_due(seconds: float, since_line: float) -> bool:

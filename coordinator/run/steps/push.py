@@ -11,7 +11,7 @@ from coordinator.domain.run.retry import next_push_is_archive, push_cause, pushe
 from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.errors import ArchloomError, LostError
 from coordinator.run.context import AttemptContext
-from coordinator.run.registry_patience import begin_wait, end_wait, forget_wait
+from coordinator.run.registry_patience import begin_wait, end_wait, forget_wait, wait
 from coordinator.run.steps.attempt_end import lost
 from coordinator.run.steps.image_transfer import image_out, uses_archives
 from coordinator.run.steps.phases import phase
@@ -57,7 +57,7 @@ async def _registry_failed(ctx: AttemptContext, error: ArchloomError) -> None:
         return
     # This push is not counted as lost: the host and its connection are well.
     ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH_LOST, code=Cause.REGISTRY, message=error.message)
-    await ctx.run.patience.sleep(pause)
+    await wait(ctx.run, _use(ctx), pause)
 
 
 async def _lost(ctx: AttemptContext, error: LostError) -> None:

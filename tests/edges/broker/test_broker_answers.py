@@ -93,7 +93,7 @@ async def test_an_upload_is_not_ended_without_a_digest(digest) -> None:
         (error,) = json.loads(answer.body)["errors"]
 
         assert (answer.status, error["code"]) == (400, "DIGEST_INVALID")
-        assert board.grant.refusal.code == "refused"
+        assert board.grant.refusal.code == "invalid"
     assert of(upstream, "PUT") == []
 
 

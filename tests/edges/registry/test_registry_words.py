@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.domain.hosts.inventory import RegistrySettings
+from coordinator.domain.image.descriptors import sha256
 from coordinator.errors import ArchloomError, RegistryError, UsageError
 from coordinator.registry.client import Registry
 from coordinator.registry.refusals import refusal
@@ -69,6 +70,17 @@ async def test_a_web_page_in_the_middle_is_neither_a_manifest_nor_a_blob(method:
             await (registry.get_manifest if method == "GET" else registry.blob_exists)("app", DIGEST)
 
     assert error.value.code == "no_registry"
+
+
+async def test_an_answer_of_another_kind_proves_nothing_of_a_tag() -> None:
+    """Of a digest it does, where the bytes have it: that image is malformed. A tag's answer may be anybody's."""
+    body = b'{"status": "starting"}'
+    other = Reply(200, body, {"Content-Type": "application/json"})
+    for target, code in (("1.0", "no_registry"), (sha256(body), "malformed"), (DIGEST, "corrupt")):
+        async with client(after_ping(other)) as (registry, _, _):
+            with pytest.raises(RegistryError) as error:
+                await registry.get_manifest("app", target)
+        assert error.value.code == code
 
 
 async def test_a_web_page_where_an_upload_is_to_begin() -> None:

@@ -72,13 +72,14 @@ async def test_without_patience_the_first_failure_ends_it(steps):
 
 
 async def test_a_pause_that_the_registry_asks_for_is_kept(steps):
-    """Up to a minute; and never beyond the end of the patience."""
-    busy = [RegistryError("429", code="unavailable", retry_after=seconds) for seconds in (30.0, 86400.0, 59.0)]
-    steps.run.session.inventory.registry_patience = 100.0
+    """Up to a minute, with a line at least every 25 s; never beyond the end of the patience. A day is not waited."""
+    busy = [RegistryError("429", code="unavailable", retry_after=seconds) for seconds in (60.0, 86400.0, 59.0)]
+    steps.run.session.inventory.registry_patience = 80.0
 
     await persist(steps.run, TAGS, failing(*busy))
 
-    assert steps.pauses == [30.0, 60.0, 10.0]
+    assert steps.pauses == [25.0, 25.0, 10.0, 2.0, 18.0]
+    assert [event.seconds for event in waits(steps)] == [0.0, 25.0, 50.0]
 
 
 async def test_a_line_comes_now_and_then(steps):
