@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from agents.engine import engines, images
+from agents.engine.engine_api import target
+from agents.engine.engine_stream import Stream
 from agents.engine.leaked_names import name_in_use, remove_leaked, tunnel_names
 from tests.edges.agents.engine_bed import job
+from tests.services.images import base_image
+from tests.services.registry import plain
 
 pytestmark = pytest.mark.engine
 
@@ -45,6 +49,22 @@ def test_only_names_of_dead_tunnels_go(tmp_path: Path, ports: tuple[int, int]):
         finally:
             for name in (leaked, used, *own):
                 images.untag(engine, name)
+
+
+@pytest.mark.registry
+def test_a_base_of_a_dead_tunnel_goes(tmp_path: Path):
+    """A pull by digest names it, and the agent renames it; in between the agent may be killed."""
+    engine = engines.local_engine()
+    with plain(tmp_path) as registry:
+        digest = base_image(registry, "linux/amd64", repository="amd64base0", more=tmp_path.name.encode()).digest
+        name = f"{registry.address}/amd64base0"
+        for _ in Stream(engine.path).post(target("/images/create", {"fromImage": name, "tag": digest}), {}):
+            pass
+        assert f"{name}@{digest}" not in remove_leaked(engine)
+        assert images.inspect(engine, f"{name}@{digest}")
+
+    assert f"{name}@{digest}" in remove_leaked(engine)
+    assert images.inspect(engine, f"{name}@{digest}") is None
 
 
 @pytest.mark.parametrize(
