@@ -80,18 +80,21 @@ class Jobs:
                 if result["state"] in _CUT_SHORT and process.read(path) is not None:
                     self._expect_late(own.image)
                 path.rename(self._root / f".gone.{job}.{os.urandom(8).hex()}")
-        self._remove(f".new.{job}.", f".gone.{job}.")
+        for path in self._named(f".new.{job}.", f".gone.{job}."):
+            remove_tree(path)
 
     def sweep(self, discard: Discard) -> None:
         """Remove what agents that were killed have left of jobs, and images that an engine finished too late."""
         with locked(self._root, ".lock"):
             # Whoever makes a job holds this lock, so what is half made now was left.
+            left = self._named(".new.", ".gone.")
             late = read_object(self._root / _LATE)
-            for image in late:
-                if not (self._root / spec.job_of(image)).is_dir():
-                    discard(spec.of_image(image))
             self._write_late(late)
-        self._remove(".new.", ".gone.")
+        for path in left:
+            remove_tree(path)
+        for image in late:
+            if not (self._root / spec.job_of(image)).is_dir():
+                discard(spec.of_image(image))
 
     def settle(self, job: str, arrived: spec.Spec, discard: Discard) -> None:
         """Discard bases that arrived for a job that was forgotten meanwhile, except those that another job names."""
@@ -121,10 +124,8 @@ class Jobs:
             with suppress(OSError):  # a full disk
                 write_object(self._root / _LATE, recent)
 
-    def _remove(self, *beginnings: str) -> None:
-        for path in self._root.iterdir():
-            if path.name.startswith(beginnings):
-                remove_tree(path)
+    def _named(self, *beginnings: str) -> list[Path]:
+        return [path for path in self._root.iterdir() if path.name.startswith(beginnings)]
 
     def _path(self, job: str) -> Path:
         if not _NAME.match(job):

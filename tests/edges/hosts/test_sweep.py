@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.server.sweep import sweep
 from tests.edges.hosts.agent_bed import agent, begin, first_piece, follow, places, process_of
 
 JOB = "7f3a-arm64-1"
@@ -83,3 +84,20 @@ async def test_an_image_that_comes_late_goes(tmp_path: Path):
 
 def _discarded(tmp_path: Path) -> list[list[str]]:
     return [json.loads(line)[:1] for line in (tmp_path / "discarded").read_text().splitlines()]
+
+
+def test_parts_of_the_agents_file_go(tmp_path: Path):
+    """A connection that broke while the file was sent leaves one; versions of the agent, and what is sent now, stay."""
+    state, folder = tmp_path / "state", tmp_path / "agents"
+    (state / "jobs").mkdir(parents=True)
+    folder.mkdir()
+    names = (".archloom-agent-00ff.pyz.4711", ".archloom-agent-00ff.pyz.cpython-311-30b07f0.4711")
+    kept = (".archloom-agent-00fe.pyz.4712", "archloom-agent-00ff.pyz", "archloom-agent-00ff.pyz.cpython-311-30b07f0")
+    for name in (*names, *kept):
+        (folder / name).touch()
+    for name in (*names, *kept[1:]):
+        os.utime(folder / name, (time.time() - 7200, time.time() - 7200))
+
+    sweep(state, folder, lambda _: None, lambda: None)
+
+    assert {path.name for path in folder.iterdir()} == set(kept)
