@@ -14,7 +14,7 @@ RESOLVE, MEMORY, EMULATOR = ("LOST", "resolve"), ("LOST", "memory"), ("LOST", "e
 
 # As a kernel does that finds its ext4 damaged: Documentation/ABI/testing/sysfs-fs-ext4, trigger_fs_error. The name of
 # the loop device is checked: this machine's own disk is in the same folder.
-_REMOUNT = (
+REMOUNT = (
     "mount -o remount,errors=remount-ro /var/lib/docker;"
     " disk=$(sed -n 's|^/dev/\\(loop[0-9]*\\) /var/lib/docker .*|\\1|p' /proc/mounts | tail -n 1);"
     ' [ -z "$disk" ] || echo 1 >/sys/fs/ext4/$disk/trigger_fs_error'
@@ -37,10 +37,10 @@ python3 /var/tmp/registry.py >/dev/null 2>&1 &
 sed -i 's/^{/{"insecure-registries": ["127.0.0.1:5055"], /' /etc/docker/daemon.json
 kill -HUP $(pidof dockerd)
 sleep 2"""
-_LEAVE = "fallocate -l $(( $(df -B1 --output=avail /var/lib/docker | tail -n 1) - {} )) /var/lib/docker/pad"
-_NAMESERVER = "echo nameserver {} >/var/tmp/resolv.conf; mount --bind /var/tmp/resolv.conf /etc/resolv.conf; sleep 6"
-_FAKE_RUNC = "printf '%s\\n' '#!/bin/sh' '{}' >/var/tmp/runc; chmod {} /var/tmp/runc; mount --bind /var/tmp/runc {}"
-_RUNC = "$(command -v runc)"
+LEAVE = "fallocate -l $(( $(df -B1 --output=avail /var/lib/docker | tail -n 1) - {} )) /var/lib/docker/pad"
+NAMESERVER = "echo nameserver {} >/var/tmp/resolv.conf; mount --bind /var/tmp/resolv.conf /etc/resolv.conf; sleep 6"
+FAKE_RUNC = "printf '%s\\n' '#!/bin/sh' '{}' >/var/tmp/runc; chmod {} /var/tmp/runc; mount --bind /var/tmp/runc {}"
+RUNC = "$(command -v runc)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ CAUSES = (
         verdict=DISK,
         disk_mib=300,
         dockerfile=_BASE + "COPY . /again\nCOPY . /more\n",
-        before=_LEAVE.format(3000000),
+        before=LEAVE.format(3000000),
     ),
     Cause(
         name="disk-full-in-export",
@@ -92,7 +92,7 @@ CAUSES = (
             "echo begun; /bin/busybox dd if=/dev/urandom of=/big bs=1M count=100; /bin/busybox sleep 2; echo made"
         ),
         word="made",
-        then=_LEAVE.format(1000000),
+        then=LEAVE.format(1000000),
     ),
     Cause(
         name="no-inodes-in-step",
@@ -118,7 +118,7 @@ CAUSES = (
         verdict=BUILD,
         disk_mib=300,
         dockerfile=_run("echo main.c:1: error: expected expression; exit 2"),
-        before=_LEAVE.format(20000000),
+        before=LEAVE.format(20000000),
     ),
     Cause(
         name="words-of-disk-and-network-in-passing",
@@ -130,7 +130,7 @@ CAUSES = (
     ),
     # A disk that turned read-only.
     Cause(
-        name="read-only-before-build", verdict=READ_ONLY, disk_mib=300, dockerfile=_run("echo hello"), before=_REMOUNT
+        name="read-only-before-build", verdict=READ_ONLY, disk_mib=300, dockerfile=_run("echo hello"), before=REMOUNT
     ),
     Cause(
         name="read-only-in-step",
@@ -138,7 +138,7 @@ CAUSES = (
         disk_mib=300,
         dockerfile=_run("echo begun; /bin/busybox sleep 2; echo now; echo word >/file"),
         word="begun",
-        then=_REMOUNT,
+        then=REMOUNT,
     ),
     Cause(
         name="read-only-mount-in-step",
@@ -156,23 +156,23 @@ CAUSES = (
         name="runc-reports-an-error",
         verdict=ENGINE,
         dockerfile=_run("echo hello"),
-        before=_FAKE_RUNC.format(
+        before=FAKE_RUNC.format(
             "echo runc run failed: unable to start container process: error during container init >&2; exit 1",
             "755",
-            _RUNC,
+            RUNC,
         ),
     ),
     Cause(
         name="runc-dies",
         verdict=ENGINE,
         dockerfile=_run("echo hello"),
-        before=_FAKE_RUNC.format("kill -SEGV $$", "755", _RUNC),
+        before=FAKE_RUNC.format("kill -SEGV $$", "755", RUNC),
     ),
     Cause(
         name="runc-not-executable",
         verdict=ENGINE,
         dockerfile=_run("echo hello"),
-        before=_FAKE_RUNC.format("", "644", _RUNC),
+        before=FAKE_RUNC.format("", "644", RUNC),
     ),
     Cause(name="no-shell-in-image", verdict=BUILD, dockerfile=_BASE + "RUN echo hello\n"),
     Cause(name="no-such-program", verdict=BUILD, dockerfile=_BASE + 'RUN ["nothing", "here"]\n'),
@@ -209,14 +209,14 @@ CAUSES = (
         verdict=RESOLVE,
         needs_session=True,
         dockerfile="# syntax=docker/dockerfile:1\n" + _run("echo hello"),
-        before=_NAMESERVER.format("127.0.0.1"),
+        before=NAMESERVER.format("127.0.0.1"),
     ),
     Cause(
         name="syntax-dns-silent",
         verdict=RESOLVE,
         needs_session=True,
         dockerfile="# syntax=docker/dockerfile:1\n" + _run("echo hello"),
-        before=_NAMESERVER.format("192.0.2.1") + "; iptables -A OUTPUT -p udp --dport 53 -j DROP",
+        before=NAMESERVER.format("192.0.2.1") + "; iptables -A OUTPUT -p udp --dport 53 -j DROP",
     ),
     Cause(
         name="syntax-connection-refused",
@@ -239,14 +239,14 @@ CAUSES = (
         name="base-no-dns",
         verdict=RESOLVE,
         dockerfile="FROM docker.io/library/nothing:1\n",
-        before=_NAMESERVER.format("127.0.0.1"),
+        before=NAMESERVER.format("127.0.0.1"),
         needs_session=True,
     ),
     Cause(
         name="add-no-dns",
         verdict=RESOLVE,
         dockerfile=_BASE + "ADD https://files.example/x /x\n",
-        before=_NAMESERVER.format("127.0.0.1"),
+        before=NAMESERVER.format("127.0.0.1"),
     ),
     # Memory.
     Cause(name="killed-for-memory", verdict=MEMORY, dockerfile=_run("/bin/busybox tail /dev/zero"), before=_LIMIT),
@@ -296,7 +296,7 @@ CAUSES = (
         name="wget-no-dns",
         verdict=NETWORK,
         dockerfile=_run("/bin/busybox wget http://files.example/x"),
-        before=_NAMESERVER.format("127.0.0.1"),
+        before=NAMESERVER.format("127.0.0.1"),
     ),
     Cause(
         name="wget-answers-503",
