@@ -13,6 +13,7 @@ from typing import NamedTuple
 _KEPT_LINES = 40
 _NUMBERED = re.compile(r"#(\d+) (.*)", re.DOTALL)
 _OUTPUT = re.compile(r"\d+\.\d+ ?")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _ERROR = "ERROR: "
 _EXIT_CODE = re.compile(r": exit code: (\d+)\Z")
 # What shells and build programs print when another program has failed: it tells nothing of why.
@@ -70,6 +71,6 @@ def failed_step(log: str) -> FailedStep | None:
             lines = tuple(printed.get(number, ()))
             return FailedStep(titles[number], error, int(code[1]) if code else None, lines)
         if output and number in titles:
-            printed.setdefault(number, deque(maxlen=_KEPT_LINES)).append(text[output.end() :])
+            printed.setdefault(number, deque(maxlen=_KEPT_LINES)).append(_COLOUR.sub("", text[output.end() :]))
         titles.setdefault(number, text)
     return None

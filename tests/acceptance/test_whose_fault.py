@@ -1,4 +1,4 @@
-"""One board that cannot build never decides a run: another builds. What a Dockerfile does wrong, no other host tries."""
+"""One board that cannot build never decides a run: another builds. What a Dockerfile does wrong is not tried again."""
 
 from __future__ import annotations
 

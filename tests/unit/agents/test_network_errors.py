@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agents.engine.failed_step import failed_step
 from agents.engine.network_errors import network_error
+from tests.services.paths import CASES
 
 SAID = 'process "/bin/sh -c x" did not complete successfully: exit code: 1'
 TRANSIENT = {
@@ -104,6 +107,15 @@ def step_of(text: str) -> str:
     step = failed_step(f"#7 [2/2] RUN x\n{printed}#7 ERROR: {SAID}\n")
     assert step is not None
     return network_error(step)
+
+
+RECORDED = sorted((CASES / "network").iterdir())
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_the_last_words_of_real_programs_are_judged(path: Path):
+    """As `tests/recorders/network.py` recorded them. What is not there will not be there the next time."""
+    assert bool(step_of(path.read_text("utf-8"))) is not path.stem.endswith("-answers-404")
 
 
 @pytest.mark.parametrize("name", TRANSIENT)
