@@ -121,7 +121,7 @@ def test_a_build_goes_on_where_its_log_does(tmp_path):
 def test_a_step_that_eats_the_memory_ends_with_its_build(driver, tmp_path, monkeypatch, engine):
     """The step's process is gone, and the job is lost with the reason; the machine has much more than the floor."""
     use_driver(driver, tmp_path, monkeypatch)
-    eater = '["/bin/busybox", "sh", "-c", "echo started; dd if=/dev/zero bs=900M count=1 | sleep 4711081"]'
+    eater = '["/bin/busybox", "sh", "-c", "echo started; sleep 2; dd if=/dev/zero bs=900M count=1 | sleep 4711081"]'
     dockerfile = f'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "/bin"]\nRUN {eater}\n'
     limits = {"memory_floor": left() - (500 << 20), "stall_after": None}
 
