@@ -43,8 +43,9 @@ class Watched(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """What is too little or too much on any host."""
+    """What is too little or too much on any host, and who tells how much memory there is."""
 
+    memory: Callable[[], dict[str, int] | None] = memory.read
     disk_floor: int = _DISK_FLOOR
     disk_share: float = _DISK_SHARE
     busy_share: float = _BUSY_SHARE
@@ -59,7 +60,7 @@ class Guard:
         self.fault: Fault | None = None
         self._folders = watched.folders
         self._thresholds = thresholds or Thresholds()
-        self._memory = _Memory(limits.memory_floor, watched.slot)
+        self._memory = _Memory(limits.memory_floor, watched.slot, self._thresholds.memory)
         self._silence: _Silence | None = None
         if limits.stall_after is not None:
             self._silence = _Silence(watched.log, limits.stall_after, self._thresholds.busy_share)
@@ -100,13 +101,14 @@ class Guard:
 
 
 class _Memory:
-    def __init__(self, floor: int | None, slot: int) -> None:
+    def __init__(self, floor: int | None, slot: int, read: Callable[[], dict[str, int] | None]) -> None:
+        self._read = read
         self._floor = floor
         self._wait = slot * _SLOT_S
         self._since: float | None = None
 
     def fault(self) -> Fault | None:
-        now = memory.read()
+        now = self._read()
         if now is None or self._floor == 0:
             return None
         words = self._shortage(now)
