@@ -9,7 +9,7 @@ from contextlib import suppress
 from signal import SIGCONT, SIGKILL, SIGSTOP
 
 from tests.chaos.processes import Process, all_are, has_stopped, programs, send
-from tests.chaos.scene import Act, Kind, Scene, Target, waited
+from tests.chaos.scene import Act, Kind, Scene, Target, waited, was_full
 
 ANY_TIME = ("start", "context", "running", "push")
 _FILES = "/var/lib/docker/chaos-inodes"
@@ -90,11 +90,6 @@ def _start_sshd(scene: Scene) -> None:
 
 def _no_room(place: Callable[[Scene], str]) -> Callable[[Scene], bool]:
     return lambda scene: scene.board.run(f"echo x >{place(scene)}/.chaos 2>&1 && echo room || true").strip() != "room"
-
-
-def _was_full(scene: Scene) -> bool:
-    free = scene.kept["free"]
-    return isinstance(free, int) and free < 1 << 20
 
 
 def _filled(place: Callable[[Scene], str]) -> tuple[Act, Act]:
@@ -215,7 +210,7 @@ BOARD_FAULTS = {
         about="the engine's disk is full",
         strike=_fill_engine,
         heal=_empty_engine,
-        is_on=_was_full,
+        is_on=was_full,
         stages=("before", "context", "running", "push"),
         lasts=(None,),
     ),
@@ -252,7 +247,7 @@ BOARD_FAULTS = {
         about="the disk with the agent's state is full",
         strike=_fill_state,
         heal=_empty_state,
-        is_on=_was_full,
+        is_on=was_full,
         stages=("before", "context", "running", "push"),
         lasts=(None,),
     ),

@@ -151,6 +151,7 @@ class Desk:
     secrets: Path
     log: Path
     _holder: Child
+    _disk: Path
 
     @property
     def inventory(self) -> Path:
@@ -188,6 +189,10 @@ class Desk:
         """What a shell command prints that sees the store's disk."""
         return run("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "sh", "-c", command)
 
+    def mount_again(self) -> None:
+        """The store's disk is as after a reboot. No command runs."""
+        self.shell(f"umount {self.home.state}; mount -o loop {self._disk} {self.home.state}")
+
     def _command(self, words: Iterator[str] | tuple[str, ...] | list[str]) -> list[str]:
         return [
             *("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "env", "--chdir", str(ROOT)),
@@ -215,6 +220,6 @@ def desk(folder: Path) -> Iterator[Desk]:
     with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.line() == "up\n", "the store has no disk"
         try:
-            yield Desk(home, folder / "secrets.hex", folder / "archloom.log", holder)
+            yield Desk(home, folder / "secrets.hex", folder / "archloom.log", holder, disk)
         finally:
             holder.communicate()

@@ -43,7 +43,7 @@ def _of_board(board: Board) -> Iterator[str]:
     yield from (f"nameless image {line}" for line in board.docker(*_DANGLING).splitlines())
     yield from (f"container {line}" for line in board.docker("ps", "--all", "--quiet").split())
     for folder in board.home.glob(".local/state/archloom-agent/*/jobs/*"):
-        if folder.name != ".lock":
+        if folder.is_dir():  # a lock and a list are always there
             yield f"folder jobs/{folder.name}"
     yield from (f"process {one.command}" for one in processes_of(board) if one.is_agent)
     yield from (f"slot {slot} is held" for slot in board.run(_HELD_SLOTS).split())

@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 from tests.chaos.desk import Command
 from tests.chaos.registry_proxy import TROUBLES
-from tests.chaos.scene import Act, Kind, Scene, Target, waited
+from tests.chaos.scene import Act, Kind, Scene, Target, waited, was_full
 
 REGISTRY_STAGES = ("start", "context", "running", "push", "verify")
 _FULL_NAME = "chaos-filler"
@@ -75,7 +75,10 @@ def _state(scene: Scene) -> str:
 
 
 def _fill_store(scene: Scene) -> None:
-    scene.desk.shell(f"cat /dev/zero >{_state(scene)}/{_FULL_NAME} 2>/dev/null || true")
+    disk = _state(scene)
+    # Asked at once: the store itself frees what it no longer needs.
+    told = scene.desk.shell(f"cat /dev/zero >{disk}/{_FULL_NAME} 2>/dev/null; df -B1 --output=avail {disk}")
+    scene.kept["free"] = int(told.split()[-1])
 
 
 def _empty_store(scene: Scene) -> None:
@@ -87,9 +90,9 @@ def _store_is_shut(scene: Scene) -> bool:
     return there.strip() != "x"
 
 
-def _remount_store(options: str) -> Act:
-    # The mount alone: the store's file is open to be written, so the file system itself cannot be read-only.
-    return lambda scene: scene.desk.shell(f"mount -o remount,bind,{options} {_state(scene)}")
+def _break_store(scene: Scene) -> None:
+    """As an error on the disk does: a file system whose files are open cannot be remounted."""
+    scene.desk.shell(f"mount -o remount,abort {_state(scene)}")
 
 
 OTHER_FAULTS = {
@@ -112,15 +115,15 @@ OTHER_FAULTS = {
         about="the store's disk is full",
         strike=_fill_store,
         heal=_empty_store,
-        is_on=_store_is_shut,
+        is_on=was_full,
         stages=("before", "context", "running", "push"),
         lasts=(None,),
     ),
     "store-read-only": Kind(
         target=Target.STORE,
         about="the store's disk turns read-only",
-        strike=_remount_store("ro"),
-        heal=_remount_store("rw"),
+        strike=_break_store,
+        heal=lambda scene: scene.desk.mount_again(),
         is_on=_store_is_shut,
         stages=("before", "context", "running", "push"),
         lasts=(None,),

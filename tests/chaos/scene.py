@@ -93,3 +93,9 @@ def waited(found: Callable[[], bool], seconds: float = 10.0) -> bool:
     while not (seen := found()) and time.monotonic() < until:
         time.sleep(0.05)
     return seen
+
+
+def was_full(scene: Scene) -> bool:
+    """Whether less than a MiB was left on the disk right after it was filled."""
+    free = scene.kept["free"]
+    return isinstance(free, int) and free < 1 << 20
