@@ -1,4 +1,4 @@
-"""How long the edges wait for a host or a registry, in seconds: every wait there has its deadline here.
+"""How long the edges wait, in seconds: for hosts, registries, programs and files. Every wait there has its number here.
 
 A deadline says when a peer counts as gone, and not how long work may take: a build has none, and a transfer goes on as
 long as bytes move.
@@ -35,6 +35,21 @@ KEEPALIVE, MAX_UNANSWERED_KEEPALIVES = 3.0, 3
 SILENCE = 18.0
 # Key exchange and login, on a board that swaps. For the server's first line a host has its `connect_timeout`.
 LOGIN = 25.0
+# Between two logins that a busy sshd dropped, times the number of tries (sshd_config(5), MaxStartups).
+LOGIN_PAUSE = 0.3
+# A port that takes connections again takes one at once.
+PORT = 1.0
+# For the end of a ProxyCommand whose connection has ended.
+PROXY_END = 0.2
+# For a program of `Match exec` in the SSH configuration.
+MATCH_EXEC = 30.0
+# `boards add`: for the login, which may ask a person; for a script, which takes less than a second on a worn card too.
+ENROL_AUTH, INSTALL_KEY = 60.0, 9.0
+# The login shell runs the script so soon after the login, or so many times later than the login took: what else is slow
+# there, on a board that swaps, is the login too. A shell that has started the agent before has `BOOT_LINE`.
+LOGIN_SHELL, LOGIN_SHELL_LOGINS, MAX_LOGIN_SHELL = 9.0, 4.0, 30.0
+# For each further line of the script, and for each piece of the agent's file.
+BOOT_LINE = 60.0
 # From the login to the start of the agent, its file sent: the login shell and each line of the script have less. Then
 # for its greeting.
 AGENT_START, GREETING = 120.0, 60.0
@@ -63,3 +78,17 @@ ASKED_PAUSES = 60.0
 READ_BACK_PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 2.25)
 # A program that has the credentials of a registry. It may wait for a desktop session that does not exist.
 CREDENTIAL_HELPER = 30.0
+# Between two tries for a session that sshd refused: it frees one once it has seen the session's process end.
+SESSION_PAUSE = 0.1
+# The bulk connection stays open for the next transfer.
+BULK_IDLE = 10.0
+# An engine shows its job's secret as soon as it is connected to the broker; then its connection may be idle for longer.
+STRANGER, BOARD_IDLE = 10.0, 300.0
+# What a refused engine still sends is read, so that it gets the answer.
+REFUSED_DRAIN = 5.0
+# The first pause before a request to a registry is repeated; each further one is twice as long.
+REGISTRY_PAUSE = 0.5
+# For the cancellations of uploads, when the registry client is closed.
+UPLOAD_CANCEL = 2.0
+# For the locks of the store and of the digest cache, which another process holds while it writes.
+STORE_LOCK, DIGEST_LOCK = 10.0, 1.0

@@ -20,8 +20,6 @@ import h11
 from coordinator import deadlines
 
 PIECE = 256 * 1024
-# A connection of a board without a request is closed after this long.
-IDLE_TIMEOUT_S = 300.0
 _MAX_REQUEST_HEAD_BYTES = 32 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 _MAX_CHUNK_LINE_BYTES = 4096

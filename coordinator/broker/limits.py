@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from coordinator import deadlines
+
 T = TypeVar("T")
 
-# An engine sends its secret as soon as it is connected. Who has not after this time is none, or behind a dead link.
-HEAD_TIMEOUT_S = 10.0
 _STRANGERS = 64
 # An engine with containerd's store pushes all layers at once: at most 127 (the most that overlayfs mounts).
 CONNECTIONS_OF_A_JOB = 256
@@ -26,7 +26,7 @@ class Limits:
     `connections` are those that one job has at a time.
     """
 
-    head: float = HEAD_TIMEOUT_S
+    head: float = deadlines.STRANGER
     strangers: int = _STRANGERS
     connections: int = CONNECTIONS_OF_A_JOB
 

@@ -22,10 +22,11 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Self
 
+from coordinator import deadlines
 from coordinator.broker import pull
 from coordinator.broker import push as broker_push
 from coordinator.broker.grant import PUSH_REPOSITORY, RESENT, Grant, RefusalError, rewritten_content
-from coordinator.broker.http1 import IDLE_TIMEOUT_S, Body, BodyEnd, Framing, Head, Source, WireError, read_request
+from coordinator.broker.http1 import Body, BodyEnd, Framing, Head, Source, WireError, read_request
 from coordinator.broker.limits import Guest, Guests, Limits
 from coordinator.broker.request import BoardRequest, Upstreams
 from coordinator.broker.response import Reply
@@ -42,7 +43,6 @@ _TLS_HANDSHAKE = 0x16
 _NOT_TLS = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\narchloom: this is plain HTTP\n"
 _PATH = re.compile(r"/v2/([a-z0-9]+)/(manifests|blobs)/([^/?]+(?:/[^/?]*)?)(?:\?(.*))?\Z")
 _CHALLENGE = 'Basic realm="archloom"'
-_DRAIN_TIMEOUT_S = 5.0
 _FINAL_STATUSES = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 # A request that cannot be parsed is answered as if it were this one.
 _EMPTY_HEAD = Head(method="GET", headers=[], framing=Framing(BodyEnd.EMPTY), keep_alive=False)
@@ -116,7 +116,7 @@ class Broker:
         """Serve one request, and return whether the connection stays open."""
         body = Body(source, _EMPTY_HEAD.framing)
         try:
-            async with asyncio.timeout(IDLE_TIMEOUT_S if guest.job else self._guests.limits.head):
+            async with asyncio.timeout(deadlines.BOARD_IDLE if guest.job else self._guests.limits.head):
                 head = await read_request(source)
         except WireError as error:
             await _refuse(Reply(writer, _EMPTY_HEAD, body), RefusalError(400, "UNSUPPORTED", f"archloom: {error}"))
@@ -230,7 +230,7 @@ async def _drain(source: Source) -> None:
     refused request for 50 s.
     """
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+        async with asyncio.timeout(deadlines.REFUSED_DRAIN):
             while await source.read_some():
                 pass
 

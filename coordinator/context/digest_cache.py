@@ -8,9 +8,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from coordinator import deadlines
+
 _MAX_ROWS = 200_000
 _VERSION = 1
-_BUSY_S = 1.0
 # How often the time of the last use is stored: each time would write the file in runs that change nothing.
 _USED_EVERY_S = 86_400
 _SCHEMA = """
@@ -99,7 +100,7 @@ class DigestCache:
         if self._connection is None and self._path is not None:
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, check_same_thread=False)
+                self._connection = sqlite3.connect(self._path, timeout=deadlines.DIGEST_LOCK, check_same_thread=False)
                 (version,) = self._connection.execute("PRAGMA user_version").fetchone()
                 if version == 0:
                     with self._connection:

@@ -33,7 +33,6 @@ from coordinator.registry.transport import Answer, Body, Request, Transport
 T = TypeVar("T")
 
 _RANDOM = SystemRandom()
-_CANCEL_TIMEOUT_S = 2.0
 _TOLD_LAG_S = 3.0
 _CANCEL_STATUSES = (200, 202, 204, 404, 405)
 
@@ -78,7 +77,7 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._cancelling:
-            _, late = await asyncio.wait(self._cancelling, timeout=_CANCEL_TIMEOUT_S)
+            _, late = await asyncio.wait(self._cancelling, timeout=deadlines.UPLOAD_CANCEL)
             for task in late:
                 task.cancel()
             await asyncio.gather(*self._cancelling, return_exceptions=True)

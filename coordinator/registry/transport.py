@@ -53,7 +53,6 @@ T = TypeVar("T")
 
 # A failure that lasts longer is waited for by the run (`run/registry_patience.py`).
 MAX_TRIES = 3
-_FIRST_PAUSE_S = 0.5
 _MAX_ANSWER_BYTES = 1024 * 1024
 _FIRST_ERROR_STATUS = 400
 # 401 carries a challenge; 404 is a blob or a tag that does not exist yet.
@@ -363,7 +362,7 @@ class Transport:
         return error
 
     def _pause(self, number: int, after: float) -> float:
-        jittered = _FIRST_PAUSE_S * 2.0 ** (number - 1) * (0.5 + self._random())
+        jittered = deadlines.REGISTRY_PAUSE * 2.0 ** (number - 1) * (0.5 + self._random())
         return max(jittered, after)
 
 

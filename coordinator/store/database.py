@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from coordinator import deadlines
 from coordinator.errors import ArchloomError
 from coordinator.store import shared_fs, troubles
 from coordinator.store.folders import private_folder
@@ -19,7 +20,6 @@ from coordinator.store.queries import queries, schema
 from coordinator.store.troubles import LOSABLE, explained, foreign, translated
 
 VERSION = 5
-LOCK_TIMEOUT_S = 10.0
 
 
 class Database:
@@ -125,7 +125,7 @@ class Database:
             raise error
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
-        in_memory = _connected(":memory:", LOCK_TIMEOUT_S)
+        in_memory = _connected(":memory:", deadlines.STORE_LOCK)
         try:
             self._connection.backup(in_memory)
         except sqlite3.Error:

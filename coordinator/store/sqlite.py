@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from coordinator import deadlines
 from coordinator.domain.image.platforms import Mode, Platform, parse
 from coordinator.domain.run import states
 from coordinator.domain.run.history import (
@@ -42,7 +43,7 @@ from coordinator.domain.run.states import (
 from coordinator.errors import ArchloomError, UsageError
 from coordinator.store import rows
 from coordinator.store.children import Children
-from coordinator.store.database import LOCK_TIMEOUT_S, Database
+from coordinator.store.database import Database
 from coordinator.store.leases import Leases
 from coordinator.store.probes import Probes
 from coordinator.store.processes import is_alive
@@ -67,7 +68,7 @@ class Store:
         *,
         wall_clock: Callable[[], float] | None = None,
         is_alive: Callable[[Driver], bool | None] = is_alive,
-        patience_s: float = LOCK_TIMEOUT_S,
+        patience_s: float = deadlines.STORE_LOCK,
         on_loss: Callable[[ArchloomError], None] | None = None,
     ) -> None:
         self.path = path

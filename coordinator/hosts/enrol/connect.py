@@ -10,6 +10,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from coordinator import deadlines
 from coordinator.errors import ArchloomError, LostError
 from coordinator.hosts.enrol.dial import dial, ssh_words
 from coordinator.hosts.enrol.keys import Keyring, UserKey, keyring
@@ -20,8 +21,6 @@ from coordinator.hosts.ssh.unreachable import at_jump, where
 if TYPE_CHECKING:
     import paramiko
 
-# For a board that is swapping; its version line has come by then.
-_KEY_EXCHANGE_TIMEOUT_S, _AUTH_TIMEOUT_S = 25.0, 60.0
 _KEY_TYPE_ORDER = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 # sshd closes a connection after six refused keys (sshd_config(5), MaxAuthTries 6; the request `none` is not counted);
@@ -141,11 +140,11 @@ def _connect(route: Route, timeout: float, types: tuple[str, ...] = ()) -> Conne
         stream = dial(route, below.transport if below else None, timeout)
         # Typed as one of its own: a stream of any class with these four methods will do.
         transport = paramiko.Transport(cast("socket.socket", stream))
-        transport.auth_timeout = _AUTH_TIMEOUT_S
+        transport.auth_timeout = deadlines.ENROL_AUTH
         options = transport.get_security_options()
         ordered = sorted(options.key_types, key=lambda key_type: _rank(key_type, types))
         options.key_types = ordered
-        transport.start_client(timeout=_KEY_EXCHANGE_TIMEOUT_S)
+        transport.start_client(timeout=deadlines.LOGIN)
         return Connection(transport, _shown_key(transport), below)
     except (SSHException, EOFError, OSError) as error:
         _close(transport, below)

@@ -6,9 +6,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from coordinator import deadlines
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.login_shell import last_words
-from coordinator.hosts.ssh.proxy_command import GRACE_S, ProxyCommand
+from coordinator.hosts.ssh.proxy_command import ProxyCommand
 from coordinator.hosts.ssh.route import PORT, Route
 from coordinator.hosts.ssh.unreachable import (
     JUMP_HINT,
@@ -131,7 +132,7 @@ def _skip_to_version(stream: Stream, until: float) -> None:
 
 
 def _failed(route: Route, stream: Stream, error: Exception, timeout: float) -> LostError:
-    words = stream.proxy.close(GRACE_S) if stream.proxy else ""
+    words = stream.proxy.close(deadlines.PROXY_END) if stream.proxy else ""
     stream.close()
     if route.proxy:
         message = f"{at_jump(route)}{proxy_failed(route, words)}"

@@ -6,6 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from coordinator import deadlines
 from coordinator.errors import LostError
 from coordinator.hosts.enrol.connect import Connection
 from coordinator.hosts.ssh import login_shell
@@ -13,8 +14,6 @@ from coordinator.hosts.ssh import login_shell
 if TYPE_CHECKING:
     from paramiko import Channel
 
-# The scripts take less than a second, on a card that is worn too.
-_TIMEOUT_S = 9.0
 _MAX_OUTPUT_BYTES, _READ_BYTES = 65536, 4096
 _SUBJECT = "the key cannot be installed: "
 _EXIT_NOT_WRITTEN = 8
@@ -68,9 +67,9 @@ def _run(connection: Connection, script: str, line: str) -> str:
     from paramiko.ssh_exception import SSHException
 
     try:
-        channel = connection.transport.open_session(timeout=_TIMEOUT_S)
+        channel = connection.transport.open_session(timeout=deadlines.INSTALL_KEY)
         try:
-            channel.settimeout(_TIMEOUT_S)
+            channel.settimeout(deadlines.INSTALL_KEY)
             channel.exec_command(f"sh -c '{script}'")
             channel.sendall(line.encode() + b"\n")
             channel.shutdown_write()
@@ -89,7 +88,7 @@ def _run(connection: Connection, script: str, line: str) -> str:
 
 def _output(channel: Channel) -> tuple[str, str]:
     """Return what the script and the login shell print. Raises LostError where they print too much, or do not end."""
-    stdout, until = b"", time.monotonic() + _TIMEOUT_S
+    stdout, until = b"", time.monotonic() + deadlines.INSTALL_KEY
     try:
         while data := channel.recv(_READ_BYTES):
             stdout += data
@@ -98,7 +97,7 @@ def _output(channel: Channel) -> tuple[str, str]:
             channel.settimeout(max(0.01, until - time.monotonic()))
     except TimeoutError:
         stderr = channel.recv_stderr(_READ_BYTES) if channel.recv_stderr_ready() else b""
-        raise login_shell.hangs(_SUBJECT, _TIMEOUT_S, login_shell.last_words(stdout, stderr)) from None
+        raise login_shell.hangs(_SUBJECT, deadlines.INSTALL_KEY, login_shell.last_words(stdout, stderr)) from None
     stderr = channel.makefile_stderr("rb").read(_MAX_OUTPUT_BYTES)
     return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
 

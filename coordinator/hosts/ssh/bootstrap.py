@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordinator import deadlines
 from coordinator.domain.causes import Cause
 from coordinator.errors import LostError
 from coordinator.hosts.ssh import login_shell
@@ -76,10 +77,6 @@ _CHECK = (
     "import fcntl,hashlib,json,socket,subprocess,sys,zlib; "
     "sys.version_info<(3,9) and sys.exit(sys.version); print(11235)"
 )
-# The login shell runs the script so soon after the login, or so many times later than the login took: what else is slow
-# there, on a board that swaps, is the login too. A shell that has started the agent before has longer.
-_FIRST_LINE_S, _FIRST_LINE_LOGINS, _MAX_FIRST_LINE_S = 9.0, 4.0, 30.0
-_LINE_S = 60.0
 _MARK = b"archloom-boot "
 _READ_BYTES = _WRITE_BYTES = 65536
 _ARGUMENT = re.compile(r"[a-z0-9-]+\Z")
@@ -160,8 +157,10 @@ class Bootstrap:
         OSError where the connection is lost, and asyncssh.Error where the server opens no session.
         """
         began = time.monotonic()
-        first_line_s = min(max(_FIRST_LINE_S, _FIRST_LINE_LOGINS * login_s), _MAX_FIRST_LINE_S)
-        patience = _LINE_S if self._has_started else first_line_s
+        first_line_s = min(
+            max(deadlines.LOGIN_SHELL, deadlines.LOGIN_SHELL_LOGINS * login_s), deadlines.MAX_LOGIN_SHELL
+        )
+        patience = deadlines.BOOT_LINE if self._has_started else first_line_s
         started = await self._in_a_folder(connection, arguments, patience, trial=False)
         # A Python that does not run ends at once. Only then is each of them tried: that takes a small board a second.
         if arguments == _CONTROL and not await self._speaks(started):
@@ -254,7 +253,7 @@ class _Startup:
                     break
         line, _, self._buffer = self._buffer.partition(b"\n")
         if line.startswith(_MARK):
-            self._patience = _LINE_S
+            self._patience = deadlines.BOOT_LINE
         return line
 
     def _note(self, line: bytes) -> None:

@@ -20,11 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordinator import deadlines
 from coordinator.errors import UsageError
 from coordinator.regular_files import read_file
 
 SYSTEM = Path("/etc/ssh")
-_EXEC_TIMEOUT_S = 30.0
 _MAX_INCLUDE_DEPTH = 16  # READCONF_MAX_DEPTH in readconf.c
 _LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|\Z)(.*?)\s*\Z')
 # One step through the words of a line, as argv_split() in OpenSSH's misc.c takes it.
@@ -306,7 +306,7 @@ def _fits(pattern: str, text: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text, re.DOTALL) is not None
 
 
-def _succeeds(command: str, seconds: float = _EXEC_TIMEOUT_S) -> bool:
+def _succeeds(command: str, seconds: float = deadlines.MATCH_EXEC) -> bool:
     shell = os.environ.get("SHELL") or "/bin/sh"
     null = subprocess.DEVNULL
     # In a session of its own, so that it can be ended with everything it started.

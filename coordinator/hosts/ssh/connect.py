@@ -21,7 +21,7 @@ from coordinator.hosts.ssh.host_keys import HostKeyCheck
 from coordinator.hosts.ssh.known_hosts import KnownHosts, read_known_hosts
 from coordinator.hosts.ssh.login_limiter import LoginLimiter
 from coordinator.hosts.ssh.options import connection_options
-from coordinator.hosts.ssh.proxy_command import GRACE_S, ProxyCommand
+from coordinator.hosts.ssh.proxy_command import ProxyCommand
 from coordinator.hosts.ssh.route import Route, read_route
 from coordinator.hosts.ssh.unreachable import where
 
@@ -32,7 +32,6 @@ TROUBLE = (OSError, asyncssh.Error, asyncssh.ChannelListenError)
 
 # sshd drops connections at random while 10 or more are not authenticated yet (sshd_config(5), MaxStartups 10:30:100).
 _MAX_TRIES = 4
-_RETRY_PAUSE_S = 0.3
 # Host key algorithms by key type. asyncssh itself asks for RSA first, then Ed25519, then ECDSA.
 _FAMILIES = (
     ("ssh-ed25519",),
@@ -142,7 +141,7 @@ async def _tried(
             is_late = time.monotonic() - began > hop.host.connect_timeout
             if check.greeted or drops == _MAX_TRIES or is_late:
                 raise _refusal(hop, check, error) from error
-            await asyncio.sleep(_RETRY_PAUSE_S * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(deadlines.LOGIN_PAUSE * drops * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         except LostError:
             raise
         except Exception as error:
@@ -202,5 +201,5 @@ async def _within_time(
             if not attempt.cancelled() and attempt.exception() is None:
                 attempt.result().abort()
         if check.proxy is not None and (attempt.cancelled() or attempt.exception() is not None):
-            check.proxy.close(0.0 if check.greeted else GRACE_S)
+            check.proxy.close(0.0 if check.greeted else deadlines.PROXY_END)
     raise TimeoutError

@@ -7,9 +7,10 @@ from contextlib import suppress
 
 import asyncssh
 
+from coordinator import deadlines
 from coordinator.errors import LostError
 from coordinator.hosts.ssh.known_hosts import HostKey, KnownHosts
-from coordinator.hosts.ssh.proxy_command import GRACE_S, ProxyCommand
+from coordinator.hosts.ssh.proxy_command import ProxyCommand
 
 CHANGED = "host_key_changed"
 
@@ -53,7 +54,7 @@ class HostKeyCheck(asyncssh.SSHClient):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self.proxy is not None:
-            self.proxy.close(0.0 if self.greeted else GRACE_S)
+            self.proxy.close(0.0 if self.greeted else deadlines.PROXY_END)
 
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002
         self.banner = msg

@@ -11,8 +11,6 @@ from contextlib import suppress
 
 from coordinator.hosts.ssh.login_shell import last_words
 
-# How long one whose connection has ended may take to end.
-GRACE_S = 0.2
 _READ_BYTES = 4096
 
 

@@ -6,11 +6,10 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from coordinator import deadlines
 from coordinator.domain.hosts.inventory import Host
 from coordinator.errors import UsageError
 from coordinator.hosts.ssh.route import read_route
-
-_TIMEOUT_S = 1.0
 
 
 async def takes_connections(host: Host) -> bool:
@@ -22,7 +21,7 @@ async def takes_connections(host: Host) -> bool:
     if route.jump is not None or route.proxy:
         return False
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
+        async with asyncio.timeout(deadlines.PORT):
             _, writer = await asyncio.open_connection(route.host, route.port)
     except OSError:
         return False

@@ -29,10 +29,8 @@ from coordinator.hosts.ssh.tunnel import SshTunnel
 
 # Faster than the default cipher on a CPU with AES instructions, slower on others.
 _FAST_CIPHER = "aes128-gcm@openssh.com"
-_IDLE_S = 10.0
 # Retries of a refused session: sshd frees a session only after it has seen the session's process end.
 _MAX_REFUSALS = 20
-_REFUSAL_PAUSE_S = 0.1
 
 
 def ssh(host: Host, environment: Mapping[str, str], limiter: LoginLimiter) -> SshTransport:
@@ -139,7 +137,7 @@ class SshTransport:
             await _end(bulk)
 
     async def _end_later(self, bulk: _Link) -> None:
-        await asyncio.sleep(_IDLE_S)
+        await asyncio.sleep(deadlines.BULK_IDLE)
         async with self._connecting:
             await _end(bulk)
 
@@ -168,7 +166,7 @@ class SshTransport:
                 refusals = 0 if link.sessions else refusals + 1
                 if link.connection.is_closed() or refusals == _MAX_REFUSALS:
                     raise self._without_session(link, error) from error
-                await asyncio.sleep(_REFUSAL_PAUSE_S)
+                await asyncio.sleep(deadlines.SESSION_PAUSE)
             except (asyncssh.Error, OSError) as error:
                 raise self._lost() from error
             else:
