@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from contextlib import suppress
 
 from coordinator.hosts.ssh.login_shell import last_words
@@ -20,6 +21,7 @@ class ProxyCommand:
     def __init__(self, command: str) -> None:
         self.socket, theirs = socket.socketpair()
         self._words: str | None = None
+        self._closing = threading.Lock()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         shell = os.environ.get("SHELL") or "/bin/sh"
         try:
@@ -43,16 +45,21 @@ class ProxyCommand:
 
         That is empty where it has said nothing and had not ended within `grace_s`.
         """
-        if self._words is None:
-            self.socket.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace_s)
-            status = self._process.returncode
-            if status is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-            self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _READ_BYTES))
-            self._words = last_words(self._stderr.read()) or ("" if status is None else f"exit status {status}")
-            self._stderr.close()
+        # paramiko closes it in its own thread too.
+        with self._closing:
+            if self._words is None:
+                self._words = self._end(grace_s)
         return self._words
+
+    def _end(self, grace_s: float) -> str:
+        self.socket.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        status = self._process.returncode
+        if status is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        with self._stderr as stderr:
+            stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - _READ_BYTES))
+            return last_words(stderr.read()) or ("" if status is None else f"exit status {status}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from coordinator.hosts.ssh.proxy_command import ProxyCommand
 from tests.acceptance.archloom import Home
 from tests.edges.hosts.test_enrol import PASSWORD, home, typed
 from tests.edges.hosts.test_logins import ssh_agent
@@ -167,3 +169,13 @@ def test_a_login_shell_that_takes_no_key_is_said(home: Home, own_board: OwnBoard
 
     assert sentence in at.shown
     assert os.path.exists(home.folder / ".ssh" / "id_ed25519")  # noqa: PTH110
+
+
+def test_a_proxy_command_may_be_closed_by_several_threads():
+    """paramiko closes it in its own thread while ours does: both get its last words, once it has ended."""
+    for _ in range(20):
+        proxy = ProxyCommand("sh -c 'echo gone >&2; kill $$; sleep 600'")
+        proxy.socket.recv(1)  # its end
+        with ThreadPoolExecutor(4) as pool:
+            words = {closing.result() for closing in [pool.submit(proxy.close) for _ in range(4)]}
+        assert words == {"gone"}
