@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from agents.base.trees import remove
@@ -46,6 +47,16 @@ def move(source: Path, target: Path) -> None:
     except IsADirectoryError:
         remove(target)
         source.replace(target)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush the names in the folder, so that a power cut leaves them. Some file systems cannot."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def make_folder(path: Path) -> None:

@@ -58,8 +58,10 @@ class Jobs:
             fresh = self._root / f".new.{job}.{os.urandom(8).hex()}"
             fresh.mkdir(mode=0o700)
             try:
-                (fresh / spec.FILE).write_text(json.dumps(wanted), encoding="utf-8")
+                # Flushed: the spec names what the engine will hold for the job, also after a power cut.
+                files.write_whole(fresh / spec.FILE, json.dumps(wanted).encode())
                 fresh.rename(path)
+                files.flush_folder(self._root)
             except BaseException:
                 remove_tree(fresh)
                 raise
