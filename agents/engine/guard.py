@@ -43,9 +43,15 @@ class Watched(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """What is too little or too much on any host, and who tells how much memory there is."""
+    """What is too little or too much on any host, and who tells how much memory there is.
 
-    memory: Callable[[], dict[str, int] | None] = memory.read
+    `stalled`: the share of the last ten seconds in which no program got on for want of memory. `swapping_s`: for how
+    long less than the floor may be left where there is swap, and nobody tells that share.
+    """
+
+    left: Callable[[], dict[str, int] | None] = memory.read
+    stalled: Callable[[], float | None] = memory.stalled_share
+    swapping_s: float = _SWAPPING_S
     disk_floor: int = _DISK_FLOOR
     disk_share: float = _DISK_SHARE
     busy_share: float = _BUSY_SHARE
@@ -60,7 +66,7 @@ class Guard:
         self.fault: Fault | None = None
         self._folders = watched.folders
         self._thresholds = thresholds or Thresholds()
-        self._memory = _Memory(limits.memory_floor, watched.slot, self._thresholds.memory)
+        self._memory = _Memory(limits.memory_floor, watched.slot, self._thresholds)
         self._silence: _Silence | None = None
         if limits.stall_after is not None:
             self._silence = _Silence(watched.log, limits.stall_after, self._thresholds.busy_share)
@@ -101,14 +107,14 @@ class Guard:
 
 
 class _Memory:
-    def __init__(self, floor: int | None, slot: int, read: Callable[[], dict[str, int] | None]) -> None:
-        self._read = read
+    def __init__(self, floor: int | None, slot: int, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
         self._floor = floor
         self._wait = slot * _SLOT_S
         self._since: float | None = None
 
     def fault(self) -> Fault | None:
-        now = self._read()
+        now = self._thresholds.left()
         if now is None or self._floor == 0:
             return None
         words = self._shortage(now)
@@ -124,7 +130,7 @@ class _Memory:
 
     def _shortage(self, now: dict[str, int]) -> tuple[float, str] | None:
         """Return for how many seconds a shortage may last, and its words; None where there is none."""
-        stalled = memory.stalled_share()
+        stalled = self._thresholds.stalled()
         if stalled is not None and stalled >= _STALLED_SHARE:
             return 0.0, f"nothing on the host got on for {stalled:.0%} of the last 10 s for want of memory"
         floor = default_floor(now["total"]) if self._floor is None else self._floor
@@ -134,7 +140,7 @@ class _Memory:
         words = f"{left} MiB of memory and {swap} MiB of swap left, memory_floor is {floor // _MIB} MiB"
         if now["available"] + now["swap_free"] < floor:
             return 0.0, words
-        return (_SWAPPING_S, words) if stalled is None else None
+        return (self._thresholds.swapping_s, words) if stalled is None else None
 
 
 def default_floor(total: int) -> int:

@@ -53,7 +53,8 @@ def _hint(run: Run, shown: Job | None) -> str:
         return f"publish it without building it again: archloom retry {run.id}"
     log = f"the whole log: archloom logs {run.id} {shown.platform}"
     is_old = shown.deciding is not None and is_frontend_error(shown.deciding.message)
-    return f"{SYNTAX_HINT}\n{log}" if is_old else log
+    cure = SYNTAX_HINT if is_old else rule(_code(shown)).hint
+    return f"{cure}\n{log}" if cure else log
 
 
 def _said(job: Job) -> str:

@@ -75,6 +75,35 @@ def test_a_build_that_leaves_too_little_memory_is_ended(tmp_path):
     assert message.endswith(" MiB of swap left, memory_floor is 8388608 MiB")
 
 
+@pytest.mark.parametrize(
+    ("stalled", "swap_free", "ended"),
+    [
+        (0.5, 1024, "nothing on the host got on for 50% of the last 10 s for want of memory"),
+        (0.4, 1024, ""),
+        (None, 1024, "32 MiB of memory and 1024 MiB of swap left, memory_floor is 64 MiB"),
+        (0.0, 31, "32 MiB of memory and 31 MiB of swap left, memory_floor is 64 MiB"),
+    ],
+)
+def test_a_host_that_swaps_is_judged_by_what_it_loses(tmp_path, stalled, swap_free, ended):
+    """With swap left a machine may go on well below the floor, or thrash; without the kernel's count time decides."""
+    now = {"total": 512 * MIB, "available": 32 * MIB, "swap_free": swap_free * MIB}
+    build = Build(tmp_path, Limits(), left=lambda: now, stalled=lambda: stalled, swapping_s=0.5)
+
+    fault = build.fault(PATIENCE if ended else 1.0)
+
+    assert fault[1:] == (("memory", f"the build was ended: {ended}") if ended else ())
+
+
+def test_builds_of_one_host_end_one_by_one(tmp_path):
+    """The first that ends gives its memory back before the next one looks again."""
+    now = {"total": 512 * MIB, "available": 0, "swap_free": 0}
+    first, second = (Build(tmp_path, Limits(), slot, left=lambda: now) for slot in (0, 1))
+    with second.guard, first.guard:
+        assert first.ended.wait(PATIENCE)
+        now["available"] = 256 * MIB
+        assert not second.ended.wait(1.5)
+
+
 def test_a_floor_of_nothing_ends_no_build(tmp_path):
     """The user's own word."""
     assert Build(tmp_path, Limits(memory_floor=0)).fault(within=0.5) == ()
@@ -130,7 +159,7 @@ def test_a_step_that_eats_the_memory_ends_with_its_build(driver, tmp_path, monke
     eater = '["/bin/busybox", "sh", "-c", "echo started; sleep 2; dd if=/dev/zero bs=901M count=1 | sleep 4711081"]'
     dockerfile = f'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "/bin"]\nRUN {eater}\n'
     limits = {"memory_floor": 1536 * MIB, "stall_after": None}
-    thresholds = Thresholds(memory=lambda: memory_but_of("bs=901M"))
+    thresholds = Thresholds(left=lambda: memory_but_of("bs=901M"))
 
     with (
         job(tmp_path, driver, dockerfile, limits=limits) as made,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordinator.domain.causes import rule
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.run_error import run_error
@@ -43,6 +44,7 @@ def test_a_run_with_every_platform_verified_has_no_error():
     ("ends", "kind"),
     [
         ([(VERIFIED, ""), (FAILED, "build")], BuildFailedError),
+        ([(VERIFIED, ""), (FAILED, "network")], BuildFailedError),
         ([(VERIFIED, ""), (LOST, "disk")], LostError),
         ([(LOST, "-")], LostError),
         ([(CANCELLED, "")], LostError),
@@ -89,6 +91,20 @@ def test_what_fail_fast_stopped_decides_nothing(ends, kind, shown):
 def test_the_hint_names_a_log_where_there_is_one(ends, hint):
     """Of the first job that a host has had; without any, the command that builds what is missing."""
     assert run_error(run(*ends), "nas/app:1").hint.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(LOST, "memory"), (LOST, "read_only"), (FAILED, "network"), (FAILED, "build")]
+)
+def test_the_hint_says_what_cures_the_cause(state, code):
+    """In front of the log, where something does."""
+    log = "the whole log: archloom logs 7f3a linux/amd64"
+    cure = rule(code).hint
+
+    error = run_error(run((state, code)), "nas/app:1")
+
+    assert error.hint == (f"{cure}\n{log}" if cure else log)
+    assert bool(cure) is (code != "build")
 
 
 @pytest.mark.parametrize("code", ["disk", "build", ""])
