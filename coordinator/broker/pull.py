@@ -16,6 +16,10 @@ async def answer(request: BoardRequest, reply: Reply) -> None:
     # Keyed by the whole reference: two bases may be in one repository.
     readable = request.grant.readable.setdefault(str(request.repository), {request.repository.digest})
     rewritten = request.grant.rewritten.get(request.rest)
+    if rewritten is None and is_digest(request.rest) and request.rest not in readable:
+        # Docker 20.10 and containerd's store keep manifests for a while after the image is gone, and ask for its blobs
+        # alone when it is pulled again.
+        readable |= await _named_below(request)
     if request.head.method not in ("GET", "HEAD"):
         raise RefusalError(405, "UNSUPPORTED", "archloom: a base image is read-only")
     if rewritten is None and (not is_digest(request.rest) or request.rest not in readable):
@@ -40,6 +44,21 @@ async def answer(request: BoardRequest, reply: Reply) -> None:
             if head.header("content-range"):
                 headers["Content-Range"] = head.header("content-range")
             await reply.relay(exchange, headers)
+
+
+async def _named_below(request: BoardRequest) -> set[str]:
+    """Return the digests that the base's manifest names, and where it is an index those that its manifests name."""
+    base = request.repository.digest
+    rewritten = request.grant.rewritten.get(base)
+    if rewritten is not None:
+        media_type, raw = rewritten
+        return named_by(Manifest(raw=raw, media_type=media_type, digest=base))
+    manifest = await request.upstreams.get_manifest(request.repository, base)
+    named = named_by(manifest)
+    children = named if manifest.is_index else set()
+    for child in sorted(children):
+        named |= named_by(await request.upstreams.get_manifest(request.repository, child))
+    return named
 
 
 def named_by(manifest: Manifest) -> set[str]:

@@ -97,5 +97,5 @@ def test_a_step_without_a_network_says_so(home: Home, registry: Registry, tmp_pa
     done = home.run("build", str(folder), "-t", f"{registry.address}/fault/net:1", "--platform", "linux/amd64")
 
     assert done.returncode == 4, done.stderr
-    assert "(network)" in done.stderr
+    assert done.stderr.count("FAILED (network)") >= 1
     assert "wget: can't connect to remote host" in done.stderr

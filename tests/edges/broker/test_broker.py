@@ -174,6 +174,32 @@ async def test_a_base_is_pulled_by_its_digest(registry, engine, tmp_path):
     assert answer.startswith(b"HTTP/1.1 404")
 
 
+@pytest.mark.parametrize("is_index", [False, True])
+async def test_an_engine_that_has_the_manifest_of_a_base_gets_its_blobs(registry, is_index):
+    """It keeps a manifest for a while after its image is gone, and asks for the blobs alone; for no others."""
+    base = base_image(registry, "linux/amd64", "linux/arm64", repository="broker/kept")
+    other = base_image(registry, "linux/386", repository="broker/kept")
+    child = base.children["linux/arm64"]
+    config, foreign = (
+        json.loads(registry_digest(registry, "broker/kept", digest))["config"]["digest"]
+        for digest in (child, other.children["linux/386"])
+    )
+    async with brokered() as (broker, port):
+        digest = base.digest if is_index else child
+        with broker.grant("job1", bases={"base0": Reference(registry.address, "broker/kept", digest=digest)}) as grant:
+            answers = [
+                await raw(
+                    port,
+                    f"GET /v2/base0/blobs/{blob} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+                    + basic("job1", grant.secret.reveal()).encode()
+                    + b"\r\n",
+                )
+                for blob in (config, foreign)
+            ]
+
+    assert [answer.split(b"\r\n")[0][9:12] for answer in answers] == [b"200", b"404"]
+
+
 @pytest.mark.parametrize("pieces", [1, 3, 200])
 async def test_a_tls_greeting_is_answered_in_clear(pieces):
     """Engines try TLS first, and containerd's turn to HTTP only for an answer that begins so; nothing waits."""
