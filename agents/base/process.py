@@ -102,30 +102,19 @@ def end_group(process: Process) -> None:
         return
 
 
-def hang_up(pid: int, start: int) -> None:
+def hang_up(pid: int, start: int, agent: int) -> None:
     """Terminate the sshd of a broken connection that sshd still takes for alive, to free what the connection holds.
 
-    An agent of it that was stopped goes on, and ends: it may hold a lock. Does nothing where the pid belongs to another
-    process now, or is not an sshd.
+    Its agent goes on where it was stopped, to end and let its locks go. Does nothing where a pid belongs to another
+    process now: the first is to be an sshd that began at `start`, the second an agent.
     """
     with suppress(OSError):
         is_sshd = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").startswith("sshd")
         if is_sshd and start_time(pid) == start:
-            children = _children(pid)
             os.kill(pid, signal.SIGTERM)
-            for child in children:
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGCONT)
-
-
-def _children(pid: int) -> list[int]:
-    children = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == pid:
-                children.append(int(stat.parent.name))
-    return children
+    with suppress(OSError):
+        if b"archloom-agent" in Path(f"/proc/{agent}/cmdline").read_bytes():
+            os.kill(agent, signal.SIGCONT)
 
 
 def start_time(pid: int) -> int | None:

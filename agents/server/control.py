@@ -296,7 +296,7 @@ class Server:
         return {"freed": self._operations.prune(budget)}
 
     def _hang_up(self, fields: Fields, _emit: Emit) -> Fields:
-        process.hang_up(field(fields, "pid", int), field(fields, "start", int))
+        process.hang_up(*(field(fields, name, int) for name in ("pid", "start", "agent")))
         return {}
 
     @contextmanager

@@ -270,7 +270,8 @@ class AgentClient:
         Idempotent; does nothing where the host has rebooted since.
         """
         if earlier.boot_id == self.hello.boot_id:
-            await self._control.ask("hang_up", pid=earlier.parent, start=earlier.parent_start)
+            pid, start = earlier.parent, earlier.parent_start
+            await self._control.ask("hang_up", pid=pid, start=start, agent=earlier.pid)
 
     async def jobs(self) -> tuple[JobEntry, ...]:
         """Return every job that has a folder on the host."""

@@ -68,7 +68,7 @@ class Hello(BaseModel, strict=True, frozen=True):
     """The agent's greeting.
 
     `parent` is the pid of the host's process that carries the connection (sshd on a board), `parent_start` its start
-    time in clock ticks since boot; `hang_up` takes both. `state` is the agent's state folder.
+    time in clock ticks since boot; `hang_up` takes these. `state` is the agent's state folder.
     """
 
     agent: Name

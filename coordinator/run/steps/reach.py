@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from coordinator import deadlines
 from coordinator.domain.causes import rule
 from coordinator.domain.run.events import CONNECTION_LOST, Phase
 from coordinator.errors import LostError
@@ -18,7 +19,7 @@ T = TypeVar("T")
 _MAX_LOSSES, _SHORT_S = 10, 30.0
 # How often to look whether engine and disk of the host answer; for how long they may be silent before it is said, and
 # how often it is said.
-_LOOK_S, _SILENCE_S, _LINE_S = 1.0, 20.0, 10.0
+_LOOK_S, _SILENCE_S, _LINE_S = 1.0, deadlines.SILENCE, 10.0
 
 
 async def on_host(ctx: AttemptContext, work: Callable[[AgentClient], Awaitable[T]], meanwhile: str = "") -> T:
