@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from coordinator.domain.image.platforms import parse
 from coordinator.domain.image.references import parse as parse_reference
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.domain.targets.target import Target
+from coordinator.errors import UsageError
 from coordinator.publish.registry_pool import Registries
-from coordinator.run.inputs.gather import Earlier, gather
+from coordinator.run.inputs.gather import Earlier, gather, read_dockerfile
 from tests.edges.run.environments import environment
 from tests.services.images import push_image
 
@@ -126,3 +128,13 @@ def test_a_name_nobody_gave_a_value_is_refused(folder, capsys, command, name, fl
 
     message = f"--volatile '{name}' is neither a --build-arg nor a --label of this build"
     assert capsys.readouterr().err == f"error: {message}\nhint: {hint}\n"
+
+
+def test_a_dockerfile_that_became_a_pipe_is_said(tmp_path: Path):
+    """A run that is resumed reads it again, and does not wait for a writer."""
+    os.mkfifo(tmp_path / "Dockerfile")
+    dockerfile = str(tmp_path / "Dockerfile")
+    target = Target(name="app", context=str(tmp_path), dockerfile=dockerfile, tags=(), platforms=())
+
+    with pytest.raises(UsageError, match="it is a named pipe, not a file"):
+        read_dockerfile(target)
