@@ -9,10 +9,10 @@ from typing import Any
 
 from agents.base.errors import AgentError
 from agents.engine import images
-from agents.engine.disk_full import shortage
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Send, Stream
 from agents.engine.engines import local_engine
+from agents.engine.host_error import host_error
 from agents.engine.pull import error_text
 from agents.job.spec import Spec
 
@@ -42,11 +42,11 @@ def save(spec: Spec, begin: Callable[[dict[str, Any]], None], emit: Send) -> int
     except RefusedError as error:
         if error.status == HTTPStatus.NOT_FOUND:
             raise _not_built(spec) from error
-        raise shortage(engine, error.message) or error from error
+        raise host_error(engine, error.message) or error from error
     if not tail.endswith(_TAR_END):
         # The engine appends an error during the export to the archive as JSON, and ends the response normally.
         failure = _last_word(tail) or f"the engine ended the archive of {spec.image} early"
-        raise shortage(engine, failure) or AgentError("engine", failure, reason="refused")
+        raise host_error(engine, failure) or AgentError("engine", failure, reason="refused")
     return size
 
 
@@ -77,7 +77,7 @@ def load(spec: Spec, pieces: Iterable[bytes]) -> dict[str, int]:
     except RefusedError as error:
         failure = error.message
     if failure:
-        raise shortage(engine, failure) or AgentError("base", failure, base=missing[0] if missing else "")
+        raise host_error(engine, failure) or AgentError("base", failure, base=missing[0] if missing else "")
     still_missing = _lacking(engine, spec)
     if still_missing:
         # The engine reports no error for a truncated load, nor for an archive of other images.

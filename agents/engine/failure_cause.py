@@ -38,7 +38,7 @@ READ_ONLY = _any(os.strerror(errno.EROFS), r"\bEROFS\b", flags=re.IGNORECASE)
 # Compiler drivers, shells and the kernel report a killed process in different words.
 _KILLED = _any(r"exit code: 137\b", r"\b[Kk]illed\b", r"\bSIGKILL\b", r"signal: 9\b")
 # gRPC's errors for an engine, or its containerd, that goes away during a build (one that was not cancelled).
-_ENGINE_GONE = _any(
+ENGINE_GONE = _any(
     r"code = (?:Unavailable|Canceled)\b",
     r": context canceled$",
     r"containerd\.sock",
@@ -163,7 +163,7 @@ def _host_fault(said: str, step: FailedStep | None, evidence: Evidence) -> Fault
 def _engine_fault(said: str, step: FailedStep | None, *, foreign: bool) -> Fault:
     """Return the fault of a build in which no program of a step ended: the engine itself reports what went wrong."""
     error = "\n".join([said, step.error, *step.lines]) if step else said
-    if _ENGINE_GONE.search(said):
+    if ENGINE_GONE.search(said):
         return Fault("LOST", "engine", f"the engine stopped during the build: {said}")
     if _NOT_STARTED.search(error) or (step is not None and step.exit_code is not None):
         if foreign and _NO_INTERPRETER.search(error):

@@ -10,10 +10,10 @@ from typing import Any
 
 from agents.base.errors import AgentError
 from agents.engine import images, tunnel
-from agents.engine.disk_full import shortage
 from agents.engine.engine_api import EngineSocket, RefusedError, target
 from agents.engine.engine_stream import Stream, aborted_by
 from agents.engine.engines import local_engine
+from agents.engine.host_error import host_error
 from agents.job.spec import Base, Spec
 
 _holding = threading.Lock()
@@ -102,8 +102,8 @@ def _hold(engine: EngineSocket, base: Base, reference: str) -> None:
 
 
 def _fault(engine: EngineSocket, base: Base, port: int, said: str) -> AgentError:
-    full = shortage(engine, f"{base.name}: {said}")
-    return full or tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
+    known = host_error(engine, f"{base.name}: {said}")
+    return known or tunnel.broken(port, said) or AgentError("base", f"{base.name}: {said}", base=base.name)
 
 
 def error_text(message: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.archloom import BEGUN, Home, context, follow
+from tests.acceptance.archloom import BEGUN, Home, context, follow, good
 from tests.recorders.causes import FAKE_RUNC, LEAVE, REMOUNT, RUNC
 from tests.services.boards import Board
 from tests.services.images import base_image
@@ -68,6 +68,30 @@ def test_a_board_that_cannot_build_is_replaced_at_once(
     assert process.returncode == 0, seen
     assert re.search(rf"bad .*LOST \({code}\).*{words}", seen), seen
     assert skopeo_inspect(tag)["Architecture"] == "amd64"
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [
+        (REMOUNT, "read_only|engine"),
+        (FAKE_RUNC.format(NO_DEVICE, "755", RUNC), "engine"),
+    ],
+    ids=["read-only", "runc"],
+)
+def test_a_board_that_could_not_build_from_the_beginning_is_replaced(
+    farm: tuple[Board, Board], home: Home, registry: Registry, tmp_path: Path, fault: str, codes: str
+) -> None:
+    """It has been known for long, so the run asks it first. An engine of 2020 dies of a read-only disk."""
+    bad, _ = farm
+    base = base_image(registry, "linux/amd64", repository="fault/base")
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo {secrets.token_hex(4)}\n")
+    words = ("build", str(folder), "-t", f"{registry.address}/fault/before:1", "--platform", "linux/amd64")
+    good(home.run("boards"))
+    bad.run(fault)
+
+    done = good(home.run(*words))
+
+    assert re.search(rf"bad .*LOST \(({codes})\)", done.stderr), done.stderr
 
 
 @pytest.mark.usefixtures("emulation")
