@@ -88,6 +88,14 @@ def test_a_killed_process_is_the_hosts_when_the_kernel_killed_one(words):
     assert fault(oom_kills=1)[0] == "FAILED"
 
 
+def test_a_held_base_that_the_engine_asks_for_is_no_trouble_of_the_network():
+    """Nothing can ever answer for it, on any host."""
+    said = "failed to resolve source metadata for {}/base:1: dial tcp 127.0.0.1:1: connect: connection refused"
+
+    assert fault(said.format("localhost:1"))[:2] == ("FAILED", "build")
+    assert fault(said.format("docker.io"))[:2] == ("LOST", "resolve")
+
+
 def test_an_engine_that_went_away_is_the_hosts():
     """Seen on the connection that was open all the while, or said by gRPC."""
     assert fault(engine_died=True)[:2] == ("LOST", "engine")
