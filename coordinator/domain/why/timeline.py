@@ -39,7 +39,7 @@ from coordinator.domain.run.events import (
     Waiting,
 )
 from coordinator.domain.why.entries import Draft, Entry, TimelineKind
-from coordinator.domain.why.registry_waits import wait_text
+from coordinator.domain.why.registry_waits import RegistryWaits
 
 # Steps that are not of the Dockerfile (such as loading the context) and are quicker than this are left out.
 _NOTABLE_S = 0.5
@@ -88,7 +88,7 @@ class _TimelineBuilder:
     platform: Platform
     drafts: list[Draft] = field(default_factory=list)
     wait: Draft | None = None
-    registry_wait: Draft | None = None
+    registry_waits: RegistryWaits = field(default_factory=RegistryWaits)
     attempts: int = 0
     # The attempt that the latest event is about, and the latest one of each host: two may be in progress.
     attempt: _Attempt = field(default_factory=_Attempt)
@@ -176,7 +176,7 @@ class _TimelineBuilder:
         elif text.startswith(PUSH_LOST):
             self._cut_off(at, name, phase)
             self._add(at, TimelineKind.ERROR, name, f"{name} {text}")
-        elif self.registry_wait is not None and (not text or text.startswith("again")):
+        elif self.registry_waits.waits and (not text or text.startswith("again")):
             # One of many tries while a registry fails: the last one counts.
             phase.at = at
         elif not text or text.startswith("again"):
@@ -187,19 +187,13 @@ class _TimelineBuilder:
             phase.text = f"{name}: {text}"
 
     def _registry(self, at: float, event: RegistryWait | RegistryBack) -> None:
-        wait = self.registry_wait
-        if wait is None and isinstance(event, RegistryWait):
+        if not self.registry_waits.waits:
             for name, phase in list(self.attempt.phases.items()):
                 # It failed. What is repeated begins as another phase of this name.
                 if phase.seconds is None:
                     self._cut_off(at, name, phase)
                     del self.attempt.phases[name]
-            wait = self.registry_wait = self._add(at, TimelineKind.WAIT, "registry", "")
-        if wait is None:
-            return
-        wait.text = wait_text(event, wait.text)
-        if isinstance(event, RegistryBack):
-            self._close_registry_wait(at)
+        self.drafts += self.registry_waits.add(at, event)
 
     def _cut_off(self, at: float, name: str, phase: Draft) -> None:
         phase.close(at)
@@ -275,7 +269,7 @@ class _TimelineBuilder:
     def _close(self, at: float) -> None:
         """Close everything of the attempt that is still open: the waits, the steps, the phases."""
         self._close_wait(at)
-        self._close_registry_wait(at)
+        self.registry_waits.close(at)
         for step in self.attempt.under_way():
             step.close(at)
             step.text += _BAD_END_TEXT[LineKind.CANCELED]
@@ -289,11 +283,6 @@ class _TimelineBuilder:
         if self.wait is not None:
             self.wait.close(at)
             self.wait = None
-
-    def _close_registry_wait(self, at: float) -> None:
-        if self.registry_wait is not None:
-            self.registry_wait.close(at)
-            self.registry_wait = None
 
     def _add(self, at: float, kind: TimelineKind, name: str, text: str) -> Draft:
         draft = Draft(at, kind, name, text)
