@@ -58,7 +58,7 @@ class Connections:
     """Connections to registries, kept open between requests: a push sends dozens of HEAD requests.
 
     A registry that neither sends nor takes a byte of a body for `idle_timeout` seconds counts as unreachable, and so
-    does one that does not answer in `answer_timeout` seconds, or `blob_timeout` after a blob.
+    does one that does not answer in `answer_timeout` seconds, or `blob_timeout` where a blob ends.
     """
 
     def __init__(
@@ -95,16 +95,11 @@ class Connections:
         where the *request body* breaks off, which is a failure of its sender.
         """
         address = _address(endpoint, url)
-        ending = body is not None or method == "PUT"
-        talk = _Talk(
-            method,
-            url,
-            headers,
-            body,
-            watch,
-            self._idle_timeout,
-            self._blob_timeout if ending else self._answer_timeout,
-        )
+        # A PUT ends a blob; after the body of another request the registry has nothing to hash.
+        answer_timeout = self._idle_timeout if body is not None else self._answer_timeout
+        if method == "PUT":
+            answer_timeout = self._blob_timeout
+        talk = _Talk(method, url, headers, body, watch, self._idle_timeout, answer_timeout)
         connection, answer, body_sent = await self._exchange(address, endpoint.registry, talk)
         exchange = Exchange(url, answer, Body(connection.source, answer.framing, self._idle_timeout, watch))
         done = False
@@ -237,8 +232,10 @@ def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, s
 async def _read(parser: h11.Connection, source: Source, method: str) -> Head:
     try:
         return await read_response(parser, source, method)
-    except (WireError, OSError) as error:
-        raise _NoAnswerError(str(error) or type(error).__name__) from error
+    except OSError as error:
+        raise _NoAnswerError((error.strerror or type(error).__name__).lower()) from error
+    except WireError as error:
+        raise _NoAnswerError(str(error)) from error
 
 
 async def _end(connection: _Connection) -> None:

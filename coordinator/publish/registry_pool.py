@@ -48,10 +48,10 @@ class Registries:
             self._open[host] = await self._stack.enter_async_context(client)
         return self._open[host]
 
-    def forget_credentials(self, host: str) -> None:
-        """Read the credentials for this registry again before its next request."""
+    def start_over(self, host: str) -> None:
+        """Ask this registry again how it authenticates, and read the credentials for it again."""
         if host in self._open:
-            self._open[host].forget_credentials()
+            self._open[host].start_over()
 
     async def check_push(self, repositories: Iterable[Reference]) -> None:
         """Check push access to each repository, before anything is sent to a host. Raises RegistryError without it."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
-from coordinator.domain.causes import Cause
 from coordinator.domain.image.descriptors import read_json
 from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryCode, RegistryError
@@ -99,8 +99,9 @@ class Authenticator:
         offered = {challenge.scheme: challenge for challenge in reversed(parse(challenges))}
         self._challenge = offered.get("bearer") or offered.get("basic") or self._challenge
 
-    def forget_credentials(self) -> None:
-        """Forget credentials and tokens: they may have been renewed or withdrawn meanwhile."""
+    def start_over(self) -> None:
+        """Forget credentials, tokens and the challenge: all may have changed, or have been a proxy's own."""
+        self._challenge = None
         self._credentials.clear()
         self._tokens.clear()
 
@@ -171,7 +172,7 @@ class Authenticator:
         host = urlsplit(realm).netloc
         if answer.status != 200:
             raise self._refused(answer, host, credential)
-        token = _read_token(answer.body, host, self._clock())
+        token = _read_token(answer.body, host, self._clock(), self._endpoint.registry)
         self._tokens[scopes] = token
         return Authorization(header=token.header, scopes=scopes, fresh=True)
 
@@ -190,6 +191,7 @@ class Authenticator:
             f"registry {registry} asks for credentials, and none are stored",
             hint=login_hint(registry),
             code=RegistryCode.UNAUTHORIZED,
+            registry=registry,
         )
 
     def _refused(self, answer: TokenAnswer, host: str, credential: Credential | None) -> RegistryError:
@@ -231,11 +233,13 @@ def _get_request(realm: str, service: str, scopes: tuple[str, ...], credential: 
     return TokenRequest(url=f"{realm}{separator}{urlencode(query)}", headers=headers)
 
 
-def _read_token(body: bytes, host: str, now: float) -> _Token:
-    answer: dict[str, Any] = read_json(body, f"the token from {host}")
+def _read_token(body: bytes, host: str, now: float, registry: str) -> _Token:
+    answer: dict[str, Any] = {}
+    with contextlib.suppress(RegistryError):
+        answer = read_json(body, f"the token from {host}")
     token = answer.get("token") or answer.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryError(f"{host} answered, but sent no token", code=Cause.MALFORMED)
+        raise RegistryError(f"{host} answered, but sent no token", code=RegistryCode.NO_REGISTRY, registry=registry)
     expires_in = answer.get("expires_in")
     seconds = float(expires_in) if isinstance(expires_in, int | float) else _MIN_TOKEN_LIFE_S
     return _Token(Secret(f"Bearer {token}"), now + max(seconds, _MIN_TOKEN_LIFE_S) - _EXPIRY_MARGIN_S)

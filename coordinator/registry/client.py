@@ -108,9 +108,9 @@ class Registry:
         async with aclosing(await self._transport.retry(lambda: self._transport.open_once(request))) as response:
             return response.status_code, {name.lower(): value for name, value in response.headers.items()}
 
-    def forget_credentials(self) -> None:
-        """Read the credentials again before the next request, and fetch new tokens with them."""
-        self._transport.auth.forget_credentials()
+    def start_over(self) -> None:
+        """Ask again how this registry authenticates, and read the credentials again, before the next request."""
+        self._transport.start_over()
 
     async def authorization(self, repository: str, actions: tuple[str, ...]) -> Authorization:
         """Return the authorization for a caller's own request to do `actions` (`PULL`, `PUSH`) in `repository`."""

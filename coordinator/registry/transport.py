@@ -185,6 +185,11 @@ class Transport:
             renewals += 1
             authorization = renewed
 
+    def start_over(self) -> None:
+        """Ask again how this registry authenticates, and read the credentials again, before the next request."""
+        self._answered_ping = False
+        self.auth.start_over()
+
     async def ping(self) -> None:
         """Ask once how this registry authenticates, by `GET /v2/`.
 

@@ -80,7 +80,7 @@ def begin_wait(run: RunContext, use: RegistryUse, error: ArchloomError) -> float
             registry=registry,
         )
     _tell(run, trouble, error.message, now, left)
-    run.registries.forget_credentials(registry)
+    run.registries.start_over(registry)
     asked = error.retry_after if isinstance(error, RegistryError) else 0.0
     return min(next_pause(trouble.tries, asked), left)
 

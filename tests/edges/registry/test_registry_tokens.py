@@ -14,6 +14,8 @@ from tests.edges.registry.scripted_registry import (
     BLOB_DIGEST,
     DIGEST,
     PING,
+    RAW,
+    after_ping,
     client,
     error_reply,
     manifest_reply,
@@ -155,3 +157,17 @@ async def test_mount_asks_for_two_scopes() -> None:
     token = next(asked for asked in server.asked if asked.path == "/token")
     scopes = [value for name, value in token.query if name == "scope"]
     assert scopes == ["repository:app:pull,push", "repository:lib/base:pull"]
+
+
+async def test_a_challenge_that_was_a_proxy_s_own_is_forgotten() -> None:
+    """A registry without a password, behind a proxy that asks for one while it restarts."""
+    asks = Reply(401, headers={"WWW-Authenticate": 'Basic realm="proxy"'})
+    async with client(after_ping(asks, manifest_reply())) as (registry, _, _):
+        for _ in range(2):
+            with pytest.raises(RegistryError, match="none are stored") as refused:
+                await registry.get_manifest("app", DIGEST)
+            assert refused.value.code == "unauthorized"
+
+        registry.start_over()
+
+        assert (await registry.get_manifest("app", DIGEST)).raw == RAW

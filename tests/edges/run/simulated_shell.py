@@ -148,7 +148,7 @@ class Coordinator:
             registries=SimpleNamespace(
                 registry=self._registry,
                 settings=lambda host: RegistrySettings(host=host),
-                forget_credentials=lambda _: None,
+                start_over=lambda _: None,
             ),
             farm=SimpleNamespace(client=self._client, hosts={}),
             emit=[].append,

@@ -257,7 +257,7 @@ def beds(state: Path, *, fail_fast: bool) -> Iterator[StepBed]:
             registries=SimpleNamespace(
                 registry=the_registry,
                 settings=lambda _: registry.settings,
-                forget_credentials=registry.forgotten.append,
+                start_over=registry.forgotten.append,
             ),
             broker=Broker(Upstream(Registries({}, Known()))),
             farm=farm,
