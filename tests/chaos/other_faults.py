@@ -15,14 +15,15 @@ _FULL_NAME = "chaos-filler"
 
 def _registry(name: str) -> Kind:
     trouble = TROUBLES[name]
+    stages = REGISTRY_STAGES if name != "tag-lost" else ("start", "context")
     return Kind(
         target=Target.REGISTRY,
         about=f"the registry: {name}",
         strike=lambda scene: scene.lab.proxy.misbehave(trouble),
         heal=_behave,
         is_on=lambda scene: scene.lab.proxy.trouble is trouble,
-        stages=REGISTRY_STAGES,
-        lasts=(3, 10, None),
+        stages=stages,
+        lasts=(3, 10, None) if name != "tag-lost" else (None,),
         exits=(6,),
     )
 

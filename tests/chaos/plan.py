@@ -21,6 +21,7 @@ SCALE = 0.3
 PATIENCE_S, REGISTRY_PATIENCE_S = 100.0, 40.0
 # archloom's own patience: with a host, made shorter as cuts are; with a registry, shorter than the user's, or longer.
 _RECONNECT_S, _REGISTRY_S = 60, (15, 300)
+_WAYS = ("answers-lost", "away", "reset", "silent", "slow", "stall", "tag-lost")
 # One of these is drawn, then a kind of it: there are more ways for a registry to fail than for a cable.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "cable": ("cut-", "loss-", "1mbit"),
@@ -31,7 +32,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "agent": ("serve-", "job-", "client-"),
     "lies": ("lie-", "agent-file-", "slot-"),
     "refusals": tuple(f"registry-{status}" for status in ("401", "403", "404", "429", "500", "503")),
-    "ways": tuple(f"registry-{way}" for way in ("away", "reset", "silent", "slow", "stall")),
+    "ways": tuple(f"registry-{way}" for way in _WAYS),
     "full registry": ("registry-full", "registry-read-only"),
     "coordinator": ("coordinator-",),
     "store": ("store-",),
@@ -119,7 +120,12 @@ def _family(name: str) -> str:
 def _clash(first: str, second: str) -> bool:
     """Two of which one would end, or hide, the other."""
     targets = {KINDS[first].target, KINDS[second].target}
-    return first == second or (len(targets) == 1 and targets <= {Target.REGISTRY, Target.COORDINATOR, Target.STORE})
+    both_lie = _family(first) == _family(second) == "lies"
+    return (
+        first == second
+        or both_lie
+        or (len(targets) == 1 and targets <= {Target.REGISTRY, Target.COORDINATOR, Target.STORE})
+    )
 
 
 def _planned(name: str, seed: int, scale: float) -> Planned:

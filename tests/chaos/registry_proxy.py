@@ -21,10 +21,12 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What the registry does instead of answering. One of `status`, `reset`, `silent`, `stalls`, `refuses`, or `slow`.
+    """What the registry does instead of answering: one of these.
 
-    `writes`: only requests that would change something. `stalls`: the middle of a body is the last that comes.
-    `refuses`: nothing listens. `slow`: so many bytes a second, and each answer a second late.
+    `status`: an error; `reset`: of the connection; `silent`: nothing comes. `stalls`: the middle of a body is the last
+    that comes. `refuses`: nothing listens. `mute`: it does as it was asked, and then resets the connection, and every
+    other from then on where it is `then_gone`. `slow`: so many bytes a second, and each answer a second late. `writes`: only for what
+    would change something; `path`: only where this pattern is found in the path.
     """
 
     status: int = 0
@@ -33,16 +35,20 @@ class Trouble:
     detail: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     writes: bool = False
+    path: str = ""
     reset: bool = False
     silent: bool = False
     stalls: bool = False
     refuses: bool = False
+    mute: bool = False
     slow: int = 0
+    then_gone: bool = False
 
-    def concerns(self, method: str, path: str) -> bool:
+    def concerns(self, head: bytes) -> bool:
+        method, path = head.decode("latin-1").split(" ", 2)[:2]
         # A registry that has lost a repository still says that it is one.
         there = path.rstrip("/") == "/v2" and self.status == 404
-        return not there and (method in _WRITES if self.writes else True)
+        return not there and (method in _WRITES or not self.writes) and bool(re.search(self.path, path))
 
     def answer(self) -> bytes:
         errors = {"errors": [{"code": self.code, "message": self.message, "detail": self.detail}]}
@@ -108,27 +114,22 @@ class RegistryProxy:
 
     def _abort(self) -> None:
         for writer in self._writers:
-            with suppress(OSError):
-                # A reset, not an end.
-                raw: socket.socket = writer.get_extra_info("socket")
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+            _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         behind: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         try:
             while head := await _head(reader):
-                method, path = head.split(b" ", 2)[:2]
                 trouble = self.trouble
-                if trouble and trouble.concerns(method.decode(), path.decode("latin-1")):
+                if trouble and trouble.concerns(head):
                     self.bitten += 1
                     if not await self._misbehave(trouble, reader, writer):
                         return
                 else:
                     self.served += 1
                 behind = behind or await asyncio.open_connection(*self.upstream.split(":"), limit=_MAX_HEAD)
-                if not await self._forward(head, method, (reader, writer), behind):
+                if not await self._forward(head, (reader, writer), behind):
                     return
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass  # either side broke off
@@ -139,7 +140,7 @@ class RegistryProxy:
 
     async def _misbehave(self, trouble: Trouble, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the request is passed on all the same."""
-        if trouble.slow or trouble.stalls:
+        if trouble.slow or trouble.stalls or trouble.mute:
             await asyncio.sleep(1 if trouble.slow else 0)
             return True
         if trouble.reset:
@@ -160,7 +161,6 @@ class RegistryProxy:
     async def _forward(
         self,
         head: bytes,
-        method: bytes,
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         behind: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> bool:
@@ -170,8 +170,13 @@ class RegistryProxy:
         answer = await _head(behind[0])
         if not answer:
             return False
+        if self.trouble and self.trouble.mute and self.trouble.concerns(head):
+            if self.trouble.then_gone:
+                self.trouble = Trouble(reset=True)
+            _reset(client[1])
+            return False
         client[1].write(answer)
-        empty = method == b"HEAD" or answer.split(b" ", 2)[1] in {b"204", b"304"}
+        empty = head.startswith(b"HEAD ") or answer.split(b" ", 2)[1] in {b"204", b"304"}
         await self._body(answer, behind[0], client[1], has_body=not empty)
         return b"connection: close" not in answer.lower()
 
@@ -207,6 +212,14 @@ class RegistryProxy:
             target.write(piece)
             await target.drain()
             left -= len(piece)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        # Not an end: what was sent may be lost as well.
+        raw: socket.socket = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def _step(trouble: Trouble | None, length: int) -> int:
@@ -270,6 +283,8 @@ TROUBLES: Mapping[str, Trouble] = {
     "429": Trouble(status=429, code="TOOMANYREQUESTS", headers=(("Retry-After", "2"),)),
     "429-long": Trouble(status=429, code="TOOMANYREQUESTS", headers=(("Retry-After", "86400"),)),
     "reset": Trouble(reset=True),
+    "answers-lost": Trouble(mute=True, writes=True),
+    "tag-lost": Trouble(mute=True, then_gone=True, writes=True, path="/manifests/1$"),
     "silent": Trouble(silent=True),
     "stall": Trouble(stalls=True),
     "read-only": Trouble(status=405, code="UNSUPPORTED", message="the registry is in read-only mode", writes=True),

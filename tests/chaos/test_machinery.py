@@ -22,8 +22,8 @@ from tests.chaos.observer import Execution, Observer
 from tests.chaos.plan import KINDS, Planned, _family, plan
 from tests.chaos.registry_proxy import TROUBLES, RegistryProxy, registry_proxy
 from tests.chaos.trial import Ran, Trial
-from tests.services.images import base_image
-from tests.services.judges import skopeo_inspect
+from tests.services.images import INDEX, base_image, push_manifest
+from tests.services.judges import skopeo_inspect, skopeo_raw
 from tests.services.registry import Registry
 
 STATUSES = {name: trouble.status for name, trouble in TROUBLES.items() if trouble.status}
@@ -71,6 +71,20 @@ def test_the_proxy_refuses_until_it_behaves(registry: Registry, proxy: RegistryP
     proxy.behave()
     assert asked(proxy) == 200
     assert asked(proxy, "POST", path=upload) == 202
+
+
+@pytest.mark.registry
+def test_the_proxy_loses_the_answer_to_what_is_done(registry: Registry, proxy: RegistryProxy):
+    """A tag is there though whoever put it was told nothing; reads are answered."""
+    lossy = replace(registry, address=proxy.address)
+    base_image(lossy, "linux/amd64", repository="chaos/lossy")
+    raw = skopeo_raw(f"{registry.address}/chaos/lossy:1")
+    proxy.misbehave(TROUBLES["answers-lost"])
+
+    with pytest.raises((URLError, HTTPException, ConnectionError)):
+        push_manifest(lossy, "chaos/lossy", "2", INDEX, raw)
+
+    assert skopeo_raw(f"{proxy.address}/chaos/lossy:2") == raw
 
 
 @pytest.mark.registry
