@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,7 +22,8 @@ from coordinator.hosts.ssh.login_limiter import LoginLimiter
 if TYPE_CHECKING:
     from coordinator.domain.hosts.facts import Facts
 
-_CLOSE_TIMEOUT_S = 5.0
+# How long closing waits for the hosts; after Ctrl-C the whole command ends within 5 s.
+_CLOSE_TIMEOUT_S, _HURRIED_CLOSE_TIMEOUT_S = 5.0, 0.3
 # How long a tunnel that was opened ahead waits for its user.
 _AHEAD_S = 10.0
 # QEMU builds are mostly single-threaded; more builds at once only compete for the disk.
@@ -54,6 +55,7 @@ class Farm:
         self._clients: dict[str, AgentClient] = {}
         self._tunnels: dict[str, _SharedTunnel] = {}
         self._ahead: dict[str, asyncio.Task[None]] = {}
+        self._close_timeout = _CLOSE_TIMEOUT_S
         self._unwanted: Callable[[str], bool] | None = None
         self._sweeps: set[asyncio.Task[None]] = set()
         self.facts: dict[str, Facts] = {}
@@ -67,21 +69,29 @@ class Farm:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self.hurry()
         await self.absences.close()
         for task in self._ahead.values():
             task.cancel()
         await asyncio.gather(*self._ahead.values(), return_exceptions=True)
-        closing = [asyncio.create_task(client.close()) for client in self._clients.values()]
-        if closing:
-            # For an unreachable host, close() would wait until the loss of the connection is detected.
-            _, late = await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT_S)
-            for task in late:
-                task.cancel()
-        outcomes = await asyncio.gather(*closing, return_exceptions=True)
-        outcomes += await asyncio.gather(
-            *(transport.close() for transport in self._transports.values()), return_exceptions=True
-        )
-        for outcome in outcomes:
+        # For an unreachable host, close() would wait until the loss of the connection is detected.
+        await self._end([client.close() for client in self._clients.values()])
+        await self._end([transport.close() for transport in self._transports.values()])
+
+    def hurry(self) -> None:
+        """Wait no longer for hosts when the block ends: the user has interrupted the run."""
+        self._close_timeout = _HURRIED_CLOSE_TIMEOUT_S
+
+    async def _end(self, closing: Sequence[Coroutine[object, object, None]]) -> None:
+        """Wait for what closes, as long as there is time. Raises the first unexpected exception."""
+        tasks = [asyncio.ensure_future(close) for close in closing]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._close_timeout)
+        for task in late:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -199,7 +209,7 @@ class Farm:
         try:
             yield
             if self._sweeps:
-                await asyncio.wait(self._sweeps, timeout=_CLOSE_TIMEOUT_S)
+                await asyncio.wait(self._sweeps, timeout=self._close_timeout)
         finally:
             self._unwanted = None
             for task in self._sweeps:

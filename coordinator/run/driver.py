@@ -76,10 +76,11 @@ async def drive_to_end(prepared: PreparedRun, dispatch: Dispatch | None = None) 
             await _record(run, prepared.began, None)
             raise
         await _record(run, prepared.began, result)
-        # The run has ended: Ctrl-C only cuts this short.
-        with contextlib.suppress(asyncio.CancelledError):
-            await run.deletions.finish(run.emit)
-            await keep_cache_budgets(run)
+        if result.exit_code is not Exit.INTERRUPTED:
+            # The run has ended: Ctrl-C only cuts this short.
+            with contextlib.suppress(asyncio.CancelledError):
+                await run.deletions.finish(run.emit)
+                await keep_cache_budgets(run)
         return result
 
 

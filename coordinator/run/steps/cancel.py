@@ -44,6 +44,8 @@ async def cancel_run(run: RunContext) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CANCEL_TIMEOUT_S):
             await asyncio.gather(*map(forget, unbuilt), *map(_stop_push, pushing))
+    if unbuilt or pushing:
+        run.farm.hurry()
 
 
 async def cancel(ctx: AttemptContext) -> None:

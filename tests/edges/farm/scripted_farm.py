@@ -39,6 +39,7 @@ class ScriptedFarm:
     clock: Any
     asked: Counter[str] = field(default_factory=Counter)
     facts: dict[str, Facts] = field(default_factory=dict)
+    ask_facts: object = None
 
     @property
     def hosts(self) -> Mapping[str, Host]:

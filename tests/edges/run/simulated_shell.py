@@ -150,7 +150,7 @@ class Coordinator:
                 settings=lambda host: RegistrySettings(host=host),
                 start_over=lambda _: None,
             ),
-            farm=SimpleNamespace(client=self._client, hosts={}),
+            farm=SimpleNamespace(client=self._client, hosts={}, hurry=lambda: None),
             emit=[].append,
         )
         self.run = RunContext(

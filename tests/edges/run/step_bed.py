@@ -116,6 +116,10 @@ class FakeFarm:
         self.hosts = {"pi5": SimpleNamespace(name="pi5", cache_budget=None, reconnect_for=60.0, memory_floor=None)}
         self.unreachable: Exception | None = None
         self.opened_ahead: list[str] = []
+        self.hurried = False
+
+    def hurry(self) -> None:
+        self.hurried = True
 
     def open_ahead(self, host: str) -> None:
         self.opened_ahead.append(host)
