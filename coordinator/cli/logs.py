@@ -11,6 +11,7 @@ from coordinator.cli.environment import read_environment, run_and_platform, run_
 from coordinator.cli.output import print_bytes, print_data, print_message
 from coordinator.domain.image import platforms
 from coordinator.domain.run import states
+from coordinator.domain.run.job_names import adopted_from
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.states import AttemptState
 from coordinator.domain.run.status import Status
@@ -113,6 +114,9 @@ class _Shown:
         print_bytes(lines)
 
     def _why_none(self, attempt: Attempt) -> str:
+        builder = adopted_from(self._run_id, attempt.agent_job)
+        if builder:
+            return f"no log: run {builder} built it; see archloom logs {builder}"
         if not log_folder(self._state, self._run_id).is_dir():
             return "no log: it was deleted"
         if attempt.state in _NOT_YET_BUILT:

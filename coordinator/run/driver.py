@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from coordinator.domain.image.verified_child import VerifiedChild, from_stored
-from coordinator.domain.run.events import Place, Reused, RunEnded, RunStarted, Verified
+from coordinator.domain.run.events import Assigned, Place, Reused, RunEnded, RunStarted, Verified
+from coordinator.domain.run.job_names import adopted_from
 from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import TargetState
@@ -107,6 +108,11 @@ def _emit_started(prepared: PreparedRun) -> None:
     for job in stored.jobs:
         if job.child is not None:
             _emit_child(run, job, from_stored(job.child))
+        for attempt in job.live:
+            builder = adopted_from(stored.id, attempt.agent_job)
+            if builder:
+                place = Place(platform=job.platform, host=attempt.host, mode=attempt.mode)
+                run.emit(Assigned(place, f"has the image, built by run {builder}"))
 
 
 def _emit_child(run: RunContext, job: Job, child: VerifiedChild) -> None:
@@ -163,7 +169,8 @@ def _result_of(run: RunContext, error: ArchloomError) -> RunResult:
         message = f"{message}; {moved} moved already"
     elif isinstance(error, InterruptedRunError):
         message = f"{message}; {_tags(run)} not touched"
-    if stored.target_state in _PUBLISHING:
+    is_built = any(not attempt.is_unbuilt for job in stored.jobs for attempt in job.live)
+    if stored.target_state in _PUBLISHING or (is_built and isinstance(error, InterruptedRunError)):
         hint = f"{hint}\nwhat was built is kept; to publish it: archloom retry {stored.id}".lstrip()
     elif isinstance(error, InterruptedRunError):
         # A cancelled run has ended, so that it cannot be resumed.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from coordinator.domain.image.platforms import Platform
-from coordinator.domain.run.events import Assigned, Emit, Notice, Place
-from coordinator.domain.run.job_names import run_of
+from coordinator.domain.run.events import Notice
 from coordinator.domain.run.model import Attempt, Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
@@ -49,13 +48,11 @@ async def find_kept(
     return found
 
 
-def adopt(store: Store, run: Run, kept: Mapping[Platform, Attempt], emit: Emit) -> None:
+def adopt(store: Store, run: Run, kept: Mapping[Platform, Attempt]) -> None:
     """Commit the adopted attempts: their jobs go on with the push."""
     for job in run.jobs:
-        earlier = kept.get(job.platform)
-        if earlier is not None and store.adopt(job.id, earlier) is not None:
-            place = Place(platform=job.platform, host=earlier.host, mode=earlier.mode)
-            emit(Assigned(place, f"has the image, built by run {run_of(earlier.agent_job)}"))
+        if job.platform in kept:
+            store.adopt(job.id, kept[job.platform])
 
 
 def _may_have(host: str, on: Collection[str], session: Session) -> bool:

@@ -120,7 +120,7 @@ async def prepare(
     )
     lease = await stack.enter_async_context(HeldLease(store, run.id))
     take_reused(store, run, reused)
-    adopt(store, run, kept, emit)
+    adopt(store, run, kept)
     _skip_others(store, run, {*reused, *to_build})
     context = RunContext(
         session=session,

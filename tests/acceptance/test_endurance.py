@@ -68,7 +68,7 @@ def test_another_board_begins_what_a_dead_one_has(two, home, app, registry):
     assert process.returncode == 0, said
     assert "pi-a native   connection lost: the build goes on there; trying to reach it again, 60 s left" in said
     assert "pi-b native   assigned (attempt 2, pi-a does not answer)" in said
-    assert "pi-a does not answer: linux/amd64 may still build there" in said
+    assert "pi-a does not answer: it may still build linux/amd64, until a run reaches it again" in said
     assert attempts(home) == [("pi-a", "cancelled"), ("pi-b", "pushed")]
     with pulled(tag, "linux/amd64"):
         assert len(ran(tag, "linux/amd64", "cat", "/made")) == 17
@@ -180,6 +180,8 @@ def test_what_is_built_is_kept_until_the_registry_is_back(home, farm, app, proxy
 
     assert f"has the image, built by run {run['run']}" in done.stderr
     assert "begun" not in done.stderr
+    assert f"built it; see archloom logs {run['run']}" in home.run("logs").stderr
+    assert f"published, with the image that run {run['run']} built" in good(home.run("why")).stdout
     assert attempts(home) == [("pi-b", "pushed")]
     with pulled(tag, "linux/amd64"):
         assert len(ran(tag, "linux/amd64", "cat", "/made")) == 17

@@ -9,6 +9,7 @@ from coordinator.domain.clock_steps import continuous
 from coordinator.domain.image.platforms import Platform
 from coordinator.domain.run import states
 from coordinator.domain.run.events import Event, Notice, RunEnded
+from coordinator.domain.run.job_names import adopted_from
 from coordinator.domain.run.model import Job, Run, StoredEvent
 from coordinator.domain.run.states import JobState
 from coordinator.domain.run.status import Status
@@ -140,6 +141,9 @@ def _why(job: Job, now: Sources, before: Run | None, earlier: Job | None) -> str
     if not job.attempts:
         return "never on a host" if states.ended(job.state) else "not on any host yet"
     done = _done(job)
+    builders = {adopted_from(now.run.id, attempt.agent_job) for attempt in job.attempts if attempt.won}
+    if any(builders):
+        return f"published, with the image that run {''.join(builders)} built"
     if unstable:
         return f"{done}, since nothing is reused: {'; '.join(unstable)}"
     if before is None:

@@ -8,7 +8,7 @@ import contextlib
 from coordinator.domain.causes import Fault, rule
 from coordinator.domain.placement.schedule import is_tried_again
 from coordinator.domain.run.build_log import StepReader
-from coordinator.domain.run.events import AttemptEnded, Kept
+from coordinator.domain.run.events import AttemptEnded, Kept, Notice
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext
@@ -66,9 +66,17 @@ async def _end(
     steps: StepReader | None,
 ) -> None:
     record_end(ctx, event, code, message, steps)
-    # An unreachable host would only cost the timeout; the next run that uses it sweeps it.
     if not rule(code).may_return:
         await forget(ctx)
+    elif not ctx.attempt.is_unbuilt or ctx.attempt.state is AttemptState.BUILDING:
+        tell_that_it_may_go_on(ctx)
+
+
+def tell_that_it_may_go_on(ctx: AttemptContext) -> None:
+    """Emit that a host which does not answer may still have the job. It is swept when it answers, or by a later run."""
+    what = "still build" if ctx.attempt.is_unbuilt else "still have the image of"
+    text = f"{ctx.host} does not answer: it may {what} {ctx.job.platform}, until a run reaches it again"
+    ctx.run.emit(Notice(text))
 
 
 def record_end(

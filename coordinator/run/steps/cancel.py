@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 
 from coordinator.domain.run import states
-from coordinator.domain.run.events import Notice
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobEvent, TargetEvent
 from coordinator.errors import ArchloomError
 from coordinator.run.context import AttemptContext, RunContext
-from coordinator.run.steps.attempt_end import begin_to_forget, forget, keep, record_end
+from coordinator.run.steps.attempt_end import begin_to_forget, forget, keep, record_end, tell_that_it_may_go_on
 
 # For all hosts together. A host that has the request by then carries it out on its own.
 _CANCEL_TIMEOUT_S = 4.0
@@ -62,9 +61,7 @@ async def cancel(ctx: AttemptContext) -> None:
     stored = ctx.run.store.run(ctx.run.run_id)
     record_end(ctx, AttemptEvent.CANCEL, "", stored.why_stopped or f"{ctx.job.platform} is {ctx.job.state} already")
     if ctx.host in ctx.run.hosts.away:
-        ctx.run.emit(
-            Notice(f"{ctx.host} does not answer: {ctx.job.platform} may still build there; the next run ends it")
-        )
+        tell_that_it_may_go_on(ctx)
     else:
         begin_to_forget(ctx)
 
