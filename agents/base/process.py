@@ -21,6 +21,7 @@ from agents.base.fields import field
 from agents.base.json_file import read_object
 
 FILE = "process.json"
+_END_S = 5.0
 
 
 class Process(NamedTuple):
@@ -44,20 +45,20 @@ def current(slot: int) -> Process:
     return Process(pid, start, state.boot_id(), slot)
 
 
-def write(folder: Path, process: Process) -> None:
-    files.write_whole(folder / FILE, json.dumps(process._asdict()).encode())
+def write(folder: Path, process: Process, name: str = FILE) -> None:
+    files.write_whole(folder / name, json.dumps(process._asdict()).encode())
 
 
-def read(folder: Path) -> Process | None:
+def read(folder: Path, name: str = FILE) -> Process | None:
     """Return the process the job was started with; None where the job was not started.
 
     Where the file is damaged it is a process that is dead: the job was started, and must not be started again.
     """
     try:
-        (folder / FILE).lstat()
+        (folder / name).lstat()
     except FileNotFoundError:
         return None
-    fields = read_object(folder / FILE)
+    fields = read_object(folder / name)
     try:
         return Process(*(field(fields, name, kind) for name, kind in zip(Process._fields, (int, int, str, int))))
     except AgentError:
@@ -100,6 +101,15 @@ def end_group(process: Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def end(process: Process) -> None:
+    """Kill exactly this process, unless it is this one, and wait up to 5 s for its end."""
+    if process.pid == os.getpid() or not is_alive(process):
+        return
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    await_end(process, _END_S)
 
 
 def hang_up(pid: int, start: int, agent: int) -> None:

@@ -5,7 +5,6 @@ It comes on the bulk channel, or, with every object, in one request of the contr
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import io
 import json
@@ -31,6 +30,8 @@ from agents.job import closed_context
 from agents.job.closed_context import Access
 from agents.job.store import CONTEXT, mark_arrived
 
+# The process that receives the context.
+_HOLDER = "context-holder.json"
 _NODE_ID = "node-id"
 _NODE_ID_BYTES = 32
 _NODE_IDS = re.compile(rb"[0-9a-f]{64}\Z")
@@ -42,8 +43,8 @@ def receive(job: Path, key: str, stream: BinaryIO, say: Say, objects: Objects) -
     """Receive the offered context into a folder of this key, and make it the job's context in place of an earlier one.
 
     A transfer that breaks leaves the folder as it was; objects received completely stay in the object store. Raises
-    AgentError `started` where the job was already started with its context, `receiving` while another transfer of this
-    context runs, `unreadable` where the build could not read it, and what `leased` and `transfer` raise.
+    AgentError `started` where the job was already started with its context, `receiving` while this process receives
+    this context already, `unreadable` where the build could not read it, and what `leased` and `transfer` raise.
     """
     with _alone(job), leased(objects.root.parent, key, job) as folder:
         patch = Patch(Facts(coarse=folder.disk.coarse), folder.earlier, objects.folder, folds=folder.disk.folds)
@@ -76,18 +77,30 @@ def receive_empty(job: Path, key: str, objects: Objects) -> None:
 
 @contextmanager
 def _alone(job: Path) -> Iterator[None]:
+    """Hold the job's context against other transfers. One of another process is ended: its connection has broken,
+    which the host has not noticed yet, or its coordinator was replaced.
+    """
     lock = files.open_lock(job / "context.lock")
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != errno.EAGAIN:
-                raise
-            raise AgentError("receiving", "another transfer of this context is under way") from error
+        if not _is_locked(lock):
+            holder = process.read(job, _HOLDER)
+            if holder is not None:
+                process.end(holder)
+            if not _is_locked(lock):
+                raise AgentError("receiving", "another transfer of this context is under way")
+        process.write(job, process.current(0), _HOLDER)
         _refuse_started(job)
         yield
     finally:
         os.close(lock)
+
+
+def _is_locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refuse_started(job: Path) -> None:
