@@ -83,6 +83,11 @@ def _sshds(scene: Scene) -> list[Process]:
     return programs(scene.processes(), "sshd:", "sshd")
 
 
+def _stop_sshd(scene: Scene) -> None:
+    for _ in range(3):  # one may just begin another
+        send(_sshds(scene), SIGSTOP)
+
+
 def _start_sshd(scene: Scene) -> None:
     if scene.board.is_on and not any("[listener]" in one.command for one in _sshds(scene)):
         scene.board.run("/usr/sbin/sshd -E /var/log/sshd.log")
@@ -200,7 +205,7 @@ BOARD_FAULTS = {
     "sshd-stopped": Kind(
         target=Target.BOARD,
         about="sshd stands still, with every session",
-        strike=lambda scene: send(_sshds(scene), SIGSTOP),
+        strike=_stop_sshd,
         heal=lambda scene: scene.board.is_on and send(_sshds(scene), SIGCONT),
         is_on=lambda scene: all_are(_sshds(scene), has_stopped) and _is_silent(scene),
         stages=ANY_TIME,

@@ -67,7 +67,7 @@ def one_fault_does_not_decide(trial: Trial) -> Iterator[str]:
             # Before it is known that the user may push, archloom does not wait.
             early = one.planned.stage == "start" and one.planned.of.target is Target.REGISTRY
             allowed |= set(one.planned.of.exits) if lasting or early else set()
-    if trial.first.exit_code not in allowed:
+    if trial.first.exit_code not in allowed and not _was_killed(trial, trial.first):
         yield f"build ended with {trial.first.exit_code}: {last_words(trial.first)}"
     if trial.first.gave_up and not any(130 in one.planned.of.exits or one.planned.of.exits for one in trial.struck):
         yield f"build had not ended after {trial.first.command.seconds:.0f} s"
@@ -106,7 +106,13 @@ def builds_are_few(trial: Trial) -> Iterator[str]:
 
 
 def nothing_is_left(trial: Trial) -> Iterator[str]:
-    """No image, folder, process or lock of archloom is left on any host, after the finishing run or one more."""
+    """No image, folder, process or lock of archloom is left on any host, after the finishing run or one more.
+
+    What a run had on a host that was away is known by the store alone: where that broke as well, a host keeps it for
+    `keep_built`, as it does for any coordinator that it hears no more of.
+    """
+    if trial.kinds & {"store-full", "store-read-only"} and any(one.scene.host for one in trial.struck):
+        return
     if left_before_next(trial):
         ran = build_next(trial)
         if ran.exit_code:
@@ -185,7 +191,9 @@ def last_words(ran: Ran) -> str:
 
 
 def _was_killed(trial: Trial, ran: Ran) -> bool:
-    return ran.was_killed or (ran is trial.first and "coordinator-killed" in trial.kinds)
+    """By SIGKILL, or by a signal that came before the command could listen: then it has done nothing."""
+    was_early = ran.exit_code < 0 and not ran.command.events
+    return ran.was_killed or was_early or (ran is trial.first and "coordinator-killed" in trial.kinds)
 
 
 def _files(trial: Trial) -> Iterator[Path]:

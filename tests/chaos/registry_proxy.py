@@ -25,8 +25,8 @@ class Trouble:
 
     `status`: an error; `reset`: of the connection; `silent`: nothing comes. `stalls`: the middle of a body is the last
     that comes. `refuses`: nothing listens. `mute`: it does as it was asked, and then resets the connection, and every
-    other from then on where it is `then_gone`. `slow`: so many bytes a second, and each answer a second late. `writes`: only for what
-    would change something; `path`: only where this pattern is found in the path.
+    other from then on where it is `then_gone`. `slow`: so many bytes a second, and each answer a second late. `writes`:
+    only for what would change something; `path`: only where this pattern is found in the path.
     """
 
     status: int = 0
