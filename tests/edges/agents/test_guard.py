@@ -173,13 +173,16 @@ def test_a_step_that_eats_the_memory_ends_with_its_build(driver, tmp_path, monke
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("emulation")
-def test_an_emulated_step_that_hangs_ends_with_its_build(tmp_path, engine):
-    """A program that dies under QEMU as the container's first process never exits (moby, runc): it is idle for ever."""
-    dockerfile = 'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "sleep", "4711082"]\n'
-    limits = {"memory_floor": 0, "stall_after": 2.0}
+@pytest.mark.parametrize("driver", BUILD_CLIENTS)
+def test_an_emulated_step_that_hangs_ends_with_its_build(driver, tmp_path, monkeypatch, engine):
+    """QEMU dies as the container's first process, which no signal of its own ends: it is idle for ever."""
+    use_driver(driver, tmp_path, monkeypatch)
+    crash = '["/bin/busybox", "sh", "-c", "QEMU_CPU=arm1176 exec /bin/busybox sleep 4711082"]'
+    dockerfile = f"FROM scratch\nCOPY busybox /bin/busybox\nRUN {crash}\n"
+    limits = {"memory_floor": 0, "stall_after": 3.0}
 
-    with job(tmp_path, "api", dockerfile, "linux/arm64", limits=limits) as made:
+    with job(tmp_path, driver, dockerfile, "linux/arm/v7", limits=limits) as made:
         result = made.build(Thresholds(busy_share=1.1)).run()
 
     assert (result["state"], result["code"]) == ("LOST", "emulator"), made.log
-    assert gone("4711082", 5.0)
+    assert gone("4711082", PATIENCE)

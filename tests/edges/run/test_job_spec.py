@@ -20,7 +20,7 @@ from coordinator.domain.dockerfile.stages import parse
 from coordinator.domain.hosts.facts import Builder
 from coordinator.domain.image.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, sha256
 from coordinator.domain.image.index import IndexImages, parse_index
-from coordinator.domain.image.platforms import Platform
+from coordinator.domain.image.platforms import Mode, Platform
 from coordinator.domain.image.platforms import parse as platform_of
 from coordinator.domain.image.references import parse as reference_of
 from coordinator.errors import LostError
@@ -174,6 +174,19 @@ def test_the_spec_is_what_the_agent_reads(steps):
         "has_context": False,
         "limits": {"memory_floor": None, "stall_after": None},
     }
+
+
+@pytest.mark.parametrize(("mode", "stall_after"), [(Mode.EMULATED, 900.0), (Mode.NATIVE, None), (Mode.COMPAT, None)])
+def test_a_job_has_the_limits_of_its_host_and_mode(steps, mode, stall_after):
+    """Silence is a sign of a fault under QEMU only; the floor of memory is the inventory's."""
+    steps.farm.hosts["pi5"].memory_floor = 100_000_000
+    run = replace(steps.run, inputs_or_gone=inputs(), hosts=FixedHosts({}, {}, BUILDERS))
+    ctx = steps.attempt(*BUILDING)
+    ctx = replace(ctx, run=run, attempt=replace(ctx.attempt, mode=mode))
+
+    made = spec(ctx, job_bases(inputs(), AMD64, native=AMD64))
+
+    assert made["limits"] == {"memory_floor": 100_000_000, "stall_after": stall_after}
 
 
 def test_a_context_has_a_key_per_coordinator_target_and_platform(steps):
