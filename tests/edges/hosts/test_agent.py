@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ from tests.edges.hosts.agent_bed import (
     is_running,
     oldest_python,
     places,
+    process_of,
     ready,
     send,
 )
@@ -278,3 +279,30 @@ async def test_the_tunnel_serves_until_it_is_closed():
         await writer.wait_closed()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", tunnel.port)
+
+
+async def test_a_flood_in_a_log_takes_little_memory(tmp_path: Path):
+    """200 MB, written as fast as a build can: neither the agent nor the job's process holds more than a piece of it."""
+    async with agent() as client:
+        folder = await begin(client, "a-1", ("flood", 3200))
+        job = process_of(folder)
+        before, of_job = _peak(client.hello.pid), _peak(job)
+        size = 0
+        async with aclosing(client.follow("a-1", 0)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Ended):
+                    break
+                size += len(piece.text)
+                of_job = max(of_job, _peak(job) or of_job)
+        assert size == 3200 * 65536
+        assert _peak(client.hello.pid) < min(before + 4_000, 25_000)
+        assert of_job < 25_000
+
+
+def _peak(pid: int) -> int:
+    """The most memory that the process has had, in kB; 0 where it has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
