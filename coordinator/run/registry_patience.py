@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordinator.domain.durations import span
 from coordinator.domain.run.events import RegistryBack, RegistryWait
-from coordinator.domain.run.registry_trouble import LONGEST_SILENCE_S, RegistryUse, is_final, line_is_due, next_pause
+from coordinator.domain.run.registry_trouble import LONGEST_SILENCE_S, RegistryUse, is_trouble, line_is_due, next_pause
 from coordinator.errors import ArchloomError, RegistryError, UsageError
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ async def persist(run: RunContext, use: RegistryUse, act: Callable[[], Awaitable
 def begin_wait(run: RunContext, use: RegistryUse, error: ArchloomError) -> float:
     """Record and emit that this use failed; return the seconds to wait before the next try.
 
-    The next try reads the credentials again. Raises `error` where it is final, RegistryError once the patience is over.
+    The next try reads the credentials again. Raises `error` where it cannot pass, and RegistryError once the patience
+    is over.
     """
-    if is_final(error.code):
+    if not is_trouble(error):
         raise error
     patience, now = run.patience, run.patience.clock()
     registry = (error.registry if isinstance(error, RegistryError) else "") or use.registry

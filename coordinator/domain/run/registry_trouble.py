@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from coordinator.domain.causes import Cause
 from coordinator.domain.image.platforms import Platform
-from coordinator.errors import RegistryCode
+from coordinator.errors import ArchloomError, RegistryCode, RegistryError, UsageError
 
 # Refusals of a name or of a content, which the same request gets again; and faults of the image itself.
 _FINAL = frozenset(
@@ -26,6 +26,8 @@ _FINAL = frozenset(
         Cause.ZSTD,
     }
 )
+# UsageErrors about the way to a registry. Others, such as those of a store that cannot be written, are none of it.
+_OF_THE_WAY = frozenset({"certificate", "credentials", "helper", "http", "https"})
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 10.0)
 _MAX_ASKED_PAUSE_S = 60.0
 # A line at least so often in the first minute of a wait, and after that.
@@ -51,6 +53,13 @@ class RegistryUse:
 def is_final(code: str) -> bool:
     """Return whether no other try can succeed, by the code of the error."""
     return code in _FINAL
+
+
+def is_trouble(error: ArchloomError) -> bool:
+    """Return whether a registry, or the way to it, failed in a manner that may pass."""
+    if isinstance(error, UsageError):
+        return error.code in _OF_THE_WAY
+    return isinstance(error, RegistryError) and not is_final(error.code)
 
 
 def next_pause(tries: int, asked: float) -> float:

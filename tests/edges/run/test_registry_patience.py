@@ -53,10 +53,17 @@ async def test_a_success_at_once_says_nothing(steps):
     assert (steps.events, steps.pauses) == ([], [])
 
 
-async def test_a_refusal_of_the_content_is_raised_at_once(steps):
-    refusal = RegistryError("the manifest is invalid", code="invalid")
-
-    with pytest.raises(RegistryError) as raised:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RegistryError("the manifest is invalid", code="invalid"),
+        UsageError("cannot write archloom.db", code="readonly"),
+        UsageError("archloom.db is not a readable store", code="corrupt"),
+    ],
+)
+async def test_what_no_registry_can_cure_is_raised_at_once(steps, refusal):
+    """A refusal of the content; a store that cannot be written."""
+    with pytest.raises(ArchloomError) as raised:
         await persist(steps.run, TAGS, failing(refusal))
 
     assert raised.value is refusal
