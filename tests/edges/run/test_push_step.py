@@ -244,6 +244,20 @@ async def test_a_registry_is_given_up_when_the_patience_is_over(steps):
     assert steps.ended().message == "no space left; gave registry nas.lan:5000 up after 5 min, 34 tries"
 
 
+async def test_an_engine_that_took_a_refusal_for_a_success_is_not_believed(steps):
+    """It says that it pushed; what the registry said of the manifest is the reason, not that the broker saw none."""
+
+    def go(*_: object) -> None:
+        steps.run.broker._grants[NAME].refused(RegistryError("manifest invalid (400 MANIFEST_INVALID)", code="invalid"))
+
+    steps.client.does["push"] = go
+
+    await push(steps.attempt(*BUILT))
+
+    assert steps.ended().message == "manifest invalid (400 MANIFEST_INVALID)"
+    assert steps.ended().code == "registry"
+
+
 async def test_an_engine_that_pushed_elsewhere_has_lost_the_push(steps):
     """It says that it pushed, and the broker saw no manifest: what it says is not believed."""
     steps.client.does["push"] = lambda *_: None
