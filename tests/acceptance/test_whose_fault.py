@@ -94,6 +94,21 @@ def test_a_board_that_could_not_build_from_the_beginning_is_replaced(
     assert re.search(rf"bad .*LOST \(({codes})\)", done.stderr), done.stderr
 
 
+@pytest.mark.usefixtures("farm")
+def test_a_board_with_less_memory_than_its_floor_is_spared(home: Home, registry: Registry, tmp_path: Path) -> None:
+    """The build there is ended before it does harm, with what was left and the limit; the other board builds."""
+    inventory = home.folder / "inventory.yaml"
+    inventory.write_text(inventory.read_text().replace("jobs: 2", "jobs: 2, memory_floor: 9TB"))
+    base = base_image(registry, "linux/amd64", repository="fault/base")
+    folder = context(tmp_path / "app", f"FROM {base.reference}\nRUN echo {secrets.token_hex(4)}; sleep 1\n")
+
+    done = good(home.run("build", str(folder), "-t", f"{registry.address}/fault/floor:1", "--platform", "linux/amd64"))
+
+    ended = r"bad .*LOST \(memory\).* MiB of memory and \d+ MiB of swap left, memory_floor is 8583068 MiB"
+    assert re.search(ended, done.stderr), done.stderr
+    assert re.search(r"sound .*verified", done.stderr), done.stderr
+
+
 @pytest.mark.usefixtures("emulation")
 def test_a_crash_on_purpose_under_qemu_is_no_reason_to_build_again(
     home: Home, registry: Registry, tmp_path: Path
