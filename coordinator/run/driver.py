@@ -11,6 +11,7 @@ from coordinator.domain.image.verified_child import VerifiedChild, from_stored
 from coordinator.domain.run.events import Assigned, Place, Reused, RunEnded, RunStarted, Verified
 from coordinator.domain.run.job_names import adopted_from
 from coordinator.domain.run.model import Job, Run
+from coordinator.domain.run.registry_trouble import is_final
 from coordinator.domain.run.run_error import run_error
 from coordinator.domain.run.states import TargetState
 from coordinator.errors import ArchloomError, DrivenElsewhereError, Exit, InterruptedRunError, RegistryError
@@ -163,12 +164,8 @@ def _result_of(run: RunContext, error: ArchloomError) -> RunResult:
     stored = run.store.run(run.run_id)
     if stored.target_state is TargetState.PUBLISHED:
         return _published(stored, _tags(run))
-    moved = ", ".join(tag.reference for tag in stored.tags if tag.moved)
-    message, hint = error.message, error.hint
-    if moved:
-        message = f"{message}; {moved} moved already"
-    elif isinstance(error, InterruptedRunError):
-        message = f"{message}; {_tags(run)} not touched"
+    hint = error.hint
+    message = "; ".join((error.message, *_what_moved(run, stored, error)))
     is_built = any(not attempt.is_unbuilt for job in stored.jobs for attempt in job.live)
     if stored.target_state in _PUBLISHING or (is_built and isinstance(error, InterruptedRunError)):
         hint = f"{hint}\nwhat was built is kept; to publish it: archloom retry {stored.id}".lstrip()
@@ -176,6 +173,19 @@ def _result_of(run: RunContext, error: ArchloomError) -> RunResult:
         # A cancelled run has ended, so that it cannot be resumed.
         hint = f"{hint}\nto build it after all: archloom retry {stored.id}".lstrip()
     return RunResult(run=stored, exit_code=error.exit_code, message=message, hint=hint, code=error.code)
+
+
+def _what_moved(run: RunContext, stored: Run, error: ArchloomError) -> tuple[str, ...]:
+    """Say of each tag of an unpublished run what is known: a request without an answer may have moved one."""
+    moved = [tag.reference for tag in stored.tags if tag.moved]
+    others = ", ".join(tag for tag in map(str, run.request.target.tags) if tag not in moved)
+    is_interrupted = isinstance(error, InterruptedRunError)
+    said = [f"{', '.join(moved)} moved already"] if moved else []
+    if stored.target_state is TargetState.TAGGING and (is_interrupted or not is_final(error.code)):
+        said.append(f"{others} may have moved")
+    elif is_interrupted and not moved:
+        said.append(f"{others} not touched")
+    return tuple(said)
 
 
 def _tags(run: RunContext) -> str:

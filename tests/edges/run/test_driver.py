@@ -71,3 +71,30 @@ async def test_a_stopped_run_says_how_it_is_built_after_all(steps, by: str):
     assert (result.exit_code, result.hint) == (Exit.INTERRUPTED, "to build it after all: archloom retry 7f3a")
     assert "not touched" in result.message
     assert (steps.events[-1].exit_code, steps.events[-1].hint) == (result.exit_code, result.hint)
+
+
+async def test_a_run_that_is_stopped_while_it_moves_a_tag_does_not_deny_it(steps):
+    """The registry may have carried out a request whose answer never came."""
+    run, waits = replace(steps.run, lease=HeldLease(steps.store, RUN)), asyncio.Event()
+    for number, architecture in enumerate(("amd64", "arm64")):
+        attempt = steps.attempt(*PUSHED[:-1], job=number).attempt
+        steps.store.move_attempt(attempt.id, PUSHED[-1], digest=image(steps, architecture).digest)
+
+    async def dispatch(action: object) -> None:
+        match action:
+            case Verify(attempt_id):
+                await verify(run.attempt(attempt_id))
+            case Publish():
+                for event in (TargetEvent.INDEX, TargetEvent.TAG):
+                    steps.store.move_target(RUN, event, digest="sha256:i")
+                waits.set()
+                await asyncio.get_running_loop().create_future()
+
+    driving = asyncio.create_task(drive_to_end(PreparedRun(context=run, began=0.0), dispatch))
+    async with asyncio.timeout(10):
+        await waits.wait()
+    driving.cancel()
+    result = await driving
+
+    assert result.message == "interrupted; nas.lan:5000/team/app:1 may have moved"
+    assert result.hint == "what was built is kept; to publish it: archloom retry 7f3a"
