@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class RunContext:
 
     Use `inputs`; `inputs_or_gone` may be an InputsGone where a resumed run no longer needs them. `push_losses` counts,
     per attempt id, the pushes lost in this process, and `push_percents` is how far the user was told a push had come;
+    `last_bytes` tell, per attempt id, when the last byte of a push or pull under way moved, by `time.monotonic()`;
     `no_tunnel_hosts` are hosts whose engine could not reach its tunnel; `layers` are the layer blobs that this process
     uploaded, by repository and diff id (the digest of the uncompressed layer); `deletions` are those of verified jobs
     on their hosts; `patience` has the waits for registries.
@@ -48,6 +50,7 @@ class RunContext:
     push_losses: dict[int, int] = field(default_factory=dict)
     push_percents: dict[int, int] = field(default_factory=dict)
     no_tunnel_hosts: set[str] = field(default_factory=set)
+    last_bytes: dict[int, Callable[[], float]] = field(default_factory=dict)
     layers: dict[tuple[str, str], Descriptor] = field(default_factory=dict)
     deletions: Deletions = field(default_factory=Deletions)
     patience: RegistryPatience = field(default_factory=RegistryPatience)

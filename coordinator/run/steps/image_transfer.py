@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
+from coordinator.broker.grant import Grant
 from coordinator.domain.causes import Cause, rule
 from coordinator.domain.run.events import Notice
 from coordinator.errors import ArchloomError, LostError
@@ -71,9 +73,9 @@ async def _push(ctx: AttemptContext, tell: Callable[[int, int], None]) -> str:
         ) as grant:
             try:
                 # The tag is unique per job: concurrent pushes of one engine otherwise use the same image name.
-                await client.push(
-                    ctx.agent_job, port, grant.repository, ctx.agent_job, grant.secret.reveal(), tell, grant.last_byte
-                )
+                names = (grant.repository, ctx.agent_job)
+                with _watched(ctx, grant):
+                    await client.push(ctx.agent_job, port, *names, grant.secret.reveal(), tell, grant.last_byte)
             except ArchloomError as error:
                 raise reason(grant, error) from error
             if grant.pushed is None:
@@ -89,6 +91,17 @@ async def _pull(ctx: AttemptContext, bases: Sequence[JobBase], tell: Callable[[s
     async with ctx.run.farm.tunnel(ctx.host) as port:
         with ctx.run.broker.grant(ctx.agent_job, bases=pulls, rewritten=rewritten) as grant:
             try:
-                await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell, grant.last_byte)
+                with _watched(ctx, grant):
+                    await client.pull(ctx.agent_job, port, grant.secret.reveal(), tell, grant.last_byte)
             except ArchloomError as error:
                 raise reason(grant, error) from error
+
+
+@contextlib.contextmanager
+def _watched(ctx: AttemptContext, grant: Grant) -> Iterator[None]:
+    """Let the step look when the last byte of the transfer has moved."""
+    ctx.run.last_bytes[ctx.attempt.id] = grant.last_byte
+    try:
+        yield
+    finally:
+        del ctx.run.last_bytes[ctx.attempt.id]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from coordinator import deadlines
 from coordinator.domain.causes import rule
 from coordinator.domain.run.events import CONNECTION_LOST, Phase
 from coordinator.errors import LostError
@@ -15,37 +15,44 @@ from coordinator.run.context import AttemptContext
 
 T = TypeVar("T")
 
-# A connection that is lost so often, each time within so many seconds, does not carry the work.
-_MAX_LOSSES, _SHORT_S = 10, 30.0
+# A connection that is lost so often, while nothing comes of it, does not carry the work.
+_MAX_FRUITLESS = 3
+# Work that lasts is fruitless where the connection is lost again so soon.
+_SHORT_S = 30.0
 # How often to look whether engine and disk of the host answer; for how long they may be silent before it is said, and
 # how often it is said.
-_LOOK_S, _SILENCE_S, _LINE_S = 1.0, deadlines.SILENCE, 10.0
+_LOOK_S, _SILENCE_S, _LINE_S = 1.0, 20.0, 10.0
 
 
-async def on_host(ctx: AttemptContext, work: Callable[[AgentClient], Awaitable[T]], meanwhile: str = "") -> T:
+async def on_host(
+    ctx: AttemptContext, work: Callable[[AgentClient], Awaitable[T]], meanwhile: str = "", *, lasts: bool = False
+) -> T:
     """Do `work` with the agent of the attempt's host; where the connection is lost, wait for the host and repeat it.
 
-    `work` must be safe to repeat; `meanwhile` says what goes on there without a connection. Raises what `work` raises,
-    and LostError where the host is away for longer than its `reconnect_for`.
+    `work` must be safe to repeat; `meanwhile` says what goes on there without a connection; `lasts`: it may last for
+    long without a byte. Raises what `work` raises, and LostError where the host is away for longer than its
+    `reconnect_for`, or the connection is lost three times while nothing comes of it.
     """
-    time, losses = asyncio.get_running_loop().time, 0
+    fruitless = 0
     while True:
         client = await _reached(ctx, meanwhile)
-        began = time()
+        began, percent = time.monotonic(), ctx.run.push_percents.get(ctx.attempt.id)
         try:
             return await _watched(ctx, client, work)
         except LostError as error:
             if not rule(error.code).may_return:
                 raise
-            losses = losses + 1 if time() - began < _SHORT_S else 1
-            if losses == _MAX_LOSSES:
+            is_fruitful = ctx.run.push_percents.get(ctx.attempt.id) != percent
+            is_fruitful |= lasts and time.monotonic() - began >= _SHORT_S
+            fruitless = 0 if is_fruitful else fruitless + 1
+            if fruitless == _MAX_FRUITLESS:
                 raise
 
 
 async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[AgentClient], Awaitable[T]]) -> T:
-    """Do `work`, and say when the host's engine or disk gives no answer meanwhile.
+    """Do `work`, and say when the host's engine or disk gives no answer meanwhile, or sends no byte of an image.
 
-    Raises LostError `engine` or `disk` where it gives none for `reconnect_for`, or for 20 s where that is shorter.
+    Raises LostError `engine` or `disk` where it gives no answer for `reconnect_for`, or for 20 s where that is shorter.
     """
     patience = max(ctx.run.farm.hosts[ctx.host].reconnect_for, _SILENCE_S)
     doing, told_at = asyncio.ensure_future(work(client)), 0.0
@@ -53,20 +60,28 @@ async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[Age
         while not doing.done():
             await asyncio.wait({doing}, timeout=_LOOK_S)
             silence, part = max((client.engine_silence, "engine"), (client.disk_silence, "disk"))
-            ctx.run.hosts.mark_silent(ctx.host, silent=silence >= _SILENCE_S)
             if silence >= patience and not doing.done():
                 raise LostError(f"host '{ctx.host}': its {part} has not answered for {silence:.0f} s", code=part)
-            if silence < told_at:
-                told_at = 0.0
+            text = f"the {part} of {ctx.host} has not answered for {silence:.0f} s, {patience - silence:.0f} s left"
+            idle = _idle(ctx)
+            if idle > silence:
+                silence, text = idle, f"{ctx.host} has moved no byte of the image for {idle:.0f} s"
+            ctx.run.hosts.mark_silent(ctx.host, silent=silence >= _SILENCE_S)
+            told_at = told_at if silence >= told_at else 0.0
             if silence >= max(_SILENCE_S, told_at + _LINE_S):
                 told_at = silence
-                text = f"the {part} of {ctx.host} has not answered for {silence:.0f} s, {patience - silence:.0f} s left"
                 ctx.run.emit(Phase(ctx.place, CONNECTION_LOST, text))
         return doing.result()
     finally:
         doing.cancel()
         await asyncio.gather(doing, return_exceptions=True)
         ctx.run.hosts.mark_silent(ctx.host, silent=False)
+
+
+def _idle(ctx: AttemptContext) -> float:
+    """Return for how many seconds the host has moved no byte of an image that is pushed or pulled."""
+    last_byte = ctx.run.last_bytes.get(ctx.attempt.id)
+    return time.monotonic() - last_byte() if last_byte else 0.0
 
 
 async def _reached(ctx: AttemptContext, meanwhile: str) -> AgentClient:

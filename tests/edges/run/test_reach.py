@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -60,7 +61,26 @@ async def test_a_connection_that_carries_nothing_is_given_up(steps):
     with pytest.raises(LostError, match="it broke off"):
         await on_host(steps.attempt(*BUILDING), breaks)
 
-    assert len(tries) == 10
+    assert len(tries) == 3
+
+
+async def test_a_push_that_moves_no_byte_is_said(steps):
+    """Another host may begin, before the client gives it up."""
+    ctx = steps.attempt(*BUILDING)
+    ages = [0.0, 21.0, 25.0]
+    ended = asyncio.Event()
+
+    def last_byte() -> float:
+        if len(ages) == 1:
+            ended.set()
+        return time.monotonic() - (ages.pop(0) if len(ages) > 1 else ages[0])
+
+    ctx.run.last_bytes[ctx.attempt.id] = last_byte
+
+    await on_host(ctx, lambda _: ended.wait())
+
+    assert [event.text for event in steps.events] == ["pi5 has moved no byte of the image for 21 s"]
+    assert steps.run.hosts.silences == [True, False]
 
 
 async def test_a_cancelled_step_ends_its_work(steps):
