@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
@@ -278,3 +279,30 @@ async def test_what_is_stuck_ends_when_it_is_ended() -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.3):
                     await endless(board)
+
+
+async def test_a_board_that_stops_in_the_middle_is_silent_since_then() -> None:
+    """Its client gives it up by that. Once all has come, the registry is waited for, and the board is not silent."""
+    arrived = asyncio.Event()
+
+    async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader, writer)
+        await reader.readexactly(3)
+        arrived.set()
+        await reader.readexactly(2)
+        await asyncio.Event().wait()
+
+    async with before(registry) as bed, bed.board(grant_of(bed)) as board:
+        await board.send("PATCH", await board.upload(), b"hel", content_length="5")
+        await arrived.wait()
+        silent_since = board.grant.last_byte()
+        await asyncio.sleep(0.01)
+        assert board.grant.last_byte() == silent_since < time.monotonic()
+        board.writer.write(b"lo")
+        async with asyncio.timeout(20):
+            while board.grant.last_byte() == silent_since:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        first = board.grant.last_byte()
+        await asyncio.sleep(0.01)
+        assert board.grant.last_byte() > first > silent_since
