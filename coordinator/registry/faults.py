@@ -22,19 +22,22 @@ _PLAIN_HTTP_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 class RetryableFailure(Exception):  # noqa: N818 - not an error yet: another try may succeed
     """A failed try after which another may succeed. Not raised outside this package.
 
-    `error` is the error for the user where no try follows, `after` the seconds the registry asks to wait.
+    `error` is the error for the user where no try follows, `after` the seconds the registry asks to wait. `is_silence`:
+    it took a whole deadline, so that a quick try would not follow.
     """
 
-    def __init__(self, error: RegistryError, after: float = 0.0) -> None:
+    def __init__(self, error: RegistryError, after: float = 0.0, *, is_silence: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
         self.after = after
+        self.is_silence = is_silence
 
 
 @contextmanager
-def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
+def translated(doing: str, url: str, endpoint: Endpoint, seconds: float = deadlines.REGISTRY_ANSWER) -> Iterator[None]:
     """Turn the HTTP client's exceptions into archloom's errors, or RetryableFailure where another try may succeed.
 
+    So does a TimeoutError of the block, whose deadline is `seconds`.
     A failure to connect is a RetryableFailure with code `unreachable`, a broken connection one with `unavailable`.
     """
     import httpx2
@@ -45,7 +48,7 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
         _raise_not_connected(error, doing, url, endpoint)
     except (httpx2.TransportError, TimeoutError) as error:
         if isinstance(error, TimeoutError):
-            reason = f"no answer in {deadlines.REGISTRY_ANSWER:.0f} s"
+            reason = f"no answer in {seconds:.0f} s"
         elif isinstance(error, httpx2.TimeoutException):
             reason = "the registry stopped answering"
         else:
@@ -56,7 +59,8 @@ def translated(doing: str, url: str, endpoint: Endpoint) -> Iterator[None]:
             code=RegistryCode.UNAVAILABLE,
             registry=endpoint.registry,
         )
-        raise RetryableFailure(broken) from error
+        is_silence = isinstance(error, TimeoutError | httpx2.TimeoutException)
+        raise RetryableFailure(broken, is_silence=is_silence) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
         raise RegistryError(
             f"cannot {doing}: the response cannot be read: {error}",

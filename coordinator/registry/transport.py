@@ -155,6 +155,7 @@ class Transport:
                 asked += failure.after
                 # Before the first response a wrong address is more likely than a network failure: do not retry.
                 hopeless = failure.error.code == RegistryCode.UNREACHABLE and not self._reached
+                hopeless = hopeless or failure.is_silence
                 if number == MAX_TRIES or hopeless or asked > deadlines.ASKED_PAUSES:
                     raise failure.error from failure
                 pause = self._pause(number, failure.after)
@@ -331,9 +332,11 @@ class Transport:
 
     async def _answer(self, response: httpx2.Response, doing: str, limit: int) -> Answer:
         body = bytearray()
-        with translated(doing, str(response.url), self.endpoint):
-            async with asyncio.timeout(deadlines.SMALL_BODY), aclosing(response.aiter_bytes()) as chunks:
+        url, seconds = str(response.url), deadlines.SMALL_BODY
+        with translated(doing, url, self.endpoint, seconds), self.silence.watched(doing) as moved:
+            async with asyncio.timeout(seconds), aclosing(response.aiter_bytes()) as chunks:
                 async for chunk in chunks:
+                    moved()
                     body += chunk
                     if len(body) > limit:
                         raise RegistryError(

@@ -14,6 +14,7 @@ from coordinator.domain.hosts.inventory import RegistrySettings
 from coordinator.errors import RegistryError, UsageError
 from coordinator.registry.client import Registry
 from coordinator.registry.endpoint import resolve, system_tls
+from coordinator.registry.faults import translated
 from tests.edges.registry.scripted_registry import DIGEST, PING, RAW, Known, Pauses, after_ping, client, manifest_reply
 from tests.edges.registry.scripted_server import HostSelection, Reply, scripted, self_signed
 
@@ -235,3 +236,21 @@ def test_registries_share_the_system_s_certificates(tmp_path) -> None:
     assert public[0] is public[1] is system_tls()
     assert own is not None
     assert own.cert_store_stats()["x509"] == system_tls().cert_store_stats()["x509"] + 1
+
+
+async def test_a_silence_is_not_tried_again_at_once() -> None:
+    """It has taken a whole deadline. Who may wait longer, the run, tries again."""
+    tries = 0
+
+    async def silent() -> None:
+        nonlocal tries
+        tries += 1
+        with translated("reach it", registry.endpoint.url, registry.endpoint):
+            raise TimeoutError
+
+    async with client(after_ping(PING)) as (registry, _, pauses):
+        with pytest.raises(RegistryError, match="cannot reach it: no answer in 30 s") as refused:
+            await registry._transport.retry(silent)
+
+    assert (tries, pauses.seconds, refused.value.code) == (1, [], "unavailable")
+    assert refused.value.registry == registry.name

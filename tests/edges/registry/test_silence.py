@@ -141,3 +141,29 @@ def test_a_silence_counts_from_the_last_answer(lines, clock):
     clock.passes(200)
 
     assert lines == [f"registry nas has not answered for {seconds} s: stuck" for seconds in (3, 10, 30, 60, 90)]
+
+
+async def test_an_answer_that_does_not_end_is_told_of_too(lines):
+    """Its head has come, and half of its body."""
+    told = asyncio.Event()
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{")
+        await writer.drain()
+        await told.wait()
+        writer.write(b"}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Registry(RegistrySettings(host=name), NoCredentials(), tell=tell) as registry:
+            async with asyncio.timeout(30):
+                await registry.check_reachable()
+
+    assert lines == [f"registry {name} has not answered for 3 s: reach registry {name}"]
