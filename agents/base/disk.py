@@ -12,7 +12,7 @@ _SHORT_BYTES = 64 * _MIB
 # Fewer than any build needs; between two samples some come back.
 FEW_INODES = 1024
 _MOUNTS = Path("/proc/self/mountinfo")
-_EMERGENCY = "emergency_ro"
+_NO_WRITES = frozenset({"emergency_ro", "shutdown"})
 # st_blocks counts these, whatever the block size: stat(2).
 _BLOCK_BYTES = 512
 
@@ -80,8 +80,10 @@ def is_read_only(folder: str) -> bool:
     except OSError:
         return False
     number = f"{os.major(device)}:{os.minor(device)}"
-    # Since Linux 6.15 ext4 sets only this option after an error, and not the flag (errors=remount-ro).
-    return any(fields[2] == number and _EMERGENCY in fields[-1].split(",") for fields in map(str.split, mounts))
+    # After an error ext4 of newer kernels (EXT4_FLAGS_EMERGENCY_RO) sets only one of these options, and not the flag.
+    return any(
+        fields[2] == number and not _NO_WRITES.isdisjoint(fields[-1].split(",")) for fields in map(str.split, mounts)
+    )
 
 
 def is_short(room: Room) -> bool:

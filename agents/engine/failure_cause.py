@@ -34,7 +34,8 @@ NO_SPACE = _any(
     r"more space needed on the",
     flags=re.IGNORECASE,
 )
-READ_ONLY = _any(os.strerror(errno.EROFS), r"\bEROFS\b", flags=re.IGNORECASE)
+# A file system that was shut down answers EIO.
+READ_ONLY = _any(os.strerror(errno.EROFS), os.strerror(errno.EIO), r"\bE(?:ROFS|IO)\b", flags=re.IGNORECASE)
 # Compiler drivers, shells and the kernel report a killed process in different words.
 _KILLED = _any(r"exit code: 137\b", r"\b[Kk]illed\b", r"\bSIGKILL\b", r"signal: 9\b")
 # gRPC's errors for an engine, or its containerd, that goes away during a build (one that was not cancelled).

@@ -75,6 +75,8 @@ def test_a_disk_that_turned_read_only_is_the_hosts():
 
     assert fault(log=log_of(words), read_only="/var/lib/docker")[:2] == ("LOST", "read_only")
     assert fault("open /var/lib/docker/x: read-only file system", read_only="/var/lib/docker")[1] == "read_only"
+    assert fault("write /var/lib/docker/x: input/output error", read_only="/var/lib/docker")[1] == "read_only"
+    assert fault(log=log_of("sh: write error: Input/output error"))[0] == "FAILED"
     assert fault(log=log_of(words))[0] == "FAILED"
     assert fault(log=log_of("no"), read_only="/var/lib/docker")[0] == "FAILED"
 
