@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from coordinator import deadlines
 from coordinator.domain.causes import rule
 from coordinator.domain.run.events import CONNECTION_LOST, Phase
 from coordinator.errors import LostError
@@ -21,7 +22,7 @@ _MAX_FRUITLESS = 3
 _SHORT_S = 30.0
 # How often to look whether engine and disk of the host answer; for how long they may be silent before it is said, and
 # how often it is said.
-_LOOK_S, _SILENCE_S, _LINE_S = 1.0, 20.0, 10.0
+_LOOK_S, _SILENCE_S, _LINE_S = 1.0, deadlines.SILENCE, 10.0
 
 
 async def on_host(
