@@ -18,6 +18,7 @@ from coordinator.errors import RegistryCode, RegistryError, UsageError
 from coordinator.registry.http_policy import RETRYABLE_STATUSES, is_html
 
 _MAX_MESSAGE_CHARS = 300
+_MAX_DETAIL_DEPTH = 5
 _MISSING_BLOB = "MANIFEST_BLOB_UNKNOWN"
 _CODE_BY_WORD = {
     "UNAUTHORIZED": RegistryCode.UNAUTHORIZED,
@@ -199,21 +200,22 @@ def _message(error: dict[str, object]) -> str:
 
 
 def _system_error(detail: object) -> str:
-    """Return the system's words for what the storage of distribution reports: `No space left on device: write /x`.
+    """Return the system's words for what the storage of distribution reports: `No space left on device`.
 
     Go's `fs.PathError` as JSON, `{"Op": "write", "Path": "/x", "Err": 28}`, inside of a driver's error
     (distribution `registry/storage/driver/storagedriver.go`). A driver may also have words, such as S3's, as a text.
     """
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, dict):
-        return ""
-    number = detail.get("Err")
-    if isinstance(number, int):
-        where = " ".join(str(detail.get(key, "")) for key in ("Op", "Path")).strip()
-        return f"{os.strerror(number)}{f': {where}' if where else ''}"
-    inner = detail.get("Enclosed") or detail.get("Err") or detail.get("Detail")
-    return _system_error(inner) if inner is not None else ""
+    for _ in range(_MAX_DETAIL_DEPTH):
+        match detail:
+            case str():
+                return detail
+            case {"Err": int(number)}:
+                return os.strerror(number)
+            case dict():
+                detail = detail.get("Enclosed") or detail.get("Err") or detail.get("Detail")
+            case _:
+                break
+    return ""
 
 
 def _text(body: bytes) -> str:
