@@ -26,7 +26,6 @@ Code = Literal[
     "not_built",
     "reboot",
     "read_only",
-    "receiving",
     "refused",
     "resolve",
     "spec_differs",

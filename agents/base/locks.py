@@ -36,7 +36,7 @@ def locked(folder: Path, name: str = "lock", patience: float = _PATIENCE_S) -> I
 def acquire(lock: int, path: Path, patience: float = _PATIENCE_S) -> None:
     """Lock an open file, exclusively, until it is closed or unlocked. Raises AgentError `busy` as `locked` does."""
     until, pause = time.monotonic() + patience, _FIRST_POLL_S
-    while not _try(lock):
+    while not try_lock(lock):
         if time.monotonic() > until:
             message = f"another process of archloom on this host has held {path} for {patience:.0f} s"
             raise AgentError("busy", message, holder="", since=0.0)
@@ -44,7 +44,8 @@ def acquire(lock: int, path: Path, patience: float = _PATIENCE_S) -> None:
         pause = min(2 * pause, _LAST_POLL_S)
 
 
-def _try(lock: int) -> bool:
+def try_lock(lock: int) -> bool:
+    """Lock an open file, exclusively, without waiting; return whether it is locked."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

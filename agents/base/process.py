@@ -21,7 +21,6 @@ from agents.base.fields import field
 from agents.base.json_file import read_object
 
 FILE = "process.json"
-_END_S = 5.0
 
 
 class Process(NamedTuple):
@@ -45,8 +44,8 @@ def current(slot: int) -> Process:
     return Process(pid, start, state.boot_id(), slot)
 
 
-def write(folder: Path, process: Process, name: str = FILE) -> None:
-    files.write_whole(folder / name, json.dumps(process._asdict()).encode())
+def write(folder: Path, process: Process) -> None:
+    files.write_whole(folder / FILE, json.dumps(process._asdict()).encode())
 
 
 def read(folder: Path, name: str = FILE) -> Process | None:
@@ -104,12 +103,10 @@ def end_group(process: Process) -> None:
 
 
 def end(process: Process) -> None:
-    """Kill exactly this process, unless it is this one, and wait up to 5 s for its end."""
-    if process.pid == os.getpid() or not is_alive(process):
-        return
-    with suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)
-    await_end(process, _END_S)
+    """Kill exactly this process, unless it is this one."""
+    if process.pid != os.getpid() and is_alive(process):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def hang_up(pid: int, start: int, agent: int) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from agents.base import files, state
 from agents.base.errors import AgentError
 from agents.base.json_file import read_object, write_object
-from agents.base.locks import locked
+from agents.base.locks import acquire, locked
 from agents.base.trees import remove, remove_tree
 from agents.context.known_states import KnownStates
 from agents.context.patch import Earlier, Patch
@@ -33,6 +33,7 @@ LEASE = "lease.json"
 STAGING, TRASH = "staging", "trash"
 _STATE, _KNOWN = "state.json", "known"
 _GENERATION_BYTES = 6
+_PATIENCE_S = 5.0
 # A time that no disk with coarse times keeps.
 _ODD_NS = 1_700_000_001_123_456_789
 
@@ -137,7 +138,7 @@ class ContextFolder:
 def leased(state_folder: Path, key: str, job: Path) -> Iterator[ContextFolder]:
     """Yield a folder of this key, locked for the block; the job in the folder `job` has it until that job has ended.
 
-    Raises AgentError `receiving` where an earlier transfer of this job still runs.
+    Raises AgentError `busy` where another process has held the job's own folder for 5 s.
     """
     root = state_folder / ROOT
     files.make_folder(root)
@@ -174,14 +175,14 @@ def _lease(folder: Path, job: Path) -> tuple[Path, int]:
     places = sorted((place for place in folder.iterdir() if place.name.isdecimal()), key=lambda place: int(place.name))
     for place in places:
         files.make_folder(place)
-    own = [place for place in places if read_object(place / LEASE) == _lease_of(job)]
-    for place in own or (place for place in places if is_free(place, job.parent)):
-        lock = try_lock(place)
+    for place in places:
+        if read_object(place / LEASE) == _lease_of(job):
+            return place, _lock_soon(place)
+    for place in places:
+        lock = try_lock(place) if is_free(place, job.parent) else None
         if lock is not None:
             write_object(place / LEASE, _lease_of(job))
             return place, lock
-    if own:
-        raise AgentError("receiving", "another transfer of this context is under way")
     place = folder / str(int(places[-1].name) + 1 if places else 1)
     place.mkdir(mode=0o700)
     lock = try_lock(place)
@@ -189,6 +190,17 @@ def _lease(folder: Path, job: Path) -> tuple[Path, int]:
         raise AgentError("internal", f"{place} was locked as it was made")
     write_object(place / LEASE, _lease_of(job))
     return place, lock
+
+
+def _lock_soon(place: Path) -> int:
+    """Lock the job's own folder: what looks for folders to delete locks each for a moment."""
+    fd = files.open_lock(place / LOCK)
+    try:
+        acquire(fd, place / LOCK, _PATIENCE_S)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _lease_of(job: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ It comes on the bulk channel, or, with every object, in one request of the contr
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from typing import BinaryIO
 
 from agents.base import files, process
 from agents.base.errors import AgentError
-from agents.base.locks import locked
+from agents.base.locks import acquire, locked, try_lock
 from agents.base.trees import remove_tree
 from agents.context import unreadable
 from agents.context.cache import Objects
@@ -30,8 +29,9 @@ from agents.job import closed_context
 from agents.job.closed_context import Access
 from agents.job.store import CONTEXT, mark_arrived
 
-# The process that receives the context.
-_HOLDER = "context-holder.json"
+# Its text is the process that receives the context.
+_LOCK = "context.lock"
+_END_S = 5.0
 _NODE_ID = "node-id"
 _NODE_ID_BYTES = 32
 _NODE_IDS = re.compile(rb"[0-9a-f]{64}\Z")
@@ -43,8 +43,8 @@ def receive(job: Path, key: str, stream: BinaryIO, say: Say, objects: Objects) -
     """Receive the offered context into a folder of this key, and make it the job's context in place of an earlier one.
 
     A transfer that breaks leaves the folder as it was; objects received completely stay in the object store. Raises
-    AgentError `started` where the job was already started with its context, `receiving` while this process receives
-    this context already, `unreadable` where the build could not read it, and what `leased` and `transfer` raise.
+    AgentError `started` where the job was already started with its context, `busy` while this process receives this
+    context already, `unreadable` where the build could not read it, and what `leased` and `transfer` raise.
     """
     with _alone(job), leased(objects.root.parent, key, job) as folder:
         patch = Patch(Facts(coarse=folder.disk.coarse), folder.earlier, objects.folder, folds=folder.disk.folds)
@@ -80,27 +80,20 @@ def _alone(job: Path) -> Iterator[None]:
     """Hold the job's context against other transfers. One of another process is ended: its connection has broken,
     which the host has not noticed yet, or its coordinator was replaced.
     """
-    lock = files.open_lock(job / "context.lock")
+    lock = files.open_lock(job / _LOCK)
     try:
-        if not _is_locked(lock):
-            holder = process.read(job, _HOLDER)
+        if not try_lock(lock):
+            holder = process.read(job, _LOCK)
             if holder is not None:
                 process.end(holder)
-            if not _is_locked(lock):
-                raise AgentError("receiving", "another transfer of this context is under way")
-        process.write(job, process.current(0), _HOLDER)
+            # A process counts as dead when its first thread is; its last one lets the lock go.
+            acquire(lock, job / _LOCK, _END_S)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(process.current(0)._asdict()).encode(), 0)
         _refuse_started(job)
         yield
     finally:
         os.close(lock)
-
-
-def _is_locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _refuse_started(job: Path) -> None:

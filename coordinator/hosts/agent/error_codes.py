@@ -23,7 +23,7 @@ _OF_JOB = _ALWAYS | {Cause.UNKNOWN_JOB}
 CODES: Mapping[str, frozenset[str]] = {
     "probe": _ALWAYS | {"state"},
     "create": _ALWAYS | {Cause.SPEC_DIFFERS},
-    "context": _OF_JOB | {Cause.CUT, Cause.CASE, Cause.NO_CONTEXT, Cause.UNREADABLE, "receiving"},
+    "context": _OF_JOB | {Cause.CUT, Cause.CASE, Cause.NO_CONTEXT, Cause.UNREADABLE},
     "lacking": _OF_JOB | {Cause.ENGINE},
     "pull": _OF_JOB | {Cause.ENGINE, Cause.BASE, Cause.TUNNEL, Cause.LOOPBACK, "cancelled"},
     _START: _OF_JOB | {Cause.ENGINE, Cause.NO_CONTEXT},

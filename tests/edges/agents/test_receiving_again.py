@@ -55,5 +55,6 @@ def test_a_transfer_that_hears_nothing_more_is_ended_by_the_next(tmp_path: Path,
 
 def test_two_transfers_of_one_process_do_not_meet(job: Path):
     """That is no broken connection: the second is refused."""
-    with _alone(job), pytest.raises(AgentError, match="another transfer of this context is under way"), _alone(job):
+    with _alone(job), pytest.raises(AgentError, match="has held") as refused, _alone(job):
         pass
+    assert refused.value.code == "busy"

@@ -239,7 +239,10 @@ async def test_a_refused_context_is_answered_before_it_is_all_sent():
 
 
 async def test_two_transfers_at_once_are_safe(tmp_path: Path):
-    """Of one job the second is refused; two jobs each get all, and the third finds what they left."""
+    """Two jobs each get all, and the third finds what they left. Of one job the second ends the first.
+
+    The connection of the first has broken, or its coordinator was replaced.
+    """
     root = tmp_path / "tree"
     root.mkdir()
     for number in range(20):
@@ -254,10 +257,8 @@ async def test_two_transfers_at_once_are_safe(tmp_path: Path):
         under_way = await LocalTransport((sys.executable, STAND_IN)).open_bulk(("context", "a-1"))
         under_way.writer.write(b'{"root": "%b", "entries": 1, "bytes": 1}\n' % (b"0" * 64))
         assert b"want" in await under_way.reader.readuntil(b"}\n")
-        with pytest.raises(LostError) as twice:
-            await client.send_context("a-1", found, nothing)
-        await under_way.close()
-    assert twice.value.code == "receiving"
+        assert (await client.send_context("a-1", found, nothing)).entries == 20
+        assert (await under_way.close()).exit_status != 0
 
 
 @pytest.mark.parametrize(
