@@ -27,6 +27,7 @@ from coordinator.registry.refusals import login_hint, refusal
 _MIN_TOKEN_LIFE_S = 60.0
 _EXPIRY_MARGIN_S = 15.0
 _CLIENT_ID = "archloom"
+_TOLD_AFTER_S = 3.0
 
 
 class CredentialSource(Protocol):
@@ -83,11 +84,13 @@ class Authenticator:
         source: CredentialSource,
         ask: Callable[[TokenRequest], Awaitable[TokenAnswer]],
         clock: Callable[[], float],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._endpoint = endpoint
         self._source = source
         self._ask = ask
         self._clock = clock
+        self._tell = tell
         self._lock = asyncio.Lock()
         self._challenge: Challenge | None = None
         # By repository; None where access to it is anonymous.
@@ -179,10 +182,14 @@ class Authenticator:
     async def _known_credential(self, scopes: tuple[str, ...]) -> Credential | None:
         repository = scopes[0].split(":")[1] if scopes else ""
         if repository not in self._credentials:
-            # A credential helper is a program that may prompt the user, so run it off the event loop.
-            self._credentials[repository] = await asyncio.to_thread(
-                self._source.credentials, self._endpoint.registry, repository
-            )
+            registry = self._endpoint.registry
+            words = f"registry {registry}: its credentials are not read yet; does a credential helper wait for you?"
+            timer = asyncio.get_running_loop().call_later(_TOLD_AFTER_S, self._tell, words)
+            try:
+                # A credential helper is a program that may prompt the user, so run it off the event loop.
+                self._credentials[repository] = await asyncio.to_thread(self._source.credentials, registry, repository)
+            finally:
+                timer.cancel()
         return self._credentials[repository]
 
     def _no_credentials(self) -> RegistryError:

@@ -101,7 +101,7 @@ class Transport:
         self.endpoint = endpoint
         self.tell = tell
         self.silence = Silence(endpoint.registry, tell)
-        self.auth = Authenticator(endpoint, source, self._ask_for_token, clock)
+        self.auth = Authenticator(endpoint, source, self._ask_for_token, clock, tell)
         self._random = random
         self.sleep = sleep
         # By the scheme of the URL; None outside of `async with`.

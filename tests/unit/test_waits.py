@@ -18,6 +18,7 @@ NO_WAITS = {
     "context/scan_progress.py: _EVERY_S",
     "registry/auth.py: _EXPIRY_MARGIN_S",
     "registry/auth.py: _MIN_TOKEN_LIFE_S",
+    "registry/auth.py: _TOLD_AFTER_S",
     "registry/client.py: _TOLD_LAG_S",
     "registry/silence.py: _MOVING_S",
     "registry/silence.py: _TOLD_AFTER_S",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import ExitStack
 
 import pytest
 
 from coordinator.domain.hosts.inventory import RegistrySettings
+from coordinator.domain.secrets import Credential, Secret
 from coordinator.errors import RegistryError
 from coordinator.registry.client import Registry
+from coordinator.registry.requests import PULL
 from coordinator.registry.silence import Silence
+from tests.edges.registry.scripted_server import Reply, scripted
 
 
 class NoCredentials:
@@ -167,3 +171,29 @@ async def test_an_answer_that_does_not_end_is_told_of_too(lines):
                 await registry.check_reachable()
 
     assert lines == [f"registry {name} has not answered for 3 s: reach registry {name}"]
+
+
+async def test_a_credential_helper_that_waits_for_its_user_is_told_of(lines):
+    """It may ask in a window that nobody sees. Of one that answers at once nothing is told."""
+    told = threading.Event()
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    class Slow:
+        def credentials(self, registry: str, repository: str) -> Credential:  # noqa: ARG002
+            if not lines:
+                told.wait(30)
+            return Credential(username="ann", password=Secret("x"))
+
+    challenge = {"WWW-Authenticate": 'Basic realm="r"'}
+    async with (
+        scripted(lambda _: Reply(401, headers=challenge)) as server,
+        Registry(RegistrySettings(host=server.host), Slow(), tell=tell) as registry,
+    ):
+        for repository in ("slow", "quick"):
+            assert (await registry.authorization(repository, PULL)).headers
+
+    asked = "its credentials are not read yet; does a credential helper wait for you?"
+    assert lines == [f"registry {server.host}: {asked}"]
