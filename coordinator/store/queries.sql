@@ -75,6 +75,14 @@ WHERE jobs.build_id = :build_id AND jobs.platform = :platform AND attempts.state
     AND runs.finished_at IS NOT NULL
 ORDER BY attempts.id DESC;
 
+-- name: drop_kept
+-- Their image is published now, or is one that was: its hosts may delete it.
+UPDATE attempts SET state = 'cancelled', message = 'published by run ' || :run_id, ended_at = :at
+WHERE state = 'built' AND job_id IN (
+    SELECT jobs.id FROM jobs JOIN runs ON runs.id = jobs.run_id JOIN jobs AS verified ON verified.id = :job_id
+    WHERE jobs.build_id = verified.build_id AND jobs.platform = verified.platform AND runs.finished_at IS NOT NULL
+);
+
 -- name: attempts_by_agent_job
 SELECT state, winning FROM attempts WHERE agent_job = :agent_job;
 

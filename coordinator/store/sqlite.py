@@ -279,7 +279,8 @@ class Store:
     def verify_job(self, job_id: int, child: Mapping[str, object], *, winner: int | None) -> bool:
         """Take the job to VERIFIED, with the child of attempt `winner`, which is PUSHED, or a reused child for None.
 
-        Return False, and drop the event, where the job or that attempt has already ended.
+        What ended runs left on hosts of the same build id is no longer kept. Return False, and drop the event, where
+        the job or that attempt has already ended.
         """
         event = JobEvent.REUSE if winner is None else JobEvent.VERIFY
         with self._as_driver_of_job(job_id) as job:
@@ -289,6 +290,7 @@ class Store:
             if winner is not None and not self._win(job_id, job, winner):
                 return False
             self._step_job(job_id, job, event, json.dumps(child))
+            self._db.do("drop_kept", job_id=job_id, run_id=job["run_id"], at=self._clock())
             return True
 
     def move_target(self, run_id: str, event: TargetEvent, *, digest: str = "") -> TargetState:
