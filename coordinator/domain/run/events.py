@@ -93,7 +93,10 @@ SENT_SO_FAR = "sent "
 
 @dataclass(frozen=True, slots=True)
 class PhaseEnded:
-    """The phase of this name has succeeded. A phase that fails ends with its attempt, or begins again."""
+    """The phase of this name has succeeded; `build` also where the job has failed, which an AttemptEnded tells.
+
+    Any other phase that fails ends with its attempt, or begins again.
+    """
 
     place: Place
     name: str

@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.domain.image.platforms import Mode, parse
 from coordinator.domain.placement.schedule import Candidate
-from coordinator.domain.run.events import Skipped, Waiting
+from coordinator.domain.run.events import Assigned, Skipped, Waiting
 from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState, TargetEvent, TargetState
 from coordinator.run.loop import drive
@@ -198,6 +198,70 @@ async def test_a_context_is_sent_while_the_host_builds_another(store):
     assert run.target_state is TargetState.PUBLISHED
     assert world.done == ["build linux/amd64", "build linux/arm64"]
     assert world.events.count(TURN) == 1
+
+
+async def test_a_job_waits_for_a_host_that_is_away(store):
+    """As long as the host is waited for; it is said, and the host gets the job when it is back."""
+    hosts, events = FixedHosts(ABLE, {"beast": 1}), []
+    hosts.set(away="beast", awaited="beast")
+    driving = asyncio.create_task(drive("r", store, World(store), hosts, events.append))
+    async with asyncio.timeout(5):
+        while len(events) < 2:
+            await asyncio.sleep(0)
+    reason = "beast does not answer, and no other host is free for it"
+    assert events == [Waiting(AMD64, reason), Waiting(ARM64, reason)]
+
+    hosts.set()
+
+    assert (await driving).target_state is TargetState.PUBLISHED
+
+
+async def test_a_job_is_lost_when_its_host_is_no_longer_waited_for(store):
+    hosts = FixedHosts(ABLE, {"beast": 1})
+    hosts.set(away="beast", awaited="beast")
+    driving = asyncio.create_task(drive("r", store, World(store), hosts, [].append))
+    await asyncio.sleep(0)
+
+    hosts.candidates = {}
+    hosts.set(away="beast")
+
+    assert [job.state for job in (await driving).jobs] == [JobState.LOST, JobState.LOST]
+
+
+class Hanging(World):
+    """Nothing ends on `beast`; what is cancelled ends."""
+
+    async def __call__(self, action) -> None:
+        if isinstance(action, Cancel):
+            self.done.append("cancelled")
+            self.store.move_attempt(action.attempt_id, AttemptEvent.CANCEL)
+            return
+        run = self.store.run("r")
+        attempts = [one for job in run.jobs for one in job.attempts if one.id == getattr(action, "attempt_id", 0)]
+        if isinstance(action, Build) and attempts[0].host == "beast":
+            await asyncio.get_running_loop().create_future()
+        await super().__call__(action)
+
+
+async def test_another_host_goes_on_for_one_that_is_away(store):
+    """Its first verified result counts; the other attempt is cancelled, and publishing does not wait for that."""
+    able = {platform: [Candidate("beast", Mode.NATIVE), Candidate("pi5", Mode.NATIVE)] for platform in (AMD64, ARM64)}
+    hosts, events, world = FixedHosts(able, {"beast": 2, "pi5": 0}), [], Hanging(store)
+    driving = asyncio.create_task(drive("r", store, world, hosts, events.append))
+    async with asyncio.timeout(5):
+        while len([one for one in events if isinstance(one, Assigned)]) < 2:
+            await asyncio.sleep(0)
+        hosts.slots = {"beast": 2, "pi5": 1}
+        hosts.set(away="beast", long_away="beast", awaited="beast")
+        run = await driving
+
+    assert run.target_state is TargetState.PUBLISHED
+    assert [[(one.host, one.state) for one in job.attempts] for job in run.jobs] == [
+        [("beast", AttemptState.CANCELLED), ("pi5", AttemptState.PUSHED)]
+    ] * 2
+    assert [one.reason for one in events if isinstance(one, Assigned)][2:] == [
+        "assigned (attempt 2, beast does not answer)"
+    ] * 2
 
 
 @pytest.mark.parametrize("crash_at", range(1, 14))
