@@ -120,6 +120,9 @@ class Command:
         self._take([rest] if rest else [])
         self.process.wait(_PATIENCE)
         self._readers[1].join(_PATIENCE)
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
         with self._news:
             self.ended = time.monotonic()
             self._news.notify_all()
