@@ -15,6 +15,7 @@ from coordinator.domain.image.index import Child, assemble
 from coordinator.domain.image.platforms import parse
 from coordinator.domain.run import states
 from coordinator.domain.run.model import Run
+from coordinator.domain.run.retry import MAX_ATTEMPTS
 from coordinator.domain.run.states import AttemptEvent, JobState, TargetState
 from tests.edges.run.simulated_shell import play
 from tests.edges.run.simulated_world import NEWER, OLD, OTHERS, Scenario, World, descriptor, image_of
@@ -160,3 +161,21 @@ def test_a_death_at_every_step_of_one_run(steps, frozen):
     )
 
     ends_as_it_would_have(scenario)
+
+
+@pytest.mark.parametrize("steps", range(1, 100, 2))
+def test_a_death_at_every_step_of_a_second_attempt(steps):
+    """A host falls silent while it builds, another goes on for it, and the coordinator dies: one result, no third."""
+    scenario = Scenario(
+        builds={PLATFORMS[0]: (40, True), PLATFORMS[1]: (10, True)},
+        hosts={"beast": 2, "pi5": 2},
+        silent=(("beast", 14, 70), ("pi5", 90, 100)),
+        deaths=(steps, 3),
+        pauses=(0, 0, 0),
+    )
+
+    world, run = played(scenario)
+
+    check(world, run)
+    assert run.target_state is TargetState.PUBLISHED
+    assert all(len(job.attempts) <= MAX_ATTEMPTS for job in run.jobs)
