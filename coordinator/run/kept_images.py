@@ -44,7 +44,9 @@ async def find_kept(
         if there:
             found[platform] = there[0]
         elif kept:
-            session.emit(Notice(f"{platform} was built on {kept[0].host}, which no longer has it: it is built again"))
+            host = kept[0].host
+            why = "no longer has it" if host in session.farm.facts else "does not answer"
+            session.emit(Notice(f"{platform} was built on {host}, which {why}: it is built again"))
     return found
 
 

@@ -218,5 +218,6 @@ def test_a_kept_image_whose_host_is_off_is_built_elsewhere(two, home, app, proxy
 
     done = good(home.run("retry", json.loads(good(home.run("runs", "--json")).stdout)[0]["run"]))
 
+    assert f"linux/amd64 was built on {holder}, which does not answer: it is built again" in done.stderr
     assert "begun" in done.stderr
     assert [host for host, _ in attempts(home)] != [holder]
