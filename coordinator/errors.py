@@ -68,17 +68,25 @@ class RegistryError(ArchloomError):
     """The registry refused a request or has other content than expected, or the image is not the requested one.
 
     `registry` is its name in references, empty where the error is about an image; `retry_after` is the seconds that it
-    asks to wait, 0 where it names none.
+    asks to wait, 0 where it names none; `waited` is for how many seconds it gave no answer.
     """
 
     exit_code = Exit.REGISTRY
 
     def __init__(
-        self, message: str, *, hint: str = "", code: str = "", registry: str = "", retry_after: float = 0.0
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "",
+        registry: str = "",
+        retry_after: float = 0.0,
+        waited: float = 0.0,
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.registry = registry
         self.retry_after = retry_after
+        self.waited = waited
 
 
 class RegistryCode(StrEnum):

@@ -125,7 +125,7 @@ class Connections:
             except _SilentError as error:
                 # A timeout is no sign of a stale connection: a new connection would time out too.
                 await _end(connection)
-                raise _unanswered(address, registry, talk.method, str(error)) from error
+                raise _unanswered(address, registry, talk.method, str(error), error.seconds) from error
             except BaseException:
                 await _end(connection)
                 raise
@@ -154,14 +154,19 @@ class _NoAnswerError(Exception):
 
 
 class _SilentError(Exception):
-    """The registry neither answers nor takes more of a body."""
+    """The registry neither answers nor takes more of a body, for so many seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
-def _unanswered(address: _Address, registry: str, method: str, reason: str) -> RegistryError:
+def _unanswered(address: _Address, registry: str, method: str, reason: str, waited: float = 0.0) -> RegistryError:
     return RegistryError(
         f"{address.host}:{address.port} did not answer {method}: {reason}",
         code=RegistryCode.UNREACHABLE,
         registry=registry,
+        waited=waited,
     )
 
 
@@ -194,7 +199,7 @@ class _Talk:
                     async with asyncio.timeout(self.answer_timeout):
                         answer = await reading
             except TimeoutError as error:
-                raise _SilentError(f"no data for {self.answer_timeout:g} s") from error
+                raise _SilentError(f"no data for {self.answer_timeout:g} s", self.answer_timeout) from error
             # Pass an early answer on at once: the registry reads no more of the body.
             return answer, sending.done() and sending.exception() is None
         finally:
@@ -216,7 +221,7 @@ class _Talk:
                 async with asyncio.timeout(self.idle_timeout):
                     await writer.drain()
         except TimeoutError as error:
-            raise _SilentError(f"it takes no data for {self.idle_timeout:g} s") from error
+            raise _SilentError(f"it takes no data for {self.idle_timeout:g} s", self.idle_timeout) from error
 
 
 def _head(parser: h11.Connection, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> bytes:

@@ -53,13 +53,14 @@ def translated(doing: str, url: str, endpoint: Endpoint, seconds: float = deadli
             reason = "the registry stopped answering"
         else:
             reason = "the connection broke"
+        is_silence = isinstance(error, TimeoutError | httpx2.TimeoutException)
         broken = RegistryError(
             f"cannot {doing}: {reason}",
             hint="the registry may be overloaded",
             code=RegistryCode.UNAVAILABLE,
             registry=endpoint.registry,
+            waited=seconds if is_silence else 0.0,
         )
-        is_silence = isinstance(error, TimeoutError | httpx2.TimeoutException)
         raise RetryableFailure(broken, is_silence=is_silence) from error
     except (httpx2.DecodingError, httpx2.InvalidURL) as error:
         raise RegistryError(

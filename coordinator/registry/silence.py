@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 _TOLD_AFTER_S = (3.0, 10.0, 30.0, 60.0, 90.0)
 # A slow line may take seconds for one piece of a body.
 _MOVING_S = 10.0
+_PAUSES_TOLD_EVERY_S = 10.0
 
 
 class Silence:
@@ -21,6 +22,7 @@ class Silence:
         # What the open requests do, the oldest first, and after how many seconds the first line is due.
         self._open: dict[object, tuple[str, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._paused_at = -_PAUSES_TOLD_EVERY_S
 
     @contextlib.contextmanager
     def watched(self, doing: str, *, moves: bool = False) -> Iterator[Callable[[], None]]:
@@ -43,8 +45,11 @@ class Silence:
                 self._wait(0)
 
     def pausing(self, message: str, seconds: float) -> None:
-        """Tell of a failed try before the pause until the next one."""
-        self._tell(f"registry {self._registry}: {message}; trying again in {max(1.0, seconds):.0f} s")
+        """Tell of a failed try before the pause until the next one; once in 10 s for all requests."""
+        now = asyncio.get_running_loop().time()
+        if now - self._paused_at >= _PAUSES_TOLD_EVERY_S:
+            self._paused_at = now
+            self._tell(f"registry {self._registry}: {message}; trying again in {max(1.0, seconds):.0f} s")
 
     def _wait(self, lines: int) -> None:
         """Wait for the next line, after so many `lines` of the same silence; end where no request is open."""
@@ -62,5 +67,5 @@ class Silence:
             self._wait(lines + 1)
             return
         doing = due[0]
-        self._tell(f"registry {self._registry} has not answered for {_TOLD_AFTER_S[lines]:.0f} s: {doing}")
+        self._tell(f"registry {self._registry} has not answered for {_TOLD_AFTER_S[lines]:.0f} s (request: {doing})")
         self._wait(lines + 1)

@@ -101,7 +101,7 @@ def waiting(event: RegistryWait) -> str:
     for platform, host in event.kept.items():
         by_host.setdefault(host, []).append(platform)
     kept = [f"{host} keeps {', '.join(platforms)}" for host, platforms in by_host.items()]
-    lasts = f"since {span(event.seconds)}, try {event.tries}"
+    lasts = f"since {span(event.seconds)}, try {event.tries}" if event.seconds >= 1 else f"try {event.tries}"
     parts = [event.text, lasts, *kept, f"gives up in {span(event.left)}"]
     return f"registry {event.registry}: {'; '.join(parts)}"
 

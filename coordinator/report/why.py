@@ -103,7 +103,7 @@ def _ended(run: Run, status: Status, seconds: float | None) -> str:
 
 def _of_job(job: JobComparison, comparison: RunComparison, width: int | None) -> list[str]:
     began = comparison.run.created_at
-    head = f"{job.job.platform}: {job.job.state}: {job.why}"
+    head = f"{job.job.platform}: {job.job.state_in_words}: {job.why}"
     if not job.entries:
         return [head]
     rows = [

@@ -67,7 +67,8 @@ def begin_wait(run: RunContext, use: RegistryUse, error: ArchloomError) -> float
         raise error
     patience, now = run.patience, run.patience.clock()
     registry = (error.registry if isinstance(error, RegistryError) else "") or use.registry
-    trouble = patience.troubles.setdefault(use.name, _Trouble(use, registry, now))
+    waited = error.waited if isinstance(error, RegistryError) else 0.0
+    trouble = patience.troubles.setdefault(use.name, _Trouble(use, registry, now - waited))
     trouble.tries += 1
     trouble.error = error.message
     left = trouble.since + run.session.inventory.registry_patience - now

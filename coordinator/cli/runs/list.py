@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from operator import attrgetter
 
 import click
 
@@ -61,8 +60,8 @@ def _has(run: Run, wanted: references.Reference) -> bool:
 
 
 def _row(run: Run, status: Status) -> tuple[str, ...]:
-    jobs = sorted(run.jobs, key=attrgetter("state"))
-    platforms = ", ".join(f"{len(list(group))} {state}" for state, group in groupby(jobs, attrgetter("state")))
+    words = sorted(job.state_in_words for job in run.jobs)
+    platforms = ", ".join(f"{len(list(group))} {word}" for word, group in groupby(words))
     by = f" ({run.lease.driver.holder})" if run.lease and status is Status.RUNNING else ""
     return (run.id, moment(run.created_at), f"{status}{by}", platforms, " ".join(run.asked_tags))
 

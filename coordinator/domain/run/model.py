@@ -105,6 +105,11 @@ class Job:
         return next((attempt for attempt in self.attempts if attempt.state is AttemptState.BUILT), None)
 
     @property
+    def state_in_words(self) -> str:
+        """The state for people: `kept` where a host keeps the image that could not be published."""
+        return "kept" if self.kept else self.state
+
+    @property
     def deciding(self) -> Attempt | None:
         """The attempt that tells most about the state of the job: what failed or keeps it, then what is latest."""
         final = next((attempt for attempt in self.attempts if attempt.is_final), None)

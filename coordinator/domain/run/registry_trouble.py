@@ -30,8 +30,8 @@ _FINAL = frozenset(
 _OF_THE_WAY = frozenset({"certificate", "credentials", "helper", "http", "https"})
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 10.0)
 _MAX_ASKED_PAUSE_S = 60.0
-# A line at least so often in the first minute of a wait, and after that.
-_LINE_S, _LATER_LINE_S = 10.0, 30.0
+# How far apart lines are in the first minute of a wait, where each try has one, and after that.
+_LINE_S, _LATER_LINE_S = 1.0, 30.0
 _FIRST_MINUTE_S = 60.0
 # No pause is longer without a line.
 LONGEST_SILENCE_S = 25.0

@@ -163,4 +163,6 @@ def _done(job: Job) -> str:
     """Return what the hosts did with the job; the output shows the job's state before it."""
     if job.state is JobState.VERIFIED:
         return "built"
+    if job.kept:
+        return f"built, and not published: {job.kept.host} keeps the image"
     return "tried" if states.ended(job.state) else "being built"

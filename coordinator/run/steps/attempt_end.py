@@ -21,13 +21,17 @@ async def failed(ctx: AttemptContext, code: str, message: str, steps: StepReader
     await _end(ctx, AttemptEvent.FAIL, code, message, steps)
 
 
-async def lost(ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None) -> None:
+async def lost(
+    ctx: AttemptContext, code: str, message: str, steps: StepReader | None = None, *, hint: str = ""
+) -> None:
     """End the attempt as LOST: a fault of a host, the network, an engine, a disk, an emulator or a registry.
 
     An image that is built, and only its registry fails, stays on its host: the job ends without it.
     """
     if rule(code).fault is Fault.REGISTRY and not ctx.attempt.is_unbuilt:
         keep(ctx, code, message)
+        if hint:
+            ctx.run.emit(Notice(hint))
         return
     await _end(ctx, AttemptEvent.LOSE, code, message, steps)
 

@@ -53,7 +53,7 @@ async def _registry_failed(ctx: AttemptContext, error: ArchloomError) -> None:
     try:
         pause = begin_wait(ctx.run, _use(ctx), error)
     except ArchloomError as given_up:
-        await lost(ctx, Cause.REGISTRY, given_up.message)
+        await lost(ctx, Cause.REGISTRY, given_up.message, hint=given_up.hint)
         return
     # This push is not counted as lost: the host and its connection are well.
     ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH_LOST, code=Cause.REGISTRY, message=error.message)

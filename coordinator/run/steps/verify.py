@@ -29,7 +29,7 @@ async def verify(ctx: AttemptContext) -> None:
         if rule(error.code).fault is Fault.BUILD:
             await failed(ctx, error.code, error.message)
         else:
-            await lost(ctx, Cause.REGISTRY, error.message)
+            await lost(ctx, Cause.REGISTRY, error.message, hint=error.hint)
         return
     # An earlier coordinator may have begun the attempt, by a clock that was set back since.
     seconds = max(0.0, ctx.run.env.clock() - ctx.attempt.started_at)

@@ -48,11 +48,11 @@ async def test_a_silent_registry_is_told_of_within_three_seconds(lines):
             async with asyncio.timeout(30):
                 await asyncio.gather(registry.check_reachable(), registry.check_reachable())
 
-    assert lines == [f"registry {name} has not answered for 3 s: reach registry {name}"]
+    assert lines == [f"registry {name} has not answered for 3 s (request: reach registry {name})"]
 
 
 async def test_a_try_that_failed_is_told_of_before_the_pause(lines):
-    """A registry that is busy for a moment, and then answers."""
+    """Once for the tries and requests of ten seconds: a wait has other lines."""
     pauses: list[float] = []
     answers = iter([b"200 OK", b"503 Busy", b"503 Busy", b"200 OK"])
 
@@ -72,9 +72,9 @@ async def test_a_try_that_failed_is_told_of_before_the_pause(lines):
             with pytest.raises(RegistryError):
                 await registry.get_manifest("team/app", f"sha256:{'0' * 64}")
 
-    assert len(pauses) == len(lines) == 2
-    assert all(line.startswith(f"registry {name}: ") for line in lines)
-    assert [line.rpartition("; ")[2] for line in lines] == ["trying again in 1 s", "trying again in 1 s"]
+    assert len(pauses) == 2
+    assert [line.startswith(f"registry {name}: ") for line in lines] == [True]
+    assert lines[0].endswith("; trying again in 1 s")
 
 
 class SetClock(asyncio.SelectorEventLoop):
@@ -128,7 +128,7 @@ def test_a_registry_that_answers_is_not_silent(lines, clock):
 
     clock.passes(3.1)
 
-    assert lines == ["registry nas has not answered for 3 s: 33"]
+    assert lines == ["registry nas has not answered for 3 s (request: 33)"]
 
 
 def test_a_silence_counts_from_the_last_answer(lines, clock):
@@ -144,7 +144,9 @@ def test_a_silence_counts_from_the_last_answer(lines, clock):
     answered(clock, stuck)
     clock.passes(200)
 
-    assert lines == [f"registry nas has not answered for {seconds} s: stuck" for seconds in (3, 10, 30, 60, 90)]
+    assert lines == [
+        f"registry nas has not answered for {seconds} s (request: stuck)" for seconds in (3, 10, 30, 60, 90)
+    ]
 
 
 async def test_an_answer_that_does_not_end_is_told_of_too(lines):
@@ -170,7 +172,7 @@ async def test_an_answer_that_does_not_end_is_told_of_too(lines):
             async with asyncio.timeout(30):
                 await registry.check_reachable()
 
-    assert lines == [f"registry {name} has not answered for 3 s: reach registry {name}"]
+    assert lines == [f"registry {name} has not answered for 3 s (request: reach registry {name})"]
 
 
 async def test_a_credential_helper_that_waits_for_its_user_is_told_of(lines):

@@ -90,14 +90,21 @@ async def test_a_pause_that_the_registry_asks_for_is_kept(steps):
 
 
 async def test_a_line_comes_now_and_then(steps):
-    """At once, every ten seconds in the first minute, then every thirty; and it says when the run gives up."""
+    """With each try in the first minute, then every thirty seconds; and it says when the run gives up."""
     errors = [RegistryError(f"503 ({number})", code="unavailable") for number in range(20)]
 
     await persist(steps.run, TAGS, failing(*errors))
 
     told = [(event.seconds, event.tries, event.left) for event in waits(steps)]
-    assert told[:5] == [(0.0, 1, 300.0), (15.0, 5, 285.0), (25.0, 6, 275.0), (35.0, 7, 265.0), (45.0, 8, 255.0)]
-    assert [seconds for seconds, *_ in told[5:]] == [55.0, 85.0, 115.0, 145.0]
+    assert told[:5] == [(0.0, 1, 300.0), (1.0, 2, 299.0), (3.0, 3, 297.0), (7.0, 4, 293.0), (15.0, 5, 285.0)]
+    assert [seconds for seconds, *_ in told[5:]] == [25.0, 35.0, 45.0, 55.0, 85.0, 115.0, 145.0]
+
+
+async def test_a_silence_counts_from_its_beginning(steps):
+    """The try that heard nothing for half a minute is half a minute of the patience."""
+    await persist(steps.run, TAGS, failing(RegistryError("no data for 30 s", code="unreachable", waited=30.0)))
+
+    assert [(event.seconds, event.left) for event in waits(steps)] == [(30.0, 270.0)]
 
 
 def test_platforms_that_wait_together_are_told_of_together(steps):

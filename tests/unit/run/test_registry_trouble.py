@@ -28,7 +28,7 @@ def test_a_pause_that_the_registry_asks_for_is_kept_up_to_a_minute(asked, pause)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "since", "due"), [(20.0, 9.9, False), (20.0, 10.0, True), (90.0, 10.0, False), (90.0, 30.0, True)]
+    ("seconds", "since", "due"), [(20.0, 0.9, False), (20.0, 1.0, True), (90.0, 10.0, False), (90.0, 30.0, True)]
 )
-def test_a_line_every_ten_seconds_and_later_every_thirty(seconds, since, due):
+def test_a_line_with_every_try_and_later_every_thirty_seconds(seconds, since, due):
     assert line_is_due(seconds, since) is due
