@@ -98,8 +98,6 @@ class Absences:
 
     async def _try(self, name: str, absence: _Absence) -> AgentClient:
         while True:
-            is_late = asyncio.get_running_loop().time() > absence.until
-            await asyncio.sleep(_LATER_PAUSE_S if is_late else _PAUSE_S)
             try:
                 client = await self._connect(name)
             except LostError as error:
@@ -111,6 +109,8 @@ class Absences:
                 del self._absences[name]
                 self._on_change()
                 return client
+            is_late = asyncio.get_running_loop().time() > absence.until
+            await asyncio.sleep(_LATER_PAUSE_S if is_late else _PAUSE_S)
 
 
 def _is_over(absence: _Absence, now: float) -> bool:

@@ -147,6 +147,12 @@ class Farm:
                 self.absences.begin(name, error, self._hosts[name].reconnect_for)
         return await self.absences.end(name, tell)
 
+    def miss(self, name: str, error: LostError) -> None:
+        """Begin to wait for the host, where its control channel has ended with this error."""
+        client = self._clients.get(name)
+        if client is None or client.lost:
+            self.absences.begin(name, error, self._hosts[name].reconnect_for)
+
     async def _bring_back(self, name: str) -> AgentClient:
         """Connect to a host that was away, ask for its facts where they are unknown, and begin to sweep it."""
         client = await self.client(name)

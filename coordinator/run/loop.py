@@ -162,7 +162,7 @@ def _assign(run: Run, store: Store, hosts: Hosts, building: Sequence[int], emit:
     for assignment in hedges(run, candidates, slots, hosts.long_away, waiting):
         first = run.job(assignment.job_id).live[0]
         builds = ", ".join(str(job.platform) for job in waiting.get(first.id, ()))
-        why = f"{first.host} builds {builds} first" if builds else f"{first.host} does not answer"
+        why = f"{first.host} builds {builds} first" if builds else f"no answer from {first.host}"
         _add_attempt(run, assignment, store, emit, f", {why}")
 
 

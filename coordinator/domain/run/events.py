@@ -87,6 +87,8 @@ class Phase:
 PUSH_LOST = "lost: "
 # `Phase.name` while the host of an attempt does not answer.
 CONNECTION_LOST = "connection lost"
+# `Phase.name` while the host is reached, and its engine, its disk or a transfer stands still.
+NO_ANSWER = "no answer"
 # Prefix of `Phase.text` while a context is sent; how far follows.
 SENT_SO_FAR = "sent "
 

@@ -51,6 +51,8 @@ def _hint(run: Run, shown: Job | None) -> str:
         return f"build what is missing: archloom retry {run.id}"
     if any(job.kept for job in run.jobs):
         return f"publish it without building it again: archloom retry {run.id}"
+    if shown.deciding is not None and rule(shown.deciding.code).may_return:
+        return f"when {shown.deciding.host} answers again: archloom retry {run.id}"
     log = f"the whole log: archloom logs {run.id} {shown.platform}"
     is_old = shown.deciding is not None and is_frontend_error(shown.deciding.message)
     cure = SYNTAX_HINT if is_old else rule(_code(shown)).hint

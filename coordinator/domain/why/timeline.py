@@ -17,6 +17,7 @@ from coordinator.domain.inputs.pins import shown_pin
 from coordinator.domain.run.build_log import LineKind, LogLine, StepReader
 from coordinator.domain.run.events import (
     CONNECTION_LOST,
+    NO_ANSWER,
     PUSH_LOST,
     SENT_SO_FAR,
     Assigned,
@@ -167,7 +168,7 @@ class _TimelineBuilder:
 
     def _phase(self, at: float, name: str, text: str) -> None:
         phase = self.attempt.phases.get(name)
-        if name == CONNECTION_LOST:
+        if name in (CONNECTION_LOST, NO_ANSWER):
             self._add(at, TimelineKind.NOTE, "connection", f"{name}: {text}")
         elif phase is None:
             self._open(at, name, text)

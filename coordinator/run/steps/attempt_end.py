@@ -72,12 +72,17 @@ async def _end(
     record_end(ctx, event, code, message, steps)
     if not rule(code).may_return:
         await forget(ctx)
-    elif not ctx.attempt.is_unbuilt or ctx.attempt.state is AttemptState.BUILDING:
+    else:
         tell_that_it_may_go_on(ctx)
 
 
 def tell_that_it_may_go_on(ctx: AttemptContext) -> None:
-    """Emit that a host which does not answer may still have the job. It is swept when it answers, or by a later run."""
+    """Emit that a host which does not answer may still have the job. It is swept when it answers, or by a later run.
+
+    A job that was never sent whole is not there.
+    """
+    if ctx.attempt.is_unbuilt and ctx.attempt.state is not AttemptState.BUILDING:
+        return
     what = "still build" if ctx.attempt.is_unbuilt else "still have the image of"
     text = f"{ctx.host} does not answer: it may {what} {ctx.job.platform}, until a run reaches it again"
     ctx.run.emit(Notice(text))

@@ -85,7 +85,7 @@ async def _follow(ctx: AttemptContext, log_steps: StepReader) -> Ended:
     path = log_path(ctx.run.env.state, ctx.run.run_id, ctx.job.platform, ctx.attempt.number)
     with kept_log(path, ctx.run.emit) as keep:
         reading = _LogReader(ctx, log_steps, keep)
-        return await on_host(ctx, reading.to_the_end, "the build goes on there", lasts=True)
+        return await on_host(ctx, reading.to_the_end, "the build may go on there", lasts=True)
 
 
 @dataclass(slots=True)

@@ -34,6 +34,8 @@ async def cancel_run(run: RunContext) -> None:
         else:
             record_end(ctx, AttemptEvent.CANCEL, "", "cancelled")
             unbuilt.append(ctx)
+            if ctx.host in run.hosts.away:
+                tell_that_it_may_go_on(ctx)
     for job in stored.jobs:
         if not states.ended(job.state):
             run.store.move_job(job.id, JobEvent.CANCEL)

@@ -28,7 +28,7 @@ async def push(ctx: AttemptContext) -> None:
     if ctx.attempt.state is AttemptState.BUILT:
         ctx.run.store.move_attempt(ctx.attempt.id, AttemptEvent.PUSH)
     try:
-        digest = await on_host(ctx, lambda _: _transfer(ctx), "the image is kept there")
+        digest = await on_host(ctx, lambda _: _transfer(ctx), "the image stays there")
     except LostError as error:
         forget_wait(ctx.run, _use(ctx))
         await _lost(ctx, error)

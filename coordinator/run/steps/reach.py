@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from coordinator import deadlines
 from coordinator.domain.causes import rule
-from coordinator.domain.run.events import CONNECTION_LOST, Phase
+from coordinator.domain.run.events import CONNECTION_LOST, NO_ANSWER, Phase
 from coordinator.errors import LostError
 from coordinator.hosts.agent.client import AgentClient
 from coordinator.run.context import AttemptContext
@@ -48,6 +48,7 @@ async def on_host(
             fruitless = 0 if is_fruitful else fruitless + 1
             if fruitless == _MAX_FRUITLESS:
                 raise
+            ctx.run.farm.miss(ctx.host, error)
 
 
 async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[AgentClient], Awaitable[T]]) -> T:
@@ -63,15 +64,15 @@ async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[Age
             silence, part = max((client.engine_silence, "engine"), (client.disk_silence, "disk"))
             if silence >= patience and not doing.done():
                 raise LostError(f"host '{ctx.host}': its {part} has not answered for {silence:.0f} s", code=part)
-            text = f"the {part} of {ctx.host} has not answered for {silence:.0f} s, {patience - silence:.0f} s left"
+            text = f"its {part} has not answered for {silence:.0f} s, given up in {patience - silence:.0f} s"
             idle = _idle(ctx)
             if idle > silence:
-                silence, text = idle, f"{ctx.host} has moved no byte of the image for {idle:.0f} s"
+                silence, text = idle, f"it has moved no byte of the image for {idle:.0f} s"
             ctx.run.hosts.mark_silent(ctx.host, silent=silence >= _SILENCE_S)
             told_at = told_at if silence >= told_at else 0.0
             if silence >= max(_SILENCE_S, told_at + _LINE_S):
                 told_at = silence
-                ctx.run.emit(Phase(ctx.place, CONNECTION_LOST, text))
+                ctx.run.emit(Phase(ctx.place, NO_ANSWER, text))
         return doing.result()
     finally:
         doing.cancel()

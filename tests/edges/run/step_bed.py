@@ -117,6 +117,11 @@ class FakeFarm:
         self.unreachable: Exception | None = None
         self.opened_ahead: list[str] = []
         self.hurried = False
+        self.missed: list[str] = []
+
+    def miss(self, host: str, error: LostError) -> None:
+        assert host == "pi5"
+        self.missed.append(error.code)
 
     def hurry(self) -> None:
         self.hurried = True

@@ -133,7 +133,7 @@ async def test_a_lost_connection_goes_on_where_the_log_was(steps):
     assert steps.ended().state is AttemptState.BUILT
     assert [word for word, _ in steps.client.asked] == ["start", "follow 0", "follow 5", "follow 14"]
     phases = [(event.name, event.text) for event in steps.events if isinstance(event, Phase)]
-    away = ("connection lost", "the build goes on there; trying to reach it again, 60 s left")
+    away = ("connection lost", "the build may go on there; trying to reach it again, 60 s left")
     back = ("connection lost", "reached again")
     assert phases == [("build", ""), away, back, away, back]
     assert kept(steps) == "#1 a\n#1 0.1 b\n"

@@ -260,7 +260,7 @@ async def test_another_host_goes_on_for_one_that_is_away(store):
         [("beast", AttemptState.CANCELLED), ("pi5", AttemptState.PUSHED)]
     ] * 2
     assert [one.reason for one in events if isinstance(one, Assigned)][2:] == [
-        "assigned (attempt 2, beast does not answer)"
+        "assigned (attempt 2, no answer from beast)"
     ] * 2
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from coordinator.domain.run.events import CONNECTION_LOST
+from coordinator.domain.run.events import NO_ANSWER
 from coordinator.errors import LostError
 from coordinator.run.steps.reach import on_host
 from tests.edges.run.step_bed import BUILDING, FakeClient
@@ -26,7 +26,7 @@ async def test_an_engine_that_does_not_answer_is_said_and_given_up(steps):
 
     assert lost.value.code == "engine"
     assert [(event.name, event.text) for event in steps.events] == [
-        (CONNECTION_LOST, "the engine of pi5 has not answered for 21 s, 39 s left")
+        (NO_ANSWER, "its engine has not answered for 21 s, given up in 39 s")
     ]
     assert steps.run.hosts.silences == [True, False]
 
@@ -82,7 +82,7 @@ async def test_a_push_that_moves_no_byte_is_said(steps):
 
     await on_host(ctx, works)
 
-    assert [event.text for event in steps.events] == ["pi5 has moved no byte of the image for 21 s"]
+    assert [event.text for event in steps.events] == ["it has moved no byte of the image for 21 s"]
     assert steps.run.hosts.silences == [True, False]
 
 
