@@ -22,6 +22,7 @@ NO_WAITS = {
     "registry/client.py: _TOLD_LAG_S",
     "registry/silence.py: _MOVING_S",
     "registry/silence.py: _TOLD_AFTER_S",
+    "registry/silence.py: _PAUSES_TOLD_EVERY_S",
     "store/children.py: _RETENTION_S",
     "store/probes.py: _RETENTION_S",
 }
