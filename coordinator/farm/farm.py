@@ -14,7 +14,7 @@ from coordinator.domain.hosts.inventory import Host, Inventory, Kind
 from coordinator.environment import Environment
 from coordinator.errors import ArchloomError, LostError
 from coordinator.farm.absences import Absences
-from coordinator.farm.cleanup import sweep
+from coordinator.farm.cleanup import Unwanted, sweep
 from coordinator.hosts.agent.client import AgentClient, connect
 from coordinator.hosts.agent.transport import ConnectionHandler, Transport, Tunnel
 from coordinator.hosts.ssh.login_limiter import LoginLimiter
@@ -56,7 +56,7 @@ class Farm:
         self._tunnels: dict[str, _SharedTunnel] = {}
         self._ahead: dict[str, asyncio.Task[None]] = {}
         self._close_timeout = _CLOSE_TIMEOUT_S
-        self._unwanted: Callable[[str], bool] | None = None
+        self._unwanted: Unwanted | None = None
         self._sweeps: set[asyncio.Task[None]] = set()
         self.facts: dict[str, Facts] = {}
         self.changed = asyncio.Event()
@@ -203,7 +203,7 @@ class Farm:
             return shared
 
     @contextlib.asynccontextmanager
-    async def sweeping(self, unwanted: Callable[[str], bool]) -> AsyncIterator[None]:
+    async def sweeping(self, unwanted: Unwanted) -> AsyncIterator[None]:
         """Delete what no run needs any more from every host that answered the probe, concurrently with the block.
 
         A host that comes back during the block is swept then: it may still have what was lost with it. `unwanted`
@@ -224,9 +224,13 @@ class Farm:
                 if isinstance(outcome, Exception):
                     raise outcome
 
-    def _begin_sweep(self, name: str, unwanted: Callable[[str], bool]) -> None:
-        host_time = self._env.clock() + (self.facts[name].clock_offset or 0.0)
-        self._sweeps.add(asyncio.create_task(sweep(self._clients[name], self._hosts[name], host_time, unwanted)))
+    def _begin_sweep(self, name: str, unwanted: Unwanted) -> None:
+        swept = sweep(self._clients[name], self._hosts[name], self.host_time(name), unwanted)
+        self._sweeps.add(asyncio.create_task(swept))
+
+    def host_time(self, name: str) -> float:
+        """Return the time of this host's clock, in epoch seconds. Raises LostError as `facts_of` does."""
+        return self._env.clock() + (self.facts_of(name).clock_offset or 0.0)
 
     async def _transport(self, name: str) -> Transport:
         if name not in self._transports:

@@ -9,6 +9,7 @@ from coordinator.domain.run.events import Notice
 from coordinator.domain.run.model import Attempt, Run
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import LostError
+from coordinator.farm.cleanup import is_old
 from coordinator.run.inputs.gather import Inputs
 from coordinator.run.inputs.reuse import accepted_modes
 from coordinator.run.session import Session
@@ -62,11 +63,14 @@ def _may_have(host: str, on: Collection[str], session: Session) -> bool:
 
 
 async def _held(host: str, session: Session) -> frozenset[str]:
-    """Return the jobs whose images the host holds; none where it does not answer."""
+    """Return the jobs whose images the host holds and keeps; none where it does not answer."""
     if host not in session.farm.facts:
         return frozenset()
     try:
         client = await session.farm.client(host)
-        return frozenset(entry.job for entry in await client.jobs() if entry.state == _BUILT)
+        built = [entry for entry in await client.jobs() if entry.state == _BUILT]
     except LostError:
         return frozenset()
+    # What is old is deleted as soon as this run sweeps the host.
+    host_time = session.farm.host_time(host)
+    return frozenset(entry.job for entry in built if not is_old(entry, session.farm.hosts[host], host_time))

@@ -42,6 +42,11 @@ class Leases:
     def of(self, run_id: str) -> Lease | None:
         return next(map(rows.lease, self._db.all("lease", run_id=run_id)), None)
 
+    def is_driven(self, run_id: str) -> bool:
+        """Return whether a driver has the run, whose lease is not stale."""
+        lease = self.of(run_id)
+        return lease is not None and not lease.is_stale(self._clock(), self._is_alive(lease.driver))
+
     def take(self, run_id: str, driver: Driver) -> None:
         self._db.do("take_lease", run_id=run_id, at=self._clock(), **asdict(driver))
         self._ours[run_id] = driver.token

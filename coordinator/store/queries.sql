@@ -84,7 +84,8 @@ WHERE state = 'built' AND job_id IN (
 );
 
 -- name: attempts_by_agent_job
-SELECT state, winning FROM attempts WHERE agent_job = :agent_job;
+SELECT attempts.state, attempts.winning, jobs.run_id
+FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE attempts.agent_job = :agent_job;
 
 -- name: tags_of_run
 SELECT * FROM tags WHERE run_id = :run_id ORDER BY rowid;

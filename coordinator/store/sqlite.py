@@ -239,12 +239,13 @@ class Store:
         kept = self._db.all("kept_attempts", build_id=build_id, platform=str(platform))
         return tuple(map(rows.attempt, kept))
 
-    def is_obsolete(self, agent_job: str) -> bool:
-        """Return whether a job on a host was a run's of this store, and no attempt needs it any more."""
+    def is_obsolete(self, agent_job: str) -> bool | None:
+        """Return whether no attempt needs this job on a host any more; None where none does now: its age decides."""
         attempts = self._db.all("attempts_by_agent_job", agent_job=agent_job)
         if not attempts:
-            return self.has_ended(run_of(agent_job))
-        return all(row["winning"] or states.ended(AttemptState(row["state"])) for row in attempts)
+            return self.has_ended(run_of(agent_job)) or None
+        runs = {row["run_id"] for row in attempts if not (row["winning"] or states.ended(AttemptState(row["state"])))}
+        return not runs or (False if any(map(self._leases.is_driven, runs)) else None)
 
     def move_attempt(
         self, attempt_id: int, event: AttemptEvent, *, code: str = "", message: str = "", digest: str = ""

@@ -329,3 +329,26 @@ def test_a_verified_child_is_remembered_for_a_year_since_its_last_use(bed, store
     bed.now += 70 * 86400.0
     store.children.record("nas/b", "c" * 64, AMD64, native)
     assert store.children.known(*place) == (native,)
+
+
+def test_an_image_on_a_host_is_needed_obsolete_or_left_to_its_age(bed, store):
+    """An image that a driven run needs stays, one that an ended run left is kept for a time, and no other."""
+    job = create(store).jobs[0]
+    attempt = assigned(store, job.id, *TO_PUSHED[:3])
+    assert store.is_obsolete(attempt.agent_job) is False
+
+    bed.alive = False
+    assert store.is_obsolete(attempt.agent_job) is None
+
+    store.move_job(job.id, JobEvent.LOSE)
+    end(store)
+    assert store.is_obsolete(attempt.agent_job) is None
+    assert store.is_obsolete("somebody-elses-1") is None
+
+    later = create(store, "91c4")
+    store.adopt(later.jobs[0].id, attempt)
+    bed.alive = True
+    assert store.is_obsolete(attempt.agent_job) is False
+
+    store.move_attempt(store.run("91c4").jobs[0].attempts[0].id, AttemptEvent.LOSE)
+    assert store.is_obsolete(attempt.agent_job) is True
