@@ -34,6 +34,10 @@ class Deletions:
         """Begin a deletion, which has its own time limit."""
         self._tasks.add(asyncio.create_task(deletion, name=host))
 
+    def are_under_way(self, host: str) -> bool:
+        """Return whether a deletion on this host has not ended."""
+        return any(task.get_name() == host and not task.done() for task in self._tasks)
+
     async def finish(self, emit: Emit) -> None:
         """Wait for the end of every deletion; name the hosts after 3 s. An error is logged: the run has its result."""
         if not self._tasks:

@@ -48,17 +48,17 @@ async def with_room(ctx: AttemptContext, transfer: Callable[[], Awaitable[None]]
     try:
         await transfer()
     except LostError as error:
-        if error.code != Cause.DISK or not _earlier(ctx):
+        if error.code != Cause.DISK or not _is_beside_others(ctx):
             raise
         ctx.run.emit(Waiting(ctx.job.platform, f"{ctx.host} has no room for it beside what it builds"))
-        while _earlier(ctx):  # noqa: ASYNC110 - the store tells nobody of a change
+        while _is_beside_others(ctx):  # noqa: ASYNC110 - the store tells nobody of a change
             await asyncio.sleep(_POLL_S)
         await transfer()
 
 
-def _earlier(ctx: AttemptContext) -> bool:
-    """Whether this run has an attempt on the host that began before this one, and has something there."""
-    return any(
+def _is_beside_others(ctx: AttemptContext) -> bool:
+    """Whether this run has something there of an attempt that began before this one, or deletes it now."""
+    return ctx.run.deletions.are_under_way(ctx.host) or any(
         attempt.host == ctx.host and attempt.id < ctx.attempt.id
         for job in ctx.run.store.run(ctx.run.run_id).jobs
         for attempt in job.live

@@ -9,6 +9,7 @@ import pytest
 from coordinator.domain.run.events import Waiting
 from coordinator.domain.run.states import AttemptEvent
 from coordinator.errors import LostError
+from coordinator.run.steps.attempt_end import begin_to_forget
 from coordinator.run.steps.send import with_room
 from tests.edges.run.step_bed import BUILDING
 from tests.edges.store.store_bed import ARM64
@@ -51,3 +52,20 @@ async def test_what_no_end_of_an_earlier_job_would_help_is_not_repeated(steps, c
         await with_room(first, disk.transfer)
 
     assert (disk.tries, steps.events) == (1, [])
+
+
+async def test_what_has_no_room_until_an_image_is_deleted_is_sent_after_that(steps):
+    """A board takes seconds to delete the image of a verified job, and its room is not there before."""
+    before, disk = steps.attempt(*BUILDING), Disk()
+    steps.store.move_attempt(before.attempt.id, AttemptEvent.CANCEL)
+    steps.client.may_forget.clear()
+    begin_to_forget(before)
+    sending = asyncio.create_task(with_room(steps.attempt(AttemptEvent.SEND, job=1), disk.transfer))
+    while not steps.events:
+        await asyncio.sleep(0)
+
+    disk.free = True
+    steps.client.may_forget.set()
+    await sending
+
+    assert disk.tries == 2
