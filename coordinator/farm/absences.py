@@ -78,14 +78,17 @@ class Absences:
         return frozenset(name for name, absence in self._absences.items() if _is_over(absence, now))
 
     def next_moment(self, *ages: float) -> float | None:
-        """Return in how many seconds an absence reaches one of these ages, or its patience ends; None for never."""
+        """Return when the next absence reaches one of these ages, or its patience ends, in the event loop's time.
+
+        None for never.
+        """
         now = asyncio.get_running_loop().time()
         moments = [
-            moment - now
+            moment
             for absence in self._absences.values()
             for moment in (absence.until, *(absence.since + age for age in ages))
         ]
-        return min((seconds for seconds in moments if seconds > 0), default=None)
+        return min((moment for moment in moments if moment > now), default=None)
 
     async def close(self) -> None:
         """End all tries. Raises the first unexpected exception of one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from coordinator.domain.image.platforms import Platform
@@ -73,18 +73,31 @@ class RunHosts:
         before = {candidate.host for hosts in self._by_platform.values() for candidate in hosts}
         for platform, hosts in chosen.by_platform.items():
             known = self._by_platform.get(platform, ())
-            self._by_platform[platform] = (*known, *(host for host in hosts if host not in known))
+            both = (*known, *(host for host in hosts if host not in known))
+            # A board that joins an emulator is the better one for the jobs that wait.
+            self._by_platform[platform] = tuple(sorted(both, key=lambda host: host.mode.rank))
         self._builders |= chosen.builders
         if self._farm:
             self._farm.changed.set()
         return {candidate.host for hosts in chosen.by_platform.values() for candidate in hosts} - before
 
-    async def change(self) -> None:
-        """Return when a host has gone away, come back or joined, or has been away for long enough to matter."""
+    def change(self) -> Coroutine[object, object, None]:
+        """Return what ends when a host has gone away, come back or joined, or has been away for long enough to matter.
+
+        What happens from this call on counts, also before the answer is awaited.
+        """
         if self._farm is None:
-            await asyncio.get_running_loop().create_future()
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._farm.absences.next_moment(_HEDGE_AFTER_S)):
-                await self._farm.changed.wait()
-        self._farm.changed.clear()
+            return _never()
+        return _change(self._farm.changed, self._farm.absences.next_moment(_HEDGE_AFTER_S))
+
+
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def _change(changed: asyncio.Event, moment: float | None) -> None:
+    """Return when `changed` is set, at this moment of the event loop's time at the latest."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(moment):
+            await changed.wait()
+    changed.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Protocol
 
 from coordinator.domain.image.platforms import Platform
@@ -53,8 +53,8 @@ class Hosts(Protocol):
     def awaited(self) -> Collection[str]:
         """Those of `away` that are waited for."""
 
-    async def change(self) -> None:
-        """Return when one of these may have changed."""
+    def change(self) -> Coroutine[object, object, None]:
+        """Return what ends when one of these may have changed since this call."""
 
 
 async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emit: Emit) -> Run:
@@ -68,9 +68,11 @@ async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emi
     change = asyncio.ensure_future(hosts.change())
     try:
         while True:
+            # Before the look: a host that is given up during it must wake the loop, and not end it.
+            awaited = hosts.awaited
             building = [action.attempt_id for action in in_progress if isinstance(action, Build)]
             run = _commit_decisions(store.run(run_id), store, hosts, building, emit)
-            reported.waiting(run, hosts.awaited)
+            reported.waiting(run, awaited)
             waiting = turns(run, hosts.slots, building)
             reported.turns(run, waiting)
             held_back = {*waiting, *spare(run, building, hosts.away)}
@@ -81,7 +83,7 @@ async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emi
                 if isinstance(action, StepAction) and action not in in_progress:
                     to_cancel = _pop_steps_to_cancel(action, in_progress)
                     in_progress[action] = asyncio.ensure_future(_run_step(action, dispatch, to_cancel))
-            is_awaited = hosts.awaited and any(isinstance(action, Assign) for action in actions)
+            is_awaited = awaited and any(isinstance(action, Assign) for action in actions)
             if not in_progress and not is_awaited:
                 return run
             await asyncio.wait([*in_progress.values(), change], return_when=asyncio.FIRST_COMPLETED)

@@ -276,3 +276,32 @@ async def test_a_crash_at_any_commit_changes_nothing_in_the_end(store, crash_at)
 
     assert run.target_state is TargetState.PUBLISHED
     assert sorted(first.done + second.done) == ["build linux/amd64", "build linux/arm64"]
+
+
+class GivenUp(FixedHosts):
+    """A host that is away, whose patience ends while the loop looks: when its candidates are read the second time."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {"beast": 1}, away=frozenset({"beast"}), awaited=frozenset({"beast"}))
+        self.looks = 0
+
+    @property
+    def candidates(self):
+        self.looks += 1
+        if self.looks == 1:
+            return ABLE
+        self.awaited = frozenset()
+        self.changed.set()
+        return ABLE if self.looks == 2 else {}
+
+    @candidates.setter
+    def candidates(self, _) -> None:
+        pass
+
+
+async def test_a_host_that_is_given_up_during_a_look_ends_its_jobs_and_not_the_loop(store):
+    """No job is left pending: what changes between two questions of one look is seen at the next."""
+    run = await drive("r", store, World(store), GivenUp(), [].append)
+
+    assert [job.state for job in run.jobs] == [JobState.LOST, JobState.LOST]
+    assert run.target_state is TargetState.INCOMPLETE
