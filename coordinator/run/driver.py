@@ -208,6 +208,7 @@ async def _record(run: RunContext, began: float, result: RunResult | None) -> No
     finally:
         # The time in the store, by which `archloom why` tells the run's duration.
         finished_at = run.store.finish(run.run_id, exit_code)
+        run.lease.end()
         run.emit(
             RunEnded(
                 run=run.run_id,

@@ -27,6 +27,7 @@ class HeldLease:
         self._store = store
         self._run_id = run_id
         self._heeds_cancel = heeds_cancel
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         work = asyncio.current_task()
@@ -44,6 +45,10 @@ class HeldLease:
         if isinstance(error, asyncio.CancelledError) and self.end_reason is not None:
             raise self.end_reason from None
 
+    def end(self) -> None:
+        """Keep the lease no longer: the run has ended, and its driver has only to clean up."""
+        self._is_over = True
+
     def beat(self) -> None:
         """Send a heartbeat now. Raises DrivenElsewhereError where another coordinator has taken the run over."""
         self._store.beat(self._run_id)
@@ -53,6 +58,8 @@ class HeldLease:
         beat_at = time() + HEARTBEAT_S
         while True:
             await asyncio.sleep(_POLL_S)
+            if self._is_over:
+                return
             try:
                 if self._heeds_cancel and self.end_reason is None and self._store.cancel_asked(self._run_id):
                     self._end(InterruptedRunError(f"run {self._run_id} was cancelled", code="cancelled"))

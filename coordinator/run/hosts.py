@@ -26,7 +26,7 @@ class RunHosts:
         self._by_platform = {platform: tuple(hosts) for platform, hosts in chosen.by_platform.items()}
         self._builders = dict(chosen.builders)
         self._farm = farm
-        self._silent: set[str] = set()
+        self._silent: set[tuple[str, int]] = set()
 
     @property
     def builders(self) -> Mapping[tuple[Platform, str], Builder]:
@@ -50,22 +50,26 @@ class RunHosts:
     @property
     def away(self) -> Collection[str]:
         """The hosts that do not answer now, or whose engines or disks do not."""
-        return self._farm.absences.away() | self._silent if self._farm else ()
+        return self._farm.absences.away() | self._silent_hosts if self._farm else ()
 
     @property
     def long_away(self) -> Collection[str]:
         """The hosts that have not answered for so long that another host may begin what they have."""
-        return self._farm.absences.away(_HEDGE_AFTER_S) | self._silent if self._farm else ()
+        return self._farm.absences.away(_HEDGE_AFTER_S) | self._silent_hosts if self._farm else ()
 
     @property
     def awaited(self) -> Collection[str]:
         """The hosts that are away, and waited for."""
         return self._farm.absences.away() - self._farm.absences.gone() if self._farm else ()
 
-    def mark_silent(self, host: str, *, silent: bool) -> None:
-        """Record whether the engine or the disk of a host that is reached gives no answer."""
-        if self._farm and silent != (host in self._silent):
-            (self._silent.add if silent else self._silent.discard)(host)
+    @property
+    def _silent_hosts(self) -> frozenset[str]:
+        return frozenset(host for host, _ in self._silent)
+
+    def mark_silent(self, host: str, attempt_id: int, *, silent: bool) -> None:
+        """Record whether an attempt on a host that is reached gets no answer from its engine or its disk."""
+        if self._farm and silent != ((host, attempt_id) in self._silent):
+            (self._silent.add if silent else self._silent.discard)((host, attempt_id))
             self._farm.changed.set()
 
     def join(self, chosen: Candidates) -> set[str]:

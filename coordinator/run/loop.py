@@ -73,9 +73,10 @@ async def drive(run_id: str, store: Store, dispatch: Dispatch, hosts: Hosts, emi
             building = [action.attempt_id for action in in_progress if isinstance(action, Build)]
             run = _commit_decisions(store.run(run_id), store, hosts, building, emit)
             reported.waiting(run, awaited)
-            waiting = turns(run, hosts.slots, building)
+            needless = spare(run, building, hosts.away)
+            waiting = turns(run, hosts.slots, building, needless)
             reported.turns(run, waiting)
-            held_back = {*waiting, *spare(run, building, hosts.away)}
+            held_back = {*waiting, *needless}
             actions = next_actions(run)
             for action in actions:
                 if isinstance(action, Build) and action.attempt_id in held_back:
@@ -157,10 +158,11 @@ def _lose(jobs: Sequence[Job], store: Store) -> bool:
 
 def _assign(run: Run, store: Store, hosts: Hosts, building: Sequence[int], emit: Emit) -> None:
     candidates, slots = hosts.candidates, hosts.slots
-    for assignment in assign(run, candidates, slots, hosts.away):
+    needless = spare(run, building, hosts.away)
+    for assignment in assign(run, candidates, slots, hosts.away, needless):
         _add_attempt(run, assignment, store, emit)
     run = store.run(run.id)
-    waiting = turns(run, slots, building)
+    waiting = turns(run, slots, building, needless)
     for assignment in hedges(run, candidates, slots, hosts.long_away, waiting):
         first = run.job(assignment.job_id).live[0]
         builds = ", ".join(str(job.platform) for job in waiting.get(first.id, ()))

@@ -160,7 +160,10 @@ def test_without_a_namespace_the_context_is_an_archive(
 ):
     """Where entries get another group than the login's; a build that would take the Dockerfile is refused by name."""
     board = own_board(name="setgid", user="pi")
-    board.run("mkdir -p /home/pi/.local && chown pi:games /home/pi/.local && chmod 2755 /home/pi/.local")
+    state = f"/home/pi/.local/state/archloom-agent/{board.machine_id}"
+    folders = " ".join(f"{state}/{name}" for name in ("jobs", "contexts", "objects"))
+    board.run(f"mkdir -p {folders} && chown -R pi:pi /home/pi/.local && chown pi:games {folders}")
+    board.run(f"chmod 700 {state} && chmod 2700 {folders}")
     folder = closed(tmp_path / "closed")
 
     compare(board, "docker", folder, tmp_path, ours)

@@ -33,8 +33,9 @@ def assign(
     candidates: Mapping[Platform, Sequence[Candidate]],
     slots: Mapping[str, int],
     away: Collection[str] = (),
+    spare: Collection[int] = (),
 ) -> tuple[Assignment, ...]:
-    """Return hosts for the run's pending jobs, as far as slots are free.
+    """Return hosts for the run's pending jobs, as far as slots are free. `spare` attempts take none.
 
     `candidates` are in order of preference; `slots` is how many jobs of this coordinator a host takes at once; `away`
     are the hosts that do not answer now, and get no job. A job waits for its best mode rather than take a free host of
@@ -45,7 +46,7 @@ def assign(
     A job that one host alone can take gets it while the jobs there build: its context is sent, and it waits for a slot.
     One job of a host is so far ahead.
     """
-    on_hosts = _unbuilt(run)
+    on_hosts = [attempt for attempt in _unbuilt(run) if attempt.id not in spare]
     busy = Counter(attempt.host for attempt in on_hosts)
     # What is sent ahead must not slow down what is sent to build at once.
     sending = {attempt.host for attempt in on_hosts if attempt.state is not AttemptState.BUILDING}
@@ -152,16 +153,18 @@ def _others(job: Job, candidates: Mapping[Platform, Sequence[Candidate]]) -> lis
     ]
 
 
-def turns(run: Run, slots: Mapping[str, int], started: Collection[int]) -> dict[int, tuple[Job, ...]]:
+def turns(
+    run: Run, slots: Mapping[str, int], started: Collection[int], spare: Collection[int] = ()
+) -> dict[int, tuple[Job, ...]]:
     """Return the attempts that are sent and have to wait to build, by id, with the jobs that build on their host first.
 
-    `started` are the ids of the attempts that build already; then the earliest attempts get the slots of a host. A host
-    without an entry in `slots` makes none wait.
+    `started` are the ids of the attempts that build already; then the earliest attempts get the slots of a host, and
+    the `spare` ones none. A host without an entry in `slots` makes none wait.
     """
     sent: dict[str, list[tuple[Attempt, Job]]] = {}
     for job in run.jobs:
         for attempt in job.live:
-            if attempt.state is AttemptState.BUILDING:
+            if attempt.state is AttemptState.BUILDING and attempt.id not in spare:
                 sent.setdefault(attempt.host, []).append((attempt, job))
     waiting: dict[int, tuple[Job, ...]] = {}
     for host, there in sent.items():

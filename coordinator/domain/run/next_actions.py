@@ -87,8 +87,9 @@ def _to_stop(job: Job) -> tuple[Action, ...]:
     """Return how to stop the job. A pushed image is still verified: its pin saves a later build."""
     if job.state is JobState.PENDING:
         return (SettleJob(job.id, JobEvent.SKIP),)
-    if any(attempt.state is AttemptState.PUSHED for attempt in job.live):
-        return _for_job(job)
+    pushed = next((attempt for attempt in job.live if attempt.state is AttemptState.PUSHED), None)
+    if pushed is not None:
+        return (Verify(pushed.id), *(Cancel(attempt.id) for attempt in job.live if attempt.is_unbuilt))
     working = [attempt for attempt in job.live if attempt.state is not AttemptState.BUILT]
     if working:
         return tuple(Cancel(attempt.id) for attempt in working)

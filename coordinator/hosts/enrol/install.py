@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from coordinator import deadlines
@@ -71,8 +72,10 @@ def _run(connection: Connection, script: str, line: str) -> str:
         try:
             channel.settimeout(deadlines.INSTALL_KEY)
             channel.exec_command(f"sh -c '{script}'")
-            channel.sendall(line.encode() + b"\n")
-            channel.shutdown_write()
+            # A login shell that has ended takes no line. What it said is read all the same.
+            with suppress(OSError):
+                channel.sendall(line.encode() + b"\n")
+                channel.shutdown_write()
             stdout, stderr = _output(channel)
             status = channel.recv_exit_status()
         finally:

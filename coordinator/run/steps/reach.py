@@ -68,7 +68,7 @@ async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[Age
             idle = _idle(ctx)
             if idle > silence:
                 silence, text = idle, f"it has moved no byte of the image for {idle:.0f} s"
-            ctx.run.hosts.mark_silent(ctx.host, silent=silence >= _SILENCE_S)
+            ctx.run.hosts.mark_silent(ctx.host, ctx.attempt.id, silent=silence >= _SILENCE_S)
             told_at = told_at if silence >= told_at else 0.0
             if silence >= max(_SILENCE_S, told_at + _LINE_S):
                 told_at = silence
@@ -77,7 +77,7 @@ async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[Age
     finally:
         doing.cancel()
         await asyncio.gather(doing, return_exceptions=True)
-        ctx.run.hosts.mark_silent(ctx.host, silent=False)
+        ctx.run.hosts.mark_silent(ctx.host, ctx.attempt.id, silent=False)
 
 
 def _idle(ctx: AttemptContext) -> float:

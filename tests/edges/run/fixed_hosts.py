@@ -30,7 +30,7 @@ class FixedHosts:
         await self.changed.wait()
         self.changed.clear()
 
-    def mark_silent(self, host: str, *, silent: bool) -> None:
+    def mark_silent(self, host: str, attempt_id: int, *, silent: bool) -> None:  # noqa: ARG002
         names = {host} if silent else set()
         if names != set(self.away):
             self.silences.append(silent)

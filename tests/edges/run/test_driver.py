@@ -21,7 +21,7 @@ from tests.edges.run.test_verify_step import image
 
 async def test_the_tags_do_not_wait_for_a_host_that_is_slow_to_forget(steps):
     """The run ends with the publication; its process waits until the hosts hold nothing of it any more."""
-    run, published = steps.run, asyncio.Event()
+    run, published = replace(steps.run, lease=HeldLease(steps.store, RUN)), asyncio.Event()
     for number, architecture in enumerate(("amd64", "arm64")):
         attempt = steps.attempt(*PUSHED[:-1], job=number).attempt
         steps.store.move_attempt(attempt.id, PUSHED[-1], digest=image(steps, architecture).digest)

@@ -289,6 +289,11 @@ def test_a_job_that_waits_for_its_turn_begins_on_a_host_that_joins():
 
     second = run_of(job(1, ("pi5", AttemptState.BUILDING), ("pi4", AttemptState.BUILDING), state=JobState.ACTIVE))
     assert spare(second, {11}, ()) == {10}
+    # The slot that it does not need is the next job's.
+    third = run_of(*second.jobs, job(2, ("pi5", AttemptState.BUILDING), state=JobState.ACTIVE))
+    assert turns(third, {"pi5": 1}, {11}, {10}) == {}
+    waiting = run_of(*second.jobs, job(2))
+    assert assign(waiting, {PLATFORMS[2]: natives("pi5", "pi6")}, {"pi5": 1}, spare={10}) != ()
     assert spare(second, {11}, {"pi4"}) == spare(second, {10, 11}, ()) == spare(second, (), ()) == set()
 
 
