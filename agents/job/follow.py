@@ -5,32 +5,43 @@ from __future__ import annotations
 import codecs
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agents.base import process
+from agents.base.errors import AgentError
 from agents.job import results
 
 _POLL_S = 0.1
 # How often the result is looked for while the log does not grow and the process lives.
 _LOOK_S = 1.0
+# The process touches its heartbeat every 2 s. A disk that hangs for so long is told of on its own.
+_STILL_S = 45.0
 _MAX_CHUNK_BYTES = 65536
 
 Tell = Callable[[str, int], None]
 
 
 def follow(
-    folder: Path, offset: int, tell: Tell, stop: threading.Event, poll: float = _POLL_S
+    folder: Path,
+    offset: int,
+    tell: Tell,
+    stop: threading.Event,
+    poll: float = _POLL_S,
+    still: float = _STILL_S,
 ) -> dict[str, Any] | None:
     """Call `tell(text, next_offset)` for the log from `offset` on. Return the job's result, or None once `stop` is set.
 
     The log and `stop` are looked at every `poll` seconds, the end of the job is seen at once.
     Texts are at most 64 KiB of log and end at a line's end, except inside a longer line and at the end of the log.
-    Bytes that are not UTF-8 become U+FFFD; offsets count the bytes of the file.
+    Bytes that are not UTF-8 become U+FFFD; offsets count the bytes of the file. Raises AgentError `vanished` where the
+    job's process lives and has stood still for `still` seconds: it was stopped, and would never write its result.
     """
     log = folder / results.LOG
+    beat, beaten_at = _beat(folder), time.monotonic()
     while True:
         # Read the result before the log: once the job has ended, the log is complete.
         result = results.ended(folder)
@@ -39,11 +50,23 @@ def follow(
             return result
         if stop.is_set():
             return None
+        if (latest := _beat(folder)) != beat:
+            beat, beaten_at = latest, time.monotonic()
+        if time.monotonic() - beaten_at > still and beat:
+            raise AgentError("vanished", f"the job's process has stood still for {still:.0f} s")
         job = process.read(folder)
         if job is None:
             stop.wait(poll)
         else:
             process.await_end(job, max(poll, _LOOK_S), partial(_has_news, log, offset, stop), poll)
+
+
+def _beat(folder: Path) -> int:
+    """Return when the job's process last gave a sign of life, as its heartbeat file has it; 0 before it is there."""
+    try:
+        return (folder / results.HEARTBEAT).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _tell_all(path: Path, offset: int, result: dict[str, Any] | None, tell: Tell) -> int:

@@ -36,7 +36,8 @@ def command(run: str, *, inventory: str | None) -> None:
         raise _over(ended, "before it could be cancelled")
     moved = ", ".join(tag.reference for tag in ended.tags if tag.moved)
     print_message(f"run {ended.id} is cancelled{f'; {moved} moved already' if moved else ''}")
-    print_message(f"hint: to build it after all: archloom retry {ended.id}")
+    aim = "publish what is built" if any(job.kept for job in ended.jobs) else "build it after all"
+    print_message(f"hint: to {aim}: archloom retry {ended.id}")
 
 
 def _over(run: Run, when: str) -> UsageError:

@@ -16,7 +16,7 @@ from coordinator.domain.run.model import Job, Run
 from coordinator.domain.run.states import AttemptState, JobState
 from coordinator.domain.targets.request import BuildRequest, from_stored
 from coordinator.environment import Environment
-from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, UsageError
+from coordinator.errors import DrivenElsewhereError, Exit, InterruptedRunError, RegistryError, UsageError
 from coordinator.run.context import RunContext
 from coordinator.run.driver import PreparedRun, RunResult
 from coordinator.run.held_lease import HeldLease
@@ -62,7 +62,11 @@ async def prepare(
     lease = await stack.enter_async_context(HeldLease(store, run.id))
     session = await stack.enter_async_context(open_session(inventory, env, store, emit))
     request = from_stored(run.request)
-    taken = await _take_up(run, request, session)
+    try:
+        taken = await _take_up(run, request, session)
+    except RegistryError as error:
+        hint = f"nothing of the run is lost; when the registry serves again: archloom resume {run.id}"
+        raise RegistryError(error.message, hint=hint, code=error.code, registry=error.registry) from error
     await stack.enter_async_context(session.farm.sweeping(store.is_obsolete))
     context = RunContext(
         session=session,

@@ -27,7 +27,7 @@ CODES: Mapping[str, frozenset[str]] = {
     "lacking": _OF_JOB | {Cause.ENGINE},
     "pull": _OF_JOB | {Cause.ENGINE, Cause.BASE, Cause.TUNNEL, Cause.LOOPBACK, "cancelled"},
     _START: _OF_JOB | {Cause.ENGINE, Cause.NO_CONTEXT},
-    "follow": _OF_JOB | {"cancelled"},
+    "follow": _OF_JOB | {Cause.VANISHED, "cancelled"},
     "push": _OF_JOB | {Cause.NOT_BUILT, Cause.REFUSED, Cause.ENGINE, Cause.TUNNEL, Cause.LOOPBACK, "cancelled"},
     "cancel": _OF_JOB,
     "forget": _ALWAYS | {Cause.ENGINE},

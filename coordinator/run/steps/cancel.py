@@ -12,7 +12,7 @@ from coordinator.run.context import AttemptContext, RunContext
 from coordinator.run.steps.attempt_end import begin_to_forget, forget, keep, record_end, tell_that_it_may_go_on
 
 # For all hosts together. A host that has the request by then carries it out on its own.
-_CANCEL_TIMEOUT_S = 4.0
+_CANCEL_TIMEOUT_S = 3.0
 _BUILT = (AttemptState.BUILT, AttemptState.PUSHING, AttemptState.PUSHED)
 
 

@@ -23,6 +23,8 @@ _SHORT_S = 30.0
 # How often to look whether engine and disk of the host answer; for how long they may be silent before it is said, and
 # how often it is said.
 _LOOK_S, _SILENCE_S, _LINE_S = 1.0, deadlines.SILENCE, 10.0
+# How often, and for how long each time, work that was cancelled may go on: Ctrl-C ends within 5 s.
+_MAX_CANCELS, _CANCEL_S = 3, 0.3
 
 
 async def on_host(
@@ -75,9 +77,19 @@ async def _watched(ctx: AttemptContext, client: AgentClient, work: Callable[[Age
                 ctx.run.emit(Phase(ctx.place, NO_ANSWER, text))
         return doing.result()
     finally:
-        doing.cancel()
-        await asyncio.gather(doing, return_exceptions=True)
+        await _end(doing)
         ctx.run.hosts.mark_silent(ctx.host, ctx.attempt.id, silent=False)
+
+
+async def _end(doing: asyncio.Future[T]) -> None:
+    """Cancel the work and wait for its end; where it waits for a host that is gone, cancel that too."""
+    for _ in range(_MAX_CANCELS):
+        doing.cancel()
+        ended, _ = await asyncio.wait({doing}, timeout=_CANCEL_S)
+        if ended:
+            break
+    if doing.done() and not doing.cancelled():
+        doing.exception()
 
 
 def _idle(ctx: AttemptContext) -> float:

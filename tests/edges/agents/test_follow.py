@@ -8,10 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.base import process, state
+from agents.base.errors import AgentError
 from agents.job.follow import follow
 from tests.services.commands import Child
 
@@ -88,3 +90,18 @@ def test_the_end_of_a_job_is_told_at_once(tmp_path: Path):
     assert result is not None
     assert (result["code"], seen) == ("vanished", ["begun\n"])
     assert time.monotonic() - began < PATIENCE
+
+
+def test_a_job_whose_process_was_stopped_is_given_up(tmp_path: Path):
+    """It lives, and will never write its result; one that gives signs of life is followed."""
+    (tmp_path / "log").touch()
+    (tmp_path / "heartbeat").touch()
+    with Child(["sleep", "60"]) as stopped:
+        start = process.start_time(stopped.pid)
+        assert start is not None
+        process.write(tmp_path, process.Process(stopped.pid, start, state.boot_id(), 0))
+        with pytest.raises(AgentError, match="has stood still for") as still:
+            follow(tmp_path, 0, lambda *_: None, threading.Event(), 0.01, 0.2)
+        stopped.kill()
+
+    assert still.value.code == "vanished"
