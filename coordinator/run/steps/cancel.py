@@ -26,9 +26,10 @@ async def cancel_run(run: RunContext) -> None:
     unbuilt: list[AttemptContext] = []
     kept: list[AttemptContext] = []
     for ctx in live:
-        if states.ended(ctx.job.state):
+        if ctx.attempt == ctx.job.kept:
             continue
-        if ctx.attempt.state in _BUILT and ctx.job.id not in {other.job.id for other in kept}:
+        is_open = not states.ended(ctx.job.state)
+        if is_open and ctx.attempt.state in _BUILT and ctx.job.id not in {other.job.id for other in kept}:
             keep(ctx, "", "the run was cancelled", JobEvent.CANCEL)
             kept.append(ctx)
         else:

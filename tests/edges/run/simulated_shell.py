@@ -26,7 +26,7 @@ from coordinator.domain.run.lease import Driver
 from coordinator.domain.run.model import Attempt, Job, Run
 from coordinator.domain.run.next_actions import Build, Cancel, Publish, Push, Send, Verify
 from coordinator.domain.run.retry import pushed_again
-from coordinator.domain.run.states import AttemptEvent, AttemptState, JobState
+from coordinator.domain.run.states import AttemptEvent, AttemptState
 from coordinator.domain.targets.request import BuildRequest
 from coordinator.errors import DrivenElsewhereError, InterruptedRunError, LostError
 from coordinator.publish.publish import Publication, publish
@@ -233,7 +233,7 @@ class Coordinator:
         run = self.store.run(RUN)
         for job in run.jobs:
             for attempt in job.attempts:
-                if states.ended(attempt.state) or job.state is JobState.VERIFIED:
+                if not attempt.is_live:
                     assert self.store.move_attempt(attempt.id, event, code="late") == attempt.state
                     assert not self.store.verify_job(job.id, {}, winner=attempt.id)
         assert self.store.run(RUN) == run

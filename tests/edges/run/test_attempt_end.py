@@ -196,6 +196,18 @@ async def test_a_cancelled_run_keeps_what_is_built(steps, steps_before, asked):
     assert steps.client.asked == asked
 
 
+async def test_a_cancelled_run_ends_the_second_attempt_of_a_job_that_was_given_up(steps):
+    """Its image is kept on one host; the other host has nothing more to do."""
+    kept, second = steps.attempt(*PUSHED[:-1]), steps.attempt(*PUSHED[:-1])
+    await lost(kept, "registry", "it answers 503")
+
+    await cancel_run(steps.run)
+
+    states = [attempt.state for attempt in steps.job().attempts]
+    assert states == [AttemptState.BUILT, AttemptState.CANCELLED]
+    assert steps.client.asked == [("forget", second.agent_job)]
+
+
 @pytest.mark.parametrize("before", [PUSHED[:-1], PUSHED])
 async def test_a_registry_that_fails_for_good_leaves_the_image_on_its_host(steps, before):
     """The job is lost, the attempt is not: it stays BUILT, with the registry's words."""

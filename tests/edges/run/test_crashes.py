@@ -78,8 +78,9 @@ def check(world: World, run: Run) -> None:
         assert len(winners) == (job.state is JobState.VERIFIED)
         assert [one for one in job.live if one != job.kept] == []
         assert job.kept is None or world.holds(job.kept), "kept, and its host does not have it"
-        for attempt in job.attempts[:-1]:
-            assert world.harmed[attempt.host] or attempt.code == "push", "built again though its host lost nothing"
+        for attempt in job.losses:
+            harmed = world.harmed[attempt.host] or attempt.code in ("push", "build")
+            assert harmed, "built again though its host lost nothing"
     check_tags(world, run)
 
 
